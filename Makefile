@@ -1,0 +1,51 @@
+# Everything is built in one profile: llama.cpp takes minutes to compile, and
+# clippy, the tests, the docs and the program share it only within a profile.
+# Tests use release as well because they run real inference.
+PROFILE := release
+MODEL := models/SmolLM2-135M-Instruct.Q4_1.gguf
+DELAYLINE := $(or $(CARGO_TARGET_DIR),target)/$(PROFILE)/delayline
+
+# What `make demo` and `make bench` run; override on the command line.
+MEMORY ?= 80MiB
+PROMPT ?= Explain in two sentences what a mercury delay line is.
+BUDGETS ?= /1,/1.25,/1.5,/2
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+.PHONY: setup
+setup: ## install what the build needs, where it is missing
+	@scripts/setup
+
+$(MODEL):
+	@scripts/fetch-demo-model
+
+.PHONY: model
+model: setup $(MODEL) ## fetch the demo model (98 MB)
+
+.PHONY: build
+build: setup ## build the program
+	cargo build --locked --profile $(PROFILE) --package delayline-cli
+
+.PHONY: test
+test: model ## set up, then run every check and test
+	cargo fmt --all --check
+	cargo clippy --locked --profile $(PROFILE) --workspace --all-targets -- -D warnings
+	cargo run --locked --profile $(PROFILE) --package xtask -- check
+	cargo test --locked --profile $(PROFILE) --workspace
+	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --profile $(PROFILE) --workspace --no-deps
+
+.PHONY: demo
+demo: model build ## run a model in less memory than its size
+	$(DELAYLINE) run $(MODEL) --memory $(MEMORY) -n 64 -p "$(PROMPT)"
+
+.PHONY: bench
+bench: model build ## compare memory budgets, and llama.cpp's mmap, in one run
+	$(DELAYLINE) bench $(MODEL) --budgets $(BUDGETS) --baseline mmap
+
+.PHONY: clean
+clean: ## remove what was built, but not the models
+	cargo clean

@@ -1,0 +1,45 @@
+//! The GGUF file format: headers are parsed as hostile input and written, and
+//! that is all. This crate knows no model and opens no file: bytes in, a
+//! [`Header`] out, or the other way round.
+//!
+//! A header's length is unknown before it has been read, so [`Header::parse`]
+//! takes a prefix of the file and says when it is too short:
+//!
+//! ```
+//! use delayline_gguf::{Error, Header, TensorSpec, TensorType, Value, write};
+//!
+//! let metadata = [("general.architecture".into(), Value::from("llama"))];
+//! let tensors = [TensorSpec::new("token_embd.weight", TensorType::Q4_0, &[64, 10])];
+//! let layout = write(&metadata, &tensors)?;
+//!
+//! let mut prefix = 16;
+//! let header = loop {
+//!     match Header::parse(&layout.header[..prefix], layout.file_len) {
+//!         Err(Error::NeedMore { at_least }) => prefix = at_least as usize,
+//!         done => break done?,
+//!     }
+//! };
+//! assert_eq!(header.architecture()?, "llama");
+//! assert_eq!(header.tensors[0].len, 64 * 10 / 32 * 18);
+//! # Ok::<(), Error>(())
+//! ```
+
+mod access;
+mod cursor;
+mod error;
+mod header;
+mod read;
+mod split;
+mod tensor;
+mod types;
+mod value;
+mod write;
+
+pub use error::Error;
+pub use header::{DEFAULT_ALIGNMENT, Header, MAX_ALIGNMENT, MAX_HEADER_LEN, Metadata};
+pub use read::{ReadError, read_header};
+pub use split::{Split, part_path, parts};
+pub use tensor::{MAX_NAME_LEN, Tensor, TensorSpec};
+pub use types::TensorType;
+pub use value::{Array, Value, ValueType};
+pub use write::{Layout, write};

@@ -1,0 +1,130 @@
+//! Whether a line can work with what it is given. It knows the rules, not the
+//! reasons that the window and the medium have for them.
+
+use delayline_plan::{ALIGN, Extent, ExtentId};
+
+use crate::LineError;
+use crate::types::Config;
+
+pub(crate) fn config(
+    config: &Config,
+    depth: usize,
+    extents: usize,
+    homes: usize,
+) -> Result<(), LineError> {
+    let read_len = u64::from(config.read_len);
+    let align = || format!("a multiple of {ALIGN}");
+    let figures = [
+        (
+            "a window",
+            config.window,
+            config.window.is_multiple_of(ALIGN),
+            align(),
+        ),
+        (
+            "a read length",
+            read_len,
+            read_len > 0 && read_len.is_multiple_of(ALIGN),
+            format!("a positive multiple of {ALIGN}"),
+        ),
+        (
+            "a medium's depth",
+            depth as u64,
+            (1..=1 << 20).contains(&depth),
+            "1 to 1048576".to_owned(),
+        ),
+        (
+            "a number of homes",
+            homes as u64,
+            homes == extents,
+            format!("{extents}, one for each extent"),
+        ),
+    ];
+    match figures.into_iter().find(|(_, _, good, _)| !good) {
+        None => Ok(()),
+        Some((what, got, _, expected)) => Err(LineError::Config {
+            what,
+            got,
+            expected,
+        }),
+    }
+}
+
+pub(crate) fn extent(
+    id: ExtentId,
+    extent: &Extent,
+    home: Option<u64>,
+    part_lens: &[u64],
+    config: &Config,
+) -> Result<(), LineError> {
+    let align = || format!("a positive multiple of {ALIGN}");
+    let part_len = part_lens.get(usize::from(extent.part)).copied();
+    let end = extent.offset.saturating_add(extent.len);
+    let limit = part_len.unwrap_or(0).next_multiple_of(ALIGN);
+    let figures = [
+        (
+            "part",
+            u64::from(extent.part),
+            part_len.is_some(),
+            format!("below {}, the number of parts", part_lens.len()),
+        ),
+        (
+            "offset",
+            extent.offset,
+            extent.offset.is_multiple_of(ALIGN),
+            align(),
+        ),
+        (
+            "length",
+            extent.len,
+            extent.len > 0 && extent.len.is_multiple_of(ALIGN),
+            align(),
+        ),
+        (
+            "end",
+            end,
+            end <= limit,
+            format!("at most {limit}, the part's"),
+        ),
+        (
+            "home",
+            home.unwrap_or(config.window),
+            home.is_none_or(|at| at >= config.window && at.is_multiple_of(ALIGN)),
+            format!("aligned and behind the window of {}", config.window),
+        ),
+        (
+            "length",
+            extent.len,
+            home.is_some() || extent.len <= config.window,
+            format!("at most the window's {}", config.window),
+        ),
+    ];
+    match figures.into_iter().find(|(_, _, good, _)| !good) {
+        None => Ok(()),
+        Some((what, got, _, expected)) => Err(LineError::Extent {
+            extent: id,
+            what,
+            got,
+            expected,
+        }),
+    }
+}
+
+pub(crate) fn homes(extents: &[Extent], homes: &[Option<u64>]) -> Result<(), LineError> {
+    let mut taken: Vec<(u64, u64, usize)> = homes
+        .iter()
+        .zip(extents)
+        .enumerate()
+        .filter_map(|(index, (home, extent))| home.map(|at| (at, at + extent.len, index)))
+        .collect();
+    taken.sort_unstable();
+    match taken.windows(2).find(|pair| pair[1].0 < pair[0].1) {
+        None => Ok(()),
+        Some(pair) => Err(LineError::Extent {
+            extent: ExtentId(pair[1].2 as u32),
+            what: "home",
+            got: pair[1].0,
+            expected: format!("{} or more, behind the home before it", pair[0].1),
+        }),
+    }
+}

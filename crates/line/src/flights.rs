@@ -1,0 +1,361 @@
+//! The reads under way: their names, what a completion means, and whether a
+//! read is tried again. It does not know which reads are made, nor in what order.
+
+use std::collections::VecDeque;
+
+use delayline_plan::ALIGN;
+
+use crate::window::Key;
+use crate::{Completion, Read, ReadError, Slot};
+
+/// For whom a read is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// An extent's load.
+    Load(Key),
+    /// A fetch, by its ticket's number.
+    Fetch(u32),
+}
+
+/// A range of a file and where in memory it goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Piece {
+    pub part: u16,
+    pub offset: u64,
+    pub at: u64,
+    pub len: u32,
+}
+
+/// A read that was given up.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub part: u16,
+    pub offset: u64,
+    pub attempts: u32,
+    pub source: ReadError,
+}
+
+/// A read under way, or waiting to be tried again.
+#[derive(Clone, Copy, Debug)]
+struct Flight {
+    id: u64,
+    target: Target,
+    piece: Piece,
+    attempts: u32,
+}
+
+/// What a completion means.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// The read is over: all its bytes are there.
+    Landed,
+    /// The rest is worth another attempt.
+    Again,
+    /// The read is over, and not all of it came.
+    Failed(Failure),
+}
+
+/// A completion, judged.
+#[derive(Debug)]
+pub(crate) struct Landing {
+    pub id: u64,
+    pub lane: u32,
+    pub target: Target,
+    /// Bytes of the slot that need no further read.
+    pub settled: u32,
+    /// Bytes that came and count.
+    pub landed: u32,
+    /// Bytes that came, but have to be read again.
+    pub dropped: u32,
+    /// Bytes of the slot that this read would still have to bring.
+    pub rest: u32,
+    pub short: bool,
+    pub verdict: Verdict,
+}
+
+/// One lane for each read that the medium takes at a time.
+#[derive(Debug)]
+pub(crate) struct Flights {
+    lanes: Vec<Option<Flight>>,
+    free: Vec<u32>,
+    again: VecDeque<u32>,
+    serial: u64,
+    max_attempts: u32,
+}
+
+impl Flights {
+    pub(crate) fn new(depth: usize, retries: u32) -> Self {
+        Self {
+            lanes: vec![None; depth],
+            free: (0..depth as u32).rev().collect(),
+            again: VecDeque::with_capacity(depth),
+            serial: 0,
+            max_attempts: retries.saturating_add(1),
+        }
+    }
+
+    /// Reads that the medium has.
+    pub(crate) fn under_way(&self) -> usize {
+        self.lanes.len() - self.free.len() - self.again.len()
+    }
+
+    pub(crate) fn full(&self) -> bool {
+        self.free.is_empty()
+    }
+
+    /// Which lane a read's name belongs to.
+    pub(crate) fn lane_of(&self, id: u64) -> u32 {
+        (id % self.lanes.len() as u64) as u32
+    }
+
+    /// Names a new read. The caller has made sure that a lane is free.
+    pub(crate) fn launch(&mut self, target: Target, piece: Piece) -> Read {
+        let lane = self.free.pop().expect("a free lane");
+        self.lanes[lane as usize] = Some(Flight {
+            id: 0,
+            target,
+            piece,
+            attempts: 0,
+        });
+        self.send(lane)
+    }
+
+    /// The next read to be tried again, and for whom it is.
+    pub(crate) fn next_again(&self) -> Option<Target> {
+        let lane = *self.again.front()?;
+        Some(self.flight(lane).target)
+    }
+
+    /// Tries the next such read again.
+    pub(crate) fn retry(&mut self) -> Read {
+        let lane = self.again.pop_front().expect("a read to retry");
+        self.send(lane)
+    }
+
+    /// Gives the next such read up instead; returns the bytes it lacked.
+    pub(crate) fn abandon(&mut self) -> u32 {
+        let lane = self.again.pop_front().expect("a read to abandon");
+        let rest = self.flight(lane).piece.len;
+        self.clear(lane);
+        rest
+    }
+
+    /// Judges a completion. `part_lens` says where files end, because there and
+    /// only there a read may be short.
+    ///
+    /// # Panics
+    /// When the medium completes what it was not asked for, or returns another
+    /// slot: the memory would not be the line's to give away.
+    pub(crate) fn land(&mut self, completion: Completion, part_lens: &[u64]) -> Landing {
+        let Completion { id, slot, result } = completion;
+        let lane = self.lane_of(id);
+        let flight = self.lanes[lane as usize]
+            .as_mut()
+            .filter(|flight| flight.id == id)
+            .unwrap_or_else(|| panic!("the medium completed read {id}, which is not under way"));
+        let piece = flight.piece;
+        assert_eq!(
+            (slot.at(), slot.len()),
+            (piece.at, piece.len),
+            "the medium returned another slot than that of read {id}"
+        );
+        let to_end = part_lens[usize::from(piece.part)] - piece.offset;
+        let expected = to_end.min(u64::from(piece.len)) as u32;
+        let mut landing = Landing {
+            id,
+            lane,
+            target: flight.target,
+            settled: piece.len,
+            landed: expected,
+            dropped: 0,
+            rest: 0,
+            short: false,
+            verdict: Verdict::Landed,
+        };
+        let source = match result {
+            Ok(got) if got >= expected => {
+                self.clear(lane);
+                return landing;
+            }
+            Ok(got) => {
+                // Direct I/O starts at aligned bytes only.
+                let kept = got - got % ALIGN as u32;
+                (landing.settled, landing.landed, landing.dropped) = (kept, kept, got - kept);
+                landing.short = true;
+                ReadError::Os {
+                    source_name: format!("part {}", piece.part),
+                    offset: piece.offset,
+                    len: piece.len,
+                    message: format!("only {got} of {expected} bytes came"),
+                }
+            }
+            Err(source) => {
+                (landing.settled, landing.landed) = (0, 0);
+                source
+            }
+        };
+        flight.piece.offset += u64::from(landing.settled);
+        flight.piece.at += u64::from(landing.settled);
+        flight.piece.len -= landing.settled;
+        landing.rest = flight.piece.len;
+        let gone = matches!(source, ReadError::Gone { .. });
+        if flight.attempts < self.max_attempts && !gone {
+            landing.verdict = Verdict::Again;
+            self.again.push_back(lane);
+        } else {
+            landing.verdict = Verdict::Failed(Failure {
+                part: piece.part,
+                offset: flight.piece.offset,
+                attempts: flight.attempts,
+                source,
+            });
+            self.clear(lane);
+        }
+        landing
+    }
+
+    fn send(&mut self, lane: u32) -> Read {
+        let id = self.serial * self.lanes.len() as u64 + u64::from(lane);
+        self.serial += 1;
+        let flight = self.lanes[lane as usize].as_mut().expect("a lane in use");
+        flight.id = id;
+        flight.attempts += 1;
+        let piece = flight.piece;
+        Read {
+            id,
+            part: piece.part,
+            offset: piece.offset,
+            slot: Slot::claim(piece.at, piece.len),
+        }
+    }
+
+    fn flight(&self, lane: u32) -> &Flight {
+        self.lanes[lane as usize].as_ref().expect("a lane in use")
+    }
+
+    fn clear(&mut self, lane: u32) {
+        self.lanes[lane as usize] = None;
+        self.free.push(lane);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: u32 = ALIGN as u32;
+
+    /// One read of `len` bytes at `offset` of a part of `part_len` bytes, with
+    /// `retries`, answered by `results` one after the other; returns what
+    /// became of it each time, as (settled, landed, dropped, verdict).
+    fn check(
+        (offset, len, part_len): (u32, u32, u32),
+        retries: u32,
+        results: &[Result<u32, ReadError>],
+        expect: &[(u32, u32, u32, &str)],
+    ) {
+        let mut flights = Flights::new(1, retries);
+        let piece = Piece {
+            part: 0,
+            offset: u64::from(offset),
+            at: 0,
+            len,
+        };
+        let mut read = flights.launch(Target::Fetch(0), piece);
+        for (n, (result, expect)) in results.iter().zip(expect).enumerate() {
+            let done = Completion {
+                id: read.id,
+                slot: Slot::claim(read.slot.at(), read.slot.len()),
+                result: result.clone(),
+            };
+            let landing = flights.land(done, &[u64::from(part_len)]);
+            let verdict = match landing.verdict {
+                Verdict::Landed => "landed".to_owned(),
+                Verdict::Again => "again".to_owned(),
+                Verdict::Failed(failure) => {
+                    format!("failed at {} after {}", failure.offset, failure.attempts)
+                }
+            };
+            let got = (landing.settled, landing.landed, landing.dropped, &*verdict);
+            assert_eq!(got, *expect, "answer {n}: {result:?}");
+            assert_eq!(flights.under_way(), 0);
+            if verdict == "again" {
+                let rest = flights.flight(0).piece;
+                assert_eq!(rest.at, rest.offset - u64::from(offset));
+                read = flights.retry();
+            }
+        }
+    }
+
+    fn broken() -> ReadError {
+        ReadError::Os {
+            source_name: "test".into(),
+            offset: 0,
+            len: 0,
+            message: "broken".into(),
+        }
+    }
+
+    fn gone() -> ReadError {
+        ReadError::Gone {
+            source_name: "test".into(),
+            message: "gone".into(),
+        }
+    }
+
+    #[test]
+    fn a_completion_is_judged() {
+        let two = (A, 2 * A, 9 * A);
+        let end = (A, 2 * A, 2 * A + 7);
+        check(two, 0, &[Ok(2 * A)], &[(2 * A, 2 * A, 0, "landed")]);
+        check(end, 0, &[Ok(A + 7)], &[(2 * A, A + 7, 0, "landed")]);
+        check(end, 0, &[Ok(2 * A)], &[(2 * A, A + 7, 0, "landed")]);
+        check(
+            end,
+            1,
+            &[Ok(A + 6), Ok(7)],
+            &[(A, A, 6, "again"), (A, 7, 0, "landed")],
+        );
+        check(
+            two,
+            2,
+            &[Ok(0), Ok(A + 1), Ok(A)],
+            &[(0, 0, 0, "again"), (A, A, 1, "again"), (A, A, 0, "landed")],
+        );
+        check(
+            two,
+            1,
+            &[Ok(A), Ok(A - 1)],
+            &[(A, A, 0, "again"), (0, 0, A - 1, "failed at 8192 after 2")],
+        );
+        check(
+            two,
+            1,
+            &[Err(broken()), Ok(2 * A)],
+            &[(0, 0, 0, "again"), (2 * A, 2 * A, 0, "landed")],
+        );
+        check(
+            two,
+            1,
+            &[Err(broken()), Err(broken())],
+            &[(0, 0, 0, "again"), (0, 0, 0, "failed at 4096 after 2")],
+        );
+        check(
+            two,
+            5,
+            &[Err(gone())],
+            &[(0, 0, 0, "failed at 4096 after 1")],
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "not under way")]
+    fn a_completion_out_of_nowhere_is_refused() {
+        let done = Completion {
+            id: 3,
+            slot: Slot::claim(0, A),
+            result: Ok(A),
+        };
+        Flights::new(2, 0).land(done, &[4096]);
+    }
+}

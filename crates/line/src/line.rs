@@ -1,0 +1,278 @@
+//! The line: carries completions from the medium to the state machine and reads
+//! back, and waits. It does not know which read is next, nor why.
+
+use delayline_plan::{ALIGN, Extent, ExtentId};
+
+use crate::check;
+use crate::state::State;
+use crate::trace::{Event, EventKind};
+use crate::types::{Config, Counters, Lease, Span, Ticket};
+use crate::{Clock, Completion, LineError, Medium};
+
+/// The engine: turns plan and medium into extents that are there when the
+/// compute asks.
+///
+/// Drop it only with its medium: reads may be under way into the memory.
+#[derive(Debug)]
+pub struct Line<M: Medium, C: Clock> {
+    state: State,
+    medium: M,
+    clock: C,
+    done: Vec<Completion>,
+    part_lens: Vec<u64>,
+    window: u64,
+}
+
+impl<M: Medium, C: Clock> Line<M, C> {
+    /// A line over `extents` of files that are `part_lens` bytes long. `homes`
+    /// has one entry for each extent: `Some(at)` makes it resident, read once to
+    /// memory position `at` behind the window; `None` streams it through the
+    /// window. Reads nothing yet.
+    ///
+    /// # Errors
+    /// [`LineError::Config`] and [`LineError::Extent`] when a figure is out of
+    /// range or off alignment, an extent lies outside its file or is longer than
+    /// the window, or two homes overlap.
+    pub fn new(
+        medium: M,
+        clock: C,
+        extents: Vec<Extent>,
+        part_lens: Vec<u64>,
+        homes: Vec<Option<u64>>,
+        config: Config,
+    ) -> Result<Self, LineError> {
+        let depth = medium.depth();
+        check::config(&config, depth, extents.len(), homes.len())?;
+        for (index, (extent, home)) in extents.iter().zip(&homes).enumerate() {
+            check::extent(ExtentId(index as u32), extent, *home, &part_lens, &config)?;
+        }
+        check::homes(&extents, &homes)?;
+        Ok(Self {
+            window: config.window,
+            part_lens: part_lens.clone(),
+            state: State::new(extents, part_lens, homes, config, depth),
+            medium,
+            clock,
+            done: Vec::with_capacity(depth),
+        })
+    }
+
+    /// Appends to the known future. A resident extent that is loaded, or asked
+    /// for, costs nothing. Reads start with the next [`Line::pump`].
+    ///
+    /// # Panics
+    /// When an extent is not one of those that the line was made with.
+    pub fn lay(&mut self, lap: impl IntoIterator<Item = ExtentId>) {
+        for id in lap {
+            self.state.lay(id);
+        }
+    }
+
+    /// How much of the laid future is still to come: uses of streamed extents
+    /// that are not acquired, and resident extents that are not loaded.
+    pub fn ahead(&self) -> usize {
+        self.state.ahead()
+    }
+
+    /// Takes in what has completed and submits what fits. Never waits.
+    ///
+    /// # Errors
+    /// None at present: a read that failed is reported by the
+    /// [`Line::acquire`] of its extent.
+    pub fn pump(&mut self) -> Result<(), LineError> {
+        self.reap(false);
+        if self.submit() > 0 {
+            self.reap(false);
+        }
+        Ok(())
+    }
+
+    /// Waits until the extent is whole and leases it.
+    ///
+    /// Of a streamed one, the next use in the future is taken, and the uses of
+    /// others before that are skipped: their bytes are given back. One that the
+    /// future does not hold is read on demand: what was prefetched is dropped
+    /// and read again later, in order, once a laid extent is acquired or more is
+    /// laid. A resident one comes without regard to the order.
+    ///
+    /// # Errors
+    /// [`LineError::Read`] when its reads failed: what was laid stays laid, and
+    /// acquiring it again tries again. [`LineError::WindowTooSmall`] when the
+    /// leases that are out leave no room. [`LineError::Lost`] when the medium
+    /// forgot a read.
+    ///
+    /// # Panics
+    /// When the extent is not one of those that the line was made with.
+    pub fn acquire(&mut self, id: ExtentId) -> Result<Lease, LineError> {
+        self.stamp();
+        let aim = self.state.aim(id)?;
+        if let Err(error) = self.wait(Some(id), |state| state.ready(aim)) {
+            self.state.cancel(aim);
+            return Err(error);
+        }
+        self.state.take(aim)
+    }
+
+    /// Takes a lease back; its room is used by the next [`Line::pump`].
+    ///
+    /// # Panics
+    /// When the lease is of another line.
+    pub fn release(&mut self, lease: Lease) {
+        self.stamp();
+        self.state.release(lease);
+    }
+
+    /// Reads spans to fixed places outside the window, ahead of all prefetch.
+    /// They are submitted with the next [`Line::pump`] or whatever waits first.
+    ///
+    /// # Panics
+    /// When a span is off alignment, outside its part or inside the window: the
+    /// memory would not be the caller's to overwrite.
+    pub fn fetch(&mut self, spans: &[Span]) -> Ticket {
+        for span in spans {
+            let part_len = self.part_lens[usize::from(span.part)];
+            assert!(
+                (span.offset | span.len | span.at).is_multiple_of(ALIGN)
+                    && span.at >= self.window
+                    && span.offset + span.len < part_len + ALIGN,
+                "{span:?} cannot be fetched: it must be aligned to {ALIGN}, end within {part_len} \
+                 and go behind the window of {}",
+                self.window
+            );
+        }
+        Ticket(self.state.fetch(spans))
+    }
+
+    /// Waits until all the ticket's spans are in memory.
+    ///
+    /// # Errors
+    /// [`LineError::Fetch`] when reads failed, [`LineError::Lost`] when the
+    /// medium forgot a read.
+    pub fn fetched(&mut self, ticket: Ticket) -> Result<(), LineError> {
+        self.stamp();
+        self.wait(None, |state| state.fetch_ready(ticket.0))?;
+        self.state.end_fetch(ticket.0)
+    }
+
+    /// Drops the whole future and waits for the reads under way, those of
+    /// fetches included. Leases stay good, resident extents that are loaded
+    /// stay loaded. For a generation that ends early or a plan that changes.
+    ///
+    /// # Errors
+    /// [`LineError::Lost`] when the medium forgot a read.
+    pub fn forget(&mut self) -> Result<(), LineError> {
+        self.stamp();
+        self.state.forget();
+        loop {
+            self.submit();
+            let reads = self.state.under_way();
+            if reads == 0 {
+                return Ok(());
+            }
+            if self.reap(true) == 0 {
+                return Err(LineError::Lost { reads });
+            }
+        }
+    }
+
+    /// What the line has done so far.
+    pub fn counters(&self) -> Counters {
+        self.state.counters
+    }
+
+    /// The medium.
+    pub fn medium(&self) -> &M {
+        &self.medium
+    }
+
+    /// The medium, to set it up; reads are the line's to submit and to reap.
+    pub fn medium_mut(&mut self) -> &mut M {
+        &mut self.medium
+    }
+
+    /// Collects events from now on.
+    pub fn trace_on(&mut self) {
+        self.state.trace.on = true;
+    }
+
+    /// The events collected since the last time, in order of time.
+    pub fn take_trace(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.state.trace.events)
+    }
+
+    /// Notes in the trace that the caller begins something, such as a run.
+    pub fn mark_begin(&mut self, name: &str) {
+        self.stamp();
+        self.state.trace.push(|| EventKind::MarkBegin(name.into()));
+    }
+
+    /// Notes in the trace that it ended.
+    pub fn mark_end(&mut self, name: &str) {
+        self.stamp();
+        self.state.trace.push(|| EventKind::MarkEnd(name.into()));
+    }
+
+    /// Waits until `ready`, counting the time as a stall of `extent` or a fetch.
+    fn wait(
+        &mut self,
+        extent: Option<ExtentId>,
+        ready: impl Fn(&State) -> bool,
+    ) -> Result<(), LineError> {
+        if ready(&self.state) {
+            return Ok(());
+        }
+        self.pump()?;
+        if ready(&self.state) {
+            return Ok(());
+        }
+        let start_ns = self.clock.now_ns();
+        self.state.trace.push(|| EventKind::StallBegin(extent));
+        let result = loop {
+            self.submit();
+            // What needs no further attempt ends there, which may be the last
+            // that was missing.
+            if ready(&self.state) {
+                break Ok(());
+            }
+            let reads = self.state.under_way();
+            assert!(reads > 0, "the line waits and has nothing under way");
+            if self.reap(true) == 0 {
+                break Err(LineError::Lost { reads });
+            }
+        };
+        self.state.trace.push(|| EventKind::StallEnd(extent));
+        self.state.counters.stalls += 1;
+        self.state.counters.stall_ns += self.clock.now_ns() - start_ns;
+        // The compute is about to begin: the medium should not idle meanwhile.
+        self.pump()?;
+        result
+    }
+
+    /// Submits all that fits; returns how many reads.
+    fn submit(&mut self) -> usize {
+        let mut count = 0;
+        while let Some(read) = self.state.next_read() {
+            self.medium.submit(read);
+            count += 1;
+        }
+        count
+    }
+
+    /// Takes in what has completed; returns how many reads.
+    fn reap(&mut self, wait: bool) -> usize {
+        self.medium.poll(wait, &mut self.done);
+        self.stamp();
+        let count = self.done.len();
+        for completion in self.done.drain(..) {
+            self.state.land(completion);
+        }
+        count
+    }
+
+    /// Tells the trace the time.
+    fn stamp(&mut self) {
+        if self.state.trace.on {
+            self.state.trace.now_ns = self.clock.now_ns();
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The compute's side of the state machine: which extent it wants, whether it is
+//! there, its lease. It does not know how reads come about.
+
+use delayline_plan::ExtentId;
+
+use super::{Aim, Entry, State, Way};
+use crate::LineError;
+use crate::flights::Failure;
+use crate::trace::EventKind;
+use crate::types::Lease;
+use crate::window::{Phase, Room};
+
+impl State {
+    /// Turns to one extent: passes over what was laid before it and makes room.
+    pub(crate) fn aim(&mut self, id: ExtentId) -> Result<Aim, LineError> {
+        match self.ways[id.index()] {
+            Way::Streamed => return self.aim_at_front(id),
+            Way::Loaded => return Ok(Aim::Resident(id)),
+            Way::Loading(key) if self.loads[key].all_issued() => return Ok(Aim::Resident(id)),
+            Way::Loading(_) | Way::Queued => {}
+            Way::Absent => {
+                self.resident_due += 1;
+                self.ways[id.index()] = Way::Queued;
+            }
+        }
+        // It may stand further back as well; there it will be found read.
+        if self.resident_queue.front() != Some(&(0, id)) {
+            self.resident_queue.push_front((0, id));
+        }
+        Ok(Aim::Resident(id))
+    }
+
+    fn aim_at_front(&mut self, id: ExtentId) -> Result<Aim, LineError> {
+        let on_demand = self.uses[id.index()] == 0;
+        if on_demand {
+            self.base -= 1;
+            self.cursor = self.base;
+            let (extent, load) = (id, None);
+            self.future.push_front(Entry { extent, load });
+            self.uses[id.index()] += 1;
+        }
+        while self.future[0].extent != id {
+            self.skip_front();
+        }
+        self.window.trim(&mut self.loads);
+        self.urgent = true;
+        self.off_plan = on_demand;
+        let aim = Aim::Front { on_demand };
+        if !self.make_room(on_demand) {
+            self.cancel(aim);
+            return Err(LineError::WindowTooSmall {
+                extent: id,
+                len: self.extents[id.index()].len,
+                window: self.config.window,
+                leased: self.leased,
+            });
+        }
+        Ok(aim)
+    }
+
+    /// Sees to it that the first entry will find room once reads under way are
+    /// over; false if the leases leave none.
+    fn make_room(&mut self, on_demand: bool) -> bool {
+        let Entry { extent, load } = self.future[0];
+        let len = self.extents[extent.index()].len;
+        match self.window.room(&self.loads, load, len) {
+            Room::Never => return false,
+            // An extent read on demand goes right behind the leases: behind what
+            // was prefetched it would, once leased, keep the room between for
+            // ever from the extents that are leased together with it.
+            Room::Made if !on_demand => return true,
+            Room::Made | Room::BehindLeases => {}
+        }
+        for place in (0..self.window.count()).rev() {
+            let key = self.window.key(place);
+            match self.loads[key].phase {
+                Phase::Leased => break,
+                Phase::Done => {}
+                Phase::Ahead => {
+                    let seq = self.loads[key].seq;
+                    self.future[(seq - self.base) as usize].load = None;
+                    self.cursor = self.cursor.min(seq);
+                    self.discard(key);
+                }
+            }
+        }
+        self.window.trim(&mut self.loads);
+        self.note_fill();
+        true
+    }
+
+    /// Whether [`State::take`] has an answer.
+    pub(crate) fn ready(&self, aim: Aim) -> bool {
+        let load = match aim {
+            Aim::Front { .. } => self.future[0].load,
+            Aim::Resident(id) => match self.ways[id.index()] {
+                Way::Loading(key) => Some(key),
+                Way::Loaded => return true,
+                _ => None,
+            },
+        };
+        load.is_some_and(|key| self.loads[key].settled())
+    }
+
+    /// Leases what [`State::ready`] said is there.
+    pub(crate) fn take(&mut self, aim: Aim) -> Result<Lease, LineError> {
+        let lease = match aim {
+            Aim::Resident(extent) => self.take_resident(extent)?,
+            Aim::Front { .. } => self.take_front(aim)?,
+        };
+        self.trace.push(|| EventKind::Lease(lease.extent));
+        Ok(lease)
+    }
+
+    fn take_resident(&mut self, extent: ExtentId) -> Result<Lease, LineError> {
+        if let Way::Loading(key) = self.ways[extent.index()] {
+            let failure = self.loads[key].failure.take().expect("a failed load");
+            self.drop_resident(extent, key);
+            return Err(read_error(extent, *failure));
+        }
+        let at = self.homes[extent.index()].expect("a resident extent's home");
+        let key = None;
+        Ok(Lease { extent, at, key })
+    }
+
+    fn take_front(&mut self, aim: Aim) -> Result<Lease, LineError> {
+        let Entry { extent, load } = self.future[0];
+        let key = load.expect("a load that is ready");
+        let load = &mut self.loads[key];
+        if let Some(failure) = load.failure.take() {
+            // It keeps its place and is read anew, from the start.
+            self.counters.bytes_wasted += load.landed;
+            (load.issued, load.missing, load.landed) = (0, load.len, 0);
+            self.cursor = self.base;
+            self.cancel(aim);
+            return Err(read_error(extent, *failure));
+        }
+        load.phase = Phase::Leased;
+        self.leased += load.len;
+        self.counters.bytes_read += load.landed;
+        let (at, key) = (load.at, Some(key));
+        self.urgent = false;
+        self.pop_front();
+        Ok(Lease { extent, at, key })
+    }
+
+    /// Gives an acquire up. What was laid stays laid.
+    pub(crate) fn cancel(&mut self, aim: Aim) {
+        if let Aim::Front { on_demand } = aim {
+            self.urgent = false;
+            if on_demand {
+                if let Some(key) = self.pop_front().load {
+                    self.discard(key);
+                }
+                self.window.trim(&mut self.loads);
+                self.note_fill();
+            }
+        }
+    }
+
+    pub(crate) fn release(&mut self, lease: Lease) {
+        if let Some(key) = lease.key {
+            let load = &mut self.loads[key];
+            assert_eq!(
+                (load.extent, load.at, load.phase),
+                (lease.extent, lease.at, Phase::Leased),
+                "a lease of another line"
+            );
+            load.phase = Phase::Done;
+            self.leased -= load.len;
+            self.window.trim(&mut self.loads);
+        }
+        self.trace.push(|| EventKind::Release(lease.extent));
+        self.note_fill();
+    }
+}
+
+fn read_error(extent: ExtentId, failure: Failure) -> LineError {
+    LineError::Read {
+        extent,
+        part: failure.part,
+        offset: failure.offset,
+        attempts: failure.attempts,
+        source: failure.source,
+    }
+}

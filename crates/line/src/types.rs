@@ -1,0 +1,90 @@
+//! What callers hand to the line and get from it; no behaviour.
+
+use delayline_plan::ExtentId;
+
+use crate::window::Key;
+
+/// The line's measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Length of the window in bytes, which is memory `[0, window)`; a multiple
+    /// of `plan::ALIGN`, 0 if nothing is streamed.
+    ///
+    /// What is leased together has to fit together: since an extent is
+    /// contiguous and space comes back in order, an acquire is sure to find room
+    /// if the window holds `n + m` bytes. There `n` counts all extents leased or
+    /// skipped since the oldest lease that is out, this one included, and `m` is
+    /// the longest of them.
+    pub window: u64,
+    /// Largest single read in bytes, a multiple of `plan::ALIGN`.
+    pub read_len: u32,
+    /// How often a read that failed or came short is tried again.
+    pub retries: u32,
+}
+
+/// Proof that an extent is whole in memory and stays so. It goes back with
+/// [`crate::Line::release`]; one that is dropped instead holds its part of the
+/// window for ever.
+#[derive(Debug)]
+#[must_use = "a lease that is not released holds its part of the window for ever"]
+pub struct Lease {
+    pub(crate) extent: ExtentId,
+    pub(crate) at: u64,
+    /// The window's load; `None` for a resident extent.
+    pub(crate) key: Option<Key>,
+}
+
+impl Lease {
+    /// Which extent.
+    pub fn extent(&self) -> ExtentId {
+        self.extent
+    }
+
+    /// Memory position of its first byte.
+    pub fn at(&self) -> u64 {
+        self.at
+    }
+}
+
+/// A range of a part to be fetched to a fixed place in memory. All figures are
+/// multiples of `plan::ALIGN`, in bytes; like an extent it may reach past the
+/// end of the part by less than that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Index of the file.
+    pub part: u16,
+    /// First byte in the file.
+    pub offset: u64,
+    /// How many bytes.
+    pub len: u64,
+    /// Memory position, outside the window and no other's home.
+    pub at: u64,
+}
+
+/// A fetch under way, for [`crate::Line::fetched`].
+#[derive(Debug)]
+#[must_use = "until the ticket is redeemed nobody knows whether the bytes are there"]
+pub struct Ticket(pub(crate) u32);
+
+/// What the line has done since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Bytes that were of use: of extents when they were leased (resident ones:
+    /// when they were loaded), of fetches when they came. Where a file ends
+    /// within an extent, only the file's bytes count.
+    pub bytes_read: u64,
+    /// Bytes that came for nothing: of extents skipped or dropped, and what was
+    /// cut off short reads.
+    pub bytes_wasted: u64,
+    /// Reads submitted, further attempts included.
+    pub reads: u64,
+    /// Reads that brought less than they should.
+    pub short_reads: u64,
+    /// Further attempts.
+    pub retried: u64,
+    /// Time in which [`crate::Line::acquire`] and [`crate::Line::fetched`]
+    /// waited, in nanoseconds.
+    pub stall_ns: u64,
+    /// How often they waited.
+    pub stalls: u64,
+}

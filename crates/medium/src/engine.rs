@@ -1,0 +1,120 @@
+//! Who issues reads, and how that is chosen: io_uring, or threads where it is
+//! refused. It knows tags, files by index and bytes, not the line's reads.
+
+use crate::pool::PreadPool;
+use crate::uring::Ring;
+use crate::{Access, Memory, Notice, OpenError};
+use std::fs::File;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Most reads at once; a ring could hold some more, a drive gains nothing.
+pub(crate) const MAX_DEPTH: usize = 4096;
+
+/// Who issues the reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// io_uring where it is allowed, otherwise threads.
+    #[default]
+    Auto,
+    /// io_uring or an error.
+    Uring,
+    /// As many threads as reads at once, each in `pread`.
+    Threads,
+}
+
+/// How to read.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Reads at once, 1 to 4096.
+    pub depth: usize,
+    /// Who issues them.
+    pub backend: Backend,
+    /// What becomes of the page cache.
+    pub access: Access,
+    /// Ranges of the memory to register with the kernel, in bytes, of whole
+    /// pages: these get all their pages now and may not be discarded while the
+    /// medium lives. Reads elsewhere work as well.
+    pub register: Vec<Range<u64>>,
+}
+
+impl Default for Options {
+    /// 32 reads at once, the rest as good as the system allows.
+    fn default() -> Self {
+        Self {
+            depth: 32,
+            backend: Backend::Auto,
+            access: Access::Direct,
+            register: Vec::new(),
+        }
+    }
+}
+
+/// Whichever it has become.
+pub(crate) enum Engine {
+    Ring(Box<Ring>),
+    Threads(PreadPool),
+}
+
+/// A read as the engines know it.
+#[derive(Clone, Copy)]
+pub(crate) struct Job {
+    pub tag: u32,
+    pub part: usize,
+    pub offset: u64,
+    pub at: u64,
+    pub len: u32,
+}
+
+/// How a job ended: bytes, or the system's error number.
+pub(crate) struct Finished {
+    pub tag: u32,
+    pub result: Result<u32, i32>,
+}
+
+impl Engine {
+    /// Picks, telling in `notices` what is not as it should be.
+    pub fn new(
+        files: &Arc<[File]>,
+        memory: &Arc<Memory>,
+        options: &Options,
+        notices: &mut Vec<Notice>,
+    ) -> Result<Self, OpenError> {
+        let threads = options.depth;
+        if options.backend != Backend::Threads {
+            let (files, memory) = (files.clone(), memory.clone());
+            match Ring::new(files, memory, threads as u32, &options.register) {
+                Ok(ring) => return Ok(Self::Ring(Box::new(ring))),
+                Err(source) if options.backend == Backend::Uring => {
+                    return Err(OpenError::NoUring { source });
+                }
+                Err(error) => {
+                    notices.push(Notice::NoUring {
+                        message: error.to_string(),
+                        threads,
+                    });
+                }
+            }
+        }
+        PreadPool::new(files.clone(), memory.clone(), threads)
+            .map(Self::Threads)
+            .map_err(|source| OpenError::Threads { threads, source })
+    }
+
+    /// Takes a read; never blocks.
+    pub fn queue(&mut self, job: Job) {
+        match self {
+            Self::Ring(ring) => ring.queue(job),
+            Self::Threads(pool) => pool.queue(job),
+        }
+    }
+
+    /// Hands reads on and appends what is finished, with `wait` at least one
+    /// unless nothing is under way.
+    pub fn reap(&mut self, wait: bool, out: &mut Vec<Finished>) {
+        match self {
+            Self::Ring(ring) => ring.reap(wait, out),
+            Self::Threads(pool) => pool.reap(wait, out),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What can go wrong while a medium is set up, and what a person should be told
+//! though it went well. Failures of single reads are the line's `ReadError`.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// Why memory could not be had.
+#[derive(Debug, Error)]
+pub enum MemoryError {
+    /// No address space.
+    #[error(
+        "cannot reserve {len} bytes of address space: {source}; \
+         raise the limit on virtual memory (ulimit -v)"
+    )]
+    Reserve {
+        /// Bytes asked for.
+        len: u64,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// No pages.
+    #[error("cannot get {len} bytes of memory: {source}; free some memory or lower the budget")]
+    Populate {
+        /// Bytes asked for.
+        len: u64,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+/// Why the files of a model could not be opened for streaming.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// No file was named.
+    #[error("no file to read from: name at least one")]
+    NoParts,
+    /// One file cannot be opened or examined.
+    #[error("{}: cannot open it for reading: {source}", path.display())]
+    Part {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// Not a regular file or block device.
+    #[error("{}: not a regular file or a block device; name the model's file itself", path.display())]
+    NotAFile {
+        /// What was named.
+        path: PathBuf,
+    },
+    /// The depth is out of range.
+    #[error("{depth} reads at once: expected between 1 and {max}")]
+    Depth {
+        /// Asked for.
+        depth: usize,
+        /// Most there can be.
+        max: usize,
+    },
+    /// io_uring was demanded, and refused.
+    #[error(
+        "io_uring is not available: {source}; allow it (sysctl kernel.io_uring_disabled, the container's seccomp profile) or read with threads"
+    )]
+    NoUring {
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The threads that read cannot be started.
+    #[error(
+        "cannot start {threads} threads to read with: {source}; lower the number of reads at once"
+    )]
+    Threads {
+        /// How many were wanted.
+        threads: usize,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+/// Why a measurement could not be made.
+#[derive(Debug, Error)]
+pub enum ProbeError {
+    /// The files cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The buffers cannot be had.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// A read failed while measuring.
+    #[error(transparent)]
+    Read(#[from] delayline_line::ReadError),
+    /// The file of the measurement cannot be examined or written.
+    #[error("{}: {what}: {source}", path.display())]
+    File {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The files hold too little for even one read.
+    #[error("the files hold {have} bytes: measuring needs at least {need}; name a larger file")]
+    TooSmall {
+        /// Bytes there are.
+        have: u64,
+        /// Bytes of one read.
+        need: u64,
+    },
+}
+
+/// Something a person should know of a medium that works all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The file system refuses direct I/O on this file.
+    DirectRefused {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file system accepts direct I/O but fills the page cache anyway.
+    DirectCached {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The kernel refuses io_uring.
+    NoUring {
+        /// The system's reason.
+        message: String,
+        /// Threads that read instead.
+        threads: usize,
+    },
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const THEN: &str = "reading through the page cache and dropping from it what was read, \
+             which costs CPU time; move the file to a local ext4 or xfs drive to avoid it";
+        match self {
+            Self::DirectRefused { path } => {
+                write!(
+                    f,
+                    "{}: its file system refuses direct I/O: {THEN}",
+                    path.display()
+                )
+            }
+            Self::DirectCached { path } => write!(
+                f,
+                "{}: its file system takes direct I/O but caches it: {THEN}",
+                path.display()
+            ),
+            Self::NoUring { message, threads } => write!(
+                f,
+                "io_uring is not available ({message}): reading with {threads} threads instead; \
+                 allow it (sysctl kernel.io_uring_disabled, the container's seccomp profile) \
+                 to save their CPU time"
+            ),
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! The memory that reads go into: one reservation of address space, addressed
+//! by byte offsets as a `Slot` does, with pages where they are wanted. It does
+//! not know who owns which bytes: that is the line's business.
+
+use crate::MemoryError;
+use delayline_plan::ALIGN;
+use std::io;
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// Size and alignment of a huge page in bytes. Areas that are to have different
+/// kinds of pages start at multiples of it.
+pub const HUGE: u64 = 2 << 20;
+
+const WORD: u64 = size_of::<u64>() as u64;
+
+/// An anonymous mapping that nobody has a reference into.
+///
+/// Its bytes are written by the kernel (a read in flight), by other media (a
+/// copy) and read by native code through [`Memory::ptr`], all under the rule
+/// that a `Slot` or a lease gives one of them the bytes at a time. The line
+/// keeps that rule; memory safety of this type does not depend on it: Rust
+/// touches the bytes only as relaxed atomic words, so that a broken rule shows
+/// as wrong bytes, which tests find, never as undefined behaviour here.
+#[derive(Debug)]
+pub struct Memory {
+    base: NonNull<u8>,
+    len: u64,
+    /// Ranges that a kernel holds by their physical pages.
+    pinned: Mutex<Vec<Range<u64>>>,
+}
+
+// SAFETY: the mapping belongs to the process, not to a thread; `base` and `len`
+// never change; the bytes are accessed as atomics only (see the type's text).
+unsafe impl Send for Memory {}
+// SAFETY: as above; `pinned` is behind its lock.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// Reserves `len` bytes of address space, rounded up to [`ALIGN`] and at
+    /// least that, starting at a multiple of [`HUGE`]. Pages come with the
+    /// first touch and are zero; from [`HUGE`] bytes on, huge pages where the
+    /// system has them, until [`Memory::no_huge`] says otherwise.
+    ///
+    /// # Errors
+    /// [`MemoryError::Reserve`] when the address space cannot be had.
+    pub fn new(len: u64) -> Result<Arc<Self>, MemoryError> {
+        let refused = |source| MemoryError::Reserve { len, source };
+        let too_long = || refused(io::Error::from_raw_os_error(libc::ENOMEM));
+        let rounded = len
+            .max(1)
+            .checked_next_multiple_of(ALIGN)
+            .ok_or_else(too_long)?;
+        let whole = rounded.checked_add(HUGE).ok_or_else(too_long)?;
+        let whole = usize::try_from(whole).map_err(|_| too_long())?;
+        // SAFETY: a new private mapping at an address of the kernel's choice.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                whole,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(refused(io::Error::last_os_error()));
+        }
+        // The reservation is HUGE too long; give back what lies before the
+        // first aligned address and behind the last byte asked for.
+        let head = start.align_offset(HUGE as usize);
+        let tail = HUGE as usize - head;
+        // SAFETY: head + rounded + tail is the mapping's length: all three
+        // pieces lie within it, and the two outer ones are used by nobody.
+        let base = unsafe {
+            let base = start.byte_add(head);
+            if head > 0 {
+                libc::munmap(start, head);
+            }
+            libc::munmap(base.byte_add(rounded as usize), tail);
+            base
+        };
+        let base = NonNull::new(base.cast()).expect("the kernel maps nothing at zero");
+        let memory = Self {
+            base,
+            len: rounded,
+            pinned: Mutex::default(),
+        };
+        if rounded >= HUGE {
+            memory.advise(&(0..rounded), libc::MADV_HUGEPAGE).ok();
+        }
+        Ok(Arc::new(memory))
+    }
+
+    /// Its length in bytes, a multiple of [`ALIGN`].
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Never: there is always a page.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Where byte `at` is, for native code. Reading through the pointer takes a
+    /// lease on the bytes; writing is for media alone.
+    ///
+    /// # Panics
+    /// When `at` is past the end.
+    pub fn ptr(&self, at: u64) -> *const u8 {
+        self.slot_ptr(at, 0)
+    }
+
+    /// Where `len` bytes at `at` are, for a read to fill.
+    ///
+    /// # Panics
+    /// When they are not all within the memory.
+    pub(crate) fn slot_ptr(&self, at: u64, len: u32) -> *mut u8 {
+        self.check(&(at..at.saturating_add(u64::from(len))));
+        // SAFETY: `check` has put `at` within the mapping or at its end.
+        unsafe { self.base.as_ptr().add(at as usize) }
+    }
+
+    /// Gives the range pages now, for a later read not to stop for them.
+    ///
+    /// # Errors
+    /// [`MemoryError::Populate`] when there is not that much memory.
+    ///
+    /// # Panics
+    /// When the range is not within the memory or not of whole pages.
+    pub fn populate(&self, range: Range<u64>) -> Result<(), MemoryError> {
+        match self.advise(&range, libc::MADV_POPULATE_WRITE) {
+            Ok(()) => Ok(()),
+            // Before Linux 5.14: touch every page, changing nothing.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                for at in range.step_by(ALIGN as usize) {
+                    self.word(at / WORD).fetch_or(0, Ordering::Relaxed);
+                }
+                Ok(())
+            }
+            Err(source) => Err(MemoryError::Populate {
+                len: range.end - range.start,
+                source,
+            }),
+        }
+    }
+
+    /// Gives the range's pages back to the system; it reads as zeros afterwards.
+    ///
+    /// # Panics
+    /// When the range is not within the memory or not of whole pages, or when a
+    /// medium has registered part of it: reads would go on into the old pages.
+    pub fn discard(&self, range: Range<u64>) {
+        let overlaps = |pinned: &Range<u64>| pinned.start < range.end && range.start < pinned.end;
+        assert!(
+            !self
+                .pinned
+                .lock()
+                .expect("no holder panics")
+                .iter()
+                .any(overlaps),
+            "bytes {range:?} of the memory are registered with a medium and cannot be discarded"
+        );
+        self.advise(&range, libc::MADV_DONTNEED)
+            .expect("discarding pages of our own");
+    }
+
+    /// Keeps the range in small pages: an area of which few bytes are ever
+    /// filled would take 2 MiB for each of them otherwise.
+    ///
+    /// # Panics
+    /// When the range is not within the memory or not of whole pages.
+    pub fn no_huge(&self, range: Range<u64>) {
+        // A kernel without huge pages refuses, and then there are none.
+        self.advise(&range, libc::MADV_NOHUGEPAGE).ok();
+    }
+
+    /// Copies the bytes at `at` out. They are whole where no read into them is
+    /// under way: whoever calls this holds a lease on them, or is a test.
+    ///
+    /// # Panics
+    /// When they are not all within the memory.
+    pub fn copy_out(&self, at: u64, out: &mut [u8]) {
+        self.check(&(at..at.saturating_add(out.len() as u64)));
+        for (index, from, to) in words(at, out.len()) {
+            let word = self.word(index).load(Ordering::Relaxed).to_ne_bytes();
+            out[to.clone()].copy_from_slice(&word[from..from + to.len()]);
+        }
+    }
+
+    /// Copies `bytes` in at `at`, as a medium that owns the slot there does.
+    ///
+    /// # Panics
+    /// When they do not all fit within the memory.
+    pub fn copy_in(&self, at: u64, bytes: &[u8]) {
+        self.check(&(at..at.saturating_add(bytes.len() as u64)));
+        for (index, to, from) in words(at, bytes.len()) {
+            let cell = self.word(index);
+            let mut word = [0; WORD as usize];
+            if from.len() < word.len() {
+                word = cell.load(Ordering::Relaxed).to_ne_bytes();
+            }
+            word[to..to + from.len()].copy_from_slice(&bytes[from]);
+            cell.store(u64::from_ne_bytes(word), Ordering::Relaxed);
+        }
+    }
+
+    /// Marks a range as held by its physical pages until [`Memory::unpin`].
+    pub(crate) fn pin(&self, range: Range<u64>) {
+        self.check(&range);
+        self.pinned.lock().expect("no holder panics").push(range);
+    }
+
+    /// Takes back one [`Memory::pin`] of the same range.
+    pub(crate) fn unpin(&self, range: &Range<u64>) {
+        let mut pinned = self.pinned.lock().expect("no holder panics");
+        if let Some(index) = pinned.iter().position(|other| other == range) {
+            pinned.swap_remove(index);
+        }
+    }
+
+    fn check(&self, range: &Range<u64>) {
+        assert!(
+            range.start <= range.end && range.end <= self.len,
+            "bytes {range:?} are not within a memory of {} bytes",
+            self.len
+        );
+    }
+
+    /// The word at `index`, counted in words.
+    fn word(&self, index: u64) -> &AtomicU64 {
+        assert!(index < self.len / WORD);
+        // SAFETY: within the mapping, which lives as long as `self`; aligned,
+        // since `base` is; any bit pattern is a u64; and Rust accesses these
+        // bytes in no other way than as this atomic.
+        unsafe { &*self.base.as_ptr().cast::<AtomicU64>().add(index as usize) }
+    }
+
+    fn advise(&self, range: &Range<u64>, advice: i32) -> io::Result<()> {
+        self.check(range);
+        assert!(
+            range.start.is_multiple_of(ALIGN) && range.end.is_multiple_of(ALIGN),
+            "bytes {range:?} are not whole pages of {ALIGN} bytes"
+        );
+        if range.is_empty() {
+            return Ok(());
+        }
+        let len = (range.end - range.start) as usize;
+        loop {
+            // SAFETY: the range is within the mapping, and no advice used here
+            // unmaps it: at most its bytes become zero, which is an atomic's
+            // value like any other.
+            let rc = unsafe {
+                let start = self.base.as_ptr().add(range.start as usize);
+                libc::madvise(start.cast(), len, advice)
+            };
+            if rc == 0 {
+                return Ok(());
+            }
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                // Interrupted while populating: the pages so far stay.
+                Some(libc::EINTR | libc::EAGAIN) => {}
+                _ => return Err(error),
+            }
+        }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: this is the whole mapping; media with reads under way hold an
+        // `Arc` of it, so none is, and no reference into it outlives `self`.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len as usize) };
+    }
+}
+
+/// Splits `len` bytes at `at` along words: for each, its index, where the bytes
+/// start in it, and which of the `len` they are.
+fn words(at: u64, len: usize) -> impl Iterator<Item = (u64, usize, Range<usize>)> {
+    let mut next = 0;
+    std::iter::from_fn(move || {
+        if next == len {
+            return None;
+        }
+        let byte = at + next as u64;
+        let start = (byte % WORD) as usize;
+        let span = next..len.min(next + WORD as usize - start);
+        next = span.end;
+        Some((byte / WORD, start, span))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ALIGN, HUGE, Memory};
+
+    #[test]
+    fn every_small_copy_touches_its_bytes_alone() {
+        let memory = Memory::new(ALIGN).unwrap();
+        for at in 0..20u64 {
+            for len in 0..20usize {
+                memory.copy_in(0, &[0xee; 48]);
+                let bytes: Vec<u8> = (1..=len as u8).collect();
+                memory.copy_in(at, &bytes);
+                let mut expect = [0xee; 48];
+                expect[at as usize..at as usize + len].copy_from_slice(&bytes);
+                let mut all = [0; 48];
+                memory.copy_out(0, &mut all);
+                assert_eq!(all, expect, "{len} bytes at {at}");
+                let mut some = vec![0; len];
+                memory.copy_out(at, &mut some);
+                assert_eq!(some, bytes, "{len} bytes at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_round_up_and_the_base_is_aligned() {
+        for (asked, got) in [
+            (0, ALIGN),
+            (1, ALIGN),
+            (ALIGN, ALIGN),
+            (HUGE + 1, HUGE + ALIGN),
+        ] {
+            let memory = Memory::new(asked).unwrap();
+            assert_eq!(memory.len(), got);
+            assert!(memory.ptr(0).addr().is_multiple_of(HUGE as usize));
+            let mut last = [1];
+            memory.copy_out(got - 1, &mut last);
+            assert_eq!(last, [0]);
+        }
+    }
+
+    #[test]
+    fn far_more_than_the_machine_has_can_be_reserved() {
+        let memory = Memory::new(1 << 42).unwrap();
+        memory.copy_in((1 << 42) - 3, &[1, 2, 3]);
+        assert_eq!(memory.len(), 1 << 42);
+        assert!(Memory::new(u64::MAX).is_err());
+    }
+
+    #[test]
+    fn populating_changes_nothing_and_discarding_zeroes_its_range() {
+        let memory = Memory::new(4 * ALIGN).unwrap();
+        memory.no_huge(0..4 * ALIGN);
+        memory.copy_in(0, &[9; 4 * ALIGN as usize]);
+        memory.populate(0..4 * ALIGN).unwrap();
+        memory.discard(ALIGN..2 * ALIGN);
+        memory.discard(0..0);
+        for (page, byte) in [(0, 9), (1, 0), (2, 9), (3, 9)] {
+            let mut bytes = [1; ALIGN as usize];
+            memory.copy_out(page * ALIGN, &mut bytes);
+            assert_eq!(bytes, [byte; ALIGN as usize], "page {page}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "registered with a medium")]
+    fn registered_bytes_are_not_discarded() {
+        let memory = Memory::new(4 * ALIGN).unwrap();
+        memory.pin(ALIGN..3 * ALIGN);
+        memory.discard(0..ALIGN);
+        memory.discard(2 * ALIGN..4 * ALIGN);
+    }
+
+    #[test]
+    #[should_panic(expected = "not within")]
+    fn bytes_outside_are_refused() {
+        Memory::new(ALIGN).unwrap().copy_out(ALIGN - 1, &mut [0; 2]);
+    }
+}

@@ -1,0 +1,302 @@
+//! What a drive can do and what the system allows, measured. It knows files and
+//! rates, not models.
+
+use crate::direct::{self, DirectIo};
+use crate::{Access, Flash, HUGE, Memory, OpenError, Options, ProbeError, Rng, parts};
+use delayline_line::{Completion, Medium, Read, Slot};
+use delayline_plan::ALIGN;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// One measured rate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ReadRate {
+    /// Bytes of each read.
+    pub read_len: u32,
+    /// Reads at once.
+    pub depth: usize,
+    /// Bytes per second that arrived.
+    pub rate_bytes_per_s: f64,
+}
+
+/// Read length and depth at which a drive gives all it has.
+const BEST: (u32, usize) = (4 << 20, 32);
+
+/// Measures every combination of read length (bytes, multiples of [`ALIGN`])
+/// and depth at random places of a file, each for `each`. Given a directory,
+/// it measures a file of `scratch_len` bytes there, which is written for this
+/// and removed.
+///
+/// # Errors
+/// [`ProbeError`]: the file cannot be read, written, or is shorter than a read.
+pub fn read_rates(
+    path: &Path,
+    scratch_len: u64,
+    read_lens: &[u32],
+    depths: &[usize],
+    each: Duration,
+) -> Result<Vec<ReadRate>, ProbeError> {
+    let scratch = if path.is_dir() {
+        Some(Scratch::write(path, scratch_len)?)
+    } else {
+        None
+    };
+    let path = scratch.as_ref().map_or(path, |scratch| &scratch.path);
+    let mut rates = Vec::new();
+    for &depth in depths {
+        for &read_len in read_lens {
+            let rate_bytes_per_s = measure(&[path], read_len, depth, each, 1)?;
+            rates.push(ReadRate {
+                read_len,
+                depth,
+                rate_bytes_per_s,
+            });
+        }
+    }
+    Ok(rates)
+}
+
+/// The device rate in bytes per second: reads of 4 MiB, 32 at once, at random
+/// places of the files, for `budget`. The best quarter of that time counts, for
+/// others use the drive as well.
+///
+/// # Errors
+/// As [`read_rates`].
+pub fn device_rate<P: AsRef<Path>>(files: &[P], budget: Duration) -> Result<f64, ProbeError> {
+    measure(files, BEST.0, BEST.1, budget, 4)
+}
+
+/// The best of `slices` rates in succession, over `budget` together.
+fn measure<P: AsRef<Path>>(
+    files: &[P],
+    read_len: u32,
+    depth: usize,
+    budget: Duration,
+    slices: u32,
+) -> Result<f64, ProbeError> {
+    let need = u64::from(read_len);
+    let memory = Memory::new(need * depth as u64)?;
+    let whole = 0..memory.len();
+    memory.populate(whole.clone())?;
+    let options = Options {
+        depth,
+        register: vec![whole],
+        ..Options::default()
+    };
+    let mut flash = Flash::open(files, memory, &options)?;
+    flash.drop_caches();
+    let lengths = flash.lengths();
+    let places: Vec<u64> = lengths.iter().map(|len| len / need).collect();
+    let all: u64 = places.iter().sum();
+    if all == 0 {
+        return Err(ProbeError::TooSmall {
+            have: lengths.iter().sum(),
+            need,
+        });
+    }
+    let mut rng = Rng::new(need);
+    let mut reader = Reader {
+        read_len,
+        places,
+        all,
+    };
+    let mut free: Vec<Slot> = (0..depth as u64)
+        .map(|index| Slot::claim(index * need, read_len))
+        .collect();
+    let mut done = Vec::new();
+    let mut best: f64 = 0.0;
+    for _ in 0..slices.max(1) {
+        let (start, before) = (Instant::now(), flash.traffic().bytes);
+        // At least one full queue, however short the time.
+        let mut reads = 0;
+        while reads < depth || start.elapsed() < budget / slices.max(1) {
+            for slot in free.drain(..) {
+                flash.submit(reader.random(&mut rng, slot));
+            }
+            flash.poll(true, &mut done);
+            reads += done.len();
+            for Completion { slot, result, .. } in done.drain(..) {
+                result?;
+                free.push(slot);
+            }
+        }
+        let bytes = flash.traffic().bytes - before;
+        best = best.max(bytes as f64 / start.elapsed().as_secs_f64());
+    }
+    Ok(best)
+}
+
+/// Chooses places to read at.
+struct Reader {
+    read_len: u32,
+    /// Reads that fit in each part, and in all.
+    places: Vec<u64>,
+    all: u64,
+}
+
+impl Reader {
+    fn random(&mut self, rng: &mut Rng, slot: Slot) -> Read {
+        let mut place = rng.below(self.all);
+        let mut part = 0;
+        while place >= self.places[part] {
+            place -= self.places[part];
+            part += 1;
+        }
+        let offset = place * u64::from(self.read_len);
+        Read {
+            id: slot.at(),
+            part: part as u16,
+            offset,
+            slot,
+        }
+    }
+}
+
+/// A file without a name, gone with this value however the process ends.
+struct Scratch {
+    /// Its way in while it is open.
+    path: PathBuf,
+    _file: File,
+}
+
+impl Scratch {
+    /// Writes `len` bytes, rounded up to whole pieces, that no drive can shorten.
+    fn write(dir: &Path, len: u64) -> Result<Self, ProbeError> {
+        const PIECE: usize = HUGE as usize;
+        let path = dir.join(format!(".delayline-probe-{}", std::process::id()));
+        let failed = |what| {
+            let path = path.clone();
+            move |source| ProbeError::File { path, what, source }
+        };
+        let mut open = File::options();
+        open.read(true).write(true).create_new(true).mode(0o600);
+        let file = open
+            .open(&path)
+            .map_err(failed("cannot create a file to measure"))?;
+        std::fs::remove_file(&path)
+            .map_err(failed("cannot remove the name of a file to measure"))?;
+        let _ = direct::set_direct(&file, true);
+        // A page more than the piece leaves room to start at a page's border,
+        // as direct I/O asks.
+        let mut room = vec![0u8; PIECE + ALIGN as usize];
+        let start = room.as_ptr().align_offset(ALIGN as usize);
+        let piece = &mut room[start..start + PIECE];
+        let mut rng = Rng::new(len);
+        rng.fill(piece);
+        let mut offset = 0;
+        while offset < len {
+            rng.fill(&mut piece[..4096]);
+            if let Err(error) = file.write_all_at(piece, offset) {
+                // Refused at the first write rather than at opening.
+                if error.raw_os_error() != Some(libc::EINVAL) {
+                    return Err(failed("cannot write a file to measure")(error));
+                }
+                let off = direct::set_direct(&file, false);
+                off.and_then(|()| file.write_all_at(piece, offset))
+                    .map_err(failed("cannot write a file to measure"))?;
+            }
+            offset += PIECE as u64;
+        }
+        file.sync_all()
+            .map_err(failed("cannot write a file to measure"))?;
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd()).into();
+        Ok(Self { path, _file: file })
+    }
+}
+
+/// What the system allows for reading one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Findings {
+    /// Whether io_uring may be used, else the system's reason.
+    pub io_uring: Result<(), String>,
+    /// What direct I/O on the file is worth.
+    pub direct_io: DirectIo,
+    /// How much memory may be locked, in bytes; `None` for no limit.
+    pub locked_memory_bytes: Option<u64>,
+    /// Name of the file system, or its magic number in hexadecimal.
+    pub file_system: String,
+}
+
+/// Examines `path`, a file.
+///
+/// # Errors
+/// [`ProbeError`] when it cannot be opened or its file system tells nothing.
+pub fn findings(path: &Path) -> Result<Findings, ProbeError> {
+    let mut notices = Vec::new();
+    let mut file = parts::open(path)?;
+    let part = parts::ready(path.to_owned(), &mut file, Access::Buffered, &mut notices)?;
+    let memory = Memory::new(ALIGN)?;
+    let options = Options {
+        depth: 1,
+        backend: crate::Backend::Uring,
+        ..Options::default()
+    };
+    let io_uring = match Flash::open(&[path], memory, &options) {
+        Ok(_) => Ok(()),
+        Err(OpenError::NoUring { source }) => Err(source.to_string()),
+        Err(error) => return Err(error.into()),
+    };
+    let failed = |source| ProbeError::File {
+        path: path.to_owned(),
+        what: "cannot ask its file system",
+        source,
+    };
+    Ok(Findings {
+        io_uring,
+        direct_io: direct::examine(&file, part.len),
+        locked_memory_bytes: locked_memory().map_err(failed)?,
+        file_system: file_system(&file).map_err(failed)?,
+    })
+}
+
+fn locked_memory() -> io::Result<Option<u64>> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the kernel fills the struct, which lives on this stack.
+    match unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut limit) } {
+        0 => Ok((limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn file_system(file: &File) -> io::Result<String> {
+    // SAFETY: all zeros is a value of this plain C struct.
+    let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel fills the struct, which lives on this stack.
+    if unsafe { libc::fstatfs(file.as_raw_fd(), &mut stat) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // The type's width differs between systems; magic numbers have 32 bits.
+    let magic = stat.f_type as u32;
+    let known = FILE_SYSTEMS.iter().find(|(number, _)| *number == magic);
+    Ok(known.map_or_else(|| format!("{magic:#x}"), |(_, name)| (*name).to_owned()))
+}
+
+/// Magic numbers from `statfs(2)` and the kernel's `linux/magic.h`.
+const FILE_SYSTEMS: [(u32, &str); 18] = [
+    (0xef53, "ext4"),
+    (0x5846_5342, "xfs"),
+    (0x9123_683e, "btrfs"),
+    (0x2fc1_2fc1, "zfs"),
+    (0xf2f5_2010, "f2fs"),
+    (0xca45_1a4e, "bcachefs"),
+    (0x0102_1994, "tmpfs"),
+    (0x8584_58f6, "ramfs"),
+    (0x794c_7630, "overlayfs"),
+    (0x6573_5546, "fuse"),
+    (0x6969, "nfs"),
+    (0xff53_4d42, "cifs"),
+    (0xfe53_4d42, "smb2"),
+    (0x0102_1997, "9p"),
+    (0x2011_bab0, "exfat"),
+    (0x4d44, "vfat"),
+    (0x7366_746e, "ntfs3"),
+    (0x7371_7368, "squashfs"),
+];

@@ -1,0 +1,214 @@
+//! That the adversary does what it is told to, all of it, and nothing else.
+
+use delayline_line::{Completion, Medium, Read, ReadError, Slot};
+use delayline_medium::{Dram, Faults, Faulty, Memory, Rng, VirtualClock};
+use std::sync::Arc;
+
+const PAGE: u64 = 4096;
+const PAGES: u64 = 64;
+
+fn bytes() -> Vec<u8> {
+    let mut bytes = vec![0; (PAGES * PAGE) as usize];
+    Rng::new(7).fill(&mut bytes);
+    bytes
+}
+
+fn faulty(faults: Faults, seed: u64) -> (Faulty<Dram>, Arc<Memory>) {
+    let memory = Memory::new(PAGES * PAGE).unwrap();
+    let dram = Dram::new(vec![bytes()], memory.clone(), 8);
+    (
+        Faulty::new(dram, faults, seed).spoiling(memory.clone()),
+        memory,
+    )
+}
+
+/// Reads every page once, up to eight at a time; completions in their order,
+/// the outcome of each as it was and what the memory then held.
+fn lap(faults: Faults, seed: u64) -> Vec<(Completion, Vec<u8>)> {
+    let (mut medium, memory) = faulty(faults, seed);
+    let (mut next, mut out, mut done) = (0, Vec::new(), Vec::new());
+    while out.len() < PAGES as usize {
+        while next < PAGES && next - (out.len() as u64) < 8 {
+            let slot = Slot::claim(next * PAGE, PAGE as u32);
+            medium.submit(Read {
+                id: next,
+                part: 0,
+                offset: next * PAGE,
+                slot,
+            });
+            next += 1;
+        }
+        medium.poll(next.is_multiple_of(3), &mut done);
+        for completion in done.drain(..) {
+            let mut now = vec![0; PAGE as usize];
+            memory.copy_out(completion.slot.at(), &mut now);
+            out.push((completion, now));
+        }
+    }
+    out
+}
+
+fn check(faults: Faults, expect: impl Fn(&[(Completion, Vec<u8>)])) {
+    for seed in 0..20 {
+        eprintln!("seed {seed}");
+        let got = lap(faults.clone(), seed);
+        let whole = bytes();
+        let mut ids: Vec<u64> = got.iter().map(|(done, _)| done.id).collect();
+        for (done, now) in &got {
+            assert_eq!(
+                (done.slot.at(), done.slot.len()),
+                (done.id * PAGE, PAGE as u32)
+            );
+            let good = *done.result.as_ref().unwrap_or(&0) as usize;
+            assert_eq!(now[..good], whole[(done.id * PAGE) as usize..][..good]);
+            assert!(
+                now[good..].iter().all(|&byte| byte == 0xa5),
+                "the rest is spoiled"
+            );
+        }
+        expect(&got);
+        assert_eq!(
+            got,
+            lap(faults.clone(), seed),
+            "the seed decides everything"
+        );
+        ids.sort_unstable();
+        assert!(ids.into_iter().eq(0..PAGES), "each read completes once");
+    }
+}
+
+fn share(got: &[(Completion, Vec<u8>)], which: impl Fn(&Completion) -> bool) -> usize {
+    got.iter().filter(|(done, _)| which(done)).count()
+}
+
+#[test]
+fn without_faults_all_is_well_and_in_order() {
+    check(Faults::default(), |got| {
+        assert!(got.iter().map(|(done, _)| done.id).eq(0..PAGES));
+        assert_eq!(
+            share(got, |done| done.result == Ok(PAGE as u32)),
+            PAGES as usize
+        );
+    });
+}
+
+#[test]
+fn delays_and_disorder() {
+    let faults = Faults {
+        delay_polls: 4,
+        reorder: true,
+        ..Faults::default()
+    };
+    check(faults, |got| {
+        assert!(!got.iter().map(|(done, _)| done.id).is_sorted());
+        assert_eq!(share(got, |done| done.result.is_ok()), PAGES as usize);
+    });
+}
+
+#[test]
+fn short_reads_and_errors() {
+    let faults = Faults {
+        short: 0.3,
+        transient: 0.3,
+        in_a_row: 2,
+        ..Faults::default()
+    };
+    check(faults, |got| {
+        let short = share(got, |done| {
+            done.result.as_ref().is_ok_and(|&n| n < PAGE as u32)
+        });
+        let failed = share(got, |done| done.result.is_err());
+        assert!(
+            (3..35).contains(&short) && (5..40).contains(&failed),
+            "{short} {failed}"
+        );
+    });
+}
+
+#[test]
+fn broken_bytes_and_only_they_fail() {
+    let broken = vec![(0, 3 * PAGE + 5..5 * PAGE + 1), (1, 0..PAGE)];
+    check(
+        Faults {
+            broken,
+            ..Faults::default()
+        },
+        |got| {
+            let failed = |done: &Completion| done.result.is_err();
+            assert_eq!(share(got, failed), 3);
+            assert!(
+                got.iter()
+                    .all(|(done, _)| failed(done) == (3..=5).contains(&done.id))
+            );
+        },
+    );
+}
+
+#[test]
+fn gone_is_for_good() {
+    check(
+        Faults {
+            gone_after: Some(10),
+            ..Faults::default()
+        },
+        |got| {
+            let gone = |done: &Completion| matches!(done.result, Err(ReadError::Gone { .. }));
+            assert!(got.iter().all(|(done, _)| gone(done) == (done.id >= 10)));
+        },
+    );
+}
+
+#[test]
+fn what_always_may_fail_still_succeeds_in_the_end() {
+    let faults = Faults {
+        transient: 0.5,
+        short: 1.0,
+        in_a_row: 3,
+        ..Faults::default()
+    };
+    let (mut medium, _memory) = faulty(faults, 3);
+    let mut done = Vec::new();
+    for pass in 0..8 {
+        // A victim that goes on where a short read ended is spared as well.
+        let offset = if pass % 2 == 0 { 0 } else { PAGE };
+        let slot = Slot::claim(0, (2 * PAGE - offset) as u32);
+        medium.submit(Read {
+            id: pass,
+            part: 0,
+            offset,
+            slot,
+        });
+        medium.poll(true, &mut done);
+        let completion = done.pop().unwrap();
+        let whole = completion.result == Ok(completion.slot.len());
+        assert_eq!(whole, pass % 4 == 3, "pass {pass}");
+    }
+}
+
+#[test]
+fn delays_in_virtual_time_pass_in_virtual_time() {
+    let memory = Memory::new(PAGE).unwrap();
+    let clock = VirtualClock::new();
+    let faults = Faults {
+        delay_ns: 1_000_000,
+        ..Faults::default()
+    };
+    let dram = Dram::new(vec![bytes()], memory, 1);
+    let mut medium = Faulty::new(dram, faults, 5).in_time(clock.clone());
+    let (mut done, mut last) = (Vec::new(), 0);
+    for id in 0..20 {
+        medium.submit(Read {
+            id,
+            part: 0,
+            offset: 0,
+            slot: Slot::claim(0, PAGE as u32),
+        });
+        medium.poll(false, &mut done);
+        assert!(done.is_empty(), "the delay has only begun");
+        medium.poll(true, &mut done);
+        let now = delayline_line::Clock::now_ns(&clock);
+        assert!(now > last && now <= last + 1_000_000);
+        assert_eq!(done.pop().unwrap().id, id);
+        last = now;
+    }
+}

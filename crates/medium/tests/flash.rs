@@ -1,0 +1,248 @@
+//! What is particular to files on a drive: what can be wrong with them, what is
+//! told of them, and how fast they are.
+
+use delayline_line::{Medium, Read, Slot};
+use delayline_medium::{
+    Backend, Flash, Memory, Notice, OpenError, Options, ProbeError, Rng, device_rate, findings,
+    read_rates,
+};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const PAGE: u64 = 4096;
+
+fn dir() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+fn write(path: &Path, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    Rng::new(len as u64).fill(&mut bytes);
+    std::fs::write(path, &bytes).unwrap();
+    File::open(path).unwrap().sync_all().unwrap();
+    bytes
+}
+
+fn refuse(paths: &[&Path], options: &Options, expect: &str) {
+    let memory = Memory::new(PAGE).unwrap();
+    let error = Flash::open(paths, memory, options).unwrap_err().to_string();
+    assert!(error.contains(expect), "{error:?} does not say {expect:?}");
+}
+
+#[test]
+fn what_cannot_be_opened_is_told() {
+    let dir = dir();
+    let file = dir.path().join("model");
+    write(&file, 100);
+    let good = Options::default();
+    refuse(&[], &good, "name at least one");
+    refuse(&[dir.path()], &good, "not a regular file");
+    refuse(
+        &[&file, &dir.path().join("none")],
+        &good,
+        "none: cannot open it for reading: No such file",
+    );
+    refuse(&[Path::new("/dev/null")], &good, "not a regular file");
+    for depth in [0, 4097] {
+        refuse(
+            &[&file],
+            &Options {
+                depth,
+                ..Options::default()
+            },
+            "expected between 1 and 4096",
+        );
+    }
+}
+
+#[test]
+fn notices_say_what_is_wrong_and_what_to_do() {
+    let path = PathBuf::from("m.gguf");
+    let cases = [
+        (
+            Notice::DirectRefused { path: path.clone() },
+            "m.gguf: its file system refuses direct I/O",
+        ),
+        (
+            Notice::DirectCached { path },
+            "m.gguf: its file system takes direct I/O but caches it",
+        ),
+        (
+            Notice::NoUring {
+                message: "EPERM".into(),
+                threads: 32,
+            },
+            "(EPERM): reading with 32 threads",
+        ),
+    ];
+    for (notice, expect) in cases {
+        assert!(notice.to_string().contains(expect), "{notice}");
+    }
+}
+
+#[test]
+fn a_changed_file_is_noticed_and_a_replaced_one_is_not() {
+    let dir = dir();
+    let paths = ["a", "b"].map(|name| dir.path().join(name));
+    for path in &paths {
+        write(path, 10 * PAGE as usize);
+        let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(1);
+        File::options()
+            .write(true)
+            .open(path)
+            .unwrap()
+            .set_modified(long_ago)
+            .unwrap();
+    }
+    let memory = Memory::new(PAGE).unwrap();
+    let flash = Flash::open(&paths, memory, &Options::default()).unwrap();
+    let first = File::options().write(true).open(&paths[0]).unwrap();
+    std::fs::write(dir.path().join("new"), "other").unwrap();
+    std::fs::rename(dir.path().join("new"), &paths[0]).unwrap();
+    assert_eq!(
+        flash.changed(),
+        None,
+        "the old file is still there for who has it open"
+    );
+    File::options()
+        .write(true)
+        .open(&paths[1])
+        .unwrap()
+        .write_all_at(b"x", 0)
+        .unwrap();
+    assert_eq!(flash.changed(), Some(paths[1].as_path()));
+    first.set_len(3).unwrap();
+    assert_eq!(flash.changed(), Some(paths[0].as_path()));
+}
+
+#[test]
+fn open_files_are_read_though_their_names_are_gone() {
+    let dir = dir();
+    let path = dir.path().join("model");
+    let bytes = write(&path, 5 * PAGE as usize + 7);
+    let file = File::open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let memory = Memory::new(8 * PAGE).unwrap();
+    let files = vec![(path, file)];
+    let mut flash = Flash::from_files(files, memory.clone(), &Options::default()).unwrap();
+    assert_eq!(flash.lengths(), [bytes.len() as u64]);
+    flash.submit(Read {
+        id: 1,
+        part: 0,
+        offset: 0,
+        slot: Slot::claim(0, 8 * PAGE as u32),
+    });
+    let mut done = Vec::new();
+    flash.poll(true, &mut done);
+    assert_eq!(done[0].result, Ok(bytes.len() as u32));
+    let mut got = vec![0; bytes.len()];
+    memory.copy_out(0, &mut got);
+    assert!(got == bytes);
+    let traffic = flash.traffic();
+    assert_eq!((traffic.reads, traffic.bytes), (1, bytes.len() as u64));
+    assert!(traffic.busy_ns > 0 && traffic.rate_bytes_per_s() > 0.0);
+    assert_eq!(flash.traffic(), traffic, "idle time is not busy time");
+}
+
+#[test]
+fn a_read_that_fails_names_its_file() {
+    let dir = dir();
+    let path = dir.path().join("model");
+    write(&path, 10 * PAGE as usize);
+    for backend in [Backend::Auto, Backend::Threads] {
+        let memory = Memory::new(PAGE).unwrap();
+        let options = Options {
+            backend,
+            ..Options::default()
+        };
+        let mut flash = Flash::open(&[&path], memory, &options).unwrap();
+        // No file reaches this far: the system refuses the offset itself.
+        let offset = 1 << 63;
+        flash.submit(Read {
+            id: 1,
+            part: 0,
+            offset,
+            slot: Slot::claim(0, PAGE as u32),
+        });
+        let mut done = Vec::new();
+        flash.poll(true, &mut done);
+        let error = done[0].result.as_ref().unwrap_err().to_string();
+        assert!(
+            error.contains("model: read of 4096 bytes at 9223372036854775808 failed: Invalid"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn registered_memory_is_kept_while_the_medium_lives() {
+    let dir = dir();
+    let path = dir.path().join("model");
+    write(&path, PAGE as usize);
+    let memory = Memory::new(2 * PAGE).unwrap();
+    let register = Some(0..PAGE).into_iter().collect();
+    let options = Options {
+        depth: 1,
+        register,
+        ..Options::default()
+    };
+    let flash = Flash::open(&[&path], memory.clone(), &options).unwrap();
+    memory.discard(PAGE..2 * PAGE);
+    let registered = flash.to_string().contains("registered");
+    let caught = std::panic::catch_unwind(|| memory.discard(0..PAGE));
+    assert_eq!(caught.is_err(), registered, "{flash}");
+    drop(flash);
+    memory.discard(0..2 * PAGE);
+}
+
+#[test]
+fn a_drive_is_measured_and_left_as_it_was() {
+    let dir = dir();
+    let short = Duration::from_millis(5);
+    let lens = [PAGE as u32, 1 << 20];
+    let rates = read_rates(dir.path(), 4 << 20, &lens, &[1, 4], short).unwrap();
+    let cells: Vec<_> = rates.iter().map(|row| (row.read_len, row.depth)).collect();
+    assert_eq!(cells, [(4096, 1), (1 << 20, 1), (4096, 4), (1 << 20, 4)]);
+    assert!(rates.iter().all(|row| row.rate_bytes_per_s > 0.0));
+    assert_eq!(
+        std::fs::read_dir(dir.path()).unwrap().count(),
+        0,
+        "the file is gone"
+    );
+
+    let (big, small) = (dir.path().join("big"), dir.path().join("small"));
+    write(&big, 9 << 20);
+    write(&small, 100);
+    assert!(device_rate(&[&small, &big], short).unwrap() > 0.0);
+    let error = device_rate(&[&small], short).unwrap_err();
+    assert!(matches!(
+        error,
+        ProbeError::TooSmall {
+            have: 100,
+            need: 4_194_304
+        }
+    ));
+}
+
+#[test]
+fn findings_are_of_the_file() {
+    let dir = dir();
+    let path = dir.path().join("model");
+    write(&path, 100 * PAGE as usize);
+    let found = findings(&path).unwrap();
+    assert!(!found.file_system.is_empty());
+    assert_eq!(
+        findings(Path::new("/proc/self/stat")).unwrap().file_system,
+        "0x9fa0"
+    );
+    let memory = Memory::new(PAGE).unwrap();
+    let options = Options {
+        backend: Backend::Uring,
+        ..Options::default()
+    };
+    let opened = Flash::open(&[&path], memory, &options);
+    assert_eq!(found.io_uring.is_ok(), opened.is_ok());
+    assert!(opened.is_ok() || matches!(opened, Err(OpenError::NoUring { .. })));
+}

@@ -1,0 +1,308 @@
+//! What a lap takes: a fluid simulation in seconds. Knows schedule, residency,
+//! compute and a constant device rate; does not know requests, latency, queues
+//! or what a medium is.
+//!
+//! The drive reads the steps in order at the device rate, byte by byte, as far
+//! as the ring has room (the rules are those of [`window_min`]); a run starts
+//! when the one before has ended and its extents are there; what it was last to
+//! need is released at its end. Where the ring has room depends on the ends of
+//! runs alone, so one pass over the runs computes all times exactly, without
+//! time steps.
+//!
+//! [`window_min`]: crate::window_min
+
+use crate::bound::lap_bound_s;
+use crate::residency::Residency;
+use crate::schedule::{Schedule, Step};
+use crate::types::Plan;
+use std::collections::VecDeque;
+
+/// Most laps that are simulated to find the steady state.
+const LAPS_MAX: usize = 256;
+
+/// One lap in the steady state, in seconds: compute `compute_s` seconds when
+/// nothing is waited for (divided among the runs as the plan says), streaming
+/// at `rate_bytes_per_s`. Never below [`lap_bound_s`], which no steady state
+/// can beat; infinite if the window is too small. If pads differ from lap to
+/// lap, the average.
+pub fn lap_time_s(
+    plan: &Plan,
+    schedule: &Schedule,
+    residency: &Residency,
+    compute_s: f64,
+    rate_bytes_per_s: f64,
+) -> f64 {
+    let (stay, window) = (&residency.resident, residency.window);
+    steady(
+        &run_times(plan, compute_s),
+        schedule,
+        stay,
+        window,
+        rate_bytes_per_s,
+        LAPS_MAX,
+    )
+}
+
+/// The first lap in seconds: nothing is in memory yet, so the resident extents
+/// are read too, in order of use; while the ring is full, those behind.
+/// Arguments as in [`lap_time_s`].
+pub fn first_lap_s(
+    plan: &Plan,
+    schedule: &Schedule,
+    residency: &Residency,
+    compute_s: f64,
+    rate_bytes_per_s: f64,
+) -> f64 {
+    let times = run_times(plan, compute_s);
+    let layout = Layout::new(schedule, &residency.resident);
+    let mut ring = Ring::new(residency.window, rate_bytes_per_s);
+    ring.arrivals = first_reads(schedule, &residency.resident);
+    ring.lap(&layout, &times).unwrap_or(f64::INFINITY)
+}
+
+/// Seconds of compute of each run. If no run has a share, all have the same.
+pub(crate) fn run_times(plan: &Plan, compute_s: f64) -> Vec<f64> {
+    let total: f64 = plan.runs.iter().map(|r| r.compute).sum();
+    let share = |compute: f64| match total > 0.0 {
+        true => compute / total,
+        false => 1.0 / plan.runs.len() as f64,
+    };
+    let runs = plan.runs.iter();
+    runs.map(|r| compute_s * share(r.compute)).collect()
+}
+
+/// The steady state for `times` (seconds a run), in seconds a lap.
+///
+/// Where the steps lie depends on the phase of the ring at the start of the
+/// lap alone, not on time. So the phases repeat with some period; over whole
+/// periods the system is linear in the (max, +) sense, and its growth per
+/// period becomes constant. Starting empty, from the slow side, it is constant
+/// after a few periods; the average since the first settles the rest.
+pub(crate) fn steady(
+    times: &[f64],
+    schedule: &Schedule,
+    resident: &[bool],
+    window: u64,
+    rate_bytes_per_s: f64,
+    laps_max: usize,
+) -> f64 {
+    let layout = Layout::new(schedule, resident);
+    let streamed = layout.steps.iter().map(|s| s.len).sum();
+    let bound = lap_bound_s(times.iter().sum(), streamed, rate_bytes_per_s);
+    if streamed == 0 {
+        return bound;
+    }
+    let mut ring = Ring::new(window, rate_bytes_per_s);
+    let mut phases = vec![0];
+    let mut ends = vec![0.0];
+    let mut period = None;
+    while ends.len() <= laps_max {
+        let Some(end) = ring.lap(&layout, times) else {
+            return f64::INFINITY;
+        };
+        ends.push(end);
+        let phase = ring.phase();
+        if period.is_none() {
+            let seen = phases.iter().rposition(|&p| p == phase);
+            period = seen.map(|at| phases.len() - at);
+            phases.push(phase);
+        }
+        if let Some(period) = period
+            && let Some(mark) = ends.len().checked_sub(2 * period + 1)
+            && mark > 0
+        {
+            let last = end - ends[mark + period];
+            let previous = ends[mark + period] - ends[mark];
+            if (last - previous).abs() <= 1e-12 * end {
+                return bound.max(last / period as f64);
+            }
+        }
+    }
+    // Whole periods from the second half, where there are any.
+    let last = ends.len() - 1;
+    let span = match period {
+        Some(period) if period <= last / 2 => last / 2 / period * period,
+        _ => last / 2,
+    };
+    bound.max((ends[last] - ends[last - span]) / span.max(1) as f64)
+}
+
+/// What does not change from lap to lap.
+struct Layout<'a> {
+    /// The streamed steps in order.
+    steps: Vec<&'a Step>,
+    /// How many of them start before or in each run.
+    started: Vec<usize>,
+    /// After each run, the oldest of them not released; their number if none.
+    oldest: Vec<usize>,
+}
+
+impl<'a> Layout<'a> {
+    fn new(schedule: &'a Schedule, resident: &[bool]) -> Self {
+        let all = schedule.steps().iter();
+        let steps: Vec<&Step> = all.filter(|s| !resident[s.extent.index()]).collect();
+        let (mut started, mut oldest) = (Vec::new(), Vec::new());
+        let (mut start, mut old) = (0, 0);
+        for run in 0..schedule.runs() as u32 {
+            while steps.get(start).is_some_and(|s| s.first_run <= run) {
+                start += 1;
+            }
+            while steps.get(old).is_some_and(|s| s.last_run <= run) {
+                old += 1;
+            }
+            started.push(start);
+            oldest.push(old);
+        }
+        Self {
+            steps,
+            started,
+            oldest,
+        }
+    }
+}
+
+/// A resident extent that still has to arrive, in the first lap.
+struct Arrival {
+    run: u32,
+    /// Index among the streamed steps that it is read before.
+    before: usize,
+    left: f64,
+}
+
+fn first_reads(schedule: &Schedule, resident: &[bool]) -> VecDeque<Arrival> {
+    let mut seen = vec![false; schedule.extents()];
+    let (mut before, mut arrivals) = (0, VecDeque::new());
+    for step in schedule.steps() {
+        let index = step.extent.index();
+        if !resident[index] {
+            before += 1;
+        } else if !std::mem::replace(&mut seen[index], true) {
+            arrivals.push_back(Arrival {
+                run: step.first_run,
+                before,
+                left: step.len as f64,
+            });
+        }
+    }
+    arrivals
+}
+
+/// The window and the drive that fills it, over any number of laps.
+struct Ring {
+    window: u64,
+    rate: f64,
+    /// Position behind the last step placed.
+    end: u64,
+    /// Second in which the drive has done what it was asked so far.
+    drive_s: f64,
+    /// Second in which compute ended so far.
+    now_s: f64,
+    /// From when on positions below what can be read; ascending in both.
+    room: VecDeque<(f64, u64)>,
+    arrivals: VecDeque<Arrival>,
+}
+
+impl Ring {
+    fn new(window: u64, rate: f64) -> Self {
+        Self {
+            window,
+            rate,
+            end: 0,
+            drive_s: 0.0,
+            now_s: 0.0,
+            room: VecDeque::from([(0.0, window)]),
+            arrivals: VecDeque::new(),
+        }
+    }
+
+    fn phase(&self) -> u64 {
+        self.end % self.window
+    }
+
+    /// Where a step of `len` bytes starts that follows position `end`.
+    fn place(&self, end: u64, len: u64) -> u64 {
+        match end.checked_rem(self.window) {
+            Some(phase) if phase + len > self.window => end - phase + self.window,
+            _ => end,
+        }
+    }
+
+    /// Runs one lap and says when it ends, in seconds since the first began;
+    /// `None` if the ring is too small.
+    fn lap(&mut self, layout: &Layout, times: &[f64]) -> Option<f64> {
+        let mut starts = Vec::with_capacity(layout.steps.len() + 1);
+        let mut end = self.end;
+        for step in &layout.steps {
+            starts.push(self.place(end, step.len));
+            end = starts[starts.len() - 1] + step.len;
+        }
+        // The next lap's first: the tail, when this lap has released all.
+        starts.push(layout.steps.first().map_or(end, |s| self.place(end, s.len)));
+        self.end = end;
+
+        let mut next = 0;
+        for (run, time) in times.iter().enumerate() {
+            let waits = next < layout.started[run] || self.arrival_due(run, usize::MAX);
+            while next < layout.started[run] {
+                while self.arrival_due(run, next) {
+                    self.read_arrival(f64::INFINITY);
+                }
+                self.read(starts[next], layout.steps[next].len)?;
+                next += 1;
+            }
+            while self.arrival_due(run, usize::MAX) {
+                self.read_arrival(f64::INFINITY);
+            }
+            if waits {
+                self.now_s = self.now_s.max(self.drive_s);
+            }
+            self.now_s += time;
+            let limit = starts[layout.oldest[run]] + self.window;
+            if self.room.back().is_none_or(|&(_, most)| most < limit) {
+                self.room.push_back((self.now_s, limit));
+            }
+        }
+        Some(self.now_s)
+    }
+
+    /// Reads a streamed step as room comes free.
+    fn read(&mut self, start: u64, len: u64) -> Option<()> {
+        let (mut at, end) = (start, start + len);
+        while at < end {
+            let &(since_s, limit) = self.room.front()?;
+            if limit <= at {
+                self.room.pop_front();
+                continue;
+            }
+            while self.drive_s < since_s && !self.arrivals.is_empty() {
+                self.read_arrival(since_s);
+            }
+            let bytes = limit.min(end) - at;
+            self.drive_s = self.drive_s.max(since_s) + bytes as f64 / self.rate;
+            at += bytes;
+        }
+        Some(())
+    }
+
+    /// Whether the next resident extent is due in `run` or earlier, before the
+    /// streamed step of index `before`.
+    fn arrival_due(&self, run: usize, before: usize) -> bool {
+        let next = self.arrivals.front();
+        next.is_some_and(|a| a.run as usize <= run && a.before <= before)
+    }
+
+    /// Reads the next resident extent, at the longest until `until_s`.
+    fn read_arrival(&mut self, until_s: f64) {
+        let Some(next) = self.arrivals.front_mut() else {
+            return;
+        };
+        let done_s = self.drive_s + next.left / self.rate;
+        if done_s <= until_s {
+            self.drive_s = done_s;
+            self.arrivals.pop_front();
+        } else {
+            next.left -= (until_s - self.drive_s) * self.rate;
+            self.drive_s = until_s;
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! The known future: which bytes are needed, in which order, and what follows
+//! from that for what stays in memory and what is read when.
+//!
+//! Pure code: no I/O, no clock, no thread, no tensor, no llama.cpp. Shapes:
+//! bytes are `u64`, times are seconds as `f64`, indices are newtypes or `u32`.
+//!
+//! The way through: weights are [`cut()`] into extents; the runs that need them
+//! make a [`Plan`]; its [`Schedule`] says when each extent is leased and
+//! released; [`choose`] divides the memory between the window and the extents
+//! that stay; [`lap_bound_s`] and [`lap_time_s`] say what a lap then takes.
+
+#![forbid(unsafe_code)]
+
+mod bound;
+mod extents;
+mod lap;
+mod residency;
+mod schedule;
+mod spread;
+mod types;
+mod window;
+
+pub use bound::{Bound, Side, lap_bound_s};
+pub use extents::{Cut, CutError, Home, Weight, cut, default_target};
+pub use lap::{first_lap_s, lap_time_s};
+pub use residency::{Memory, Residency, TooSmall, choose};
+pub use schedule::{NEAR_BYTES, Schedule, Step};
+pub use types::{ALIGN, Extent, ExtentId, Plan, Run};
+pub use window::window_min;

@@ -1,0 +1,265 @@
+//! Which extents stay and how large the window is. Knows plan, schedule and
+//! how much memory there is; does not know what else the memory holds, nor the
+//! rate of a drive.
+//!
+//! Every byte of window is a byte that cannot stay, and what does not stay is
+//! read in every lap. So there are two questions. *Which extents must stay so
+//! that the window can be small?* One output head of 431 MB streamed forces a
+//! window of 431 MB. [`choose`] tries falling limits of the window; for each it
+//! lets stay what is larger than the limit, and, where several extents are
+//! leased together, the largest of them until the rest fits. *Which of the
+//! others stay?* Those that leave a stream spread evenly over the lap's compute
+//! time (see `spread.rs`), so that the drive always has something to read and
+//! never more than the window can take. Of the divisions made in this way the
+//! one wins whose simulated laps are shortest, at several rates around the one
+//! at which compute and stream take the same time, where mistakes cost most.
+//!
+//! **How good.** Compared with the best of all subsets of up to 10 extents,
+//! each with all the memory it leaves as window (`tests/optimum.rs`): while the
+//! window has room for one more extent than it needs, the steady lap is longer
+//! by at most the reading time of 5 of the largest extents, on average of less
+//! than half of one. The parts of that distance: the lookahead, which the
+//! caller wishes and the best subset need not grant, is not resident; extents
+//! that fit nowhere leave less than the smallest of them unused; and whole
+//! extents are spread only to within one extent. None of it grows with the
+//! model. For the shape of an 8B model and a lookahead of two of the largest
+//! extents the lap is within 1 % of its bound at every rate and budget
+//! (`tests/laps.rs`). Where a run computes longer than the window is read, as
+//! a resident head of 10 % of the lap can, the drive pauses for the difference
+//! whatever stays; a longer lookahead is the only remedy, and its price is as
+//! many bytes more a lap. Without lookahead a window of one extent cannot read
+//! while it is used: the lap is then up to compute *plus* stream.
+
+use crate::bound::lap_bound_s;
+use crate::lap::{run_times, steady};
+use crate::schedule::Schedule;
+use crate::spread::{Stay, Uses};
+use crate::types::{ALIGN, Plan};
+use crate::window::{Live, window_min};
+use thiserror::Error;
+
+/// What there is to divide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Bytes for window and resident extents together.
+    pub available: u64,
+    /// Bytes wished for on top of the smallest possible window, so that reads
+    /// run ahead of the compute. Shrinks when memory is short.
+    pub lookahead: u64,
+}
+
+/// What stays and what moves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Residency {
+    /// Whether each extent stays; one value an extent of the plan.
+    pub resident: Vec<bool>,
+    /// Length of the window in bytes, a multiple of [`ALIGN`]; 0 if nothing is
+    /// streamed.
+    pub window: u64,
+    /// Sum of the resident extents in bytes.
+    pub resident_bytes: u64,
+    /// What a lap reads, in bytes; an extent read twice counts twice.
+    pub streamed_bytes: u64,
+}
+
+impl Residency {
+    /// One value an extent: whether it passes through the window.
+    pub fn streamed(&self) -> Vec<bool> {
+        self.resident.iter().map(|stays| !stays).collect()
+    }
+}
+
+/// The memory does not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error(
+    "{available} bytes are too few for the window and the weights that must stay: give at least {needed}"
+)]
+pub struct TooSmall {
+    /// What there was, in bytes.
+    pub available: u64,
+    /// The smallest [`Memory::available`] that works for this plan, in bytes.
+    pub needed: u64,
+}
+
+/// Most divisions that are compared by simulation.
+const TRIED_MAX: usize = 5;
+/// At which device rates, in streams a lap of compute.
+const SPEEDS: [f64; 4] = [0.5, 1.0, 2.0, 4.0];
+/// Most laps of such a simulation.
+const LAPS_MAX: usize = 8;
+
+/// Divides the memory: the window gets what the streamed extents need at least
+/// ([`window_min`]) and the lookahead, the resident extents all the rest.
+/// `resident_bytes + window` never exceeds `memory.available`.
+///
+/// If everything fits, everything stays and the window is 0. An extent that no
+/// run needs stays only then. Extents read several times a lap are the first to
+/// stay. The lookahead shrinks, to nothing if need be, before memory is
+/// refused; it may give up half for a smaller stream.
+///
+/// # Errors
+/// [`TooSmall`] with the smallest `available` that is accepted. It is at most
+/// one and a half of the largest extent above what the best of all subsets
+/// needs (`tests/optimum.rs`).
+pub fn choose(plan: &Plan, schedule: &Schedule, memory: Memory) -> Result<Residency, TooSmall> {
+    let lens: Vec<u64> = plan.extents.iter().map(|e| e.len).collect();
+    if let Some(all) = everything(schedule, &lens, memory.available) {
+        return Ok(all);
+    }
+    let caps = caps(schedule, &lens);
+    let needed = caps.iter().map(|c| c.bytes + c.window).min().unwrap_or(0);
+    if memory.available < needed {
+        return Err(TooSmall {
+            available: memory.available,
+            needed,
+        });
+    }
+    let times = run_times(plan, 1.0);
+    let uses = Uses::new(schedule, &times);
+    let divisions: Vec<Residency> = worth_trying(&caps, memory)
+        .map(|(cap, lookahead)| divide(schedule, &lens, &uses, cap, memory.available, lookahead))
+        .collect();
+
+    let streamed = divisions.iter().map(|d| d.streamed_bytes);
+    let least = streamed.min().unwrap_or(0);
+    let excess = |d: &Residency| -> f64 {
+        let at = |speed: f64| {
+            let rate = speed * least as f64;
+            steady(&times, schedule, &d.resident, d.window, rate, LAPS_MAX)
+                / lap_bound_s(1.0, least, rate)
+        };
+        SPEEDS.into_iter().map(at).sum()
+    };
+    let best = divisions
+        .into_iter()
+        .map(|d| (excess(&d), d.streamed_bytes, d))
+        .min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    let (_, _, best) = best.expect("the cap that needs least is always tried");
+    debug_assert!(best.resident_bytes + best.window <= memory.available);
+    Ok(best)
+}
+
+/// The caps with the smallest windows that fit, each with its lookahead in
+/// bytes.
+fn worth_trying(caps: &[Cap], memory: Memory) -> impl Iterator<Item = (&Cap, u64)> {
+    let spare = move |c: &Cap| memory.available.saturating_sub(c.bytes + c.window);
+    let most = caps.iter().map(spare).max().unwrap_or(0);
+    let wish = memory.lookahead.min(most) / ALIGN * ALIGN;
+    let lookahead = move |c: &Cap| spare(c).min(wish) / ALIGN * ALIGN;
+    // The simulation knows no latency and would trade all lookahead for bytes:
+    // keep half of it, or a window as large as with all of it.
+    let granted = caps.iter().filter(|c| spare(c) >= wish);
+    let ample = granted.map(|c| c.window + wish).min().unwrap_or(0);
+    caps.iter()
+        .rev()
+        .filter(move |c| c.bytes + c.window <= memory.available)
+        .filter(move |c| spare(c) >= wish / 2 || c.window + lookahead(c) >= ample)
+        .map(move |c| (c, lookahead(c)))
+        .take(TRIED_MAX)
+}
+
+/// Everything resident, if it fits.
+fn everything(schedule: &Schedule, lens: &[u64], available: u64) -> Option<Residency> {
+    let reads = schedule.reads();
+    let all: u64 = lens.iter().sum();
+    let resident: Vec<bool> = reads.iter().map(|&n| n > 0 || all <= available).collect();
+    let stays = lens.iter().zip(&resident).filter(|(_, stays)| **stays);
+    let resident_bytes: u64 = stays.map(|(len, _)| len).sum();
+    (resident_bytes <= available).then_some(Residency {
+        resident,
+        window: 0,
+        resident_bytes,
+        streamed_bytes: 0,
+    })
+}
+
+/// A way to hold the window down: extents that must stay for it.
+struct Cap {
+    resident: Vec<bool>,
+    /// Their sum.
+    bytes: u64,
+    /// The smallest window for the rest.
+    window: u64,
+}
+
+/// Ways to hold the window down, from none (everything streamed) to everything
+/// resident; each window is smaller than the one before by at least an eighth.
+fn caps(schedule: &Schedule, lens: &[u64]) -> Vec<Cap> {
+    let mut caps = Vec::new();
+    let mut limit = u64::MAX;
+    loop {
+        let cap = capped(schedule, lens, limit);
+        let window = cap.window;
+        caps.push(cap);
+        if window == 0 {
+            return caps;
+        }
+        limit = (window - ALIGN).min(window / 8 * 7);
+    }
+}
+
+/// The extents that must stay so that the rest needs at most `limit` bytes of
+/// window: a run's needs shrink most by its largest, of equals by the one that
+/// would be leased longest.
+fn capped(schedule: &Schedule, lens: &[u64], limit: u64) -> Cap {
+    let mut streamed = vec![true; lens.len()];
+    let mut live = Live::default();
+    let mut bytes = 0;
+    for step in schedule.steps() {
+        let index = step.extent.index();
+        if streamed[index] && step.len > limit {
+            streamed[index] = false;
+            bytes += step.len;
+        }
+        if streamed[index] {
+            live.push(step);
+        }
+        while live.need() > limit
+            && let Some(largest) = live.take_largest()
+        {
+            streamed[largest.index()] = false;
+            bytes += lens[largest.index()];
+        }
+    }
+    let window = window_min(schedule, &streamed);
+    Cap {
+        resident: streamed.into_iter().map(|s| !s).collect(),
+        bytes,
+        window,
+    }
+}
+
+/// Divides the memory under a cap: fills it up with resident extents.
+fn divide(
+    schedule: &Schedule,
+    lens: &[u64],
+    uses: &Uses,
+    cap: &Cap,
+    available: u64,
+    lookahead: u64,
+) -> Residency {
+    let mut stay = Stay {
+        resident: cap.resident.clone(),
+        left: available - cap.bytes - cap.window - lookahead,
+    };
+    uses.spread(&mut stay);
+    let mut window = cap.window;
+    loop {
+        // What became resident besides may have made the window smaller.
+        let streamed: Vec<bool> = stay.resident.iter().map(|stays| !stays).collect();
+        let smaller = window_min(schedule, &streamed);
+        let before = stay.resident.clone();
+        stay.left += window - smaller;
+        window = smaller;
+        uses.fill(&mut stay);
+        if stay.resident == before {
+            let kept = lens.iter().zip(&stay.resident).filter(|(_, stays)| **stays);
+            return Residency {
+                window: window + lookahead,
+                resident_bytes: kept.map(|(len, _)| len).sum(),
+                streamed_bytes: schedule.streamed_bytes(&streamed),
+                resident: stay.resident,
+            };
+        }
+    }
+}

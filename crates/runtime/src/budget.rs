@@ -1,0 +1,138 @@
+//! The budget: what is allowed, what llama.cpp takes of it, and the defaults
+//! that follow. All in bytes unless said otherwise.
+
+use crate::context::{KvType, Shape};
+use crate::engine::Options;
+use crate::error::{Error, mib};
+use crate::model_file::ModelFile;
+use crate::{cgroup, process};
+
+/// What stays free of the machine's or the cgroup's memory by default, as a
+/// share: other programs and the page cache live there too.
+const MARGIN: f64 = 0.1;
+
+/// What the process grows by after the measurement, not tied to any size: heap
+/// of sampling and scheduling, io_uring's rings, kernel structures.
+const SLACK: u64 = 4 << 20;
+
+/// A page of 4 KiB costs 8 bytes of page table.
+const TABLE_SHARE: u64 = 512;
+
+/// What a budget is spent on, in bytes, beside window and large weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// The whole budget.
+    pub total: u64,
+    /// Program, buffers, KV cache, small weights.
+    pub needs: u64,
+    /// Rows and experts that are in memory for a run only.
+    pub passing: u64,
+    /// The KV cache's part of `needs`.
+    pub kv: u64,
+}
+
+/// What the process needs beside window and weights: `base` was resident
+/// before the context, which takes `context`.
+pub fn needs(base: u64, context: u64) -> u64 {
+    base + context + SLACK
+}
+
+/// What is left of `bytes` when the page tables for them are paid from it.
+pub fn without_tables(bytes: u64) -> u64 {
+    bytes - bytes.div_ceil(TABLE_SHARE + 1)
+}
+
+/// `bytes` and the page tables for them.
+pub fn with_tables(bytes: u64) -> u64 {
+    bytes + bytes.div_ceil(TABLE_SHARE) + 1
+}
+
+/// What running natively takes: weights (repacked in place of the
+/// original, a tied table twice), the staging copy of the largest, KV cache
+/// and buffers.
+pub fn native(file: &ModelFile, base: u64, shape: &Shape) -> u64 {
+    let largest = file.weights().iter().map(|w| w.len).max().unwrap_or(0);
+    let tied = if file.weights().iter().any(|w| w.name == "output.weight") {
+        0
+    } else {
+        file.weights().iter().find(|w| w.name == "token_embd.weight").map_or(0, |w| w.len)
+    };
+    let weights = file.weight_bytes() + tied + largest;
+    let facts = file.facts();
+    let widest = facts.embedding.max(facts.feed_forward);
+    // llama.cpp's default micro-batch of 512 rows, a few activations wide.
+    let buffers = 512 * widest * 16 + facts.vocab * 8 + (32 << 20);
+    let kv = kv_bytes(file, shape.ctx, shape.kv);
+    base + weights + weights / TABLE_SHARE + kv + buffers + SLACK
+}
+
+/// The budget in force: what the user said, else what the machine or the cgroup
+/// has free with a margin.
+///
+/// # Errors
+/// When neither is known.
+pub fn allowed(asked: Option<u64>) -> Result<u64, Error> {
+    if let Some(bytes) = asked {
+        return Ok(bytes);
+    }
+    let machine = process::available_bytes();
+    let group = cgroup::current().and_then(|group| {
+        let limit = group.limit_bytes()?;
+        Some(limit.saturating_sub(group.usage_bytes().unwrap_or(0)))
+    });
+    let free = match (machine, group) {
+        (Some(a), Some(b)) => a.min(b),
+        (Some(a), None) | (None, Some(a)) => a,
+        (None, None) => {
+            return Err(Error::Option("free memory is unknown here: set a budget with --memory".into()));
+        }
+    };
+    Ok((free as f64 * (1.0 - MARGIN)) as u64 + process::Usage::now().resident)
+}
+
+/// Compute threads: as asked, else one for each core this process may use.
+pub fn threads(asked: Option<u32>) -> u32 {
+    asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32)).clamp(1, 512)
+}
+
+/// Rows from which a streamed lap of a 4-bit model is compute-bound, assuming
+/// 200 GFLOP/s a thread and a drive of 3 GB/s. Assumed, not measured, so that
+/// the same command gives the same tokens.
+pub fn default_ubatch(threads: u32) -> u32 {
+    (32 * threads).next_power_of_two().clamp(64, 512)
+}
+
+/// Context length in tokens.
+///
+/// # Errors
+/// When the KV cache alone breaks the budget.
+pub fn context(file: &ModelFile, options: &Options, total: u64, shape: &Shape) -> Result<u32, Error> {
+    let trained = file.facts().context.clamp(1, u64::from(u32::MAX)) as u32;
+    if let Some(ctx) = options.ctx {
+        let kv = kv_bytes(file, ctx, shape.kv);
+        if kv >= total {
+            return Err(Error::Budget {
+                budget: total,
+                needed: kv + (32 << 20),
+                detail: format!("the KV cache of {ctx} tokens alone takes {}; lower --ctx", mib(kv)),
+            });
+        }
+        return Ok(ctx.max(1));
+    }
+    let mut ctx = trained.min(4096);
+    while ctx > 512 && kv_bytes(file, ctx, shape.kv) > total / 8 {
+        ctx /= 2;
+    }
+    Ok(ctx)
+}
+
+/// KV cache of `ctx` tokens, from the header; an upper bound.
+pub fn kv_bytes(file: &ModelFile, ctx: u32, kv: KvType) -> u64 {
+    let per_value = match kv {
+        KvType::F32 => 4.0,
+        KvType::F16 => 2.0,
+        KvType::Q8_0 => 34.0 / 32.0,
+        KvType::Q4_0 => 18.0 / 32.0,
+    };
+    (file.facts().kv_values as f64 * per_value * f64::from(ctx.next_multiple_of(256))) as u64
+}

@@ -1,0 +1,296 @@
+//! A llama.cpp context: KV cache, compute buffers, threads. Decodes one
+//! micro-batch a call, so that one call is one lap. Knows nothing of feeding.
+
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+use llama_cpp_sys_2 as sys;
+
+use crate::empty::Model;
+use crate::error::Error;
+use crate::log;
+use crate::process::Usage;
+use crate::pump::{Pump, on_abort, on_node};
+
+/// Number format of the KV cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KvType {
+    /// 4 bytes a value.
+    F32,
+    /// 2 bytes a value.
+    #[default]
+    F16,
+    /// 8-bit blocks, 34 bytes for 32 values.
+    Q8_0,
+    /// 4-bit blocks, 18 bytes for 32 values.
+    Q4_0,
+}
+
+impl KvType {
+    fn ggml(self) -> sys::ggml_type {
+        match self {
+            Self::F32 => sys::GGML_TYPE_F32,
+            Self::F16 => sys::GGML_TYPE_F16,
+            Self::Q8_0 => sys::GGML_TYPE_Q8_0,
+            Self::Q4_0 => sys::GGML_TYPE_Q4_0,
+        }
+    }
+}
+
+/// Whether attention is computed in one fused kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FlashAttention {
+    /// As llama.cpp decides for the model.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+/// What shapes a context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Tokens that the KV cache holds.
+    pub ctx: u32,
+    /// Most tokens of one lap.
+    pub ubatch: u32,
+    /// Compute threads.
+    pub threads: u32,
+    /// KV cache format.
+    pub kv: KvType,
+    /// Attention kernel.
+    pub flash: FlashAttention,
+}
+
+/// A context with its persistent threads; freed on drop.
+pub struct Context {
+    ptr: NonNull<sys::llama_context>,
+    threads: NonNull<sys::ggml_threadpool>,
+    batch: Batch,
+    kv_bytes: u64,
+    bytes: u64,
+    vocab: usize,
+    shape: Shape,
+    // Freed after the context, which points into it.
+    _model: Rc<Model>,
+}
+
+impl Context {
+    /// A context on `model`; `pump`, if given, sees every node and must outlive it.
+    ///
+    /// # Errors
+    /// When llama.cpp refuses.
+    pub fn new(model: &Rc<Model>, shape: Shape, pump: Option<&Pump>) -> Result<Self, Error> {
+        // SAFETY: returns a plain struct by value.
+        let mut params = unsafe { sys::llama_context_default_params() };
+        params.n_ctx = shape.ctx;
+        params.n_batch = shape.ubatch;
+        params.n_ubatch = shape.ubatch;
+        params.n_seq_max = 1;
+        // Logits of one row: the default reserves a row for each token.
+        params.n_outputs_max = 1;
+        params.n_threads = shape.threads as i32;
+        params.n_threads_batch = shape.threads as i32;
+        params.type_k = shape.kv.ggml();
+        params.type_v = shape.kv.ggml();
+        params.flash_attn_type = match shape.flash {
+            FlashAttention::Auto => sys::LLAMA_FLASH_ATTN_TYPE_AUTO,
+            FlashAttention::On => sys::LLAMA_FLASH_ATTN_TYPE_ENABLED,
+            FlashAttention::Off => sys::LLAMA_FLASH_ATTN_TYPE_DISABLED,
+        };
+        params.offload_kqv = false;
+        params.op_offload = false;
+        params.no_perf = true;
+        if let Some(pump) = pump {
+            params.cb_eval = Some(on_node);
+            params.cb_eval_user_data = pump.user_data();
+            params.abort_callback = Some(on_abort);
+            params.abort_callback_data = pump.user_data();
+        }
+        // Before the measurement: stacks are address space that nobody fills.
+        let threads = threads(shape.threads)?;
+        let before = Usage::now().data;
+        let kv_bytes = Rc::new(std::cell::Cell::new(0_u64));
+        let watch = {
+            let kv_bytes = kv_bytes.clone();
+            move |line: &str| kv_bytes.set(kv_bytes.get() + kv_buffer_bytes(line))
+        };
+        let (ptr, complaints) = log::complaints(|| {
+            // SAFETY: the model is live; llama.cpp catches its own exceptions.
+            log::watching(watch, || unsafe { sys::llama_init_from_model(model.as_ptr(), params) })
+        });
+        let ptr = NonNull::new(ptr).ok_or(Error::Llama {
+            what: "make a context for this model",
+            message: complaints,
+        })?;
+        let bytes = Usage::now().data.saturating_sub(before);
+        // SAFETY: both are live; the pool is freed after the context, in `drop`.
+        unsafe { sys::llama_attach_threadpool(ptr.as_ptr(), threads.as_ptr(), threads.as_ptr()) };
+        // SAFETY: the model is live.
+        let vocab = unsafe {
+            sys::llama_vocab_n_tokens(sys::llama_model_get_vocab(model.as_ptr()))
+        };
+        Ok(Self {
+            ptr,
+            threads,
+            batch: Batch::new(shape.ubatch),
+            kv_bytes: kv_bytes.get(),
+            bytes: bytes.max(kv_bytes.get()),
+            vocab: vocab.max(0) as usize,
+            shape,
+            _model: model.clone(),
+        })
+    }
+
+    /// For llama.cpp's functions; valid as long as `self`.
+    pub fn as_ptr(&self) -> *mut sys::llama_context {
+        self.ptr.as_ptr()
+    }
+
+    /// What it was made with.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Bytes of the KV cache, as llama.cpp announced them.
+    pub fn kv_bytes(&self) -> u64 {
+        self.kv_bytes
+    }
+
+    /// Bytes of everything llama.cpp allocated for it, touched or not.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Runs one micro-batch at positions `pos..`; with `output`, the logits of
+    /// its last token are computed. Returns llama.cpp's status (0 is success).
+    ///
+    /// # Panics
+    /// When `tokens` is empty or longer than the micro-batch.
+    pub fn decode(&mut self, tokens: &[i32], pos: u32, output: bool) -> i32 {
+        let batch = self.batch.fill(tokens, pos, output);
+        // SAFETY: the batch's arrays live in `self.batch` and hold `n_tokens`.
+        unsafe { sys::llama_decode(self.ptr.as_ptr(), batch) }
+    }
+
+    /// The logits of the last output, one for each token of the vocabulary.
+    pub fn logits(&self) -> Option<&[f32]> {
+        // SAFETY: the context is live and not decoding.
+        let ptr = unsafe { sys::llama_get_logits_ith(self.ptr.as_ptr(), -1) };
+        // SAFETY: llama.cpp gives a row of the vocabulary's length, valid until
+        // the next decode, which needs `&mut self`.
+        (!ptr.is_null()).then(|| unsafe { std::slice::from_raw_parts(ptr, self.vocab) })
+    }
+
+    /// Forgets the tokens from `pos` on; false when this memory cannot (recurrent models).
+    pub fn truncate(&mut self, pos: u32) -> bool {
+        // SAFETY: the context is live.
+        unsafe {
+            let memory = sys::llama_get_memory(self.ptr.as_ptr());
+            sys::llama_memory_seq_rm(memory, 0, pos as i32, -1)
+        }
+    }
+
+    /// Forgets all tokens.
+    pub fn clear(&mut self) {
+        // SAFETY: the context is live.
+        unsafe { sys::llama_memory_clear(sys::llama_get_memory(self.ptr.as_ptr()), true) }
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: each is live and freed once, the context before its threads.
+        unsafe {
+            sys::llama_detach_threadpool(self.ptr.as_ptr());
+            sys::llama_free(self.ptr.as_ptr());
+            sys::ggml_threadpool_free(self.threads.as_ptr());
+        }
+    }
+}
+
+/// llama.cpp would create and join its threads at every run of nodes; ours stay.
+/// They spin a while before they sleep: runs follow each other closely.
+fn threads(n: u32) -> Result<NonNull<sys::ggml_threadpool>, Error> {
+    // SAFETY: a plain struct by value; the pool is checked for null.
+    let pool = unsafe {
+        let mut params = sys::ggml_threadpool_params_default(n as i32);
+        params.poll = 50;
+        sys::ggml_threadpool_new(&mut params)
+    };
+    NonNull::new(pool).ok_or_else(|| Error::Llama {
+        what: "start its threads",
+        message: format!("{n} threads were refused"),
+    })
+}
+
+/// Bytes in a log line such as `… KV buffer size =   24.00 MiB`; recurrent
+/// states are announced the same way.
+fn kv_buffer_bytes(line: &str) -> u64 {
+    let Some((_, rest)) = line.split_once("KV buffer size =").or_else(|| line.split_once("RS buffer size ="))
+    else {
+        return 0;
+    };
+    let mib: f64 = rest.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0.0);
+    (mib * f64::from(1 << 20)) as u64
+}
+
+/// The arrays that a batch of llama.cpp points at.
+struct Batch {
+    token: Vec<i32>,
+    pos: Vec<i32>,
+    n_seq: Vec<i32>,
+    seq: i32,
+    seqs: Vec<*mut i32>,
+    output: Vec<i8>,
+}
+
+impl Batch {
+    fn new(most: u32) -> Self {
+        let most = most as usize;
+        Self {
+            token: Vec::with_capacity(most),
+            pos: Vec::with_capacity(most),
+            n_seq: vec![1; most],
+            seq: 0,
+            seqs: vec![std::ptr::null_mut(); most],
+            output: Vec::with_capacity(most),
+        }
+    }
+
+    fn fill(&mut self, tokens: &[i32], pos: u32, output: bool) -> sys::llama_batch {
+        assert!(!tokens.is_empty() && tokens.len() <= self.n_seq.len(), "one micro-batch a lap");
+        self.token.clear();
+        self.token.extend_from_slice(tokens);
+        self.pos.clear();
+        self.pos.extend((0..tokens.len() as i32).map(|i| pos as i32 + i));
+        self.output.clear();
+        self.output.resize(tokens.len(), 0);
+        self.output[tokens.len() - 1] = i8::from(output);
+        let seq = std::ptr::from_mut(&mut self.seq);
+        self.seqs.fill(seq);
+        sys::llama_batch {
+            n_tokens: tokens.len() as i32,
+            token: self.token.as_mut_ptr(),
+            embd: std::ptr::null_mut(),
+            pos: self.pos.as_mut_ptr(),
+            n_seq_id: self.n_seq.as_mut_ptr(),
+            seq_id: self.seqs.as_mut_ptr(),
+            logits: self.output.as_mut_ptr(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kv_buffer_bytes;
+
+    #[test]
+    fn kv_bytes_are_read_from_the_log() {
+        let line = "llama_kv_cache:        CPU KV buffer size =    11.25 MiB";
+        assert_eq!(kv_buffer_bytes(line), 11_796_480);
+        assert_eq!(kv_buffer_bytes("llama_context: CPU compute buffer size = 8.00 MiB"), 0);
+    }
+}

@@ -1,0 +1,310 @@
+//! The whole machine: a model opened in one of three ways, one lap at a time.
+//! Streamed (fed by the line), native (llama.cpp holds everything), or mmap
+//! (llama.cpp's own way, the oracle and the baseline).
+
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Instant;
+
+use crate::budget;
+use crate::context::{Context, FlashAttention, KvType, Shape};
+use crate::empty::{Load, Model, load};
+use crate::error::Error;
+use crate::model_file::ModelFile;
+use crate::process::{self, Usage};
+use crate::stream::{Class, Stream};
+
+/// How to run a model. `None` is the default that suits the model.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Whole-process budget in bytes.
+    pub memory: Option<u64>,
+    /// Window in bytes.
+    pub window: Option<u64>,
+    /// Compute threads.
+    pub threads: Option<u32>,
+    /// Context in tokens.
+    pub ctx: Option<u32>,
+    /// Micro-batch in tokens.
+    pub ubatch: Option<u32>,
+    /// KV cache format.
+    pub kv: KvType,
+    /// Attention kernel.
+    pub flash: FlashAttention,
+    /// How the weights get into memory.
+    pub way: Way,
+    /// Whether to record a trace.
+    pub trace: bool,
+    /// How the files are read.
+    pub medium: delayline_medium::Options,
+    /// Another medium around the files, such as one with faults.
+    pub around: Option<Around>,
+}
+
+/// Wraps the files' medium in another.
+pub type Around = fn(Box<dyn delayline_line::Medium>) -> Box<dyn delayline_line::Medium>;
+
+/// How the weights get into memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// Natively when everything fits into the budget, else streamed.
+    #[default]
+    Auto,
+    /// Streamed, also when everything would fit.
+    Streamed,
+    /// By llama.cpp, with its repacked kernels.
+    Native,
+    /// By llama.cpp's mmap, with unrepacked kernels; no budget is kept.
+    Mmap,
+}
+
+/// Where the budget goes, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryReport {
+    /// What was allowed.
+    pub budget: u64,
+    /// The window.
+    pub window: u64,
+    /// Weights that stay.
+    pub resident_weights: u64,
+    /// KV cache.
+    pub kv: u64,
+    /// Everything else of llama.cpp and the program.
+    pub buffers: u64,
+}
+
+/// A model ready to run.
+pub struct Engine {
+    context: Context,
+    stream: Option<Stream>,
+    model: Rc<Model>,
+    file: ModelFile,
+    memory: MemoryReport,
+    way: Load,
+    laps: u64,
+    lap_ns: u64,
+    last_lap_ns: u64,
+}
+
+impl Engine {
+    /// Opens the model at `path`.
+    ///
+    /// # Errors
+    /// When the file is unsound, llama.cpp refuses it, or the budget is too small.
+    pub fn open(path: &Path, options: &Options) -> Result<Self, Error> {
+        let mut file = ModelFile::open(path)?;
+        let threads = budget::threads(options.threads);
+        let total = budget::allowed(options.memory)?;
+        let mut shape = Shape {
+            ctx: 0,
+            ubatch: options.ubatch.unwrap_or_else(|| budget::default_ubatch(threads)),
+            threads,
+            kv: options.kv,
+            flash: options.flash,
+        };
+        shape.ctx = budget::context(&file, options, total, &shape)?;
+        shape.ubatch = shape.ubatch.clamp(1, shape.ctx);
+        if let Way::Native | Way::Mmap = options.way {
+            let way = if options.way == Way::Native { Load::Native } else { Load::Mmap };
+            return Self::whole(file, way, shape, total);
+        }
+
+        let model = load(&file, Load::Empty)?;
+        file.drop_headers();
+        process::trim_heap();
+        check_kind(&model)?;
+        let base = Usage::now().resident;
+        if options.way == Way::Auto {
+            let native = budget::native(&file, base, &shape);
+            if native <= total {
+                drop(model);
+                let shape = Shape { ubatch: options.ubatch.unwrap_or(512).clamp(1, shape.ctx), ..shape };
+                return Self::whole(file, Load::Native, shape, total);
+            }
+        }
+
+        // The largest micro-batch that leaves most of the budget to the weights.
+        let smallest = options.ubatch.unwrap_or(1);
+        loop {
+            match Self::streamed(&model, &file, shape, total, base, options) {
+                Err(Error::Budget { .. }) if shape.ubatch > smallest => shape.ubatch = (shape.ubatch / 2).max(smallest),
+                Err(other) => return Err(other),
+                Ok((context, stream, memory)) => {
+                    let greedy = context.bytes() - context.kv_bytes() > total / 8;
+                    if greedy && shape.ubatch > smallest.max(16) {
+                        shape.ubatch /= 2;
+                        continue;
+                    }
+                    return Ok(Self {
+                        context,
+                        stream: Some(stream),
+                        model,
+                        file,
+                        memory,
+                        way: Load::Empty,
+                        laps: 0,
+                        lap_ns: 0,
+                        last_lap_ns: 0,
+                    });
+                }
+            }
+        }
+    }
+
+    fn streamed(
+        model: &Rc<Model>,
+        file: &ModelFile,
+        shape: Shape,
+        total: u64,
+        base: u64,
+        options: &Options,
+    ) -> Result<(Context, Stream, MemoryReport), Error> {
+        let (context, mut stream) = Stream::open(model, file, shape, total, base, options)?;
+        let memory = MemoryReport {
+            budget: total,
+            window: stream.window(),
+            resident_weights: stream.resident_bytes(),
+            kv: context.kv_bytes(),
+            buffers: stream.needs().saturating_sub(context.kv_bytes()),
+        };
+        Ok((context, stream, memory))
+    }
+
+    fn whole(mut file: ModelFile, way: Load, shape: Shape, total: u64) -> Result<Self, Error> {
+        let model = load(&file, way)?;
+        file.drop_headers();
+        process::trim_heap();
+        check_kind(&model)?;
+        let context = Context::new(&model, shape, None)?;
+        let memory = MemoryReport {
+            budget: total,
+            window: 0,
+            resident_weights: file.weight_bytes(),
+            kv: context.kv_bytes(),
+            buffers: context.bytes() - context.kv_bytes(),
+        };
+        Ok(Self {
+            context,
+            stream: None,
+            model,
+            file,
+            memory,
+            way,
+            laps: 0,
+            lap_ns: 0,
+            last_lap_ns: 0,
+        })
+    }
+
+    /// One lap: `tokens`, at most a micro-batch, at positions `pos..`. With
+    /// `output`, the logits of the last token are computed. `next` is what the
+    /// caller expects to ask for after this, so that it is prefetched.
+    ///
+    /// # Errors
+    /// When the bytes cannot be had or llama.cpp fails; the KV cache then holds
+    /// what it held before, and nothing of this lap may be used.
+    pub fn lap(&mut self, tokens: &[i32], pos: u32, output: bool, next: Option<Class>) -> Result<(), Error> {
+        let start = Instant::now();
+        let outcome = match &mut self.stream {
+            Some(stream) => stream.lap(&mut self.context, &self.file, tokens, pos, output, next),
+            None => status(self.context.decode(tokens, pos, output)),
+        };
+        self.last_lap_ns = start.elapsed().as_nanos() as u64;
+        self.lap_ns += self.last_lap_ns;
+        self.laps += 1;
+        outcome
+    }
+
+    /// Logits of the last lap with output.
+    pub fn logits(&self) -> Option<&[f32]> {
+        self.context.logits()
+    }
+
+    /// The context, for sampling and the KV cache.
+    pub fn context(&mut self) -> &mut Context {
+        &mut self.context
+    }
+
+    /// Tokens that the context holds.
+    pub fn ctx(&self) -> u32 {
+        // SAFETY: the context is live.
+        unsafe { llama_cpp_sys_2::llama_n_ctx(self.context.as_ptr()) }
+    }
+
+    /// Most tokens of a lap.
+    pub fn ubatch(&self) -> u32 {
+        self.context.shape().ubatch
+    }
+
+    /// Compute threads.
+    pub fn threads(&self) -> u32 {
+        self.context.shape().threads
+    }
+
+    /// The model, for its vocabulary.
+    pub fn model(&self) -> &Rc<Model> {
+        &self.model
+    }
+
+    /// The files.
+    pub fn file(&self) -> &ModelFile {
+        &self.file
+    }
+
+    /// Where the budget goes.
+    pub fn memory(&self) -> MemoryReport {
+        self.memory
+    }
+
+    /// The stream, unless llama.cpp holds the weights itself.
+    pub fn stream(&mut self) -> Option<&mut Stream> {
+        self.stream.as_mut()
+    }
+
+    /// How the weights got into memory.
+    pub fn way(&self) -> Load {
+        self.way
+    }
+
+    /// Laps so far, and the time in them in nanoseconds.
+    pub fn laps(&self) -> (u64, u64) {
+        (self.laps, self.lap_ns)
+    }
+
+    /// Time of the last lap in nanoseconds.
+    pub fn last_lap_ns(&self) -> u64 {
+        self.last_lap_ns
+    }
+}
+
+/// llama.cpp's status of a decode as a result.
+pub(crate) fn status(code: i32) -> Result<(), Error> {
+    let message = match code {
+        0 => return Ok(()),
+        1 => "the KV cache has no room for this batch",
+        2 => "it was aborted",
+        -2 => "it could not allocate memory",
+        _ => "the computation failed",
+    };
+    Err(Error::Llama { what: "decode", message: message.into() })
+}
+
+/// Text in, text out: anything else is out of scope, and said so.
+fn check_kind(model: &Model) -> Result<(), Error> {
+    // SAFETY: the model is live.
+    let (encoder, decoder, diffusion) = unsafe {
+        (
+            llama_cpp_sys_2::llama_model_has_encoder(model.as_ptr()),
+            llama_cpp_sys_2::llama_model_has_decoder(model.as_ptr()),
+            llama_cpp_sys_2::llama_model_is_diffusion(model.as_ptr()),
+        )
+    };
+    if encoder || !decoder || diffusion {
+        return Err(Error::Option(
+            "this model is not a plain text generator (it has an encoder or is a diffusion model), \
+             which Delayline does not run yet"
+                .into(),
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! From a graph to the stops of a lap: where the compute pauses, which extents
+//! it needs before it goes on, and which it has done with. Pure; knows
+//! llama.cpp's tensors only by address.
+
+use delayline_plan::{ExtentId, NEAR_BYTES, Plan, Run, Schedule};
+
+use crate::graph::{Graph, How, Tensor};
+use crate::model_file::WeightId;
+
+/// Where the bytes of a weight come from in this lap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Supply {
+    /// They are in memory for good, their address is set.
+    Settled,
+    /// They are at byte `at` of an extent that must be acquired.
+    Extent {
+        /// Which one.
+        extent: ExtentId,
+        /// Where in it the weight starts, in bytes.
+        at: u64,
+    },
+    /// Single rows or experts are fetched; the index is the item table's.
+    Items(u32),
+}
+
+/// What to point a node's source at before it computes.
+#[derive(Clone, Copy, Debug)]
+pub struct Feed {
+    /// The node's position in the graph.
+    pub node: u32,
+    /// Which of its sources.
+    pub src: usize,
+    /// The model's tensor.
+    pub tensor: Tensor,
+    /// The address it gets back after the run.
+    pub vacant: *mut std::ffi::c_void,
+    /// From where.
+    pub supply: Supply,
+    /// Which source holds the indices, for [`Supply::Items`].
+    pub ids_src: usize,
+    /// The tensor of indices, where several nodes in a row share it.
+    pub group: Option<Tensor>,
+}
+
+/// The stops of one lap through one graph.
+#[derive(Clone, Debug, Default)]
+pub struct Itinerary {
+    /// How many nodes the graph announces.
+    pub nodes: u32,
+    /// Per node: whether the run ends after it.
+    pub ends: Vec<bool>,
+    /// In order of nodes.
+    pub feeds: Vec<Feed>,
+    /// What is leased before and released after each run.
+    pub schedule: Schedule,
+    /// The same as runs of extents, for residency and prediction.
+    pub plan: Plan,
+}
+
+/// Lays out the stops. `supply` tells, for a weight and its way of use, where it
+/// comes from; `run_bytes` is how many bytes of extents a run gathers before
+/// the next begins (a single larger extent makes a run of its own); nodes that
+/// share at most `group_ids` indices have their items fetched together.
+pub fn lay_out(
+    graph: &Graph,
+    extents: &[delayline_plan::Extent],
+    run_bytes: u64,
+    group_ids: u64,
+    weight_bytes: impl Fn(WeightId) -> u64,
+    supply: impl Fn(WeightId, How) -> Supply,
+) -> Itinerary {
+    let mut builder = Builder {
+        out: Itinerary {
+            nodes: graph.nodes,
+            ends: vec![false; graph.nodes as usize],
+            plan: Plan { extents: extents.to_vec(), runs: Vec::new() },
+            ..Itinerary::default()
+        },
+        run: Run::default(),
+        bytes: 0,
+        fed: Vec::new(),
+        first_node: 0,
+        group_ids,
+    };
+    let mut at = 0;
+    while at < graph.uses.len() {
+        let node = graph.uses[at].node;
+        let until = at + graph.uses[at..].iter().take_while(|u| u.node == node).count();
+        builder.node(node, &graph.uses[at..until], run_bytes, &weight_bytes, &supply);
+        at = until;
+    }
+    builder.finish()
+}
+
+struct Builder {
+    out: Itinerary,
+    run: Run,
+    bytes: u64,
+    /// What this run points each tensor at: one tensor, one address a run.
+    fed: Vec<(Tensor, Supply)>,
+    first_node: u32,
+    group_ids: u64,
+}
+
+impl Builder {
+    fn node(
+        &mut self,
+        node: u32,
+        uses: &[crate::graph::Use],
+        run_bytes: u64,
+        weight_bytes: &impl Fn(WeightId) -> u64,
+        supply: &impl Fn(WeightId, How) -> Supply,
+    ) {
+        let supplies: Vec<Supply> = uses.iter().map(|u| supply(u.weight, u.how)).collect();
+        let new_bytes: u64 = supplies
+            .iter()
+            .filter_map(|s| match s {
+                Supply::Extent { extent, .. } if !self.run.needs.contains(extent) => {
+                    Some(self.out.plan.extents[extent.index()].len)
+                }
+                _ => None,
+            })
+            .sum();
+        let overfull = !self.run.needs.is_empty() && self.bytes + new_bytes > run_bytes && new_bytes > 0;
+        let indexed = supplies.iter().any(|s| matches!(s, Supply::Items(_)));
+        let repointed = uses.iter().zip(&supplies).any(|(u, s)| {
+            self.fed.iter().any(|(tensor, before)| *tensor == u.tensor && before != s)
+        });
+        if (overfull || indexed || repointed) && node > self.first_node {
+            self.end_run(node);
+        }
+        for (u, s) in uses.iter().zip(supplies) {
+            let bytes = match u.how {
+                How::Indexed { .. } => 0.0,
+                _ => weight_bytes(u.weight) as f64,
+            };
+            self.run.compute += bytes;
+            if s == Supply::Settled && !u.view {
+                continue;
+            }
+            if let Supply::Extent { extent, .. } = s
+                && !self.run.needs.contains(&extent)
+            {
+                self.bytes += self.out.plan.extents[extent.index()].len;
+                self.run.needs.push(extent);
+            }
+            self.fed.push((u.tensor, s));
+            let (ids_src, group) = match (s, u.how) {
+                (Supply::Items(_), How::Indexed { ids_src, ids, ids_tensor, .. }) => {
+                    (ids_src, (ids <= self.group_ids).then_some(ids_tensor))
+                }
+                _ => (0, None),
+            };
+            self.out.feeds.push(Feed {
+                node,
+                src: u.src,
+                tensor: u.tensor,
+                vacant: u.vacant,
+                supply: s,
+                ids_src,
+                group,
+            });
+        }
+    }
+
+    fn end_run(&mut self, next_node: u32) {
+        self.out.ends[next_node as usize - 1] = true;
+        self.out.plan.runs.push(std::mem::take(&mut self.run));
+        self.bytes = 0;
+        self.fed.clear();
+        self.first_node = next_node;
+    }
+
+    fn finish(mut self) -> Itinerary {
+        let nodes = self.out.nodes;
+        self.end_run(nodes);
+        let mut out = self.out;
+        out.schedule = Schedule::new(&out.plan, NEAR_BYTES);
+        out
+    }
+}

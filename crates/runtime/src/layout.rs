@@ -1,0 +1,260 @@
+//! What each weight is to the stream, and where its bytes will lie in memory.
+//! Decided once from the learned graphs; does no I/O.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use delayline_line::Span;
+use delayline_plan::{self as plan, ALIGN, Cut, Residency};
+
+use crate::graph::{Graph, How};
+use crate::items::{Table, item_pages};
+use crate::itinerary::Supply;
+use crate::model_file::{ModelFile, WeightId};
+
+/// Weights up to this size always stay: they cost nothing, and graphs other
+/// than the learned ones read them too.
+const SMALL: u64 = 64 << 10;
+
+/// Base alignment of large areas, so that huge pages fit.
+const HUGE: u64 = 2 << 20;
+
+/// What a weight is to the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// No graph reads it.
+    Unused,
+    /// Always there.
+    Small,
+    /// Lies in an extent; `table` serves single rows of it while it is not settled.
+    Dense {
+        /// Index of its item table, if rows of it are ever asked for.
+        table: Option<u32>,
+    },
+    /// Only ever rows or experts.
+    Indexed {
+        /// Index of its item table.
+        table: u32,
+    },
+}
+
+/// Roles, and what does not depend on the budget.
+#[derive(Debug)]
+pub struct Layout {
+    /// By weight.
+    pub roles: Vec<Role>,
+    /// The weights that have item tables, with bytes of an item and whether items may stay.
+    indexed: Vec<(WeightId, u64, bool)>,
+    /// Spans of small weights; positions relative to the small area.
+    small: Vec<Span>,
+    /// Bytes of the small area.
+    pub small_bytes: u64,
+    /// Most bytes of items that are in memory for a run only.
+    pub passing_bytes: u64,
+    /// Nodes that share at most so many indices have their items fetched together.
+    pub group_ids: u64,
+}
+
+/// Positions in memory.
+#[derive(Debug)]
+pub struct Placed {
+    /// Address space needed.
+    pub len: u64,
+    /// By extent.
+    pub homes: Vec<Option<u64>>,
+    /// Reads that fill the small area.
+    pub small: Vec<Span>,
+    /// Item tables.
+    pub tables: Vec<Table>,
+    /// Address space of which only single pages will be used.
+    pub sparse: Range<u64>,
+}
+
+impl Layout {
+    /// From all graphs; the first is the decoding one.
+    pub fn of(file: &ModelFile, graphs: &[Rc<Graph>]) -> Self {
+        let mut whole = vec![false; file.weights().len()];
+        let mut small = vec![false; file.weights().len()];
+        let mut indexed: Vec<Option<(u64, bool)>> = vec![None; file.weights().len()];
+        for u in graphs.iter().flat_map(|g| &g.uses) {
+            let weight = file.weight(u.weight);
+            let at = u.weight.0 as usize;
+            match u.how {
+                How::Whole => whole[at] = true,
+                How::Small => small[at] = true,
+                How::Indexed { experts, .. } => {
+                    let count: u64 = if experts {
+                        weight.dims.get(2).copied().unwrap_or(1)
+                    } else {
+                        weight.dims.iter().skip(1).product()
+                    };
+                    indexed[at] = Some((weight.len / count.max(1), experts));
+                }
+            }
+            small[at] |= weight.len <= SMALL;
+        }
+        let mut layout = Self {
+            roles: Vec::new(),
+            indexed: Vec::new(),
+            small: Vec::new(),
+            small_bytes: 0,
+            passing_bytes: 0,
+            group_ids: 0,
+        };
+        for at in 0..file.weights().len() {
+            let id = WeightId(at as u32);
+            let table = (!small[at]).then_some(indexed[at]).flatten().map(|(unit, experts)| {
+                layout.indexed.push((id, unit, experts));
+                layout.indexed.len() as u32 - 1
+            });
+            layout.roles.push(match (small[at], whole[at], table) {
+                (true, _, _) => Role::Small,
+                (false, true, table) => Role::Dense { table },
+                (false, false, Some(table)) => Role::Indexed { table },
+                (false, false, None) => Role::Unused,
+            });
+        }
+        layout.gather_small(file);
+        layout.measure_items(graphs);
+        layout
+    }
+
+    /// Lays small weights side by side, neighbours in the file as one read.
+    fn gather_small(&mut self, file: &ModelFile) {
+        let mut small: Vec<_> = file
+            .weights()
+            .iter()
+            .zip(&self.roles)
+            .filter(|(_, role)| **role == Role::Small)
+            .map(|(w, _)| (w.part, w.offset / ALIGN * ALIGN, (w.offset + w.len).next_multiple_of(ALIGN)))
+            .collect();
+        small.sort_unstable();
+        for (part, from, until) in small {
+            match self.small.last_mut() {
+                Some(last) if last.part == part && from <= last.offset + last.len => {
+                    let len = until.max(last.offset + last.len) - last.offset;
+                    self.small_bytes += len - last.len;
+                    last.len = len;
+                }
+                _ => {
+                    self.small.push(Span { part, offset: from, len: until - from, at: self.small_bytes });
+                    self.small_bytes += until - from;
+                }
+            }
+        }
+    }
+
+    fn measure_items(&mut self, graphs: &[Rc<Graph>]) {
+        let ids_of = |how: &How| match how {
+            How::Indexed { experts: true, ids, .. } => *ids,
+            _ => 0,
+        };
+        self.group_ids = graphs[0].uses.iter().map(|u| ids_of(&u.how)).max().unwrap_or(0);
+        for graph in graphs {
+            let mut group = (None, 0);
+            for u in &graph.uses {
+                let How::Indexed { ids, ids_tensor, experts, .. } = u.how else { continue };
+                let (Role::Indexed { table } | Role::Dense { table: Some(table) }) = self.roles[u.weight.0 as usize]
+                else {
+                    continue;
+                };
+                let bytes = ids * item_pages(self.indexed[table as usize].1);
+                let shared = experts && ids <= self.group_ids && group.0 == Some(ids_tensor);
+                group = (Some(ids_tensor), if shared { group.1 + bytes } else { bytes });
+                self.passing_bytes = self.passing_bytes.max(group.1);
+            }
+        }
+    }
+
+    /// The extents of the dense weights, in the decoding graph's order.
+    pub fn cut(&self, file: &ModelFile, graph: &Graph) -> Result<Cut, plan::CutError> {
+        let mut first = vec![None; file.weights().len()];
+        let mut last = vec![0; file.weights().len()];
+        for (at, u) in graph.uses.iter().enumerate() {
+            if u.how == How::Whole {
+                first[u.weight.0 as usize].get_or_insert(at as u32);
+                last[u.weight.0 as usize] = at as u32;
+            }
+        }
+        let late = graph.uses.len() as u32;
+        let weights: Vec<plan::Weight> = file
+            .weights()
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| matches!(self.roles[*at], Role::Dense { .. }))
+            .map(|(at, w)| plan::Weight {
+                part: w.part,
+                offset: w.offset,
+                len: w.len,
+                first_use: first[at].unwrap_or(late),
+                last_use: if first[at].is_some() { last[at] } else { late },
+            })
+            .collect();
+        let parts: Vec<u64> = file.parts().iter().map(|p| p.len).collect();
+        let total = weights.iter().map(|w| w.len).sum();
+        plan::cut(&weights, &parts, plan::default_target(total))
+    }
+
+    /// Index of a dense weight among the weights that were cut, by weight.
+    pub fn dense_index(&self) -> Vec<u32> {
+        let mut next = 0;
+        self.roles
+            .iter()
+            .map(|role| {
+                let index = next;
+                next += u32::from(matches!(role, Role::Dense { .. }));
+                index
+            })
+            .collect()
+    }
+
+    /// Positions in memory: the window first, then what stays, then items.
+    pub fn place(&self, file: &ModelFile, cut: &Cut, residency: &Residency) -> Placed {
+        let mut at = residency.window.next_multiple_of(HUGE);
+        let mut homes = Vec::with_capacity(cut.extents.len());
+        for (extent, resident) in cut.extents.iter().zip(&residency.resident) {
+            homes.push(resident.then_some(at));
+            if *resident {
+                at += extent.len;
+            }
+        }
+        let small = self.small.iter().map(|s| Span { at: s.at + at, ..*s }).collect();
+        at = (at + self.small_bytes).next_multiple_of(HUGE);
+        let sparse_from = at;
+        let tables = self
+            .indexed
+            .iter()
+            .map(|&(id, unit, experts)| {
+                let w = file.weight(id);
+                let here = at + w.offset % ALIGN;
+                at = (here + w.len).next_multiple_of(ALIGN);
+                Table::new(w.part, w.offset, unit, w.len / unit.max(1), here, experts)
+            })
+            .collect();
+        Placed { len: at.max(HUGE), homes, small, tables, sparse: sparse_from..at }
+    }
+
+    /// Where a small weight lies, given the placed spans.
+    pub fn small_at(placed: &[Span], part: u16, offset: u64) -> Option<u64> {
+        placed
+            .iter()
+            .find(|s| s.part == part && (s.offset..s.offset + s.len).contains(&offset))
+            .map(|s| s.at + (offset - s.offset))
+    }
+}
+
+/// Where a use gets its bytes in the coming laps.
+pub fn supply(role: Role, how: How, home: Option<&plan::Home>, settled: &[bool]) -> Supply {
+    match (role, how) {
+        (Role::Indexed { table }, _) => Supply::Items(table),
+        (Role::Dense { table }, how) => {
+            let home = home.expect("a dense weight was cut");
+            match (settled[home.extent.index()], how, table) {
+                (true, _, _) => Supply::Settled,
+                (false, How::Indexed { .. }, Some(table)) => Supply::Items(table),
+                (false, ..) => Supply::Extent { extent: home.extent, at: home.at },
+            }
+        }
+        (Role::Small | Role::Unused, _) => Supply::Settled,
+    }
+}

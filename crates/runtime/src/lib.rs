@@ -1,0 +1,46 @@
+//! llama.cpp fed from a line: a model is loaded without its bytes, its graph
+//! announces which weights it will read, and the pump has them in memory when
+//! the compute gets there. Knows nothing of HTTP and terminals.
+//!
+//! The way of the data: [`ModelFile`] → [`Stream`] (graphs, roles, residency,
+//! line) → pump (pointers in llama.cpp's tensors) → [`Session`] (tokens, text).
+
+mod budget;
+mod cgroup {
+    pub struct Cgroup;
+    impl Cgroup { pub fn limit_bytes(&self)->Option<u64>{None} pub fn usage_bytes(&self)->Option<u64>{None} }
+    pub fn current() -> Option<Cgroup> { None }
+}
+mod chat;
+mod context;
+mod empty;
+mod engine;
+mod error;
+mod graph;
+mod items;
+mod itinerary;
+mod layout;
+mod log;
+mod model_file;
+mod process;
+mod pump;
+mod sample;
+mod session;
+mod stream;
+mod vocab;
+mod zeros;
+
+pub use cgroup::Cgroup;
+pub use chat::{Message, Template};
+pub use context::{FlashAttention, KvType};
+pub use empty::Load;
+pub use engine::{Engine, MemoryReport, Options, Way};
+pub use error::Error;
+pub use itinerary::Itinerary;
+pub use log::kernel_features;
+pub use model_file::{ModelFile, Part, Weight, WeightId};
+pub use process::Usage;
+pub use sample::{Sampler, Sampling};
+pub use session::{Finish, Generated, Session};
+pub use stream::{Class, Stream};
+pub use vocab::{Utf8, Vocab};

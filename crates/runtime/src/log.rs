@@ -1,0 +1,93 @@
+//! llama.cpp's log, caught: kept for error messages, passed on to `tracing`,
+//! and watched for the one event that loading without bytes depends on.
+
+use std::cell::RefCell;
+use std::ffi::{CStr, c_char, c_void};
+use std::sync::Once;
+
+use llama_cpp_sys_2 as sys;
+
+type Watch = Box<dyn FnMut(&str)>;
+
+#[derive(Default)]
+struct Tap {
+    errors: Vec<String>,
+    watch: Option<Watch>,
+}
+
+thread_local! {
+    static TAP: RefCell<Tap> = RefCell::default();
+}
+
+/// How many lines of llama.cpp's complaints an error message carries.
+const KEPT_ERRORS: usize = 4;
+
+/// Starts llama.cpp's backends and takes over its log, once a process.
+pub fn init() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: the callbacks are functions of this program and outlive it;
+        // the backend is initialised once, before anything else of llama.cpp.
+        unsafe {
+            sys::llama_log_set(Some(on_log), std::ptr::null_mut());
+            sys::ggml_set_abort_callback(Some(on_abort));
+            sys::llama_backend_init();
+        }
+    });
+}
+
+/// Runs `body` and returns what llama.cpp complained of meanwhile, on this thread.
+pub fn complaints<T>(body: impl FnOnce() -> T) -> (T, String) {
+    TAP.with_borrow_mut(|tap| tap.errors.clear());
+    let out = body();
+    let errors = TAP.with_borrow_mut(|tap| std::mem::take(&mut tap.errors));
+    (out, errors.join("; "))
+}
+
+/// Runs `body` while `watch` sees each line that llama.cpp logs on this thread.
+pub fn watching<T>(watch: impl FnMut(&str) + 'static, body: impl FnOnce() -> T) -> T {
+    TAP.with_borrow_mut(|tap| tap.watch = Some(Box::new(watch)));
+    let out = body();
+    TAP.with_borrow_mut(|tap| tap.watch = None);
+    out
+}
+
+unsafe extern "C" fn on_log(level: sys::ggml_log_level, text: *const c_char, _: *mut c_void) {
+    if text.is_null() {
+        return;
+    }
+    // SAFETY: llama.cpp passes a NUL-terminated string that lives for the call.
+    let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
+    let line = text.trim_end();
+    if line.is_empty() {
+        return;
+    }
+    TAP.with_borrow_mut(|tap| {
+        if let Some(watch) = tap.watch.as_mut() {
+            watch(line);
+        }
+        if level == sys::GGML_LOG_LEVEL_ERROR && tap.errors.len() < KEPT_ERRORS {
+            tap.errors.push(line.to_owned());
+        }
+    });
+    match level {
+        sys::GGML_LOG_LEVEL_ERROR => tracing::debug!(target: "llama", "{line}"),
+        _ => tracing::trace!(target: "llama", "{line}"),
+    }
+}
+
+/// ggml aborts the process after this returns: say what happened in our words.
+unsafe extern "C" fn on_abort(text: *const c_char) {
+    if !text.is_null() {
+        // SAFETY: as in `on_log`.
+        let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
+        eprintln!("delayline: llama.cpp stopped on a broken assumption: {}", text.trim_end());
+    }
+}
+
+/// What the kernels were built for, in llama.cpp's words (`AVX2 = 1 | …`).
+pub fn kernel_features() -> String {
+    init();
+    // SAFETY: returns a pointer to a static string.
+    unsafe { CStr::from_ptr(sys::llama_print_system_info()) }.to_string_lossy().into_owned()
+}

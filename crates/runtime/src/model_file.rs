@@ -1,0 +1,278 @@
+//! The model on disk: its parts, their headers, where each weight lies. Reads
+//! headers without leaving them in the page cache. Knows nothing of llama.cpp.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+use delayline_gguf::{Header, Value};
+use delayline_medium::Fingerprint;
+
+use crate::error::Error;
+
+/// Index of a weight in [`ModelFile::weights`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WeightId(pub u32);
+
+/// Finds weights by the names that llama.cpp's tensors carry.
+pub type Names = HashMap<Box<[u8]>, WeightId>;
+
+/// One file of the model.
+#[derive(Debug)]
+pub struct Part {
+    /// Where it was found.
+    pub path: PathBuf,
+    /// Open for reading.
+    pub file: File,
+    /// Its length in bytes.
+    pub len: u64,
+    /// Everything before the weights; empty once llama.cpp has parsed it.
+    pub header: Vec<u8>,
+    /// The file as it was when it was opened.
+    pub fingerprint: Fingerprint,
+}
+
+/// Where a weight's bytes are.
+#[derive(Clone, Debug)]
+pub struct Weight {
+    /// The tensor's name.
+    pub name: String,
+    /// Which part.
+    pub part: u16,
+    /// First byte in the part.
+    pub offset: u64,
+    /// Length in bytes.
+    pub len: u64,
+    /// Elements along each dimension, fastest first.
+    pub dims: Vec<u64>,
+    /// Number format, in GGUF's words.
+    pub kind: &'static str,
+}
+
+/// What the header says of the model, as far as budgets and people want it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// llama.cpp's name of the architecture.
+    pub architecture: String,
+    /// What the author calls the model.
+    pub name: Option<String>,
+    /// Layers.
+    pub layers: u64,
+    /// Tokens it was trained to see at once.
+    pub context: u64,
+    /// Width of a token.
+    pub embedding: u64,
+    /// Width of the feed-forward part.
+    pub feed_forward: u64,
+    /// Values in the KV cache for a token, all layers together; an upper bound
+    /// for models with sliding windows or recurrent layers.
+    pub kv_values: u64,
+    /// Tokens of the vocabulary.
+    pub vocab: u64,
+    /// Experts of a layer; 0 in a dense model.
+    pub experts: u64,
+    /// Experts that a token uses.
+    pub experts_used: u64,
+}
+
+/// A model's files, opened and checked.
+#[derive(Debug)]
+pub struct ModelFile {
+    parts: Vec<Part>,
+    weights: Vec<Weight>,
+    facts: Facts,
+}
+
+impl ModelFile {
+    /// Opens `path` and, of a split model, every other part.
+    ///
+    /// # Errors
+    /// When a file is missing, is not a regular file, or its header is unsound.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let first = open_part(path)?;
+        let unsound = |source| Error::Header { path: path.to_owned(), source };
+        let header = Header::parse(&first.header, first.len).map_err(unsound)?;
+        let facts = facts_of(&header)?;
+        let mut weights = weights_of(&header, 0);
+        let split = header.split().map_err(unsound)?;
+        let mut parts = vec![];
+        if let Some(split) = split.filter(|s| s.count > 1) {
+            if split.no != 0 {
+                return Err(Error::Split {
+                    path: path.to_owned(),
+                    message: format!("this is part {} of {}: give the first part", split.no + 1, split.count),
+                });
+            }
+            for (no, path) in delayline_gguf::parts(path, split.count).map_err(unsound)?.into_iter().enumerate().skip(1)
+            {
+                let part = open_part(&path).map_err(|error| missing_part(error, no, split.count))?;
+                weights.extend(check_part(&part, no, split.count)?);
+                parts.push(part);
+            }
+            if split.tensors != weights.len() as u64 {
+                return Err(Error::Split {
+                    path: path.to_owned(),
+                    message: format!("the parts hold {} tensors, {} were announced", weights.len(), split.tensors),
+                });
+            }
+        }
+        parts.insert(0, first);
+        Ok(Self { parts, weights, facts })
+    }
+
+    /// The files.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// All weights, in file order.
+    pub fn weights(&self) -> &[Weight] {
+        &self.weights
+    }
+
+    /// One weight.
+    pub fn weight(&self, id: WeightId) -> &Weight {
+        &self.weights[id.0 as usize]
+    }
+
+    /// What the header says.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// Bytes of all weights.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weights.iter().map(|w| w.len).sum()
+    }
+
+    /// Weights by name.
+    pub fn names(&self) -> Names {
+        self.weights.iter().zip(0..).map(|(w, id)| (w.name.as_bytes().into(), WeightId(id))).collect()
+    }
+
+    /// Gives back the memory of the headers, once llama.cpp has parsed them.
+    pub(crate) fn drop_headers(&mut self) {
+        for part in &mut self.parts {
+            part.header = Vec::new();
+        }
+    }
+
+    /// Fails if a file was changed since it was opened. One that was renamed
+    /// over or removed goes on: the open file is still the old one.
+    ///
+    /// # Errors
+    /// Names the file and the change.
+    pub(crate) fn check_unchanged(&self) -> Result<(), Error> {
+        for part in &self.parts {
+            let changed = |message: String| Error::Changed { path: part.path.clone(), message };
+            let now = Fingerprint::of(&part.file).map_err(|e| changed(format!("it can no longer be asked: {e}")))?;
+            if now.size != part.fingerprint.size {
+                return Err(changed(format!("its length went from {} to {} bytes", part.fingerprint.size, now.size)));
+            }
+            if part.fingerprint.changed(&now) {
+                return Err(changed("it was written to while the model was running".into()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn missing_part(error: Error, no: usize, count: u16) -> Error {
+    match error {
+        Error::Open { path, message } => Error::Split {
+            message: format!(
+                "part {} of {count} cannot be read ({message}); all parts must lie in one folder",
+                no + 1
+            ),
+            path,
+        },
+        other => other,
+    }
+}
+
+fn check_part(part: &Part, no: usize, count: u16) -> Result<Vec<Weight>, Error> {
+    let unsound = |source| Error::Header { path: part.path.clone(), source };
+    let header = Header::parse(&part.header, part.len).map_err(unsound)?;
+    let split = header.split().map_err(unsound)?;
+    if split.is_none_or(|s| usize::from(s.no) != no || s.count != count) {
+        return Err(Error::Split {
+            path: part.path.clone(),
+            message: format!("its header does not say that it is part {} of {count}; its name does", no + 1),
+        });
+    }
+    Ok(weights_of(&header, no as u16))
+}
+
+fn weights_of(header: &Header<'_>, part: u16) -> Vec<Weight> {
+    let tensors = header.tensors.iter();
+    tensors
+        .map(|t| Weight {
+            name: t.name.clone(),
+            part,
+            offset: t.at,
+            len: t.len,
+            dims: t.shape().to_vec(),
+            kind: t.ty.name(),
+        })
+        .collect()
+}
+
+fn facts_of(header: &Header<'_>) -> Result<Facts, Error> {
+    let architecture = header.get_str("general.architecture").unwrap_or_default().to_owned();
+    let key = |suffix: &str| header.get(&format!("{architecture}.{suffix}"));
+    let number = |suffix: &str| key(suffix).and_then(Value::as_u64);
+    let layers = number("block_count").unwrap_or(0);
+    let heads = number("attention.head_count").unwrap_or(1).max(1);
+    let head = number("embedding_length").unwrap_or(0) / heads;
+    let key_len = number("attention.key_length").unwrap_or(head);
+    let value_len = number("attention.value_length").unwrap_or(head);
+    let kv_heads: u64 = match key("attention.head_count_kv") {
+        Some(value) => match value.as_u64() {
+            Some(n) => layers.saturating_mul(n),
+            None => value
+                .as_array()
+                .map_or(0, |heads| heads.scalars().filter_map(|v| v.as_u64()).fold(0, u64::saturating_add)),
+        },
+        None => layers.saturating_mul(heads),
+    };
+    Ok(Facts {
+        name: header.get_str("general.name").map(str::to_owned),
+        layers,
+        context: number("context_length").unwrap_or(4096),
+        embedding: number("embedding_length").unwrap_or(0),
+        feed_forward: number("feed_forward_length").unwrap_or(0),
+        kv_values: kv_heads.saturating_mul(key_len.saturating_add(value_len)),
+        vocab: header.vocab_len().unwrap_or(0),
+        experts: number("expert_count").unwrap_or(0),
+        experts_used: number("expert_used_count").unwrap_or(0),
+        architecture,
+    })
+}
+
+fn open_part(path: &Path) -> Result<Part, Error> {
+    let fail = |message: String| Error::Open { path: path.to_owned(), message };
+    let meta = std::fs::metadata(path).map_err(|e| fail(e.to_string()))?;
+    if meta.is_dir() {
+        return Err(fail("it is a directory; give the .gguf file itself".into()));
+    }
+    if !meta.is_file() {
+        return Err(fail("it is not a regular file, which streaming needs".into()));
+    }
+    let file = File::open(path).map_err(|e| fail(e.to_string()))?;
+    let fingerprint = Fingerprint::of(&file).map_err(|e| fail(e.to_string()))?;
+    advise(&file, libc::POSIX_FADV_RANDOM);
+    let header = delayline_gguf::read_header(&mut &file, fingerprint.size).map_err(|error| match error {
+        delayline_gguf::ReadError::Header(source) => Error::Header { path: path.to_owned(), source },
+        delayline_gguf::ReadError::Io(e) => fail(e.to_string()),
+    })?;
+    // The page cache would count against the budget of the caller's cgroup.
+    advise(&file, libc::POSIX_FADV_DONTNEED);
+    Ok(Part { path: path.to_owned(), len: fingerprint.size, file, header, fingerprint })
+}
+
+/// Advice on a whole file; a system that ignores it loses only speed.
+fn advise(file: &File, advice: i32) {
+    // SAFETY: advice on an open descriptor.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, advice) };
+}

@@ -1,0 +1,405 @@
+//! Streaming: from a model without bytes to laps that are fed. Learns the
+//! graphs, decides what stays, builds the line, and drives one lap at a time.
+
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use delayline_line::{Config, Line, Medium, Span};
+use delayline_medium::{Flash, Memory, RealClock};
+use delayline_plan::{self as plan, Cut, NEAR_BYTES, Residency, Schedule};
+
+use crate::budget::{self, Needs};
+use crate::context::{Context, Shape};
+use crate::empty::Model;
+use crate::engine::{Options, status};
+use crate::error::{Error, mib};
+use crate::graph::{Graph, How, Tensor, Use};
+use crate::items::Items;
+use crate::itinerary::{Itinerary, Supply, lay_out};
+use crate::layout::{Layout, Role, supply};
+use crate::model_file::{ModelFile, Names, WeightId};
+use crate::pump::{Pump, RealLine, Supplies};
+
+/// Largest single read in bytes, and how often a failed one is tried again.
+const READ_LEN: u32 = 4 << 20;
+const RETRIES: u32 = 3;
+
+/// Bytes of look-ahead beyond the largest run, at most: 32 reads of 4 MiB keep
+/// every drive we know busy.
+const LOOKAHEAD: u64 = 128 << 20;
+
+/// The kinds of laps; each has a graph of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// One token, with logits: decoding.
+    Single,
+    /// Several tokens, with logits of the last.
+    Many,
+    /// Several tokens without logits: the output head is skipped.
+    Quiet,
+}
+
+impl Class {
+    /// The class of a micro-batch.
+    pub fn of(tokens: usize, output: bool) -> Self {
+        match (tokens, output) {
+            (1, _) => Self::Single,
+            (_, true) => Self::Many,
+            (_, false) => Self::Quiet,
+        }
+    }
+}
+
+/// A class's graph and its stops.
+struct Learned {
+    graph: Rc<Graph>,
+    itinerary: Rc<Itinerary>,
+}
+
+/// A fed model.
+pub struct Stream {
+    pump: Pump,
+    classes: [Option<Learned>; 3],
+    atlas: Atlas,
+    residency: Residency,
+    laid: Option<Class>,
+    memory: Arc<Memory>,
+    needs: u64,
+    notices: Vec<String>,
+}
+
+/// Which weight lies where.
+struct Atlas {
+    layout: Layout,
+    cut: Cut,
+    dense: Vec<u32>,
+    weight_bytes: Vec<u64>,
+    run_bytes: u64,
+    homes: Vec<Option<u64>>,
+    settled: Vec<bool>,
+}
+
+impl Atlas {
+    fn new(file: &ModelFile, graphs: &[Rc<Graph>]) -> Result<Self, Error> {
+        let layout = Layout::of(file, graphs);
+        let cut = layout.cut(file, &graphs[0]).map_err(|e| Error::Defect(e.to_string()))?;
+        let streamed: u64 = cut.extents.iter().map(|e| e.len).sum();
+        Ok(Self {
+            dense: layout.dense_index(),
+            weight_bytes: file.weights().iter().map(|w| w.len).collect(),
+            run_bytes: (streamed / 128).clamp(512 << 10, 8 << 20),
+            homes: vec![None; cut.extents.len()],
+            settled: vec![false; cut.extents.len()],
+            layout,
+            cut,
+        })
+    }
+
+    fn home(&self, weight: WeightId) -> Option<&plan::Home> {
+        let at = weight.0 as usize;
+        matches!(self.layout.roles[at], Role::Dense { .. }).then(|| &self.cut.homes[self.dense[at] as usize])
+    }
+
+    fn supply(&self, weight: WeightId, how: How) -> Supply {
+        supply(self.layout.roles[weight.0 as usize], how, self.home(weight), &self.settled)
+    }
+
+    fn lay_out(&self, graph: &Graph) -> Itinerary {
+        lay_out(
+            graph,
+            &self.cut.extents,
+            self.run_bytes,
+            self.layout.group_ids,
+            |weight| self.weight_bytes[weight.0 as usize],
+            |weight, how| self.supply(weight, how),
+        )
+    }
+}
+
+impl Stream {
+    /// Learns the model's graphs and builds a line that keeps within `total`
+    /// bytes; `base` is what the process occupied before.
+    ///
+    /// # Errors
+    /// When the budget is too small or llama.cpp does something unforeseen.
+    pub(crate) fn open(
+        model: &Rc<Model>,
+        file: &ModelFile,
+        shape: Shape,
+        total: u64,
+        base: u64,
+        options: &Options,
+    ) -> Result<(Context, Self), Error> {
+        let largest = file.weights().iter().map(|w| w.len).max().unwrap_or(0);
+        let mut pump = Pump::new(largest)?;
+        let mut context = Context::new(model, shape, Some(&pump))?;
+        let classes = learn_all(&mut context, &mut pump, &file.names(), shape.ubatch)?;
+        let graphs: Vec<Rc<Graph>> = classes.iter().flatten().map(|l| l.graph.clone()).collect();
+        let mut atlas = Atlas::new(file, &graphs)?;
+
+        let needs = budget::needs(base, context.bytes()) + atlas.layout.small_bytes;
+        let spend = Needs { total, needs, passing: atlas.layout.passing_bytes, kv: context.kv_bytes() };
+        let (residency, keep) = settle_budget(&atlas, &graphs[0], spend, options.window)?;
+
+        let placed = atlas.layout.place(file, &atlas.cut, &residency);
+        let memory = Memory::new(placed.len)?;
+        memory.populate(0..residency.window)?;
+        memory.no_huge(placed.sparse.clone());
+        atlas.homes.clone_from(&placed.homes);
+        let (mut line, notices) = open_line(file, &memory, &atlas, &residency, options)?;
+        load_small(&mut line, &placed.small)?;
+        settle_small(file, &atlas.layout, &graphs, &placed.small, &memory);
+        pump.supply(Supplies::new(line, memory.clone(), Items::new(placed.tables, keep)));
+
+        let mut stream = Self {
+            pump,
+            classes,
+            atlas,
+            residency,
+            laid: None,
+            memory,
+            needs,
+            notices,
+        };
+        stream.lay_out();
+        Ok((context, stream))
+    }
+
+    /// One lap, as [`crate::Engine::lap`].
+    pub(crate) fn lap(
+        &mut self,
+        context: &mut Context,
+        file: &ModelFile,
+        tokens: &[i32],
+        pos: u32,
+        output: bool,
+        next: Option<Class>,
+    ) -> Result<(), Error> {
+        let class = Class::of(tokens.len(), output);
+        if self.laid.take().is_none() {
+            self.lay(class);
+        }
+        if let Some(next) = next {
+            self.lay(next);
+        }
+        let Learned { graph, itinerary } = self.learned(class);
+        let (graph, itinerary) = (graph.clone(), itinerary.clone());
+        let outcome = self.pump.begin(graph, itinerary.clone()).and_then(|()| {
+            let code = context.decode(tokens, pos, output || class == Class::Single);
+            // What the pump knows is the cause; llama.cpp's status only its effect.
+            self.pump.end().and_then(|()| status(code))
+        });
+        if let Err(error) = outcome {
+            self.laid = None;
+            context.truncate(pos);
+            return Err(error);
+        }
+        file.check_unchanged().inspect_err(|_| {
+            context.truncate(pos);
+        })?;
+        self.settle(&itinerary);
+        Ok(())
+    }
+
+    fn learned(&self, class: Class) -> &Learned {
+        self.classes[class as usize].as_ref().expect("a micro-batch of one has only the single class")
+    }
+
+    /// Tells the line what a lap of this class will need.
+    fn lay(&mut self, class: Class) {
+        let itinerary = self.learned(class).itinerary.clone();
+        let supplies = self.pump.supplies().expect("set on opening");
+        supplies.line.lay(itinerary.schedule.steps().iter().map(|s| s.extent));
+        self.laid = Some(class);
+    }
+
+    fn lay_out(&mut self) {
+        for learned in self.classes.iter_mut().flatten() {
+            learned.itinerary = Rc::new(self.atlas.lay_out(&learned.graph));
+        }
+    }
+
+    /// Resident extents that have come by now get their addresses for good.
+    fn settle(&mut self, itinerary: &Itinerary) {
+        let mut news = false;
+        for step in itinerary.schedule.steps() {
+            let at = step.extent.index();
+            if self.atlas.homes[at].is_some() && !self.atlas.settled[at] {
+                self.atlas.settled[at] = true;
+                news = true;
+            }
+        }
+        if !news {
+            return;
+        }
+        for u in uses(&self.classes) {
+            if let Some(home) = self.atlas.home(u.weight)
+                && self.atlas.settled[home.extent.index()]
+                && let Some(at) = self.atlas.homes[home.extent.index()]
+            {
+                // SAFETY: nothing computes between laps; a settled extent is
+                // whole and stays where it is as long as the memory lives.
+                unsafe { (*u.tensor.0).data = self.memory.ptr(at + home.at).cast_mut().cast() };
+            }
+        }
+        self.lay_out();
+    }
+
+    /// Bytes of the window.
+    pub fn window(&self) -> u64 {
+        self.residency.window
+    }
+
+    /// Bytes of weights that stay, items included.
+    pub fn resident_bytes(&mut self) -> u64 {
+        let kept = self.pump.supplies().map_or(0, |s| s.items.kept_bytes());
+        self.residency.resident_bytes + self.atlas.layout.small_bytes + kept
+    }
+
+    /// Bytes of extents that a decoding lap streams.
+    pub fn bytes_per_lap(&self) -> u64 {
+        self.residency.streamed_bytes
+    }
+
+    /// Bytes that everything but window and large resident weights takes.
+    pub fn needs(&self) -> u64 {
+        self.needs
+    }
+
+    /// The line, for its counters and trace.
+    pub fn line(&mut self) -> &mut RealLine {
+        &mut self.pump.supplies().expect("set on opening").line
+    }
+
+    /// Items asked for and found in memory.
+    pub fn item_hits(&mut self) -> (u64, u64) {
+        self.pump.supplies().map_or((0, 0), |s| (s.items.asked, s.items.hits))
+    }
+
+    /// What a person should know of how the files are read.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// The decoding lap's stops, for prediction.
+    pub fn itinerary(&self) -> &Itinerary {
+        &self.learned(Class::Single).itinerary
+    }
+}
+
+fn uses(classes: &[Option<Learned>; 3]) -> impl Iterator<Item = &Use> {
+    classes.iter().flatten().flat_map(|l| &l.graph.uses)
+}
+
+fn learn_all(
+    context: &mut Context,
+    pump: &mut Pump,
+    names: &Names,
+    ubatch: u32,
+) -> Result<[Option<Learned>; 3], Error> {
+    let mut learn = |tokens: u32, output: bool| -> Result<Option<Learned>, Error> {
+        let tokens = vec![0; tokens as usize];
+        pump.learn(names.clone());
+        let code = context.decode(&tokens, 0, output);
+        let graph = pump.learned()?;
+        if code != 2 {
+            return Err(Error::Assumption(format!("a dry lap ended with status {code}, not 2")));
+        }
+        context.clear();
+        Ok(Some(Learned { graph: Rc::new(graph), itinerary: Rc::default() }))
+    };
+    let single = learn(1, true)?;
+    if ubatch == 1 {
+        return Ok([single, None, None]);
+    }
+    Ok([single, learn(ubatch, true)?, learn(ubatch, false)?])
+}
+
+/// What stays, and how many bytes items may keep beside it.
+fn settle_budget(
+    atlas: &Atlas,
+    graph: &Graph,
+    spend: Needs,
+    window: Option<u64>,
+) -> Result<(Residency, u64), Error> {
+    let fixed = spend.needs + spend.passing;
+    let available = budget::without_tables(spend.total.saturating_sub(fixed));
+    let lookahead = window.unwrap_or((available / 8).clamp(u64::from(READ_LEN), LOOKAHEAD));
+    let plan = atlas.lay_out(graph).plan;
+    let schedule = Schedule::new(&plan, NEAR_BYTES);
+    let memory = plan::Memory { available, lookahead };
+    let residency = plan::choose(&plan, &schedule, memory).map_err(|small| {
+        let needed = budget::with_tables(small.needed) + fixed;
+        Error::Budget {
+            budget: spend.total,
+            needed,
+            detail: format!(
+                "KV cache {}, program and buffers {}, window {}",
+                mib(spend.kv),
+                mib(spend.needs.saturating_sub(spend.kv)),
+                mib(small.needed + spend.passing)
+            ),
+        }
+    })?;
+    let spare = available - residency.window - residency.resident_bytes;
+    let keep = if residency.streamed_bytes == 0 { spare } else { 0 };
+    Ok((residency, keep))
+}
+
+fn open_line(
+    file: &ModelFile,
+    memory: &Arc<Memory>,
+    atlas: &Atlas,
+    residency: &Residency,
+    options: &Options,
+) -> Result<(RealLine, Vec<String>), Error> {
+    let mut files = Vec::new();
+    for part in file.parts() {
+        files.push((part.path.clone(), part.file.try_clone().map_err(Error::Memory)?));
+    }
+    let flash = Flash::from_files(files, memory.clone(), &options.medium)?;
+    let notices = flash.notices().iter().map(ToString::to_string).collect();
+    let medium: Box<dyn Medium> = match &options.around {
+        Some(around) => around(Box::new(flash)),
+        None => Box::new(flash),
+    };
+    let mut line = Line::new(
+        medium,
+        RealClock::default(),
+        atlas.cut.extents.clone(),
+        file.parts().iter().map(|p| p.len).collect(),
+        atlas.homes.clone(),
+        Config { window: residency.window, read_len: READ_LEN, retries: RETRIES },
+    )?;
+    if options.trace {
+        line.trace_on();
+    }
+    Ok((line, notices))
+}
+
+fn load_small(line: &mut RealLine, spans: &[Span]) -> Result<(), Error> {
+    let ticket = line.fetch(spans);
+    Ok(line.fetched(ticket)?)
+}
+
+/// Small weights get their addresses for good.
+fn settle_small(
+    file: &ModelFile,
+    layout: &Layout,
+    graphs: &[Rc<Graph>],
+    spans: &[Span],
+    memory: &Memory,
+) {
+    let mut seen: HashSet<Tensor> = HashSet::new();
+    for u in graphs.iter().flat_map(|g| &g.uses) {
+        if layout.roles[u.weight.0 as usize] != Role::Small || !seen.insert(u.tensor) {
+            continue;
+        }
+        let weight = file.weight(u.weight);
+        let at = Layout::small_at(spans, weight.part, weight.offset).expect("small weights were gathered");
+        // SAFETY: nothing computes yet; the small area holds the whole weight
+        // and lives as long as the memory.
+        unsafe { (*u.tensor.0).data = memory.ptr(at).cast_mut().cast() };
+    }
+}

@@ -1,0 +1,52 @@
+//! Address space that reads as zeros and costs no memory: what a node may read
+//! when its result will be thrown away.
+
+use std::ffi::c_void;
+
+/// A private read-only mapping; the kernel's one zero page stands behind it.
+#[derive(Debug)]
+pub struct Zeros {
+    ptr: *mut c_void,
+    len: usize,
+}
+
+impl Zeros {
+    /// `len` bytes of zeros.
+    ///
+    /// # Errors
+    /// When the system refuses the address space.
+    pub fn new(len: usize) -> std::io::Result<Self> {
+        let len = len.max(4096);
+        // SAFETY: an anonymous mapping at an address of the kernel's choice.
+        let ptr = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                len,
+                libc::PROT_READ,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if ptr == libc::MAP_FAILED {
+            return Err(std::io::Error::last_os_error());
+        }
+        // Reads of a huge zero page would cost 2 MiB where one small page does.
+        // SAFETY: advice on our own mapping.
+        unsafe { libc::madvise(ptr, len, libc::MADV_NOHUGEPAGE) };
+        Ok(Self { ptr, len })
+    }
+
+    /// The first byte.
+    pub fn ptr(&self) -> *mut c_void {
+        self.ptr
+    }
+}
+
+impl Drop for Zeros {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping, unmapped once; tensors that pointed here
+        // were given their own addresses back when their lap ended.
+        unsafe { libc::munmap(self.ptr, self.len) };
+    }
+}

@@ -1,0 +1,37 @@
+//! GGUF files with random weights in the shape of real models, so that a
+//! benchmark or a test needs no download. Nothing here knows how a model is run.
+//!
+//! The tensors have the names, types, sizes and order of the real model's, and
+//! the values are such that activations stay in range, so llama.cpp runs these
+//! files like any other; what it says is noise. The vocabulary has the real
+//! model's *size*, but its strings are synthetic: a byte-level BPE that takes
+//! any text and says lowercase words of two to four letters.
+//!
+//! ```no_run
+//! use delayline_synth::{Quant, shape, size, write};
+//!
+//! let llama = shape("llama-8b").unwrap();
+//! println!("{} bytes", size(&llama, Quant::Q4_0)?);
+//! write(&llama, Quant::Q4_0, 1, "llama-8b.gguf".as_ref(), &mut |done, total| {
+//!     eprint!("\r{} %", 100 * done / total);
+//! })?;
+//! # Ok::<(), delayline_synth::Error>(())
+//! ```
+
+mod error;
+mod layout;
+mod metadata;
+mod quant;
+mod shape;
+mod shapes;
+mod tensors;
+mod vocab;
+mod weights;
+mod write;
+
+pub use error::Error;
+pub use layout::size;
+pub use quant::Quant;
+pub use shape::{Arch, Experts, Shape};
+pub use shapes::{names, shape};
+pub use write::{Summary, write, write_split};

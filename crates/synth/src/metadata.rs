@@ -1,0 +1,119 @@
+//! The metadata of a shape: the keys that llama.cpp reads for its architecture,
+//! and the vocabulary.
+
+use crate::Error;
+use crate::quant::Quant;
+use crate::shape::{Arch, Shape};
+use crate::vocab::{BOS, EOS, Vocab};
+use delayline_gguf::{Array, Value};
+use std::borrow::Cow;
+
+pub(crate) type Metadata = Vec<(Cow<'static, str>, Value<'static>)>;
+
+/// ChatML, in which many real models were trained.
+const CHAT_TEMPLATE: &str = "{% for m in messages %}\
+    {{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}\
+    {% endfor %}\
+    {% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
+
+/// ggml's version of the block layouts.
+const QUANTIZATION_VERSION: u32 = 2;
+
+/// All metadata of a file that is not split.
+pub(crate) fn metadata(shape: &Shape, quant: Quant) -> Result<Metadata, Error> {
+    let mut out = general(shape, quant);
+    out.extend(architecture(shape));
+    out.extend(tokenizer(shape)?);
+    Ok(out)
+}
+
+fn general(shape: &Shape, quant: Quant) -> Metadata {
+    vec![
+        ("general.architecture".into(), shape.arch.name().into()),
+        ("general.type".into(), "model".into()),
+        (
+            "general.name".into(),
+            format!("Synthetic {}", shape.name).into(),
+        ),
+        (
+            "general.description".into(),
+            "Random weights and made-up tokens in the shape of a real model".into(),
+        ),
+        ("general.file_type".into(), Value::U32(quant.file_type())),
+        (
+            "general.quantization_version".into(),
+            Value::U32(QUANTIZATION_VERSION),
+        ),
+    ]
+}
+
+fn architecture(shape: &Shape) -> Metadata {
+    let mut keys = vec![
+        ("block_count", Value::U32(shape.n_layers)),
+        ("context_length", Value::U32(shape.context)),
+        ("embedding_length", Value::U32(shape.n_embd)),
+        ("feed_forward_length", Value::U32(shape.n_ff)),
+        ("attention.head_count", Value::U32(shape.n_heads)),
+        ("attention.head_count_kv", Value::U32(shape.n_kv_heads)),
+        ("attention.key_length", Value::U32(shape.head_dim)),
+        ("attention.value_length", Value::U32(shape.head_dim)),
+        (
+            "attention.layer_norm_rms_epsilon",
+            Value::F32(shape.rms_eps),
+        ),
+        ("rope.dimension_count", Value::U32(shape.head_dim)),
+        ("rope.freq_base", Value::F32(shape.rope_freq_base)),
+        ("vocab_size", Value::U32(shape.vocab)),
+    ];
+    if let Some(window) = shape.window {
+        keys.push(("attention.sliding_window", Value::U32(window)));
+    }
+    if let Some(experts) = shape.experts {
+        keys.push(("expert_count", Value::U32(experts.count)));
+        keys.push(("expert_used_count", Value::U32(experts.used)));
+    }
+    match shape.arch {
+        Arch::Gemma2 => {
+            keys.push(("attn_logit_softcapping", Value::F32(50.0)));
+            keys.push(("final_logit_softcapping", Value::F32(30.0)));
+        }
+        Arch::Qwen3Moe => {
+            let n_ff = shape.experts.map_or(0, |experts| experts.n_ff);
+            keys.push(("expert_feed_forward_length", Value::U32(n_ff)));
+        }
+        _ => {}
+    }
+    let prefix = shape.arch.name();
+    let keys = keys.into_iter();
+    keys.map(|(key, value)| (format!("{prefix}.{key}").into(), value))
+        .collect()
+}
+
+fn tokenizer(shape: &Shape) -> Result<Metadata, Error> {
+    let Vocab {
+        tokens,
+        kinds,
+        merges,
+    } = Vocab::new(shape.vocab)?;
+    Ok(vec![
+        ("tokenizer.ggml.model".into(), "gpt2".into()),
+        ("tokenizer.ggml.pre".into(), "gpt-2".into()),
+        (
+            "tokenizer.ggml.tokens".into(),
+            Value::Array(Array::from_strings(tokens)),
+        ),
+        (
+            "tokenizer.ggml.token_type".into(),
+            Value::Array(Array::from_i32s(kinds)),
+        ),
+        (
+            "tokenizer.ggml.merges".into(),
+            Value::Array(Array::from_strings(merges)),
+        ),
+        ("tokenizer.ggml.bos_token_id".into(), Value::U32(BOS)),
+        ("tokenizer.ggml.eos_token_id".into(), Value::U32(EOS)),
+        ("tokenizer.ggml.add_bos_token".into(), Value::Bool(true)),
+        ("tokenizer.ggml.add_eos_token".into(), Value::Bool(false)),
+        ("tokenizer.chat_template".into(), CHAT_TEMPLATE.into()),
+    ])
+}

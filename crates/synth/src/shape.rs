@@ -1,0 +1,101 @@
+//! What a model's shape is: the numbers from which its tensors and metadata
+//! follow. Which shapes exist is in `shapes.rs`.
+
+/// Families of models that differ in their tensors.
+#[allow(missing_docs)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arch {
+    /// Llama, Mistral, Mixtral, SmolLM.
+    Llama,
+    /// Biases on query, key and value.
+    Qwen2,
+    /// Norms on query and key.
+    Qwen3,
+    Qwen3Moe,
+    /// Norms behind attention and feed-forward too, soft-capped logits.
+    Gemma2,
+    /// As Gemma 2, with norms on query and key instead of the soft caps.
+    Gemma3,
+    /// Query, key and value in one tensor, gate and up in one too.
+    Phi3,
+}
+
+impl Arch {
+    /// `general.architecture`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Arch::Llama => "llama",
+            Arch::Qwen2 => "qwen2",
+            Arch::Qwen3 => "qwen3",
+            Arch::Qwen3Moe => "qwen3moe",
+            Arch::Gemma2 => "gemma2",
+            Arch::Gemma3 => "gemma3",
+            Arch::Phi3 => "phi3",
+        }
+    }
+}
+
+/// The feed-forward part of a mixture of experts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Experts {
+    /// Experts in a layer.
+    pub count: u32,
+    /// Experts that compute for a token.
+    pub used: u32,
+    /// Length of an expert's inner vector.
+    pub n_ff: u32,
+}
+
+/// A model's shape. Lengths are in values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shape {
+    /// Name by which it is found.
+    pub name: &'static str,
+    /// Family.
+    pub arch: Arch,
+    /// Transformer layers.
+    pub n_layers: u32,
+    /// Length of the vectors between layers.
+    pub n_embd: u32,
+    /// Length of the feed-forward's inner vector.
+    pub n_ff: u32,
+    /// Query heads.
+    pub n_heads: u32,
+    /// Key and value heads.
+    pub n_kv_heads: u32,
+    /// Length of a head.
+    pub head_dim: u32,
+    /// Tokens in the vocabulary.
+    pub vocab: u32,
+    /// Longest context in tokens.
+    pub context: u32,
+    /// Whether the output head is the token embedding, not a tensor of its own.
+    pub tied: bool,
+    /// Base of the rotary frequencies.
+    pub rope_freq_base: f32,
+    /// Whether there is a tensor of rotary factors.
+    pub rope_factors: bool,
+    /// Added to the variance in every norm.
+    pub rms_eps: f32,
+    /// Sliding window of the layers that have one, in tokens.
+    pub window: Option<u32>,
+    /// Experts instead of one feed-forward.
+    pub experts: Option<Experts>,
+}
+
+impl Shape {
+    /// Length of all query heads together.
+    pub(crate) fn q_len(&self) -> u64 {
+        u64::from(self.n_heads) * u64::from(self.head_dim)
+    }
+
+    /// Length of all key heads together, or of all value heads.
+    pub(crate) fn kv_len(&self) -> u64 {
+        u64::from(self.n_kv_heads) * u64::from(self.head_dim)
+    }
+
+    /// Whether this is what llama-quantize treats as a Mixtral.
+    pub(crate) fn has_eight_experts(&self) -> bool {
+        self.experts.is_some_and(|experts| experts.count == 8)
+    }
+}

@@ -1,0 +1,245 @@
+//! Writing a laid-out model to disk: large sequential writes under temporary
+//! names, which turn into the real ones only when all is there.
+
+use crate::Error;
+use crate::layout::{Part, lay_out};
+use crate::quant::{Quant, Role};
+use crate::shape::Shape;
+use crate::weights::Pool;
+use delayline_gguf::{Tensor, TensorType, part_path};
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes of a write, as far as a tensor is that long.
+const WRITE_BYTES: usize = 4 << 20;
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// The files, the first part first.
+    pub paths: Vec<PathBuf>,
+    /// Their length together, in bytes.
+    pub bytes: u64,
+    /// Number of tensors in them.
+    pub tensors: usize,
+}
+
+/// Writes a model of this shape to `out`, with weights that depend on `seed`
+/// alone. `progress` is told the bytes done and the bytes in all.
+///
+/// # Errors
+/// The shape makes no valid file, or writing fails; then nothing is left.
+pub fn write(
+    shape: &Shape,
+    quant: Quant,
+    seed: u64,
+    out: &Path,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Summary, Error> {
+    let parts = lay_out(shape, quant, None)?;
+    write_parts(parts, seed, vec![out.to_owned()], progress)
+}
+
+/// Writes the same model in `parts` parts: `out` is `NAME.gguf`, the parts are
+/// `NAME-00001-of-00003.gguf` and so on beside it.
+///
+/// # Errors
+/// As for [`write`], and if there are fewer tensors than parts.
+pub fn write_split(
+    shape: &Shape,
+    quant: Quant,
+    seed: u64,
+    parts: u16,
+    out: &Path,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Summary, Error> {
+    let stem = match out.extension() {
+        Some(extension) if extension == "gguf" => out.with_extension(""),
+        _ => out.to_owned(),
+    };
+    let paths = (0..parts).map(|no| part_path(&stem, no, parts)).collect();
+    write_parts(lay_out(shape, quant, Some(parts))?, seed, paths, progress)
+}
+
+fn write_parts(
+    parts: Vec<Part>,
+    seed: u64,
+    paths: Vec<PathBuf>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Summary, Error> {
+    let bytes = parts.iter().map(|part| part.layout.file_len).sum();
+    let mut pools = Pools::new(&parts, seed);
+    let mut before = 0;
+    let mut temporaries = Vec::new();
+    for (part, path) in parts.iter().zip(&paths) {
+        let mut sink = Sink::create(path, part.layout.file_len)?;
+        write_part(part, &mut sink, &mut pools, &mut |done| {
+            progress(before + done, bytes);
+        })?;
+        before += sink.written;
+        temporaries.push(sink.finish()?);
+    }
+    for temporary in temporaries {
+        temporary.rename()?;
+    }
+    Ok(Summary {
+        paths,
+        bytes,
+        tensors: parts.iter().map(|part| part.roles.len()).sum(),
+    })
+}
+
+fn write_part(
+    part: &Part,
+    sink: &mut Sink,
+    pools: &mut Pools,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), Error> {
+    sink.write(&part.layout.header)?;
+    for (tensor, &role) in part.layout.tensors.iter().zip(&part.roles) {
+        sink.pad_to(tensor.at)?;
+        if role == Role::Ones {
+            sink.write(&1f32.to_le_bytes().repeat(tensor.len as usize / 4))?;
+            continue;
+        }
+        for piece in pools.take(tensor) {
+            for chunk in piece.chunks(WRITE_BYTES) {
+                sink.write(chunk)?;
+                progress(sink.written);
+            }
+        }
+    }
+    sink.pad_to(part.layout.file_len)?;
+    progress(sink.written);
+    Ok(())
+}
+
+/// The random weights, of one kind for each type and length of row.
+struct Pools {
+    pools: HashMap<(TensorType, u64), Pool>,
+}
+
+impl Pools {
+    fn new(parts: &[Part], seed: u64) -> Pools {
+        let mut wanted: HashMap<_, u64> = HashMap::new();
+        for part in parts {
+            for (tensor, &role) in part.layout.tensors.iter().zip(&part.roles) {
+                if role != Role::Ones {
+                    *wanted.entry((tensor.ty, tensor.dims[0])).or_default() += tensor.len;
+                }
+            }
+        }
+        let wanted = wanted.into_iter();
+        let pools = wanted.map(|((ty, row), len)| ((ty, row), Pool::new(ty, row, len, seed)));
+        Pools {
+            pools: pools.collect(),
+        }
+    }
+
+    fn take(&mut self, tensor: &Tensor) -> impl Iterator<Item = &[u8]> {
+        let key = (tensor.ty, tensor.dims[0]);
+        let pool = self.pools.get_mut(&key);
+        pool.expect("every tensor was counted").take(tensor.len)
+    }
+}
+
+/// A file under its temporary name.
+struct Sink {
+    file: BufWriter<File>,
+    temporary: Temporary,
+    needed: u64,
+    written: u64,
+}
+
+impl Sink {
+    fn create(target: &Path, needed: u64) -> Result<Sink, Error> {
+        let (temporary, file) = Temporary::create(target)?;
+        Ok(Sink {
+            // Small tensors are gathered; whatever is larger passes through.
+            file: BufWriter::with_capacity(WRITE_BYTES, file),
+            temporary,
+            needed,
+            written: 0,
+        })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let result = self.file.write_all(bytes);
+        result.map_err(|error| self.failed(error))?;
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn pad_to(&mut self, at: u64) -> Result<(), Error> {
+        let padding = at - self.written;
+        self.write(&vec![0; padding as usize])
+    }
+
+    fn failed(&self, error: io::Error) -> Error {
+        Error::writing(&self.temporary.target, self.needed, self.written, error)
+    }
+
+    /// Puts the bytes on the disk, which may only now turn out to be full.
+    fn finish(mut self) -> Result<Temporary, Error> {
+        let result = self
+            .file
+            .flush()
+            .and_then(|()| self.file.get_ref().sync_all());
+        result.map_err(|error| self.failed(error))?;
+        Ok(self.temporary)
+    }
+}
+
+/// A name that is removed unless the file gets its real one.
+struct Temporary {
+    path: PathBuf,
+    target: PathBuf,
+    done: bool,
+}
+
+impl Temporary {
+    fn create(target: &Path) -> Result<(Temporary, File), Error> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let Some(name) = target.file_name() else {
+            return Err(Error::NoFileName {
+                path: target.to_owned(),
+            });
+        };
+        let mut hidden = std::ffi::OsString::from(".");
+        hidden.push(name);
+        let unique = NEXT.fetch_add(1, Ordering::Relaxed);
+        hidden.push(format!(".{}-{unique}.part", std::process::id()));
+        let path = target.with_file_name(hidden);
+        let file = File::create_new(&path).map_err(|source| Error::Io {
+            path: target.to_owned(),
+            source,
+        })?;
+        let temporary = Temporary {
+            path,
+            target: target.to_owned(),
+            done: false,
+        };
+        Ok((temporary, file))
+    }
+
+    fn rename(mut self) -> Result<(), Error> {
+        fs::rename(&self.path, &self.target).map_err(|source| Error::Io {
+            path: self.target.clone(),
+            source,
+        })?;
+        self.done = true;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.done {
+            // It may be gone already, and there is nobody to tell.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

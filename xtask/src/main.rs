@@ -1,0 +1,131 @@
+//! The checks of the repository itself: `cargo xtask check`. Each check is a
+//! file of its own that turns sources or metadata into findings; this one runs
+//! them and prints. It knows nothing of what the program does.
+#![forbid(unsafe_code)]
+
+mod arrows;
+mod files;
+mod finding;
+mod lengths;
+mod licences;
+mod specification;
+mod traces;
+mod unsafe_code;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use cargo_metadata::{Metadata, MetadataCommand};
+
+use crate::files::Source;
+use crate::finding::{Finding, Severity};
+
+/// What every check may look at.
+struct Repository {
+    /// Text files with their paths from the root.
+    sources: Vec<Source>,
+    metadata: Metadata,
+    /// `deny.toml` as it is written.
+    deny: String,
+}
+
+impl Repository {
+    fn open() -> Result<Self, String> {
+        let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        let metadata = MetadataCommand::new()
+            .manifest_path(root.join("Cargo.toml"))
+            .exec()
+            .map_err(|error| format!("cargo metadata failed: {error}"))?;
+        let sources = files::walk(&root).map_err(|error| {
+            format!("cannot read the repository at {}: {error}", root.display())
+        })?;
+        let deny = sources.iter().find(|source| source.path == "deny.toml");
+        let deny = deny
+            .ok_or("deny.toml is missing: it lists the allowed licences")?
+            .text
+            .clone();
+        Ok(Self {
+            sources,
+            metadata,
+            deny,
+        })
+    }
+}
+
+type Check = fn(&Repository) -> Vec<Finding>;
+
+const CHECKS: [(&str, Check); 6] = [
+    ("arrows", |repo| {
+        arrows::check(&arrows::edges(&repo.metadata))
+    }),
+    ("licences", |repo| {
+        licences::check(&repo.deny, &licences::packages(&repo.metadata))
+    }),
+    ("unsafe", |repo| unsafe_code::check(&repo.sources)),
+    ("lengths", |repo| lengths::check(&repo.sources)),
+    ("traces", |repo| traces::check(&repo.sources)),
+    ("specification", |repo| specification::check(&repo.sources)),
+];
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let Some(("check", names)) = args
+        .split_first()
+        .map(|(first, rest)| (first.as_str(), rest))
+    else {
+        return usage("expected the word `check`");
+    };
+    if let Some(name) = names
+        .iter()
+        .find(|name| CHECKS.iter().all(|(known, _)| known != name))
+    {
+        return usage(&format!("there is no check `{name}`"));
+    }
+    let repo = match Repository::open() {
+        Ok(repo) => repo,
+        Err(message) => {
+            eprintln!("error: {message}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut failed = false;
+    for (name, check) in CHECKS {
+        if !names.is_empty() && !names.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        let findings = check(&repo);
+        let errors = findings
+            .iter()
+            .filter(|finding| finding.severity == Severity::Error)
+            .count();
+        let warnings = findings.len() - errors;
+        println!(
+            "{} {name}{}",
+            if errors == 0 { "ok    " } else { "FAILED" },
+            match (errors, warnings) {
+                (0, 0) => String::new(),
+                (_, 0) => format!(": {errors} errors"),
+                (0, _) => format!(": {warnings} warnings"),
+                _ => format!(": {errors} errors, {warnings} warnings"),
+            }
+        );
+        for finding in &findings {
+            println!("  {finding}");
+        }
+        failed |= errors > 0;
+    }
+    if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+fn usage(problem: &str) -> ExitCode {
+    let names: Vec<&str> = CHECKS.iter().map(|(name, _)| *name).collect();
+    eprintln!(
+        "error: {problem}\nusage: cargo xtask check [{}]",
+        names.join("|")
+    );
+    ExitCode::from(2)
+}

@@ -1,0 +1,108 @@
+//! `unsafe` lives in two crates; all others forbid it at their roots.
+
+use crate::files::Source;
+use crate::finding::Finding;
+
+/// Where `unsafe` may be. Clippy asks for the argument at each block.
+const ALLOWED: [&str; 2] = ["crates/medium/", "crates/runtime/"];
+
+const ATTRIBUTE: &str = "#![forbid(unsafe_code)]";
+
+/// Roots without the attribute, and unsafe code beside it (tests and build
+/// scripts are roots of their own, which the attribute does not reach).
+pub fn check(sources: &[Source]) -> Vec<Finding> {
+    let safe = |source: &&Source| {
+        source.is_rust() && !ALLOWED.iter().any(|dir| source.path.starts_with(dir))
+    };
+    let mut findings = Vec::new();
+    for source in sources.iter().filter(safe) {
+        if is_root(&source.path) && !source.text.lines().any(|line| line.trim() == ATTRIBUTE) {
+            findings.push(Finding::error(
+                &source.path,
+                format!("lacks `{ATTRIBUTE}`; add it below the opening `//!`"),
+            ));
+        }
+        for (number, line) in source.text.lines().enumerate() {
+            if opens_unsafe(line) {
+                let place = format!("{}:{}", source.path, number + 1);
+                findings.push(Finding::error(
+                    place,
+                    "unsafe code is for the crates medium and runtime alone",
+                ));
+            }
+        }
+    }
+    findings
+}
+
+/// The root of a library or program: `src/lib.rs`, `src/main.rs`.
+fn is_root(path: &str) -> bool {
+    path.ends_with("/src/lib.rs") || path.ends_with("/src/main.rs")
+}
+
+/// Whether the word stands in code and opens something; strings that look like
+/// code are not told apart.
+fn opens_unsafe(line: &str) -> bool {
+    let code = line.split("//").next().unwrap_or_default();
+    code.match_indices("unsafe").any(|(at, word)| {
+        let before = code[..at].chars().next_back();
+        let after = code[at + word.len()..].trim_start();
+        let starts = !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '"');
+        let opens = ["{", "(", "fn ", "impl ", "impl<", "extern ", "trait "];
+        starts && opens.iter().any(|next| after.starts_with(next))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(path: &str, text: &str) -> usize {
+        check(&[Source {
+            path: path.into(),
+            text: text.into(),
+        }])
+        .len()
+    }
+
+    #[test]
+    fn sources_are_judged() {
+        let good = "//! Doc.\n#![forbid(unsafe_code)]\n";
+        let block = format!("fn f() {{ {} {{ g() }} }}", "unsafe");
+        let cases = [
+            ("crates/plan/src/lib.rs", good, 0),
+            ("crates/plan/src/lib.rs", "//! Doc.\n", 1),
+            ("crates/plan/src/lib.rs", "// #![forbid(unsafe_code)]", 1),
+            ("xtask/src/main.rs", "fn main() {}", 1),
+            ("crates/plan/src/inner.rs", "//! Doc.", 0),
+            ("crates/plan/tests/t.rs", &block, 1),
+            (
+                "crates/plan/tests/t.rs",
+                "// an unsafe fn\nlet unsafe_code = 1;",
+                0,
+            ),
+            ("crates/medium/src/lib.rs", &block, 0),
+            ("crates/runtime/src/pump.rs", &block, 0),
+            ("README.md", &block, 0),
+        ];
+        for (path, text, expect) in cases {
+            assert_eq!(found(path, text), expect, "{path}: {text:?}");
+        }
+    }
+
+    #[test]
+    fn every_form_is_known() {
+        for rest in [
+            " {",
+            "{",
+            " fn f()",
+            " impl Send for X {}",
+            " extern \"C\" {}",
+            " trait T {}",
+            "(no_mangle)",
+        ] {
+            let line = ["    unsafe", rest].concat();
+            assert!(opens_unsafe(&line), "{line}");
+        }
+    }
+}
