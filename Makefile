@@ -20,11 +20,9 @@ help: ## show this list
 setup: ## install what the build needs, where it is missing
 	@scripts/setup
 
-$(MODEL):
-	@scripts/fetch-demo-model
-
 .PHONY: model
-model: setup $(MODEL) ## fetch the demo model (98 MB)
+model: setup ## fetch the demo model (98 MB)
+	@scripts/fetch-demo-model
 
 .PHONY: build
 build: setup ## build the program

@@ -266,7 +266,7 @@ fn cases(cases: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(cases(400))]
+    #![proptest_config(cases(8000))]
 
     #[test]
     fn by_the_plan_every_byte_is_read_once_a_lap(life in lives(0, 0)) {

@@ -11,6 +11,7 @@ use delayline_line::{Completion, Medium, Read, ReadError, Slot};
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -76,7 +77,7 @@ impl Flash {
         options: &Options,
     ) -> Result<Self, OpenError> {
         let open = |path: &P| Ok((path.as_ref().to_owned(), parts::open(path.as_ref())?));
-        Self::from_files(
+        Self::build(
             paths.iter().map(open).collect::<Result<_, _>>()?,
             memory,
             options,
@@ -84,12 +85,25 @@ impl Flash {
     }
 
     /// As [`Flash::open`], for files that are open already, with the names for
-    /// messages. Direct I/O is switched on for the open files themselves:
-    /// duplicates of their descriptors get it too.
+    /// messages. Each is opened once more through its descriptor, so that
+    /// direct I/O stays off for other users of it; only where that is refused
+    /// (no `/proc`) is it switched on for them too.
     ///
     /// # Errors
     /// As [`Flash::open`].
     pub fn from_files(
+        files: Vec<(PathBuf, File)>,
+        memory: Arc<Memory>,
+        options: &Options,
+    ) -> Result<Self, OpenError> {
+        let own = |(path, file): (PathBuf, File)| {
+            let again = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()));
+            (path, again.unwrap_or(file))
+        };
+        Self::build(files.into_iter().map(own).collect(), memory, options)
+    }
+
+    fn build(
         files: Vec<(PathBuf, File)>,
         memory: Arc<Memory>,
         options: &Options,

@@ -100,7 +100,7 @@ fn measure<P: AsRef<Path>>(
         });
     }
     let mut rng = Rng::new(need);
-    let mut reader = Reader {
+    let reader = Reader {
         read_len,
         places,
         all,
@@ -140,7 +140,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn random(&mut self, rng: &mut Rng, slot: Slot) -> Read {
+    fn random(&self, rng: &mut Rng, slot: Slot) -> Read {
         let mut place = rng.below(self.all);
         let mut part = 0;
         while place >= self.places[part] {
@@ -274,9 +274,12 @@ fn file_system(file: &File) -> io::Result<String> {
         return Err(io::Error::last_os_error());
     }
     // The type's width differs between systems; magic numbers have 32 bits.
-    let magic = stat.f_type as u32;
+    Ok(file_system_name(stat.f_type as u32))
+}
+
+fn file_system_name(magic: u32) -> String {
     let known = FILE_SYSTEMS.iter().find(|(number, _)| *number == magic);
-    Ok(known.map_or_else(|| format!("{magic:#x}"), |(_, name)| (*name).to_owned()))
+    known.map_or_else(|| format!("{magic:#x}"), |(_, name)| (*name).to_owned())
 }
 
 /// Magic numbers from `statfs(2)` and the kernel's `linux/magic.h`.
@@ -300,3 +303,32 @@ const FILE_SYSTEMS: [(u32, &str); 18] = [
     (0x7366_746e, "ntfs3"),
     (0x7371_7368, "squashfs"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_systems_have_names() {
+        for (magic, name) in [(0xef53, "ext4"), (0xff53_4d42, "cifs"), (0x1234, "0x1234")] {
+            assert_eq!(file_system_name(magic), name);
+        }
+    }
+
+    #[test]
+    fn random_places_are_all_and_only_the_whole_ones() {
+        let reader = Reader {
+            read_len: 10,
+            places: vec![2, 0, 3],
+            all: 5,
+        };
+        let mut rng = Rng::new(1);
+        let mut seen: Vec<(u16, u64)> = (0..200)
+            .map(|_| reader.random(&mut rng, Slot::claim(0, 10)))
+            .map(|read| (read.part, read.offset))
+            .collect();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen, [(0, 0), (0, 10), (2, 0), (2, 10), (2, 20)]);
+    }
+}

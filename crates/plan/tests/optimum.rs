@@ -227,7 +227,7 @@ fn what_is_read_twice_stays_first() {
 fn a_huge_extent_stays_rather_than_widen_the_window() {
     let mut blocks = vec![2; 40];
     blocks.push(60);
-    let runs: Vec<_> = (0..41).map(|i| (vec![i], blocks[i as usize] as f64));
+    let runs = (0..41).map(|i| (vec![i], blocks[i as usize] as f64));
     let case_plan = plan(&blocks, &runs.collect::<Vec<_>>());
     let schedule = Schedule::new(&case_plan, 0);
     let memory = |available| Memory {

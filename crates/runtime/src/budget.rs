@@ -31,10 +31,9 @@ pub struct Needs {
     pub kv: u64,
 }
 
-/// What the process needs beside window and weights: `base` was resident
-/// before the context, which takes `context`.
-pub fn needs(base: u64, context: u64) -> u64 {
-    base + context + SLACK
+/// What the process needs beside window and weights, when it occupies so much now.
+pub fn needs(occupied: u64) -> u64 {
+    occupied + SLACK
 }
 
 /// What is left of `bytes` when the page tables for them are paid from it.

@@ -1,6 +1,7 @@
 //! A llama.cpp context: KV cache, compute buffers, threads. Decodes one
 //! micro-batch a call, so that one call is one lap. Knows nothing of feeding.
 
+use std::cell::Cell;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
@@ -9,7 +10,6 @@ use llama_cpp_sys_2 as sys;
 use crate::empty::Model;
 use crate::error::Error;
 use crate::log;
-use crate::process::Usage;
 use crate::pump::{Pump, on_abort, on_node};
 
 /// Number format of the KV cache.
@@ -69,8 +69,7 @@ pub struct Context {
     ptr: NonNull<sys::llama_context>,
     threads: NonNull<sys::ggml_threadpool>,
     batch: Batch,
-    kv_bytes: u64,
-    bytes: u64,
+    announced: Announced,
     vocab: usize,
     shape: Shape,
     // Freed after the context, which points into it.
@@ -109,13 +108,11 @@ impl Context {
             params.abort_callback = Some(on_abort);
             params.abort_callback_data = pump.user_data();
         }
-        // Before the measurement: stacks are address space that nobody fills.
         let threads = threads(shape.threads)?;
-        let before = Usage::now().data;
-        let kv_bytes = Rc::new(std::cell::Cell::new(0_u64));
+        let announced = Rc::new(Cell::new(Announced::default()));
         let watch = {
-            let kv_bytes = kv_bytes.clone();
-            move |line: &str| kv_bytes.set(kv_bytes.get() + kv_buffer_bytes(line))
+            let announced = announced.clone();
+            move |line: &str| announced.set(announced.get().with(line))
         };
         let (ptr, complaints) = log::complaints(|| {
             // SAFETY: the model is live; llama.cpp catches its own exceptions.
@@ -125,7 +122,6 @@ impl Context {
             what: "make a context for this model",
             message: complaints,
         })?;
-        let bytes = Usage::now().data.saturating_sub(before);
         // SAFETY: both are live; the pool is freed after the context, in `drop`.
         unsafe { sys::llama_attach_threadpool(ptr.as_ptr(), threads.as_ptr(), threads.as_ptr()) };
         // SAFETY: the model is live.
@@ -136,8 +132,7 @@ impl Context {
             ptr,
             threads,
             batch: Batch::new(shape.ubatch),
-            kv_bytes: kv_bytes.get(),
-            bytes: bytes.max(kv_bytes.get()),
+            announced: announced.get(),
             vocab: vocab.max(0) as usize,
             shape,
             _model: model.clone(),
@@ -156,12 +151,12 @@ impl Context {
 
     /// Bytes of the KV cache, as llama.cpp announced them.
     pub fn kv_bytes(&self) -> u64 {
-        self.kv_bytes
+        self.announced.kv
     }
 
-    /// Bytes of everything llama.cpp allocated for it, touched or not.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
+    /// Bytes of compute and output buffers, touched or not.
+    pub fn buffer_bytes(&self) -> u64 {
+        self.announced.buffers
     }
 
     /// Runs one micro-batch at positions `pos..`; with `output`, the logits of
@@ -226,15 +221,28 @@ fn threads(n: u32) -> Result<NonNull<sys::ggml_threadpool>, Error> {
     })
 }
 
-/// Bytes in a log line such as `… KV buffer size =   24.00 MiB`; recurrent
-/// states are announced the same way.
-fn kv_buffer_bytes(line: &str) -> u64 {
-    let Some((_, rest)) = line.split_once("KV buffer size =").or_else(|| line.split_once("RS buffer size ="))
-    else {
-        return 0;
-    };
-    let mib: f64 = rest.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0.0);
-    (mib * f64::from(1 << 20)) as u64
+/// What llama.cpp said it allocated, in bytes. Its log is the only public place
+/// that tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Announced {
+    kv: u64,
+    buffers: u64,
+}
+
+impl Announced {
+    /// Adds what a line such as `… KV buffer size =   24.00 MiB` announces.
+    fn with(self, line: &str) -> Self {
+        let bytes = |what: &str| {
+            let (_, rest) = line.split_once(what)?;
+            let mib: f64 = rest.split_whitespace().next()?.parse().ok()?;
+            Some((mib * f64::from(1 << 20)) as u64)
+        };
+        let sum = |kinds: &[&str]| kinds.iter().filter_map(|kind| bytes(kind)).sum::<u64>();
+        Self {
+            kv: self.kv + sum(&["KV buffer size =", "RS buffer size =", "state buffer size ="]),
+            buffers: self.buffers + sum(&["compute buffer size =", "output buffer size ="]),
+        }
+    }
 }
 
 /// The arrays that a batch of llama.cpp points at.
@@ -285,12 +293,17 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
-    use super::kv_buffer_bytes;
+    use super::Announced;
 
     #[test]
-    fn kv_bytes_are_read_from_the_log() {
-        let line = "llama_kv_cache:        CPU KV buffer size =    11.25 MiB";
-        assert_eq!(kv_buffer_bytes(line), 11_796_480);
-        assert_eq!(kv_buffer_bytes("llama_context: CPU compute buffer size = 8.00 MiB"), 0);
+    fn allocations_are_read_from_the_log() {
+        let lines = [
+            "llama_kv_cache:        CPU KV buffer size =    11.25 MiB",
+            "llama_context:        CPU  output buffer size =     0.50 MiB",
+            "sched_reserve:        CPU compute buffer size =     8.00 MiB",
+            "load_tensors:   CPU_Mapped model buffer size =    92.10 MiB",
+        ];
+        let announced = lines.iter().fold(Announced::default(), |sum, line| sum.with(line));
+        assert_eq!(announced, Announced { kv: 11_796_480, buffers: 8_912_896 });
     }
 }

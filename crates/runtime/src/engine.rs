@@ -126,11 +126,11 @@ impl Engine {
         // The largest micro-batch that leaves most of the budget to the weights.
         let smallest = options.ubatch.unwrap_or(1);
         loop {
-            match Self::streamed(&model, &file, shape, total, base, options) {
+            match Self::streamed(&model, &file, shape, total, options) {
                 Err(Error::Budget { .. }) if shape.ubatch > smallest => shape.ubatch = (shape.ubatch / 2).max(smallest),
                 Err(other) => return Err(other),
                 Ok((context, stream, memory)) => {
-                    let greedy = context.bytes() - context.kv_bytes() > total / 8;
+                    let greedy = context.buffer_bytes() > total / 8;
                     if greedy && shape.ubatch > smallest.max(16) {
                         shape.ubatch /= 2;
                         continue;
@@ -156,10 +156,9 @@ impl Engine {
         file: &ModelFile,
         shape: Shape,
         total: u64,
-        base: u64,
         options: &Options,
     ) -> Result<(Context, Stream, MemoryReport), Error> {
-        let (context, mut stream) = Stream::open(model, file, shape, total, base, options)?;
+        let (context, mut stream) = Stream::open(model, file, shape, total, options)?;
         let memory = MemoryReport {
             budget: total,
             window: stream.window(),
@@ -181,7 +180,7 @@ impl Engine {
             window: 0,
             resident_weights: file.weight_bytes(),
             kv: context.kv_bytes(),
-            buffers: context.bytes() - context.kv_bytes(),
+            buffers: context.buffer_bytes(),
         };
         Ok(Self {
             context,

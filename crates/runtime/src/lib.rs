@@ -6,11 +6,7 @@
 //! line) → pump (pointers in llama.cpp's tensors) → [`Session`] (tokens, text).
 
 mod budget;
-mod cgroup {
-    pub struct Cgroup;
-    impl Cgroup { pub fn limit_bytes(&self)->Option<u64>{None} pub fn usage_bytes(&self)->Option<u64>{None} }
-    pub fn current() -> Option<Cgroup> { None }
-}
+pub mod cgroup;
 mod chat;
 mod context;
 mod empty;
@@ -30,7 +26,6 @@ mod stream;
 mod vocab;
 mod zeros;
 
-pub use cgroup::Cgroup;
 pub use chat::{Message, Template};
 pub use context::{FlashAttention, KvType};
 pub use empty::Load;

@@ -19,6 +19,7 @@ use crate::items::Items;
 use crate::itinerary::{Itinerary, Supply, lay_out};
 use crate::layout::{Layout, Role, supply};
 use crate::model_file::{ModelFile, Names, WeightId};
+use crate::process::{self, Usage};
 use crate::pump::{Pump, RealLine, Supplies};
 
 /// Largest single read in bytes, and how often a failed one is tried again.
@@ -119,7 +120,7 @@ impl Atlas {
 
 impl Stream {
     /// Learns the model's graphs and builds a line that keeps within `total`
-    /// bytes; `base` is what the process occupied before.
+    /// bytes.
     ///
     /// # Errors
     /// When the budget is too small or llama.cpp does something unforeseen.
@@ -128,17 +129,22 @@ impl Stream {
         file: &ModelFile,
         shape: Shape,
         total: u64,
-        base: u64,
         options: &Options,
     ) -> Result<(Context, Self), Error> {
         let largest = file.weights().iter().map(|w| w.len).max().unwrap_or(0);
         let mut pump = Pump::new(largest)?;
         let mut context = Context::new(model, shape, Some(&pump))?;
+        let made = Usage::now().data;
         let classes = learn_all(&mut context, &mut pump, &file.names(), shape.ubatch)?;
+        process::trim_heap();
+        // The dry laps built all graphs, but computed nothing: buffers count
+        // beside what is in memory by now, and so does what they allocated to work in.
+        let usage = Usage::now();
+        let occupied = usage.resident + context.buffer_bytes() + usage.data.saturating_sub(made);
         let graphs: Vec<Rc<Graph>> = classes.iter().flatten().map(|l| l.graph.clone()).collect();
         let mut atlas = Atlas::new(file, &graphs)?;
 
-        let needs = budget::needs(base, context.bytes()) + atlas.layout.small_bytes;
+        let needs = budget::needs(occupied) + atlas.layout.small_bytes;
         let spend = Needs { total, needs, passing: atlas.layout.passing_bytes, kv: context.kv_bytes() };
         let (residency, keep) = settle_budget(&atlas, &graphs[0], spend, options.window)?;
 

@@ -28,17 +28,14 @@ pub(crate) fn metadata(shape: &Shape, quant: Quant) -> Result<Metadata, Error> {
 }
 
 fn general(shape: &Shape, quant: Quant) -> Metadata {
+    let description = format!("Random weights in the shape of {}", shape.name);
     vec![
         ("general.architecture".into(), shape.arch.name().into()),
         ("general.type".into(), "model".into()),
-        (
-            "general.name".into(),
-            format!("Synthetic {}", shape.name).into(),
-        ),
-        (
-            "general.description".into(),
-            "Random weights and made-up tokens in the shape of a real model".into(),
-        ),
+        // Without the shape's name: in a model that calls itself Phi-3,
+        // llama.cpp insists on finding that model's special tokens.
+        ("general.name".into(), "Synthetic".into()),
+        ("general.description".into(), description.into()),
         ("general.file_type".into(), Value::U32(quant.file_type())),
         (
             "general.quantization_version".into(),

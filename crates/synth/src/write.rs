@@ -82,8 +82,13 @@ fn write_parts(
         before += sink.written;
         temporaries.push(sink.finish()?);
     }
-    for temporary in temporaries {
-        temporary.rename()?;
+    for (renamed, temporary) in temporaries.into_iter().enumerate() {
+        temporary.rename().inspect_err(|_| {
+            // A model of which a part is missing is none.
+            for path in &paths[..renamed] {
+                let _ = fs::remove_file(path);
+            }
+        })?;
     }
     Ok(Summary {
         paths,

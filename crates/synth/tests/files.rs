@@ -14,7 +14,7 @@ fn quiet() -> impl FnMut(u64, u64) {
 fn file(dir: &Path, shape: &Shape, quant: Quant, seed: u64) -> Vec<u8> {
     let path = dir.join("m.gguf");
     let summary = write(shape, quant, seed, &path, &mut quiet()).unwrap();
-    assert_eq!(summary.paths, [path.clone()]);
+    assert_eq!(summary.paths, std::slice::from_ref(&path));
     let bytes = fs::read(path).unwrap();
     assert_eq!(summary.bytes, bytes.len() as u64);
     bytes
