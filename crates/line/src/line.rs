@@ -90,10 +90,12 @@ impl<M: Medium, C: Clock> Line<M, C> {
     /// Waits until the extent is whole and leases it.
     ///
     /// Of a streamed one, the next use in the future is taken, and the uses of
-    /// others before that are skipped: their bytes are given back. One that the
-    /// future does not hold is read on demand: what was prefetched is dropped
-    /// and read again later, in order, once a laid extent is acquired or more is
-    /// laid. A resident one comes without regard to the order.
+    /// others before that are skipped: their bytes are given back. If leases are
+    /// out, skipping also drops what was prefetched, which is read again, in
+    /// order. An extent that the future does not hold is read on demand: that
+    /// drops what was prefetched, and prefetching rests until a laid extent is
+    /// acquired or more is laid. A resident extent comes without regard to the
+    /// order.
     ///
     /// # Errors
     /// [`LineError::Read`] when its reads failed: what was laid stays laid, and
@@ -167,6 +169,7 @@ impl<M: Medium, C: Clock> Line<M, C> {
             self.submit();
             let reads = self.state.under_way();
             if reads == 0 {
+                self.state.forget_failures();
                 return Ok(());
             }
             if self.reap(true) == 0 {

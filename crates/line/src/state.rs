@@ -84,6 +84,8 @@ pub(crate) struct State {
     /// The compute takes extents on demand: prefetching what it does not follow
     /// would only be in its way.
     off_plan: bool,
+    /// Bytes in the window were skipped since the last lease.
+    gap: bool,
     pub counters: Counters,
     pub trace: Trace,
 }
@@ -113,6 +115,7 @@ impl State {
             leased: 0,
             urgent: false,
             off_plan: false,
+            gap: false,
             counters: Counters::default(),
             trace: Trace::default(),
             extents,
@@ -174,6 +177,19 @@ impl State {
             }
             _ => false,
         });
+    }
+
+    /// Once no read is under way: drops the resident extents that failed, which
+    /// nobody will ask about.
+    pub(crate) fn forget_failures(&mut self) {
+        for index in 0..self.ways.len() {
+            match self.ways[index] {
+                Way::Loading(key) if self.loads[key].settled() => {
+                    self.drop_resident(ExtentId(index as u32), key);
+                }
+                _ => {}
+            }
+        }
     }
 
     pub(crate) fn fetch(&mut self, spans: &[Span]) -> u32 {

@@ -12,9 +12,9 @@ pub struct Config {
     ///
     /// What is leased together has to fit together: since an extent is
     /// contiguous and space comes back in order, an acquire is sure to find room
-    /// if the window holds `n + m` bytes. There `n` counts all extents leased or
-    /// skipped since the oldest lease that is out, this one included, and `m` is
-    /// the longest of them.
+    /// if the window holds `n + m` bytes. There `n` counts all extents leased
+    /// since the oldest lease that is out, this one included, and `m` is the
+    /// longest of them.
     pub window: u64,
     /// Largest single read in bytes, a multiple of `plan::ALIGN`.
     pub read_len: u32,

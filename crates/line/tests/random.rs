@@ -187,20 +187,14 @@ impl Player {
         for lap in 0..self.life.laps {
             // The next lap is laid while this one runs; the last has none.
             let lay_at = self.rng.below(self.runs.len() as u64) as usize;
-            let mut last_before = None;
             for n in 0..self.runs.len() {
                 if n == lay_at && lap + 1 < self.life.laps {
                     self.lay();
                 }
                 let needs = self.runs[n].clone();
-                // Skipping a run is safe only if its extents do not come again
-                // first: they would be found in a later run and skip what lies
-                // before.
-                if self.stray() && last_before != Some(n) {
-                    continue;
+                if !self.stray() {
+                    self.run(&needs);
                 }
-                last_before = Some(n);
-                self.run(&needs);
             }
             if self.stray() {
                 self.bench.line.forget().unwrap();
@@ -234,7 +228,7 @@ impl Player {
 fn lives(stray_percent: u64, fault_percent: u64) -> impl Strategy<Value = Life> {
     (
         any::<u64>(),
-        1..12_usize,
+        1..16_usize,
         1..8_usize,
         1..6_usize,
         1..6_u64,
@@ -266,7 +260,7 @@ fn cases(cases: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(cases(8000))]
+    #![proptest_config(cases(500))]
 
     #[test]
     fn by_the_plan_every_byte_is_read_once_a_lap(life in lives(0, 0)) {

@@ -3,8 +3,8 @@
 
 use delayline_line::{Medium, Read, Slot};
 use delayline_medium::{
-    Backend, Flash, Memory, Notice, OpenError, Options, ProbeError, Rng, device_rate, findings,
-    read_rates,
+    Access, Backend, DirectIo, Flash, Memory, Notice, OpenError, Options, ProbeError, Rng,
+    device_rate, findings, read_rates,
 };
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -321,4 +321,33 @@ fn threads_take_over_where_io_uring_is_forbidden() {
         assert!(got == bytes);
     };
     std::thread::spawn(forbidden).join().unwrap();
+}
+
+#[test]
+fn a_file_system_without_direct_io_is_read_all_the_same_and_told_of_once() {
+    // sysfs has no direct I/O, and these bytes never change while it runs.
+    let path = Path::new("/sys/kernel/notes");
+    let Ok(bytes) = std::fs::read(path) else {
+        eprintln!("{}: not here, nothing to see", path.display());
+        return;
+    };
+    assert_eq!(findings(path).unwrap().direct_io, DirectIo::Refused);
+    let memory = Memory::new(bytes.len() as u64).unwrap();
+    let mut flash = Flash::open(&[path], memory.clone(), &Options::default()).unwrap();
+    assert_eq!(flash.access(), [Access::Buffered]);
+    let path = path.to_owned();
+    assert!(flash.notices().contains(&Notice::DirectRefused { path }));
+    let slot = Slot::claim(0, memory.len() as u32);
+    flash.submit(Read {
+        id: 1,
+        part: 0,
+        offset: 0,
+        slot,
+    });
+    let mut done = Vec::new();
+    flash.poll(true, &mut done);
+    assert_eq!(done[0].result, Ok(bytes.len() as u32));
+    let mut got = vec![0; bytes.len()];
+    memory.copy_out(0, &mut got);
+    assert!(got == bytes);
 }

@@ -91,7 +91,7 @@ pub enum CutError {
 /// small extents so that a window of a few is still a small part of them, and
 /// beyond 4 MiB larger reads gain nothing.
 pub fn default_target(total_bytes: u64) -> u64 {
-    (total_bytes / 64).clamp(256 << 10, 4 << 20)
+    (total_bytes / 64).clamp(64 << 10, 4 << 20)
 }
 
 /// Cuts `weights` into extents, each weight whole in one.

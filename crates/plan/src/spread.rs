@@ -50,8 +50,9 @@ impl<'a> Uses<'a> {
     /// Adds extents to those that stay, for `stay.left` bytes at most: first
     /// what is read several times a lap, for each byte of it saves several;
     /// then so much of everything that the rest is spread evenly over the
-    /// compute time; then what still fits.
-    pub fn spread(&self, stay: &mut Stay) {
+    /// compute time; then what still fits. `ahead` is how many bytes can have
+    /// been read before they are used.
+    pub fn spread(&self, stay: &mut Stay, ahead: u64) {
         self.keep_repeated(stay);
         let all = self.streamed(&stay.resident) as f64;
         // The stream as thin as possible: everything streamed is certainly
@@ -60,7 +61,7 @@ impl<'a> Uses<'a> {
         let mut best = stay.clone();
         for _ in 0..HALVINGS {
             let density = (thin + thick) / 2.0;
-            match self.diffused(stay, density) {
+            match self.diffused(stay, density, ahead as f64) {
                 Some(stays) => {
                     best = stays;
                     thick = density;
@@ -99,14 +100,16 @@ impl<'a> Uses<'a> {
 
     /// Error diffusion: streams `density` bytes a lap, evenly over the compute
     /// time, as whole extents: each as soon as at least half of it is due.
-    /// `None` if more would stay than may.
-    fn diffused(&self, from: &Stay, density: f64) -> Option<Stay> {
+    /// While a run computes for long, no more than `ahead` bytes can become
+    /// due, for no more can have been read when it ends; making up for it all
+    /// at once would be a stall. `None` if more would stay than may.
+    fn diffused(&self, from: &Stay, density: f64, ahead: f64) -> Option<Stay> {
         let mut due = 0.0;
         let mut streams = vec![false; self.schedule.steps().len()];
         // What the end of a lap leaves over belongs to the start of the next.
         for _ in 0..2 {
             for (i, step) in self.schedule.steps().iter().enumerate() {
-                due += density * self.since[i];
+                due = (due + density * self.since[i]).min(ahead);
                 let index = step.extent.index();
                 if from.resident[index] {
                     continue;

@@ -19,18 +19,18 @@
 //! `j+1..=i`, `W ≥ S + L − ALIGN` always suffices (`S`, if `j = i`). And it is
 //! needed: if `j` starts where `ALIGN` bytes are missing for the largest step
 //! before the multiple of `W`, the pad is `L − ALIGN`. So the largest such
-//! value over all runs is the *smallest* window that works in every phase of
-//! the ring. Phases drift from lap to lap and change when extents are skipped,
-//! so no phase is excluded. As nothing is leased across the end of a lap, the
-//! laps need not be joined. A window that works for one sequence of phases only
-//! can be smaller by at most `L − ALIGN`, for `S` is always needed.
+//! value over all runs is the *smallest* window that works from every start: at
+//! any step, in any phase of the ring. No start is excluded, because extents
+//! can be skipped and laps cut short. As nothing is leased across the end of a
+//! lap, joining laps adds nothing. A window that works from some starts only
+//! can be smaller, by at most `L − ALIGN`, for `S` is always needed.
 
 use crate::schedule::{Schedule, Step};
 use crate::types::{ALIGN, ExtentId};
 use std::collections::VecDeque;
 
-/// The smallest window in bytes with which the line cannot deadlock, whatever
-/// the phase of the ring. `streamed` has one value an extent; extents that are
+/// The smallest window in bytes with which the line cannot deadlock, wherever
+/// in the lap and in the ring it starts. `streamed` has one value an extent; extents that are
 /// not streamed take no window. 0 if nothing is streamed.
 pub fn window_min(schedule: &Schedule, streamed: &[bool]) -> u64 {
     let mut live = Live::default();

@@ -156,7 +156,7 @@ fn wrong_descriptions_are_refused_with_the_reason() {
 
 #[test]
 fn the_default_target_follows_the_model_within_limits() {
-    assert_eq!(default_target(0), 256 * KIB);
+    assert_eq!(default_target(0), 64 * KIB);
     assert_eq!(default_target(64 * MIB), MIB);
     assert_eq!(default_target(1 << 40), 4 * MIB);
 }

@@ -87,7 +87,7 @@ impl Case {
         );
         let best = self.subsets.iter().map(|(s, w)| s.resident_bytes + w).min();
         assert!(refused.needed >= best.unwrap());
-        assert!(2 * (refused.needed - best.unwrap()) <= 3 * self.largest());
+        assert!(2 * (refused.needed - best.unwrap()) <= 5 * self.largest());
         refused.needed
     }
 
@@ -108,10 +108,10 @@ impl Case {
     }
 }
 
-/// Distances from the optimum, in readings of the largest extent.
+/// Distances from the optimum, in readings of the largest extent, of laps whose
+/// window has room for one more of it than it needs.
 #[derive(Default)]
 struct Distances {
-    worst: f64,
     sum: f64,
     count: f64,
 }
@@ -133,8 +133,8 @@ impl Distances {
             let excess_s = lap_s - case.optimum_s(available, rate);
             let distance = excess_s * rate / case.largest() as f64;
             if roomy {
-                assert!(distance <= 5.0, "{name} at {speed}: {distance}");
-                self.worst = self.worst.max(distance);
+                let most = 3.5 + lookahead as f64 / case.largest() as f64;
+                assert!(distance <= most, "{name} at {speed}: {distance}");
                 self.sum += distance;
                 self.count += 1.0;
             }
@@ -190,12 +190,7 @@ fn random_laps_come_near_the_optimum() {
                 distances.add(&case, available, lookahead, &name);
             }
         }
-        assert!(distances.mean() <= 0.5, "{extents}: {}", distances.mean());
-        println!(
-            "{extents} {equal}: {} {}",
-            distances.worst,
-            distances.mean()
-        );
+        assert!(distances.mean() <= 0.6, "{extents}: {}", distances.mean());
     }
 }
 

@@ -75,10 +75,7 @@ pub fn allowed(asked: Option<u64>) -> Result<u64, Error> {
         return Ok(bytes);
     }
     let machine = process::available_bytes();
-    let group = cgroup::current().and_then(|group| {
-        let limit = group.limit_bytes()?;
-        Some(limit.saturating_sub(group.usage_bytes().unwrap_or(0)))
-    });
+    let group = cgroup::current().and_then(|group| group.available_bytes());
     let free = match (machine, group) {
         (Some(a), Some(b)) => a.min(b),
         (Some(a), None) | (None, Some(a)) => a,
@@ -113,6 +110,7 @@ pub fn context(file: &ModelFile, options: &Options, total: u64, shape: &Shape) -
             return Err(Error::Budget {
                 budget: total,
                 needed: kv + (32 << 20),
+                weights: 0,
                 detail: format!("the KV cache of {ctx} tokens alone takes {}; lower --ctx", mib(kv)),
             });
         }

@@ -21,6 +21,9 @@ pub struct Options {
     pub memory: Option<u64>,
     /// Window in bytes.
     pub window: Option<u64>,
+    /// At most so many bytes for the window and the weights that stay, even
+    /// where the budget would allow more.
+    pub weights: Option<u64>,
     /// Compute threads.
     pub threads: Option<u32>,
     /// Context in tokens.

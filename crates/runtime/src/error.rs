@@ -55,6 +55,8 @@ pub enum Error {
         budget: u64,
         /// The smallest budget that works, in bytes.
         needed: u64,
+        /// The part of `needed` that window and weights take, in bytes.
+        weights: u64,
         /// What it goes to.
         detail: String,
     },

@@ -58,7 +58,7 @@ pub struct Itinerary {
 }
 
 /// Lays out the stops. `supply` tells, for a weight and its way of use, where it
-/// comes from; `run_bytes` is how many bytes of extents a run gathers before
+/// comes from, `home` which extent it lies in; `run_bytes` is how many bytes of extents a run gathers before
 /// the next begins (a single larger extent makes a run of its own); nodes that
 /// share at most `group_ids` indices have their items fetched together.
 pub fn lay_out(
@@ -67,6 +67,7 @@ pub fn lay_out(
     run_bytes: u64,
     group_ids: u64,
     weight_bytes: impl Fn(WeightId) -> u64,
+    home: impl Fn(WeightId) -> Option<ExtentId>,
     supply: impl Fn(WeightId, How) -> Supply,
 ) -> Itinerary {
     let mut builder = Builder {
@@ -77,7 +78,8 @@ pub fn lay_out(
             ..Itinerary::default()
         },
         run: Run::default(),
-        bytes: 0,
+        group: Vec::new(),
+        full: false,
         fed: Vec::new(),
         first_node: 0,
         group_ids,
@@ -86,7 +88,7 @@ pub fn lay_out(
     while at < graph.uses.len() {
         let node = graph.uses[at].node;
         let until = at + graph.uses[at..].iter().take_while(|u| u.node == node).count();
-        builder.node(node, &graph.uses[at..until], run_bytes, &weight_bytes, &supply);
+        builder.node(node, &graph.uses[at..until], run_bytes, &weight_bytes, &home, &supply);
         at = until;
     }
     builder.finish()
@@ -95,7 +97,10 @@ pub fn lay_out(
 struct Builder {
     out: Itinerary,
     run: Run,
-    bytes: u64,
+    /// Extents since the last place where a run may end.
+    group: Vec<ExtentId>,
+    /// Whether such a place has passed since the run began.
+    full: bool,
     /// What this run points each tensor at: one tensor, one address a run.
     fed: Vec<(Tensor, Supply)>,
     first_node: u32,
@@ -109,19 +114,15 @@ impl Builder {
         uses: &[crate::graph::Use],
         run_bytes: u64,
         weight_bytes: &impl Fn(WeightId) -> u64,
+        home: &impl Fn(WeightId) -> Option<ExtentId>,
         supply: &impl Fn(WeightId, How) -> Supply,
     ) {
         let supplies: Vec<Supply> = uses.iter().map(|u| supply(u.weight, u.how)).collect();
-        let new_bytes: u64 = supplies
+        self.gather(uses.iter().filter(|u| u.how == How::Whole).filter_map(|u| home(u.weight)), run_bytes);
+        let news = supplies
             .iter()
-            .filter_map(|s| match s {
-                Supply::Extent { extent, .. } if !self.run.needs.contains(extent) => {
-                    Some(self.out.plan.extents[extent.index()].len)
-                }
-                _ => None,
-            })
-            .sum();
-        let overfull = !self.run.needs.is_empty() && self.bytes + new_bytes > run_bytes && new_bytes > 0;
+            .any(|s| matches!(s, Supply::Extent { extent, .. } if !self.run.needs.contains(extent)));
+        let overfull = self.full && news && !self.run.needs.is_empty();
         let indexed = supplies.iter().any(|s| matches!(s, Supply::Items(_)));
         let repointed = uses.iter().zip(&supplies).any(|(u, s)| {
             self.fed.iter().any(|(tensor, before)| *tensor == u.tensor && before != s)
@@ -141,7 +142,6 @@ impl Builder {
             if let Supply::Extent { extent, .. } = s
                 && !self.run.needs.contains(&extent)
             {
-                self.bytes += self.out.plan.extents[extent.index()].len;
                 self.run.needs.push(extent);
             }
             self.fed.push((u.tensor, s));
@@ -166,9 +166,26 @@ impl Builder {
     fn end_run(&mut self, next_node: u32) {
         self.out.ends[next_node as usize - 1] = true;
         self.out.plan.runs.push(std::mem::take(&mut self.run));
-        self.bytes = 0;
+        self.full = false;
         self.fed.clear();
         self.first_node = next_node;
+    }
+
+    /// Gathers extents into groups of `run_bytes`, settled ones included: where
+    /// a group ends, a run may end. What settles later thus takes stops away but
+    /// never puts more into a run than the window was made for.
+    fn gather(&mut self, extents: impl Iterator<Item = ExtentId>, run_bytes: u64) {
+        let mut new: Vec<ExtentId> = extents.filter(|e| !self.group.contains(e)).collect();
+        if new.is_empty() {
+            return;
+        }
+        let len = |e: &ExtentId| self.out.plan.extents[e.index()].len;
+        let bytes: u64 = self.group.iter().chain(&new).map(len).sum();
+        if bytes > run_bytes && !self.group.is_empty() {
+            self.group.clear();
+            self.full = true;
+        }
+        self.group.append(&mut new);
     }
 
     fn finish(mut self) -> Itinerary {

@@ -14,7 +14,7 @@ use crate::model_file::{ModelFile, WeightId};
 
 /// Weights up to this size always stay: they cost nothing, and graphs other
 /// than the learned ones read them too.
-const SMALL: u64 = 64 << 10;
+const SMALL: u64 = 16 << 10;
 
 /// Base alignment of large areas, so that huge pages fit.
 const HUGE: u64 = 2 << 20;

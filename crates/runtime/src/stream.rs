@@ -113,6 +113,7 @@ impl Atlas {
             self.run_bytes,
             self.layout.group_ids,
             |weight| self.weight_bytes[weight.0 as usize],
+            |weight| self.home(weight).map(|home| home.extent),
             |weight, how| self.supply(weight, how),
         )
     }
@@ -146,7 +147,7 @@ impl Stream {
 
         let needs = budget::needs(occupied) + atlas.layout.small_bytes;
         let spend = Needs { total, needs, passing: atlas.layout.passing_bytes, kv: context.kv_bytes() };
-        let (residency, keep) = settle_budget(&atlas, &graphs[0], spend, options.window)?;
+        let (residency, keep) = settle_budget(&atlas, &graphs[0], spend, options)?;
 
         let placed = atlas.layout.place(file, &atlas.cut, &residency);
         let memory = Memory::new(placed.len)?;
@@ -327,11 +328,12 @@ fn settle_budget(
     atlas: &Atlas,
     graph: &Graph,
     spend: Needs,
-    window: Option<u64>,
+    options: &Options,
 ) -> Result<(Residency, u64), Error> {
     let fixed = spend.needs + spend.passing;
     let available = budget::without_tables(spend.total.saturating_sub(fixed));
-    let lookahead = window.unwrap_or((available / 8).clamp(u64::from(READ_LEN), LOOKAHEAD));
+    let available = available.min(options.weights.unwrap_or(u64::MAX));
+    let lookahead = options.window.unwrap_or((available / 8).clamp(u64::from(READ_LEN), LOOKAHEAD));
     let plan = atlas.lay_out(graph).plan;
     let schedule = Schedule::new(&plan, NEAR_BYTES);
     let memory = plan::Memory { available, lookahead };
@@ -340,6 +342,7 @@ fn settle_budget(
         Error::Budget {
             budget: spend.total,
             needed,
+            weights: small.needed,
             detail: format!(
                 "KV cache {}, program and buffers {}, window {}",
                 mib(spend.kv),

@@ -47,7 +47,7 @@ pub fn write(
 /// `NAME-00001-of-00003.gguf` and so on beside it.
 ///
 /// # Errors
-/// As for [`write`], and if there are fewer tensors than parts.
+/// As for [`write()`], and if there are fewer tensors than parts.
 pub fn write_split(
     shape: &Shape,
     quant: Quant,

@@ -40,13 +40,14 @@ impl State {
             self.uses[id.index()] += 1;
         }
         while self.future[0].extent != id {
+            self.gap |= self.future[0].load.is_some();
             self.skip_front();
         }
         self.window.trim(&mut self.loads);
         self.urgent = true;
         self.off_plan = on_demand;
         let aim = Aim::Front { on_demand };
-        if !self.make_room(on_demand) {
+        if !self.make_room(on_demand || (self.gap && self.leased > 0)) {
             self.cancel(aim);
             return Err(LineError::WindowTooSmall {
                 extent: id,
@@ -60,15 +61,15 @@ impl State {
 
     /// Sees to it that the first entry will find room once reads under way are
     /// over; false if the leases leave none.
-    fn make_room(&mut self, on_demand: bool) -> bool {
+    fn make_room(&mut self, afresh: bool) -> bool {
         let Entry { extent, load } = self.future[0];
         let len = self.extents[extent.index()].len;
         match self.window.room(&self.loads, load, len) {
             Room::Never => return false,
-            // An extent read on demand goes right behind the leases: behind what
-            // was prefetched it would, once leased, keep the room between for
-            // ever from the extents that are leased together with it.
-            Room::Made if !on_demand => return true,
+            // Off the plan an extent goes right behind the leases. Behind what
+            // was prefetched or skipped it would, once leased, keep the room
+            // between from the extents that are leased together with it.
+            Room::Made if !afresh => return true,
             Room::Made | Room::BehindLeases => {}
         }
         for place in (0..self.window.count()).rev() {
@@ -139,7 +140,7 @@ impl State {
         self.leased += load.len;
         self.counters.bytes_read += load.landed;
         let (at, key) = (load.at, Some(key));
-        self.urgent = false;
+        (self.urgent, self.gap) = (false, false);
         self.pop_front();
         Ok(Lease { extent, at, key })
     }

@@ -1,0 +1,292 @@
+//! The command line as it was typed: commands, options, help. What follows
+//! from it for a model or a machine is decided elsewhere.
+
+use std::path::PathBuf;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::size::{Budget, parse_rate, parse_size};
+
+const EXAMPLES: &str = "\
+Examples:
+  delayline run model.gguf --memory 2GiB -p 'What is a delay line?'
+  delayline inspect model.gguf --memory 2GiB --measure
+  delayline bench model.gguf --budgets /2,/1.25 --baseline mmap
+  delayline doctor /mnt/models
+
+Sizes are in bytes or with a unit: 2GiB, 512MiB (powers of 1024), 1.5GB (of 1000).
+Exit status: 0 done, 1 failed, 2 wrong usage, 130 after Ctrl-C.";
+
+/// Run language models larger than memory.
+///
+/// The weights are read from flash in the order in which the model needs them,
+/// which is known in advance, through a window of bounded size.
+#[derive(Debug, Parser)]
+#[command(name = "delayline", version, after_help = EXAMPLES, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Doctor(DoctorArgs),
+    Synth(SynthArgs),
+    Completions(CompletionsArgs),
+}
+
+/// How results are printed; understood by every command.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct OutputArgs {
+    /// Print JSON, one object a line, and nothing else on standard output
+    #[arg(long, global = true, help_heading = "Output")]
+    pub json: bool,
+    /// Say more on standard error; twice for llama.cpp's messages as well
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Output")]
+    pub verbose: u8,
+}
+
+/// Generate text.
+///
+/// The answer goes to standard output as it comes, figures about it to standard
+/// error.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The model, a GGUF file; of a split model, the first part
+    #[arg(value_name = "MODEL")]
+    pub model: PathBuf,
+    /// What to say to the model [default: a conversation on a terminal, else all of standard input]
+    #[arg(short, long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+    /// Stop an answer after N tokens [default: where the model ends it or the context is full]
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub tokens: Option<u32>,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+}
+
+/// Measure laps under several memory budgets, side by side in one run.
+///
+/// Each budget is run in a process of its own, in turns, so that what the
+/// machine does meanwhile hits all of them. Printed are rates, the physical
+/// limit of each budget, and how close it came.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// The model, a GGUF file; of a split model, the first part
+    #[arg(value_name = "MODEL")]
+    pub model: PathBuf,
+    /// Memory budgets, with commas between: sizes (2GiB) or shares of the model (1/2, or /1.25 for 1/1.25)
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "/2,/1.5,/1.25",
+        conflicts_with = "memory"
+    )]
+    pub budgets: Vec<Budget>,
+    /// Also measure this way of running the model, within the same budgets
+    #[arg(long, value_name = "WAY")]
+    pub baseline: Option<Baseline>,
+    /// Tokens to decode, each a lap of its own
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 16,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub tokens: u32,
+    /// Tokens of the prompt, decoded together before
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    pub prompt_tokens: u32,
+    /// How often each measurement is made; the median counts
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub repeat: u32,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+/// What `bench` can compare with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Baseline {
+    /// llama.cpp with the model mapped into memory
+    Mmap,
+}
+
+/// Show a model's extents and what a memory budget would make of them.
+///
+/// With a device rate, given or measured, it also tells how long a lap will
+/// take at best. Nothing is run.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// The model, a GGUF file; of a split model, the first part
+    #[arg(value_name = "MODEL")]
+    pub model: PathBuf,
+    /// The device rate to reckon with, such as 2.8GB/s
+    #[arg(long, value_name = "RATE", value_parser = parse_rate, conflicts_with = "measure")]
+    pub rate: Option<f64>,
+    /// Measure the device rate, which takes a few seconds
+    #[arg(long)]
+    pub measure: bool,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+/// How a model is run, whatever for. Absent means: as suits model and machine.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Engine")]
+pub struct EngineArgs {
+    /// Memory for the whole process, such as 2GiB [default: nine tenths of what is free, within the cgroup's limit]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub memory: Option<u64>,
+    /// Memory through which streamed weights pass, such as 256MiB, part of --memory [default: as the schedule needs]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub window: Option<u64>,
+    /// Threads that compute [default: one for each core that this process may use]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
+    pub threads: Option<u32>,
+    /// Tokens of context: prompt and answers together [default: at most 4096, an eighth of --memory]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
+    pub ctx: Option<u32>,
+    /// Most tokens that share a lap while a prompt is read [default: by threads and --memory]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub ubatch: Option<u32>,
+    /// Number format of the KV cache; smaller ones are less exact
+    #[arg(long, value_name = "TYPE", default_value = "f16")]
+    pub kv_type: KvType,
+    /// Attention in one fused kernel; q8_0 and q4_0 caches need it
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub flash_attn: FlashAttn,
+    /// Record when each extent was read and used, for chrome://tracing or ui.perfetto.dev
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+}
+
+/// `--kv-type`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum KvType {
+    /// 2 bytes a value
+    #[default]
+    F16,
+    /// 4 bytes a value
+    F32,
+    /// About 1.06 bytes a value
+    #[value(name = "q8_0")]
+    Q8_0,
+    /// About 0.56 bytes a value
+    #[value(name = "q4_0")]
+    Q4_0,
+}
+
+/// `--flash-attn`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum FlashAttn {
+    /// Where the model and the kernels have it
+    #[default]
+    Auto,
+    /// Always
+    On,
+    /// Never
+    Off,
+}
+
+/// How a token is chosen from the model's probabilities.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = "Sampling")]
+pub struct SamplingArgs {
+    /// Temperature, from 0 (always the likeliest token) to 100
+    #[arg(long, value_name = "T", default_value_t = 0.8, value_parser = zero_to_hundred,
+          allow_negative_numbers = true)]
+    pub temp: f32,
+    /// Choose among the K likeliest tokens; 0 for all
+    #[arg(long, value_name = "K", default_value_t = 40, value_parser = clap::value_parser!(i32).range(0..))]
+    pub top_k: i32,
+    /// Choose among the likeliest tokens that together reach this probability, 0 to 1; 1 for all
+    #[arg(long, value_name = "P", default_value_t = 0.95, value_parser = zero_to_one,
+          allow_negative_numbers = true)]
+    pub top_p: f32,
+    /// Drop tokens less likely than this share of the likeliest, 0 to 1; 0 for none
+    #[arg(long, value_name = "P", default_value_t = 0.05, value_parser = zero_to_one,
+          allow_negative_numbers = true)]
+    pub min_p: f32,
+    /// Divide the logits of recent tokens by this, 0.01 to 100; 1 for off
+    #[arg(long, value_name = "R", default_value_t = 1.0, value_parser = penalty,
+          allow_negative_numbers = true)]
+    pub repeat_penalty: f32,
+    /// The same seed gives the same answer
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u32,
+}
+
+/// Find out how well this machine can stream, and what would help.
+///
+/// Reads from a file, or writes one of 512 MiB for the measurement into a
+/// directory and removes it. Takes a few seconds. Fails if streaming cannot
+/// work.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// A model or another large file, or the directory where models will be
+    #[arg(value_name = "PATH", default_value = ".")]
+    pub path: PathBuf,
+}
+
+/// Write a model with random weights in the shape of a real one.
+///
+/// It runs as fast and takes as much memory as the real one; what it says is
+/// noise.
+#[derive(Debug, Args)]
+pub struct SynthArgs {
+    /// The shape
+    #[arg(value_name = "SHAPE", value_parser = PossibleValuesParser::new(delayline_synth::names()))]
+    pub shape: String,
+    /// Where to write, NAME.gguf; with --parts, NAME-00001-of-0000N.gguf and so on
+    #[arg(value_name = "OUT")]
+    pub out: PathBuf,
+    /// How the weights are quantised
+    #[arg(long = "type", value_name = "TYPE", default_value = "q4_0",
+          value_parser = PossibleValuesParser::new(delayline_synth::Quant::ALL.map(|quant| quant.name())))]
+    pub quant: String,
+    /// The weights depend on this alone
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Split the model into N files, 1 to 999 [default: one file, not split]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=999))]
+    pub parts: Option<u16>,
+    /// Replace files that are there already
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Print a completion script for a shell.
+///
+/// For bash: delayline completions bash > ~/.local/share/bash-completion/completions/delayline
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}
+
+fn number_in(text: &str, from: f32, to: f32) -> Result<f32, String> {
+    let number = text
+        .parse::<f32>()
+        .ok()
+        .filter(|number| (from..=to).contains(number));
+    number.ok_or_else(|| format!("expected a number from {from} to {to}"))
+}
+
+fn zero_to_one(text: &str) -> Result<f32, String> {
+    number_in(text, 0.0, 1.0)
+}
+
+fn zero_to_hundred(text: &str) -> Result<f32, String> {
+    number_in(text, 0.0, 100.0)
+}
+
+fn penalty(text: &str) -> Result<f32, String> {
+    number_in(text, 0.01, 100.0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! What the program prints. Results go to standard output, for people or (with
+//! `--json`) one object a line and nothing else; all the rest goes to standard
+//! error. Knows no command.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::size::places;
+
+/// How to print.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    /// Objects instead of text.
+    pub json: bool,
+    /// How often `-v` was given.
+    pub verbose: u8,
+}
+
+impl Output {
+    /// A line for people; nothing with `--json`.
+    ///
+    /// # Errors
+    /// When standard output is closed or full.
+    pub fn line(&self, text: impl fmt::Display) -> io::Result<()> {
+        if self.json {
+            return Ok(());
+        }
+        writeln!(io::stdout().lock(), "{text}")
+    }
+
+    /// A piece of text for people at once, without a line's end; nothing with
+    /// `--json`.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn piece(&self, text: &str) -> io::Result<()> {
+        if self.json {
+            return Ok(());
+        }
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.flush()
+    }
+
+    /// An object on a line of its own; nothing without `--json`.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn object(&self, value: &serde_json::Value) -> io::Result<()> {
+        if !self.json {
+            return Ok(());
+        }
+        let mut out = io::stdout().lock();
+        writeln!(out, "{value}")?;
+        out.flush()
+    }
+
+    /// Something to know that is not the result, on standard error.
+    pub fn note(&self, text: impl fmt::Display) {
+        // Nobody is left to be told when standard error is closed.
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+
+    /// As [`Output::note`], only with `-v`.
+    pub fn detail(&self, text: impl fmt::Display) {
+        if self.verbose > 0 {
+            self.note(text);
+        }
+    }
+
+    /// A bar on standard error for `total` bytes of `what`; silent where that
+    /// is no terminal, and for the first second.
+    pub fn progress(&self, what: &str, total: u64) -> Progress {
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
+        let template = "{msg} {wide_bar} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.set_message(what.to_owned());
+        let hidden = io::stderr().is_terminal().then(Instant::now);
+        Progress { bar, hidden }
+    }
+}
+
+/// A bar that shows only for what takes longer than a second; gone when
+/// dropped.
+#[derive(Debug)]
+pub struct Progress {
+    bar: ProgressBar,
+    /// When it was begun, as long as it may still appear.
+    hidden: Option<Instant>,
+}
+
+impl Progress {
+    /// Bytes done so far.
+    pub fn set(&mut self, done: u64) {
+        if self
+            .hidden
+            .is_some_and(|since| since.elapsed() >= Duration::from_secs(1))
+        {
+            self.hidden = None;
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        self.bar.set_position(done);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// A table for people: the first column to the left, numbers to the right.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table of these columns.
+    pub fn new<const N: usize>(heads: [&str; N]) -> Self {
+        Self {
+            rows: vec![heads.map(str::to_owned).to_vec()],
+        }
+    }
+
+    /// One more row.
+    ///
+    /// # Panics
+    /// When it has not as many cells as there are columns.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        let cells: Vec<String> = cells.into_iter().collect();
+        assert_eq!(
+            cells.len(),
+            self.rows[0].len(),
+            "a cell for each column: {cells:?}"
+        );
+        self.rows.push(cells);
+    }
+}
+
+impl fmt::Display for Table {
+    /// Lines of equal columns, two spaces apart, no line's end after the last.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = |column: usize| {
+            self.rows
+                .iter()
+                .map(|row| row[column].chars().count())
+                .max()
+                .unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..self.rows[0].len()).map(width).collect();
+        for (index, row) in self.rows.iter().enumerate() {
+            let mut line = String::new();
+            for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
+                match column {
+                    0 => line += &format!("{cell:<width$}"),
+                    _ => line += &format!("  {cell:>width$}"),
+                }
+            }
+            let end = if index + 1 < self.rows.len() {
+                "\n"
+            } else {
+                ""
+            };
+            write!(f, "{}{end}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// `1.24 s`, `15.2 ms`, `3 min 20 s`, from seconds.
+pub fn format_seconds(seconds: f64) -> String {
+    if seconds >= 119.5 {
+        let whole = seconds.round() as u64;
+        return match whole / 3600 {
+            0 => format!("{} min {} s", whole / 60, whole % 60),
+            hours => format!("{hours} h {} min", whole % 3600 / 60),
+        };
+    }
+    let (value, unit) = match seconds {
+        seconds if seconds >= 0.9995 => (seconds, "s"),
+        seconds if seconds >= 0.9995e-3 => (seconds * 1e3, "ms"),
+        seconds => (seconds * 1e6, "µs"),
+    };
+    format!("{value:.*} {unit}", places(value))
+}
+
+/// `12.3 tokens/s`.
+pub fn format_tokens_per_s(rate: f64) -> String {
+    format!("{rate:.*} tokens/s", places(rate))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned() {
+        let mut table = Table::new(["budget", "rate"]);
+        table.row(["½".into(), "1.00 GB/s".into()]);
+        table.row(["whole".into(), "9 B/s".into()]);
+        assert_eq!(
+            table.to_string(),
+            "budget       rate\n½       1.00 GB/s\nwhole       9 B/s"
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "a cell for each column")]
+    fn a_row_has_all_columns() {
+        Table::new(["a", "b"]).row(["1".into()]);
+    }
+
+    #[test]
+    fn seconds_are_formatted() {
+        let cases = [
+            (0.0, "0.00 µs"),
+            (2.5e-6, "2.50 µs"),
+            (0.99999e-3, "1.00 ms"),
+            (0.0152, "15.2 ms"),
+            (0.531, "531 ms"),
+            (0.99996, "1.00 s"),
+            (1.239, "1.24 s"),
+            (100.04, "100 s"),
+            (200.0, "3 min 20 s"),
+            (7320.0, "2 h 2 min"),
+        ];
+        for (seconds, text) in cases {
+            assert_eq!(format_seconds(seconds), text);
+        }
+        assert_eq!(format_tokens_per_s(12.345), "12.3 tokens/s");
+        assert_eq!(format_tokens_per_s(138.2), "138 tokens/s");
+    }
+}
