@@ -24,6 +24,8 @@
 //! # Ok::<(), Error>(())
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod access;
 mod cursor;
 mod error;

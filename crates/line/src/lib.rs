@@ -47,6 +47,8 @@
 //! # Ok::<(), delayline_line::LineError>(())
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod check;
 mod clock;
 mod error;

@@ -104,6 +104,11 @@ impl<M: Medium> Faulty<M> {
         self
     }
 
+    /// Has these faults instead from the next read on.
+    pub fn set_faults(&mut self, faults: Faults) {
+        self.faults = faults;
+    }
+
     /// The medium inside.
     pub fn inner(&self) -> &M {
         &self.inner

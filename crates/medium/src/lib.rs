@@ -54,6 +54,6 @@ pub use flash::{Flash, Traffic};
 pub use identity::Fingerprint;
 pub use memory::{HUGE, Memory};
 pub use parts::Access;
-pub use probe::{Findings, ReadRate, device_rate, findings, read_rates};
+pub use probe::{Findings, ReadRate, device_rate, device_rate_within, findings, read_rates};
 pub use rng::Rng;
 pub use simulated::{Link, Simulated, Source};

@@ -68,7 +68,26 @@ pub fn read_rates(
 /// # Errors
 /// As [`read_rates`].
 pub fn device_rate<P: AsRef<Path>>(files: &[P], budget: Duration) -> Result<f64, ProbeError> {
-    measure(files, BEST.0, BEST.1, budget, 4)
+    device_rate_within(files, budget, u64::MAX)
+}
+
+/// As [`device_rate`] in at most `memory` bytes, but 1 MiB: with fewer reads at
+/// once, and shorter ones if there would be too few.
+///
+/// # Errors
+/// As [`read_rates`].
+pub fn device_rate_within<P: AsRef<Path>>(
+    files: &[P],
+    budget: Duration,
+    memory: u64,
+) -> Result<f64, ProbeError> {
+    let read_len = if memory < 8 * u64::from(BEST.0) {
+        1 << 20
+    } else {
+        BEST.0
+    };
+    let depth = (memory / u64::from(read_len)).clamp(1, BEST.1 as u64);
+    measure(files, read_len, depth as usize, budget, 4)
 }
 
 /// The best of `slices` rates in succession, over `budget` together.

@@ -14,7 +14,7 @@ fn main() {
     let toks = s.vocab().tokenize("The capital of France is Paris. The history of this city began when a fisherman came to the small island and", true, false).unwrap();
     let g = s.generate(&toks, n, &Sampling{temperature:0.0,..Default::default()}, |p| { print!("{p}"); use std::io::Write; let _=std::io::stdout().flush(); ControlFlow::Continue(()) }).unwrap();
     println!("\n{:?} first {:.3} rate {:?}", g.tokens, g.first_token_s, g.decode_tokens_per_s());
-    let (l,ns)=s.engine().laps(); println!("laps {l} {:.3}s", ns as f64*1e-9);
+    println!("{:?}", s.engine().laps());
     if let Some(st)=s.engine().stream() { println!("{:?} per lap {} window {} resident {} runs {}", st.line().counters(), st.bytes_per_lap(), st.window(), st.resident_bytes(), st.itinerary().plan.runs.len()); println!("items {:?}", st.item_hits()); }
     println!("usage {:?}", Usage::now());
 }

@@ -65,6 +65,16 @@ pub fn native(file: &ModelFile, base: u64, shape: &Shape) -> u64 {
     base + weights + weights / TABLE_SHARE + kv + buffers + SLACK
 }
 
+/// The budget from which on the model runs natively: that with the context which
+/// unlimited memory would bring, and so never too small.
+///
+/// # Errors
+/// As [`context`].
+pub fn native_from(file: &ModelFile, options: &Options, base: u64, shape: &Shape) -> Result<u64, Error> {
+    let ctx = context(file, options, u64::MAX, shape)?;
+    Ok(native(file, base, &Shape { ctx, ..*shape }))
+}
+
 /// The budget in force: what the user said, else what the machine or the cgroup
 /// has free with a margin.
 ///

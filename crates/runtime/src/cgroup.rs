@@ -87,6 +87,11 @@ impl Cgroup {
         self.dirs.iter().filter_map(left).min()
     }
 
+    /// Its folder, then its parents'.
+    pub(crate) fn dirs(&self) -> &[PathBuf] {
+        &self.dirs
+    }
+
     fn tightest(&self) -> Option<(&PathBuf, u64)> {
         let limited = self
             .dirs

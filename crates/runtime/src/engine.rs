@@ -6,6 +6,8 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Instant;
 
+use delayline_line::Counters;
+
 use crate::budget;
 use crate::context::{Context, FlashAttention, KvType, Shape};
 use crate::empty::{Load, Model, load};
@@ -76,6 +78,33 @@ pub struct MemoryReport {
     pub buffers: u64,
 }
 
+/// What laps took together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Laps {
+    /// How many.
+    pub count: u64,
+    /// Time in them, in nanoseconds.
+    pub ns: u64,
+    /// The part of it in which compute waited for the line, in nanoseconds.
+    pub stall_ns: u64,
+    /// Bytes that the line brought and the laps used.
+    pub bytes_read: u64,
+}
+
+impl std::ops::Sub for Laps {
+    type Output = Self;
+
+    /// The laps since `before`.
+    fn sub(self, before: Self) -> Self {
+        Self {
+            count: self.count - before.count,
+            ns: self.ns - before.ns,
+            stall_ns: self.stall_ns - before.stall_ns,
+            bytes_read: self.bytes_read - before.bytes_read,
+        }
+    }
+}
+
 /// A model ready to run.
 pub struct Engine {
     context: Context,
@@ -84,9 +113,10 @@ pub struct Engine {
     file: ModelFile,
     memory: MemoryReport,
     way: Load,
-    laps: u64,
-    lap_ns: u64,
+    native_from: Option<u64>,
+    laps: Laps,
     last_lap_ns: u64,
+    has_logits: bool,
 }
 
 impl Engine {
@@ -117,6 +147,7 @@ impl Engine {
         process::trim_heap();
         check_kind(&model)?;
         let base = Usage::now().resident;
+        let native_from = Some(budget::native_from(&file, options, base, &shape)?);
         if options.way == Way::Auto {
             let native = budget::native(&file, base, &shape);
             if native <= total {
@@ -136,6 +167,8 @@ impl Engine {
                     let greedy = context.buffer_bytes() > total / 8;
                     if greedy && shape.ubatch > smallest.max(16) {
                         shape.ubatch /= 2;
+                        // It points into the stream, so it goes first.
+                        drop(context);
                         continue;
                     }
                     return Ok(Self {
@@ -145,9 +178,10 @@ impl Engine {
                         file,
                         memory,
                         way: Load::Empty,
-                        laps: 0,
-                        lap_ns: 0,
+                        native_from,
+                        laps: Laps::default(),
                         last_lap_ns: 0,
+                        has_logits: false,
                     });
                 }
             }
@@ -192,9 +226,10 @@ impl Engine {
             file,
             memory,
             way,
-            laps: 0,
-            lap_ns: 0,
+            native_from: None,
+            laps: Laps::default(),
             last_lap_ns: 0,
+            has_logits: false,
         })
     }
 
@@ -206,20 +241,25 @@ impl Engine {
     /// When the bytes cannot be had or llama.cpp fails; the KV cache then holds
     /// what it held before, and nothing of this lap may be used.
     pub fn lap(&mut self, tokens: &[i32], pos: u32, output: bool, next: Option<Class>) -> Result<(), Error> {
+        let before = self.counters();
         let start = Instant::now();
         let outcome = match &mut self.stream {
             Some(stream) => stream.lap(&mut self.context, &self.file, tokens, pos, output, next),
             None => status(self.context.decode(tokens, pos, output)),
         };
         self.last_lap_ns = start.elapsed().as_nanos() as u64;
-        self.lap_ns += self.last_lap_ns;
-        self.laps += 1;
+        let after = self.counters();
+        self.laps.count += 1;
+        self.laps.ns += self.last_lap_ns;
+        self.laps.stall_ns += after.stall_ns - before.stall_ns;
+        self.laps.bytes_read += after.bytes_read - before.bytes_read;
+        self.has_logits = output && outcome.is_ok();
         outcome
     }
 
-    /// Logits of the last lap with output.
+    /// Logits of the last lap; `None` if it failed or was without output.
     pub fn logits(&self) -> Option<&[f32]> {
-        self.context.logits()
+        if self.has_logits { self.context.logits() } else { None }
     }
 
     /// The context, for sampling and the KV cache.
@@ -268,9 +308,19 @@ impl Engine {
         self.way
     }
 
-    /// Laps so far, and the time in them in nanoseconds.
-    pub fn laps(&self) -> (u64, u64) {
-        (self.laps, self.lap_ns)
+    /// What all laps so far took.
+    pub fn laps(&self) -> Laps {
+        self.laps
+    }
+
+    /// Of a streamed model, the budget in bytes from which on [`Way::Auto`]
+    /// lets llama.cpp hold all of it.
+    pub fn native_from(&self) -> Option<u64> {
+        self.native_from
+    }
+
+    fn counters(&mut self) -> Counters {
+        self.stream.as_mut().map(|stream| stream.line().counters()).unwrap_or_default()
     }
 
     /// Time of the last lap in nanoseconds.

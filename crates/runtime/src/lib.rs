@@ -6,6 +6,7 @@
 //! line) → pump (pointers in llama.cpp's tensors) → [`Session`] (tokens, text).
 
 mod budget;
+pub mod cap;
 pub mod cgroup;
 mod chat;
 mod context;
@@ -29,12 +30,12 @@ mod zeros;
 pub use chat::{Message, Template};
 pub use context::{FlashAttention, KvType};
 pub use empty::Load;
-pub use engine::{Engine, MemoryReport, Options, Way};
+pub use engine::{Engine, Laps, MemoryReport, Options, Way};
 pub use error::Error;
 pub use itinerary::Itinerary;
 pub use log::kernel_features;
-pub use model_file::{ModelFile, Part, Weight, WeightId};
-pub use process::Usage;
+pub use model_file::{Facts, ModelFile, Part, Weight, WeightId};
+pub use process::{Usage, available_bytes};
 pub use sample::{Sampler, Sampling};
 pub use session::{Finish, Generated, Session};
 pub use stream::{Class, Stream};

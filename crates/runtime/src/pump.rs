@@ -70,14 +70,16 @@ pub struct Supplies {
     pub memory: Arc<Memory>,
     /// Rows and experts.
     pub items: Items,
+    /// Whether runs are marked in the line's trace.
+    trace: bool,
     spans: Vec<Span>,
     ids: Vec<i32>,
 }
 
 impl Supplies {
     /// From its parts.
-    pub fn new(line: RealLine, memory: Arc<Memory>, items: Items) -> Self {
-        Self { line, memory, items, spans: Vec::new(), ids: Vec::new() }
+    pub fn new(line: RealLine, memory: Arc<Memory>, items: Items, trace: bool) -> Self {
+        Self { line, memory, items, trace, spans: Vec::new(), ids: Vec::new() }
     }
 }
 
@@ -158,20 +160,22 @@ impl Pump {
             early: Vec::new(),
         };
         let first = lap.acquire(supply);
+        lap.mark(supply, RealLine::mark_begin);
         state.mode = Mode::Drive(lap);
         if let Err(error) = first {
             state.failed = Some(error);
-            return self.end();
+            return self.end(Ok(()));
         }
         Ok(())
     }
 
-    /// Ends a lap: everything leased is given back.
+    /// Ends a lap: everything leased is given back. `outcome` is llama.cpp's.
     ///
     /// # Errors
-    /// What went wrong in it. The results of the lap are worthless then.
-    pub fn end(&mut self) -> Result<(), Error> {
-        self.state().end()
+    /// What went wrong in it, the cause before its effect on llama.cpp. The
+    /// results of the lap are worthless then.
+    pub fn end(&mut self, outcome: Result<(), Error>) -> Result<(), Error> {
+        self.state().end(outcome)
     }
 }
 
@@ -184,7 +188,10 @@ impl Drop for Pump {
 }
 
 impl State {
-    fn end(&mut self) -> Result<(), Error> {
+    fn end(&mut self, outcome: Result<(), Error>) -> Result<(), Error> {
+        if self.failed.is_none() {
+            self.failed = outcome.err();
+        }
         if let (Mode::Drive(lap), None) = (&self.mode, &self.failed)
             && lap.run != lap.itinerary.plan.runs.len()
         {
@@ -251,11 +258,12 @@ impl State {
         }
     }
 
-    /// Points every weight of a node at zeros.
+    /// Points every weight of a node at zeros, but for those that keep their
+    /// addresses for good.
     unsafe fn starve(&mut self, node: *mut sys::ggml_tensor) {
         let Mode::Drive(lap) = &mut self.mode else { return };
         let at = lap.node.saturating_sub(1) as u32;
-        for feed in lap.itinerary.feeds.iter().filter(|f| f.node == at) {
+        for feed in lap.itinerary.feeds.iter().filter(|f| f.node == at && f.supply != Supply::Settled) {
             // SAFETY: the node is live and of the learned shape or it would not
             // have feeds; a wrong source is excluded by `point`.
             let _ = unsafe { point(node, feed, self.zeros.ptr()) };
@@ -284,6 +292,13 @@ impl Lap {
         Ok(())
     }
 
+    /// Notes in the trace that the compute of the run begins or ends.
+    fn mark(&self, supply: &mut Supplies, note: fn(&mut RealLine, &str)) {
+        if supply.trace {
+            note(&mut supply.line, &format!("run {}", self.run));
+        }
+    }
+
     /// # Safety
     /// `node` is live.
     unsafe fn ask(
@@ -303,9 +318,10 @@ impl Lap {
             && feed.node as usize == index
         {
             let address = match (zeros, feed.supply) {
-                (Some(zeros), _) => zeros,
+                // Also when the lap has failed: nobody gives this address back.
                 // SAFETY: reads the root's settled address.
-                (None, Supply::Settled) => unsafe { (*feed.tensor.0).data },
+                (_, Supply::Settled) => unsafe { (*feed.tensor.0).data },
+                (Some(zeros), _) => zeros,
                 (None, Supply::Extent { extent, at }) => {
                     let lease = self
                         .leases
@@ -367,6 +383,7 @@ impl Lap {
         // SAFETY: called between runs, when nothing computes.
         unsafe { vacate(&self.itinerary.feeds[self.run_feed..self.feed]) };
         self.run_feed = self.feed;
+        self.mark(supply, RealLine::mark_end);
         for step in self.itinerary.schedule.released_after(self.run as u32) {
             if let Some(at) = self.leases.iter().position(|l| l.extent() == step.extent) {
                 supply.line.release(self.leases.swap_remove(at));
@@ -380,6 +397,7 @@ impl Lap {
         if self.run < self.itinerary.plan.runs.len() {
             supply.line.pump()?;
             self.acquire(supply)?;
+            self.mark(supply, RealLine::mark_begin);
         } else {
             supply.line.pump()?;
         }

@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Laps};
 use crate::error::Error;
 use crate::sample::{Sampler, Sampling};
 use crate::stream::Class;
@@ -38,6 +38,8 @@ pub struct Generated {
     pub first_token_s: f64,
     /// From the first token to the last, in seconds.
     pub decode_s: f64,
+    /// What the laps in that time took: one for each token but the first.
+    pub decode: Laps,
 }
 
 impl Generated {
@@ -105,6 +107,7 @@ impl Session {
             finish: Finish::Length,
             first_token_s: 0.0,
             decode_s: 0.0,
+            decode: Laps::default(),
         };
         if most == 0 {
             return Ok(out);
@@ -113,6 +116,7 @@ impl Session {
             out.finish = Finish::Stopped;
             return Ok(out);
         }
+        let before = self.engine.laps();
         let mut utf8 = Utf8::default();
         loop {
             let token = sampler.sample(self.engine.context());
@@ -143,6 +147,7 @@ impl Session {
             let next = (out.tokens.len() + 1 < most).then_some(Class::Single);
             self.lap(&[token], true, next)?;
         }
+        out.decode = self.engine.laps() - before;
         let rest = utf8.finish();
         if !rest.is_empty() {
             out.text.push_str(&rest);

@@ -157,7 +157,7 @@ impl Stream {
         let (mut line, notices) = open_line(file, &memory, &atlas, &residency, options)?;
         load_small(&mut line, &placed.small)?;
         settle_small(file, &atlas.layout, &graphs, &placed.small, &memory);
-        pump.supply(Supplies::new(line, memory.clone(), Items::new(placed.tables, keep)));
+        pump.supply(Supplies::new(line, memory.clone(), Items::new(placed.tables, keep), options.trace));
 
         let mut stream = Self {
             pump,
@@ -194,17 +194,16 @@ impl Stream {
         let (graph, itinerary) = (graph.clone(), itinerary.clone());
         let outcome = self.pump.begin(graph, itinerary.clone()).and_then(|()| {
             let code = context.decode(tokens, pos, output || class == Class::Single);
-            // What the pump knows is the cause; llama.cpp's status only its effect.
-            self.pump.end().and_then(|()| status(code))
+            self.pump.end(status(code))
         });
-        if let Err(error) = outcome {
+        if outcome.is_err() {
             self.laid = None;
+        }
+        // A file that shrank fails to be read as well: the change is the cause.
+        if let Err(error) = file.check_unchanged().and(outcome) {
             context.truncate(pos);
             return Err(error);
         }
-        file.check_unchanged().inspect_err(|_| {
-            context.truncate(pos);
-        })?;
         self.settle(&itinerary);
         Ok(())
     }
@@ -267,6 +266,11 @@ impl Stream {
     /// Bytes of extents that a decoding lap streams.
     pub fn bytes_per_lap(&self) -> u64 {
         self.residency.streamed_bytes
+    }
+
+    /// What stays and what streams, for prediction.
+    pub fn residency(&self) -> &Residency {
+        &self.residency
     }
 
     /// Bytes that everything but window and large resident weights takes.

@@ -30,7 +30,8 @@ fn check(path: &Path, base: &Options) {
         if extra == 0 {
             let moved = stream.line().counters().bytes_read;
             let (asked, found) = stream.item_hits();
-            let passed = if experts { asked > 2 * found } else { moved > 2 * weights };
+            // Everything came through the line, and of experts more than once.
+            let passed = if experts { asked > 2 * found } else { moved > weights };
             assert!(passed, "{label}: {moved} bytes of {weights} moved, {found} of {asked} items found");
         }
     }
@@ -62,6 +63,11 @@ families! {
 #[test]
 fn smollm2_with_real_text() {
     let _alone = alone();
+    let mut engine = streamed(&demo_model(), 0, &options(Way::Auto));
+    let stream = engine.stream().unwrap();
+    let (lap, weights) = (stream.bytes_per_lap(), stream.resident_bytes());
+    assert!(lap > weights, "with the least memory most is streamed: {lap} a lap, {weights} stay");
+    drop(engine);
     check(&demo_model(), &options(Way::Auto));
 }
 

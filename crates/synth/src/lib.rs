@@ -18,6 +18,8 @@
 //! # Ok::<(), delayline_synth::Error>(())
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod error;
 mod layout;
 mod metadata;

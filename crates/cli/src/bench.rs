@@ -1,0 +1,119 @@
+//! `bench`: laps under several budgets, each in a process of its own under a
+//! memory cap, in turns with the baseline and the device's own rate. Does not
+//! know how a lap is run: that is `bench/probe.rs`.
+
+mod figures;
+pub mod probe;
+
+use std::io::Read;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use delayline_runtime::ModelFile;
+use delayline_runtime::cap::Cap;
+
+use crate::args::{Baseline, BenchArgs, EngineArgs};
+use crate::interrupt::{self, Interrupted};
+use crate::output::Output;
+use figures::{Budgeted, Sample, median};
+use probe::{Job, Way};
+
+/// How long the device is measured before each process.
+const DEVICE_TIME: Duration = Duration::from_millis(700);
+
+/// Runs the command.
+pub fn run(args: &BenchArgs, output: &Output) -> Result<()> {
+    interrupt::watch();
+    let file = ModelFile::open(&args.model)?;
+    let paths: Vec<_> = file.parts().iter().map(|p| p.path.clone()).collect();
+    let model_bytes: u64 = file.parts().iter().map(|p| p.len).sum();
+    drop(file);
+    let budgets: Vec<u64> = match args.engine.memory {
+        Some(bytes) => vec![bytes],
+        None => args.budgets.iter().map(|b| b.bytes(model_bytes)).collect(),
+    };
+
+    let whole = whole_model(args, model_bytes, output);
+    let mut results: Vec<Budgeted> =
+        budgets.iter().map(|&budget| Budgeted { budget, ..Budgeted::default() }).collect();
+    let turns = args.repeat as usize * budgets.len() * (1 + usize::from(args.baseline.is_some()));
+    let mut progress = output.progress("measuring", turns as u64);
+    let mut done = 0;
+    for _ in 0..args.repeat {
+        for result in &mut results {
+            result.rates.push(delayline_medium::device_rate(&paths, DEVICE_TIME)?);
+            let ways: &[Way] = match args.baseline {
+                Some(Baseline::Mmap) => &[Way::Streamed, Way::Mmap],
+                None => &[Way::Streamed],
+            };
+            for &way in ways {
+                let sample = measure(args, way, Some(result.budget));
+                match way {
+                    Way::Mmap => result.mmap.add(sample),
+                    _ => result.streamed.add(sample),
+                }
+                done += 1;
+                progress.set(done);
+                if interrupt::asked() {
+                    return Err(Interrupted.into());
+                }
+            }
+            result.rates.push(delayline_medium::device_rate(&paths, DEVICE_TIME)?);
+        }
+    }
+    drop(progress);
+    figures::report(args, model_bytes, whole.as_ref(), &results, output)
+}
+
+/// The same kernels with everything in memory: the compute side of the limit.
+fn whole_model(args: &BenchArgs, model_bytes: u64, output: &Output) -> Option<Sample> {
+    let free = delayline_runtime::available_bytes()?;
+    if model_bytes + (1 << 30) > free {
+        output.detail("the model does not fit into this machine: compute time is what laps did not wait");
+        return None;
+    }
+    let samples: Vec<Sample> =
+        (0..args.repeat).filter_map(|_| measure(args, Way::Streamed, None).ok()).collect();
+    // A budget that holds everything streams nothing; anything else is no yardstick.
+    let whole: Vec<Sample> = samples.into_iter().filter(|s| s.bytes_per_lap == 0).collect();
+    let lap = median(whole.iter().map(|s| s.lap_s))?;
+    whole.into_iter().min_by(|a, b| (a.lap_s - lap).abs().total_cmp(&(b.lap_s - lap).abs()))
+}
+
+/// One measurement in a process of its own.
+fn measure(args: &BenchArgs, way: Way, budget: Option<u64>) -> Result<Sample> {
+    let cap = budget.map(Cap::new).transpose().context(
+        "cannot make a memory cgroup to hold each measurement to its budget \
+         (run as root, or in a cgroup that is delegated to you)",
+    )?;
+    let program = std::env::current_exe()?;
+    let mut command = match &cap {
+        Some(cap) => cap.command(&program),
+        None => std::process::Command::new(&program),
+    };
+    let job = Job {
+        model: args.model.clone(),
+        way,
+        tokens: args.tokens,
+        prompt_tokens: args.prompt_tokens,
+        engine: EngineArgs { memory: budget, ..args.engine.clone() },
+    };
+    command.args(job.arguments()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let (mut text, mut complaint) = (String::new(), String::new());
+    child.stdout.take().expect("piped").read_to_string(&mut text)?;
+    child.stderr.take().expect("piped").read_to_string(&mut complaint)?;
+    let status = child.wait()?;
+    if !status.success() {
+        let killed = cap.as_ref().and_then(Cap::oom_kills).unwrap_or(0);
+        if killed > 0 {
+            bail!("killed: out of memory under the cap");
+        }
+        bail!("{}", complaint.trim().trim_start_matches("error: "));
+    }
+    let line = text.lines().last().context("the measurement printed nothing")?;
+    let mut sample: Sample = serde_json::from_str(line)?;
+    sample.cap_peak_bytes = cap.as_ref().and_then(Cap::peak_bytes);
+    Ok(sample)
+}
