@@ -33,6 +33,11 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Run(RunArgs),
+    Inspect(InspectArgs),
+    Bench(BenchArgs),
+    #[command(hide = true)]
+    BenchProbe(crate::bench::probe::Job),
     Doctor(DoctorArgs),
     Synth(SynthArgs),
     Completions(CompletionsArgs),
@@ -52,7 +57,9 @@ pub struct OutputArgs {
 /// Generate text.
 ///
 /// The answer goes to standard output as it comes, figures about it to standard
-/// error.
+/// error. A model with a chat template is given the prompt as one turn of a
+/// conversation; any other, or with --raw, continues it. With --json each piece
+/// is an object, and the last object holds the figures.
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// The model, a GGUF file; of a split model, the first part
@@ -64,6 +71,9 @@ pub struct RunArgs {
     /// Stop an answer after N tokens [default: where the model ends it or the context is full]
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub tokens: Option<u32>,
+    /// Continue the prompt as it is, where an instruct model would else be given it as a turn of a conversation
+    #[arg(long)]
+    pub raw: bool,
     #[command(flatten)]
     pub engine: EngineArgs,
     #[command(flatten)]

@@ -35,14 +35,21 @@ pub fn run(args: &BenchArgs, output: &Output) -> Result<()> {
     };
 
     let whole = whole_model(args, model_bytes, output);
-    let mut results: Vec<Budgeted> =
-        budgets.iter().map(|&budget| Budgeted { budget, ..Budgeted::default() }).collect();
+    let mut results: Vec<Budgeted> = budgets
+        .iter()
+        .map(|&budget| Budgeted {
+            budget,
+            ..Budgeted::default()
+        })
+        .collect();
     let turns = args.repeat as usize * budgets.len() * (1 + usize::from(args.baseline.is_some()));
     let mut progress = output.progress("measuring", turns as u64);
     let mut done = 0;
     for _ in 0..args.repeat {
         for result in &mut results {
-            result.rates.push(delayline_medium::device_rate(&paths, DEVICE_TIME)?);
+            result
+                .rates
+                .push(delayline_medium::device_rate(&paths, DEVICE_TIME)?);
             let ways: &[Way] = match args.baseline {
                 Some(Baseline::Mmap) => &[Way::Streamed, Way::Mmap],
                 None => &[Way::Streamed],
@@ -59,7 +66,9 @@ pub fn run(args: &BenchArgs, output: &Output) -> Result<()> {
                     return Err(Interrupted.into());
                 }
             }
-            result.rates.push(delayline_medium::device_rate(&paths, DEVICE_TIME)?);
+            result
+                .rates
+                .push(delayline_medium::device_rate(&paths, DEVICE_TIME)?);
         }
     }
     drop(progress);
@@ -70,15 +79,23 @@ pub fn run(args: &BenchArgs, output: &Output) -> Result<()> {
 fn whole_model(args: &BenchArgs, model_bytes: u64, output: &Output) -> Option<Sample> {
     let free = delayline_runtime::available_bytes()?;
     if model_bytes + (1 << 30) > free {
-        output.detail("the model does not fit into this machine: compute time is what laps did not wait");
+        output.detail(
+            "the model does not fit into this machine: compute time is what laps did not wait",
+        );
         return None;
     }
-    let samples: Vec<Sample> =
-        (0..args.repeat).filter_map(|_| measure(args, Way::Streamed, None).ok()).collect();
+    let samples: Vec<Sample> = (0..args.repeat)
+        .filter_map(|_| measure(args, Way::Streamed, None).ok())
+        .collect();
     // A budget that holds everything streams nothing; anything else is no yardstick.
-    let whole: Vec<Sample> = samples.into_iter().filter(|s| s.bytes_per_lap == 0).collect();
+    let whole: Vec<Sample> = samples
+        .into_iter()
+        .filter(|s| s.bytes_per_lap == 0)
+        .collect();
     let lap = median(whole.iter().map(|s| s.lap_s))?;
-    whole.into_iter().min_by(|a, b| (a.lap_s - lap).abs().total_cmp(&(b.lap_s - lap).abs()))
+    whole
+        .into_iter()
+        .min_by(|a, b| (a.lap_s - lap).abs().total_cmp(&(b.lap_s - lap).abs()))
 }
 
 /// One measurement in a process of its own.
@@ -97,22 +114,40 @@ fn measure(args: &BenchArgs, way: Way, budget: Option<u64>) -> Result<Sample> {
         way,
         tokens: args.tokens,
         prompt_tokens: args.prompt_tokens,
-        engine: EngineArgs { memory: budget, ..args.engine.clone() },
+        engine: EngineArgs {
+            memory: budget,
+            ..args.engine.clone()
+        },
     };
-    command.args(job.arguments()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .args(job.arguments())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn()?;
     let (mut text, mut complaint) = (String::new(), String::new());
-    child.stdout.take().expect("piped").read_to_string(&mut text)?;
-    child.stderr.take().expect("piped").read_to_string(&mut complaint)?;
+    child
+        .stdout
+        .take()
+        .expect("piped")
+        .read_to_string(&mut text)?;
+    child
+        .stderr
+        .take()
+        .expect("piped")
+        .read_to_string(&mut complaint)?;
     let status = child.wait()?;
     if !status.success() {
-        let killed = cap.as_ref().and_then(Cap::oom_kills).unwrap_or(0);
+        let killed = cap.as_ref().map_or(0, Cap::oom_kills);
         if killed > 0 {
             bail!("killed: out of memory under the cap");
         }
         bail!("{}", complaint.trim().trim_start_matches("error: "));
     }
-    let line = text.lines().last().context("the measurement printed nothing")?;
+    let line = text
+        .lines()
+        .last()
+        .context("the measurement printed nothing")?;
     let mut sample: Sample = serde_json::from_str(line)?;
     sample.cap_peak_bytes = cap.as_ref().and_then(Cap::peak_bytes);
     Ok(sample)

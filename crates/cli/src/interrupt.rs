@@ -25,6 +25,16 @@ pub fn asked() -> bool {
     ASKED.load(Ordering::SeqCst)
 }
 
+/// As if Ctrl-C was pressed, where a terminal gives it as a key.
+pub fn ask() {
+    ASKED.store(true, Ordering::SeqCst);
+}
+
+/// Forgets that it was pressed, once what it was meant for has ended.
+pub fn forget() {
+    ASKED.store(false, Ordering::SeqCst);
+}
+
 /// The error of a command that stopped because it was asked to.
 #[derive(Clone, Copy, Debug)]
 pub struct Interrupted;

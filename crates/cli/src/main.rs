@@ -3,10 +3,14 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod bench;
+mod config;
 mod doctor;
+mod inspect;
 mod interrupt;
-#[expect(dead_code, reason = "run, bench and inspect need the rest")]
 mod output;
+mod report;
+mod run;
 mod size;
 mod synth;
 
@@ -15,6 +19,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{CommandFactory, Parser};
+use delayline_runtime::cgroup;
+use serde_json::json;
 
 use crate::args::{Cli, Command};
 use crate::interrupt::Interrupted;
@@ -27,21 +33,34 @@ fn main() -> ExitCode {
         json: cli.output.json,
         verbose: cli.output.verbose,
     };
+    if output.verbose > 1 {
+        show_log();
+    }
     match dispatch(&cli.command, &output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<Interrupted>() => ExitCode::from(interrupt::EXIT_CODE),
         // Whoever read the output has had enough, which is no failure.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            output.note(format_args!("error: {}", message(&error)));
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast::<clap::Error>() {
+            Ok(usage) => usage.exit(),
+            Err(error) => {
+                let message = message(&error);
+                // A closed pipe was told above; a full one is told here anyway.
+                let _ = output.object(&json!({"event": "error", "message": message}));
+                output.note(format_args!("error: {message}"));
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 
 fn dispatch(command: &Command, output: &Output) -> Result<()> {
     match command {
-        Command::Doctor(args) => doctor::run(args, &doctor::Given::default(), output),
+        Command::Run(args) => run::run(args, output),
+        Command::Bench(args) => bench::run(args, output),
+        Command::BenchProbe(job) => bench::probe::run(job),
+        Command::Inspect(args) => inspect::run(args, output),
+        Command::Doctor(args) => doctor::run(args, &given(), output),
         Command::Synth(args) => synth::run(args, output),
         Command::Completions(args) => {
             clap_complete::generate(
@@ -53,6 +72,28 @@ fn dispatch(command: &Command, output: &Output) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// What llama.cpp and the cgroup say.
+fn given() -> doctor::Given {
+    doctor::Given {
+        kernels: Some(delayline_runtime::kernel_features()),
+        cgroup: cgroup::current().map(|group| doctor::CgroupMemory {
+            is_v2: group.is_v2(),
+            limit_bytes: group.limit_bytes(),
+            available_bytes: group.available_bytes(),
+        }),
+    }
+}
+
+/// llama.cpp's messages, on standard error.
+fn show_log() {
+    tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .without_time()
+        .init();
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {

@@ -108,7 +108,6 @@ pub enum Budget {
 
 impl Budget {
     /// Bytes for a model of `model_bytes`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "bench needs it"))]
     pub fn bytes(self, model_bytes: u64) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes,

@@ -91,6 +91,20 @@ pub struct Laps {
     pub bytes_read: u64,
 }
 
+impl std::ops::Add for Laps {
+    type Output = Self;
+
+    /// Both together.
+    fn add(self, more: Self) -> Self {
+        Self {
+            count: self.count + more.count,
+            ns: self.ns + more.ns,
+            stall_ns: self.stall_ns + more.stall_ns,
+            bytes_read: self.bytes_read + more.bytes_read,
+        }
+    }
+}
+
 impl std::ops::Sub for Laps {
     type Output = Self;
 
@@ -145,6 +159,7 @@ impl Engine {
         let model = load(&file, Load::Empty)?;
         file.drop_headers();
         process::trim_heap();
+        process::settle_program();
         check_kind(&model)?;
         let base = Usage::now().resident;
         let native_from = Some(budget::native_from(&file, options, base, &shape)?);

@@ -159,7 +159,8 @@ impl Pump {
             run: 0,
             early: Vec::new(),
         };
-        let first = lap.acquire(supply);
+        // What was laid for this lap and the next is asked for before anything computes.
+        let first = supply.line.pump().map_err(Error::from).and_then(|()| lap.acquire(supply));
         lap.mark(supply, RealLine::mark_begin);
         state.mode = Mode::Drive(lap);
         if let Err(error) = first {

@@ -45,8 +45,7 @@ pub struct Generated {
 impl Generated {
     /// Tokens a second after the first; `None` with fewer than two.
     pub fn decode_tokens_per_s(&self) -> Option<f64> {
-        let laps = self.tokens.len().checked_sub(1).filter(|&n| n > 0)?;
-        Some(laps as f64 / self.decode_s)
+        (self.decode.count > 0).then(|| self.decode.count as f64 / self.decode_s)
     }
 }
 

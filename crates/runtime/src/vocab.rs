@@ -35,7 +35,7 @@ impl Vocab {
         let len = i32::try_from(text.len())
             .map_err(|_| Error::Option("the prompt is longer than 2 GiB".into()))?;
         let mut tokens = vec![0_i32; text.len() + 8];
-        let mut call = |out: &mut [i32]| {
+        let call = |out: &mut [i32]| {
             // SAFETY: pointers and lengths belong together; the text need not
             // end with a zero byte.
             unsafe {
@@ -66,7 +66,7 @@ impl Vocab {
     /// Appends the bytes of a token to `out`: single tokens may be parts of characters.
     pub fn piece(&self, token: i32, out: &mut Vec<u8>) {
         let mut buffer = [0_u8; 256];
-        let mut call = |buffer: &mut [u8]| {
+        let call = |buffer: &mut [u8]| {
             // SAFETY: pointer and length belong together.
             unsafe {
                 sys::llama_token_to_piece(

@@ -136,8 +136,8 @@ pub fn report(
     output: &Output,
 ) -> Result<()> {
     let mut table = Table::new([
-        "budget", "÷", "window", "stays", "a lap", "device", "lap", "limit", "of limit", "tok/s", "first", "limit",
-        "peak", "mmap lap", "faster",
+        "budget", "÷", "window", "stays", "a lap", "device", "lap", "limit", "of limit", "tok/s",
+        "first", "limit", "peak", "mmap lap", "faster",
     ]);
     let dash = || "–".to_owned();
     let mut failures = Vec::new();
@@ -173,7 +173,8 @@ pub fn report(
             format_seconds(d.first_limit_s),
             d.sample.cap_peak_bytes.map_or_else(dash, format_size),
             d.mmap_lap_s.map_or_else(dash, format_seconds),
-            d.mmap_lap_s.map_or_else(dash, |mmap| format!("{:.2}×", mmap / d.lap_s)),
+            d.mmap_lap_s
+                .map_or_else(dash, |mmap| format!("{:.2}×", mmap / d.lap_s)),
         ]);
     }
     output.line(&table)?;

@@ -12,7 +12,6 @@ use delayline_runtime::{Class, Engine, Options, Usage, Vocab};
 use super::figures::{Sample, median};
 use crate::args::EngineArgs;
 use crate::config;
-use crate::output::Output;
 
 /// How the model is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -23,7 +22,7 @@ pub enum Way {
     Mmap,
 }
 
-/// The hidden command's arguments.
+/// One measurement of `bench`.
 #[derive(Clone, Debug, Args)]
 pub struct Job {
     /// The model
@@ -66,20 +65,26 @@ impl Job {
         option("ctx", engine.ctx.map(|n| n.to_string()));
         option("ubatch", engine.ubatch.map(|n| n.to_string()));
         option("kv-type", engine.kv_type.to_possible_value().map(named));
-        option("flash-attn", engine.flash_attn.to_possible_value().map(named));
+        option(
+            "flash-attn",
+            engine.flash_attn.to_possible_value().map(named),
+        );
         out
     }
 }
 
 /// Measures and prints.
-pub fn run(job: &Job, output: &Output) -> Result<()> {
+pub fn run(job: &Job) -> Result<()> {
     let start = Instant::now();
     let way = match job.way {
         Way::Streamed => delayline_runtime::Way::Streamed,
         Way::Mmap => delayline_runtime::Way::Mmap,
     };
     let ctx = (job.prompt_tokens + job.tokens + 1).next_multiple_of(256);
-    let options = Options { way, ctx: job.engine.ctx.or(Some(ctx)), ..config::options(&job.engine) };
+    let options = Options {
+        ctx: job.engine.ctx.or(Some(ctx)),
+        ..config::options(&job.engine, way)?
+    };
     let mut engine = Engine::open(&job.model, &options)?;
     let open_s = start.elapsed().as_secs_f64();
     let prompt = prompt(&engine, job.prompt_tokens as usize)?;
@@ -91,7 +96,10 @@ pub fn run(job: &Job, output: &Output) -> Result<()> {
         let last = at + 1 == chunks;
         let next = prompt[pos as usize + chunk.len()..].chunks(ubatch).next();
         let next = next.map_or(Class::Single, |next| {
-            Class::of(next.len(), pos as usize + chunk.len() + next.len() == prompt.len())
+            Class::of(
+                next.len(),
+                pos as usize + chunk.len() + next.len() == prompt.len(),
+            )
         });
         engine.lap(chunk, pos, last, Some(next))?;
         pos += chunk.len() as u32;
@@ -121,9 +129,13 @@ pub fn run(job: &Job, output: &Output) -> Result<()> {
         lap_s,
         compute_s: median(laps.iter().zip(&stalls).map(|(lap, stall)| lap - stall)).unwrap_or(0.0),
         bytes_per_lap: engine.stream().map_or(0, |s| s.bytes_per_lap()),
-        bytes_read: engine.stream().map_or(0, |s| s.line().counters().bytes_read),
+        bytes_read: engine
+            .stream()
+            .map_or(0, |s| s.line().counters().bytes_read),
         window_bytes: memory.window,
-        resident_weights_bytes: engine.stream().map_or(memory.resident_weights, |s| s.resident_bytes()),
+        resident_weights_bytes: engine
+            .stream()
+            .map_or(memory.resident_weights, |s| s.resident_bytes()),
         kv_bytes: memory.kv,
         buffer_bytes: memory.buffers,
         peak_bytes: Usage::now().peak,
@@ -131,11 +143,16 @@ pub fn run(job: &Job, output: &Output) -> Result<()> {
         ubatch: engine.ubatch(),
         threads: engine.threads(),
     };
-    Ok(output.object(&serde_json::to_value(sample)?)?)
+    println!("{}", serde_json::to_string(&sample)?);
+    Ok(())
 }
 
 fn likeliest(engine: &Engine) -> Option<i32> {
-    let best = engine.logits()?.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1))?;
+    let best = engine
+        .logits()?
+        .iter()
+        .enumerate()
+        .max_by(|a, b| a.1.total_cmp(b.1))?;
     Some(best.0 as i32)
 }
 

@@ -1,0 +1,123 @@
+//! A model at one budget: opened as for a run, looked at, and closed. Knows
+//! nothing of how it is shown.
+
+use std::path::Path;
+
+use anyhow::Result;
+use delayline_plan::lap_time_s;
+use delayline_runtime::{Engine, Error, ModelFile, Options};
+use serde::Serialize;
+
+use super::Outcome;
+use super::speed::Speed;
+
+/// What a budget makes of a model. Bytes and seconds.
+#[derive(Debug, Serialize)]
+pub struct Look {
+    pub budget_bytes: u64,
+    pub window_bytes: u64,
+    pub resident_weights_bytes: u64,
+    pub kv_bytes: u64,
+    pub buffer_bytes: u64,
+    pub ctx: u32,
+    /// Most tokens of a lap while a prompt is read.
+    pub ubatch: u32,
+    pub extents: Extents,
+    /// Stretches of compute between which a lap may wait.
+    pub runs: usize,
+    /// What a lap for one token streams.
+    pub bytes_per_lap: u64,
+    /// What it reads of experts on top, if none of them is in memory yet.
+    pub expert_bytes_per_lap: u64,
+    pub predicted: Option<Predicted>,
+    #[serde(skip)]
+    pub native_from_bytes: u64,
+}
+
+/// The units that move.
+#[derive(Debug, Default, Serialize)]
+pub struct Extents {
+    pub count: usize,
+    pub bytes: u64,
+    pub smallest_bytes: u64,
+    pub largest_bytes: u64,
+}
+
+/// What a lap for one token will take at best.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Predicted {
+    /// Of the lap, the compute alone.
+    pub compute_s: f64,
+    pub lap_s: f64,
+    pub tokens_per_s: f64,
+}
+
+/// Opens the model with these options.
+///
+/// # Errors
+/// When it cannot be opened for another reason than the budget.
+pub fn look(path: &Path, options: &Options, speed: Option<Speed>) -> Result<Outcome> {
+    let mut engine = match Engine::open(path, options) {
+        Ok(engine) => engine,
+        // What the program itself occupies varies by some pages.
+        Err(Error::Budget { needed, .. }) => {
+            return Ok(Outcome::NeedsBytes(needed.next_multiple_of(1 << 20)));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let memory = engine.memory();
+    let expert_bytes_per_lap = expert_bytes(engine.file());
+    let (ctx, ubatch) = (engine.ctx(), engine.ubatch());
+    let native_from_bytes = engine.native_from().unwrap_or(0);
+    let stream = engine.stream().expect("it was opened to be streamed");
+    let (itinerary, residency) = (stream.itinerary(), stream.residency());
+    let plan = &itinerary.plan;
+    let lens = || plan.extents.iter().map(|extent| extent.len);
+    let predicted = speed.map(|speed| {
+        let bytes = lens().sum::<u64>() + expert_bytes_per_lap;
+        let compute_s = bytes as f64 / speed.memory_rate_bytes_per_s;
+        let rate = speed.device_rate_bytes_per_s;
+        let lap_s = lap_time_s(plan, &itinerary.schedule, residency, compute_s, rate);
+        // Experts are asked for when they are needed: nothing hides their reads.
+        let lap_s = lap_s + expert_bytes_per_lap as f64 / rate;
+        Predicted {
+            compute_s,
+            lap_s,
+            tokens_per_s: lap_s.recip(),
+        }
+    });
+    Ok(Outcome::Works(Look {
+        budget_bytes: memory.budget,
+        window_bytes: memory.window,
+        resident_weights_bytes: memory.resident_weights,
+        kv_bytes: memory.kv,
+        buffer_bytes: memory.buffers,
+        ctx,
+        ubatch,
+        extents: Extents {
+            count: plan.extents.len(),
+            bytes: lens().sum(),
+            smallest_bytes: lens().min().unwrap_or(0),
+            largest_bytes: lens().max().unwrap_or(0),
+        },
+        runs: plan.runs.len(),
+        bytes_per_lap: stream.bytes_per_lap(),
+        expert_bytes_per_lap,
+        predicted,
+        native_from_bytes,
+    }))
+}
+
+/// Bytes of the experts that one token uses: tensors of three dimensions, the
+/// last as long as there are experts.
+fn expert_bytes(file: &ModelFile) -> u64 {
+    let facts = file.facts();
+    if facts.experts == 0 {
+        return 0;
+    }
+    let of_experts = |dims: &[u64]| dims.len() == 3 && dims[2] == facts.experts;
+    let weights = file.weights().iter().filter(|w| of_experts(&w.dims));
+    weights
+        .map(|w| w.len / facts.experts * facts.experts_used)
+        .sum()
+}

@@ -1,0 +1,200 @@
+//! An inspection in words.
+
+use std::fmt::{self, Display, Formatter};
+use std::iter;
+
+use crate::output::{Table, format_seconds, format_tokens_per_s};
+use crate::size::{format_rate, format_size};
+
+use super::look::Look;
+use super::{Inspection, Outcome, Row};
+
+impl Display for Inspection {
+    /// Lines without an end after the last.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.model(f)?;
+        writeln!(f, "\n{}\n", self.types())?;
+        writeln!(f, "{}\n", self.largest())?;
+        if let Some(asked) = self.too_small_bytes {
+            let least = format_size(self.at.budget_bytes);
+            match asked {
+                0 => writeln!(
+                    f,
+                    "What is free is too small a budget: {least} is the smallest that works."
+                )?,
+                asked => {
+                    let asked = format_size(asked);
+                    writeln!(
+                        f,
+                        "{asked} is too small a budget: {least} is the smallest that works."
+                    )?;
+                }
+            }
+        }
+        self.at(f)?;
+        self.speed(f)?;
+        writeln!(f, "\n{}\n", self.budgets())?;
+        let native = format_size(self.native_from_bytes);
+        write!(
+            f,
+            "From {native} on everything fits: llama.cpp then holds the model itself, without streaming,\n\
+             and prompts are read several times faster at once, because only then its kernels get the\n\
+             weights rearranged as they like them best."
+        )
+    }
+}
+
+impl Inspection {
+    fn model(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let model = &self.model;
+        let name = model.name.as_deref().unwrap_or("(without a name)");
+        writeln!(f, "{name}, architecture {}", model.architecture)?;
+        write!(
+            f,
+            "{} of weights in {} file{}, {} layers of width {}, vocabulary of {}, trained on {} tokens at once",
+            format_size(model.weight_bytes),
+            model.parts,
+            if model.parts == 1 { "" } else { "s" },
+            model.layers,
+            model.embedding,
+            model.vocabulary,
+            model.trained_context,
+        )?;
+        if model.experts > 0 {
+            write!(
+                f,
+                ", {} experts, of which a token uses {}",
+                model.experts, model.experts_used
+            )?;
+        }
+        writeln!(f)
+    }
+
+    fn types(&self) -> Table {
+        let mut table = Table::new(["type", "tensors", "size"]);
+        for t in &self.tensors {
+            table.row([t.kind.into(), t.count.to_string(), format_size(t.bytes)]);
+        }
+        table
+    }
+
+    fn largest(&self) -> Table {
+        let mut table = Table::new(["largest tensors", "shape", "type", "size"]);
+        for tensor in &self.largest {
+            let dims: Vec<String> = tensor.dims.iter().map(u64::to_string).collect();
+            let (shape, size) = (dims.join(" × "), format_size(tensor.bytes));
+            table.row([tensor.name.clone(), shape, tensor.kind.into(), size]);
+        }
+        table
+    }
+
+    fn at(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Look { extents, .. } = &self.at;
+        let size = format_size;
+        writeln!(f, "With {} of memory:", size(self.at.budget_bytes))?;
+        writeln!(
+            f,
+            "  memory    {} weights that stay, {} window, {} KV cache for {} tokens, {} program and buffers",
+            size(self.at.resident_weights_bytes),
+            size(self.at.window_bytes),
+            size(self.at.kv_bytes),
+            self.at.ctx,
+            size(self.at.buffer_bytes),
+        )?;
+        let (least, most) = (size(extents.smallest_bytes), size(extents.largest_bytes));
+        writeln!(
+            f,
+            "  extents   {} of {least} to {most}, {} in all; a lap uses them in {} runs",
+            extents.count,
+            size(extents.bytes),
+            self.at.runs,
+        )?;
+        write!(
+            f,
+            "  lap       {} streamed for each token",
+            size(self.at.bytes_per_lap)
+        )?;
+        if self.at.expert_bytes_per_lap > 0 {
+            let experts = size(self.at.expert_bytes_per_lap);
+            write!(f, ", and at most {experts} of experts")?;
+        }
+        writeln!(
+            f,
+            "; {} tokens share one while a prompt is read",
+            self.at.ubatch
+        )?;
+        if let Some(predicted) = self.at.predicted {
+            let (lap, rate) = (
+                format_seconds(predicted.lap_s),
+                format_tokens_per_s(predicted.tokens_per_s),
+            );
+            writeln!(f, "  at best   {lap} a lap, {rate}")?;
+        }
+        Ok(())
+    }
+
+    fn speed(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Some(speed) = self.speed else {
+            return writeln!(
+                f,
+                "\nWith --measure or --rate, this also tells how long a lap takes at best."
+            );
+        };
+        let (device, memory) = (speed.device_rate_bytes_per_s, speed.memory_rate_bytes_per_s);
+        writeln!(
+            f,
+            "\nReckoned with a drive of {} ({}) and compute that reads every weight from memory once, at {}.",
+            format_rate(device),
+            if speed.is_measured {
+                "measured"
+            } else {
+                "given"
+            },
+            format_rate(memory),
+        )
+    }
+
+    fn budgets(&self) -> Table {
+        let mut table = match self.speed {
+            Some(_) => Table::new([
+                "memory",
+                "budget",
+                "window",
+                "stays",
+                "streams a lap",
+                "lap at best",
+                "speed at best",
+            ]),
+            None => Table::new(["memory", "budget", "window", "stays", "streams a lap"]),
+        };
+        for row in &self.budgets {
+            table.row(self.cells(row));
+        }
+        table
+    }
+
+    fn cells(&self, row: &Row) -> Vec<String> {
+        let mut cells = vec![
+            format!("model ÷ {}", row.divisor),
+            format_size(row.budget_bytes),
+        ];
+        match &row.outcome {
+            Outcome::NeedsBytes(least) => {
+                cells.extend(["–".into(), "–".into()]);
+                cells.push(format!("needs {}", format_size(*least)));
+                let blank = if self.speed.is_some() { 2 } else { 0 };
+                cells.extend(iter::repeat_n("–".to_owned(), blank));
+            }
+            Outcome::Works(at) => {
+                cells.extend(
+                    [at.window_bytes, at.resident_weights_bytes, at.bytes_per_lap].map(format_size),
+                );
+                if let Some(predicted) = at.predicted {
+                    cells.push(format_seconds(predicted.lap_s));
+                    cells.push(format_tokens_per_s(predicted.tokens_per_s));
+                }
+            }
+        }
+        cells
+    }
+}

@@ -1,0 +1,216 @@
+//! The figures of a generation, defined here once for `run` and `bench`: what
+//! was read, waited for and occupied, and how close to the physical limit that
+//! came. Knows no wording.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use delayline_medium::device_rate_within;
+use delayline_plan::Bound;
+use delayline_runtime::{Engine, Finish, Generated, Usage, cgroup};
+use serde::Serialize;
+
+/// What a generation took. Bytes, seconds, and shares of 1.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Figures {
+    pub model: ModelFigures,
+    /// Of the answer.
+    pub text: String,
+    /// Ids of its tokens, that which ended it included.
+    pub tokens: Vec<i32>,
+    pub prompt_tokens: usize,
+    pub generated_tokens: usize,
+    /// From the start until the model was ready.
+    pub open_s: f64,
+    /// From then on until the first token; `None` if there was none.
+    pub time_to_first_token_s: Option<f64>,
+    /// Tokens after the first, over the time they took; `None` if there were none.
+    pub decode_tokens_per_s: Option<f64>,
+    /// `end` (the model's decision), `length`, `full` (the context) or `interrupted`.
+    pub finish: &'static str,
+    pub memory: MemoryFigures,
+    pub line: LineFigures,
+}
+
+/// Which model it was.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ModelFigures {
+    pub name: String,
+    pub weight_bytes: u64,
+    /// Whether it was streamed; else llama.cpp held all of it.
+    pub is_streamed: bool,
+}
+
+/// Where the memory went.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MemoryFigures {
+    pub budget_bytes: u64,
+    /// The most that this process ever had in memory.
+    pub peak_bytes: u64,
+    /// The most that its cgroup ever used, page cache and other processes
+    /// included; `None` where there is none with a limit.
+    pub cgroup_peak_bytes: Option<u64>,
+    pub window_bytes: u64,
+    pub resident_weights_bytes: u64,
+    pub kv_bytes: u64,
+    pub buffer_bytes: u64,
+}
+
+/// What passed by. All zero or `None` where nothing was streamed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct LineFigures {
+    /// All passes over the model, those for the prompt included.
+    pub laps: u64,
+    /// Bytes that a lap for one token took from the drive, on average.
+    pub bytes_per_lap: u64,
+    /// Bytes that all laps took from the drive, the first also for what stays.
+    pub bytes_read: u64,
+    /// Time in which compute waited, in all laps.
+    pub stall_s: f64,
+    /// From token to token.
+    pub lap_s: Option<f64>,
+    /// The part of it in which compute did not wait.
+    pub compute_s: Option<f64>,
+    /// `bytes_per_lap` over `lap_s`.
+    pub stream_rate_bytes_per_s: Option<f64>,
+    /// What the drive can do, measured afterwards.
+    pub device_rate_bytes_per_s: Option<f64>,
+    /// The physical limit `max(compute_s, bytes_per_lap / device rate)` as a
+    /// share of `lap_s`.
+    pub of_limit: Option<f64>,
+}
+
+impl Figures {
+    /// What is known while the engine lives. `open_s` is how long it took to open.
+    pub fn of(engine: &mut Engine, generated: &Generated, open_s: f64) -> Self {
+        let memory = engine.memory();
+        let is_streamed = engine.stream().is_some();
+        let facts = engine.file().facts();
+        let name = facts.name.as_ref().unwrap_or(&facts.architecture).clone();
+        Self {
+            model: ModelFigures {
+                name,
+                weight_bytes: engine.file().weight_bytes(),
+                is_streamed,
+            },
+            text: generated.text.clone(),
+            tokens: generated.tokens.clone(),
+            prompt_tokens: generated.prompt_tokens,
+            generated_tokens: generated.tokens.len(),
+            open_s,
+            time_to_first_token_s: (!generated.tokens.is_empty())
+                .then_some(generated.first_token_s),
+            decode_tokens_per_s: generated.decode_tokens_per_s(),
+            finish: match generated.finish {
+                Finish::End => "end",
+                Finish::Length => "length",
+                Finish::Full => "full",
+                Finish::Stopped => "interrupted",
+            },
+            memory: MemoryFigures {
+                budget_bytes: memory.budget,
+                peak_bytes: Usage::now().peak,
+                cgroup_peak_bytes: cgroup::current()
+                    .filter(|group| group.limit_bytes().is_some())
+                    .and_then(|group| group.peak_bytes()),
+                window_bytes: memory.window,
+                resident_weights_bytes: memory.resident_weights,
+                kv_bytes: memory.kv,
+                buffer_bytes: memory.buffers,
+            },
+            line: LineFigures::of(engine, generated),
+        }
+    }
+
+    /// Adds what the drive can do, and so how close this came.
+    pub fn compare(&mut self, device_rate_bytes_per_s: f64) {
+        let line = &mut self.line;
+        line.device_rate_bytes_per_s = Some(device_rate_bytes_per_s);
+        line.of_limit = line
+            .bound()
+            .zip(line.lap_s)
+            .map(|(b, lap_s)| b.lap_s() / lap_s);
+    }
+}
+
+impl LineFigures {
+    fn of(engine: &mut Engine, generated: &Generated) -> Self {
+        let laps = engine.laps();
+        let Some(stream) = engine.stream() else {
+            return Self {
+                laps: laps.count,
+                ..Self::default()
+            };
+        };
+        let decode = generated.decode;
+        // Of an answer of one token no lap was measured: then the plan's figure.
+        let each = |total: f64| (decode.count > 0).then(|| total / decode.count as f64);
+        let bytes_per_lap = match decode.bytes_read.checked_div(decode.count) {
+            Some(bytes) => bytes,
+            None => stream.bytes_per_lap(),
+        };
+        let lap_s = each(generated.decode_s);
+        let stall_s = each(decode.stall_ns as f64 * 1e-9);
+        Self {
+            laps: laps.count,
+            bytes_per_lap,
+            bytes_read: laps.bytes_read,
+            stall_s: laps.stall_ns as f64 * 1e-9,
+            lap_s,
+            compute_s: lap_s.zip(stall_s).map(|(lap, stall)| lap - stall),
+            stream_rate_bytes_per_s: lap_s.map(|lap| bytes_per_lap as f64 / lap),
+            device_rate_bytes_per_s: None,
+            of_limit: None,
+        }
+    }
+
+    /// The physical limit of a lap, once the device rate is known.
+    pub fn bound(&self) -> Option<Bound> {
+        let rate = self.device_rate_bytes_per_s?;
+        Some(Bound::new(self.compute_s?, self.bytes_per_lap, rate))
+    }
+}
+
+/// Files of a model, for [`device_rate`].
+pub fn paths(engine: &Engine) -> Vec<PathBuf> {
+    let parts = engine.file().parts().iter();
+    parts.map(|part| part.path.clone()).collect()
+}
+
+/// What the drive can do, in bytes per second, measured within what the budget
+/// leaves: for when the engine is gone.
+///
+/// # Errors
+/// When the files cannot be read, or hold less than a single read.
+pub fn device_rate(files: &[PathBuf], budget_bytes: u64) -> Result<f64> {
+    let left = budget_bytes.saturating_sub(Usage::now().resident + MARGIN_BYTES);
+    Ok(device_rate_within(files, MEASURING, left)?)
+}
+
+const MEASURING: Duration = Duration::from_millis(250);
+/// The measurement's own structures, and what the system takes beside.
+const MARGIN_BYTES: u64 = 4 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_the_slower_side() {
+        let line = LineFigures {
+            bytes_per_lap: 1000,
+            lap_s: Some(2.0),
+            compute_s: Some(0.5),
+            ..LineFigures::default()
+        };
+        assert_eq!(line.bound(), None);
+        for (rate, lap_s) in [(1000.0, 1.0), (4000.0, 0.5)] {
+            let line = LineFigures {
+                device_rate_bytes_per_s: Some(rate),
+                ..line.clone()
+            };
+            assert_eq!(line.bound().map(|bound| bound.lap_s()), Some(lap_s));
+        }
+    }
+}

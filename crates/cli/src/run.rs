@@ -1,0 +1,151 @@
+//! `delayline run`: opens the model, lets it speak, and says afterwards what
+//! that took. How bytes get to the compute is the runtime's affair.
+
+mod chat;
+mod printer;
+mod prompt;
+mod summary;
+mod trace;
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use delayline_runtime::{Engine, Generated, Sampling, Session, Way};
+use serde_json::{Value, json};
+
+use crate::args::RunArgs;
+use crate::config;
+use crate::interrupt::{self, Interrupted};
+use crate::output::{Output, format_seconds};
+use crate::report::{Figures, device_rate, paths};
+
+use self::printer::{Printer, Waiting};
+use self::prompt::Source;
+use self::summary::Summary;
+
+/// How answers are made.
+#[derive(Clone, Copy, Debug)]
+struct Answers {
+    /// Most tokens of one.
+    most: usize,
+    sampling: Sampling,
+}
+
+/// Generates text and prints it as it comes, then figures about it.
+///
+/// # Errors
+/// When the model cannot be run as asked, or a lap fails: what was printed
+/// before is right. [`Interrupted`] after Ctrl-C.
+pub fn run(args: &RunArgs, output: &Output) -> Result<()> {
+    let options = config::options(&args.engine, Way::Auto)?;
+    let source = prompt::source(args, output.json)?;
+    if let Some(path) = &args.engine.trace {
+        trace::check(path)?;
+    }
+    let answers = Answers {
+        most: args.tokens.map_or(usize::MAX, |n| n as usize),
+        sampling: config::sampling(&args.sampling),
+    };
+    interrupt::watch();
+
+    let start = Instant::now();
+    let waiting = Waiting::new("opening the model");
+    let engine = Engine::open(&args.model, &options);
+    drop(waiting);
+    let mut engine = engine?;
+    let open_s = start.elapsed().as_secs_f64();
+    tell_of(&mut engine, open_s, output);
+
+    let mut session = Session::new(engine);
+    let spoken = match &source {
+        Source::Text(text) => once(&mut session, text, args.raw, &answers, output).map(Some),
+        Source::Chat => chat::chat(&mut session, &answers, output),
+    };
+    if let Some(path) = &args.engine.trace {
+        write_trace(session.engine(), path, output)?;
+    }
+    if let Some(generated) = spoken? {
+        report(session, &generated, open_s, output)?;
+    }
+    match interrupt::asked() {
+        true => Err(Interrupted.into()),
+        false => Ok(()),
+    }
+}
+
+/// One prompt, one answer.
+fn once(
+    session: &mut Session,
+    text: &str,
+    raw: bool,
+    answers: &Answers,
+    output: &Output,
+) -> Result<Generated> {
+    let tokens = prompt::tokens(session.vocab(), text, raw)?;
+    answer(session, &tokens, answers, output)
+}
+
+/// Continues `tokens`, printing.
+fn answer(
+    session: &mut Session,
+    tokens: &[i32],
+    answers: &Answers,
+    output: &Output,
+) -> Result<Generated> {
+    let mut printer = Printer::new(output);
+    let piece = |text: &str| printer.piece(text);
+    let generated = session.generate(tokens, answers.most, &answers.sampling, piece);
+    printer.end()?;
+    Ok(generated?)
+}
+
+/// What a person should know before the answer.
+fn tell_of(engine: &mut Engine, open_s: f64, output: &Output) {
+    let (ctx, ubatch, threads) = (engine.ctx(), engine.ubatch(), engine.threads());
+    output.detail(format_args!(
+        "opened in {}: {threads} threads, context of {ctx} tokens, {ubatch} tokens a lap in a prompt",
+        format_seconds(open_s)
+    ));
+    match engine.stream() {
+        Some(stream) => {
+            for notice in stream.notices() {
+                output.note(format_args!("note: {notice}"));
+            }
+        }
+        None => output.detail("everything fits into the budget: llama.cpp holds the whole model"),
+    }
+}
+
+/// The figures, with the device rate measured once the engine is gone: within
+/// the budget there is no room for both.
+fn report(mut session: Session, generated: &Generated, open_s: f64, output: &Output) -> Result<()> {
+    let mut figures = Figures::of(session.engine(), generated, open_s);
+    let files = paths(session.engine());
+    drop(session);
+    if figures.line.bytes_per_lap > 0 {
+        match device_rate(&files, figures.memory.budget_bytes) {
+            Ok(rate) => figures.compare(rate),
+            Err(error) => output.note(format_args!("note: the device rate is unknown: {error}")),
+        }
+    }
+    let mut object = serde_json::to_value(&figures).context("the figures are no JSON")?;
+    if let Value::Object(fields) = &mut object {
+        fields.insert("event".into(), json!("end"));
+    }
+    output.object(&object)?;
+    if !output.json {
+        output.note(format_args!("\n{}", Summary(&figures)));
+    }
+    Ok(())
+}
+
+fn write_trace(engine: &mut Engine, path: &Path, output: &Output) -> Result<()> {
+    match engine.stream() {
+        Some(stream) => trace::write(path, &stream.line().take_trace()),
+        None => {
+            output.note("note: nothing was streamed, so there is no trace");
+            Ok(())
+        }
+    }
+}

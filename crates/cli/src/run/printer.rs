@@ -1,0 +1,84 @@
+//! The answer on its way out: shows that something is being waited for, prints
+//! each piece as it comes, and notices Ctrl-C and closed pipes.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use crate::interrupt;
+use crate::output::Output;
+
+/// A line on the terminal that counts the seconds until it is dropped.
+#[derive(Debug)]
+pub struct Waiting(ProgressBar);
+
+impl Waiting {
+    /// For `what`, such as `reading the prompt`.
+    pub fn new(what: &'static str) -> Self {
+        let bar = ProgressBar::new_spinner().with_message(what);
+        if let Ok(style) = ProgressStyle::with_template("{msg} ... {elapsed}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_secs(1));
+        Self(bar)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// Prints one answer.
+#[derive(Debug)]
+pub struct Printer<'a> {
+    output: &'a Output,
+    waiting: Option<Waiting>,
+    failed: Option<io::Error>,
+    /// Whether the cursor stands behind text.
+    is_open: bool,
+}
+
+impl<'a> Printer<'a> {
+    /// Waits for the first piece.
+    pub fn new(output: &'a Output) -> Self {
+        Self {
+            output,
+            waiting: Some(Waiting::new("reading the prompt")),
+            failed: None,
+            is_open: false,
+        }
+    }
+
+    /// Prints a piece; breaks when nobody wants more.
+    pub fn piece(&mut self, text: &str) -> ControlFlow<()> {
+        if !text.is_empty() {
+            self.waiting = None;
+            self.is_open = !text.ends_with('\n');
+            let printed = self.output.piece(text);
+            let event = json!({"event": "token", "text": text});
+            self.failed = printed.and_then(|()| self.output.object(&event)).err();
+        }
+        if self.failed.is_some() || interrupt::asked() {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Ends the line.
+    ///
+    /// # Errors
+    /// When standard output was closed or full.
+    pub fn end(mut self) -> io::Result<()> {
+        self.waiting = None;
+        match self.failed {
+            Some(error) => Err(error),
+            None if self.is_open => self.output.line(""),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What is said to the model, and how it becomes tokens. Knows no terminal
+//! but to ask whether there is one.
+
+use std::io::{self, IsTerminal, Read};
+
+use anyhow::{Context, Result, bail};
+use delayline_runtime::{Message, Template, Vocab};
+
+use crate::args::RunArgs;
+use crate::config::conflict;
+
+/// Longest prompt in bytes that is read from standard input: more than the
+/// largest context holds.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// Where the prompt comes from.
+#[derive(Debug)]
+pub enum Source {
+    /// It is this.
+    Text(String),
+    /// From a person, turn by turn.
+    Chat,
+}
+
+/// The prompt, or that there will be a conversation.
+///
+/// # Errors
+/// When it is empty, no text, or there is nobody to ask.
+pub fn source(args: &RunArgs, json: bool) -> Result<Source> {
+    let text = match &args.prompt {
+        Some(text) => text.clone(),
+        None if !io::stdin().is_terminal() => all_of(io::stdin().lock())?,
+        None if json || args.raw || !io::stdout().is_terminal() => {
+            return Err(conflict(
+                "a conversation needs a terminal, without --json and --raw: \
+                 give a prompt with -p, or on standard input",
+            ));
+        }
+        None => return Ok(Source::Chat),
+    };
+    if text.trim().is_empty() {
+        bail!("the prompt is empty: give one with -p, or on standard input");
+    }
+    Ok(Source::Text(text))
+}
+
+/// Everything up to the end, without the line's end that `echo` adds.
+fn all_of(input: impl Read) -> Result<String> {
+    let mut text = String::new();
+    let len = input
+        .take(MOST_BYTES + 1)
+        .read_to_string(&mut text)
+        .context("the prompt on standard input cannot be read: expected text in UTF-8")?;
+    if len as u64 > MOST_BYTES {
+        bail!("the prompt on standard input is longer than 64 MiB: no context holds that");
+    }
+    if text.ends_with('\n') {
+        text.pop();
+    }
+    Ok(text)
+}
+
+/// A prompt as tokens: one turn of a conversation if the model has a template
+/// for that, else, or if `raw`, the beginning of a text.
+///
+/// # Errors
+/// When the template cannot be rendered.
+pub fn tokens(vocab: &Vocab, text: &str, raw: bool) -> Result<Vec<i32>> {
+    if raw || vocab.chat_template().is_none() {
+        return Ok(vocab.tokenize(text, true, true)?);
+    }
+    Template::of(vocab)
+        .map_err(anyhow::Error::from)
+        .and_then(|template| turns(vocab, &template, &[Message::new("user", text)]))
+        .context("the prompt cannot be put as a turn of a conversation; --raw goes without")
+}
+
+/// A conversation as tokens, up to where the model speaks.
+///
+/// # Errors
+/// When the template refuses it.
+pub fn turns(vocab: &Vocab, template: &Template, messages: &[Message]) -> Result<Vec<i32>> {
+    let text = template.render(messages)?;
+    Ok(vocab.tokenize(&text, !template.begins(&text), true)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn standard_input_is_taken_whole() -> Result<()> {
+        for (input, text) in [("a\nb\n", "a\nb"), ("a\n\n", "a\n"), ("a", "a"), ("", "")] {
+            assert_eq!(all_of(input.as_bytes())?, text, "{input:?}");
+        }
+        let error = all_of(&b"\xff"[..]).expect_err("is no text");
+        assert!(error.to_string().contains("UTF-8"), "{error}");
+        assert!(all_of(io::repeat(b'a')).is_err());
+        Ok(())
+    }
+}

@@ -1,0 +1,211 @@
+//! The figures of a generation in words, for a person who sees this program
+//! for the first time.
+
+use std::fmt::{self, Display, Formatter};
+
+use delayline_plan::Side;
+
+use crate::output::{format_seconds, format_tokens_per_s};
+use crate::report::Figures;
+use crate::size::{format_rate, format_size};
+
+/// Characters of the bar.
+const BAR: usize = 40;
+
+/// Prints figures as a few aligned lines.
+#[derive(Debug)]
+pub struct Summary<'a>(pub &'a Figures);
+
+impl Display for Summary<'_> {
+    /// Lines without an end after the last.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.model(f)?;
+        self.memory(f)?;
+        if self.0.model.is_streamed {
+            self.lap(f)?;
+        }
+        self.speed(f)?;
+        self.answer(f)
+    }
+}
+
+impl Summary<'_> {
+    fn model(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Figures {
+            model,
+            memory,
+            line,
+            ..
+        } = self.0;
+        let whole = format_size(model.weight_bytes);
+        writeln!(f, "model    {}: {whole} of weights", model.name)?;
+        if !model.is_streamed {
+            return writeln!(f, "         {} all in memory", bar(1.0, 0.0));
+        }
+        let share = |bytes: u64| bytes as f64 / model.weight_bytes.max(1) as f64;
+        let stays = share(memory.resident_weights_bytes).min(1.0);
+        // Reads are of whole pages: a little more than the weights themselves.
+        let streams = share(line.bytes_per_lap).min(1.0 - stays);
+        let rest = 1.0 - stays - streams;
+        writeln!(f, "         {}", bar(stays, streams))?;
+        let (stays, streams) = (percent(stays), percent(streams));
+        write!(
+            f,
+            "         █ {stays} stays in memory   ░ {streams} streams past for each token"
+        )?;
+        if rest >= 0.005 {
+            write!(f, "   · {} was not needed", percent(rest))?;
+        }
+        writeln!(f)
+    }
+
+    fn memory(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let memory = &self.0.memory;
+        let (peak, budget) = (
+            format_size(memory.peak_bytes),
+            format_size(memory.budget_bytes),
+        );
+        writeln!(f, "memory   {peak} at the peak, {budget} allowed")?;
+        if let Some(peak) = memory.cgroup_peak_bytes {
+            let peak = format_size(peak);
+            writeln!(
+                f,
+                "         {peak} at the peak of the cgroup, with all that counts there"
+            )?;
+        }
+        let [stays, window, kv, rest] = [
+            memory.resident_weights_bytes,
+            memory.window_bytes,
+            memory.kv_bytes,
+            memory.buffer_bytes,
+        ]
+        .map(format_size);
+        let window = match self.0.model.is_streamed {
+            true => format!(" that stay, {window} window for the others"),
+            false => String::new(),
+        };
+        writeln!(
+            f,
+            "         {stays} weights{window}, {kv} KV cache, {rest} program"
+        )
+    }
+
+    fn lap(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let line = &self.0.line;
+        let bytes = format_size(line.bytes_per_lap);
+        write!(f, "lap      {bytes} from the drive for each token")?;
+        if let Some((lap_s, compute_s)) = line.lap_s.zip(line.compute_s) {
+            let [lap, stall] = [lap_s, lap_s - compute_s].map(format_seconds);
+            write!(f, ", in {lap}, of which the compute waited {stall}")?;
+        }
+        writeln!(f)?;
+        let rates = line
+            .stream_rate_bytes_per_s
+            .zip(line.device_rate_bytes_per_s);
+        if let Some((stream, device)) = rates {
+            let [stream, device] = [stream, device].map(format_rate);
+            writeln!(
+                f,
+                "drive    {stream} on average, {device} is what it can do"
+            )?;
+        }
+        Ok(())
+    }
+
+    fn speed(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let figures = self.0;
+        let Some(first_s) = figures.time_to_first_token_s else {
+            return Ok(());
+        };
+        write!(f, "speed    ")?;
+        if let Some(rate) = figures.decode_tokens_per_s {
+            write!(f, "{}", format_tokens_per_s(rate))?;
+            if let Some((limit, bound)) = figures.line.of_limit.zip(figures.line.bound()) {
+                let side = match bound.side() {
+                    Side::Compute => "processor",
+                    Side::Stream => "drive",
+                };
+                write!(f, ", {} of what the {side} allows", percent(limit))?;
+            }
+            write!(f, "; ")?;
+        }
+        writeln!(f, "the first token after {}", format_seconds(first_s))
+    }
+
+    fn answer(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Figures {
+            generated_tokens: n,
+            prompt_tokens: prompt,
+            line,
+            ..
+        } = self.0;
+        let end = match self.0.finish {
+            "end" => "where the model ended it",
+            "length" => "as many as asked for",
+            "full" => "which fills the context (--ctx)",
+            _ => "interrupted",
+        };
+        let s = |n: u64| if n == 1 { "" } else { "s" };
+        write!(
+            f,
+            "answer   {n} token{}, {end}; the prompt had {prompt}",
+            s(*n as u64)
+        )?;
+        if self.0.model.is_streamed {
+            let (laps, read) = (line.laps, format_size(line.bytes_read));
+            write!(f, "; {laps} lap{}, {read} read in all", s(laps))?;
+        }
+        Ok(())
+    }
+}
+
+/// What stays, what streams, and what is only there when needed, in proportion.
+fn bar(stays: f64, streams: f64) -> String {
+    let cells = |share: f64| ((share * BAR as f64).round() as usize).min(BAR);
+    let full = cells(stays);
+    let both = cells(stays + streams).max(full);
+    let (light, dots) = ("░".repeat(both - full), "·".repeat(BAR - both));
+    format!("{}{light}{dots}", "█".repeat(full))
+}
+
+/// `35 %`, `0.4 %`.
+fn percent(share: f64) -> String {
+    let places = usize::from(share > 0.0 && share < 0.0095);
+    format!("{:.places$} %", share * 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_is_always_as_long() {
+        for (stays, streams) in [
+            (0.0, 1.0),
+            (0.333, 0.667),
+            (0.4, 0.02),
+            (1.0, 0.0),
+            (0.9, 0.3),
+        ] {
+            let bar = bar(stays, streams);
+            assert_eq!(bar.chars().count(), BAR, "{bar}");
+            let full = bar.chars().filter(|c| *c == '█').count();
+            assert!((full as f64 - stays * BAR as f64).abs() <= 0.5, "{bar}");
+        }
+        assert!(bar(0.4, 0.02).contains('·'));
+    }
+
+    #[test]
+    fn small_shares_keep_a_digit() {
+        let cases = [
+            (0.0, "0 %"),
+            (0.004, "0.4 %"),
+            (0.0099, "1 %"),
+            (0.35, "35 %"),
+            (1.0, "100 %"),
+        ];
+        for (share, text) in cases {
+            assert_eq!(percent(share), text);
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What the tests of the program share: how to start it, and the demo model.
+#![allow(dead_code, reason = "each test program uses its part")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// The demo model, which `make test` fetches.
+pub fn model() -> String {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/SmolLM2-135M-Instruct.Q4_1.gguf");
+    assert!(
+        path.exists(),
+        "the demo model is missing: run scripts/fetch-demo-model"
+    );
+    text(&path)
+}
+
+/// A folder on a real disk, removed at the end.
+pub fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder for test files")
+}
+
+pub fn text(path: &Path) -> String {
+    path.to_str().expect("the path is text").to_owned()
+}
+
+/// The program with these arguments, words apart, and `more` behind them.
+pub fn command(args: &str, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_delayline"));
+    command
+        .args(args.split_whitespace())
+        .args(more)
+        .stdin(Stdio::null());
+    command
+}
+
+pub fn delayline(args: &str, more: &[&str]) -> Output {
+    command(args, more)
+        .output()
+        .expect("the program can be started")
+}
+
+/// Standard output as one object a line.
+pub fn objects(output: &Output) -> Vec<Value> {
+    let text = String::from_utf8(output.stdout.clone()).expect("the output is text");
+    let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+    text.lines().map(parse).collect()
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A number of an object, by its path.
+pub fn number(value: &Value, path: &str) -> f64 {
+    let found = value.pointer(path).and_then(Value::as_f64);
+    found.unwrap_or_else(|| panic!("{path} is no number in {value}"))
+}
+
+/// A file of `bytes` in `dir`, made up to `len` with zeros.
+pub fn file(dir: &Path, name: &str, bytes: &[u8], len: u64) -> PathBuf {
+    let path = dir.join(name);
+    std::fs::write(&path, bytes).expect("can write");
+    let file = std::fs::File::options()
+        .write(true)
+        .open(&path)
+        .expect("is there");
+    file.set_len(len).expect("can change its length");
+    path
+}
