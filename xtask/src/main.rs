@@ -1,6 +1,6 @@
-//! The checks of the repository itself: `cargo xtask check`. Each check is a
-//! file of its own that turns sources or metadata into findings; this one runs
-//! them and prints. It knows nothing of what the program does.
+//! The checks of the repository itself: `cargo xtask check`, and the picture in
+//! its README: `cargo xtask picture`. Each check is a file of its own that turns
+//! sources or metadata into findings; this one runs them and prints.
 #![forbid(unsafe_code)]
 
 mod arrows;
@@ -8,11 +8,12 @@ mod files;
 mod finding;
 mod lengths;
 mod licences;
+mod picture;
 mod specification;
 mod traces;
 mod unsafe_code;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cargo_metadata::{Metadata, MetadataCommand};
@@ -69,15 +70,32 @@ const CHECKS: [(&str, Check); 6] = [
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let Some(("check", names)) = args
-        .split_first()
-        .map(|(first, rest)| (first.as_str(), rest))
-    else {
-        return usage("expected the word `check`");
-    };
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["check", names @ ..] => check(names),
+        ["picture", trace, out] => picture(trace, out),
+        ["picture", ..] => usage("a picture needs a trace to read and a file to write"),
+        _ => usage("expected the word `check` or `picture`"),
+    }
+}
+
+fn picture(trace: &str, out: &str) -> ExitCode {
+    match picture::draw(Path::new(trace), Path::new(out)) {
+        Ok(said) => {
+            println!("{said}");
+            ExitCode::SUCCESS
+        }
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check(names: &[&str]) -> ExitCode {
     if let Some(name) = names
         .iter()
-        .find(|name| CHECKS.iter().all(|(known, _)| known != name))
+        .find(|name| CHECKS.iter().all(|(known, _)| known != *name))
     {
         return usage(&format!("there is no check `{name}`"));
     }
@@ -90,7 +108,7 @@ fn main() -> ExitCode {
     };
     let mut failed = false;
     for (name, check) in CHECKS {
-        if !names.is_empty() && !names.iter().any(|wanted| wanted == name) {
+        if !names.is_empty() && !names.contains(&name) {
             continue;
         }
         let findings = check(&repo);
@@ -124,7 +142,7 @@ fn main() -> ExitCode {
 fn usage(problem: &str) -> ExitCode {
     let names: Vec<&str> = CHECKS.iter().map(|(name, _)| *name).collect();
     eprintln!(
-        "error: {problem}\nusage: cargo xtask check [{}]",
+        "error: {problem}\nusage: cargo xtask check [{}]\n       cargo xtask picture TRACE.json OUT.svg",
         names.join("|")
     );
     ExitCode::from(2)

@@ -3,7 +3,7 @@
 
 use crate::context::{KvType, Shape};
 use crate::engine::Options;
-use crate::error::{Error, mib};
+use crate::error::Error;
 use crate::model_file::ModelFile;
 use crate::{cgroup, process};
 
@@ -11,9 +11,24 @@ use crate::{cgroup, process};
 /// share: other programs and the page cache live there too.
 const MARGIN: f64 = 0.1;
 
+/// A context so short that its KV cache is always made: that of the smallest
+/// budget, unless the user asks for another.
+pub const SHORT_CTX: u32 = 512;
+
 /// What the process grows by after the measurement, not tied to any size: heap
-/// of sampling and scheduling, io_uring's rings, kernel structures.
-const SLACK: u64 = 4 << 20;
+/// of templates and scheduling, io_uring's rings, kernel structures.
+const SLACK: u64 = 1 << 20;
+
+/// Sampling copies the logits with their tokens, and sorts them into a second
+/// copy: bytes for each token of the vocabulary.
+const SAMPLING: u64 = 2 * 12;
+
+/// The kernel charges a cgroup 64 pages in advance on each core that works for it.
+const CHARGED_AHEAD: u64 = 64 * 4096;
+
+/// What two runs of the same program differ by when each measures itself: the
+/// smallest budget that one names must do for the next.
+pub const NOISE: u64 = 256 << 10;
 
 /// A page of 4 KiB costs 8 bytes of page table.
 const TABLE_SHARE: u64 = 512;
@@ -32,8 +47,8 @@ pub struct Needs {
 }
 
 /// What the process needs beside window and weights, when it occupies so much now.
-pub fn needs(occupied: u64) -> u64 {
-    occupied + SLACK
+pub fn needs(occupied: u64, vocab: u64) -> u64 {
+    occupied + SLACK + SAMPLING * vocab + CHARGED_AHEAD * u64::from(threads(None))
 }
 
 /// What is left of `bytes` when the page tables for them are paid from it.
@@ -62,17 +77,14 @@ pub fn native(file: &ModelFile, base: u64, shape: &Shape) -> u64 {
     // llama.cpp's default micro-batch of 512 rows, a few activations wide.
     let buffers = 512 * widest * 16 + facts.vocab * 8 + (32 << 20);
     let kv = kv_bytes(file, shape.ctx, shape.kv);
-    base + weights + weights / TABLE_SHARE + kv + buffers + SLACK
+    needs(base, facts.vocab) + weights + weights / TABLE_SHARE + kv + buffers
 }
 
 /// The budget from which on the model runs natively: that with the context which
 /// unlimited memory would bring, and so never too small.
-///
-/// # Errors
-/// As [`context`].
-pub fn native_from(file: &ModelFile, options: &Options, base: u64, shape: &Shape) -> Result<u64, Error> {
-    let ctx = context(file, options, u64::MAX, shape)?;
-    Ok(native(file, base, &Shape { ctx, ..*shape }))
+pub fn native_from(file: &ModelFile, options: &Options, base: u64, shape: &Shape) -> u64 {
+    let ctx = context(file, options, u64::MAX, shape);
+    native(file, base, &Shape { ctx, ..*shape })
 }
 
 /// The budget in force: what the user said, else what the machine or the cgroup
@@ -108,29 +120,25 @@ pub fn default_ubatch(threads: u32) -> u32 {
     (32 * threads).next_power_of_two().clamp(64, 512)
 }
 
-/// Context length in tokens.
-///
-/// # Errors
-/// When the KV cache alone breaks the budget.
-pub fn context(file: &ModelFile, options: &Options, total: u64, shape: &Shape) -> Result<u32, Error> {
-    let trained = file.facts().context.clamp(1, u64::from(u32::MAX)) as u32;
+/// Context length in tokens: as asked, else what an eighth of the budget holds.
+pub fn context(file: &ModelFile, options: &Options, total: u64, shape: &Shape) -> u32 {
     if let Some(ctx) = options.ctx {
-        let kv = kv_bytes(file, ctx, shape.kv);
-        if kv >= total {
-            return Err(Error::Budget {
-                budget: total,
-                needed: kv + (32 << 20),
-                weights: 0,
-                detail: format!("the KV cache of {ctx} tokens alone takes {}; lower --ctx", mib(kv)),
-            });
-        }
-        return Ok(ctx.max(1));
+        return ctx.max(1);
     }
+    let trained = file.facts().context.clamp(1, u64::from(u32::MAX)) as u32;
     let mut ctx = trained.min(4096);
-    while ctx > 512 && kv_bytes(file, ctx, shape.kv) > total / 8 {
+    while ctx > SHORT_CTX && kv_bytes(file, ctx, shape.kv) > total / 8 {
         ctx /= 2;
     }
-    Ok(ctx)
+    ctx
+}
+
+/// What a context of `shape.ctx` tokens needs more than a short one: KV cache,
+/// and for each row of a micro-batch a row of attention of up to 64 heads.
+pub fn longer_context(file: &ModelFile, options: &Options, shape: &Shape) -> u64 {
+    let kv = |ctx| kv_bytes(file, ctx, shape.kv);
+    let rows = u64::from(options.ubatch.unwrap_or(1).clamp(1, shape.ctx));
+    kv(shape.ctx).saturating_sub(kv(SHORT_CTX)) + rows * u64::from(shape.ctx.saturating_sub(SHORT_CTX)) * 64 * 4
 }
 
 /// KV cache of `ctx` tokens, from the header; an upper bound.

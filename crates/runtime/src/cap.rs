@@ -30,8 +30,9 @@ impl Cap {
     /// takes root's rights.
     pub fn new(limit_bytes: u64) -> io::Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let own = Cgroup::current()
-            .ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "there is no memory cgroup here"))?;
+        let own = Cgroup::current().ok_or_else(|| {
+            io::Error::new(io::ErrorKind::Unsupported, "there is no memory cgroup here")
+        })?;
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("delayline-cap-{}-{count}", std::process::id());
         let mut refused = None;
@@ -75,19 +76,31 @@ impl Cap {
     /// The most that was ever in use inside, in bytes; `None` where the kernel
     /// does not tell (version 2 before Linux 5.19).
     pub fn peak_bytes(&self) -> Option<u64> {
-        self.number(if self.is_v2 { "memory.peak" } else { "memory.max_usage_in_bytes" })
+        self.number(if self.is_v2 {
+            "memory.peak"
+        } else {
+            "memory.max_usage_in_bytes"
+        })
     }
 
     /// Processes inside that were killed for want of memory.
     pub fn oom_kills(&self) -> u64 {
-        self.field(if self.is_v2 { "memory.events" } else { "memory.oom_control" }, "oom_kill")
+        self.field(
+            if self.is_v2 {
+                "memory.events"
+            } else {
+                "memory.oom_control"
+            },
+            "oom_kill",
+        )
     }
 
     /// Bytes that are swapped out, or were at most where the kernel keeps count.
     pub fn swapped_bytes(&self) -> u64 {
         if self.is_v2 {
             let peak = self.number("memory.swap.peak");
-            peak.or_else(|| self.number("memory.swap.current")).unwrap_or(0)
+            peak.or_else(|| self.number("memory.swap.current"))
+                .unwrap_or(0)
         } else {
             self.field("memory.stat", "swap")
         }
@@ -98,17 +111,27 @@ impl Cap {
     }
 
     fn set_if_there(&self, name: &str, bytes: u64) -> io::Result<()> {
-        if self.dir.join(name).exists() { self.set(name, bytes) } else { Ok(()) }
+        if self.dir.join(name).exists() {
+            self.set(name, bytes)
+        } else {
+            Ok(())
+        }
     }
 
     fn number(&self, name: &str) -> Option<u64> {
-        fs::read_to_string(self.dir.join(name)).ok()?.trim().parse().ok()
+        fs::read_to_string(self.dir.join(name))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
     }
 
     /// A line `key value` of a file with several.
     fn field(&self, name: &str, key: &str) -> u64 {
         let text = fs::read_to_string(self.dir.join(name)).unwrap_or_default();
-        let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
         value.and_then(|value| value.parse().ok()).unwrap_or(0)
     }
 }
@@ -125,11 +148,16 @@ impl Drop for Cap {
     fn drop(&mut self) {
         for _ in 0..REMOVALS {
             match fs::remove_dir(&self.dir) {
-                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => std::thread::yield_now(),
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                    std::thread::yield_now()
+                }
                 _ => return,
             }
         }
-        tracing::warn!("{} still has processes and was left there", self.dir.display());
+        tracing::warn!(
+            "{} still has processes and was left there",
+            self.dir.display()
+        );
     }
 }
 
@@ -143,7 +171,12 @@ mod tests {
     /// A cap, or the reason why there is none, for all to see.
     fn cap(limit_bytes: u64) -> Option<Cap> {
         Cap::new(limit_bytes)
-            .inspect_err(|error| _ = writeln!(io::stderr(), "skipped: no memory cgroup can be made: {error}"))
+            .inspect_err(|error| {
+                _ = writeln!(
+                    io::stderr(),
+                    "skipped: no memory cgroup can be made: {error}"
+                )
+            })
             .ok()
     }
 
@@ -151,7 +184,11 @@ mod tests {
     fn holds(cap: &Cap, mib: u64) -> bool {
         let bytes = mib * MIB;
         let script = format!("head -c {bytes} /dev/zero | tail -c {bytes} > /dev/null");
-        cap.command("sh").args(["-c", &script]).status().expect("can run a shell").success()
+        cap.command("sh")
+            .args(["-c", &script])
+            .status()
+            .expect("can run a shell")
+            .success()
     }
 
     #[test]
@@ -175,7 +212,11 @@ mod tests {
     #[test]
     fn arguments_arrive_as_they_are_and_the_group_goes() {
         let Some(cap) = cap(64 * MIB) else { return };
-        let output = cap.command("printf").args(["%s|%s", "a b", "$c"]).output().expect("can run printf");
+        let output = cap
+            .command("printf")
+            .args(["%s|%s", "a b", "$c"])
+            .output()
+            .expect("can run printf");
         assert_eq!(String::from_utf8_lossy(&output.stdout), "a b|$c");
         let dir = cap.dir.clone();
         assert!(dir.is_dir());

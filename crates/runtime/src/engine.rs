@@ -11,7 +11,7 @@ use delayline_line::Counters;
 use crate::budget;
 use crate::context::{Context, FlashAttention, KvType, Shape};
 use crate::empty::{Load, Model, load};
-use crate::error::Error;
+use crate::error::{Error, mib};
 use crate::model_file::ModelFile;
 use crate::process::{self, Usage};
 use crate::stream::{Class, Stream};
@@ -149,20 +149,23 @@ impl Engine {
             kv: options.kv,
             flash: options.flash,
         };
-        shape.ctx = budget::context(&file, options, total, &shape)?;
+        shape.ctx = budget::context(&file, options, total, &shape);
         shape.ubatch = shape.ubatch.clamp(1, shape.ctx);
         if let Way::Native | Way::Mmap = options.way {
             let way = if options.way == Way::Native { Load::Native } else { Load::Mmap };
             return Self::whole(file, way, shape, total);
         }
 
+        if shape.ctx > budget::SHORT_CTX && budget::kv_bytes(&file, shape.ctx, shape.kv) >= total {
+            return Err(too_long(path, options, total, &file, &shape));
+        }
         let model = load(&file, Load::Empty)?;
         file.drop_headers();
         process::trim_heap();
         process::settle_program();
         check_kind(&model)?;
         let base = Usage::now().resident;
-        let native_from = Some(budget::native_from(&file, options, base, &shape)?);
+        let native_from = Some(budget::native_from(&file, options, base, &shape));
         if options.way == Way::Auto {
             let native = budget::native(&file, base, &shape);
             if native <= total {
@@ -172,10 +175,15 @@ impl Engine {
             }
         }
 
-        // The largest micro-batch that leaves most of the budget to the weights.
+        // The longest context that there is room for, unless the user asks for one,
+        // and the largest micro-batch that leaves most of the budget to the weights.
         let smallest = options.ubatch.unwrap_or(1);
         loop {
             match Self::streamed(&model, &file, shape, total, options) {
+                Err(Error::Budget { .. }) if options.ctx.is_none() && shape.ctx > budget::SHORT_CTX => {
+                    shape.ctx = (shape.ctx / 2).max(budget::SHORT_CTX);
+                    shape.ubatch = shape.ubatch.min(shape.ctx);
+                }
                 Err(Error::Budget { .. }) if shape.ubatch > smallest => shape.ubatch = (shape.ubatch / 2).max(smallest),
                 Err(other) => return Err(other),
                 Ok((context, stream, memory)) => {
@@ -354,6 +362,32 @@ pub(crate) fn status(code: i32) -> Result<(), Error> {
         _ => "the computation failed",
     };
     Err(Error::Llama { what: "decode", message: message.into() })
+}
+
+/// The refusal of a context of which the KV cache alone breaks the budget. It is
+/// not tried, but reckoned from what a short one needs.
+fn too_long(path: &Path, options: &Options, total: u64, file: &ModelFile, shape: &Shape) -> Error {
+    let nothing = Options {
+        ctx: Some(budget::SHORT_CTX),
+        memory: Some(0),
+        weights: None,
+        way: Way::Streamed,
+        ..options.clone()
+    };
+    match Engine::open(path, &nothing) {
+        Err(Error::Budget { needed, weights, .. }) => Error::Budget {
+            budget: total,
+            needed: needed + budget::longer_context(file, options, shape),
+            weights,
+            detail: format!(
+                "the KV cache of {} tokens alone takes up to {}; lower --ctx",
+                shape.ctx,
+                mib(budget::kv_bytes(file, shape.ctx, shape.kv))
+            ),
+        },
+        Err(other) => other,
+        Ok(_) => Error::Defect("a model was opened in no memory".into()),
+    }
 }
 
 /// Text in, text out: anything else is out of scope, and said so.

@@ -66,8 +66,9 @@ pub struct Placed {
     pub small: Vec<Span>,
     /// Item tables.
     pub tables: Vec<Table>,
-    /// Address space of which only single pages will be used.
-    pub sparse: Range<u64>,
+    /// Address space of which only single pages will be used: the window's last
+    /// part of a huge page, and what lies behind the last weight that stays.
+    pub sparse: [Range<u64>; 2],
 }
 
 impl Layout {
@@ -115,7 +116,7 @@ impl Layout {
             });
         }
         layout.gather_small(file);
-        layout.measure_items(graphs);
+        layout.measure_items(file, graphs);
         layout
     }
 
@@ -144,7 +145,7 @@ impl Layout {
         }
     }
 
-    fn measure_items(&mut self, graphs: &[Rc<Graph>]) {
+    fn measure_items(&mut self, file: &ModelFile, graphs: &[Rc<Graph>]) {
         let ids_of = |how: &How| match how {
             How::Indexed { experts: true, ids, .. } => *ids,
             _ => 0,
@@ -158,7 +159,9 @@ impl Layout {
                 else {
                     continue;
                 };
-                let bytes = ids * item_pages(self.indexed[table as usize].1);
+                let (weight, unit, _) = self.indexed[table as usize];
+                // An item that several indices name is read once.
+                let bytes = ids.min(file.weight(weight).len / unit.max(1)) * item_pages(unit);
                 let shared = experts && ids <= self.group_ids && group.0 == Some(ids_tensor);
                 group = (Some(ids_tensor), if shared { group.1 + bytes } else { bytes });
                 self.passing_bytes = self.passing_bytes.max(group.1);
@@ -219,8 +222,9 @@ impl Layout {
             }
         }
         let small = self.small.iter().map(|s| Span { at: s.at + at, ..*s }).collect();
-        at = (at + self.small_bytes).next_multiple_of(HUGE);
-        let sparse_from = at;
+        at += self.small_bytes;
+        let sparse_from = at / HUGE * HUGE;
+        at = at.next_multiple_of(HUGE);
         let tables = self
             .indexed
             .iter()
@@ -231,7 +235,8 @@ impl Layout {
                 Table::new(w.part, w.offset, unit, w.len / unit.max(1), here, experts)
             })
             .collect();
-        Placed { len: at.max(HUGE), homes, small, tables, sparse: sparse_from..at }
+        let ragged = residency.window / HUGE * HUGE..residency.window.next_multiple_of(HUGE);
+        Placed { len: at.max(HUGE), homes, small, tables, sparse: [ragged, sparse_from..at] }
     }
 
     /// Where a small weight lies, given the placed spans.

@@ -16,6 +16,7 @@ mod error;
 mod graph;
 mod items;
 mod itinerary;
+mod lap;
 mod layout;
 mod log;
 mod model_file;

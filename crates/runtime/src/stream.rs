@@ -20,7 +20,8 @@ use crate::itinerary::{Itinerary, Supply, lay_out};
 use crate::layout::{Layout, Role, supply};
 use crate::model_file::{ModelFile, Names, WeightId};
 use crate::process::{self, Usage};
-use crate::pump::{Pump, RealLine, Supplies};
+use crate::lap::{RealLine, Supplies};
+use crate::pump::Pump;
 
 /// Largest single read in bytes, and how often a failed one is tried again.
 const READ_LEN: u32 = 4 << 20;
@@ -145,14 +146,16 @@ impl Stream {
         let graphs: Vec<Rc<Graph>> = classes.iter().flatten().map(|l| l.graph.clone()).collect();
         let mut atlas = Atlas::new(file, &graphs)?;
 
-        let needs = budget::needs(occupied) + atlas.layout.small_bytes;
+        let needs = budget::needs(occupied, file.facts().vocab) + atlas.layout.small_bytes;
         let spend = Needs { total, needs, passing: atlas.layout.passing_bytes, kv: context.kv_bytes() };
         let (residency, keep) = settle_budget(&atlas, &graphs[0], spend, options)?;
 
         let placed = atlas.layout.place(file, &atlas.cut, &residency);
         let memory = Memory::new(placed.len)?;
+        for range in &placed.sparse {
+            memory.no_huge(range.clone());
+        }
         memory.populate(0..residency.window)?;
-        memory.no_huge(placed.sparse.clone());
         atlas.homes.clone_from(&placed.homes);
         let (mut line, notices) = open_line(file, &memory, &atlas, &residency, options)?;
         load_small(&mut line, &placed.small)?;
@@ -342,7 +345,7 @@ fn settle_budget(
     let schedule = Schedule::new(&plan, NEAR_BYTES);
     let memory = plan::Memory { available, lookahead };
     let residency = plan::choose(&plan, &schedule, memory).map_err(|small| {
-        let needed = budget::with_tables(small.needed) + fixed;
+        let needed = budget::with_tables(small.needed) + fixed + budget::NOISE;
         Error::Budget {
             budget: spend.total,
             needed,

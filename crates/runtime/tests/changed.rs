@@ -12,13 +12,17 @@ use common::{alone, assert_same, logits, options, scratch, streamed, synth};
 use delayline_runtime::{Class, Engine, Error, Way};
 use delayline_synth::Quant;
 
-const PROMPT: [i32; 20] = [5, 80, 9, 200, 44, 3, 71, 150, 20, 90, 6, 33, 100, 8, 250, 17, 60, 42, 12, 7];
+const PROMPT: [i32; 20] = [
+    5, 80, 9, 200, 44, 3, 71, 150, 20, 90, 6, 33, 100, 8, 250, 17, 60, 42, 12, 7,
+];
 
 /// A model written long ago: what happens to it now cannot fall into the same
 /// tick of the file system's clock.
 fn old_model(dir: &Path, shape: &str) -> PathBuf {
     let path = synth(dir, shape, Quant::Q4_0);
-    writable(&path).set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000)).unwrap();
+    writable(&path)
+        .set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000))
+        .unwrap();
     path
 }
 
@@ -33,17 +37,27 @@ fn check_changed(extra: u64, what: &str, change: impl Fn(&Path)) {
     for shape in ["tiny-llama", "tiny-mixtral"] {
         let path = old_model(dir.path(), shape);
         let mut engine = streamed(&path, extra, &options(Way::Auto));
-        engine.lap(&PROMPT[..16], 0, true, Some(Class::Single)).expect("nothing has changed yet");
+        engine
+            .lap(&PROMPT[..16], 0, true, Some(Class::Single))
+            .expect("nothing has changed yet");
         change(&path);
         for attempt in 0..2 {
-            let error = engine.lap(&[1], 16, true, Some(Class::Single)).expect_err("it has changed");
+            let error = engine
+                .lap(&[1], 16, true, Some(Class::Single))
+                .expect_err("it has changed");
             let message = error.to_string();
-            assert!(message.contains(what), "{shape}, attempt {attempt}: {message}");
+            assert!(
+                message.contains(what),
+                "{shape}, attempt {attempt}: {message}"
+            );
             match error {
                 Error::Changed { path: named, .. } => assert_eq!(named, path),
                 other => panic!("{shape}, attempt {attempt}: {other}"),
             }
-            assert!(engine.logits().is_none(), "{shape}: what it computed is not given");
+            assert!(
+                engine.logits().is_none(),
+                "{shape}: what it computed is not given"
+            );
         }
     }
 }
@@ -80,7 +94,9 @@ fn a_file_that_is_written_to_ends_the_lap() {
 
 #[test]
 fn a_file_that_is_only_touched_ends_the_lap() {
-    check_changed(0, "written", |path| writable(path).set_modified(SystemTime::now()).unwrap());
+    check_changed(0, "written", |path| {
+        writable(path).set_modified(SystemTime::now()).unwrap()
+    });
 }
 
 #[test]
@@ -88,9 +104,13 @@ fn another_part_of_a_split_model_counts_too() {
     let (_alone, dir) = (alone(), scratch());
     let shape = delayline_synth::shape("tiny-llama").unwrap();
     let out = dir.path().join("split.gguf");
-    let parts = delayline_synth::write_split(&shape, Quant::Q8_0, 1, 3, &out, &mut |_, _| {}).unwrap().paths;
+    let parts = delayline_synth::write_split(&shape, Quant::Q8_0, 1, 3, &out, &mut |_, _| {})
+        .unwrap()
+        .paths;
     let mut engine = streamed(&parts[0], 0, &options(Way::Auto));
-    engine.lap(&PROMPT[..16], 0, true, None).expect("nothing has changed yet");
+    engine
+        .lap(&PROMPT[..16], 0, true, None)
+        .expect("nothing has changed yet");
     writable(&parts[2]).set_len(5000).unwrap();
     match engine.lap(&[1], 16, true, None) {
         Err(Error::Changed { path, .. }) => assert_eq!(path, parts[2]),

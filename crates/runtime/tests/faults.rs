@@ -44,34 +44,54 @@ fn switch(faults: Faults) {
 }
 
 fn faulty_options() -> Options {
-    Options { around: Some(switched), ..options(Way::Auto) }
+    Options {
+        around: Some(switched),
+        ..options(Way::Auto)
+    }
 }
 
 /// Tokens of each lap, and whether it has logits: two of a prompt, then single ones.
 fn laps() -> Vec<(Vec<i32>, bool)> {
     let tokens = |from: i32, n: i32| (from..from + n).map(|i| 3 + i * 37 % 300).collect();
     let prompt = [(tokens(0, 16), false), (tokens(16, 16), true)];
-    prompt.into_iter().chain((32..38).map(|i| (tokens(i, 1), true))).collect()
+    prompt
+        .into_iter()
+        .chain((32..38).map(|i| (tokens(i, 1), true)))
+        .collect()
 }
 
 /// All laps, with faults from lap `from` on. When they show, the lap is tried
 /// once more in vain, then once more without them. Returns the logits, and the
 /// lap that failed with its error.
-fn drive(engine: &mut Engine, from: usize, faults: &Faults) -> (Vec<Vec<f32>>, Option<(usize, Error)>) {
+fn drive(
+    engine: &mut Engine,
+    from: usize,
+    faults: &Faults,
+) -> (Vec<Vec<f32>>, Option<(usize, Error)>) {
     let laps = laps();
     let (mut out, mut failed, mut pos) = (Vec::new(), None, 0);
     for (at, (tokens, output)) in laps.iter().enumerate() {
-        let next = laps.get(at + 1).map(|(tokens, output)| Class::of(tokens.len(), *output));
+        let next = laps
+            .get(at + 1)
+            .map(|(tokens, output)| Class::of(tokens.len(), *output));
         if at == from {
             switch(faults.clone());
         }
         if let Err(error) = engine.lap(tokens, pos, *output, next) {
             assert!(engine.logits().is_none(), "lap {at} failed, but has logits");
-            assert!(failed.replace((at, error)).is_none(), "lap {at} failed without faults");
+            assert!(
+                failed.replace((at, error)).is_none(),
+                "lap {at} failed without faults"
+            );
             let again = engine.lap(tokens, pos, *output, next);
-            assert!(matches!(again, Err(Error::Line(_))), "lap {at} again: {again:?}");
+            assert!(
+                matches!(again, Err(Error::Line(_))),
+                "lap {at} again: {again:?}"
+            );
             switch(Faults::default());
-            engine.lap(tokens, pos, *output, next).unwrap_or_else(|error| panic!("lap {at} at last: {error}"));
+            engine
+                .lap(tokens, pos, *output, next)
+                .unwrap_or_else(|error| panic!("lap {at} at last: {error}"));
         }
         pos += tokens.len() as u32;
         assert_eq!(engine.logits().is_some(), *output, "lap {at}");
@@ -83,7 +103,11 @@ fn drive(engine: &mut Engine, from: usize, faults: &Faults) -> (Vec<Vec<f32>>, O
 }
 
 fn clean(path: &Path, extra: u64) -> Vec<Vec<f32>> {
-    let (logits, failed) = drive(&mut streamed(path, extra, &options(Way::Auto)), 0, &Faults::default());
+    let (logits, failed) = drive(
+        &mut streamed(path, extra, &options(Way::Auto)),
+        0,
+        &Faults::default(),
+    );
     assert!(failed.is_none());
     logits
 }
@@ -94,12 +118,40 @@ const SHAPES: [(&str, Quant); 2] = [("tiny-llama", Quant::Q4_0), ("tiny-mixtral"
 fn what_passes_by_is_not_seen() {
     let (_alone, dir) = (alone(), scratch());
     let kinds = [
-        ("transient", Faults { transient: 0.4, in_a_row: 3, ..Faults::default() }),
-        ("short", Faults { short: 0.4, in_a_row: 3, ..Faults::default() }),
-        ("late", Faults { delay_polls: 7, reorder: true, ..Faults::default() }),
+        (
+            "transient",
+            Faults {
+                transient: 0.4,
+                in_a_row: 3,
+                ..Faults::default()
+            },
+        ),
+        (
+            "short",
+            Faults {
+                short: 0.4,
+                in_a_row: 3,
+                ..Faults::default()
+            },
+        ),
+        (
+            "late",
+            Faults {
+                delay_polls: 7,
+                reorder: true,
+                ..Faults::default()
+            },
+        ),
         (
             "everything",
-            Faults { transient: 0.2, short: 0.2, in_a_row: 3, delay_polls: 4, reorder: true, ..Faults::default() },
+            Faults {
+                transient: 0.2,
+                short: 0.2,
+                in_a_row: 3,
+                delay_polls: 4,
+                reorder: true,
+                ..Faults::default()
+            },
         ),
     ];
     for (shape, quant) in SHAPES {
@@ -126,19 +178,34 @@ fn what_passes_by_is_not_seen() {
 fn check_broken(path: &Path, extra: u64, weight: &str, from: usize, fails: std::ops::Range<usize>) {
     let label = format!("{weight} from lap {from}, with {extra} bytes more");
     let file = ModelFile::open(path).unwrap();
-    let w = file.weights().iter().find(|w| w.name == weight).expect("a weight of the model");
+    let w = file
+        .weights()
+        .iter()
+        .find(|w| w.name == weight)
+        .expect("a weight of the model");
     let bytes = w.offset..w.offset + w.len;
-    let faults = Faults { broken: vec![(w.part, bytes.clone())], ..Faults::default() };
+    let faults = Faults {
+        broken: vec![(w.part, bytes.clone())],
+        ..Faults::default()
+    };
     let mut engine = streamed(path, extra, &faulty_options());
     let (got, failed) = drive(&mut engine, from, &faults);
     assert_same(&label, &got, &clean(path, extra));
     match failed {
         None => assert!(fails.is_empty(), "{label}: did not fail"),
-        Some((lap, Error::Line(LineError::Read { offset, source, .. } | LineError::Fetch { offset, source, .. }))) => {
+        Some((
+            lap,
+            Error::Line(
+                LineError::Read { offset, source, .. } | LineError::Fetch { offset, source, .. },
+            ),
+        )) => {
             assert!(fails.contains(&lap), "{label}: failed in lap {lap}");
             assert!(matches!(source, ReadError::Os { .. }), "{label}: {source}");
             // The read that failed touches the weight: it is of at most 4 MiB.
-            assert!(offset < bytes.end && bytes.start < offset + (4 << 20), "{label}: byte {offset}");
+            assert!(
+                offset < bytes.end && bytes.start < offset + (4 << 20),
+                "{label}: byte {offset}"
+            );
         }
         Some((lap, other)) => panic!("{label}: lap {lap}: {other}"),
     }
@@ -188,15 +255,23 @@ fn a_medium_that_goes_ends_the_lap_and_may_come_back() {
         let path = synth(dir.path(), shape, quant);
         let expected = clean(&path, 0);
         for from in [0, 1, 4] {
-            let gone = Faults { gone_after: Some(0), ..Faults::default() };
+            let gone = Faults {
+                gone_after: Some(0),
+                ..Faults::default()
+            };
             let (got, failed) = drive(&mut streamed(&path, 0, &faulty_options()), from, &gone);
             assert_same(shape, &got, &expected);
             let (_, error) = failed.expect("without a medium there are no laps");
             let source = match &error {
-                Error::Line(LineError::Read { source, .. } | LineError::Fetch { source, .. }) => source,
+                Error::Line(LineError::Read { source, .. } | LineError::Fetch { source, .. }) => {
+                    source
+                }
                 other => panic!("{shape}: {other}"),
             };
-            assert!(matches!(source, ReadError::Gone { .. }), "{shape}: {source}");
+            assert!(
+                matches!(source, ReadError::Gone { .. }),
+                "{shape}: {source}"
+            );
         }
     }
 }
@@ -209,10 +284,17 @@ fn a_lap_that_llama_refuses_leaves_no_trace() {
         let mut engine = streamed(&path, 0, &options(Way::Auto));
         let full: Vec<i32> = (0..16).collect();
         for pos in (0..256).step_by(16) {
-            engine.lap(&full, pos, false, Some(Class::Quiet)).expect("there is room");
+            engine
+                .lap(&full, pos, false, Some(Class::Quiet))
+                .expect("there is room");
         }
-        let error = engine.lap(&full, 256, true, Some(Class::Single)).expect_err("the cache is full");
-        assert!(error.to_string().contains("KV cache has no room"), "{shape}: {error}");
+        let error = engine
+            .lap(&full, 256, true, Some(Class::Single))
+            .expect_err("the cache is full");
+        assert!(
+            error.to_string().contains("KV cache has no room"),
+            "{shape}: {error}"
+        );
         assert!(engine.context().truncate(0), "{shape}");
         let (got, failed) = drive(&mut engine, 0, &Faults::default());
         assert!(failed.is_none(), "{shape}: {failed:?}");
@@ -225,18 +307,33 @@ fn an_engine_is_dropped_with_its_reads_under_way_and_failing() {
     let (_alone, dir) = (alone(), scratch());
     for (shape, quant) in SHAPES {
         let path = synth(dir.path(), shape, quant);
-        let late = Faults { delay_polls: 1000, gone_after: Some(5), ..Faults::default() };
+        let late = Faults {
+            delay_polls: 1000,
+            gone_after: Some(5),
+            ..Faults::default()
+        };
         let mut engine = streamed(&path, 0, &faulty_options());
         switch(late);
-        let error = engine.lap(&[1, 2, 3], 0, true, Some(Class::Single)).expect_err("the medium is gone");
+        let error = engine
+            .lap(&[1, 2, 3], 0, true, Some(Class::Single))
+            .expect_err("the medium is gone");
         assert!(matches!(error, Error::Line(_)), "{shape}: {error}");
         drop(engine);
         // Prefetched for a lap that never comes.
         let mut engine = streamed(&path, 0, &faulty_options());
-        switch(Faults { delay_polls: 1000, ..Faults::default() });
-        engine.lap(&[1, 2, 3], 0, true, Some(Class::Single)).expect("late is not lost");
+        switch(Faults {
+            delay_polls: 1000,
+            ..Faults::default()
+        });
+        engine
+            .lap(&[1, 2, 3], 0, true, Some(Class::Single))
+            .expect("late is not lost");
         let stream = engine.stream().unwrap();
-        assert_eq!(stream.line().ahead() > 0, stream.bytes_per_lap() > 0, "{shape}");
+        assert_eq!(
+            stream.line().ahead() > 0,
+            stream.bytes_per_lap() > 0,
+            "{shape}"
+        );
         drop(engine);
         switch(Faults::default());
     }
@@ -247,17 +344,37 @@ fn small_weights_that_cannot_be_read_end_the_opening() {
     let (_alone, dir) = (alone(), scratch());
     let path = synth(dir.path(), "tiny-llama", Quant::Q8_0);
     let file = ModelFile::open(&path).unwrap();
-    let norm = file.weights().iter().find(|w| w.name == "blk.1.attn_norm.weight").unwrap();
+    let norm = file
+        .weights()
+        .iter()
+        .find(|w| w.name == "blk.1.attn_norm.weight")
+        .unwrap();
     let open = || {
         let memory = Some(8 << 30);
-        Engine::open(&path, &Options { memory, way: Way::Streamed, ..faulty_options() })
+        Engine::open(
+            &path,
+            &Options {
+                memory,
+                way: Way::Streamed,
+                ..faulty_options()
+            },
+        )
     };
-    switch(Faults { broken: vec![(0, norm.offset..norm.offset + 1)], ..Faults::default() });
+    switch(Faults {
+        broken: vec![(0, norm.offset..norm.offset + 1)],
+        ..Faults::default()
+    });
     match open().err() {
-        Some(Error::Line(LineError::Fetch { offset, .. })) => assert!(offset <= norm.offset, "{offset}"),
+        Some(Error::Line(LineError::Fetch { offset, .. })) => {
+            assert!(offset <= norm.offset, "{offset}")
+        }
         other => panic!("{other:?}"),
     }
-    switch(Faults { transient: 0.9, in_a_row: 3, ..Faults::default() });
+    switch(Faults {
+        transient: 0.9,
+        in_a_row: 3,
+        ..Faults::default()
+    });
     let mut engine = open().expect("what passes by is tried again");
     assert!(engine.stream().unwrap().line().counters().retried > 0);
     switch(Faults::default());

@@ -120,7 +120,7 @@ impl Inspection {
         }
         writeln!(
             f,
-            "; {} tokens share one while a prompt is read",
+            "; of a prompt, up to {} tokens share a lap",
             self.at.ubatch
         )?;
         if let Some(predicted) = self.at.predicted {

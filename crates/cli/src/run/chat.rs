@@ -48,12 +48,12 @@ pub fn chat(
     output: &Output,
 ) -> Result<Option<Generated>> {
     let template = Template::of(session.vocab())?;
-    let mut editor = DefaultEditor::new()?;
+    let mut history = Vec::new();
     let mut messages = Vec::new();
     let mut all = None;
     output.note(HELP);
     loop {
-        let line = match editor.readline("> ") {
+        let line = match ask(&history) {
             Ok(line) => line,
             Err(ReadlineError::Eof) => return Ok(all),
             Err(ReadlineError::Interrupted) => {
@@ -76,7 +76,7 @@ pub fn chat(
             }
             Said::Turn(text) => text,
         };
-        editor.add_history_entry(&line)?;
+        history.push(line.clone());
         messages.push(Message::new("user", text));
         let tokens = turns(session.vocab(), &template, &messages)?;
         let start = Instant::now();
@@ -99,6 +99,16 @@ pub fn chat(
             Err(error) => return Err(error),
         }
     }
+}
+
+/// The next line that the person types. The editor takes Ctrl-C for itself as
+/// long as it lives, so it lives for a line only.
+fn ask(history: &[String]) -> Result<String, ReadlineError> {
+    let mut editor = DefaultEditor::new()?;
+    for line in history {
+        editor.add_history_entry(line)?;
+    }
+    editor.readline("> ")
 }
 
 fn is_too_long(error: &anyhow::Error) -> bool {
