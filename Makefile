@@ -38,7 +38,7 @@ test: model ## set up, then run every check and test
 
 .PHONY: demo
 demo: model build ## run a model in less memory than its size
-	$(DELAYLINE) run $(MODEL) --memory $(MEMORY) -n 64 -p "$(PROMPT)"
+	$(DELAYLINE) run $(MODEL) --memory $(MEMORY) --ctx 256 -n 64 -p "$(PROMPT)"
 
 .PHONY: bench
 bench: model build ## compare memory budgets, and llama.cpp's mmap, in one run
