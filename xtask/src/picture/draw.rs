@@ -238,7 +238,7 @@ impl Page {
             }
             self.text(x + 4.0, LEGEND, "class=\"pale\"", text);
             // No font is known here: a middling width of a letter must do.
-            x += 4.0 + 7.0 * text.len() as f64 + 12.0;
+            x += 4.0 + 7.3 * text.len() as f64 + 12.0;
         }
         self.text(
             20.0,
