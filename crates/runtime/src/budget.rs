@@ -69,7 +69,10 @@ pub fn native(file: &ModelFile, base: u64, shape: &Shape) -> u64 {
     let tied = if file.weights().iter().any(|w| w.name == "output.weight") {
         0
     } else {
-        file.weights().iter().find(|w| w.name == "token_embd.weight").map_or(0, |w| w.len)
+        file.weights()
+            .iter()
+            .find(|w| w.name == "token_embd.weight")
+            .map_or(0, |w| w.len)
     };
     let weights = file.weight_bytes() + tied + largest;
     let facts = file.facts();
@@ -102,7 +105,9 @@ pub fn allowed(asked: Option<u64>) -> Result<u64, Error> {
         (Some(a), Some(b)) => a.min(b),
         (Some(a), None) | (None, Some(a)) => a,
         (None, None) => {
-            return Err(Error::Option("free memory is unknown here: set a budget with --memory".into()));
+            return Err(Error::Option(
+                "free memory is unknown here: set a budget with --memory".into(),
+            ));
         }
     };
     Ok((free as f64 * (1.0 - MARGIN)) as u64 + process::Usage::now().resident)
@@ -110,7 +115,9 @@ pub fn allowed(asked: Option<u64>) -> Result<u64, Error> {
 
 /// Compute threads: as asked, else one for each core this process may use.
 pub fn threads(asked: Option<u32>) -> u32 {
-    asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32)).clamp(1, 512)
+    asked
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32))
+        .clamp(1, 512)
 }
 
 /// Rows from which a streamed lap of a 4-bit model is compute-bound, assuming
@@ -138,7 +145,8 @@ pub fn context(file: &ModelFile, options: &Options, total: u64, shape: &Shape) -
 pub fn longer_context(file: &ModelFile, options: &Options, shape: &Shape) -> u64 {
     let kv = |ctx| kv_bytes(file, ctx, shape.kv);
     let rows = u64::from(options.ubatch.unwrap_or(1).clamp(1, shape.ctx));
-    kv(shape.ctx).saturating_sub(kv(SHORT_CTX)) + rows * u64::from(shape.ctx.saturating_sub(SHORT_CTX)) * 64 * 4
+    kv(shape.ctx).saturating_sub(kv(SHORT_CTX))
+        + rows * u64::from(shape.ctx.saturating_sub(SHORT_CTX)) * 64 * 4
 }
 
 /// KV cache of `ctx` tokens, from the header; an upper bound.

@@ -18,7 +18,10 @@ pub struct Message {
 impl Message {
     /// A turn.
     pub fn new(role: &str, content: &str) -> Self {
-        Self { role: role.into(), content: content.into() }
+        Self {
+            role: role.into(),
+            content: content.into(),
+        }
     }
 }
 
@@ -51,16 +54,24 @@ impl Template {
         // As transformers renders them, which is what templates are written for.
         environment.set_trim_blocks(true);
         environment.set_lstrip_blocks(true);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", |message: String| -> Result<String, JinjaError> {
-            Err(JinjaError::new(ErrorKind::InvalidOperation, message))
-        });
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function(
+            "raise_exception",
+            |message: String| -> Result<String, JinjaError> {
+                Err(JinjaError::new(ErrorKind::InvalidOperation, message))
+            },
+        );
         // A template loops as it likes; fuel ends one that never would.
         environment.set_fuel(Some(10_000_000));
         environment
             .add_template_owned("chat", source)
             .map_err(|e| Error::Template(explain(&e)))?;
-        Ok(Self { environment, begin, end })
+        Ok(Self {
+            environment,
+            begin,
+            end,
+        })
     }
 
     /// The conversation as text, up to where the assistant begins to speak.
@@ -68,7 +79,10 @@ impl Template {
     /// # Errors
     /// When the template refuses the conversation.
     pub fn render(&self, messages: &[Message]) -> Result<String, Error> {
-        let template = self.environment.get_template("chat").map_err(|e| Error::Template(explain(&e)))?;
+        let template = self
+            .environment
+            .get_template("chat")
+            .map_err(|e| Error::Template(explain(&e)))?;
         template
             .render(context! {
                 messages,
@@ -102,21 +116,29 @@ mod tests {
     fn a_template_with_python_methods_renders() {
         let template = Template::new(CHATML.into(), "<s>".into(), "</s>".into()).unwrap();
         let text = template.render(&[Message::new("user", " Hi ")]).unwrap();
-        assert_eq!(text, "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
+        assert_eq!(
+            text,
+            "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+        );
         assert!(!template.begins(&text));
     }
 
     #[test]
     fn a_refusing_template_says_why() {
-        let template =
-            Template::new("{{ raise_exception('no system turn') }}".into(), String::new(), String::new()).unwrap();
+        let template = Template::new(
+            "{{ raise_exception('no system turn') }}".into(),
+            String::new(),
+            String::new(),
+        )
+        .unwrap();
         let error = template.render(&[]).unwrap_err().to_string();
         assert!(error.contains("no system turn"), "{error}");
     }
 
     #[test]
     fn an_endless_template_ends() {
-        let source = "{% for i in range(100000) %}{% for j in range(100000) %}x{% endfor %}{% endfor %}";
+        let source =
+            "{% for i in range(100000) %}{% for j in range(100000) %}x{% endfor %}{% endfor %}";
         let template = Template::new(source.into(), String::new(), String::new()).unwrap();
         assert!(template.render(&[]).is_err());
     }

@@ -116,7 +116,9 @@ impl Context {
         };
         let (ptr, complaints) = log::complaints(|| {
             // SAFETY: the model is live; llama.cpp catches its own exceptions.
-            log::watching(watch, || unsafe { sys::llama_init_from_model(model.as_ptr(), params) })
+            log::watching(watch, || unsafe {
+                sys::llama_init_from_model(model.as_ptr(), params)
+            })
         });
         let ptr = NonNull::new(ptr).ok_or(Error::Llama {
             what: "make a context for this model",
@@ -125,9 +127,8 @@ impl Context {
         // SAFETY: both are live; the pool is freed after the context, in `drop`.
         unsafe { sys::llama_attach_threadpool(ptr.as_ptr(), threads.as_ptr(), threads.as_ptr()) };
         // SAFETY: the model is live.
-        let vocab = unsafe {
-            sys::llama_vocab_n_tokens(sys::llama_model_get_vocab(model.as_ptr()))
-        };
+        let vocab =
+            unsafe { sys::llama_vocab_n_tokens(sys::llama_model_get_vocab(model.as_ptr())) };
         Ok(Self {
             ptr,
             threads,
@@ -239,7 +240,12 @@ impl Announced {
         };
         let sum = |kinds: &[&str]| kinds.iter().filter_map(|kind| bytes(kind)).sum::<u64>();
         Self {
-            kv: self.kv + sum(&["KV buffer size =", "RS buffer size =", "state buffer size ="]),
+            kv: self.kv
+                + sum(&[
+                    "KV buffer size =",
+                    "RS buffer size =",
+                    "state buffer size =",
+                ]),
             buffers: self.buffers + sum(&["compute buffer size =", "output buffer size ="]),
         }
     }
@@ -269,11 +275,15 @@ impl Batch {
     }
 
     fn fill(&mut self, tokens: &[i32], pos: u32, output: bool) -> sys::llama_batch {
-        assert!(!tokens.is_empty() && tokens.len() <= self.n_seq.len(), "one micro-batch a lap");
+        assert!(
+            !tokens.is_empty() && tokens.len() <= self.n_seq.len(),
+            "one micro-batch a lap"
+        );
         self.token.clear();
         self.token.extend_from_slice(tokens);
         self.pos.clear();
-        self.pos.extend((0..tokens.len() as i32).map(|i| pos as i32 + i));
+        self.pos
+            .extend((0..tokens.len() as i32).map(|i| pos as i32 + i));
         self.output.clear();
         self.output.resize(tokens.len(), 0);
         self.output[tokens.len() - 1] = i8::from(output);
@@ -303,7 +313,15 @@ mod tests {
             "sched_reserve:        CPU compute buffer size =     8.00 MiB",
             "load_tensors:   CPU_Mapped model buffer size =    92.10 MiB",
         ];
-        let announced = lines.iter().fold(Announced::default(), |sum, line| sum.with(line));
-        assert_eq!(announced, Announced { kv: 11_796_480, buffers: 8_912_896 });
+        let announced = lines
+            .iter()
+            .fold(Announced::default(), |sum, line| sum.with(line));
+        assert_eq!(
+            announced,
+            Announced {
+                kv: 11_796_480,
+                buffers: 8_912_896
+            }
+        );
     }
 }

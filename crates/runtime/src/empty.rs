@@ -63,9 +63,11 @@ pub fn load(file: &ModelFile, how: Load) -> Result<Rc<Model>, Error> {
                 .parts()
                 .iter()
                 .map(|part| {
-                    CString::new(part.path.as_os_str().as_encoded_bytes()).map_err(|_| Error::Open {
-                        path: part.path.clone(),
-                        message: "the path holds a zero byte".into(),
+                    CString::new(part.path.as_os_str().as_encoded_bytes()).map_err(|_| {
+                        Error::Open {
+                            path: part.path.clone(),
+                            message: "the path holds a zero byte".into(),
+                        }
                     })
                 })
                 .collect::<Result<Vec<_>, _>>()?;
@@ -100,13 +102,17 @@ fn load_empty(file: &ModelFile) -> Result<Rc<Model>, Error> {
     let model = log::watching(watch, || load_paths(&paths, Load::Empty))?;
 
     if emptied.get() != 1 {
-        return Err(Error::Assumption("the headers were not announced once before mapping".into()));
+        return Err(Error::Assumption(
+            "the headers were not announced once before mapping".into(),
+        ));
     }
     for shell in shells.iter() {
         use std::os::unix::fs::MetadataExt;
         let blocks = shell.metadata().map_err(Error::Memory)?.blocks();
         if blocks != 0 {
-            return Err(Error::Assumption(format!("{blocks} blocks were loaded for an empty model")));
+            return Err(Error::Assumption(format!(
+                "{blocks} blocks were loaded for an empty model"
+            )));
         }
     }
     Ok(model)
@@ -149,7 +155,11 @@ fn load_paths(paths: &[CString], how: Load) -> Result<Rc<Model>, Error> {
     });
     let ptr = NonNull::new(ptr).ok_or_else(|| Error::Llama {
         what: "load this model",
-        message: if complaints.is_empty() { "it gave no reason".into() } else { complaints },
+        message: if complaints.is_empty() {
+            "it gave no reason".into()
+        } else {
+            complaints
+        },
     })?;
     Ok(Rc::new(Model { ptr }))
 }

@@ -14,6 +14,7 @@ use crate::empty::{Load, Model, load};
 use crate::error::{Error, mib};
 use crate::model_file::ModelFile;
 use crate::process::{self, Usage};
+use crate::report::{Laps, MemoryReport};
 use crate::stream::{Class, Stream};
 
 /// How to run a model. `None` is the default that suits the model.
@@ -63,62 +64,6 @@ pub enum Way {
     Mmap,
 }
 
-/// Where the budget goes, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MemoryReport {
-    /// What was allowed.
-    pub budget: u64,
-    /// The window.
-    pub window: u64,
-    /// Weights that stay.
-    pub resident_weights: u64,
-    /// KV cache.
-    pub kv: u64,
-    /// Everything else of llama.cpp and the program.
-    pub buffers: u64,
-}
-
-/// What laps took together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Laps {
-    /// How many.
-    pub count: u64,
-    /// Time in them, in nanoseconds.
-    pub ns: u64,
-    /// The part of it in which compute waited for the line, in nanoseconds.
-    pub stall_ns: u64,
-    /// Bytes that the line brought and the laps used.
-    pub bytes_read: u64,
-}
-
-impl std::ops::Add for Laps {
-    type Output = Self;
-
-    /// Both together.
-    fn add(self, more: Self) -> Self {
-        Self {
-            count: self.count + more.count,
-            ns: self.ns + more.ns,
-            stall_ns: self.stall_ns + more.stall_ns,
-            bytes_read: self.bytes_read + more.bytes_read,
-        }
-    }
-}
-
-impl std::ops::Sub for Laps {
-    type Output = Self;
-
-    /// The laps since `before`.
-    fn sub(self, before: Self) -> Self {
-        Self {
-            count: self.count - before.count,
-            ns: self.ns - before.ns,
-            stall_ns: self.stall_ns - before.stall_ns,
-            bytes_read: self.bytes_read - before.bytes_read,
-        }
-    }
-}
-
 /// A model ready to run.
 pub struct Engine {
     context: Context,
@@ -144,7 +89,9 @@ impl Engine {
         let total = budget::allowed(options.memory)?;
         let mut shape = Shape {
             ctx: 0,
-            ubatch: options.ubatch.unwrap_or_else(|| budget::default_ubatch(threads)),
+            ubatch: options
+                .ubatch
+                .unwrap_or_else(|| budget::default_ubatch(threads)),
             threads,
             kv: options.kv,
             flash: options.flash,
@@ -152,7 +99,11 @@ impl Engine {
         shape.ctx = budget::context(&file, options, total, &shape);
         shape.ubatch = shape.ubatch.clamp(1, shape.ctx);
         if let Way::Native | Way::Mmap = options.way {
-            let way = if options.way == Way::Native { Load::Native } else { Load::Mmap };
+            let way = if options.way == Way::Native {
+                Load::Native
+            } else {
+                Load::Mmap
+            };
             return Self::whole(file, way, shape, total);
         }
 
@@ -170,7 +121,10 @@ impl Engine {
             let native = budget::native(&file, base, &shape);
             if native <= total {
                 drop(model);
-                let shape = Shape { ubatch: options.ubatch.unwrap_or(512).clamp(1, shape.ctx), ..shape };
+                let shape = Shape {
+                    ubatch: options.ubatch.unwrap_or(512).clamp(1, shape.ctx),
+                    ..shape
+                };
                 return Self::whole(file, Load::Native, shape, total);
             }
         }
@@ -180,11 +134,15 @@ impl Engine {
         let smallest = options.ubatch.unwrap_or(1);
         loop {
             match Self::streamed(&model, &file, shape, total, options) {
-                Err(Error::Budget { .. }) if options.ctx.is_none() && shape.ctx > budget::SHORT_CTX => {
+                Err(Error::Budget { .. })
+                    if options.ctx.is_none() && shape.ctx > budget::SHORT_CTX =>
+                {
                     shape.ctx = (shape.ctx / 2).max(budget::SHORT_CTX);
                     shape.ubatch = shape.ubatch.min(shape.ctx);
                 }
-                Err(Error::Budget { .. }) if shape.ubatch > smallest => shape.ubatch = (shape.ubatch / 2).max(smallest),
+                Err(Error::Budget { .. }) if shape.ubatch > smallest => {
+                    shape.ubatch = (shape.ubatch / 2).max(smallest)
+                }
                 Err(other) => return Err(other),
                 Ok((context, stream, memory)) => {
                     let greedy = context.buffer_bytes() > total / 8;
@@ -263,7 +221,13 @@ impl Engine {
     /// # Errors
     /// When the bytes cannot be had or llama.cpp fails; the KV cache then holds
     /// what it held before, and nothing of this lap may be used.
-    pub fn lap(&mut self, tokens: &[i32], pos: u32, output: bool, next: Option<Class>) -> Result<(), Error> {
+    pub fn lap(
+        &mut self,
+        tokens: &[i32],
+        pos: u32,
+        output: bool,
+        next: Option<Class>,
+    ) -> Result<(), Error> {
         let before = self.counters();
         let start = Instant::now();
         let outcome = match &mut self.stream {
@@ -282,7 +246,11 @@ impl Engine {
 
     /// Logits of the last lap; `None` if it failed or was without output.
     pub fn logits(&self) -> Option<&[f32]> {
-        if self.has_logits { self.context.logits() } else { None }
+        if self.has_logits {
+            self.context.logits()
+        } else {
+            None
+        }
     }
 
     /// The context, for sampling and the KV cache.
@@ -343,7 +311,10 @@ impl Engine {
     }
 
     fn counters(&mut self) -> Counters {
-        self.stream.as_mut().map(|stream| stream.line().counters()).unwrap_or_default()
+        self.stream
+            .as_mut()
+            .map(|stream| stream.line().counters())
+            .unwrap_or_default()
     }
 
     /// Time of the last lap in nanoseconds.
@@ -361,7 +332,10 @@ pub(crate) fn status(code: i32) -> Result<(), Error> {
         -2 => "it could not allocate memory",
         _ => "the computation failed",
     };
-    Err(Error::Llama { what: "decode", message: message.into() })
+    Err(Error::Llama {
+        what: "decode",
+        message: message.into(),
+    })
 }
 
 /// The refusal of a context of which the KV cache alone breaks the budget. It is
@@ -375,7 +349,9 @@ fn too_long(path: &Path, options: &Options, total: u64, file: &ModelFile, shape:
         ..options.clone()
     };
     match Engine::open(path, &nothing) {
-        Err(Error::Budget { needed, weights, .. }) => Error::Budget {
+        Err(Error::Budget {
+            needed, weights, ..
+        }) => Error::Budget {
             budget: total,
             needed: needed + budget::longer_context(file, options, shape),
             weights,

@@ -64,7 +64,9 @@ pub enum Error {
     #[error("{0}")]
     Option(String),
     /// The prompt does not fit into the context.
-    #[error("the prompt has {prompt} tokens, but the context holds {ctx}: shorten it or raise --ctx")]
+    #[error(
+        "the prompt has {prompt} tokens, but the context holds {ctx}: shorten it or raise --ctx"
+    )]
     PromptTooLong {
         /// Tokens of the prompt (with the conversation so far).
         prompt: usize,

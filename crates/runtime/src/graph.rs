@@ -80,7 +80,13 @@ const FED_WITH_ZEROS: u32 = 8;
 impl Learner {
     /// `zeros` is readable address space of the largest weight's size.
     pub fn new(names: Names, zeros: *mut std::ffi::c_void) -> Self {
-        Self { names, zeros, graph: Graph::default(), computed: 0, patched: Vec::new() }
+        Self {
+            names,
+            zeros,
+            graph: Graph::default(),
+            computed: 0,
+            patched: Vec::new(),
+        }
     }
 
     /// Takes one announced node.
@@ -104,14 +110,20 @@ impl Learner {
             }
             // SAFETY: sources of a live node are live; `view_src` is their root.
             let (root, name) = unsafe {
-                let root = if (*source).view_src.is_null() { source } else { (*source).view_src };
+                let root = if (*source).view_src.is_null() {
+                    source
+                } else {
+                    (*source).view_src
+                };
                 (root, CStr::from_ptr((*root).name.as_ptr()).to_bytes())
             };
             // SAFETY: root is live.
             if unsafe { (*root).op } != sys::GGML_OP_NONE {
                 continue;
             }
-            let Some(&weight) = self.names.get(name) else { continue };
+            let Some(&weight) = self.names.get(name) else {
+                continue;
+            };
             // SAFETY: n's sources are live.
             let how = unsafe { how(n, src) };
             let vacant = self
@@ -121,7 +133,15 @@ impl Learner {
                 // SAFETY: root is live.
                 .map_or_else(|| unsafe { (*root).data }, |(_, data)| *data);
             let view = source != root;
-            self.graph.uses.push(Use { node: index, src, tensor: Tensor(root), vacant, view, weight, how });
+            self.graph.uses.push(Use {
+                node: index,
+                src,
+                tensor: Tensor(root),
+                vacant,
+                view,
+                weight,
+                how,
+            });
             if self.computed <= FED_WITH_ZEROS {
                 // SAFETY: the tensor belongs to the model and nothing computes
                 // while nodes are announced; `finish` puts the address back.

@@ -38,15 +38,30 @@ enum State {
 impl Table {
     /// A table of which nothing is in memory.
     pub fn new(part: u16, offset: u64, unit: u64, count: u64, at: u64, may_stay: bool) -> Self {
-        assert_eq!(offset % ALIGN, at % ALIGN, "positions must be congruent for direct I/O");
+        assert_eq!(
+            offset % ALIGN,
+            at % ALIGN,
+            "positions must be congruent for direct I/O"
+        );
         let state = vec![State::Absent; count as usize];
-        Self { part, offset, unit, count, at, may_stay, state }
+        Self {
+            part,
+            offset,
+            unit,
+            count,
+            at,
+            may_stay,
+            state,
+        }
     }
 
     /// First and last page of an item in memory, as byte positions.
     fn pages(&self, item: u64) -> (u64, u64) {
         let from = self.at + item * self.unit;
-        (from / ALIGN * ALIGN, (from + self.unit).next_multiple_of(ALIGN))
+        (
+            from / ALIGN * ALIGN,
+            (from + self.unit).next_multiple_of(ALIGN),
+        )
     }
 
     /// The most memory one item can take, in bytes.
@@ -86,7 +101,11 @@ pub struct Items {
 impl Items {
     /// `keep`: bytes that items may occupy for good.
     pub fn new(tables: Vec<Table>, keep: u64) -> Self {
-        Self { tables, keep, ..Self::default() }
+        Self {
+            tables,
+            keep,
+            ..Self::default()
+        }
     }
 
     /// The table of that index.
@@ -110,7 +129,12 @@ impl Items {
         for &id in ids {
             match u64::try_from(id) {
                 Ok(item) if item < t.count => self.wanted.push(item),
-                _ => return Err(BadIndex { index: id, count: t.count }),
+                _ => {
+                    return Err(BadIndex {
+                        index: id,
+                        count: t.count,
+                    });
+                }
             }
         }
         self.wanted.sort_unstable();

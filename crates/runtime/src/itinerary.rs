@@ -74,7 +74,10 @@ pub fn lay_out(
         out: Itinerary {
             nodes: graph.nodes,
             ends: vec![false; graph.nodes as usize],
-            plan: Plan { extents: extents.to_vec(), runs: Vec::new() },
+            plan: Plan {
+                extents: extents.to_vec(),
+                runs: Vec::new(),
+            },
             ..Itinerary::default()
         },
         run: Run::default(),
@@ -87,8 +90,19 @@ pub fn lay_out(
     let mut at = 0;
     while at < graph.uses.len() {
         let node = graph.uses[at].node;
-        let until = at + graph.uses[at..].iter().take_while(|u| u.node == node).count();
-        builder.node(node, &graph.uses[at..until], run_bytes, &weight_bytes, &home, &supply);
+        let until = at
+            + graph.uses[at..]
+                .iter()
+                .take_while(|u| u.node == node)
+                .count();
+        builder.node(
+            node,
+            &graph.uses[at..until],
+            run_bytes,
+            &weight_bytes,
+            &home,
+            &supply,
+        );
         at = until;
     }
     builder.finish()
@@ -118,14 +132,21 @@ impl Builder {
         supply: &impl Fn(WeightId, How) -> Supply,
     ) {
         let supplies: Vec<Supply> = uses.iter().map(|u| supply(u.weight, u.how)).collect();
-        self.gather(uses.iter().filter(|u| u.how == How::Whole).filter_map(|u| home(u.weight)), run_bytes);
-        let news = supplies
-            .iter()
-            .any(|s| matches!(s, Supply::Extent { extent, .. } if !self.run.needs.contains(extent)));
+        self.gather(
+            uses.iter()
+                .filter(|u| u.how == How::Whole)
+                .filter_map(|u| home(u.weight)),
+            run_bytes,
+        );
+        let news = supplies.iter().any(
+            |s| matches!(s, Supply::Extent { extent, .. } if !self.run.needs.contains(extent)),
+        );
         let overfull = self.full && news && !self.run.needs.is_empty();
         let indexed = supplies.iter().any(|s| matches!(s, Supply::Items(_)));
         let repointed = uses.iter().zip(&supplies).any(|(u, s)| {
-            self.fed.iter().any(|(tensor, before)| *tensor == u.tensor && before != s)
+            self.fed
+                .iter()
+                .any(|(tensor, before)| *tensor == u.tensor && before != s)
         });
         if (overfull || indexed || repointed) && node > self.first_node {
             self.end_run(node);
@@ -146,9 +167,15 @@ impl Builder {
             }
             self.fed.push((u.tensor, s));
             let (ids_src, group) = match (s, u.how) {
-                (Supply::Items(_), How::Indexed { ids_src, ids, ids_tensor, .. }) => {
-                    (ids_src, (ids <= self.group_ids).then_some(ids_tensor))
-                }
+                (
+                    Supply::Items(_),
+                    How::Indexed {
+                        ids_src,
+                        ids,
+                        ids_tensor,
+                        ..
+                    },
+                ) => (ids_src, (ids <= self.group_ids).then_some(ids_tensor)),
                 _ => (0, None),
             };
             self.out.feeds.push(Feed {

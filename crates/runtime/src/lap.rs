@@ -49,14 +49,30 @@ pub struct Supplies {
 impl Supplies {
     /// From its parts.
     pub fn new(line: RealLine, memory: Arc<Memory>, items: Items, trace: bool) -> Self {
-        Self { line, memory, items, trace, spans: Vec::new(), ids: Vec::new() }
+        Self {
+            line,
+            memory,
+            items,
+            trace,
+            spans: Vec::new(),
+            ids: Vec::new(),
+        }
     }
 }
 
 impl Lap {
     /// Before the first node.
     pub fn new(graph: Rc<Graph>, itinerary: Rc<Itinerary>) -> Self {
-        Self { itinerary, graph, node: 0, feed: 0, run_feed: 0, run: 0, leases: Vec::new(), early: Vec::new() }
+        Self {
+            itinerary,
+            graph,
+            node: 0,
+            feed: 0,
+            run_feed: 0,
+            run: 0,
+            leases: Vec::new(),
+            early: Vec::new(),
+        }
     }
 
     /// Which run is under way, of how many; the number of runs when all are over.
@@ -80,7 +96,12 @@ impl Lap {
     /// `node` is that node, and live; `zeros` is as long as the largest weight.
     pub unsafe fn starve(&mut self, node: *mut sys::ggml_tensor, zeros: *mut c_void) {
         let at = self.node.saturating_sub(1) as u32;
-        for feed in self.itinerary.feeds.iter().filter(|f| f.node == at && f.supply != Supply::Settled) {
+        for feed in self
+            .itinerary
+            .feeds
+            .iter()
+            .filter(|f| f.node == at && f.supply != Supply::Settled)
+        {
             // SAFETY: the caller's promise; `point` refuses a wrong source.
             let _ = unsafe { point(node, feed, zeros) };
         }
@@ -121,7 +142,9 @@ impl Lap {
         // SAFETY: the caller's promise.
         let op = unsafe { (*node).op };
         if self.graph.ops.get(index) != Some(&op) {
-            return Err(Error::Assumption(format!("node {index} is not the one that was learned")));
+            return Err(Error::Assumption(format!(
+                "node {index} is not the one that was learned"
+            )));
         }
         while let Some(feed) = self.itinerary.feeds.get(self.feed).copied()
             && feed.node as usize == index
@@ -136,13 +159,19 @@ impl Lap {
                         .leases
                         .iter()
                         .find(|lease| lease.extent() == extent)
-                        .ok_or_else(|| Error::Defect(format!("extent {} is not leased", extent.0)))?;
+                        .ok_or_else(|| {
+                            Error::Defect(format!("extent {} is not leased", extent.0))
+                        })?;
                     supply.memory.ptr(lease.at() + at).cast_mut().cast()
                 }
                 (None, Supply::Items(table)) => {
                     // SAFETY: the caller's promise; a run ended before this node.
                     unsafe { self.items(node, &feed, table, supply)? };
-                    supply.memory.ptr(supply.items.table(table).at).cast_mut().cast()
+                    supply
+                        .memory
+                        .ptr(supply.items.table(table).at)
+                        .cast_mut()
+                        .cast()
                 }
             };
             // SAFETY: the address is readable for the whole tensor: a leased
@@ -221,9 +250,15 @@ impl Lap {
 
 fn want(supply: &mut Supplies, table: u32) -> Result<Ticket, Error> {
     supply.spans.clear();
-    supply.items.want(table, &supply.ids, &mut supply.spans).map_err(|bad| {
-        Error::Assumption(format!("the graph asks for item {} of {}", bad.index, bad.count))
-    })?;
+    supply
+        .items
+        .want(table, &supply.ids, &mut supply.spans)
+        .map_err(|bad| {
+            Error::Assumption(format!(
+                "the graph asks for item {} of {}",
+                bad.index, bad.count
+            ))
+        })?;
     Ok(supply.line.fetch(&supply.spans))
 }
 
@@ -231,7 +266,11 @@ fn want(supply: &mut Supplies, table: u32) -> Result<Ticket, Error> {
 ///
 /// # Safety
 /// `node` is live; `address` is readable for as long as the node may compute.
-unsafe fn point(node: *mut sys::ggml_tensor, feed: &Feed, address: *mut c_void) -> Result<(), Error> {
+unsafe fn point(
+    node: *mut sys::ggml_tensor,
+    feed: &Feed,
+    address: *mut c_void,
+) -> Result<(), Error> {
     // SAFETY: sources of a live node are live.
     unsafe {
         let source = (*node).src[feed.src];
@@ -241,7 +280,10 @@ unsafe fn point(node: *mut sys::ggml_tensor, feed: &Feed, address: *mut c_void) 
             (*source).view_src
         };
         if root != feed.tensor.0 {
-            return Err(Error::Assumption(format!("node {} reads another weight than learned", feed.node)));
+            return Err(Error::Assumption(format!(
+                "node {} reads another weight than learned",
+                feed.node
+            )));
         }
         (*root).data = address;
         if source != root {
@@ -290,4 +332,3 @@ unsafe fn read_ids(ids: *const sys::ggml_tensor, out: &mut Vec<i32>) -> Result<(
     }
     Ok(())
 }
-

@@ -104,10 +104,13 @@ impl Layout {
         };
         for at in 0..file.weights().len() {
             let id = WeightId(at as u32);
-            let table = (!small[at]).then_some(indexed[at]).flatten().map(|(unit, experts)| {
-                layout.indexed.push((id, unit, experts));
-                layout.indexed.len() as u32 - 1
-            });
+            let table = (!small[at])
+                .then_some(indexed[at])
+                .flatten()
+                .map(|(unit, experts)| {
+                    layout.indexed.push((id, unit, experts));
+                    layout.indexed.len() as u32 - 1
+                });
             layout.roles.push(match (small[at], whole[at], table) {
                 (true, _, _) => Role::Small,
                 (false, true, table) => Role::Dense { table },
@@ -127,7 +130,13 @@ impl Layout {
             .iter()
             .zip(&self.roles)
             .filter(|(_, role)| **role == Role::Small)
-            .map(|(w, _)| (w.part, w.offset / ALIGN * ALIGN, (w.offset + w.len).next_multiple_of(ALIGN)))
+            .map(|(w, _)| {
+                (
+                    w.part,
+                    w.offset / ALIGN * ALIGN,
+                    (w.offset + w.len).next_multiple_of(ALIGN),
+                )
+            })
             .collect();
         small.sort_unstable();
         for (part, from, until) in small {
@@ -138,7 +147,12 @@ impl Layout {
                     last.len = len;
                 }
                 _ => {
-                    self.small.push(Span { part, offset: from, len: until - from, at: self.small_bytes });
+                    self.small.push(Span {
+                        part,
+                        offset: from,
+                        len: until - from,
+                        at: self.small_bytes,
+                    });
                     self.small_bytes += until - from;
                 }
             }
@@ -147,15 +161,31 @@ impl Layout {
 
     fn measure_items(&mut self, file: &ModelFile, graphs: &[Rc<Graph>]) {
         let ids_of = |how: &How| match how {
-            How::Indexed { experts: true, ids, .. } => *ids,
+            How::Indexed {
+                experts: true, ids, ..
+            } => *ids,
             _ => 0,
         };
-        self.group_ids = graphs[0].uses.iter().map(|u| ids_of(&u.how)).max().unwrap_or(0);
+        self.group_ids = graphs[0]
+            .uses
+            .iter()
+            .map(|u| ids_of(&u.how))
+            .max()
+            .unwrap_or(0);
         for graph in graphs {
             let mut group = (None, 0);
             for u in &graph.uses {
-                let How::Indexed { ids, ids_tensor, experts, .. } = u.how else { continue };
-                let (Role::Indexed { table } | Role::Dense { table: Some(table) }) = self.roles[u.weight.0 as usize]
+                let How::Indexed {
+                    ids,
+                    ids_tensor,
+                    experts,
+                    ..
+                } = u.how
+                else {
+                    continue;
+                };
+                let (Role::Indexed { table } | Role::Dense { table: Some(table) }) =
+                    self.roles[u.weight.0 as usize]
                 else {
                     continue;
                 };
@@ -163,7 +193,10 @@ impl Layout {
                 // An item that several indices name is read once.
                 let bytes = ids.min(file.weight(weight).len / unit.max(1)) * item_pages(unit);
                 let shared = experts && ids <= self.group_ids && group.0 == Some(ids_tensor);
-                group = (Some(ids_tensor), if shared { group.1 + bytes } else { bytes });
+                group = (
+                    Some(ids_tensor),
+                    if shared { group.1 + bytes } else { bytes },
+                );
                 self.passing_bytes = self.passing_bytes.max(group.1);
             }
         }
@@ -221,7 +254,14 @@ impl Layout {
                 at += extent.len;
             }
         }
-        let small = self.small.iter().map(|s| Span { at: s.at + at, ..*s }).collect();
+        let small = self
+            .small
+            .iter()
+            .map(|s| Span {
+                at: s.at + at,
+                ..*s
+            })
+            .collect();
         at += self.small_bytes;
         let sparse_from = at / HUGE * HUGE;
         at = at.next_multiple_of(HUGE);
@@ -236,7 +276,13 @@ impl Layout {
             })
             .collect();
         let ragged = residency.window / HUGE * HUGE..residency.window.next_multiple_of(HUGE);
-        Placed { len: at.max(HUGE), homes, small, tables, sparse: [ragged, sparse_from..at] }
+        Placed {
+            len: at.max(HUGE),
+            homes,
+            small,
+            tables,
+            sparse: [ragged, sparse_from..at],
+        }
     }
 
     /// Where a small weight lies, given the placed spans.
@@ -257,7 +303,10 @@ pub fn supply(role: Role, how: How, home: Option<&plan::Home>, settled: &[bool])
             match (settled[home.extent.index()], how, table) {
                 (true, _, _) => Supply::Settled,
                 (false, How::Indexed { .. }, Some(table)) => Supply::Items(table),
-                (false, ..) => Supply::Extent { extent: home.extent, at: home.at },
+                (false, ..) => Supply::Extent {
+                    extent: home.extent,
+                    at: home.at,
+                },
             }
         }
         (Role::Small | Role::Unused, _) => Supply::Settled,

@@ -5,6 +5,7 @@
 //! The way of the data: [`ModelFile`] → [`Stream`] (graphs, roles, residency,
 //! line) → pump (pointers in llama.cpp's tensors) → [`Session`] (tokens, text).
 
+mod atlas;
 mod budget;
 pub mod cap;
 pub mod cgroup;
@@ -22,6 +23,7 @@ mod log;
 mod model_file;
 mod process;
 mod pump;
+mod report;
 mod sample;
 mod session;
 mod stream;
@@ -31,12 +33,13 @@ mod zeros;
 pub use chat::{Message, Template};
 pub use context::{FlashAttention, KvType};
 pub use empty::Load;
-pub use engine::{Engine, Laps, MemoryReport, Options, Way};
+pub use engine::{Engine, Options, Way};
 pub use error::Error;
 pub use itinerary::Itinerary;
 pub use log::kernel_features;
 pub use model_file::{Facts, ModelFile, Part, Weight, WeightId};
 pub use process::{Usage, available_bytes};
+pub use report::{Laps, MemoryReport};
 pub use sample::{Sampler, Sampling};
 pub use session::{Finish, Generated, Session};
 pub use stream::{Class, Stream};

@@ -81,7 +81,10 @@ unsafe extern "C" fn on_abort(text: *const c_char) {
     if !text.is_null() {
         // SAFETY: as in `on_log`.
         let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
-        eprintln!("delayline: llama.cpp stopped on a broken assumption: {}", text.trim_end());
+        eprintln!(
+            "delayline: llama.cpp stopped on a broken assumption: {}",
+            text.trim_end()
+        );
     }
 }
 
@@ -89,5 +92,7 @@ unsafe extern "C" fn on_abort(text: *const c_char) {
 pub fn kernel_features() -> String {
     init();
     // SAFETY: returns a pointer to a static string.
-    unsafe { CStr::from_ptr(sys::llama_print_system_info()) }.to_string_lossy().into_owned()
+    unsafe { CStr::from_ptr(sys::llama_print_system_info()) }
+        .to_string_lossy()
+        .into_owned()
 }

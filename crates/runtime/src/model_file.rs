@@ -91,7 +91,10 @@ impl ModelFile {
     /// When a file is missing, is not a regular file, or its header is unsound.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let first = open_part(path)?;
-        let unsound = |source| Error::Header { path: path.to_owned(), source };
+        let unsound = |source| Error::Header {
+            path: path.to_owned(),
+            source,
+        };
         let header = Header::parse(&first.header, first.len).map_err(unsound)?;
         let facts = facts_of(&header)?;
         let mut weights = weights_of(&header, 0);
@@ -101,24 +104,41 @@ impl ModelFile {
             if split.no != 0 {
                 return Err(Error::Split {
                     path: path.to_owned(),
-                    message: format!("this is part {} of {}: give the first part", split.no + 1, split.count),
+                    message: format!(
+                        "this is part {} of {}: give the first part",
+                        split.no + 1,
+                        split.count
+                    ),
                 });
             }
-            for (no, path) in delayline_gguf::parts(path, split.count).map_err(unsound)?.into_iter().enumerate().skip(1)
+            for (no, path) in delayline_gguf::parts(path, split.count)
+                .map_err(unsound)?
+                .into_iter()
+                .enumerate()
+                .skip(1)
             {
-                let part = open_part(&path).map_err(|error| missing_part(error, no, split.count))?;
+                let part =
+                    open_part(&path).map_err(|error| missing_part(error, no, split.count))?;
                 weights.extend(check_part(&part, no, split.count)?);
                 parts.push(part);
             }
             if split.tensors != weights.len() as u64 {
                 return Err(Error::Split {
                     path: path.to_owned(),
-                    message: format!("the parts hold {} tensors, {} were announced", weights.len(), split.tensors),
+                    message: format!(
+                        "the parts hold {} tensors, {} were announced",
+                        weights.len(),
+                        split.tensors
+                    ),
                 });
             }
         }
         parts.insert(0, first);
-        Ok(Self { parts, weights, facts })
+        Ok(Self {
+            parts,
+            weights,
+            facts,
+        })
     }
 
     /// The files.
@@ -148,7 +168,11 @@ impl ModelFile {
 
     /// Weights by name.
     pub fn names(&self) -> Names {
-        self.weights.iter().zip(0..).map(|(w, id)| (w.name.as_bytes().into(), WeightId(id))).collect()
+        self.weights
+            .iter()
+            .zip(0..)
+            .map(|(w, id)| (w.name.as_bytes().into(), WeightId(id)))
+            .collect()
     }
 
     /// Gives back the memory of the headers, once llama.cpp has parsed them.
@@ -165,13 +189,22 @@ impl ModelFile {
     /// Names the file and the change.
     pub(crate) fn check_unchanged(&self) -> Result<(), Error> {
         for part in &self.parts {
-            let changed = |message: String| Error::Changed { path: part.path.clone(), message };
-            let now = Fingerprint::of(&part.file).map_err(|e| changed(format!("it can no longer be asked: {e}")))?;
+            let changed = |message: String| Error::Changed {
+                path: part.path.clone(),
+                message,
+            };
+            let now = Fingerprint::of(&part.file)
+                .map_err(|e| changed(format!("it can no longer be asked: {e}")))?;
             if now.size != part.fingerprint.size {
-                return Err(changed(format!("its length went from {} to {} bytes", part.fingerprint.size, now.size)));
+                return Err(changed(format!(
+                    "its length went from {} to {} bytes",
+                    part.fingerprint.size, now.size
+                )));
             }
             if part.fingerprint.changed(&now) {
-                return Err(changed("it was written to while the model was running".into()));
+                return Err(changed(
+                    "it was written to while the model was running".into(),
+                ));
             }
         }
         Ok(())
@@ -192,13 +225,19 @@ fn missing_part(error: Error, no: usize, count: u16) -> Error {
 }
 
 fn check_part(part: &Part, no: usize, count: u16) -> Result<Vec<Weight>, Error> {
-    let unsound = |source| Error::Header { path: part.path.clone(), source };
+    let unsound = |source| Error::Header {
+        path: part.path.clone(),
+        source,
+    };
     let header = Header::parse(&part.header, part.len).map_err(unsound)?;
     let split = header.split().map_err(unsound)?;
     if split.is_none_or(|s| usize::from(s.no) != no || s.count != count) {
         return Err(Error::Split {
             path: part.path.clone(),
-            message: format!("its header does not say that it is part {} of {count}; its name does", no + 1),
+            message: format!(
+                "its header does not say that it is part {} of {count}; its name does",
+                no + 1
+            ),
         });
     }
     Ok(weights_of(&header, no as u16))
@@ -219,7 +258,10 @@ fn weights_of(header: &Header<'_>, part: u16) -> Vec<Weight> {
 }
 
 fn facts_of(header: &Header<'_>) -> Result<Facts, Error> {
-    let architecture = header.get_str("general.architecture").unwrap_or_default().to_owned();
+    let architecture = header
+        .get_str("general.architecture")
+        .unwrap_or_default()
+        .to_owned();
     let key = |suffix: &str| header.get(&format!("{architecture}.{suffix}"));
     let number = |suffix: &str| key(suffix).and_then(Value::as_u64);
     let layers = number("block_count").unwrap_or(0);
@@ -230,9 +272,12 @@ fn facts_of(header: &Header<'_>) -> Result<Facts, Error> {
     let kv_heads: u64 = match key("attention.head_count_kv") {
         Some(value) => match value.as_u64() {
             Some(n) => layers.saturating_mul(n),
-            None => value
-                .as_array()
-                .map_or(0, |heads| heads.scalars().filter_map(|v| v.as_u64()).fold(0, u64::saturating_add)),
+            None => value.as_array().map_or(0, |heads| {
+                heads
+                    .scalars()
+                    .filter_map(|v| v.as_u64())
+                    .fold(0, u64::saturating_add)
+            }),
         },
         None => layers.saturating_mul(heads),
     };
@@ -251,24 +296,39 @@ fn facts_of(header: &Header<'_>) -> Result<Facts, Error> {
 }
 
 fn open_part(path: &Path) -> Result<Part, Error> {
-    let fail = |message: String| Error::Open { path: path.to_owned(), message };
+    let fail = |message: String| Error::Open {
+        path: path.to_owned(),
+        message,
+    };
     let meta = std::fs::metadata(path).map_err(|e| fail(e.to_string()))?;
     if meta.is_dir() {
         return Err(fail("it is a directory; give the .gguf file itself".into()));
     }
     if !meta.is_file() {
-        return Err(fail("it is not a regular file, which streaming needs".into()));
+        return Err(fail(
+            "it is not a regular file, which streaming needs".into(),
+        ));
     }
     let file = File::open(path).map_err(|e| fail(e.to_string()))?;
     let fingerprint = Fingerprint::of(&file).map_err(|e| fail(e.to_string()))?;
     advise(&file, libc::POSIX_FADV_RANDOM);
-    let header = delayline_gguf::read_header(&mut &file, fingerprint.size).map_err(|error| match error {
-        delayline_gguf::ReadError::Header(source) => Error::Header { path: path.to_owned(), source },
-        delayline_gguf::ReadError::Io(e) => fail(e.to_string()),
-    })?;
+    let header =
+        delayline_gguf::read_header(&mut &file, fingerprint.size).map_err(|error| match error {
+            delayline_gguf::ReadError::Header(source) => Error::Header {
+                path: path.to_owned(),
+                source,
+            },
+            delayline_gguf::ReadError::Io(e) => fail(e.to_string()),
+        })?;
     // The page cache would count against the budget of the caller's cgroup.
     advise(&file, libc::POSIX_FADV_DONTNEED);
-    Ok(Part { path: path.to_owned(), len: fingerprint.size, file, header, fingerprint })
+    Ok(Part {
+        path: path.to_owned(),
+        len: fingerprint.size,
+        file,
+        header,
+        fingerprint,
+    })
 }
 
 /// Advice on a whole file; a system that ignores it loses only speed.

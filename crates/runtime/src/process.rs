@@ -72,17 +72,31 @@ pub fn settle_program() {
 /// file of which something can be executed.
 fn code(maps: &str) -> Vec<(usize, usize)> {
     // `from-until permissions offset device inode path`, see proc_pid_maps(5).
-    let lines: Vec<Vec<&str>> = maps.lines().map(|line| line.splitn(6, ' ').collect()).collect();
-    let path = |line: &[&str]| line.get(5).map(|path| path.trim_start().to_owned()).filter(|path| path.starts_with('/'));
-    let programs: Vec<String> =
-        lines.iter().filter(|line| line.get(1).is_some_and(|p| p.contains('x'))).filter_map(|line| path(line)).collect();
+    let lines: Vec<Vec<&str>> = maps
+        .lines()
+        .map(|line| line.splitn(6, ' ').collect())
+        .collect();
+    let path = |line: &[&str]| {
+        line.get(5)
+            .map(|path| path.trim_start().to_owned())
+            .filter(|path| path.starts_with('/'))
+    };
+    let programs: Vec<String> = lines
+        .iter()
+        .filter(|line| line.get(1).is_some_and(|p| p.contains('x')))
+        .filter_map(|line| path(line))
+        .collect();
     let is_code = |line: &&Vec<&str>| {
-        line.get(1).is_some_and(|p| p.starts_with("r-")) && path(line).is_some_and(|path| programs.contains(&path))
+        line.get(1).is_some_and(|p| p.starts_with("r-"))
+            && path(line).is_some_and(|path| programs.contains(&path))
     };
     let range = |line: &Vec<&str>| {
         let (from, until) = line.first()?.split_once('-')?;
         let from = usize::from_str_radix(from, 16).ok()?;
-        Some((from, usize::from_str_radix(until, 16).ok()?.checked_sub(from)?))
+        Some((
+            from,
+            usize::from_str_radix(until, 16).ok()?.checked_sub(from)?,
+        ))
     };
     lines.iter().filter(is_code).filter_map(range).collect()
 }
@@ -109,12 +123,18 @@ mod tests {
         settle_program();
         let maps = fs::read_to_string("/proc/self/maps").unwrap();
         let bytes: usize = code(&maps).iter().map(|(_, len)| len).sum();
-        assert!(bytes > 0 && Usage::now().resident > bytes as u64, "{bytes} bytes of code");
+        assert!(
+            bytes > 0 && Usage::now().resident > bytes as u64,
+            "{bytes} bytes of code"
+        );
     }
 
     #[test]
     fn this_process_is_somewhere() {
         let usage = Usage::now();
-        assert!(usage.resident > 0 && usage.peak >= usage.resident && usage.data > 0, "{usage:?}");
+        assert!(
+            usage.resident > 0 && usage.peak >= usage.resident && usage.data > 0,
+            "{usage:?}"
+        );
     }
 }

@@ -106,10 +106,17 @@ impl Pump {
         let state = self.state();
         state.abort = false;
         state.failed = None;
-        let supply = state.supply.as_mut().expect("supplies are set before a lap");
+        let supply = state
+            .supply
+            .as_mut()
+            .expect("supplies are set before a lap");
         let mut lap = Lap::new(graph, itinerary);
         // What was laid for this lap and the next is asked for before anything computes.
-        let first = supply.line.pump().map_err(Error::from).and_then(|()| lap.acquire(supply));
+        let first = supply
+            .line
+            .pump()
+            .map_err(Error::from)
+            .and_then(|()| lap.acquire(supply));
         lap.mark(supply, RealLine::mark_begin);
         state.mode = Mode::Drive(lap);
         if let Err(error) = first {
@@ -146,11 +153,15 @@ impl State {
             && let (run, runs) = lap.progress()
             && run != runs
         {
-            self.failed = Some(Error::Assumption(format!("the graph ended in run {run} of {runs}")));
+            self.failed = Some(Error::Assumption(format!(
+                "the graph ended in run {run} of {runs}"
+            )));
         }
         self.abort = false;
         self.give_back();
-        let Some(error) = self.failed.take() else { return Ok(()) };
+        let Some(error) = self.failed.take() else {
+            return Ok(());
+        };
         if let Some(supply) = self.supply.as_mut() {
             // The failed reads are reported; what forgetting meets is the same trouble.
             let _ = supply.line.forget();
@@ -211,7 +222,9 @@ impl State {
     }
 
     fn done(&mut self) {
-        let Mode::Drive(lap) = &mut self.mode else { return };
+        let Mode::Drive(lap) = &mut self.mode else {
+            return;
+        };
         if self.failed.is_some() {
             return;
         }

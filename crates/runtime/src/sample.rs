@@ -28,7 +28,14 @@ pub struct Sampling {
 impl Default for Sampling {
     /// llama.cpp's own defaults.
     fn default() -> Self {
-        Self { temperature: 0.8, top_k: 40, top_p: 0.95, min_p: 0.05, repeat_penalty: 1.0, seed: 0 }
+        Self {
+            temperature: 0.8,
+            top_k: 40,
+            top_p: 0.95,
+            min_p: 0.05,
+            repeat_penalty: 1.0,
+            seed: 0,
+        }
     }
 }
 
@@ -57,7 +64,13 @@ impl Sampler {
             let add = |sampler| sys::llama_sampler_chain_add(chain.as_ptr(), sampler);
             if sampling.repeat_penalty != 1.0 {
                 let n_vocab = sys::llama_vocab_n_tokens(vocab.as_ptr());
-                add(sys::llama_sampler_init_penalties(n_vocab, PENALTY_TOKENS, sampling.repeat_penalty, 0.0, 0.0));
+                add(sys::llama_sampler_init_penalties(
+                    n_vocab,
+                    PENALTY_TOKENS,
+                    sampling.repeat_penalty,
+                    0.0,
+                    0.0,
+                ));
             }
             if sampling.temperature <= 0.0 {
                 add(sys::llama_sampler_init_greedy());

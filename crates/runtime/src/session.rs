@@ -4,8 +4,9 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use crate::engine::{Engine, Laps};
+use crate::engine::Engine;
 use crate::error::Error;
+use crate::report::Laps;
 use crate::sample::{Sampler, Sampling};
 use crate::stream::Class;
 use crate::vocab::{Utf8, Vocab};
@@ -60,7 +61,11 @@ impl Session {
     /// An empty text.
     pub fn new(engine: Engine) -> Self {
         let vocab = Vocab::new(engine.model());
-        Self { engine, vocab, cached: Vec::new() }
+        Self {
+            engine,
+            vocab,
+            cached: Vec::new(),
+        }
     }
 
     /// The machine.
@@ -90,10 +95,15 @@ impl Session {
         let start = Instant::now();
         let ctx = self.engine.ctx() as usize;
         if prompt.is_empty() {
-            return Err(Error::Option("the prompt is empty: give at least one token of text".into()));
+            return Err(Error::Option(
+                "the prompt is empty: give at least one token of text".into(),
+            ));
         }
         if prompt.len() >= ctx {
-            return Err(Error::PromptTooLong { prompt: prompt.len(), ctx });
+            return Err(Error::PromptTooLong {
+                prompt: prompt.len(),
+                ctx,
+            });
         }
         let mut sampler = Sampler::new(&self.vocab, sampling)?;
         for &token in prompt {
@@ -162,7 +172,12 @@ impl Session {
         most: usize,
         piece: &mut impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Error> {
-        let common = self.cached.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+        let common = self
+            .cached
+            .iter()
+            .zip(prompt)
+            .take_while(|(a, b)| a == b)
+            .count();
         // The last token is computed again: its logits are needed.
         let keep = common.min(prompt.len() - 1);
         if keep < self.cached.len() {

@@ -7,20 +7,21 @@ use std::sync::Arc;
 
 use delayline_line::{Config, Line, Medium, Span};
 use delayline_medium::{Flash, Memory, RealClock};
-use delayline_plan::{self as plan, Cut, NEAR_BYTES, Residency, Schedule};
+use delayline_plan::{self as plan, NEAR_BYTES, Residency, Schedule};
 
+use crate::atlas::Atlas;
 use crate::budget::{self, Needs};
 use crate::context::{Context, Shape};
 use crate::empty::Model;
 use crate::engine::{Options, status};
 use crate::error::{Error, mib};
-use crate::graph::{Graph, How, Tensor, Use};
+use crate::graph::{Graph, Tensor, Use};
 use crate::items::Items;
-use crate::itinerary::{Itinerary, Supply, lay_out};
-use crate::layout::{Layout, Role, supply};
-use crate::model_file::{ModelFile, Names, WeightId};
-use crate::process::{self, Usage};
+use crate::itinerary::Itinerary;
 use crate::lap::{RealLine, Supplies};
+use crate::layout::{Layout, Role};
+use crate::model_file::{ModelFile, Names};
+use crate::process::{self, Usage};
 use crate::pump::Pump;
 
 /// Largest single read in bytes, and how often a failed one is tried again.
@@ -71,55 +72,6 @@ pub struct Stream {
     notices: Vec<String>,
 }
 
-/// Which weight lies where.
-struct Atlas {
-    layout: Layout,
-    cut: Cut,
-    dense: Vec<u32>,
-    weight_bytes: Vec<u64>,
-    run_bytes: u64,
-    homes: Vec<Option<u64>>,
-    settled: Vec<bool>,
-}
-
-impl Atlas {
-    fn new(file: &ModelFile, graphs: &[Rc<Graph>]) -> Result<Self, Error> {
-        let layout = Layout::of(file, graphs);
-        let cut = layout.cut(file, &graphs[0]).map_err(|e| Error::Defect(e.to_string()))?;
-        let streamed: u64 = cut.extents.iter().map(|e| e.len).sum();
-        Ok(Self {
-            dense: layout.dense_index(),
-            weight_bytes: file.weights().iter().map(|w| w.len).collect(),
-            run_bytes: (streamed / 128).clamp(512 << 10, 8 << 20),
-            homes: vec![None; cut.extents.len()],
-            settled: vec![false; cut.extents.len()],
-            layout,
-            cut,
-        })
-    }
-
-    fn home(&self, weight: WeightId) -> Option<&plan::Home> {
-        let at = weight.0 as usize;
-        matches!(self.layout.roles[at], Role::Dense { .. }).then(|| &self.cut.homes[self.dense[at] as usize])
-    }
-
-    fn supply(&self, weight: WeightId, how: How) -> Supply {
-        supply(self.layout.roles[weight.0 as usize], how, self.home(weight), &self.settled)
-    }
-
-    fn lay_out(&self, graph: &Graph) -> Itinerary {
-        lay_out(
-            graph,
-            &self.cut.extents,
-            self.run_bytes,
-            self.layout.group_ids,
-            |weight| self.weight_bytes[weight.0 as usize],
-            |weight| self.home(weight).map(|home| home.extent),
-            |weight, how| self.supply(weight, how),
-        )
-    }
-}
-
 impl Stream {
     /// Learns the model's graphs and builds a line that keeps within `total`
     /// bytes.
@@ -147,7 +99,12 @@ impl Stream {
         let mut atlas = Atlas::new(file, &graphs)?;
 
         let needs = budget::needs(occupied, file.facts().vocab) + atlas.layout.small_bytes;
-        let spend = Needs { total, needs, passing: atlas.layout.passing_bytes, kv: context.kv_bytes() };
+        let spend = Needs {
+            total,
+            needs,
+            passing: atlas.layout.passing_bytes,
+            kv: context.kv_bytes(),
+        };
         let (residency, keep) = settle_budget(&atlas, &graphs[0], spend, options)?;
 
         let placed = atlas.layout.place(file, &atlas.cut, &residency);
@@ -160,7 +117,12 @@ impl Stream {
         let (mut line, notices) = open_line(file, &memory, &atlas, &residency, options)?;
         load_small(&mut line, &placed.small)?;
         settle_small(file, &atlas.layout, &graphs, &placed.small, &memory);
-        pump.supply(Supplies::new(line, memory.clone(), Items::new(placed.tables, keep), options.trace));
+        pump.supply(Supplies::new(
+            line,
+            memory.clone(),
+            Items::new(placed.tables, keep),
+            options.trace,
+        ));
 
         let mut stream = Self {
             pump,
@@ -212,14 +174,18 @@ impl Stream {
     }
 
     fn learned(&self, class: Class) -> &Learned {
-        self.classes[class as usize].as_ref().expect("a micro-batch of one has only the single class")
+        self.classes[class as usize]
+            .as_ref()
+            .expect("a micro-batch of one has only the single class")
     }
 
     /// Tells the line what a lap of this class will need.
     fn lay(&mut self, class: Class) {
         let itinerary = self.learned(class).itinerary.clone();
         let supplies = self.pump.supplies().expect("set on opening");
-        supplies.line.lay(itinerary.schedule.steps().iter().map(|s| s.extent));
+        supplies
+            .line
+            .lay(itinerary.schedule.steps().iter().map(|s| s.extent));
         self.laid = Some(class);
     }
 
@@ -288,7 +254,9 @@ impl Stream {
 
     /// Items asked for and found in memory.
     pub fn item_hits(&mut self) -> (u64, u64) {
-        self.pump.supplies().map_or((0, 0), |s| (s.items.asked, s.items.hits))
+        self.pump
+            .supplies()
+            .map_or((0, 0), |s| (s.items.asked, s.items.hits))
     }
 
     /// What a person should know of how the files are read.
@@ -318,10 +286,15 @@ fn learn_all(
         let code = context.decode(&tokens, 0, output);
         let graph = pump.learned()?;
         if code != 2 {
-            return Err(Error::Assumption(format!("a dry lap ended with status {code}, not 2")));
+            return Err(Error::Assumption(format!(
+                "a dry lap ended with status {code}, not 2"
+            )));
         }
         context.clear();
-        Ok(Some(Learned { graph: Rc::new(graph), itinerary: Rc::default() }))
+        Ok(Some(Learned {
+            graph: Rc::new(graph),
+            itinerary: Rc::default(),
+        }))
     };
     let single = learn(1, true)?;
     if ubatch == 1 {
@@ -340,10 +313,15 @@ fn settle_budget(
     let fixed = spend.needs + spend.passing;
     let available = budget::without_tables(spend.total.saturating_sub(fixed));
     let available = available.min(options.weights.unwrap_or(u64::MAX));
-    let lookahead = options.window.unwrap_or((available / 8).clamp(u64::from(READ_LEN), LOOKAHEAD));
+    let lookahead = options
+        .window
+        .unwrap_or((available / 8).clamp(u64::from(READ_LEN), LOOKAHEAD));
     let plan = atlas.lay_out(graph).plan;
     let schedule = Schedule::new(&plan, NEAR_BYTES);
-    let memory = plan::Memory { available, lookahead };
+    let memory = plan::Memory {
+        available,
+        lookahead,
+    };
     let residency = plan::choose(&plan, &schedule, memory).map_err(|small| {
         let needed = budget::with_tables(small.needed) + fixed + budget::NOISE;
         Error::Budget {
@@ -359,7 +337,11 @@ fn settle_budget(
         }
     })?;
     let spare = available - residency.window - residency.resident_bytes;
-    let keep = if residency.streamed_bytes == 0 { spare } else { 0 };
+    let keep = if residency.streamed_bytes == 0 {
+        spare
+    } else {
+        0
+    };
     Ok((residency, keep))
 }
 
@@ -372,7 +354,10 @@ fn open_line(
 ) -> Result<(RealLine, Vec<String>), Error> {
     let mut files = Vec::new();
     for part in file.parts() {
-        files.push((part.path.clone(), part.file.try_clone().map_err(Error::Memory)?));
+        files.push((
+            part.path.clone(),
+            part.file.try_clone().map_err(Error::Memory)?,
+        ));
     }
     let flash = Flash::from_files(files, memory.clone(), &options.medium)?;
     let notices = flash.notices().iter().map(ToString::to_string).collect();
@@ -386,7 +371,11 @@ fn open_line(
         atlas.cut.extents.clone(),
         file.parts().iter().map(|p| p.len).collect(),
         atlas.homes.clone(),
-        Config { window: residency.window, read_len: READ_LEN, retries: RETRIES },
+        Config {
+            window: residency.window,
+            read_len: READ_LEN,
+            retries: RETRIES,
+        },
     )?;
     if options.trace {
         line.trace_on();
@@ -413,7 +402,8 @@ fn settle_small(
             continue;
         }
         let weight = file.weight(u.weight);
-        let at = Layout::small_at(spans, weight.part, weight.offset).expect("small weights were gathered");
+        let at = Layout::small_at(spans, weight.part, weight.offset)
+            .expect("small weights were gathered");
         // SAFETY: nothing computes yet; the small area holds the whole weight
         // and lives as long as the memory.
         unsafe { (*u.tensor.0).data = memory.ptr(at).cast_mut().cast() };

@@ -17,7 +17,9 @@ pub struct Vocab {
 impl Vocab {
     /// Of `model`.
     pub fn new(model: &Rc<Model>) -> Self {
-        Self { model: model.clone() }
+        Self {
+            model: model.clone(),
+        }
     }
 
     /// For llama.cpp's functions; valid as long as `self`.
@@ -100,7 +102,11 @@ impl Vocab {
         // SAFETY: the vocabulary is live; the text is checked for null.
         unsafe {
             let vocab = self.as_ptr();
-            let token = if begin { sys::llama_vocab_bos(vocab) } else { sys::llama_vocab_eos(vocab) };
+            let token = if begin {
+                sys::llama_vocab_bos(vocab)
+            } else {
+                sys::llama_vocab_eos(vocab)
+            };
             if token < 0 {
                 return String::new();
             }

@@ -9,9 +9,12 @@ use delayline_synth::Quant;
 
 /// The demo model, which `make test` fetches.
 pub fn demo_model() -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../models/SmolLM2-135M-Instruct.Q4_1.gguf");
-    assert!(path.exists(), "the demo model is missing: run scripts/fetch-demo-model");
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/SmolLM2-135M-Instruct.Q4_1.gguf");
+    assert!(
+        path.exists(),
+        "the demo model is missing: run scripts/fetch-demo-model"
+    );
     path
 }
 
@@ -37,14 +40,28 @@ pub fn synth(dir: &Path, shape: &str, quant: Quant) -> PathBuf {
 
 /// Options that make two engines comparable.
 pub fn options(way: Way) -> Options {
-    Options { way, threads: Some(2), ctx: Some(256), ubatch: Some(16), ..Options::default() }
+    Options {
+        way,
+        threads: Some(2),
+        ctx: Some(256),
+        ubatch: Some(16),
+        ..Options::default()
+    }
 }
 
 /// A streamed engine with `extra` bytes for weights beyond the least that works.
 pub fn streamed(path: &Path, extra: u64, options: &Options) -> Engine {
     let with = |weights| {
         let memory = Some(8 << 30);
-        Engine::open(path, &Options { memory, weights: Some(weights), way: Way::Streamed, ..options.clone() })
+        Engine::open(
+            path,
+            &Options {
+                memory,
+                weights: Some(weights),
+                way: Way::Streamed,
+                ..options.clone()
+            },
+        )
     };
     let least = match with(0) {
         Err(Error::Budget { weights, .. }) => weights,
@@ -60,13 +77,17 @@ pub fn logits(engine: &mut Engine, prompt: &[i32], steps: usize) -> Vec<Vec<f32>
     let chunks: Vec<&[i32]> = prompt.chunks(ubatch).collect();
     let mut pos = 0;
     for (at, chunk) in chunks.iter().enumerate() {
-        engine.lap(chunk, pos, at + 1 == chunks.len(), None).expect("a lap of the prompt");
+        engine
+            .lap(chunk, pos, at + 1 == chunks.len(), None)
+            .expect("a lap of the prompt");
         pos += chunk.len() as u32;
     }
     let mut out = vec![engine.logits().expect("logits").to_vec()];
     for _ in 0..steps {
         let token = likeliest(out.last().expect("one at least"));
-        engine.lap(&[token], pos, true, None).expect("a decoding lap");
+        engine
+            .lap(&[token], pos, true, None)
+            .expect("a decoding lap");
         pos += 1;
         out.push(engine.logits().expect("logits").to_vec());
     }
@@ -83,10 +104,23 @@ pub fn likeliest(logits: &[f32]) -> i32 {
 pub fn assert_same(label: &str, got: &[Vec<f32>], expected: &[Vec<f32>]) {
     assert_eq!(got.len(), expected.len(), "{label}: number of laps");
     for (lap, (a, b)) in got.iter().zip(expected).enumerate() {
-        assert!(b.iter().all(|x| x.is_finite()), "{label}: the oracle's logits are not finite");
-        assert!(b.iter().any(|x| *x != b[0]), "{label}: the oracle's logits are all alike");
-        let differs = a.iter().zip(b).position(|(x, y)| x.to_bits() != y.to_bits());
+        assert!(
+            b.iter().all(|x| x.is_finite()),
+            "{label}: the oracle's logits are not finite"
+        );
+        assert!(
+            b.iter().any(|x| *x != b[0]),
+            "{label}: the oracle's logits are all alike"
+        );
+        let differs = a
+            .iter()
+            .zip(b)
+            .position(|(x, y)| x.to_bits() != y.to_bits());
         assert_eq!(differs, None, "{label}: logits differ in lap {lap}");
-        assert_eq!(a.len(), b.len(), "{label}: length of the logits in lap {lap}");
+        assert_eq!(
+            a.len(),
+            b.len(),
+            "{label}: length of the logits in lap {lap}"
+        );
     }
 }

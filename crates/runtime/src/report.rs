@@ -1,0 +1,58 @@
+//! What an engine tells of itself: where the budget goes, what laps took.
+//! Measures nothing.
+
+/// Where the budget goes, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryReport {
+    /// What was allowed.
+    pub budget: u64,
+    /// The window.
+    pub window: u64,
+    /// Weights that stay.
+    pub resident_weights: u64,
+    /// KV cache.
+    pub kv: u64,
+    /// Everything else of llama.cpp and the program.
+    pub buffers: u64,
+}
+
+/// What laps took together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Laps {
+    /// How many.
+    pub count: u64,
+    /// Time in them, in nanoseconds.
+    pub ns: u64,
+    /// The part of it in which compute waited for the line, in nanoseconds.
+    pub stall_ns: u64,
+    /// Bytes that the line brought and the laps used.
+    pub bytes_read: u64,
+}
+
+impl std::ops::Add for Laps {
+    type Output = Self;
+
+    /// Both together.
+    fn add(self, more: Self) -> Self {
+        Self {
+            count: self.count + more.count,
+            ns: self.ns + more.ns,
+            stall_ns: self.stall_ns + more.stall_ns,
+            bytes_read: self.bytes_read + more.bytes_read,
+        }
+    }
+}
+
+impl std::ops::Sub for Laps {
+    type Output = Self;
+
+    /// The laps since `before`.
+    fn sub(self, before: Self) -> Self {
+        Self {
+            count: self.count - before.count,
+            ns: self.ns - before.ns,
+            stall_ns: self.stall_ns - before.stall_ns,
+            bytes_read: self.bytes_read - before.bytes_read,
+        }
+    }
+}
