@@ -8,7 +8,7 @@ DELAYLINE := $(or $(CARGO_TARGET_DIR),target)/$(PROFILE)/delayline
 # What `make demo` and `make bench` run; override on the command line.
 MEMORY ?= 80MiB
 PROMPT ?= Explain in two sentences what a mercury delay line is.
-BUDGETS ?= /1,/1.25,/1.5,/2
+BUDGETS ?= 80MiB,90MiB,110MiB
 
 .DEFAULT_GOAL := help
 
@@ -42,7 +42,7 @@ demo: model build ## run a model in less memory than its size
 
 .PHONY: bench
 bench: model build ## compare memory budgets, and llama.cpp's mmap, in one run
-	$(DELAYLINE) bench $(MODEL) --budgets $(BUDGETS) --baseline mmap
+	$(DELAYLINE) bench $(MODEL) --ctx 256 --budgets $(BUDGETS) --baseline mmap
 
 .PHONY: clean
 clean: ## remove what was built, but not the models
