@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::medium::{MediumArg, parse_medium};
 use crate::size::{Budget, parse_rate, parse_size};
 
 const EXAMPLES: &str = "\
@@ -167,6 +168,10 @@ pub struct EngineArgs {
     /// Attention in one fused kernel; q8_0 and q4_0 caches need it
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub flash_attn: FlashAttn,
+    /// What the streamed weights come from: flash; a fiber loop that is filled from it,
+    /// fiber:length=10000km,rate=20Gbit/s or fiber:article; or FILE.toml[:NAME] [default: flash]
+    #[arg(long, value_name = "MEDIUM", value_parser = parse_medium)]
+    pub medium: Option<MediumArg>,
     /// Record when each extent was read and used, for chrome://tracing or ui.perfetto.dev
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,

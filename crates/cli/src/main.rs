@@ -8,6 +8,7 @@ mod config;
 mod doctor;
 mod inspect;
 mod interrupt;
+mod medium;
 mod output;
 mod report;
 mod run;

@@ -31,8 +31,8 @@ use std::collections::VecDeque;
 const WARM_LAPS: usize = 12;
 const LAPS: usize = 60;
 
-/// Steps that all simulations of one search may take together, about a second.
-const EFFORT: usize = 20_000_000;
+/// Steps that all simulations of one search may take together: a fraction of a second.
+const EFFORT: usize = 5_000_000;
 
 /// Laps of the loop to a lap of compute that are tried at most.
 const TURNS_MAX: usize = 48;

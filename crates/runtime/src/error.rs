@@ -87,6 +87,9 @@ pub enum Error {
     /// The medium cannot be opened.
     #[error(transparent)]
     Medium(#[from] delayline_medium::OpenError),
+    /// The fiber loop cannot be filled.
+    #[error("the loop cannot be filled: {0}")]
+    Fill(delayline_line::ReadError),
     /// Memory for weights was refused.
     #[error(transparent)]
     Arena(#[from] delayline_medium::MemoryError),

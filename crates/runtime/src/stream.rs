@@ -15,6 +15,7 @@ use crate::context::{Context, Shape};
 use crate::empty::Model;
 use crate::engine::{Options, status};
 use crate::error::{Error, mib};
+use crate::fiber::{self, Circuit, Course};
 use crate::graph::{Graph, Tensor, Use};
 use crate::items::Items;
 use crate::itinerary::Itinerary;
@@ -70,6 +71,7 @@ pub struct Stream {
     memory: Arc<Memory>,
     needs: u64,
     notices: Vec<String>,
+    circuit: Option<Circuit>,
 }
 
 impl Stream {
@@ -98,7 +100,9 @@ impl Stream {
         let graphs: Vec<Rc<Graph>> = classes.iter().flatten().map(|l| l.graph.clone()).collect();
         let mut atlas = Atlas::new(file, &graphs)?;
 
-        let needs = budget::needs(occupied, file.facts().vocab) + atlas.layout.small_bytes;
+        let needs = budget::needs(occupied, file.facts().vocab)
+            + atlas.layout.small_bytes
+            + options.fiber.as_ref().map_or(0, |_| fiber::NEEDS);
         let spend = Needs {
             total,
             needs,
@@ -114,7 +118,16 @@ impl Stream {
         }
         memory.populate(0..residency.window)?;
         atlas.homes.clone_from(&placed.homes);
-        let (mut line, notices) = open_line(file, &memory, &atlas, &residency, options)?;
+        let (medium, notices) = open_medium(file, &memory, options)?;
+        let course = Course {
+            plan: &atlas.lay_out(&graphs[0]).plan,
+            residency: &residency,
+            threads: shape.threads,
+            read_len: READ_LEN,
+        };
+        let (medium, circuit) =
+            fiber::around(options.fiber.as_ref(), medium, file, &memory, &course)?;
+        let mut line = open_line(file, medium, &atlas, &residency, options)?;
         load_small(&mut line, &placed.small)?;
         settle_small(file, &atlas.layout, &graphs, &placed.small, &memory);
         pump.supply(Supplies::new(
@@ -133,6 +146,7 @@ impl Stream {
             memory,
             needs,
             notices,
+            circuit,
         };
         stream.lay_out();
         Ok((context, stream))
@@ -264,6 +278,20 @@ impl Stream {
         &self.notices
     }
 
+    /// The fiber loop in which the weights circulate, if there is one.
+    pub fn circuit(&self) -> Option<&Circuit> {
+        self.circuit.as_ref()
+    }
+
+    /// Fills the loop, before the first lap.
+    pub(crate) fn fill(&self, options: &Options) -> Result<(), Error> {
+        let progress = options.fiber.as_ref().and_then(|fiber| fiber.progress);
+        match &self.circuit {
+            Some(circuit) => circuit.fill(self.residency.window, progress),
+            None => Ok(()),
+        }
+    }
+
     /// The decoding lap's stops, for prediction.
     pub fn itinerary(&self) -> &Itinerary {
         &self.learned(Class::Single).itinerary
@@ -345,13 +373,12 @@ fn settle_budget(
     Ok((residency, keep))
 }
 
-fn open_line(
+/// The files, and what is to be around them.
+fn open_medium(
     file: &ModelFile,
     memory: &Arc<Memory>,
-    atlas: &Atlas,
-    residency: &Residency,
     options: &Options,
-) -> Result<(RealLine, Vec<String>), Error> {
+) -> Result<(Box<dyn Medium>, Vec<String>), Error> {
     let mut files = Vec::new();
     for part in file.parts() {
         files.push((
@@ -365,6 +392,16 @@ fn open_line(
         Some(around) => around(Box::new(flash)),
         None => Box::new(flash),
     };
+    Ok((medium, notices))
+}
+
+fn open_line(
+    file: &ModelFile,
+    medium: Box<dyn Medium>,
+    atlas: &Atlas,
+    residency: &Residency,
+    options: &Options,
+) -> Result<RealLine, Error> {
     let mut line = Line::new(
         medium,
         RealClock::default(),
@@ -380,7 +417,7 @@ fn open_line(
     if options.trace {
         line.trace_on();
     }
-    Ok((line, notices))
+    Ok(line)
 }
 
 fn load_small(line: &mut RealLine, spans: &[Span]) -> Result<(), Error> {

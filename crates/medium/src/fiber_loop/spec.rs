@@ -162,10 +162,12 @@ impl std::error::Error for DoesNotFit {}
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SpecError {
     /// There is no such parameter.
-    #[error("a fiber loop has no parameter `{key}`; it has {}", keys().join(", "))]
+    #[error("a fiber loop has no parameter `{key}`; it has {known}")]
     UnknownKey {
         /// As it was written.
         key: String,
+        /// The names of all there are.
+        known: String,
     },
     /// The value is not one, or not a possible one.
     #[error("{key}={value}: expected {expected}")]
@@ -397,7 +399,10 @@ impl SpecBuilder {
             return Ok(());
         }
         let key = KEYS.iter().find(|key| key.name == name);
-        let key = key.ok_or_else(|| SpecError::UnknownKey { key: name.into() })?;
+        let key = key.ok_or_else(|| SpecError::UnknownKey {
+            key: name.into(),
+            known: keys().join(", "),
+        })?;
         let value = key
             .quantity
             .parse(text)
