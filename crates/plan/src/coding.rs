@@ -281,17 +281,25 @@ impl<'a> Search<'a> {
         (ring.now_s - warm_s) / LAPS as f64
     }
 
-    /// When a step has come that was asked for at `asked_s`. Asked for in the
-    /// middle of its passing, it counts as missed.
-    fn comes_s(&self, step: &Step, asked_s: f64, behind_s: &mut f64, phase_s: &[f64]) -> f64 {
+    /// When the `len` bytes at `from` of a step have come, which were asked for at
+    /// `asked_s`. Asked for in the middle of their passing, they are missed.
+    fn comes_s(
+        &self,
+        step: &Step,
+        (from, len): (u64, u64),
+        asked_s: f64,
+        behind_s: &mut f64,
+        phase_s: &[f64],
+    ) -> f64 {
         let ring = &self.task.ring;
         let Some(i) = self.index[step.extent.index()] else {
-            *behind_s = behind_s.max(asked_s) + step.len as f64 / ring.behind_bytes_per_s;
+            *behind_s = behind_s.max(asked_s) + len as f64 / ring.behind_bytes_per_s;
             return *behind_s;
         };
+        let begins_s = phase_s[i] + ring.takes_s(from);
         // A rounding error is no lap.
-        let laps = ((asked_s - phase_s[i]) / ring.lap_s - 1e-9).ceil().max(0.0);
-        phase_s[i] + laps * ring.lap_s + self.takes_s[i]
+        let laps = ((asked_s - begins_s) / ring.lap_s - 1e-9).ceil().max(0.0);
+        begins_s + laps * ring.lap_s + len as f64 / ring.rate_bytes_per_s
     }
 }
 
@@ -317,16 +325,22 @@ impl Ring {
         let mut next = 0;
         for (run, time_s) in search.times.iter().enumerate() {
             while next < layout.started[run] {
-                let (step, end) = (layout.steps[next], starts[next] + layout.steps[next].len);
-                while self.room.front().is_some_and(|&(_, limit)| limit < end) {
-                    self.room.pop_front();
+                let step = layout.steps[next];
+                // Each read is made as soon as there is room for it.
+                for from in (0..step.len).step_by(search.task.ring.read_len as usize) {
+                    let len = (step.len - from).min(search.task.ring.read_len);
+                    let end = starts[next] + from + len;
+                    while self.room.front().is_some_and(|&(_, limit)| limit < end) {
+                        self.room.pop_front();
+                    }
+                    let Some(&(since_s, _)) = self.room.front() else {
+                        return false;
+                    };
+                    self.asked_s = self.asked_s.max(since_s);
+                    let behind_s = &mut self.behind_s;
+                    let came_s = search.comes_s(step, (from, len), self.asked_s, behind_s, phase_s);
+                    self.now_s = self.now_s.max(came_s);
                 }
-                let Some(&(since_s, _)) = self.room.front() else {
-                    return false;
-                };
-                self.asked_s = self.asked_s.max(since_s);
-                let came_s = search.comes_s(step, self.asked_s, &mut self.behind_s, phase_s);
-                self.now_s = self.now_s.max(came_s);
                 next += 1;
             }
             self.now_s += time_s;
