@@ -8,6 +8,7 @@
 //! | [`Dram`] | bytes already in memory: the ideal medium, and the one of tests |
 //! | [`Simulated`] | a rate, a latency and a depth, in virtual time |
 //! | [`FiberLoop`] | a fiber in which the weights circulate, around any other medium, in real or virtual time |
+//! | [`Stripe`] | several other media as one, stripe by stripe |
 //! | [`Faulty`] | any other medium, with seeded delays, short reads and errors |
 //!
 //! All of them read into a [`Memory`], at the byte offsets that a
@@ -44,6 +45,7 @@ mod pool;
 mod probe;
 mod rng;
 mod simulated;
+mod stripe;
 mod uring;
 
 pub use clock::{Pace, RealClock, VirtualClock};
@@ -63,3 +65,4 @@ pub use parts::Access;
 pub use probe::{Findings, ReadRate, device_rate, device_rate_within, findings, read_rates};
 pub use rng::Rng;
 pub use simulated::{Link, Simulated, Source};
+pub use stripe::{Drive, Stripe, shares, stripes};

@@ -3,8 +3,9 @@
 
 use delayline_line::{Completion, Medium, Read, Slot};
 use delayline_medium::{
-    Access, Backend, Dram, Faults, Faulty, FiberLoop, Flash, Link, LoopSpec, Memory, Options, Pace,
-    Placed, RealClock, Rng, Simulated, Source, VirtualClock,
+    Access, Backend, Dram, Drive, Faults, Faulty, FiberLoop, Flash, Link, LoopSpec, Memory,
+    Options, Pace, Placed, RealClock, Rng, Simulated, Source, Stripe, VirtualClock, shares,
+    stripes,
 };
 use delayline_plan::Extent;
 use std::collections::HashMap;
@@ -55,7 +56,7 @@ impl Model {
 
 /// The media under test, each a way to make one over a model and a memory.
 type Make = fn(&Model, &Arc<Memory>) -> Box<dyn Medium>;
-const MEDIA: [(&str, Make); 13] = [
+const MEDIA: [(&str, Make); 16] = [
     ("flash, io_uring, direct", |model, memory| {
         flash(model, memory, Backend::Uring, Access::Direct, false)
     }),
@@ -88,6 +89,25 @@ const MEDIA: [(&str, Make); 13] = [
     ("simulated", |model, memory| {
         Box::new(simulated(model, memory, &VirtualClock::new()))
     }),
+    ("stripe of one", |model, memory| {
+        stripe(model, memory, 1, ALIGN)
+    }),
+    ("stripe of three", |model, memory| {
+        stripe(model, memory, 3, 2 * ALIGN)
+    }),
+    ("stripe of three with delays", |model, memory| {
+        let faults = Faults {
+            delay_polls: 5,
+            reorder: true,
+            ..Faults::default()
+        };
+        let drives = drives(model, memory, 3, ALIGN).into_iter().zip(0..);
+        let shaky = drives.map(|(drive, seed)| Drive {
+            medium: Faulty::new(drive.medium, faults.clone(), seed),
+            name: drive.name,
+        });
+        Box::new(Stripe::new(shaky.collect(), ALIGN, DEPTH))
+    }),
     ("fiber loop", |model, memory| {
         let clock = VirtualClock::new();
         let behind = simulated(model, memory, &clock);
@@ -115,6 +135,38 @@ const MEDIA: [(&str, Make); 13] = [
         Box::new(all)
     }),
 ];
+
+fn stripe(model: &Model, memory: &Arc<Memory>, count: u64, unit: u64) -> Box<dyn Medium> {
+    Box::new(Stripe::new(drives(model, memory, count, unit), unit, DEPTH))
+}
+
+/// Drives that take fewer reads than the stripe does, with their shares of the model.
+fn drives(model: &Model, memory: &Arc<Memory>, count: u64, unit: u64) -> Vec<Drive<Dram>> {
+    let mut parts = vec![vec![Vec::new(); model.bytes.len()]; count as usize];
+    for (part, bytes) in model.bytes.iter().enumerate() {
+        let mut from = 0;
+        for (drive, at, len) in stripes(unit, count, 0, bytes.len() as u64) {
+            assert_eq!(
+                parts[drive][part].len() as u64,
+                at,
+                "stripes follow each other"
+            );
+            parts[drive][part].extend(&bytes[from..from + len as usize]);
+            from += len as usize;
+        }
+        for (drive, len) in shares(unit, count, bytes.len() as u64)
+            .into_iter()
+            .enumerate()
+        {
+            assert_eq!(parts[drive][part].len() as u64, len);
+        }
+    }
+    let drive = |(number, parts)| Drive {
+        medium: Dram::new(parts, memory.clone(), 3),
+        name: format!("drive {number}"),
+    };
+    (0..).zip(parts).map(drive).collect()
+}
 
 /// A loop on which every page of the model is a piece, and every other one
 /// the start of a longer piece too. It is filled from `behind`.

@@ -18,10 +18,10 @@ use crate::model_file::ModelFile;
 /// Reads under way at once: a loop takes any number, the window is the limit.
 const DEPTH: usize = 1024;
 
-/// What a thread of this machine computes, in weights' bytes per second: for
+/// What a thread computes when it decodes, in weights' bytes per second: for
 /// where extents are placed before anything was measured. Assumed, so that the
-/// same command lays out the same loop; `compute` says it better.
-const COMPUTE_BYTES_PER_S: f64 = 4e9;
+/// same command lays out the same loop; [`Fiber::compute_s`] says it better.
+const COMPUTE_BYTES_PER_S: f64 = 8e9;
 
 /// What the drive behind is taken to read where a model is split.
 const BEHIND_BYTES_PER_S: f64 = 2e9;
