@@ -41,6 +41,7 @@ pub enum Command {
     BenchProbe(crate::bench::probe::Job),
     Doctor(DoctorArgs),
     Synth(SynthArgs),
+    Stripe(StripeArgs),
     Completions(CompletionsArgs),
 }
 
@@ -273,6 +274,27 @@ pub struct SynthArgs {
     pub force: bool,
 }
 
+/// Lay a model over several drives, so that their rates add up.
+///
+/// Each file of the model becomes one in each folder, stripe by stripe in turns,
+/// and the first folder gets the list of them, NAME.stripe.toml. The model then
+/// runs by naming that list.
+#[derive(Debug, Args)]
+pub struct StripeArgs {
+    /// The model, a GGUF file; of a split model, the first part
+    #[arg(value_name = "MODEL")]
+    pub model: PathBuf,
+    /// A folder on each drive
+    #[arg(value_name = "DIR", required = true, num_args = 2..=64)]
+    pub dirs: Vec<PathBuf>,
+    /// Bytes on a drive before the next one's turn, 64KiB to 64MiB in steps of 4096
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = stripe_unit)]
+    pub unit: u64,
+    /// Replace files that are there already
+    #[arg(long)]
+    pub force: bool,
+}
+
 /// Print a completion script for a shell.
 ///
 /// For bash: delayline completions bash > ~/.local/share/bash-completion/completions/delayline
@@ -281,6 +303,12 @@ pub struct CompletionsArgs {
     /// The shell
     #[arg(value_name = "SHELL")]
     pub shell: clap_complete::Shell,
+}
+
+fn stripe_unit(text: &str) -> Result<u64, String> {
+    let unit = parse_size(text).ok();
+    let unit = unit.filter(|unit| (64 << 10..=64 << 20).contains(unit) && unit % 4096 == 0);
+    unit.ok_or_else(|| "expected a multiple of 4096 from 64KiB to 64MiB".into())
 }
 
 fn number_in(text: &str, from: f32, to: f32) -> Result<f32, String> {

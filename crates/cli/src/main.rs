@@ -13,6 +13,7 @@ mod output;
 mod report;
 mod run;
 mod size;
+mod stripe;
 mod synth;
 
 use std::io;
@@ -63,6 +64,7 @@ fn dispatch(command: &Command, output: &Output) -> Result<()> {
         Command::Inspect(args) => inspect::run(args, output),
         Command::Doctor(args) => doctor::run(args, &given(), output),
         Command::Synth(args) => synth::run(args, output),
+        Command::Stripe(args) => stripe::run(args, output),
         Command::Completions(args) => {
             clap_complete::generate(
                 args.shell,

@@ -250,8 +250,7 @@ impl LineFigures {
 
 /// Files of a model, for [`device_rate`].
 pub fn paths(engine: &Engine) -> Vec<PathBuf> {
-    let parts = engine.file().parts().iter();
-    parts.map(|part| part.path.clone()).collect()
+    engine.file().paths()
 }
 
 /// What the drive can do, in bytes per second, measured within what the budget

@@ -102,6 +102,10 @@ impl Engine {
         shape.ctx = budget::context(&file, options, total, &shape);
         shape.ubatch = shape.ubatch.clamp(1, shape.ctx);
         if let Way::Native | Way::Mmap = options.way {
+            if file.stripe_unit().is_some() {
+                let message = "llama.cpp cannot load a striped model itself: name the model";
+                return Err(Error::Option(message.into()));
+            }
             let way = if options.way == Way::Native {
                 Load::Native
             } else {
@@ -120,7 +124,8 @@ impl Engine {
         check_kind(&model)?;
         let base = Usage::now().resident;
         let native_from = Some(budget::native_from(&file, options, base, &shape));
-        if options.way == Way::Auto && options.fiber.is_none() {
+        let streams = options.fiber.is_some() || file.stripe_unit().is_some();
+        if options.way == Way::Auto && !streams {
             let native = budget::native(&file, base, &shape);
             if native <= total {
                 drop(model);

@@ -31,6 +31,14 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// The list of a striped model's files is wrong.
+    #[error("{path}: {message}; write the model anew with `delayline stripe`")]
+    Manifest {
+        /// The list.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
     /// llama.cpp refused the model or the context.
     #[error("llama.cpp cannot {what}: {message}")]
     Llama {

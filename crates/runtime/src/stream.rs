@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use delayline_line::{Config, Line, Medium, Span};
-use delayline_medium::{Flash, Memory, RealClock};
+use delayline_medium::{Drive, Flash, Memory, RealClock, Stripe};
 use delayline_plan::{self as plan, NEAR_BYTES, Residency, Schedule};
 
 use crate::atlas::Atlas;
@@ -21,7 +21,7 @@ use crate::items::Items;
 use crate::itinerary::Itinerary;
 use crate::lap::{RealLine, Supplies};
 use crate::layout::{Layout, Role};
-use crate::model_file::{ModelFile, Names};
+use crate::model_file::{ModelFile, Names, PartFile};
 use crate::process::{self, Usage};
 use crate::pump::Pump;
 
@@ -379,18 +379,34 @@ fn open_medium(
     memory: &Arc<Memory>,
     options: &Options,
 ) -> Result<(Box<dyn Medium>, Vec<String>), Error> {
-    let mut files = Vec::new();
-    for part in file.parts() {
-        files.push((
-            part.path.clone(),
-            part.file.try_clone().map_err(Error::Memory)?,
-        ));
-    }
-    let flash = Flash::from_files(files, memory.clone(), &options.medium)?;
-    let notices = flash.notices().iter().map(ToString::to_string).collect();
-    let medium: Box<dyn Medium> = match &options.around {
-        Some(around) => around(Box::new(flash)),
-        None => Box::new(flash),
+    let mut notices = Vec::new();
+    let mut flash = |drive: usize| -> Result<Flash, Error> {
+        let mut files = Vec::new();
+        for part in file.parts() {
+            let PartFile { path, file, .. } = &part.files[drive];
+            files.push((path.clone(), file.try_clone().map_err(Error::Memory)?));
+        }
+        let flash = Flash::from_files(files, memory.clone(), &options.medium)?;
+        notices.extend(flash.notices().iter().map(ToString::to_string));
+        Ok(flash)
+    };
+    let medium: Box<dyn Medium> = match file.stripe_unit() {
+        None => Box::new(flash(0)?),
+        Some(unit) => {
+            let mut drives = Vec::new();
+            for (number, file) in file.parts()[0].files.iter().enumerate() {
+                let folder = file.path.parent().unwrap_or(&file.path);
+                drives.push(Drive {
+                    medium: flash(number)?,
+                    name: folder.display().to_string(),
+                });
+            }
+            Box::new(Stripe::new(drives, unit, options.medium.depth))
+        }
+    };
+    let medium = match &options.around {
+        Some(around) => around(medium),
+        None => medium,
     };
     Ok((medium, notices))
 }
