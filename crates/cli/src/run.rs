@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use delayline_runtime::{Engine, Generated, Sampling, Session, Way};
+use delayline_runtime::{Engine, Fiber, Generated, Sampling, Session, Way};
 use serde_json::{Value, json};
 
 use crate::args::RunArgs;
@@ -40,9 +40,11 @@ struct Answers {
 /// before is right. [`Interrupted`] after Ctrl-C.
 pub fn run(args: &RunArgs, output: &Output) -> Result<()> {
     let mut options = config::options(&args.engine, Way::Auto)?;
-    if let Some(fiber) = &mut options.fiber {
-        fiber.progress = Some(printer::show_filling);
-    }
+    let fiber = args.medium.as_ref().and_then(|medium| medium.fiber.clone());
+    options.fiber = fiber.map(|fiber| Fiber {
+        progress: Some(printer::show_filling),
+        ..fiber
+    });
     let source = prompt::source(args, output.json)?;
     if let Some(path) = &args.engine.trace {
         trace::check(path)?;

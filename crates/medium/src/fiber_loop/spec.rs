@@ -280,7 +280,7 @@ const KEYS: [Key; 8] = [
         name: "length",
         quantity: Quantity::Length,
         from: 0.001,
-        until: 1e9,
+        until: 1e7,
         set: |spec, value| spec.length_km = value,
     },
     Key {
