@@ -21,6 +21,7 @@ mod lap;
 mod layout;
 mod log;
 mod model_file;
+mod prefault;
 mod process;
 mod pump;
 mod report;
