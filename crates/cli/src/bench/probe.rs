@@ -92,16 +92,16 @@ pub fn run(job: &Job) -> Result<()> {
     let prompt_laps = read_prompt(&mut engine, &prompt)?;
     let first_token_s = start.elapsed().as_secs_f64();
 
-    let mut pos = prompt.len() as u32;
+    let first = prompt.len() as u32;
+    let end = first + job.tokens;
     let (mut laps, mut stalls, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
-    for at in 0..job.tokens {
+    for pos in first..end {
         let before = engine.laps();
-        let next = (at + 1 < job.tokens).then_some(Class::Single);
+        let next = (pos + 1 < end).then_some(Class::Single);
         // The token does not matter: every lap reads the same bytes, except for
         // experts, where following the model's own choice is what users do.
         let token = likeliest(&engine).ok_or_else(|| anyhow!("the lap gave no logits"))?;
         engine.lap(&[token], pos, true, next)?;
-        pos += 1;
         let lap = engine.laps() - before;
         laps.push(lap.ns as f64 * 1e-9);
         stalls.push(lap.stall_ns as f64 * 1e-9);
