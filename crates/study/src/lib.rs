@@ -8,5 +8,6 @@
 #![forbid(unsafe_code)]
 
 pub mod datasheet;
+pub mod media;
 pub mod optics;
 pub mod range;
