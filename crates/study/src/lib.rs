@@ -8,6 +8,8 @@
 #![forbid(unsafe_code)]
 
 pub mod datasheet;
+pub mod decode;
 pub mod media;
+pub mod model;
 pub mod optics;
 pub mod range;

@@ -173,13 +173,41 @@ pub fn size(library: &Library, id: &str, need: Need) -> Result<Sized, MediaError
     Ok(Sized::new(unit(library, id)?, need))
 }
 
+impl Unit {
+    /// A medium of which only this is known: it draws and costs nothing, or
+    /// that is counted elsewhere.
+    pub fn plain(id: &str, name: &str, capacity: Range, rate: Range, latency: Range) -> Self {
+        let nothing = Range::exact(0.0);
+        Self {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            access: Access::OnDemand,
+            capacity_bytes: capacity,
+            rate_bytes_per_s: rate,
+            latency_s: latency,
+            lap_s: None,
+            energy_j_per_bit: nothing,
+            standby_w: nothing,
+            price: nothing,
+            parts: Vec::new(),
+            per_byte: None,
+        }
+    }
+}
+
 impl Sized {
     /// As many of `unit` as `need` takes.
     pub fn new(unit: Unit, need: Need) -> Self {
+        Self::at_least(unit, need, 0)
+    }
+
+    /// As many of `unit` as `need` takes, and no fewer than `least`.
+    pub fn at_least(unit: Unit, need: Need, least: u32) -> Self {
         let units_to_hold = (Range::exact(need.bytes) / unit.capacity_bytes).ceil();
         let units_to_feed = (Range::exact(need.rate_bytes_per_s) / unit.rate_bytes_per_s).ceil();
-        let units = units_to_hold.max(units_to_feed);
-        let capacity_bytes = together(&unit, need);
+        let least = Range::exact(f64::from(least));
+        let units = units_to_hold.max(units_to_feed).max(least);
+        let capacity_bytes = together(&unit, need, least.typical);
         let (standby_w, price) = match unit.per_byte {
             Some((power, price)) => (capacity_bytes * power, capacity_bytes * price),
             None => (units * unit.standby_w, units * unit.price),
@@ -205,10 +233,11 @@ impl Sized {
 /// What the units hold together, in bytes. The capacity of one decides how many
 /// there are, so the product of both ranges would count it twice: instead the
 /// extremes over the ends of capacity and rate are taken.
-fn together(unit: &Unit, need: Need) -> Range {
+fn together(unit: &Unit, need: Need, least: f64) -> Range {
     let held = |capacity: f64, rate: f64| {
         let units = |total: f64, each: f64| (total / each * (1.0 - 1e-9)).ceil();
-        units(need.bytes, capacity).max(units(need.rate_bytes_per_s, rate)) * capacity
+        let units = units(need.bytes, capacity).max(units(need.rate_bytes_per_s, rate));
+        units.max(least) * capacity
     };
     let (capacity, rate) = (unit.capacity_bytes, unit.rate_bytes_per_s);
     let typical = held(capacity.typical, rate.typical);
