@@ -13,3 +13,4 @@ pub mod media;
 pub mod model;
 pub mod optics;
 pub mod range;
+pub mod report;

@@ -27,7 +27,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::datasheet::{Kind, Library, SheetError};
-use crate::media::{self, Access, MediaError, Need, Sized, Unit};
+use crate::media::{Access, MediaError, Need, Sized, Unit};
 use crate::model::Model;
 use crate::range::Range;
 

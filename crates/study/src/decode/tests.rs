@@ -1,6 +1,7 @@
 //! The simulation against the closed form, and the rules of `mod.rs`.
 
 use super::*;
+use crate::media;
 
 fn near(got: f64, expected: f64, tolerance: f64, what: &str) {
     assert!(
