@@ -2,11 +2,15 @@
 //! and how many it takes to hold so much and feed it so fast. Knows data sheets
 //! and arithmetic; does not know models or time.
 
+mod report;
+
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::datasheet::{Kind, Library, Sheet, SheetError};
 use crate::range::Range;
+
+pub use report::report;
 
 /// Speed of light in vacuum in metres per second, exact by definition (SI).
 pub const LIGHT_M_PER_S: f64 = 299_792_458.0;

@@ -17,6 +17,8 @@
 //!   is an `n`th of the medium's.
 //! - The accelerator draws its full power also while it waits.
 
+mod ask;
+mod report;
 mod roofline;
 mod simulate;
 #[cfg(test)]
@@ -31,6 +33,8 @@ use crate::media::{Access, MediaError, Need, Sized, Unit};
 use crate::model::Model;
 use crate::range::Range;
 
+pub use ask::Ask;
+pub use report::{Grid, report};
 pub use roofline::{Limit, Roofline};
 pub use simulate::{Lap, Load, Machine, extent_bytes, simulate};
 
