@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod claims;
 pub mod datasheet;
 pub mod decode;
 pub mod media;
@@ -14,3 +15,4 @@ pub mod model;
 pub mod optics;
 pub mod range;
 pub mod report;
+pub mod sweep;
