@@ -73,15 +73,14 @@ fn table(sized: &[Sized]) -> Table {
         let dash = "–".to_owned();
         table.row([
             one.unit.name.clone(),
-            count_range(one.units),
+            count_range(Range::exact(one.units.typical)),
             because.to_owned(),
             si(one.capacity_bytes.typical, "B"),
             si(one.rate_bytes_per_s.typical, "B/s"),
             si(one.unit.latency_s.typical, "s"),
-            one.delivered_j_per_bit.map_or(dash, |energy| {
-                si_range(energy * 1e12, "pJ").replace(" kpJ", " nJ")
-            }),
-            si_range(one.standby_w, "W"),
+            one.delivered_j_per_bit
+                .map_or(dash, |energy| si_range(energy, "J")),
+            si(one.standby_w.typical, "W"),
             si_range(one.power_w, "W"),
             dollars_range(one.price),
         ]);
