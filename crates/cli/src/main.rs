@@ -14,6 +14,7 @@ mod report;
 mod run;
 mod size;
 mod stripe;
+mod study;
 mod synth;
 
 use std::io;
@@ -63,6 +64,7 @@ fn dispatch(command: &Command, output: &Output) -> Result<()> {
         Command::BenchProbe(job) => bench::probe::run(job),
         Command::Inspect(args) => inspect::run(args, output),
         Command::Doctor(args) => doctor::run(args, &given(), output),
+        Command::Study(args) => study::run(args, output),
         Command::Synth(args) => synth::run(args, output),
         Command::Stripe(args) => stripe::run(args, output),
         Command::Completions(args) => {

@@ -22,6 +22,7 @@ mod lap;
 mod layout;
 mod log;
 mod model_file;
+mod prefault;
 mod process;
 mod pump;
 mod report;

@@ -22,6 +22,7 @@ use crate::itinerary::Itinerary;
 use crate::lap::{RealLine, Supplies};
 use crate::layout::{Layout, Role};
 use crate::model_file::{ModelFile, Names, PartFile};
+use crate::prefault::Prefault;
 use crate::process::{self, Usage};
 use crate::pump::Pump;
 
@@ -69,6 +70,8 @@ pub struct Stream {
     residency: Residency,
     laid: Option<Class>,
     memory: Arc<Memory>,
+    /// Until a lap has brought all that stays.
+    prefault: Option<Prefault>,
     needs: u64,
     notices: Vec<String>,
     circuit: Option<Circuit>,
@@ -117,6 +120,7 @@ impl Stream {
             memory.no_huge(range.clone());
         }
         memory.populate(0..residency.window)?;
+        let prefault = Prefault::start(memory.clone(), placed.stays.clone());
         atlas.homes.clone_from(&placed.homes);
         let (medium, notices) = open_medium(file, &memory, options)?;
         let course = Course {
@@ -144,6 +148,7 @@ impl Stream {
             residency,
             laid: None,
             memory,
+            prefault: Some(prefault),
             needs,
             notices,
             circuit,
@@ -222,6 +227,7 @@ impl Stream {
         if !news {
             return;
         }
+        self.prefault = None;
         for u in uses(&self.classes) {
             if let Some(home) = self.atlas.home(u.weight)
                 && self.atlas.settled[home.extent.index()]
