@@ -108,6 +108,9 @@ fn answer(
         printer.piece(text)
     };
     let generated = session.generate(tokens, answers.most, &answers.sampling, piece);
+    for notice in circuit.iter().flat_map(|circuit| circuit.take_notices()) {
+        printer.notice(notice);
+    }
     printer.end()?;
     Ok(generated?)
 }

@@ -103,7 +103,7 @@ fn the_answer_from_a_fiber_loop_is_that_from_flash() {
         (
             "",
             &[
-                "1000km of glass",
+                "1000 km of glass",
                 "in flight",
                 "a lap of light takes 4.90 ms",
             ][..],
@@ -139,10 +139,9 @@ fn the_answer_from_a_fiber_loop_is_that_from_flash() {
     let fiber = |name: &str| number(end, &format!("/fiber/{name}"));
     assert_eq!((fiber("length_km"), fiber("rate_bit_per_s")), (1e3, 3e11));
     assert!((fiber("lap_s") - 4.8967e-3).abs() < 1e-6, "{end}");
-    assert_eq!(
-        fiber("placed_bytes"),
-        number(end, "/line/bytes_per_lap").round()
-    );
+    // Rows of the embedding come from the drive, beside the loop.
+    let each = number(end, "/line/bytes_per_lap");
+    assert!((fiber("placed_bytes") / each - 1.0).abs() < 0.01, "{end}");
     assert_eq!(
         fiber("pieces_taken"),
         fiber("pieces") * number(end, "/line/laps"),
