@@ -1,0 +1,1 @@
+//! The live picture's events: what the machine is doing, for whoever looks.
