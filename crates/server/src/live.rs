@@ -23,6 +23,8 @@ pub struct Machine {
     pub started_unix_ms: u64,
     /// The model, by the name that the API knows it by.
     pub model: String,
+    /// What the weights stream from, in a word or two, such as `flash`.
+    pub medium: String,
     /// What a decoding lap passes over, in order. Neighbours of one kind may come
     /// as one stretch, but an extent of 1 % of the lap or more is one of its own,
     /// so that it can be told from the next.
