@@ -133,9 +133,10 @@ export class Figures {
     const machine = this.#machine;
     if (!machine) return ["none", "No figures yet.", "The server has not said anything so far."];
     const medium = machine.medium;
-    if (this.#state.resting || !mean || mean.lap_s === 0) {
+    if (this.#state.resting) {
       return ["none", "The machine rests.", "Nobody rides. Ask something, and the weights go round."];
     }
+    if (!mean || mean.lap_s === 0) return ["none", "The weights go round.", "The first laps are under way."];
     if (machine.window_bytes === 0) {
       return ["compute", "The compute sets the pace.", "All weights are in memory; nothing is streamed."];
     }

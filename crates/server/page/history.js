@@ -6,7 +6,10 @@ export const KEPT_S = 120;
 const SHORTEST_S = 0.4;
 
 export class History {
-  /** `{from_s, to_s, laps, lap_s, stall_s, read_bytes, generated, sequences, queued, device}`, in order. */
+  /**
+   * `{from_s, to_s, laps, lap_s, stall_s, read_bytes, generated,
+   * sequences, queued, device}`, in order.
+   */
   spans = [];
   /** The last of the server's totals. */
   totals;
@@ -14,6 +17,7 @@ export class History {
   #last_s = 0;
   #heard_ms = 0;
   #begin;
+  #rested = true;
   #device = null;
 
   machine(machine) {
@@ -24,41 +28,46 @@ export class History {
   clear() {
     this.spans = [];
     this.#begin = undefined;
+    this.#rested = true;
     this.totals = undefined;
   }
 
   /** A lap has ended. */
   lap(lap) {
     this.#hear(lap.at_s);
-    this.totals = lap.totals;
-    if (!this.#begin) {
-      // Nothing is known of the time before but this lap itself.
-      this.#begin = { at_s: lap.at_s, totals: lap.totals };
-      return;
-    }
-    const { at_s, totals } = this.#begin;
-    if (lap.at_s - at_s < SHORTEST_S) return;
-    this.#push(at_s, lap.at_s, {
-      laps: lap.totals.laps - totals.laps,
-      lap_s: lap.totals.lap_s - totals.lap_s,
-      stall_s: lap.totals.stall_s - totals.stall_s,
-      read_bytes: lap.totals.read_bytes - totals.read_bytes,
-      generated: lap.totals.generated_tokens - totals.generated_tokens,
-      tokens: lap.totals.generated_tokens + lap.totals.prompt_tokens - totals.generated_tokens - totals.prompt_tokens,
-      sequences: lap.sequences,
-      queued: lap.queued,
-    });
-    this.#begin = { at_s: lap.at_s, totals: lap.totals };
+    this.#look(lap, SHORTEST_S);
   }
 
-  /** A lap is under way, or none. */
+  /** A lap is under way, or none: both ends of a rest are the ends of a span. */
   progress(progress) {
     this.#hear(progress.at_s);
-    const resting = progress.state === "resting";
-    if (resting && this.#begin && progress.at_s > this.#begin.at_s) {
-      this.#push(this.#begin.at_s, progress.at_s, { laps: 0, lap_s: 0, stall_s: 0, read_bytes: 0, generated: 0, tokens: 0, sequences: 0, queued: progress.queued });
-    }
-    if ((resting || progress.elapsed_s === 0) && this.totals) this.#begin = { at_s: progress.at_s, totals: this.totals };
+    const rests = progress.state === "resting";
+    if (rests || this.#rested) this.#look(progress, 0);
+    this.#rested = rests;
+  }
+
+  /** A look at the totals ends a span, if that is long enough. */
+  #look({ at_s, totals, sequences, queued }, shortest_s) {
+    const begin = this.#begin;
+    this.totals = totals;
+    // Of the time before the first look nothing is known.
+    this.#begin ??= { at_s, totals };
+    if (!begin || at_s - begin.at_s < shortest_s) return;
+    const since = (name) => totals[name] - begin.totals[name];
+    this.spans.push({
+      from_s: begin.at_s,
+      to_s: at_s,
+      laps: since("laps"),
+      lap_s: since("lap_s"),
+      stall_s: since("stall_s"),
+      read_bytes: since("read_bytes"),
+      generated: since("generated_tokens"),
+      sequences: since("laps") > 0 ? Math.max(1, sequences) : 0,
+      queued,
+      device: this.#device,
+    });
+    while (this.spans[0].to_s < at_s - KEPT_S - 5) this.spans.shift();
+    this.#begin = { at_s, totals };
   }
 
   /** The server's clock now, as far as can be told from here. */
@@ -81,18 +90,11 @@ export class History {
       stall_s: sum("stall_s"),
       read_bytes: sum("read_bytes"),
       generated: sum("generated"),
-      tokens: sum("tokens"),
     };
   }
 
   #hear(at_s) {
     this.#last_s = at_s;
     this.#heard_ms = performance.now();
-  }
-
-  #push(from_s, to_s, deltas) {
-    this.spans.push({ from_s, to_s, device: this.#device, ...deltas });
-    const since = to_s - KEPT_S - 5;
-    while (this.spans[0].to_s < since) this.spans.shift();
   }
 }

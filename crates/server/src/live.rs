@@ -76,7 +76,7 @@ pub enum Kind {
     Picked,
 }
 
-/// A lap that has ended: sent at most ten times a second, for the last one.
+/// A lap that has ended: sent at most ten times a second, for the latest one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Lap {
     /// Seconds since the server started.
@@ -130,8 +130,9 @@ pub struct Totals {
     pub generated_tokens: u64,
 }
 
-/// How far the lap under way is: sent when laps begin after a rest and when they
-/// end in one, and about ten times a second within a lap longer than that.
+/// How far the lap under way is: sent to each listener after [`Machine`], to all
+/// when laps begin after a rest and when they end in one, and about ten times a
+/// second within a lap longer than that.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// Seconds since the server started.
@@ -152,6 +153,8 @@ pub struct Progress {
     pub sequences: u32,
     /// Requests that wait to ride.
     pub queued: u32,
+    /// All laps that have ended since the server started.
+    pub totals: Totals,
 }
 
 /// What the compute does.
@@ -187,6 +190,7 @@ mod tests {
         assert!(json["device_bytes_per_s"].is_null());
         let progress = serde_json::to_value(Progress::default()).unwrap();
         assert_eq!(progress["state"], "resting");
+        assert_eq!(progress["totals"]["laps"], 0);
         let lap = serde_json::to_value(Lap::default()).unwrap();
         assert!(lap["bins"].is_null());
         assert_eq!(lap["totals"]["generated_tokens"], 0);
