@@ -2,3 +2,4 @@
 //! of the command line.
 
 pub mod live;
+pub mod page;
