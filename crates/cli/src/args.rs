@@ -162,7 +162,7 @@ pub struct EngineArgs {
     /// Memory for the whole process, such as 2GiB [default: nine tenths of what is free, within the cgroup's limit]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub memory: Option<u64>,
-    /// Memory through which streamed weights pass, such as 256MiB, part of --memory [default: as the schedule needs]
+    /// Memory through which streamed weights pass, such as 256MiB, part of --memory; never less than the model needs [default: as the schedule needs]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub window: Option<u64>,
     /// Threads that compute [default: one for each core that this process may use]

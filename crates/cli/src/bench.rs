@@ -14,6 +14,7 @@ use delayline_runtime::ModelFile;
 use delayline_runtime::cap::Cap;
 
 use crate::args::{Baseline, BenchArgs, EngineArgs};
+use crate::config;
 use crate::interrupt::{self, Interrupted};
 use crate::output::Output;
 use figures::{Budgeted, Sample, median};
@@ -24,6 +25,12 @@ const DEVICE_TIME: Duration = Duration::from_millis(700);
 
 /// Runs the command.
 pub fn run(args: &BenchArgs, output: &Output) -> Result<()> {
+    if args.engine.trace.is_some() {
+        return Err(config::conflict(
+            "--trace is of no use here: each of many processes would write one; \
+             trace a single one with `delayline run --trace`",
+        ));
+    }
     interrupt::watch();
     let file = ModelFile::open(&args.model)?;
     let paths = file.paths();
@@ -43,7 +50,7 @@ pub fn run(args: &BenchArgs, output: &Output) -> Result<()> {
         })
         .collect();
     let turns = args.repeat as usize * budgets.len() * (1 + usize::from(args.baseline.is_some()));
-    let mut progress = output.progress("measuring", turns as u64);
+    let mut progress = output.count("measuring", turns as u64);
     let mut done = 0;
     for _ in 0..args.repeat {
         for result in &mut results {

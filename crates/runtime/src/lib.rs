@@ -30,6 +30,7 @@ mod pump;
 mod report;
 mod sample;
 mod session;
+mod sound;
 mod stream;
 mod striped;
 mod vocab;

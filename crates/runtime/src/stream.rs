@@ -352,16 +352,21 @@ fn settle_budget(
     let fixed = spend.needs + spend.passing;
     let available = budget::without_tables(spend.total.saturating_sub(fixed));
     let available = available.min(options.weights.unwrap_or(u64::MAX));
-    let lookahead = options
-        .window
-        .unwrap_or((available / 8).clamp(u64::from(READ_LEN), LOOKAHEAD));
     let plan = atlas.lay_out(graph).plan;
     let schedule = Schedule::new(&plan, NEAR_BYTES);
-    let memory = plan::Memory {
-        available,
-        lookahead,
+    let choose = |lookahead| {
+        let memory = plan::Memory {
+            available,
+            lookahead,
+        };
+        plan::choose(&plan, &schedule, memory)
     };
-    let residency = plan::choose(&plan, &schedule, memory).map_err(|small| {
+    let choice = match options.window {
+        None => choose((available / 8).clamp(u64::from(READ_LEN), LOOKAHEAD)),
+        // What is asked for beyond the least.
+        Some(window) => choose(0).and_then(|least| choose(window.saturating_sub(least.window))),
+    };
+    let residency = choice.map_err(|small| {
         let needed = budget::with_tables(small.needed) + fixed + budget::NOISE;
         Error::Budget {
             budget: spend.total,
