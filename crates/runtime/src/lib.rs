@@ -33,6 +33,12 @@ mod stream;
 mod vocab;
 mod zeros;
 
+/// What [`Options::around`] puts between the files and the line.
+pub mod medium {
+    pub use delayline_line::{Completion, Medium, Read};
+    pub use delayline_medium::{Faults, Faulty};
+}
+
 pub use chat::{Message, Template};
 pub use context::{FlashAttention, KvType};
 pub use empty::Load;
