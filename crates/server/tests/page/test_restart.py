@@ -21,7 +21,7 @@ def test_a_restart_is_survived_and_told(open_page):
         server.kill()
         expect(connection).to_have_text("connection lost; trying again")
         expect(page.locator(".failed")).to_be_visible()
-        expect(page.locator("#limit")).to_have_text("The machine rests.")
+        expect(page.locator("#limit")).to_have_text("No word from the server.")
         shoot(page, "connection-lost")
 
         server.start()
