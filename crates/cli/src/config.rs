@@ -52,6 +52,7 @@ pub fn sampling(args: &SamplingArgs) -> Sampling {
         min_p: args.min_p,
         repeat_penalty: args.repeat_penalty,
         seed: args.seed,
+        ..Sampling::default()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Text to tokens and back, by llama.cpp's tokenizer.
 
 use std::ffi::{CStr, c_char};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use llama_cpp_sys_2 as sys;
 
@@ -11,12 +11,12 @@ use crate::error::Error;
 /// A model's vocabulary.
 #[derive(Clone, Debug)]
 pub struct Vocab {
-    model: Rc<Model>,
+    model: Arc<Model>,
 }
 
 impl Vocab {
     /// Of `model`.
-    pub fn new(model: &Rc<Model>) -> Self {
+    pub fn new(model: &Arc<Model>) -> Self {
         Self {
             model: model.clone(),
         }
