@@ -30,6 +30,7 @@ mod sample;
 mod session;
 mod stream;
 mod vocab;
+pub mod watch;
 mod zeros;
 
 pub use chat::{Message, Template};
