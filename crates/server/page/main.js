@@ -23,6 +23,7 @@ const CONNECTION = {
   live: "live",
   restarted: "live again: the server was restarted",
   lost: "connection lost; trying again",
+  full: "too many look at once; trying again",
   key: "this server wants an API key: enter it under Settings",
 };
 
