@@ -28,6 +28,13 @@ impl Vocab {
         unsafe { sys::llama_model_get_vocab(self.model.as_ptr()) }
     }
 
+    /// How many tokens there are.
+    pub fn tokens(&self) -> usize {
+        // SAFETY: the vocabulary is live.
+        let n = unsafe { sys::llama_vocab_n_tokens(self.as_ptr()) };
+        usize::try_from(n).unwrap_or(0)
+    }
+
     /// Tokens of `text`; `special` texts such as `<|im_end|>` become their
     /// tokens, `begin` adds what the model wants at the start.
     ///

@@ -86,6 +86,8 @@ pub struct Carried {
     pub sequences: usize,
     /// Tokens of prompts.
     pub prompt_tokens: usize,
+    /// Tokens of sequences that generated before.
+    pub decoded: usize,
     /// Tokens that it generated.
     pub generated: usize,
     /// What it took.
@@ -184,6 +186,23 @@ impl Batcher {
                 self.measured(rows, self.engine.laps() - before);
             }
         }
+        self.engine.context().clear();
+        Ok(())
+    }
+
+    /// A lap for nobody, to see whether laps go well; only while nobody rides.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn probe(&mut self) -> Result<(), Error> {
+        if self.riders().next().is_some() {
+            return Ok(());
+        }
+        for seat in &mut self.seats {
+            seat.parked.clear();
+        }
+        self.engine.context().clear();
+        self.engine.lap(&[0], 0, true, Some(Class::Single))?;
         self.engine.context().clear();
         Ok(())
     }
@@ -346,11 +365,12 @@ impl Batcher {
         }
         let took = self.engine.laps() - before;
         self.measured(rows, took);
-        let generated = self.advance(&shares, events);
+        let (generated, decoded) = self.advance(&shares, events);
         Ok(Carried {
             sequences: shares.len(),
-            prompt_tokens: rows - generated.1,
-            generated: generated.0,
+            prompt_tokens: rows - decoded,
+            decoded,
+            generated,
             took,
         })
     }
