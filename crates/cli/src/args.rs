@@ -8,9 +8,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::size::{Budget, parse_rate, parse_size};
 
+mod serve;
+
+pub use serve::ServeArgs;
+
 const EXAMPLES: &str = "\
 Examples:
   delayline run model.gguf --memory 2GiB -p 'What is a delay line?'
+  delayline serve model.gguf --memory 2GiB --port 8080
   delayline inspect model.gguf --memory 2GiB --measure
   delayline bench model.gguf --budgets /2,/1.25 --baseline mmap
   delayline doctor /mnt/models
@@ -34,6 +39,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Run(RunArgs),
+    Serve(ServeArgs),
     Inspect(InspectArgs),
     Bench(BenchArgs),
     #[command(hide = true)]

@@ -90,7 +90,7 @@ fn whole_model(args: &BenchArgs, model_bytes: u64, output: &Output) -> Option<Sa
     // A budget that holds everything streams nothing; anything else is no yardstick.
     let whole: Vec<Sample> = samples
         .into_iter()
-        .filter(|s| s.bytes_per_lap == 0)
+        .filter(|s| s.prompt_compute_s.is_some())
         .collect();
     let lap = median(whole.iter().map(|s| s.lap_s))?;
     whole

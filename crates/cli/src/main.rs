@@ -11,6 +11,7 @@ mod interrupt;
 mod output;
 mod report;
 mod run;
+mod serve;
 mod size;
 mod synth;
 
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
 fn dispatch(command: &Command, output: &Output) -> Result<()> {
     match command {
         Command::Run(args) => run::run(args, output),
+        Command::Serve(args) => serve::run(args, output),
         Command::Bench(args) => bench::run(args, output),
         Command::BenchProbe(job) => bench::probe::run(job),
         Command::Inspect(args) => inspect::run(args, output),

@@ -77,7 +77,8 @@ pub struct LineFigures {
     /// What the drive can do, measured afterwards.
     pub device_rate_bytes_per_s: Option<f64>,
     /// The physical limit `max(compute_s, bytes_per_lap / device rate)` as a
-    /// share of `lap_s`.
+    /// share of `lap_s`. `bench` knows the compute of a fully resident process
+    /// and takes that instead.
     pub of_limit: Option<f64>,
 }
 
@@ -130,7 +131,7 @@ impl Figures {
         line.of_limit = line
             .bound()
             .zip(line.lap_s)
-            .map(|(b, lap_s)| b.lap_s() / lap_s);
+            .map(|(bound, lap_s)| bound.share_of(lap_s));
     }
 }
 

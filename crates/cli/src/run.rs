@@ -20,7 +20,9 @@ use crate::interrupt::{self, Interrupted};
 use crate::output::{Output, format_seconds};
 use crate::report::{Figures, device_rate, paths};
 
-use self::printer::{Printer, Waiting};
+pub use self::printer::Waiting;
+
+use self::printer::Printer;
 use self::prompt::Source;
 use self::summary::Summary;
 

@@ -23,6 +23,7 @@ mod layout;
 mod log;
 mod model_file;
 mod piece;
+mod prefault;
 mod process;
 mod pump;
 mod report;

@@ -22,6 +22,7 @@ use crate::lap::{RealLine, Supplies};
 use crate::layout::{Layout, Role};
 use crate::model_file::{ModelFile, Names};
 use crate::piece::{self, Piece};
+use crate::prefault::Prefault;
 use crate::process::{self, Usage};
 use crate::pump::Pump;
 use crate::watch::{Ring, Stretch, Watch};
@@ -70,6 +71,8 @@ pub struct Stream {
     residency: Residency,
     laid: Option<Class>,
     memory: Arc<Memory>,
+    /// Until a lap has brought all that stays.
+    prefault: Option<Prefault>,
     needs: u64,
     notices: Vec<String>,
 }
@@ -115,6 +118,7 @@ impl Stream {
             memory.no_huge(range.clone());
         }
         memory.populate(0..residency.window)?;
+        let prefault = Prefault::start(memory.clone(), placed.stays.clone());
         atlas.homes.clone_from(&placed.homes);
         atlas.ring = Ring::of(&graphs[0], &atlas);
         let (mut line, notices) = open_line(file, &memory, &atlas, &residency, options)?;
@@ -134,6 +138,7 @@ impl Stream {
             residency,
             laid: None,
             memory,
+            prefault: Some(prefault),
             needs,
             notices,
         };
@@ -213,6 +218,7 @@ impl Stream {
         if !news {
             return;
         }
+        self.prefault = None;
         for u in uses(&self.classes) {
             if let Some(home) = self.atlas.home(u.weight)
                 && self.atlas.settled[home.extent.index()]
