@@ -34,6 +34,7 @@ test: model ## set up, then run every check and test
 	cargo clippy --locked --profile $(PROFILE) --workspace --all-targets -- -D warnings
 	cargo run --locked --profile $(PROFILE) --package xtask -- check
 	cargo test --locked --profile $(PROFILE) --workspace
+	scripts/test-page
 	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --profile $(PROFILE) --workspace --no-deps
 
 .PHONY: demo

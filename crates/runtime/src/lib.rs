@@ -31,6 +31,7 @@ mod sample;
 mod session;
 mod stream;
 mod vocab;
+pub mod watch;
 mod zeros;
 
 /// What [`Options::around`] puts between the files and the line.

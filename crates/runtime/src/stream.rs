@@ -25,6 +25,7 @@ use crate::piece::{self, Piece};
 use crate::prefault::Prefault;
 use crate::process::{self, Usage};
 use crate::pump::Pump;
+use crate::watch::{Ring, Stretch, Watch};
 
 /// Largest single read in bytes, and how often a failed one is tried again.
 const READ_LEN: u32 = 4 << 20;
@@ -121,6 +122,7 @@ impl Stream {
         memory.populate(0..residency.window)?;
         let prefault = Prefault::start(memory.clone(), placed.stays.clone());
         atlas.homes.clone_from(&placed.homes);
+        atlas.ring = Ring::of(&graphs[0], &atlas);
         let (mut line, notices) = open_line(file, &memory, &atlas, &residency, options)?;
         load_small(&mut line, &placed.small)?;
         settle_small(file, &atlas.layout, &graphs, &placed.small, &memory);
@@ -273,6 +275,17 @@ impl Stream {
     /// What a person should know of how the files are read.
     pub fn notices(&self) -> &[String] {
         &self.notices
+    }
+
+    /// What a decoding lap passes over, in order.
+    pub fn stretches(&self) -> &[Stretch] {
+        &self.atlas.ring.stretches
+    }
+
+    /// What there is to see of the laps, from any thread.
+    pub fn watch(&mut self) -> Arc<Watch> {
+        let supplies = self.pump.supplies().expect("set on opening");
+        supplies.watch.clone()
     }
 
     /// The decoding lap's stops, for prediction.
