@@ -142,7 +142,11 @@ fn only_who_may_ask_is_answered() {
 #[test]
 fn it_drains() {
     let _alone = alone();
-    let (server, client) = start(config());
+    let limits = Limits {
+        drain_time: Duration::from_secs(3600),
+        ..Limits::default()
+    };
+    let (server, client) = start(with_limits(4, limits));
     let mut running = client.send_json(CHAT, &endless(40));
     read_until(&mut running, "content\":\"[");
     let drained = std::thread::spawn(move || server.drain());

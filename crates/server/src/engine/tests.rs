@@ -19,7 +19,7 @@ fn job(tokens: usize, room: usize) -> (Job, mpsc::Receiver<Update>) {
         sampling: Sampling::default(),
         stop: Vec::new(),
         logprobs: None,
-        grammar: Some("root ::= [a-z]+".into()),
+        grammar: None,
     };
     let job = Job {
         request,
