@@ -34,7 +34,14 @@ mod sound;
 mod stream;
 mod striped;
 mod vocab;
+pub mod watch;
 mod zeros;
+
+/// What [`Options::around`] puts between the files and the line.
+pub mod medium {
+    pub use delayline_line::{Completion, Medium, Read};
+    pub use delayline_medium::{Faults, Faulty};
+}
 
 pub use chat::{Message, Template};
 pub use context::{FlashAttention, KvType};

@@ -26,6 +26,7 @@ use crate::piece::{self, Piece};
 use crate::prefault::Prefault;
 use crate::process::{self, Usage};
 use crate::pump::Pump;
+use crate::watch::{Ring, Stretch, Watch};
 
 /// Largest single read in bytes, and how often a failed one is tried again.
 const READ_LEN: u32 = 4 << 20;
@@ -106,6 +107,7 @@ impl Stream {
 
         let needs = budget::needs(occupied, file.facts().vocab)
             + atlas.layout.small_bytes
+            + options.reserve
             + options.fiber.as_ref().map_or(0, |_| fiber::NEEDS);
         let spend = Needs {
             total,
@@ -123,6 +125,7 @@ impl Stream {
         memory.populate(0..residency.window)?;
         let prefault = Prefault::start(memory.clone(), placed.stays.clone());
         atlas.homes.clone_from(&placed.homes);
+        atlas.ring = Ring::of(&graphs[0], &atlas);
         let (medium, notices) = open_medium(file, &memory, options)?;
         let course = Course {
             plan: &atlas.lay_out(&graphs[0]).plan,
@@ -285,6 +288,17 @@ impl Stream {
     /// What a person should know of how the files are read.
     pub fn notices(&self) -> &[String] {
         &self.notices
+    }
+
+    /// What a decoding lap passes over, in order.
+    pub fn stretches(&self) -> &[Stretch] {
+        &self.atlas.ring.stretches
+    }
+
+    /// What there is to see of the laps, from any thread.
+    pub fn watch(&mut self) -> Arc<Watch> {
+        let supplies = self.pump.supplies().expect("set on opening");
+        supplies.watch.clone()
     }
 
     /// The fiber loop in which the weights circulate, if there is one.

@@ -18,7 +18,7 @@ use crate::config::{Config, Error};
 use crate::engine::Engine;
 use crate::http;
 use crate::listen;
-use crate::live::{Kind, Machine, Stretch};
+use crate::live::{self, Kind, Machine, Stretch};
 use crate::shared::{Health, Shared};
 
 /// Laps of each size that are measured before the first request.
@@ -175,7 +175,7 @@ struct Opened {
 
 /// The engine's thread.
 fn compute(config: &Config, shared: &Arc<Shared>, tell: &mpsc::Sender<Result<Opened, Error>>) {
-    let outcome = catch_unwind(AssertUnwindSafe(|| match open(config) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| match open(config, shared) {
         Ok((batcher, opened)) => {
             let _ = tell.send(Ok(opened));
             Engine::new(batcher, shared.clone()).run();
@@ -190,7 +190,7 @@ fn compute(config: &Config, shared: &Arc<Shared>, tell: &mpsc::Sender<Result<Ope
     }
 }
 
-fn open(config: &Config) -> Result<(Batcher, Opened), Error> {
+fn open(config: &Config, shared: &Shared) -> Result<(Batcher, Opened), Error> {
     let options = delayline_runtime::Options {
         seqs: Some(config.riders.max(1)),
         reserve: config.limits.reserve(),
@@ -199,23 +199,18 @@ fn open(config: &Config) -> Result<(Batcher, Opened), Error> {
     let mut engine = delayline_runtime::Engine::open(&config.model, &options)?;
     let (threads, cells) = (engine.threads(), engine.ctx() as usize);
     let memory = engine.memory();
-    let (mut notices, mut stretches, mut streamed_bytes) = (Vec::new(), Vec::new(), 0);
+    let (mut notices, mut streamed_bytes) = (Vec::new(), 0);
+    let mut stretches = vec![Stretch {
+        bytes: memory.resident_weights,
+        kind: Kind::Resident,
+    }];
     if let Some(stream) = engine.stream() {
         notices = stream.notices().to_vec();
         streamed_bytes = stream.bytes_per_lap();
-        let extents = stream.itinerary().plan.extents.iter();
-        stretches = merge(
-            extents
-                .zip(&stream.residency().resident)
-                .map(|(extent, stays)| Stretch {
-                    bytes: extent.len,
-                    kind: if *stays {
-                        Kind::Resident
-                    } else {
-                        Kind::Streamed
-                    },
-                }),
-        );
+        let fine = stream.stretches();
+        let len = fine.iter().map(|stretch| stretch.bytes).sum();
+        stretches = live::stretches(fine);
+        shared.feed.watch(stream.watch(), len);
     }
     let mut batcher = Batcher::new(engine, config.engine.ctx);
     batcher.warm_up(WARM_UP)?;
@@ -245,22 +240,6 @@ fn open(config: &Config) -> Result<(Batcher, Opened), Error> {
         threads,
     };
     Ok((batcher, opened))
-}
-
-/// Neighbours of one kind become one stretch, as long as they are small.
-fn merge(all: impl Iterator<Item = Stretch>) -> Vec<Stretch> {
-    let all: Vec<Stretch> = all.collect();
-    let small = all.iter().map(|s| s.bytes).sum::<u64>() / 100;
-    let mut out: Vec<Stretch> = Vec::new();
-    for stretch in all {
-        match out.last_mut() {
-            Some(last) if last.kind == stretch.kind && last.bytes + stretch.bytes < small => {
-                last.bytes += stretch.bytes;
-            }
-            _ => out.push(stretch),
-        }
-    }
-    out
 }
 
 /// The file's name without its ending and, of a split model, its number.

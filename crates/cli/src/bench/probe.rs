@@ -168,7 +168,7 @@ fn read_again(engine: &mut Engine, prompt: &[i32]) -> Result<f64> {
 }
 
 /// So many tokens of ordinary text, which begins anew where it is too short.
-fn text(engine: &Engine, tokens: usize) -> Result<Vec<i32>> {
+pub fn text(engine: &Engine, tokens: usize) -> Result<Vec<i32>> {
     let all = Vocab::new(engine.model()).tokenize(include_str!("text.txt"), true, false)?;
     ensure!(!all.is_empty(), "the model's vocabulary has no words");
     Ok(all.into_iter().cycle().take(tokens).collect())
