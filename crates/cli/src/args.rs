@@ -105,6 +105,10 @@ pub struct BenchArgs {
         conflicts_with = "memory"
     )]
     pub budgets: Vec<Budget>,
+    /// Instead measure laps that so many sequences share, one after the other, such as 1,2,4,8,16; under --memory or the first of --budgets
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "baseline",
+          value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub batch: Vec<u32>,
     /// Also measure this way of running the model, within the same budgets
     #[arg(long, value_name = "WAY")]
     pub baseline: Option<Baseline>,

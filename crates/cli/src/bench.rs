@@ -2,6 +2,7 @@
 //! memory cap, in turns with the baseline and the device's own rate. Does not
 //! know how a lap is run: that is `bench/probe.rs`.
 
+mod batch;
 mod figures;
 pub mod probe;
 
@@ -34,6 +35,9 @@ pub fn run(args: &BenchArgs, output: &Output) -> Result<()> {
         None => args.budgets.iter().map(|b| b.bytes(model_bytes)).collect(),
     };
 
+    if !args.batch.is_empty() {
+        return batch::run(args, budgets[0], output);
+    }
     let whole = whole_model(args, model_bytes, output);
     let mut results: Vec<Budgeted> = budgets
         .iter()

@@ -91,7 +91,7 @@ impl Engine {
     pub fn open(path: &Path, options: &Options) -> Result<Self, Error> {
         let mut file = ModelFile::open(path)?;
         let threads = budget::threads(options.threads);
-        let total = budget::allowed(options.memory)?.saturating_sub(options.reserve);
+        let total = budget::allowed(options.memory)?;
         let seqs = options.seqs.unwrap_or(1).max(1);
         let mut shape = Shape {
             ctx: 0,
@@ -126,7 +126,7 @@ impl Engine {
         let base = Usage::now().resident;
         let native_from = Some(budget::native_from(&file, options, base, &shape));
         if options.way == Way::Auto {
-            let native = budget::native(&file, base, &shape);
+            let native = budget::native(&file, base, &shape) + options.reserve;
             if native <= total {
                 drop(model);
                 let shape = Shape {

@@ -35,6 +35,12 @@ mod vocab;
 pub mod watch;
 mod zeros;
 
+/// What [`Options::around`] puts between the files and the line.
+pub mod medium {
+    pub use delayline_line::{Completion, Medium, Read};
+    pub use delayline_medium::{Faults, Faulty};
+}
+
 pub use chat::{Message, Template};
 pub use context::{FlashAttention, KvType};
 /// What [`Options::around`] is given, and what it needs to be a medium itself.

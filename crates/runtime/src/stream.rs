@@ -103,7 +103,9 @@ impl Stream {
         let graphs: Vec<Rc<Graph>> = classes.iter().flatten().map(|l| l.graph.clone()).collect();
         let mut atlas = Atlas::new(file, &graphs)?;
 
-        let needs = budget::needs(occupied, file.facts().vocab) + atlas.layout.small_bytes;
+        let needs = budget::needs(occupied, file.facts().vocab)
+            + atlas.layout.small_bytes
+            + options.reserve;
         let spend = Needs {
             total,
             needs,

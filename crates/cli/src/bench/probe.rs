@@ -175,7 +175,7 @@ fn likeliest(engine: &Engine) -> Option<i32> {
 }
 
 /// So many tokens of ordinary text.
-fn prompt(engine: &Engine, tokens: usize) -> Result<Vec<i32>> {
+pub fn prompt(engine: &Engine, tokens: usize) -> Result<Vec<i32>> {
     const TEXT: &str = "The weights of a neural network are read in an order that is known before \
                         it starts, so they can stream past the compute from a slow and large medium. ";
     let text = TEXT.repeat(tokens.div_ceil(8));
