@@ -27,7 +27,7 @@ const DEVICE_TIME: Duration = Duration::from_millis(700);
 pub fn run(args: &BenchArgs, output: &Output) -> Result<()> {
     interrupt::watch();
     let file = ModelFile::open(&args.model)?;
-    let paths: Vec<_> = file.parts().iter().map(|p| p.path.clone()).collect();
+    let paths = file.paths();
     let model_bytes: u64 = file.parts().iter().map(|p| p.len).sum();
     drop(file);
     let budgets: Vec<u64> = match args.engine.memory {

@@ -8,11 +8,14 @@ mod config;
 mod doctor;
 mod inspect;
 mod interrupt;
+mod medium;
 mod output;
 mod report;
 mod run;
 mod serve;
 mod size;
+mod stripe;
+mod study;
 mod synth;
 
 use std::io;
@@ -63,7 +66,9 @@ fn dispatch(command: &Command, output: &Output) -> Result<()> {
         Command::BenchProbe(job) => bench::probe::run(job),
         Command::Inspect(args) => inspect::run(args, output),
         Command::Doctor(args) => doctor::run(args, &given(), output),
+        Command::Study(args) => study::run(args, output),
         Command::Synth(args) => synth::run(args, output),
+        Command::Stripe(args) => stripe::run(args, output),
         Command::Completions(args) => {
             clap_complete::generate(
                 args.shell,

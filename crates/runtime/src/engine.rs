@@ -12,6 +12,7 @@ use crate::budget;
 use crate::context::{Context, FlashAttention, KvType, Shape};
 use crate::empty::{Load, Model, load};
 use crate::error::{Error, mib};
+use crate::fiber::Fiber;
 use crate::model_file::ModelFile;
 use crate::piece::{self, Piece};
 use crate::process::{self, Usage};
@@ -50,6 +51,8 @@ pub struct Options {
     pub medium: delayline_medium::Options,
     /// Another medium around the files, such as one with faults.
     pub around: Option<Around>,
+    /// A fiber loop around that, in which the streamed weights circulate.
+    pub fiber: Option<Fiber>,
 }
 
 /// Wraps the files' medium in another.
@@ -106,6 +109,10 @@ impl Engine {
         shape.ctx = budget::context(&file, options, total, &shape);
         shape.ubatch = shape.ubatch.clamp(1, shape.ctx).max(seqs);
         if let Way::Native | Way::Mmap = options.way {
+            if file.stripe_unit().is_some() {
+                let message = "llama.cpp cannot load a striped model itself: name the model";
+                return Err(Error::Option(message.into()));
+            }
             let way = if options.way == Way::Native {
                 Load::Native
             } else {
@@ -125,7 +132,8 @@ impl Engine {
         shape.seqs = seqs_of(&model, seqs);
         let base = Usage::now().resident;
         let native_from = Some(budget::native_from(&file, options, base, &shape));
-        if options.way == Way::Auto {
+        let streams = options.fiber.is_some() || file.stripe_unit().is_some();
+        if options.way == Way::Auto && !streams {
             let native = budget::native(&file, base, &shape) + options.reserve;
             if native <= total {
                 drop(model);
@@ -159,6 +167,7 @@ impl Engine {
                         drop(context);
                         continue;
                     }
+                    stream.fill(options)?;
                     return Ok(Self {
                         context,
                         stream: Some(stream),

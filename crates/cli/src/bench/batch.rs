@@ -58,7 +58,7 @@ pub fn run(args: &BenchArgs, budget: u64, output: &Output) -> Result<()> {
         ..config::options(&args.engine, Way::Streamed)?
     };
     let mut engine = Engine::open(&args.model, &options)?;
-    let prompt = probe::prompt(&engine, args.prompt_tokens as usize)?;
+    let prompt = probe::text(&engine, args.prompt_tokens as usize)?;
     let streamed = engine.stream().map_or(0, |stream| stream.bytes_per_lap());
     let mut batcher = Batcher::new(engine, Some(ctx));
     if (batcher.seats() as u32) < most {
@@ -112,10 +112,10 @@ fn measure(batcher: &mut Batcher, prompt: &[i32], tokens: u32, size: &mut Size) 
             Refused::Never(error) => anyhow!(error),
             Refused::Full(_) => {
                 anyhow!(
-                "an eighth of the budget has no room in the KV cache for {} sequences: \
+                    "an eighth of the budget has no room in the KV cache for {} sequences: \
                  raise --memory, or lower -n or --prompt-tokens",
-                size.sequences
-            )
+                    size.sequences
+                )
             }
         })?;
         riders.push(joined.id);

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use delayline_runtime::{Class, Engine, Options, Usage, Vocab};
 
@@ -61,6 +61,10 @@ impl Job {
         option("prompt-tokens", Some(self.prompt_tokens.to_string()));
         option("memory", engine.memory.map(|n| n.to_string()));
         option("window", engine.window.map(|n| n.to_string()));
+        option(
+            "medium",
+            engine.medium.as_ref().map(|medium| medium.text.clone()),
+        );
         option("threads", engine.threads.map(|n| n.to_string()));
         option("ctx", engine.ctx.map(|n| n.to_string()));
         option("ubatch", engine.ubatch.map(|n| n.to_string()));
@@ -87,9 +91,10 @@ pub fn run(job: &Job) -> Result<()> {
     };
     let mut engine = Engine::open(&job.model, &options)?;
     let open_s = start.elapsed().as_secs_f64();
-    let prompt = prompt(&engine, job.prompt_tokens as usize)?;
+    let text = text(&engine, (job.prompt_tokens + job.tokens) as usize)?;
+    let prompt = &text[..job.prompt_tokens as usize];
 
-    let prompt_laps = read_prompt(&mut engine, &prompt)?;
+    let prompt_laps = read_prompt(&mut engine, prompt)?;
     let first_token_s = start.elapsed().as_secs_f64();
 
     let first = prompt.len() as u32;
@@ -98,10 +103,9 @@ pub fn run(job: &Job) -> Result<()> {
     for pos in first..end {
         let before = engine.laps();
         let next = (pos + 1 < end).then_some(Class::Single);
-        // The token does not matter: every lap reads the same bytes, except for
-        // experts, where following the model's own choice is what users do.
-        let token = likeliest(&engine).ok_or_else(|| anyhow!("the lap gave no logits"))?;
-        engine.lap(&[token], pos, true, next)?;
+        // The text goes on: a model with random weights would repeat one word
+        // for ever, and so its experts.
+        engine.lap(&[text[pos as usize]], pos, true, next)?;
         let lap = engine.laps() - before;
         laps.push(lap.ns as f64 * 1e-9);
         stalls.push(lap.stall_ns as f64 * 1e-9);
@@ -110,7 +114,7 @@ pub fn run(job: &Job) -> Result<()> {
     let streams = engine.stream().is_some_and(|s| s.bytes_per_lap() > 0);
     let prompt_compute_s = match streams {
         true => None,
-        false => Some(read_again(&mut engine, &prompt)?),
+        false => Some(read_again(&mut engine, prompt)?),
     };
     let memory = engine.memory();
     let lap_s = median(laps.iter().copied()).unwrap_or(0.0);
@@ -165,21 +169,9 @@ fn read_again(engine: &mut Engine, prompt: &[i32]) -> Result<f64> {
     Ok(start.elapsed().as_secs_f64())
 }
 
-fn likeliest(engine: &Engine) -> Option<i32> {
-    let best = engine
-        .logits()?
-        .iter()
-        .enumerate()
-        .max_by(|a, b| a.1.total_cmp(b.1))?;
-    Some(best.0 as i32)
-}
-
-/// So many tokens of ordinary text.
-pub fn prompt(engine: &Engine, tokens: usize) -> Result<Vec<i32>> {
-    const TEXT: &str = "The weights of a neural network are read in an order that is known before \
-                        it starts, so they can stream past the compute from a slow and large medium. ";
-    let text = TEXT.repeat(tokens.div_ceil(8));
-    let mut all = Vocab::new(engine.model()).tokenize(&text, true, false)?;
-    all.truncate(tokens);
-    Ok(all)
+/// So many tokens of ordinary text, which begins anew where it is too short.
+pub fn text(engine: &Engine, tokens: usize) -> Result<Vec<i32>> {
+    let all = Vocab::new(engine.model()).tokenize(include_str!("text.txt"), true, false)?;
+    ensure!(!all.is_empty(), "the model's vocabulary has no words");
+    Ok(all.into_iter().cycle().take(tokens).collect())
 }
