@@ -343,3 +343,6 @@ fn refusal(error: &Error) -> ApiError {
         other => ApiError::server(other.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;
