@@ -12,6 +12,7 @@ pub mod cap;
 pub mod cgroup;
 mod chat;
 mod context;
+mod device;
 mod empty;
 mod engine;
 mod error;
@@ -45,6 +46,9 @@ pub mod medium {
 
 pub use chat::{Message, Template};
 pub use context::{FlashAttention, KvType};
+/// What [`Options::around`] is given, and what it needs to be a medium itself.
+pub use delayline_line::{Completion, Medium, Read};
+pub use device::device_rate;
 pub use empty::Load;
 pub use engine::{Engine, Options, Way};
 pub use error::Error;

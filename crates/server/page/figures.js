@@ -100,7 +100,9 @@ export class Figures {
     write("hub-speed", mean ? digits(mean.generated / mean.wall_s) : "–");
     write("hub-unit", resting && mean ? "tokens/s, last" : "tokens/s");
     write("hub-lap", mean && mean.laps > 0 ? `a lap in ${seconds(mean.lap_s / mean.laps)}` : "");
-    write("hub-slowed", resting ? (this.#connected ? "resting" : "") : slowed > 1 ? `shown ${whole(slowed)}× slower` : "");
+    // The loop may still be showing the last lap when nobody rides any more.
+    const rests = resting && this.#connected ? "resting" : "";
+    write("hub-slowed", slowed > 1 ? `shown ${whole(slowed)}× slower` : rests);
   }
 
   #lapBar(mean) {
