@@ -2,5 +2,14 @@
 //! functions of quantities with units in their names; each formula names its
 //! source. Knows neither prices nor models of language.
 
+pub mod amplifier;
+pub mod bands;
+pub mod comb;
+pub mod error;
+pub mod fiber;
+pub mod gn;
 pub mod lap;
+pub mod raman;
 pub mod units;
+
+pub use error::Error;
