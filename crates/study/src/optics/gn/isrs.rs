@@ -1,10 +1,11 @@
 //! The GN model in closed form with Raman scattering between the channels
 //! (ISRS-GN), valid to about 15 THz. Takes the triangular Raman gain that the
-//! formula assumes; knows no fiber.
+//! formula assumes, fitted to a fiber's own where one is given.
 
 use std::f64::consts::PI;
 
 use crate::optics::comb::Channel;
+use crate::optics::fiber::Fiber;
 
 /// What the closed form needs to know of a span; all channels see the same.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +26,50 @@ pub struct Isrs {
     pub reference_hz: f64,
     /// Length of a span.
     pub span_m: f64,
+}
+
+impl Isrs {
+    /// The closed form's view of a fiber: one attenuation, one nonlinearity, two
+    /// terms of dispersion, and the straight line through the origin that fits
+    /// the Raman gain over the comb best.
+    pub fn of(fiber: &Fiber, span_m: f64, channels: &[Channel]) -> Self {
+        let first = channels.first().map_or(0.0, |channel| channel.frequency_hz);
+        let last = channels.last().map_or(0.0, |channel| channel.frequency_hz);
+        let reference_hz = (first + last) / 2.0;
+        let n = channels.len() as f64;
+        let mean_alpha = channels
+            .iter()
+            .map(|channel| fiber.attenuation_per_m(channel.frequency_hz))
+            .sum::<f64>()
+            / n;
+        let step_hz = 1e11;
+        let beta2 = |hz: f64| fiber.beta2_s2_per_m(hz);
+        Self {
+            alpha_per_m: mean_alpha,
+            alpha_bar_per_m: mean_alpha,
+            raman_slope_per_w_m_hz: raman_slope(fiber, reference_hz, last - first),
+            gamma_per_w_m: fiber.gamma_per_w_m(reference_hz),
+            beta2_s2_per_m: beta2(reference_hz),
+            beta3_s3_per_m: (beta2(reference_hz + step_hz) - beta2(reference_hz - step_hz))
+                / (2.0 * step_hz * 2.0 * PI),
+            reference_hz,
+            span_m,
+        }
+    }
+}
+
+/// Least squares of a line through the origin over shifts up to `width_hz`.
+fn raman_slope(fiber: &Fiber, reference_hz: f64, width_hz: f64) -> f64 {
+    const POINTS: u32 = 50;
+    let (mut above, mut below) = (0.0, 0.0);
+    for point in 1..=POINTS {
+        let shift_hz = width_hz * f64::from(point) / f64::from(POINTS);
+        let half_hz = shift_hz / 2.0;
+        let gain = fiber.raman_per_w_m(reference_hz - half_hz, reference_hz + half_hz);
+        above += gain * shift_hz;
+        below += shift_hz * shift_hz;
+    }
+    if below > 0.0 { above / below } else { 0.0 }
 }
 
 /// Interference η = noise/power³ of each channel, in 1/W², after `spans` spans;
