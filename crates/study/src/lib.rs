@@ -1,7 +1,12 @@
 //! What a fiber loop and its rivals would really do: optics, power, cost and
 //! tokens per second, the last by running the real line in virtual time. Knows
 //! no llama.cpp and no real device.
+//!
+//! Every number comes from a [`datasheet`] with its source, and carries its
+//! [`range`] through to the result.
 
 #![forbid(unsafe_code)]
 
+pub mod datasheet;
 pub mod optics;
+pub mod range;

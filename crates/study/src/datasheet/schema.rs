@@ -1,0 +1,244 @@
+//! Which keys a data sheet of each kind has, what they measure and what they
+//! may be. The one place to add a key; knows no value.
+
+use serde::{Deserialize, Serialize};
+
+use super::unit::Dimension;
+
+/// What a data sheet describes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A fiber, or what light goes through instead of one.
+    Fiber,
+    /// An optical amplifier.
+    Amplifier,
+    /// What turns bits into light and back.
+    Transceiver,
+    /// A memory of units that each hold and deliver data.
+    Store,
+    /// Data going round: fiber, ends and length together.
+    Loop,
+    /// A memory of sound going round.
+    Acoustic,
+    /// A language model.
+    Model,
+    /// What computes.
+    Accelerator,
+    /// What money and energy cost.
+    Economy,
+    /// How fast something changes from year to year.
+    Trend,
+    /// The numbers in something that was said.
+    Claim,
+}
+
+/// One key of a kind of sheet.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// As it is written.
+    pub name: &'static str,
+    /// What it measures.
+    pub dimension: Dimension,
+    /// The unit of `least` and `most`, and of messages.
+    pub unit: &'static str,
+    /// The least that is possible, in `unit`.
+    pub least: f64,
+    /// The most that is possible, in `unit`.
+    pub most: f64,
+    /// Whether a sheet may lack it.
+    pub optional: bool,
+}
+
+const fn key(
+    name: &'static str,
+    dimension: Dimension,
+    unit: &'static str,
+    least: f64,
+    most: f64,
+) -> Key {
+    Key {
+        name,
+        dimension,
+        unit,
+        least,
+        most,
+        optional: false,
+    }
+}
+
+const fn maybe(
+    name: &'static str,
+    dimension: Dimension,
+    unit: &'static str,
+    least: f64,
+    most: f64,
+) -> Key {
+    Key {
+        optional: true,
+        ..key(name, dimension, unit, least, most)
+    }
+}
+
+use Dimension::*;
+
+const FIBER: &[Key] = &[
+    key("group_index", One, "1", 1.0, 2.0),
+    key("attenuation_1550", Attenuation, "dB/km", 0.0, 100.0),
+    maybe("attenuation_1310", Attenuation, "dB/km", 0.0, 100.0),
+    maybe("attenuation_1383", Attenuation, "dB/km", 0.0, 100.0),
+    maybe("attenuation_1625", Attenuation, "dB/km", 0.0, 100.0),
+    maybe("dispersion_1550", Dispersion, "ps/(nm km)", -200.0, 200.0),
+    maybe("dispersion_1625", Dispersion, "ps/(nm km)", -200.0, 200.0),
+    maybe("effective_area", Area, "µm²", 1.0, 10_000.0),
+    maybe("nonlinear_index", NonlinearIndex, "m²/W", 0.0, 1e-18),
+    key("cores", One, "1", 1.0, 1000.0),
+    key("price", PricePerLength, "$/km", 0.0, 1e6),
+];
+
+const AMPLIFIER: &[Key] = &[
+    key("noise_figure", Decibel, "dB", 3.0, 20.0),
+    maybe("gain", Decibel, "dB", 0.0, 60.0),
+    maybe("output_power", DecibelMilliwatt, "dBm", -20.0, 40.0),
+    key("power", Power, "W", 0.0, 1e4),
+    key("price", Price, "$", 0.0, 1e7),
+];
+
+const TRANSCEIVER: &[Key] = &[
+    key("energy", EnergyPerBit, "pJ/bit", 0.0, 1e9),
+    key("price", PricePerRate, "$/(Gbit/s)", 0.0, 1e9),
+    maybe("rate", DataRate, "Gbit/s", 1e-6, 1e6),
+];
+
+const STORE: &[Key] = &[
+    key("capacity", Data, "GB", 1e-9, 1e9),
+    key("rate", DataRate, "GB/s", 1e-9, 1e9),
+    key("latency", Time, "µs", 0.0, 1e9),
+    key("energy", EnergyPerBit, "pJ/bit", 0.0, 1e9),
+    key("standby", PowerPerData, "mW/GB", 0.0, 1e9),
+    key("price", PricePerData, "$/GB", 0.0, 1e9),
+];
+
+const LOOP: &[Key] = &[
+    key("length", Length, "km", 1e-6, 1e9),
+    key("rate", DataRate, "Tbit/s", 1e-9, 1e6),
+    key("regenerations", One, "1", 0.0, 1e6),
+    key("sites", One, "1", 0.0, 1e6),
+    key("amplifiers_per_site", One, "1", 0.0, 100.0),
+];
+
+const ACOUSTIC: &[Key] = &[
+    key("line_capacity", Data, "bit", 1.0, 1e12),
+    key("lines", One, "1", 1.0, 1e12),
+    key("delay", Time, "µs", 1e-3, 1e9),
+    maybe("sound_speed", Speed, "m/s", 1.0, 1e5),
+    key("power", Power, "W", 0.0, 1e9),
+    key("price", Price, "$", 0.0, 1e12),
+];
+
+const MODEL: &[Key] = &[
+    key("layers", One, "1", 1.0, 1e4),
+    key("weights", Data, "GB", 1e-6, 1e6),
+    key("embedding", Data, "GB", 0.0, 1e6),
+    key("kv_per_token", Data, "kB", 0.0, 1e6),
+    key("active_parameters", One, "1", 1.0, 1e15),
+    maybe("expert", Data, "MB", 1e-6, 1e9),
+    maybe("experts", One, "1", 1.0, 1e6),
+    maybe("experts_per_token", One, "1", 1.0, 1e6),
+    maybe("expert_layers", One, "1", 1.0, 1e4),
+];
+
+const ACCELERATOR: &[Key] = &[
+    key("compute", Compute, "TFLOP/s", 1e-6, 1e6),
+    key("sram", Data, "MB", 1e-3, 1e9),
+    maybe("memory", Data, "GB", 1e-3, 1e6),
+    maybe("memory_rate", DataRate, "TB/s", 1e-6, 1e6),
+    key("power", Power, "W", 0.0, 1e6),
+    key("price", Price, "$", 0.0, 1e9),
+];
+
+const ECONOMY: &[Key] = &[
+    key("electricity", PricePerEnergy, "$/kWh", 0.0, 100.0),
+    key("overhead", One, "1", 1.0, 10.0),
+    key("lifetime", Time, "year", 0.01, 100.0),
+    key("utilisation", One, "%", 0.01, 100.0),
+];
+
+const TREND: &[Key] = &[key("growth", Growth, "%/year", -99.0, 1e4)];
+
+const CLAIM: &[Key] = &[
+    maybe("capacity", Data, "GB", 0.0, 1e9),
+    maybe("rate", DataRate, "TB/s", 0.0, 1e9),
+    maybe("power", Power, "W", 0.0, 1e9),
+    maybe("price", Price, "$", 0.0, 1e12),
+    maybe("latency", Time, "µs", 0.0, 1e12),
+    maybe("units", One, "1", 0.0, 1e12),
+];
+
+impl Kind {
+    /// Its keys, in the order of the table above.
+    pub fn keys(self) -> &'static [Key] {
+        match self {
+            Self::Fiber => FIBER,
+            Self::Amplifier => AMPLIFIER,
+            Self::Transceiver => TRANSCEIVER,
+            Self::Store => STORE,
+            Self::Loop => LOOP,
+            Self::Acoustic => ACOUSTIC,
+            Self::Model => MODEL,
+            Self::Accelerator => ACCELERATOR,
+            Self::Economy => ECONOMY,
+            Self::Trend => TREND,
+            Self::Claim => CLAIM,
+        }
+    }
+
+    /// Keys that name another sheet, and its kind.
+    pub fn references(self) -> &'static [(&'static str, Kind)] {
+        match self {
+            Self::Loop => &[
+                ("fiber", Kind::Fiber),
+                ("transceiver", Kind::Transceiver),
+                ("amplifier", Kind::Amplifier),
+            ],
+            _ => &[],
+        }
+    }
+
+    /// The key of this name.
+    pub fn key(self, name: &str) -> Option<&'static Key> {
+        self.keys().iter().find(|key| key.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_has_a_unit_of_its_dimension() {
+        use Kind::*;
+        for kind in [
+            Fiber,
+            Amplifier,
+            Transceiver,
+            Store,
+            Loop,
+            Acoustic,
+            Model,
+            Accelerator,
+            Economy,
+            Trend,
+            Claim,
+        ] {
+            for key in kind.keys() {
+                assert!(
+                    key.dimension.factor(key.unit).is_some(),
+                    "{kind:?}.{}",
+                    key.name
+                );
+                assert!(key.least < key.most, "{kind:?}.{}", key.name);
+            }
+        }
+    }
+}
