@@ -65,7 +65,8 @@ fn water_shape(nm: f64) -> f64 {
     1.0 / (1.0 + ((nm - 1383.0) / 16.0).powi(2))
 }
 
-fn interpolate(points: &[(f64, f64)], at: f64) -> f64 {
+/// Straight lines between points that rise in the first member, flat outside.
+pub(super) fn interpolate(points: &[(f64, f64)], at: f64) -> f64 {
     let after = points.partition_point(|(nm, _)| *nm <= at);
     match (after.checked_sub(1).map(|i| points[i]), points.get(after)) {
         (Some((x0, y0)), Some((x1, y1))) => y0 + (y1 - y0) * (at - x0) / (x1 - x0),

@@ -4,6 +4,7 @@
 use std::f64::consts::PI;
 use std::sync::OnceLock;
 
+use super::attenuation::interpolate;
 use crate::optics::units::LIGHT_M_PER_S;
 
 /// Pump frequency at which the peak of the gain is quoted: 1454 nm.
@@ -14,7 +15,7 @@ const STEP_HZ: f64 = 0.1e12;
 const STEPS: usize = 420;
 
 /// Stimulated Raman scattering of the glass, for unpolarised light.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum RamanGain {
     /// None: light in a hollow core does not meet the glass.
     None,
@@ -31,22 +32,33 @@ pub enum RamanGain {
         /// Gain at the peak, pumped at 1454 nm.
         peak_m_per_w: f64,
     },
+    /// A measured spectrum: straight lines between its points, nothing beyond.
+    Table {
+        /// Shifts in THz, rising, with the gain in m/W, pumped at 1454 nm.
+        thz_m_per_w: Vec<(f64, f64)>,
+    },
 }
 
 impl RamanGain {
     /// Gain in m/W for a shift, pumped at a frequency; gain ∝ pump frequency.
     pub fn m_per_w(&self, shift_hz: f64, pump_hz: f64) -> f64 {
-        let at_reference = match *self {
+        let at_reference = match self {
             Self::None => 0.0,
             Self::Triangular {
                 m_per_w_thz,
                 end_thz,
             } => {
                 let shift_thz = shift_hz * 1e-12;
-                let inside = shift_thz <= end_thz;
+                let inside = shift_thz <= *end_thz;
                 m_per_w_thz * shift_thz * f64::from(u8::from(inside))
             }
             Self::Silica { peak_m_per_w } => peak_m_per_w * silica_shape(shift_hz),
+            Self::Table { thz_m_per_w } => match thz_m_per_w.last() {
+                Some((end, _)) if shift_hz * 1e-12 <= *end => {
+                    interpolate(thz_m_per_w, shift_hz * 1e-12)
+                }
+                _ => 0.0,
+            },
         };
         at_reference * pump_hz / REFERENCE_PUMP_HZ
     }

@@ -76,7 +76,10 @@ mod tests {
             for snr_db in [3.0, 10.0, 17.0] {
                 let snr = linear(snr_db);
                 let (a, b) = (bit_error_rate(format, snr), counted(format, snr));
-                assert!((a - b).abs() < 1e-9 * a + 1e-14, "{format:?} {snr_db}: {a} {b}");
+                assert!(
+                    (a - b).abs() < 1e-9 * a + 1e-14,
+                    "{format:?} {snr_db}: {a} {b}"
+                );
             }
         }
     }
