@@ -9,6 +9,8 @@ pub mod error;
 pub mod fiber;
 pub mod gn;
 pub mod lap;
+pub mod launch;
+pub mod link;
 pub mod modulation;
 pub mod noise;
 pub mod raman;
