@@ -8,5 +8,6 @@
 #![forbid(unsafe_code)]
 
 pub mod datasheet;
+pub mod link;
 pub mod optics;
 pub mod range;

@@ -3,7 +3,7 @@
 
 use delayline_study::optics::amplifier::Amplifier;
 use delayline_study::optics::comb::{Comb, Group};
-use delayline_study::optics::fiber::{Attenuation, Dispersion, Fiber, RamanGain, preset};
+use delayline_study::optics::fiber::{Attenuation, Dispersion, Fiber, RamanGain};
 use delayline_study::optics::gn::{closed_form_w, from_profile_w};
 use delayline_study::optics::lap::delay_s;
 use delayline_study::optics::noise::{Model, Solver, Span, accumulated};
@@ -74,7 +74,7 @@ fn fiber(golden: &Golden) -> Fiber {
         .collect();
     Fiber {
         raman_gain: RamanGain::Table { thz_m_per_w },
-        ..preset("gnpy").unwrap().fiber
+        ..Fiber::gnpy()
     }
 }
 

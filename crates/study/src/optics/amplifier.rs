@@ -1,5 +1,5 @@
 //! Amplifiers: how much noise they add and how much light they can give. Knows
-//! no fiber; what they cost is a matter of data sheets.
+//! no fiber; what they are made of and cost is a matter of data sheets.
 
 use super::units::{PLANCK_J_S, linear};
 
@@ -12,60 +12,6 @@ pub struct Amplifier {
     pub max_output_dbm: f64,
     /// Most gain that it gives.
     pub max_gain_db: f64,
-}
-
-/// An amplifier with a name.
-#[derive(Clone, Copy, Debug)]
-pub struct Preset {
-    /// The name, as a design file has it.
-    pub name: &'static str,
-    /// What it is.
-    pub title: &'static str,
-    /// Where its figures come from.
-    pub source: &'static str,
-    /// The amplifier.
-    pub amplifier: Amplifier,
-}
-
-/// Amplifiers by name.
-pub const PRESETS: [Preset; 4] = [
-    Preset {
-        name: "edfa-c",
-        title: "erbium-doped fiber, C band",
-        source: "vendors: noise figure 4.5 to 6 dB; high-power types to 23 dBm and more",
-        amplifier: amplifier(5.0, 23.0, 35.0),
-    },
-    Preset {
-        name: "edfa-l",
-        title: "erbium-doped fiber, L band",
-        source: "vendors: noise figure 4.5 to 6 dB, the L band at its upper end",
-        amplifier: amplifier(5.5, 23.0, 35.0),
-    },
-    Preset {
-        name: "tdfa-s",
-        title: "thulium-doped fiber, S band",
-        source: "assumption: noise figure 5 to 7 dB",
-        amplifier: amplifier(6.0, 23.0, 35.0),
-    },
-    Preset {
-        name: "bdfa-e",
-        title: "bismuth-doped fiber, E band",
-        source: "Donodin 2021/2024: noise figure 4.6 to 4.75 dB, gain 31 to 40 dB",
-        amplifier: amplifier(4.7, 23.0, 35.0),
-    },
-];
-
-const fn amplifier(noise_figure_db: f64, max_output_dbm: f64, max_gain_db: f64) -> Amplifier {
-    Amplifier {
-        noise_figure_db,
-        max_output_dbm,
-        max_gain_db,
-    }
-}
-
-/// The preset of that name.
-pub fn preset(name: &str) -> Option<&'static Preset> {
-    PRESETS.iter().find(|preset| preset.name == name)
 }
 
 /// Amplified spontaneous emission in both polarisations, (F·G − 1)·h·f·B; from

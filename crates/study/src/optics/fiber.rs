@@ -4,13 +4,11 @@
 mod area;
 mod attenuation;
 mod dispersion;
-mod presets;
 mod raman_gain;
 
 pub use area::EffectiveArea;
 pub use attenuation::Attenuation;
 pub use dispersion::Dispersion;
-pub use presets::{Preset, preset, presets};
 pub use raman_gain::RamanGain;
 
 use std::f64::consts::PI;
@@ -38,6 +36,23 @@ pub struct Fiber {
 }
 
 impl Fiber {
+    /// The fiber that GNPy assumes: 0.2 dB/km, 83 µm², one β₂ at all
+    /// wavelengths; with the Raman gain of silica.
+    pub fn gnpy() -> Self {
+        Self {
+            attenuation: Attenuation::Flat { db_per_km: 0.2 },
+            dispersion: Dispersion::ConstantBeta2 {
+                ps_per_nm_km: 16.7,
+                reference_nm: 1550.0,
+            },
+            effective_area: EffectiveArea::standard(83.0),
+            nonlinear_index_m2_per_w: 2.6e-20,
+            raman_gain: RamanGain::silica(),
+            group_index: 1.468,
+            crosstalk_per_km: 0.0,
+        }
+    }
+
     /// Attenuation in dB/km at a frequency.
     pub fn attenuation_db_per_km(&self, frequency_hz: f64) -> f64 {
         self.attenuation.db_per_km(frequency_hz)
@@ -75,5 +90,27 @@ impl Fiber {
         } else {
             -gain * frequency_hz / other_hz
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gamma_is_that_of_the_reference() {
+        let gamma = Fiber::gnpy().gamma_per_w_m(LIGHT_M_PER_S / 1550e-9) * 1e3;
+        assert!((gamma - 1.27).abs() < 0.005, "{gamma}");
+    }
+
+    /// What the lower frequency gains in photons, the higher loses.
+    #[test]
+    fn photons_are_conserved() {
+        let fiber = Fiber::gnpy();
+        let (low_hz, high_hz) = (187e12, 196e12);
+        let gained = fiber.raman_per_w_m(low_hz, high_hz) / low_hz;
+        let lost = fiber.raman_per_w_m(high_hz, low_hz) / high_hz;
+        assert!(gained > 0.0 && (gained + lost).abs() < 1e-12 * gained);
+        assert_eq!(fiber.raman_per_w_m(low_hz, low_hz), 0.0);
     }
 }

@@ -6,7 +6,7 @@ use super::comb::Comb;
 use super::link::Line;
 use super::modulation::shannon_bits;
 use super::noise::{Solver, Span, accumulated};
-use super::units::{db, dbm, watts};
+use super::units::{db, watts};
 
 /// Channels that the search works with: each stands for several.
 const SEARCH_CHANNELS: usize = 36;
@@ -166,9 +166,4 @@ fn carried(line: &Line, solver: &Solver, comb: &Comb, launches: &[Launch]) -> f6
         channel.symbol_rate_hz * shannon_bits(1.0 / noise_over_signal)
     };
     passage.noise.iter().enumerate().map(of_channel).sum()
-}
-
-/// A level as the power of one channel.
-pub fn channel_dbm(launch: &Launch, symbol_rate_hz: f64) -> f64 {
-    dbm(watts(launch.level_dbm_per_ghz) * symbol_rate_hz * 1e-9)
 }

@@ -11,10 +11,10 @@ pub use validity::{Mark, marks};
 use super::comb::{Channel, Comb};
 use super::error::Error;
 use super::gn::coherence_exponent;
-use super::launch::{channel_dbm, optimised, powers_w};
+use super::launch::{optimised, powers_w};
 use super::modulation::{Format, gmi_bits, net_rate_bit_per_s, required_snr_db, shannon_bits};
 use super::noise::{Accumulation, Noise, Passage, Solver, Span, accumulated};
-use super::units::{db, dbm, linear, watts};
+use super::units::{db, dbm};
 
 /// Laps at which a count ends: light that never fades is not told from this.
 pub const MOST_LAPS: u64 = 1_000_000_000;

@@ -1,6 +1,6 @@
 //! The loss of a fiber over wavelength. Knows no connectors.
 
-use crate::optics::units::wavelength_nm;
+use crate::optics::units::{LIGHT_M_PER_S, wavelength_nm};
 
 /// Loss over wavelength.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,12 +21,43 @@ pub enum Attenuation {
         rayleigh_db_per_km_um4: f64,
         /// Imperfections of the guide, equal at all wavelengths.
         guide_db_per_km: f64,
+        /// Share of pure silica's infrared absorption.
+        infrared_share: f64,
         /// Height of the water peak at 1383 nm.
         water_db_per_km: f64,
     },
 }
 
 impl Attenuation {
+    /// Silica's law through the losses at 1310, 1550 and 1625 nm and, if known,
+    /// at the water peak of 1383 nm.
+    pub fn silica_through(db_per_km: [f64; 3], at_water_db_per_km: Option<f64>) -> Self {
+        let [short, middle, long] = db_per_km;
+        // The water peak reaches a little way; what it adds elsewhere is taken
+        // off in a second round.
+        let mut water_db_per_km = 0.0;
+        let mut law = Self::Flat { db_per_km: middle };
+        for _ in 0..8 {
+            let less_water = |nm: f64, loss: f64| loss - water_db_per_km * water_shape(nm);
+            law = dry_silica_through([
+                (1310.0, less_water(1310.0, short)),
+                (1550.0, less_water(1550.0, middle)),
+                (1625.0, less_water(1625.0, long)),
+            ]);
+            let dry = law.db_per_km(LIGHT_M_PER_S / 1383e-9);
+            let excess = at_water_db_per_km.map_or(0.0, |wet| wet - dry);
+            water_db_per_km = excess.max(0.0);
+        }
+        if let Self::Silica {
+            water_db_per_km: water,
+            ..
+        } = &mut law
+        {
+            *water = water_db_per_km;
+        }
+        law
+    }
+
     /// Loss at a frequency.
     pub fn db_per_km(&self, frequency_hz: f64) -> f64 {
         let nm = wavelength_nm(frequency_hz * 1e-12);
@@ -36,14 +67,35 @@ impl Attenuation {
             Self::Silica {
                 rayleigh_db_per_km_um4,
                 guide_db_per_km,
+                infrared_share,
                 water_db_per_km,
             } => {
                 rayleigh_db_per_km(*rayleigh_db_per_km_um4, nm)
-                    + infrared_db_per_km(nm)
+                    + infrared_share * infrared_db_per_km(nm)
                     + water_db_per_km * water_shape(nm)
                     + guide_db_per_km
             }
         }
+    }
+}
+
+/// Solves three losses for scattering, guide and infrared absorption.
+fn dry_silica_through(points: [(f64, f64); 3]) -> Attenuation {
+    let [a, b, c] = points.map(|(nm, loss)| {
+        let scattering = rayleigh_db_per_km(1.0, nm);
+        (scattering, infrared_db_per_km(nm), loss)
+    });
+    // The guide's part is the same at all three: differences are without it.
+    let less = |x: (f64, f64, f64)| (x.0 - b.0, x.1 - b.1, x.2 - b.2);
+    let ((r1, i1, l1), (r2, i2, l2)) = (less(a), less(c));
+    let determinant = r1 * i2 - r2 * i1;
+    let rayleigh = (l1 * i2 - l2 * i1) / determinant;
+    let infrared_share = (r1 * l2 - r2 * l1) / determinant;
+    Attenuation::Silica {
+        rayleigh_db_per_km_um4: rayleigh,
+        guide_db_per_km: b.2 - rayleigh * b.0 - infrared_share * b.1,
+        infrared_share,
+        water_db_per_km: 0.0,
     }
 }
 
@@ -79,7 +131,6 @@ pub(super) fn interpolate(points: &[(f64, f64)], at: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::optics::units::LIGHT_M_PER_S;
 
     #[test]
     fn a_table_is_met_at_its_points_and_straight_between() {

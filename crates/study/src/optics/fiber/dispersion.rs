@@ -34,6 +34,19 @@ pub enum Dispersion {
 }
 
 impl Dispersion {
+    /// The Sellmeier form through the dispersions at 1550 and 1625 nm.
+    pub fn sellmeier_through(at_1550_ps_per_nm_km: f64, at_1625_ps_per_nm_km: f64) -> Self {
+        // D = a·λ − b/λ³ with a = S₀/4 and b = a·λ₀⁴: two linear equations.
+        let (short, long) = (1550.0f64, 1625.0f64);
+        let b = (at_1625_ps_per_nm_km - at_1550_ps_per_nm_km * long / short)
+            / (long / short.powi(4) - long.powi(-3));
+        let a = (at_1550_ps_per_nm_km + b / short.powi(3)) / short;
+        Self::Sellmeier {
+            zero_nm: (b / a).powf(0.25),
+            slope_ps_per_nm2_km: 4.0 * a,
+        }
+    }
+
     /// Dispersion D at a frequency.
     pub fn ps_per_nm_km(&self, frequency_hz: f64) -> f64 {
         let nm = wavelength_nm(frequency_hz * 1e-12);

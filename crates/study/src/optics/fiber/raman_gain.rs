@@ -40,6 +40,15 @@ pub enum RamanGain {
 }
 
 impl RamanGain {
+    /// Silica as in standard fiber: half of 1·10⁻¹³ m/W at 1 µm for unpolarised
+    /// light (Agrawal, Nonlinear Fiber Optics, section 8.1), scaled to the pump;
+    /// GNPy's default is 3.33·10⁻¹⁴.
+    pub fn silica() -> Self {
+        Self::Silica {
+            peak_m_per_w: 3.33e-14,
+        }
+    }
+
     /// Gain in m/W for a shift, pumped at a frequency; gain ∝ pump frequency.
     pub fn m_per_w(&self, shift_hz: f64, pump_hz: f64) -> f64 {
         let at_reference = match self {

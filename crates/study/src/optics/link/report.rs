@@ -222,6 +222,11 @@ impl Report {
         }
     }
 
+    /// Mean over the channels of their SNR in dB.
+    pub fn mean_snr_db(&self) -> f64 {
+        mean(self.channels.iter().map(|channel| channel.snr_db))
+    }
+
     /// What the line is to those who only use it.
     pub fn summary(&self) -> Summary {
         Summary {
