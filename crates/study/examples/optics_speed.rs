@@ -12,7 +12,7 @@ use delayline_study::optics::units::watts;
 
 fn main() {
     match std::env::args().nth(1).as_deref() {
-        Some("link") => time("link", 5, || link(Some(0.0))),
+        Some("link") => time("link", 5, || link(Some(-3.0))),
         Some("optimised-link") => time("optimised-link", 3, || link(None)),
         Some("closed-form") => time("closed-form", 20, closed_form),
         Some("integrated") => time("integrated", 5, integrated),

@@ -13,3 +13,6 @@ pub use cost::{Cost, Item};
 pub use design::{Design, PRESETS, preset};
 pub use fiber::fiber;
 pub use resolve::{Corner, line};
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use super::noise::{Solver, Span, accumulated};
 use super::units::{db, watts};
 
 /// Channels that the search works with: each stands for several.
-const SEARCH_CHANNELS: usize = 36;
+const SEARCH_CHANNELS: usize = 28;
 
 /// Step widths of the search, one after the other.
 const STEPS_DB: [f64; 4] = [2.0, 1.0, 0.5, 0.2];
@@ -166,4 +166,86 @@ fn carried(line: &Line, solver: &Solver, comb: &Comb, launches: &[Launch]) -> f6
         channel.symbol_rate_hz * shannon_bits(1.0 / noise_over_signal)
     };
     passage.noise.iter().enumerate().map(of_channel).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datasheet::Library;
+    use crate::link::{Corner, Design, line, preset};
+    use crate::optics::units::dbm;
+
+    fn line_of(name: &str) -> Line {
+        let design = Design::parse(preset(name).unwrap()).unwrap();
+        line(&design, &Library::embedded(), Corner::Typical).unwrap()
+    }
+
+    /// No knob turned by half a decibel carries more on the search's own comb.
+    #[test]
+    fn the_best_is_a_summit() {
+        for name in ["c-l", "s-c-l", "hollow-core"] {
+            let line = line_of(name);
+            let free = vec![None; line.groups.len()];
+            let best = optimised(&line, &free);
+            let comb = line
+                .comb
+                .thinned(line.comb.channels().len().div_ceil(SEARCH_CHANNELS));
+            let solver = Solver::new(&line.span, &comb);
+            let most = carried(&line, &solver, &comb, &best);
+            for group in 0..best.len() {
+                for change_db in [-0.5, 0.5] {
+                    let mut level = best.clone();
+                    level[group].level_dbm_per_ghz += change_db;
+                    let mut tilt = best.clone();
+                    tilt[group].tilt_db += change_db;
+                    for trial in [level, tilt] {
+                        let bits = carried(&line, &solver, &comb, &trial);
+                        assert!(bits <= most * (1.0 + 1e-4), "{name} {group} {change_db}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn amplifiers_are_not_asked_for_more_than_they_give() {
+        for name in ["article", "c-l", "hollow-core"] {
+            let line = line_of(name);
+            let launches = optimised(&line, &vec![None; line.groups.len()]);
+            let launch_w = powers_w(&line.span, &line.comb, &launches);
+            for (group, amplifier) in line.span.amplifiers.iter().enumerate() {
+                let of_group = line.comb.channels().iter().zip(&launch_w);
+                let total_w: f64 = of_group
+                    .filter(|(channel, _)| channel.group == group)
+                    .map(|(_, w)| w)
+                    .sum();
+                assert!(
+                    dbm(total_w) <= amplifier.max_output_dbm + 1e-9,
+                    "{name} {group}"
+                );
+            }
+        }
+    }
+
+    /// One narrow comb at its optimum: nonlinear noise is half the amplifiers'.
+    #[test]
+    fn a_single_band_ends_at_half_the_noise() {
+        let mut line = line_of("c-l");
+        line.transceiver.snr_db = 60.0;
+        line.span
+            .amplifiers
+            .iter_mut()
+            .for_each(|a| a.max_output_dbm = 30.0);
+        let launches = optimised(&line, &[None, None]);
+        let launch_w = powers_w(&line.span, &line.comb, &launches);
+        let passage = Solver::new(&line.span, &line.comb).pass(&launch_w);
+        let emission: f64 = passage.noise.iter().map(|n| n.emission).sum();
+        let nonlinear: f64 = passage
+            .noise
+            .iter()
+            .map(|n| n.nonlinear_self + n.nonlinear_cross)
+            .sum();
+        let ratio = nonlinear / emission;
+        assert!((0.4..0.6).contains(&ratio), "{ratio}");
+    }
 }

@@ -175,7 +175,8 @@ impl Line {
             * self.span.length_km
             + 2.0 * (self.span.connector_loss_db + self.span.splitter_loss_db);
         let spans = f64::from(self.spans) * self.laps;
-        let nonlinear = accumulated(&only_nonlinear(noise), spans, self.coherence(channel), 1e3);
+        let itself = noise.nonlinear_self * spans.powf(self.coherence(channel));
+        let nonlinear = spans * (noise.nonlinear_cross + itself);
         let snr = self.snr(noise, channel, self.laps);
         let snr_db = db(snr);
         let format = best(required, snr_db);
@@ -288,12 +289,4 @@ fn best(required: &[(Format, f64)], snr_db: f64) -> Option<(Format, f64)> {
         .iter()
         .filter(|(_, needed_db)| snr_db >= *needed_db);
     met.max_by_key(|(format, _)| format.bits()).copied()
-}
-
-fn only_nonlinear(noise: &Noise) -> Noise {
-    Noise {
-        emission: 0.0,
-        crosstalk: 0.0,
-        ..*noise
-    }
 }

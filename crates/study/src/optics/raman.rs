@@ -139,3 +139,93 @@ fn dot(left: &[f64], right: &[f64]) -> f64 {
     let rest: f64 = left_rest.iter().zip(right_rest).map(|(a, b)| a * b).sum();
     lanes.iter().sum::<f64>() + rest
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::optics::comb::{Comb, Group};
+    use crate::optics::fiber::Attenuation;
+
+    fn comb(channels: usize) -> Comb {
+        Comb::new(&[Group {
+            key: "band".into(),
+            first_thz: 185.0,
+            spacing_ghz: 500.0,
+            symbol_rate_gbd: 400.0,
+            channels,
+        }])
+        .unwrap()
+    }
+
+    fn fiber(db_per_km: f64) -> Fiber {
+        Fiber {
+            attenuation: Attenuation::Flat { db_per_km },
+            ..Fiber::gnpy()
+        }
+    }
+
+    #[test]
+    fn without_loss_photons_are_conserved() {
+        let comb = comb(37);
+        let powers_w = vec![10e-3; 37];
+        let profile = Equations::new(&fiber(0.0), comb.channels()).solve(50e3, &powers_w);
+        let photons = |place: usize| {
+            let of = |(i, channel): (usize, &Channel)| {
+                powers_w[i] * profile.ln_gain[i][place].exp() / channel.frequency_hz
+            };
+            comb.channels().iter().enumerate().map(of).sum::<f64>()
+        };
+        let last = profile.z_m.len() - 1;
+        assert!((photons(last) / photons(0) - 1.0).abs() < 1e-6);
+        assert!(
+            profile.end(0) > 1.2 && profile.end(36) < 0.8,
+            "no exchange to speak of"
+        );
+    }
+
+    /// Two channels without loss have a solution in closed form: the photons of
+    /// the lower one grow logistically.
+    #[test]
+    fn two_channels_follow_the_logistic_curve() {
+        let comb = Comb::new(&[Group {
+            spacing_ghz: 900.0,
+            symbol_rate_gbd: 10.0,
+            key: "band".into(),
+            first_thz: 185.0,
+            channels: 12,
+        }])
+        .unwrap();
+        let pair = [comb.channels()[0], comb.channels()[11]];
+        let (low_hz, high_hz) = (pair[0].frequency_hz, pair[1].frequency_hz);
+        let fiber = fiber(0.0);
+        let profile = Equations::new(&fiber, &pair).solve(100e3, &[0.1, 0.1]);
+        let gain = fiber.raman_per_w_m(low_hz, high_hz) * high_hz;
+        let (low, high) = (0.1 / low_hz, 0.1 / high_hz);
+        let total = low + high;
+        let grown = (gain * total * 100e3).exp();
+        let expect = total * grown / (high + low * grown);
+        let got = profile.end(0);
+        assert!((got / expect - 1.0).abs() < 1e-4, "{got} {expect}");
+    }
+
+    #[test]
+    fn a_thousand_steps_say_the_same() {
+        let comb = comb(37);
+        let powers_w = vec![10e-3; 37];
+        let equations = Equations::new(&fiber(0.2), comb.channels());
+        let coarse = equations.solve(80e3, &powers_w);
+        // Piece by piece, each with its own sixteen steps or more.
+        let mut now_w = powers_w.clone();
+        for _ in 0..64 {
+            let piece = equations.solve(80e3 / 64.0, &now_w);
+            now_w
+                .iter_mut()
+                .enumerate()
+                .for_each(|(i, w)| *w *= piece.end(i));
+        }
+        for i in 0..37 {
+            let apart = (coarse.end(i) * powers_w[i] / now_w[i] - 1.0).abs();
+            assert!(apart < 1e-4, "channel {i}: {apart}");
+        }
+    }
+}

@@ -4,11 +4,13 @@
 
 use std::f64::consts::PI;
 
-/// Steps of the grid over the width of the mixing or over one ripple of it.
+/// Steps of the grid over one ripple, 2π/L, and over the width of the mixing,
+/// α: the coarser of the two, since one of them is faint where the other is not.
 const STEPS_A_RIPPLE: f64 = 8.0;
+const STEPS_A_WIDTH: f64 = 6.0;
 
 /// Where the grid ends, in those widths; beyond it the tail is known.
-const REACH: f64 = 40.0;
+const REACH: f64 = 24.0;
 
 /// A grid of phase mismatches and the phases of all places at each of them: the
 /// same for all channels of a fiber.
@@ -27,7 +29,7 @@ impl Grid {
         let length_m = z_m.last().copied().unwrap_or(0.0);
         let ripple_per_m = 2.0 * PI / length_m;
         let width_per_m = alpha_per_m.max(ripple_per_m);
-        let step_per_m = alpha_per_m.clamp(ripple_per_m / 4.0, ripple_per_m) / STEPS_A_RIPPLE;
+        let step_per_m = (ripple_per_m / STEPS_A_RIPPLE).max(alpha_per_m / STEPS_A_WIDTH);
         let len = (REACH * width_per_m / step_per_m).ceil() as usize + 1;
         let phases = (0..len)
             .flat_map(|m| {
