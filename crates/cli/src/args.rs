@@ -39,6 +39,7 @@ pub enum Command {
     #[command(hide = true)]
     BenchProbe(crate::bench::probe::Job),
     Doctor(DoctorArgs),
+    Study(crate::study::args::StudyArgs),
     Synth(SynthArgs),
     Completions(CompletionsArgs),
 }

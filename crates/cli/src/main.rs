@@ -12,6 +12,7 @@ mod output;
 mod report;
 mod run;
 mod size;
+mod study;
 mod synth;
 
 use std::io;
@@ -61,6 +62,7 @@ fn dispatch(command: &Command, output: &Output) -> Result<()> {
         Command::BenchProbe(job) => bench::probe::run(job),
         Command::Inspect(args) => inspect::run(args, output),
         Command::Doctor(args) => doctor::run(args, &given(), output),
+        Command::Study(args) => study::run(args, output),
         Command::Synth(args) => synth::run(args, output),
         Command::Completions(args) => {
             clap_complete::generate(

@@ -74,8 +74,17 @@ impl Output {
     /// A bar on standard error for `total` bytes of `what`; silent where that
     /// is no terminal, and for the first second.
     pub fn progress(&self, what: &str, total: u64) -> Progress {
-        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
         let template = "{msg} {wide_bar} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left";
+        Self::bar(what, total, template)
+    }
+
+    /// As [`Output::progress`], for `total` pieces of `what`.
+    pub fn count(&self, what: &str, total: u64) -> Progress {
+        Self::bar(what, total, "{msg} {wide_bar} {pos} of {len}, {eta} left")
+    }
+
+    fn bar(what: &str, total: u64, template: &str) -> Progress {
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
@@ -123,8 +132,13 @@ pub struct Table {
 impl Table {
     /// A table of these columns.
     pub fn new<const N: usize>(heads: [&str; N]) -> Self {
+        Self::of(heads.map(str::to_owned))
+    }
+
+    /// A table of columns that are known only when it is made.
+    pub fn of(heads: impl IntoIterator<Item = String>) -> Self {
         Self {
-            rows: vec![heads.map(str::to_owned).to_vec()],
+            rows: vec![heads.into_iter().collect()],
         }
     }
 

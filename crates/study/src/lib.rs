@@ -7,7 +7,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod claims;
 pub mod datasheet;
+pub mod decode;
 pub mod link;
+pub mod media;
+pub mod model;
 pub mod optics;
 pub mod range;
+pub mod report;
+pub mod sweep;

@@ -13,6 +13,7 @@
 //! that are there. A figure is named by sheet and key: `hbm4.rate`.
 
 mod parse;
+mod report;
 mod schema;
 mod unit;
 
@@ -24,6 +25,7 @@ use thiserror::Error;
 
 use crate::range::Range;
 
+pub use report::report;
 pub use schema::{Key, Kind};
 pub use unit::Dimension;
 

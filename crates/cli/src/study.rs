@@ -1,0 +1,199 @@
+//! `study`: arguments to the library, its reports to the terminal. Reckons
+//! nothing itself.
+
+pub mod args;
+mod show;
+
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use delayline_study::datasheet::Library;
+use delayline_study::decode::{self, Ask, Grid};
+use delayline_study::media::{self, Need};
+use delayline_study::model::Model;
+use delayline_study::report::{Report, html};
+use delayline_study::sweep::{self, Base, Setting};
+use delayline_study::{claims, datasheet};
+use serde_json::json;
+
+use crate::interrupt::{self, Interrupted};
+use crate::output::Output;
+use args::{CommonArgs, DecodeArgs, MachineArgs, MediaArgs, StudyArgs, StudyCommand, SweepArgs};
+
+/// How often the progress of a sweep is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Runs the command.
+pub fn run(args: &StudyArgs, output: &Output) -> Result<()> {
+    let mut library = Library::embedded();
+    for path in &args.common.datasheets {
+        library.load(path)?;
+    }
+    match &args.command {
+        StudyCommand::Sweep(sweep) => run_sweep(&library, sweep, &args.common, output),
+        StudyCommand::Claims(claims) => {
+            set(&mut library, &mut Ask::default(), &args.common.set)?;
+            show(
+                &claims::report(&library, &claims.numbers)?,
+                &args.common,
+                output,
+            )
+        }
+        StudyCommand::Media(media) => {
+            set(&mut library, &mut Ask::default(), &args.common.set)?;
+            show(&media_report(&library, media)?, &args.common, output)
+        }
+        StudyCommand::Decode(decode) => {
+            let report = decode_report(library, decode, &args.common)?;
+            show(&report, &args.common, output)
+        }
+        StudyCommand::Sheets(sheets) => {
+            set(&mut library, &mut Ask::default(), &args.common.set)?;
+            show(
+                &datasheet::report(&library, &sheets.ids)?,
+                &args.common,
+                output,
+            )
+        }
+    }
+}
+
+fn show(report: &Report, common: &CommonArgs, output: &Output) -> Result<()> {
+    if let Some(path) = &common.html {
+        html::write(report, path)
+            .with_context(|| format!("{} cannot be written", path.display()))?;
+        output.note(format_args!("wrote {}", path.display()));
+    }
+    output.object(&report.json)?;
+    show::report(report, output)
+}
+
+/// Gives single figures other values; several of one are for a sweep.
+fn set(library: &mut Library, ask: &mut Ask, settings: &[Setting]) -> Result<Option<u32>> {
+    let mut batch = None;
+    for setting in settings {
+        let [value] = setting.values[..] else {
+            anyhow::bail!(
+                "{} is given {} values: only `study sweep` takes several",
+                setting.name,
+                setting.values.len()
+            );
+        };
+        batch = sweep::apply(library, ask, &setting.name, value)?.or(batch);
+    }
+    Ok(batch)
+}
+
+fn media_report(library: &Library, args: &MediaArgs) -> Result<Report> {
+    let bytes = match args.hold {
+        Some(bytes) => bytes as f64,
+        None => Model::of(library, &args.model)?.weights_bytes,
+    };
+    let need = Need {
+        bytes,
+        rate_bytes_per_s: args.feed.unwrap_or(0.0),
+    };
+    Ok(media::report(library, need, &args.media)?)
+}
+
+fn decode_report(mut library: Library, args: &DecodeArgs, common: &CommonArgs) -> Result<Report> {
+    let mut ask = ask(&args.machine);
+    let batch = set(&mut library, &mut ask, &common.set)?;
+    let one = |given: bool, name: &str, ids: &[String]| match given {
+        true => vec![name.to_owned()],
+        false => ids.to_vec(),
+    };
+    let grid = Grid {
+        models: one(ask.weights_bytes.is_some(), "weights", &args.model),
+        accelerators: args.accelerator.clone(),
+        media: one(ask.measured.is_some(), "measured", &args.medium),
+        batches: batch.map_or_else(|| args.batch.clone(), |batch| vec![batch]),
+    };
+    let start = Instant::now();
+    let mut report = decode::report(&library, &ask, &grid, common.html.is_some())?;
+    // For the measurement of the simulation itself; with plots there is more.
+    if let Some(object) = report.json.as_object_mut() {
+        object.insert("wall_s".to_owned(), json!(start.elapsed().as_secs_f64()));
+    }
+    Ok(report)
+}
+
+fn ask(args: &MachineArgs) -> Ask {
+    Ask {
+        weights_bytes: args.weights,
+        measured: args.rate.map(|rate| (rate, args.latency_us * 1e-6)),
+        context: args.context,
+        units: args.units,
+        feed_bytes_per_s: args.feed.unwrap_or(0.0),
+        window_bytes: args.window,
+        resident_bytes: args.resident.unwrap_or(0),
+        compute_s: args.compute_ms.map(|compute| compute * 1e-3),
+    }
+}
+
+fn run_sweep(
+    library: &Library,
+    args: &SweepArgs,
+    common: &CommonArgs,
+    output: &Output,
+) -> Result<()> {
+    interrupt::watch();
+    anyhow::ensure!(
+        common.html.is_none(),
+        "a sweep writes CSV: use --out FILE instead of --html"
+    );
+    let base = Base {
+        model: args.model.clone(),
+        accelerator: args.accelerator.clone(),
+        medium: args.medium.clone(),
+        batch: args.batch,
+    };
+    let ask = ask(&args.machine);
+    // What is wrong with the base itself is wrong with every row.
+    if common.set.is_empty() {
+        ask.case(
+            library,
+            &base.model,
+            &base.accelerator,
+            &base.medium,
+            base.batch,
+        )?;
+    }
+    let rows = sweep::rows(&common.set)? as u64;
+    let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
+    let csv = std::thread::scope(|scope| {
+        let work = scope.spawn(|| {
+            sweep::sweep(library, &ask, &base, &common.set, &stop, || {
+                done.fetch_add(1, Ordering::Relaxed);
+            })
+        });
+        let mut progress = output.count("decoding", rows);
+        while !work.is_finished() {
+            std::thread::sleep(LOOK.min(Duration::from_millis(1 + done.load(Ordering::Relaxed))));
+            progress.set(done.load(Ordering::Relaxed));
+            if interrupt::asked() {
+                stop.store(true, Ordering::Relaxed);
+            }
+        }
+        work.join().expect("a sweep does not panic")
+    });
+    if interrupt::asked() {
+        return Err(Interrupted.into());
+    }
+    let csv = csv?;
+    match &args.out {
+        Some(path) => {
+            html::write_whole(path, csv.as_bytes())
+                .with_context(|| format!("{} cannot be written", path.display()))?;
+            output.object(&json!({"event": "sweep", "rows": rows, "file": path}))?;
+            output.note(format_args!("wrote {rows} rows to {}", path.display()));
+        }
+        None if output.json => {
+            output.object(&json!({"event": "sweep", "rows": rows, "csv": csv}))?
+        }
+        None => std::io::stdout().lock().write_all(csv.as_bytes())?,
+    }
+    Ok(())
+}

@@ -1,0 +1,190 @@
+//! The command line of `study` as it was typed. What follows from it is decided
+//! in the library.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use delayline_study::sweep::Setting;
+
+use crate::size::{parse_rate, parse_size};
+
+const EXAMPLES: &str = "\
+Examples:
+  delayline study claims
+  delayline study media --model llama-70b --feed 32TB/s --html media.html
+  delayline study decode --model deepseek-v3 --medium article,hbf,own --batch 1,64 --feed 32TB/s
+  delayline study decode --medium article --set article.length=400 --set zr400.energy=10
+  delayline study sweep --medium article --set article.length=10..1000:21:log --out lengths.csv
+  delayline study sheets article
+
+All figures come from data sheets, with source, date and range; `sheets` shows
+them, --datasheets replaces them, --set changes one.";
+
+/// Answer what a fiber loop and its rivals would do, with physics, power and money.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct StudyArgs {
+    #[command(subcommand)]
+    pub command: StudyCommand,
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// What every study understands.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Figures and pages")]
+pub struct CommonArgs {
+    /// Data sheets that add to those of the program or replace their figures: a .toml file, or a directory of some
+    #[arg(long, global = true, value_name = "PATH")]
+    pub datasheets: Vec<PathBuf>,
+    /// Give a figure another value, in the unit of its data sheet; with `sweep` several, as A,B,C, FROM..TO:COUNT or FROM..TO:COUNT:log
+    #[arg(long, global = true, value_name = "SHEET.KEY=VALUE")]
+    pub set: Vec<Setting>,
+    /// Also write a page with plots, that needs nothing else
+    #[arg(long, global = true, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum StudyCommand {
+    Claims(ClaimsArgs),
+    Media(MediaArgs),
+    Decode(DecodeArgs),
+    Sweep(SweepArgs),
+    Sheets(SheetsArgs),
+}
+
+/// Judge what was said about the idea, and find where each verdict would turn.
+#[derive(Debug, Args)]
+pub struct ClaimsArgs {
+    /// Only these claims [default: all]
+    #[arg(value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=11))]
+    pub numbers: Vec<u32>,
+}
+
+/// Compare media in one table, each sized to hold and feed the same.
+#[derive(Debug, Args)]
+pub struct MediaArgs {
+    /// Ids of the media's data sheets [default: all]
+    #[arg(value_name = "MEDIUM")]
+    pub media: Vec<String>,
+    /// Hold this model
+    #[arg(
+        long,
+        value_name = "ID",
+        default_value = "llama-70b",
+        conflicts_with = "hold"
+    )]
+    pub model: String,
+    /// Hold so much, such as 32GB, instead of a model
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub hold: Option<u64>,
+    /// Deliver at least this rate, such as 32TB/s [default: any rate will do]
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub feed: Option<f64>,
+}
+
+/// Simulate decoding: tokens per second, power and money, beside the closed form.
+///
+/// The line of the program itself runs in virtual time over the medium. With
+/// commas between, several models, accelerators, media and batches are compared.
+#[derive(Debug, Args)]
+pub struct DecodeArgs {
+    /// Models
+    #[arg(
+        long,
+        value_name = "ID",
+        value_delimiter = ',',
+        default_value = "llama-70b"
+    )]
+    pub model: Vec<String>,
+    /// What computes
+    #[arg(long, value_name = "ID", value_delimiter = ',', default_value = "b200")]
+    pub accelerator: Vec<String>,
+    /// What feeds it; `own` is the accelerator's own memory
+    #[arg(
+        long,
+        value_name = "ID",
+        value_delimiter = ',',
+        default_value = "article,hbf,own"
+    )]
+    pub medium: Vec<String>,
+    /// Sequences that share a lap
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch: Vec<u32>,
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// Run decoding over ranges of parameters, in parallel, and write CSV.
+///
+/// Every --set is a column, every combination of their values a row. Beside the
+/// figures of data sheets these can be set: batch, context, units, feed, window,
+/// resident.
+#[derive(Debug, Args)]
+pub struct SweepArgs {
+    /// The model
+    #[arg(long, value_name = "ID", default_value = "llama-70b")]
+    pub model: String,
+    /// What computes
+    #[arg(long, value_name = "ID", default_value = "b200")]
+    pub accelerator: String,
+    /// What feeds it; `own` is the accelerator's own memory
+    #[arg(long, value_name = "ID", default_value = "article")]
+    pub medium: String,
+    /// Sequences that share a lap, unless batch is set
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch: u32,
+    /// Write there, whole or not at all [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// The machine of a lap, as far as it is not on data sheets.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Machine")]
+pub struct MachineArgs {
+    /// Tokens of context of each sequence
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub context: u32,
+    /// At least so many units of the medium [default: as many as hold the model]
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub units: u32,
+    /// Enough units of the medium for this rate, such as 32TB/s
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub feed: Option<f64>,
+    /// The window through which weights pass [default: the accelerator's SRAM]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub window: Option<u64>,
+    /// Weights that stay with the accelerator
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub resident: Option<u64>,
+    /// A medium of this measured rate, such as 2.8GB/s, instead of one of a data sheet
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub rate: Option<f64>,
+    /// Its latency in microseconds
+    #[arg(
+        long,
+        value_name = "MICROSECONDS",
+        default_value_t = 0.0,
+        requires = "rate"
+    )]
+    pub latency_us: f64,
+    /// Compute of a lap in milliseconds, as measured, instead of the accelerator's
+    #[arg(long, value_name = "MILLISECONDS")]
+    pub compute_ms: Option<f64>,
+    /// Weights of this size instead of a model of a data sheet
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub weights: Option<u64>,
+}
+
+/// Show data sheets: every figure with its range, source, date and how it is known.
+#[derive(Debug, Args)]
+pub struct SheetsArgs {
+    /// Ids of sheets [default: a list of all]
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+}

@@ -1,0 +1,312 @@
+//! The verdicts as tables and break-even curves. Knows no terminal.
+
+use serde_json::json;
+
+use super::{Claim, ClaimError, Finding, Turn, all};
+use crate::datasheet::Library;
+use crate::media::{Need, size, unit};
+use crate::range::Range;
+use crate::report::format::{count_range, digits, dollars_range, percent, si_range};
+use crate::report::{Axis, Mark, Plot, Report, Series, Shape, Table};
+
+/// Points of a curve.
+const POINTS: usize = 49;
+/// How many years a trend is drawn on.
+const YEARS: usize = 25;
+
+/// All claims, or those of `numbers`.
+///
+/// # Errors
+/// [`ClaimError`] when a data sheet lacks what one takes.
+pub fn report(library: &Library, numbers: &[u32]) -> Result<Report, ClaimError> {
+    let wanted = |claim: &Claim| numbers.is_empty() || numbers.contains(&claim.number);
+    let claims: Vec<Claim> = all(library)?.into_iter().filter(wanted).collect();
+    let mut report = Report {
+        title: "What was said, and what the numbers say".to_owned(),
+        intro: "Each claim computed from the data sheets. \u{201c}Holds\u{201d} and \
+                \u{201c}fails\u{201d} mean over the whole range of the inputs; it turns where a \
+                single input, all others as they are, would change the verdict."
+            .to_owned(),
+        tables: vec![verdicts(&claims), numbers_table(&claims), turns(&claims)],
+        json: json!({"claims": claims}),
+        ..Report::default()
+    };
+    report.plots.extend(price_over_dram(library));
+    report.plots.extend(power_over_energy(library));
+    report.plots.extend(rates_over_years(library));
+    report.plots.extend(prices_over_years(library));
+    for claim in &claims {
+        for path in &claim.inputs {
+            report.add_input(path.clone(), library.figure(path)?.clone());
+        }
+    }
+    Ok(report)
+}
+
+fn verdicts(claims: &[Claim]) -> Table {
+    let mut table = Table::new("Verdicts", &["", "said", "verdict", "because"]);
+    for claim in claims {
+        table.row([
+            claim.number.to_string(),
+            claim.said.clone(),
+            claim.verdict.name().to_owned(),
+            claim.because.clone(),
+        ]);
+    }
+    table
+}
+
+fn numbers_table(claims: &[Claim]) -> Table {
+    let mut table = Table::new("Numbers", &["", "what", "said", "computed"]);
+    for claim in claims {
+        if let Some(said) = &claim.number_said {
+            let own = claim
+                .computed
+                .iter()
+                .any(|finding| finding.what == said.what);
+            if !own {
+                let computed = "–".to_owned();
+                table.row([
+                    claim.number.to_string(),
+                    said.what.clone(),
+                    show(said),
+                    computed,
+                ]);
+            }
+        }
+        for finding in &claim.computed {
+            let said = claim
+                .number_said
+                .as_ref()
+                .filter(|said| said.what == finding.what);
+            table.row([
+                claim.number.to_string(),
+                finding.what.clone(),
+                said.map_or_else(String::new, show),
+                show(finding),
+            ]);
+        }
+    }
+    table
+}
+
+fn turns(claims: &[Claim]) -> Table {
+    let mut table = Table::new(
+        "Where it would turn",
+        &["", "if this alone", "now", "became", "that is"],
+    );
+    for claim in claims {
+        for turn in &claim.turns {
+            let times = turn.at.map(|at| at / turn.now.typical);
+            table.row([
+                claim.number.to_string(),
+                turn.input.clone(),
+                format!("{} {}", count_range(turn.now), plain_unit(turn))
+                    .trim()
+                    .to_owned(),
+                turn.at.map_or_else(
+                    || "no value of it".to_owned(),
+                    |at| {
+                        format!("{} {}", count_range(Range::exact(at)), plain_unit(turn))
+                            .trim()
+                            .to_owned()
+                    },
+                ),
+                times.map_or_else(String::new, |times| match times < 1.0 {
+                    true => format!("÷ {}", digits(1.0 / times)),
+                    false => format!("× {}", digits(times)),
+                }),
+            ]);
+        }
+    }
+    table
+}
+
+fn plain_unit(turn: &Turn) -> &str {
+    match turn.unit.as_str() {
+        "1" => "",
+        unit => unit,
+    }
+}
+
+fn show(finding: &Finding) -> String {
+    let value = finding.value;
+    match finding.unit {
+        "$" => dollars_range(value),
+        "%" if value.is_exact() => percent(value.typical),
+        "%" => format!(
+            "{} % ({}–{})",
+            digits(value.typical * 100.0),
+            digits(value.low * 100.0),
+            digits(value.high * 100.0)
+        ),
+        "" => count_range(value),
+        unit => si_range(value, unit),
+    }
+}
+
+/// What the article's loop holds and delivers.
+fn need(library: &Library) -> Option<Need> {
+    let unit = unit(library, "article").ok()?;
+    Some(Need {
+        bytes: unit.capacity_bytes.typical,
+        rate_bytes_per_s: unit.rate_bytes_per_s.typical,
+    })
+}
+
+fn spread(low: f64, high: f64) -> impl Iterator<Item = f64> {
+    let step = (high / low).powf(1.0 / (POINTS - 1) as f64);
+    (0..POINTS).map(move |n| low * step.powi(n as i32))
+}
+
+fn level(name: &str, xs: (f64, f64), y: f64) -> Series {
+    Series {
+        name: name.to_owned(),
+        points: vec![(xs.0, y), (xs.1, y)],
+        ..Series::default()
+    }
+}
+
+/// Break-even against the price of DRAM.
+fn price_over_dram(library: &Library) -> Option<Plot> {
+    let need = need(library)?;
+    let (low, high) = (0.5, 100.0);
+    let mut series = vec![Series {
+        name: "DRAM".to_owned(),
+        points: spread(low, high)
+            .filter_map(|price| {
+                let mut changed = library.clone();
+                changed.set("dram.price", Range::exact(price)).ok()?;
+                Some((price, size(&changed, "dram", need).ok()?.price.typical))
+            })
+            .collect(),
+        ..Series::default()
+    }];
+    for id in ["article", "hbm3e", "hbm4", "hbf", "ssd"] {
+        let other = size(library, id, need).ok()?;
+        series.push(level(&other.unit.name, (low, high), other.price.typical));
+    }
+    let now = library.figure("dram.price").ok()?.written.typical;
+    Some(Plot {
+        title: "Break-even against the price of DRAM".to_owned(),
+        caption:
+            "Holding and feeding what the article's loop does. Where the line of DRAM crosses \
+                  another, both cost the same."
+                .to_owned(),
+        shape: Shape::Lines {
+            x: Axis::log("price of a GB of DRAM", "$"),
+            y: Axis::log("price", "$"),
+            series,
+            marks: vec![Mark {
+                label: "now".to_owned(),
+                x: Some(now),
+                y: 0.0,
+            }],
+        },
+    })
+}
+
+/// Break-even against the energy of a transceiver.
+fn power_over_energy(library: &Library) -> Option<Plot> {
+    let need = need(library)?;
+    let (low, high) = (1e-3, 100.0);
+    let points = spread(low, high).filter_map(|energy| {
+        let mut changed = library.clone();
+        changed.set("zr400.energy", Range::exact(energy)).ok()?;
+        Some((
+            energy * 1e-12,
+            unit(&changed, "article").ok()?.standby_w.typical,
+        ))
+    });
+    let xs = (low * 1e-12, high * 1e-12);
+    let mut series = vec![Series {
+        name: "the loop".to_owned(),
+        points: points.collect(),
+        ..Series::default()
+    }];
+    let keeps = library.figure("dram.standby").ok()?.value.typical * need.bytes;
+    series.push(level("DRAM, keeping as much", xs, keeps));
+    for id in ["dram", "hbm3e", "hbf"] {
+        let other = size(library, id, need).ok()?;
+        let name = format!("{}, delivering as fast", other.unit.name);
+        series.push(level(&name, xs, other.power_w.typical));
+    }
+    let mark = |id: &str| {
+        let figure = library.figure(&format!("{id}.energy")).ok()?;
+        Some(Mark {
+            label: library.any(id).ok()?.name.clone(),
+            x: Some(figure.value.typical),
+            y: 0.0,
+        })
+    };
+    Some(Plot {
+        title: "Break-even against the energy of a transceiver".to_owned(),
+        caption: "What the article's loop draws if its transceivers took so much for a bit. What \
+                  remains at the left are the amplifiers."
+            .to_owned(),
+        shape: Shape::Lines {
+            x: Axis::log("transceiver", "J/bit"),
+            y: Axis::log("power", "W"),
+            series,
+            marks: ["zr400", "cpo"].into_iter().filter_map(mark).collect(),
+        },
+    })
+}
+
+/// Values from today on that change by a share each year, with their range.
+fn trend(name: &str, start: f64, growth: Range) -> Series {
+    let at = |growth: f64, year: usize| start * (1.0 + growth).powi(year as i32);
+    Series {
+        name: name.to_owned(),
+        points: (0..=YEARS)
+            .map(|year| (year as f64, at(growth.typical, year)))
+            .collect(),
+        band: (0..=YEARS)
+            .map(|year| (at(growth.low, year), at(growth.high, year)))
+            .collect(),
+        dashed: false,
+    }
+}
+
+fn rates_over_years(library: &Library) -> Option<Plot> {
+    let growth = |id: &str| Some(library.figure(&format!("{id}.growth")).ok()?.value);
+    let rate = |id: &str| Some(library.figure(&format!("{id}.rate")).ok()?.value.typical);
+    Some(Plot {
+        title: "Growth: a fiber against a stack".to_owned(),
+        caption: "If both go on as they did. Shaded: the ranges of the trends.".to_owned(),
+        shape: Shape::Lines {
+            x: Axis::linear("years from now", ""),
+            y: Axis::log("rate", "B/s"),
+            series: vec![
+                trend("one fiber", rate("article")?, growth("fiber-rate")?),
+                trend("one HBM stack", rate("hbm4")?, growth("hbm-rate")?),
+            ],
+            marks: Vec::new(),
+        },
+    })
+}
+
+fn prices_over_years(library: &Library) -> Option<Plot> {
+    let need = need(library)?;
+    let price = |id: &str| Some(size(library, id, need).ok()?.price.typical);
+    let growth = |id: &str| Some(library.figure(&format!("{id}.growth")).ok()?.value);
+    Some(Plot {
+        title: "Prices: optics against DRAM".to_owned(),
+        caption: "The loop follows the trend of optics, DRAM its own; both for the same capacity \
+                  and rate."
+            .to_owned(),
+        shape: Shape::Lines {
+            x: Axis::linear("years from now", ""),
+            y: Axis::log("price", "$"),
+            series: vec![
+                trend(
+                    "the article's loop",
+                    price("article")?,
+                    growth("optics-price")?,
+                ),
+                trend("DRAM", price("dram")?, growth("dram-price")?),
+            ],
+            marks: Vec::new(),
+        },
+    })
+}

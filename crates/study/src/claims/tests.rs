@@ -1,0 +1,174 @@
+//! The claims of the reference against what it expects, and the turning points
+//! against themselves.
+
+use super::*;
+use crate::media::Need;
+
+fn claims() -> (Library, Vec<Claim>) {
+    let library = Library::embedded();
+    let claims = all(&library).expect("all sheets are there");
+    (library, claims)
+}
+
+fn computed(claims: &[Claim], number: u32, what: &str) -> Range {
+    let claim = &claims[number as usize - 1];
+    assert_eq!(claim.number, number);
+    let found = claim.computed.iter().find(|finding| finding.what == what);
+    found
+        .unwrap_or_else(|| panic!("claim {number} has no {what}: {claim:?}"))
+        .value
+}
+
+#[test]
+fn the_verdicts_are_those_of_the_numbers() {
+    let (_, claims) = claims();
+    let verdicts: Vec<Verdict> = claims.iter().map(|claim| claim.verdict).collect();
+    use Verdict::{Depends, Fails, Holds};
+    assert_eq!(
+        verdicts,
+        [
+            Holds, Fails, Fails, Holds, Holds, Fails, Holds, Holds, Holds, Holds, Depends
+        ]
+    );
+}
+
+/// The numbers of `references/fiber.md`, section 5.
+#[test]
+fn the_numbers_are_those_of_the_reference() {
+    let (_, claims) = claims();
+    for (number, what, low, high) in [
+        (1, "in flight", 31.33e9, 31.35e9),
+        (1, "rate", 31.9e12, 32.1e12),
+        (5, "half a lap", 0.489e-3, 0.491e-3),
+        (6, "one fiber, a year", 0.10, 0.11),
+        (6, "one HBM stack, a year", 0.28, 0.29),
+        (
+            7,
+            "stacks of High Bandwidth Flash for the same rate",
+            20.0,
+            20.0,
+        ),
+        (7, "they hold", 10e12, 10.5e12),
+        (8, "in flight, hollow, at the same rate", 21.3e9, 21.4e9),
+        (9, "loops for Llama 3.1 70B", 4.45, 4.55),
+        (9, "tokens per second, each, at most", 1020.0, 1022.0),
+    ] {
+        let value = computed(&claims, number, what).typical;
+        assert!(
+            (low..=high).contains(&value),
+            "claim {number}, {what}: {value}"
+        );
+    }
+    let keeps = computed(&claims, 2, "DRAM, keeping as much");
+    assert!(keeps.high < 5.0, "{keeps}");
+    let cheap = computed(&claims, 2, "the loop, if co-packaged optics reached so far");
+    assert!((1.4e3..1.6e3).contains(&cheap.low), "{cheap}");
+}
+
+#[test]
+fn every_input_is_on_a_data_sheet_and_every_turn_turns() {
+    let (library, claims) = claims();
+    for claim in &claims {
+        assert!(
+            !claim.inputs.is_empty() && !claim.turns.is_empty(),
+            "{claim:?}"
+        );
+        for path in &claim.inputs {
+            library
+                .figure(path)
+                .unwrap_or_else(|error| panic!("{}: {error}", claim.number));
+        }
+    }
+    // Amplifiers alone cost more than the fiber: cheaper optics cannot turn it.
+    assert_eq!(claims[2].turns[1].at, None);
+    // What the verdict says about typical values is the other way round beyond.
+    for (number, index) in [
+        (3, 0),
+        (6, 0),
+        (7, 0),
+        (9, 0),
+        (9, 1),
+        (8, 0),
+        (10, 0),
+        (5, 0),
+    ] {
+        let claim = &claims[number - 1];
+        let turn = &claim.turns[index];
+        let at = turn
+            .at
+            .unwrap_or_else(|| panic!("claim {number} never turns: {turn:?}"));
+        let away = |factor: f64| {
+            let mut changed = library.clone();
+            let value = at * factor;
+            // All inputs exact, so that verdicts are sharp.
+            for path in &claim.inputs {
+                let typical = library.figure(path).expect("it is there").written.typical;
+                changed.set(path, Range::exact(typical)).expect("it can be");
+            }
+            changed
+                .set(&turn.input, Range::exact(value))
+                .expect("it can be");
+            all(&changed).expect("all sheets are there")[number - 1].verdict
+        };
+        let (below, above) = (away(0.99), away(1.01));
+        assert_ne!(below, above, "claim {number}, {}: at {at}", turn.input);
+    }
+}
+
+#[test]
+fn a_turning_point_is_found_on_either_side() {
+    let library = Library::embedded();
+    let price = |library: &Library| Some(library.figure("dram.price").ok()?.written.typical);
+    for wanted in [0.01, 3.0, 8.5, 200.0] {
+        let turn = turn(&library, "dram.price", |l| Some(price(l)? - wanted)).expect("it is there");
+        let at = turn.at.expect("it is in reach");
+        assert!((at / wanted - 1.0).abs() < 1e-6, "{wanted}: {at}");
+    }
+    let never = turn(&library, "dram.price", |_| Some(1.0)).expect("it is there");
+    assert_eq!(never.at, None);
+}
+
+#[test]
+fn verdicts_need_the_whole_range() {
+    let range = Range::new;
+    assert_eq!(
+        less(range(1.0, 2.0, 3.0), range(4.0, 5.0, 6.0)),
+        Verdict::Holds
+    );
+    assert_eq!(
+        less(range(4.0, 5.0, 6.0), range(1.0, 2.0, 3.0)),
+        Verdict::Fails
+    );
+    assert_eq!(
+        less(range(1.0, 2.0, 5.0), range(4.0, 5.0, 6.0)),
+        Verdict::Depends
+    );
+    assert_eq!(Verdict::Holds.and(Verdict::Depends), Verdict::Depends);
+    assert_eq!(Verdict::Depends.and(Verdict::Fails), Verdict::Fails);
+}
+
+/// Against the same need, the break-even prices are consistent with sizing.
+#[test]
+fn at_the_break_even_both_cost_the_same() {
+    let (library, claims) = claims();
+    let turn = &claims[10].turns[0];
+    assert_eq!(turn.input, "dram.price");
+    let mut changed = library.clone();
+    let at = turn.at.expect("it turns");
+    changed
+        .set("dram.price", Range::exact(at))
+        .expect("it can be");
+    let unit = crate::media::unit(&library, "article").expect("it is there");
+    let need = Need {
+        bytes: unit.capacity_bytes.typical,
+        rate_bytes_per_s: unit.rate_bytes_per_s.typical,
+    };
+    let price = |id| {
+        crate::media::size(&changed, id, need)
+            .expect("it can be")
+            .price
+            .typical
+    };
+    let (dram, light) = (price("dram"), price("article"));
+    assert!((dram / light - 1.0).abs() < 1e-6, "{dram} against {light}");
+}

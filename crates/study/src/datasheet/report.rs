@@ -1,0 +1,79 @@
+//! Data sheets to look at. Knows no terminal.
+
+use serde_json::json;
+
+use super::{Library, Sheet, SheetError};
+use crate::report::format::{count_range, digits};
+use crate::report::html::tag_name;
+use crate::report::{Report, Table};
+
+/// A list of all sheets, or the sheets `ids` with all their figures.
+///
+/// # Errors
+/// [`SheetError`] when there is no such sheet.
+pub fn report(library: &Library, ids: &[String]) -> Result<Report, SheetError> {
+    if ids.is_empty() {
+        return Ok(list(library));
+    }
+    let sheets: Result<Vec<&Sheet>, SheetError> = ids.iter().map(|id| library.any(id)).collect();
+    let sheets = sheets?;
+    let mut report = Report {
+        title: "Data sheets".to_owned(),
+        tables: sheets.iter().map(|sheet| table(sheet)).collect(),
+        json: json!({"sheets": sheets}),
+        ..Report::default()
+    };
+    for sheet in sheets {
+        if !sheet.note.is_empty() {
+            report.notes.push(format!("{}: {}.", sheet.id, sheet.note));
+        }
+        for (key, to) in &sheet.references {
+            report
+                .notes
+                .push(format!("{}: its {key} is {to}.", sheet.id));
+        }
+    }
+    Ok(report)
+}
+
+fn list(library: &Library) -> Report {
+    let mut table = Table::new("", &["id", "kind", "what", "figures"]);
+    for sheet in library.sheets.values() {
+        table.row([
+            sheet.id.clone(),
+            super::parse::kind_name(sheet.kind),
+            sheet.name.clone(),
+            sheet.figures.len().to_string(),
+        ]);
+    }
+    Report {
+        title: "All data sheets".to_owned(),
+        tables: vec![table],
+        json: json!({"sheets": library.sheets.values().collect::<Vec<_>>()}),
+        ..Report::default()
+    }
+}
+
+fn table(sheet: &Sheet) -> Table {
+    let title = format!("{}: {}", sheet.id, sheet.name);
+    let mut table = Table::new(
+        &title,
+        &["figure", "value", "unit", "known", "date", "source"],
+    );
+    for (key, figure) in &sheet.figures {
+        let value = figure.written;
+        table.row([
+            key.clone(),
+            match value.typical.abs() < 1e-3 && value.typical != 0.0 {
+                true => format!("{:e}", value.typical),
+                false if value.is_exact() => digits(value.typical),
+                false => count_range(value),
+            },
+            figure.unit.clone(),
+            tag_name(figure.tag).to_owned(),
+            figure.date.clone(),
+            figure.source.clone(),
+        ]);
+    }
+    table
+}

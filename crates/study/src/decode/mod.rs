@@ -1,0 +1,437 @@
+//! Tokens per second of a model on an accelerator that is fed by a medium: by
+//! running the real line in virtual time, and beside it by the closed form.
+//! Knows what a lap costs; does not know terminals.
+//!
+//! The rules, in one place:
+//!
+//! - A lap gives each sequence of the batch one token. Its compute is
+//!   `2 · active parameters · batch / rate of arithmetic`, and then keys and
+//!   values of the context at the rate of the accelerator's own memory (none
+//!   where it has SRAM alone).
+//! - A medium that answers on demand reads what the lap needs: certain weights
+//!   ahead of time, chosen experts after each router, when the latency shows.
+//! - Where everything comes by, everything passes in every turn, needed or not,
+//!   and without latency. A lap takes whole turns: the layout of the weights is
+//!   taken to be the best possible, so that a compute of 1.3 turns takes two and
+//!   not more. If the medium holds the model `n` times over, a turn of the model
+//!   is an `n`th of the medium's.
+//! - The accelerator draws its full power also while it waits.
+
+mod ask;
+mod report;
+mod roofline;
+mod simulate;
+#[cfg(test)]
+mod tests;
+
+use delayline_line::LineError;
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::datasheet::{Kind, Library, SheetError};
+use crate::media::{Access, MediaError, Need, Sized, Unit};
+use crate::model::Model;
+use crate::range::Range;
+
+pub use ask::Ask;
+pub use report::{Grid, report};
+pub use roofline::{Limit, Roofline};
+pub use simulate::{Lap, Load, Machine, extent_bytes, simulate};
+
+/// How many laps are simulated after the first.
+const LAPS: u32 = 2;
+/// What share of the experts must be needed for the order to be certain again.
+pub const CERTAIN_SHARE: f64 = 0.99;
+
+/// What computes, in base units.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Accelerator {
+    /// For people.
+    pub name: String,
+    /// Arithmetic, in operations per second.
+    pub compute_flop_per_s: Range,
+    /// The window through which weights pass, in bytes.
+    pub sram_bytes: Range,
+    /// Memory beside the chip: bytes and bytes per second.
+    pub memory: Option<(Range, Range)>,
+    /// What it draws, in watts.
+    pub power_w: Range,
+    /// What it costs, in dollars.
+    pub price: Range,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Case {
+    /// The model.
+    pub model: Model,
+    /// What computes it.
+    pub accelerator: Accelerator,
+    /// What feeds it.
+    pub unit: Unit,
+    /// At least this many units; otherwise as many as hold the weights.
+    pub units: u32,
+    /// Enough units for this rate, in bytes per second; 0 for no matter.
+    pub feed_bytes_per_s: f64,
+    /// Sequences that share a lap.
+    pub batch: u32,
+    /// Tokens of context of each.
+    pub context: u32,
+    /// The window in bytes; the accelerator's SRAM if `None`.
+    pub window_bytes: Option<u64>,
+    /// Weights that stay with the accelerator, in bytes.
+    pub resident_bytes: u64,
+    /// Compute of a lap in seconds, where it was measured.
+    pub compute_s: Option<f64>,
+}
+
+/// What came out.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Decoded {
+    /// The medium, as many units as it takes.
+    pub medium: Sized,
+    /// One lap, in seconds.
+    pub lap_s: Range,
+    /// The closed form for the typical values.
+    pub roofline: Roofline,
+    /// What limits it, by the closed form.
+    pub limit: Limit,
+    /// The closed form over the simulated lap; 1 where both agree.
+    pub of_roofline: f64,
+    /// Share of the lap in which the compute waited.
+    pub stall_share: f64,
+    /// Bytes that pass in a lap.
+    pub passing_bytes: f64,
+    /// Share of them that the lap needed.
+    pub needed_share: f64,
+    /// Tokens per second of one sequence.
+    pub tokens_per_s: Range,
+    /// Tokens per second of all.
+    pub total_tokens_per_s: Range,
+    /// Joules a token, without the building's overhead.
+    pub joules_per_token: Range,
+    /// Dollars for a million tokens: depreciation and energy.
+    pub dollars_per_million: Range,
+    /// Of a mixture: how many different experts of a layer a lap needs.
+    pub distinct_experts: Option<f64>,
+    /// Of a mixture: from which batch on the order is as good as certain.
+    pub certain_from_batch: Option<u32>,
+    /// Turns of the medium that a lap takes, where everything comes by.
+    pub turns: Option<u32>,
+    /// How often the medium holds the model, where everything comes by.
+    pub copies: Option<u32>,
+    /// Extents that passed in the simulation.
+    pub events: u64,
+}
+
+/// Why a case has no answer.
+#[derive(Debug, Error)]
+pub enum DecodeError {
+    /// A data sheet is missing or wrong.
+    #[error(transparent)]
+    Sheet(#[from] SheetError),
+    /// The medium is none.
+    #[error(transparent)]
+    Media(#[from] MediaError),
+    /// A figure that cannot be.
+    #[error("{what} is {got}, but must be {expected}")]
+    Value {
+        /// Which.
+        what: &'static str,
+        /// What it was.
+        got: String,
+        /// What is accepted.
+        expected: String,
+    },
+    /// Keys and values do not fit beside the accelerator.
+    #[error(
+        "keys and values of {batch} sequences of {context} tokens are {kv_gb:.2} GB, but {name} \
+         holds {room_gb:.2} GB: at most a batch of {most} fits with this context"
+    )]
+    Context {
+        /// The batch.
+        batch: u32,
+        /// Tokens of each.
+        context: u32,
+        /// What they take, in gigabytes.
+        kv_gb: f64,
+        /// The accelerator.
+        name: String,
+        /// What it holds, in gigabytes.
+        room_gb: f64,
+        /// The largest batch that fits.
+        most: u32,
+    },
+    /// The accelerator has no memory to read weights from.
+    #[error("{0} has no memory beside its SRAM: choose another medium than `own`")]
+    NoMemory(String),
+    /// The line could not run.
+    #[error("the window does not do: {0}")]
+    Line(#[from] LineError),
+}
+
+impl Accelerator {
+    /// The accelerator of a data sheet.
+    ///
+    /// # Errors
+    /// [`SheetError`] when there is none.
+    pub fn of(library: &Library, id: &str) -> Result<Self, SheetError> {
+        let sheet = library.sheet(Kind::Accelerator, id)?;
+        Ok(Self {
+            name: sheet.name.clone(),
+            compute_flop_per_s: sheet.get("compute"),
+            sram_bytes: sheet.get("sram"),
+            memory: sheet.find("memory").zip(sheet.find("memory_rate")),
+            power_w: sheet.get("power"),
+            price: sheet.get("price"),
+        })
+    }
+
+    /// Its own memory as a medium. Power and price are in the accelerator's.
+    ///
+    /// # Errors
+    /// [`DecodeError::NoMemory`] where there is only SRAM.
+    pub fn own_memory(&self, library: &Library) -> Result<Unit, DecodeError> {
+        let Some((capacity, rate)) = self.memory else {
+            return Err(DecodeError::NoMemory(self.name.clone()));
+        };
+        let latency = library.figure("hbm3e.latency")?.value;
+        Ok(Unit::plain(
+            "own",
+            "its own memory",
+            capacity,
+            rate,
+            latency,
+        ))
+    }
+}
+
+/// The two ends and the middle: which end of each figure makes a lap longest.
+#[derive(Clone, Copy, Debug)]
+enum Corner {
+    Slow,
+    Typical,
+    Fast,
+}
+
+impl Corner {
+    /// A figure of which more makes a lap shorter.
+    fn more_is_better(self, range: Range) -> f64 {
+        match self {
+            Self::Slow => range.low,
+            Self::Typical => range.typical,
+            Self::Fast => range.high,
+        }
+    }
+
+    /// A figure of which more makes a lap longer.
+    fn less_is_better(self, range: Range) -> f64 {
+        match self {
+            Self::Slow => range.high,
+            Self::Typical => range.typical,
+            Self::Fast => range.low,
+        }
+    }
+}
+
+/// A case at one corner: the machine, what it loads, and the closed form.
+struct At {
+    machine: Machine,
+    load: Load,
+    roofline: Roofline,
+    turns: Option<u32>,
+    copies: Option<u32>,
+}
+
+/// Runs a case.
+///
+/// # Errors
+/// [`DecodeError`].
+pub fn decode(library: &Library, case: &Case) -> Result<Decoded, DecodeError> {
+    check(case)?;
+    let held = case.model.weights_bytes - case.resident_bytes as f64;
+    let need = Need {
+        bytes: held.max(1.0),
+        rate_bytes_per_s: case.feed_bytes_per_s,
+    };
+    let medium = Sized::at_least(case.unit.clone(), need, case.units);
+    let typical = case.at(&medium, Corner::Typical);
+    let lap = simulate(&typical.machine, &typical.load, LAPS)?;
+    let mut ends = [0.0; 2];
+    for (end, corner) in ends.iter_mut().zip([Corner::Fast, Corner::Slow]) {
+        let at = case.at(&medium, corner);
+        *end = simulate(&at.machine, &at.load, LAPS)?.lap_s;
+    }
+    let lap_s = Range::new(ends[0].min(lap.lap_s), lap.lap_s, ends[1].max(lap.lap_s));
+    let batch = f64::from(case.batch);
+    let total_tokens_per_s = Range::exact(batch) / lap_s;
+    let read_bits_per_s = Range::exact(lap.streamed_bytes * 8.0) / lap_s;
+    let medium_w = medium.standby_w + read_bits_per_s * case.unit.energy_j_per_bit;
+    let power_w = medium_w + case.accelerator.power_w;
+    let price = medium.price + case.accelerator.price;
+    let experts = case.model.experts;
+    let needed = case.model.needed_bytes(case.batch);
+    Ok(Decoded {
+        lap_s,
+        roofline: typical.roofline,
+        limit: typical.roofline.limit(),
+        of_roofline: typical.roofline.lap_s() / lap.lap_s,
+        stall_share: (lap.stall_s / lap.lap_s).min(1.0),
+        passing_bytes: lap.streamed_bytes,
+        needed_share: match case.unit.access {
+            Access::ComesBy => (needed / case.model.weights_bytes).min(1.0),
+            Access::OnDemand => 1.0,
+        },
+        tokens_per_s: Range::exact(1.0) / lap_s,
+        total_tokens_per_s,
+        joules_per_token: power_w / total_tokens_per_s,
+        dollars_per_million: dollars_per_second(library, price, power_w)? / total_tokens_per_s
+            * 1e6,
+        distinct_experts: experts.map(|e| e.distinct(case.batch)),
+        certain_from_batch: experts.map(|e| e.certain_from(CERTAIN_SHARE)),
+        turns: typical.turns,
+        copies: typical.copies,
+        events: lap.events,
+        medium,
+    })
+}
+
+/// What a second of use costs in dollars: depreciation over the time that is
+/// sold, and energy with the building's overhead.
+fn dollars_per_second(
+    library: &Library,
+    price: Range,
+    power_w: Range,
+) -> Result<Range, SheetError> {
+    let economy = library.sheet(Kind::Economy, "economy")?;
+    let sold_s = economy.get("lifetime") * economy.get("utilisation");
+    let energy = power_w * economy.get("overhead") * economy.get("electricity");
+    Ok(price / sold_s + energy)
+}
+
+fn check(case: &Case) -> Result<(), DecodeError> {
+    let wrong = |what, got: String, expected: &str| {
+        Err(DecodeError::Value {
+            what,
+            got,
+            expected: expected.to_owned(),
+        })
+    };
+    if case.batch == 0 {
+        return wrong("the batch", "0".to_owned(), "1 or more");
+    }
+    if case.window_bytes.is_some_and(|window| window < 65_536) {
+        let got = format!("{} bytes", case.window_bytes.unwrap_or(0));
+        return wrong("the window", got, "65536 bytes or more");
+    }
+    if let Some(compute_s) = case.compute_s
+        && !(compute_s >= 0.0 && compute_s.is_finite())
+    {
+        return wrong("the compute time", format!("{compute_s} s"), "0 s or more");
+    }
+    if case.resident_bytes as f64 >= case.model.weights_bytes {
+        let expected = format!("less than the model's {:.0}", case.model.weights_bytes);
+        let got = format!("{} bytes", case.resident_bytes);
+        return wrong("the weights that stay", got, &expected);
+    }
+    let kv = case.model.kv_bytes_per_token * f64::from(case.context);
+    let accelerator = &case.accelerator;
+    let room = accelerator
+        .memory
+        .map_or(accelerator.sram_bytes, |(bytes, _)| bytes)
+        .high;
+    if kv * f64::from(case.batch) > room {
+        return Err(DecodeError::Context {
+            batch: case.batch,
+            context: case.context,
+            kv_gb: kv * f64::from(case.batch) * 1e-9,
+            name: accelerator.name.clone(),
+            room_gb: room * 1e-9,
+            most: (room / kv) as u32,
+        });
+    }
+    Ok(())
+}
+
+impl Case {
+    fn at(&self, medium: &Sized, corner: Corner) -> At {
+        let compute_s = self.compute_s(corner);
+        let sram = corner.more_is_better(self.accelerator.sram_bytes) as u64;
+        let window_bytes = self.window_bytes.unwrap_or(sram);
+        let layers = self.model.layers;
+        let held = (self.model.weights_bytes - self.resident_bytes as f64).max(1.0);
+        let units = corner.more_is_better(medium.units);
+        match self.unit.lap_s {
+            None => {
+                let rate = units * corner.more_is_better(self.unit.rate_bytes_per_s);
+                let latency_s = corner.less_is_better(self.unit.latency_s);
+                let dense = self.model.dense_bytes();
+                let chosen = self.model.needed_bytes(self.batch) - dense;
+                let load = Load::even(layers, dense, chosen, window_bytes);
+                let streamed = (dense - self.resident_bytes as f64).max(0.0) + chosen;
+                At {
+                    roofline: Roofline::new(
+                        compute_s,
+                        streamed,
+                        rate,
+                        latency_s,
+                        window_bytes as f64,
+                    ),
+                    machine: Machine {
+                        rate_bytes_per_s: rate,
+                        latency_s,
+                        window_bytes,
+                        resident_bytes: self.resident_bytes,
+                        compute_s,
+                    },
+                    load,
+                    turns: None,
+                    copies: None,
+                }
+            }
+            Some(_) => {
+                // Everything passes once a turn of the model.
+                let turn_s = {
+                    let capacity = units * corner.more_is_better(self.unit.capacity_bytes);
+                    let copies = (capacity / held * (1.0 + 1e-9)).floor().max(1.0);
+                    let lap_s = self
+                        .unit
+                        .lap_s
+                        .map_or(0.0, |lap| corner.less_is_better(lap));
+                    (lap_s / copies, copies)
+                };
+                let turns = (compute_s / turn_s.0 * (1.0 - 1e-9)).ceil().max(1.0);
+                let rate = held / (turns * turn_s.0);
+                At {
+                    roofline: Roofline::new(compute_s, held, rate, 0.0, window_bytes as f64),
+                    machine: Machine {
+                        rate_bytes_per_s: rate,
+                        latency_s: 0.0,
+                        window_bytes,
+                        resident_bytes: 0,
+                        compute_s,
+                    },
+                    load: Load::even(layers, held, 0.0, window_bytes),
+                    turns: Some(turns as u32),
+                    copies: Some(turn_s.1 as u32),
+                }
+            }
+        }
+    }
+
+    /// Compute of a lap that never waits, in seconds.
+    fn compute_s(&self, corner: Corner) -> f64 {
+        if let Some(compute_s) = self.compute_s {
+            return compute_s;
+        }
+        let batch = f64::from(self.batch);
+        let flop = 2.0 * self.model.active_parameters * batch;
+        let arithmetic_s = flop / corner.more_is_better(self.accelerator.compute_flop_per_s);
+        let kv = self.model.kv_bytes_per_token * f64::from(self.context) * batch;
+        let kv_s = match self.accelerator.memory {
+            Some((_, rate)) => kv / corner.more_is_better(rate),
+            None => 0.0,
+        };
+        arithmetic_s + kv_s
+    }
+}

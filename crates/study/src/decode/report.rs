@@ -1,0 +1,347 @@
+//! Tables and plots of decoding. Knows no terminal.
+
+use rayon::prelude::*;
+use serde_json::json;
+
+use super::{Access, Ask, DecodeError, Decoded, Limit, decode};
+use crate::datasheet::{Kind, Library};
+use crate::range::Range;
+use crate::report::format::{dollars_range, percent, si, si_range};
+use crate::report::{Axis, Mark, Plot, Report, Series, Shape, Table, Whisker};
+
+/// Which cases to compare: every combination.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grid {
+    /// Ids of models.
+    pub models: Vec<String>,
+    /// Ids of accelerators.
+    pub accelerators: Vec<String>,
+    /// Ids of media, or `own`.
+    pub media: Vec<String>,
+    /// Batches.
+    pub batches: Vec<u32>,
+}
+
+/// One row of the table.
+#[derive(Clone, Debug, serde::Serialize)]
+struct Row {
+    model: String,
+    accelerator: String,
+    medium: String,
+    batch: u32,
+    #[serde(flatten)]
+    decoded: Decoded,
+}
+
+/// Batches of the plot.
+const BATCHES: [u32; 10] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
+/// Lengths of the plot, in kilometres.
+const LENGTHS_KM: [f64; 13] = [
+    10.0, 20.0, 40.0, 60.0, 100.0, 150.0, 200.0, 300.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0,
+];
+
+/// All cases of `grid`; with `plots`, also tokens per second over batch and
+/// over the length of the loop, for the first model and accelerator.
+///
+/// # Errors
+/// [`DecodeError`] of the first case that has no answer.
+pub fn report(
+    library: &Library,
+    ask: &Ask,
+    grid: &Grid,
+    plots: bool,
+) -> Result<Report, DecodeError> {
+    let mut cases = Vec::new();
+    for model in &grid.models {
+        for accelerator in &grid.accelerators {
+            for medium in &grid.media {
+                cases.extend(
+                    grid.batches
+                        .iter()
+                        .map(|&batch| (model, accelerator, medium, batch)),
+                );
+            }
+        }
+    }
+    let rows: Result<Vec<Row>, DecodeError> = cases
+        .par_iter()
+        .map(|&(model, accelerator, medium, batch)| {
+            let case = ask.case(library, model, accelerator, medium, batch)?;
+            Ok(Row {
+                model: case.model.name.clone(),
+                accelerator: case.accelerator.name.clone(),
+                medium: case.unit.name.clone(),
+                batch,
+                decoded: decode(library, &case)?,
+            })
+        })
+        .collect();
+    let rows = rows?;
+    let names = |of: &dyn Fn(&Row) -> &str| {
+        let mut names: Vec<String> = rows.iter().map(|row| of(row).to_owned()).collect();
+        names.dedup();
+        names.join(", ")
+    };
+    let mut report = Report {
+        title: format!("{} on {}", names(&|r| &r.model), names(&|r| &r.accelerator)),
+        intro: "Tokens per second by running the line itself in virtual time over each medium, \
+                and beside it the closed form."
+            .to_owned(),
+        tables: vec![speed(&rows), cost(&rows)],
+        notes: notes(library, &rows),
+        json: json!({"rows": rows}),
+        ..Report::default()
+    };
+    if plots {
+        report.plots.extend(over_batch(library, ask, grid));
+        report.plots.extend(over_length(library, ask, grid));
+        report.plots.extend(whiskers(&rows));
+    }
+    let ids = grid
+        .models
+        .iter()
+        .chain(&grid.accelerators)
+        .chain(&grid.media);
+    let ids: Vec<&str> = ids.map(String::as_str).chain(["economy"]).collect();
+    report.cite(library, &ids);
+    Ok(report)
+}
+
+fn speed(rows: &[Row]) -> Table {
+    let mut table = Table::new(
+        "Speed",
+        &[
+            "model",
+            "accelerator",
+            "medium",
+            "units",
+            "batch",
+            "a lap",
+            "each [token/s]",
+            "all [token/s]",
+            "waits",
+            "limited by",
+            "closed form",
+        ],
+    );
+    for row in rows {
+        let d = &row.decoded;
+        table.row([
+            row.model.clone(),
+            row.accelerator.clone(),
+            row.medium.clone(),
+            format!("{}", d.medium.units.typical),
+            row.batch.to_string(),
+            si(d.lap_s.typical, "s"),
+            si_range(d.tokens_per_s, ""),
+            si_range(d.total_tokens_per_s, ""),
+            percent(d.stall_share),
+            limit_name(d).to_owned(),
+            percent(d.of_roofline),
+        ]);
+    }
+    table
+}
+
+fn cost(rows: &[Row]) -> Table {
+    let mut table = Table::new(
+        "Power, money, and what passes",
+        &[
+            "model",
+            "accelerator",
+            "medium",
+            "batch",
+            "passes a lap",
+            "needed",
+            "a token",
+            "a million tokens",
+            "medium draws",
+            "medium costs",
+        ],
+    );
+    for row in rows {
+        let d = &row.decoded;
+        table.row([
+            row.model.clone(),
+            row.accelerator.clone(),
+            row.medium.clone(),
+            row.batch.to_string(),
+            si(d.passing_bytes, "B"),
+            percent(d.needed_share),
+            si_range(d.joules_per_token, "J"),
+            dollars_range(d.dollars_per_million),
+            si_range(d.medium.standby_w, "W"),
+            dollars_range(d.medium.price),
+        ]);
+    }
+    table
+}
+
+fn limit_name(decoded: &Decoded) -> &'static str {
+    match decoded.limit {
+        Limit::Compute => "compute",
+        Limit::Medium if decoded.turns.is_some() => "the turn",
+        Limit::Medium => "its rate",
+        Limit::Window => "the window",
+    }
+}
+
+fn notes(library: &Library, rows: &[Row]) -> Vec<String> {
+    let mut notes = vec![
+        "Closed form: the longest of compute, bytes over rate and bytes times latency over window, \
+         as a share of the simulated lap. It is exact for weights in a known order without \
+         latency, and a bound otherwise."
+            .to_owned(),
+    ];
+    let comes_by = |row: &&Row| row.decoded.medium.unit.access == Access::ComesBy;
+    if rows.iter().any(|row| comes_by(&row)) {
+        notes.push(
+            "Where everything comes by, a sequence gets at most one token a turn of the model; the \
+             layout of the weights round the loop is taken to be the best possible. No accelerator \
+             sold today has a port for such a rate: it is taken to have one."
+                .to_owned(),
+        );
+    }
+    let mut told: Vec<&str> = Vec::new();
+    for row in rows {
+        let (Some(distinct), Some(certain)) =
+            (row.decoded.distinct_experts, row.decoded.certain_from_batch)
+        else {
+            continue;
+        };
+        if told.contains(&row.model.as_str()) {
+            continue;
+        }
+        told.push(&row.model);
+        let sheet = library
+            .of_kind(Kind::Model)
+            .find(|sheet| sheet.name == row.model);
+        let count = sheet
+            .and_then(|sheet| sheet.find("experts"))
+            .unwrap_or(Range::exact(0.0));
+        notes.push(format!(
+            "{}: at batch {} a lap needs {distinct:.1} of {} experts a layer on average; from batch \
+             {certain} on, 99 % of them: from there the order is as good as certain again.",
+            row.model, row.batch, count.typical,
+        ));
+    }
+    notes
+}
+
+/// Tokens per second of all sequences over the batch, simulated, with the
+/// closed form beside it.
+fn over_batch(library: &Library, ask: &Ask, grid: &Grid) -> Option<Plot> {
+    let (model, accelerator) = (grid.models.first()?, grid.accelerators.first()?);
+    let points: Vec<(usize, u32, Decoded)> = (0..grid.media.len())
+        .flat_map(|medium| BATCHES.map(|batch| (medium, batch)))
+        .collect::<Vec<_>>()
+        .into_par_iter()
+        .filter_map(|(medium, batch)| {
+            let id = &grid.media[medium];
+            let case = ask.case(library, model, accelerator, id, batch).ok()?;
+            Some((medium, batch, decode(library, &case).ok()?))
+        })
+        .collect();
+    let mut series = Vec::new();
+    for (index, _) in grid.media.iter().enumerate() {
+        let own = || points.iter().filter(|(medium, ..)| *medium == index);
+        let Some((_, _, first)) = own().next() else {
+            continue;
+        };
+        series.push(Series {
+            name: first.medium.unit.name.clone(),
+            points: own()
+                .map(|(_, batch, d)| (f64::from(*batch), d.total_tokens_per_s.typical))
+                .collect(),
+            band: own()
+                .map(|(_, _, d)| (d.total_tokens_per_s.low, d.total_tokens_per_s.high))
+                .collect(),
+            dashed: false,
+        });
+    }
+    (!series.is_empty()).then(|| Plot {
+        title: "Tokens per second over the batch".to_owned(),
+        caption: "All sequences together. Shaded: what the data sheets leave open. Lines that end \
+                  early: the keys and values of more sequences do not fit."
+            .to_owned(),
+        shape: Shape::Lines {
+            x: Axis::log("sequences in a lap", ""),
+            y: Axis::log("tokens per second", ""),
+            series,
+            marks: Vec::new(),
+        },
+    })
+}
+
+/// Tokens per second of one sequence over the length of each loop.
+fn over_length(library: &Library, ask: &Ask, grid: &Grid) -> Option<Plot> {
+    let (model, accelerator) = (grid.models.first()?, grid.accelerators.first()?);
+    let is_loop = |id: &&String| library.sheet(Kind::Loop, id).is_ok();
+    let loops: Vec<&String> = grid.media.iter().filter(is_loop).collect();
+    let batch = *grid.batches.first()?;
+    let series: Vec<Series> = loops
+        .par_iter()
+        .filter_map(|id| {
+            let mut points = Vec::new();
+            for km in LENGTHS_KM {
+                let mut changed = library.clone();
+                changed
+                    .set(&format!("{id}.length"), Range::exact(km))
+                    .ok()?;
+                let case = ask.case(&changed, model, accelerator, id, batch).ok()?;
+                let decoded = decode(&changed, &case).ok()?;
+                points.push((km * 1e3, decoded.tokens_per_s.typical));
+            }
+            Some(Series {
+                name: library.any(id).ok()?.name.clone(),
+                points,
+                ..Series::default()
+            })
+        })
+        .collect();
+    (!series.is_empty()).then(|| Plot {
+        title: "One sequence over the length of the loop".to_owned(),
+        caption: format!(
+            "Batch {batch}, as many loops side by side as hold the model. A longer loop holds more \
+             and comes by less often: fewer loops, fewer tokens."
+        ),
+        shape: Shape::Lines {
+            x: Axis::log("length", "m"),
+            y: Axis::log("tokens per second, each", ""),
+            series,
+            marks: vec![Mark {
+                label: "200 km".to_owned(),
+                x: Some(200e3),
+                y: 0.0,
+            }],
+        },
+    })
+}
+
+fn whiskers(rows: &[Row]) -> Vec<Plot> {
+    let plot = |title: &str, axis: Axis, of: &dyn Fn(&Decoded) -> Range| Plot {
+        title: title.to_owned(),
+        caption: String::new(),
+        shape: Shape::Whiskers {
+            x: axis,
+            rows: rows
+                .iter()
+                .map(|row| Whisker {
+                    name: format!("{}, batch {}", row.medium, row.batch),
+                    value: of(&row.decoded),
+                })
+                .collect(),
+        },
+    };
+    if rows.len() > 24 {
+        return Vec::new();
+    }
+    vec![
+        plot("Energy of a token", Axis::log("energy", "J"), &|d| {
+            d.joules_per_token
+        }),
+        plot("Price of a million tokens", Axis::log("price", "$"), &|d| {
+            d.dollars_per_million
+        }),
+    ]
+}

@@ -1,0 +1,264 @@
+//! The simulation against the closed form, and the rules of `mod.rs`.
+
+use super::*;
+use crate::media;
+
+fn near(got: f64, expected: f64, tolerance: f64, what: &str) {
+    assert!(
+        (got / expected - 1.0).abs() <= tolerance,
+        "{what}: {got} is not {expected} within {tolerance}"
+    );
+}
+
+/// A case of the library with one sequence and no context.
+fn case(library: &Library, model: &str, accelerator: &str, medium: &str) -> Case {
+    let accelerator = Accelerator::of(library, accelerator).expect("it is embedded");
+    let unit = match medium {
+        "own" => accelerator.own_memory(library).expect("it has some"),
+        _ => media::unit(library, medium).expect("it is embedded"),
+    };
+    Case {
+        model: Model::of(library, model).expect("it is embedded"),
+        accelerator,
+        unit,
+        units: 0,
+        feed_bytes_per_s: 0.0,
+        batch: 1,
+        context: 0,
+        window_bytes: None,
+        resident_bytes: 0,
+        compute_s: None,
+    }
+}
+
+/// Even extents, no latency, a window that is small against the lap: there the
+/// closed form is exact.
+#[test]
+fn the_line_runs_at_the_roofline_where_that_is_exact() {
+    for rate in [1e3, 2.8e9, 32e12] {
+        for of_medium in [0.0, 0.3, 0.9, 1.1, 3.0] {
+            let window_bytes = 8 << 20;
+            let load = Load::even(40, 2e9, 0.0, window_bytes);
+            let bytes = load.dense_bytes() as f64;
+            let machine = Machine {
+                rate_bytes_per_s: rate,
+                latency_s: 0.0,
+                window_bytes,
+                resident_bytes: 0,
+                compute_s: of_medium * bytes / rate,
+            };
+            let lap = simulate(&machine, &load, 2).expect("it runs");
+            let roof = Roofline::new(machine.compute_s, bytes, rate, 0.0, window_bytes as f64);
+            near(
+                lap.lap_s,
+                roof.lap_s(),
+                1e-4,
+                &format!("{rate} {of_medium}"),
+            );
+            near(lap.streamed_bytes, bytes, 1e-12, "each byte once");
+            let stall_s = (roof.medium_s - roof.compute_s).max(0.0);
+            assert!(
+                (lap.stall_s - stall_s).abs() <= 1e-3 * roof.lap_s(),
+                "{rate} {of_medium}"
+            );
+        }
+    }
+}
+
+/// Whatever stays need not pass: exact again, to one extent.
+#[test]
+fn what_stays_does_not_pass() {
+    let window_bytes = 8 << 20;
+    let load = Load::even(40, 2e9, 0.0, window_bytes);
+    let bytes = load.dense_bytes();
+    for share in [0.25, 0.5, 0.75] {
+        let machine = Machine {
+            rate_bytes_per_s: 1e9,
+            latency_s: 0.0,
+            window_bytes,
+            resident_bytes: (share * bytes as f64) as u64,
+            compute_s: 0.1,
+        };
+        let lap = simulate(&machine, &load, 2).expect("it runs");
+        near(
+            lap.streamed_bytes,
+            (1.0 - share) * bytes as f64,
+            1e-2,
+            "streamed",
+        );
+        near(lap.lap_s, lap.streamed_bytes / 1e9, 1e-3, "lap");
+    }
+}
+
+/// A window that holds less than rate times latency is the limit, and no lap
+/// beats any of the bounds.
+#[test]
+fn no_lap_beats_the_roofline() {
+    let window_bytes = 8 << 20;
+    for latency_s in [0.0, 1e-6, 1e-4, 1e-2] {
+        for chosen in [0.0, 5e7] {
+            for compute_s in [0.0, 0.1] {
+                let load = Load::even(20, 2e8, chosen, window_bytes);
+                let machine = Machine {
+                    rate_bytes_per_s: 2e9,
+                    latency_s,
+                    window_bytes,
+                    resident_bytes: 0,
+                    compute_s,
+                };
+                let lap = simulate(&machine, &load, 2).expect("it runs");
+                let window = window_bytes as f64;
+                let roof = Roofline::new(compute_s, lap.streamed_bytes, 2e9, latency_s, window);
+                let what = format!("{latency_s} {chosen} {compute_s}: {lap:?} {roof:?}");
+                assert!(lap.lap_s >= roof.lap_s() * (1.0 - 1e-6), "{what}");
+                if chosen == 0.0 {
+                    // At most what a full and an empty window differ by.
+                    assert!(lap.lap_s <= 1.2 * (roof.lap_s() + compute_s), "{what}");
+                }
+            }
+        }
+    }
+}
+
+/// The choice of experts cannot be read ahead: each layer waits a latency.
+#[test]
+fn every_router_shows_the_latency() {
+    let window_bytes = 64 << 20;
+    let lap_s = |latency_s| {
+        let load = Load::even(50, 1e9, 1e9, window_bytes);
+        let machine = Machine {
+            rate_bytes_per_s: 1e11,
+            latency_s,
+            window_bytes,
+            resident_bytes: 0,
+            compute_s: 0.0,
+        };
+        simulate(&machine, &load, 2).expect("it runs").lap_s
+    };
+    let shown = lap_s(1e-4) - lap_s(0.0);
+    assert!(shown >= 50.0 * 1e-4 * 0.99, "{shown}");
+}
+
+/// `references/fiber.md`, claim 9: a model of 141 GB takes 4.5 loops, and a
+/// sequence gets one token a lap, 1,021 a second.
+#[test]
+fn a_loop_gives_one_token_a_turn() {
+    let library = Library::embedded();
+    let decoded =
+        decode(&library, &case(&library, "llama-70b", "b200", "article")).expect("it runs");
+    assert_eq!(decoded.medium.units.typical, 5.0);
+    near(decoded.tokens_per_s.typical, 1021.1, 1e-3, "tokens/s");
+    assert_eq!((decoded.turns, decoded.copies), (Some(1), Some(1)));
+    near(decoded.of_roofline, 1.0, 1e-3, "of roofline");
+    assert!(decoded.stall_share > 0.8, "{}", decoded.stall_share);
+    assert!(decoded.tokens_per_s.low <= 1021.0 && decoded.tokens_per_s.high >= 1021.0);
+}
+
+/// A small model fits several times, and comes by as often.
+#[test]
+fn a_model_that_fits_twice_comes_by_twice() {
+    let library = Library::embedded();
+    let mut case = case(&library, "llama-8b", "b200", "article");
+    // 31.3 GB hold 16.06 GB once, and two loops hold it three times.
+    for (units, copies) in [(1, 1), (2, 3)] {
+        case.units = units;
+        let decoded = decode(&library, &case).expect("it runs");
+        assert_eq!(decoded.copies, Some(copies), "{units}");
+        near(
+            decoded.tokens_per_s.typical,
+            1021.1 * f64::from(copies),
+            1e-3,
+            "tokens/s",
+        );
+    }
+}
+
+/// A compute longer than a turn takes whole turns.
+#[test]
+fn compute_takes_whole_turns() {
+    let library = Library::embedded();
+    let mut case = case(&library, "llama-70b", "b200", "article");
+    for (compute_s, turns) in [(0.5e-3, 1), (0.97e-3, 1), (1.3e-3, 2), (2.9e-3, 3)] {
+        case.compute_s = Some(compute_s);
+        let decoded = decode(&library, &case).expect("it runs");
+        assert_eq!(decoded.turns, Some(turns), "{compute_s}");
+        near(
+            decoded.lap_s.typical,
+            f64::from(turns) * 979.34e-6,
+            2e-3,
+            "lap",
+        );
+    }
+}
+
+/// At batch 1 a loop carries all experts past for the few that are needed.
+#[test]
+fn a_loop_carries_all_experts_for_the_chosen_few() {
+    let library = Library::embedded();
+    let mut case = case(&library, "deepseek-v3", "b200", "article");
+    let alone = decode(&library, &case).expect("it runs");
+    near(alone.passing_bytes, 672.97e9, 1e-3, "passing");
+    near(alone.needed_share, 37.7e9 / 672.97e9, 0.02, "needed");
+    assert_eq!(alone.distinct_experts, Some(8.0));
+    case.batch = alone.certain_from_batch.expect("it is a mixture");
+    let together = decode(&library, &case).expect("it runs");
+    assert!(together.needed_share > 0.98, "{}", together.needed_share);
+    let mut case = super::tests::case(&library, "deepseek-v3", "b200", "hbf");
+    case.feed_bytes_per_s = 32e12;
+    let chosen = decode(&library, &case).expect("it runs");
+    near(chosen.passing_bytes, 37.7e9, 0.02, "chosen");
+}
+
+#[test]
+fn its_own_memory_runs_at_its_own_rate() {
+    let library = Library::embedded();
+    let decoded = decode(&library, &case(&library, "llama-8b", "h100", "own")).expect("it runs");
+    near(
+        decoded.tokens_per_s.typical,
+        3.35e12 / 15.0e9,
+        0.02,
+        "tokens/s",
+    );
+    let error = Accelerator::of(&library, "lpu")
+        .expect("it is embedded")
+        .own_memory(&library);
+    assert!(matches!(error, Err(DecodeError::NoMemory(_))));
+}
+
+#[test]
+fn a_measured_machine_can_be_given() {
+    let library = Library::embedded();
+    let mut case = case(&library, "llama-8b", "h100", "dram");
+    let exact = Range::exact;
+    case.model = Model::plain("file", 30, 98e6);
+    case.unit = Unit::plain("disk", "disk", exact(1e12), exact(2e9), exact(1e-4));
+    case.window_bytes = Some(8 << 20);
+    case.resident_bytes = 30_000_000;
+    case.compute_s = Some(10e-3);
+    let decoded = decode(&library, &case).expect("it runs");
+    near(decoded.lap_s.typical, 68e6 / 2e9, 0.03, "lap");
+    assert!(decoded.lap_s.is_exact());
+}
+
+#[test]
+fn what_cannot_be_is_named() {
+    let library = Library::embedded();
+    let good = case(&library, "llama-70b", "h100", "article");
+    let refused = |change: &dyn Fn(&mut Case), part: &str| {
+        let mut case = good.clone();
+        change(&mut case);
+        let error = decode(&library, &case).expect_err(part).to_string();
+        assert!(error.contains(part), "{error}");
+    };
+    refused(&|c| c.batch = 0, "the batch is 0");
+    refused(&|c| c.window_bytes = Some(1), "the window is 1 bytes");
+    refused(
+        &|c| c.compute_s = Some(f64::NAN),
+        "the compute time is NaN s",
+    );
+    refused(&|c| c.resident_bytes = 1 << 60, "the weights that stay");
+    refused(
+        &|c| (c.batch, c.context) = (100, 8192),
+        "at most a batch of 29 fits with this context",
+    );
+}

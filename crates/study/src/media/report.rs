@@ -1,0 +1,206 @@
+//! The one table: all media sized for the same need, with plots. Knows no
+//! terminal.
+
+use rayon::prelude::*;
+use serde_json::json;
+
+use super::{MediaError, Need, Sized, ids, size};
+use crate::datasheet::Library;
+use crate::range::Range;
+use crate::report::format::{count_range, dollars_range, si, si_range};
+use crate::report::{Axis, Bar, Mark, Plot, Report, Series, Shape, Table, Whisker};
+
+/// Points of a line.
+const POINTS: usize = 41;
+
+/// What each of `media` (all, if there are none) would be for `need`.
+///
+/// # Errors
+/// [`MediaError`] when the need cannot be or a medium is not there.
+pub fn report(library: &Library, need: Need, media: &[String]) -> Result<Report, MediaError> {
+    let media = match media.is_empty() {
+        true => ids(library),
+        false => media.to_vec(),
+    };
+    let sized: Result<Vec<Sized>, MediaError> =
+        media.iter().map(|id| size(library, id, need)).collect();
+    let sized = sized?;
+    let hold = si(need.bytes, "B");
+    let title = match need.rate_bytes_per_s > 0.0 {
+        true => format!(
+            "Hold {hold}, feed it at {}",
+            si(need.rate_bytes_per_s, "B/s")
+        ),
+        false => format!("Hold {hold}"),
+    };
+    let mut report = Report {
+        title,
+        intro: "Every medium sized to meet the same need: enough units to hold the bytes and \
+                enough to deliver the rate. In brackets what the data sheets' ranges leave open."
+            .to_owned(),
+        tables: vec![table(&sized)],
+        plots: plots(library, need, &sized),
+        notes: notes(&sized),
+        json: json!({"need": need, "media": sized}),
+        ..Report::default()
+    };
+    let media: Vec<&str> = media.iter().map(String::as_str).collect();
+    report.cite(library, &media);
+    Ok(report)
+}
+
+fn table(sized: &[Sized]) -> Table {
+    let mut table = Table::new(
+        "",
+        &[
+            "medium",
+            "units",
+            "because of",
+            "capacity",
+            "rate",
+            "wait",
+            "a bit delivered",
+            "standby",
+            "power",
+            "price",
+        ],
+    );
+    for one in sized {
+        let because = match one.units_to_feed.typical > one.units_to_hold.typical {
+            true => "rate",
+            false => "size",
+        };
+        let dash = "–".to_owned();
+        table.row([
+            one.unit.name.clone(),
+            count_range(one.units),
+            because.to_owned(),
+            si(one.capacity_bytes.typical, "B"),
+            si(one.rate_bytes_per_s.typical, "B/s"),
+            si(one.unit.latency_s.typical, "s"),
+            one.delivered_j_per_bit.map_or(dash, |energy| {
+                si_range(energy * 1e12, "pJ").replace(" kpJ", " nJ")
+            }),
+            si_range(one.standby_w, "W"),
+            si_range(one.power_w, "W"),
+            dollars_range(one.price),
+        ]);
+    }
+    table
+}
+
+fn notes(sized: &[Sized]) -> Vec<String> {
+    let mut notes = vec![
+        "Wait: the mean time until something asked for at random begins to come; half a turn \
+         where everything comes by. An order that is known in advance hides it."
+            .to_owned(),
+        "A loop draws its whole power all the time, because each bit is sent again in every turn, \
+         read or not: its standby is its power."
+            .to_owned(),
+    ];
+    if sized.iter().any(|one| one.unit.id == "orbit") {
+        notes.push("Satellites and launches are not in the price of the orbit.".to_owned());
+    }
+    notes
+}
+
+fn plots(library: &Library, need: Need, sized: &[Sized]) -> Vec<Plot> {
+    let whiskers = |title: &str, axis: Axis, of: &dyn Fn(&Sized) -> Range| Plot {
+        title: title.to_owned(),
+        caption: String::new(),
+        shape: Shape::Whiskers {
+            x: axis,
+            rows: sized
+                .iter()
+                .map(|one| Whisker {
+                    name: one.unit.name.clone(),
+                    value: of(one),
+                })
+                .collect(),
+        },
+    };
+    let mut plots = vec![
+        whiskers("What it costs", Axis::log("price", "$"), &|one| one.price),
+        whiskers(
+            "What it draws while feeding",
+            Axis::log("power", "W"),
+            &|one| one.power_w,
+        ),
+        price_over_size(library, need, sized),
+    ];
+    let made_of_parts: Vec<&Sized> = sized.iter().filter(|s| s.unit.parts.len() > 1).collect();
+    if !made_of_parts.is_empty() {
+        for (title, caption, of) in [
+            (
+                "Where a loop's money goes",
+                "Typical values. The fiber itself is next to nothing.",
+                (|part| part) as fn((f64, f64)) -> (f64, f64),
+            ),
+            (
+                "Where a loop's power goes",
+                "Typical values.",
+                |(price, power)| (power, price),
+            ),
+        ] {
+            let rows = made_of_parts.iter().map(|one| Bar {
+                name: one.unit.name.clone(),
+                parts: one
+                    .unit
+                    .parts
+                    .iter()
+                    .map(|part| of((part.price.typical, part.power_w.typical)).0)
+                    .collect(),
+            });
+            let parts = ["transceivers", "amplifiers", "fiber"].map(str::to_owned);
+            plots.push(Plot {
+                title: title.to_owned(),
+                caption: caption.to_owned(),
+                shape: Shape::Shares {
+                    parts: parts.to_vec(),
+                    rows: rows.collect(),
+                },
+            });
+        }
+    }
+    plots
+}
+
+/// The price of each medium for the same rate, over how much it holds.
+fn price_over_size(library: &Library, need: Need, sized: &[Sized]) -> Plot {
+    let sizes: Vec<f64> = (0..POINTS)
+        .map(|n| 10f64.powf(9.0 + 5.0 * n as f64 / (POINTS - 1) as f64))
+        .collect();
+    // Mercury and satellites would push all others together.
+    let modern = sized
+        .iter()
+        .filter(|one| one.unit.rate_bytes_per_s.typical > 1e8);
+    let few: Vec<&Sized> = modern.filter(|one| one.price.typical < 1e9).collect();
+    let series = few.par_iter().map(|one| Series {
+        name: one.unit.name.clone(),
+        points: sizes
+            .iter()
+            .filter_map(|&bytes| {
+                let need = Need { bytes, ..need };
+                Some((bytes, size(library, &one.unit.id, need).ok()?.price.typical))
+            })
+            .collect(),
+        ..Series::default()
+    });
+    Plot {
+        title: "What it costs to hold more".to_owned(),
+        caption: "At the same rate. A loop holds rate times delay and no more, so its price grows \
+                  with the size at once; flash is bought for its rate and holds a thousand times \
+                  as much."
+            .to_owned(),
+        shape: Shape::Lines {
+            x: Axis::log("held", "B"),
+            y: Axis::log("price", "$"),
+            series: series.collect(),
+            marks: vec![Mark {
+                label: "this need".to_owned(),
+                x: Some(need.bytes),
+                y: 0.0,
+            }],
+        },
+    }
+}

@@ -1,0 +1,321 @@
+//! A report as one page that needs nothing else: no script, no font, no other
+//! file. Readable in light and dark, on a telephone and on paper.
+
+use std::fmt::Write;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use super::format::{dollars, si};
+use super::plot::{Plot, Shape};
+use super::svg::{COLOURS, draw, escape};
+use super::{Input, Report, Table};
+use crate::datasheet::Tag;
+
+const STYLE: &str = include_str!("style.css");
+
+/// The page.
+pub fn page(report: &Report) -> String {
+    let mut out = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{title}</title>\n<style>\n{STYLE}</style>\n<main>\n<h1>{title}</h1>\n",
+        title = escape(&report.title)
+    );
+    if !report.intro.is_empty() {
+        let _ = writeln!(out, "<p class=\"intro\">{}</p>", escape(&report.intro));
+    }
+    for table in &report.tables {
+        add_table(&mut out, table);
+    }
+    for plot in &report.plots {
+        add_plot(&mut out, plot);
+    }
+    if !report.notes.is_empty() {
+        out += "<h2>To know</h2>\n<ul>\n";
+        for note in &report.notes {
+            let _ = writeln!(out, "<li>{}</li>", escape(note));
+        }
+        out += "</ul>\n";
+    }
+    add_inputs(&mut out, &report.inputs);
+    out += "</main>\n</html>\n";
+    out
+}
+
+/// Writes the page to `path`, whole or not at all.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write(report: &Report, path: &Path) -> io::Result<()> {
+    write_whole(path, page(report).as_bytes())
+}
+
+/// Writes `bytes` to `path` so that nobody ever sees a part of them.
+///
+/// # Errors
+/// When the file cannot be written; what was at `path` is then as before.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut file = tempfile::Builder::new()
+        .prefix(".delayline-")
+        .tempfile_in(directory)?;
+    file.write_all(bytes)?;
+    // A temporary file is private; this one is to be what any new file is.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        file.as_file()
+            .set_permissions(std::fs::Permissions::from_mode(0o644))?;
+    }
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+fn add_table(out: &mut String, table: &Table) {
+    if !table.title.is_empty() {
+        let _ = writeln!(out, "<h2>{}</h2>", escape(&table.title));
+    }
+    out.push_str("<div class=\"wide\"><table>\n<tr>");
+    for head in &table.heads {
+        let _ = write!(out, "<th>{}</th>", escape(head));
+    }
+    out.push_str("</tr>\n");
+    for row in &table.rows {
+        out.push_str("<tr>");
+        for cell in row {
+            // What is only told with a range is set smaller than what counts.
+            let cell = escape(cell);
+            let cell = match cell.split_once(" (") {
+                Some((first, rest)) if rest.ends_with(')') && rest.contains('–') => {
+                    format!("{first} <small>({rest}</small>")
+                }
+                _ => cell,
+            };
+            let class = if cell.chars().count() > 60 {
+                " class=\"text\""
+            } else {
+                ""
+            };
+            let _ = write!(out, "<td{class}>{cell}</td>");
+        }
+        out.push_str("</tr>\n");
+    }
+    out.push_str("</table></div>\n");
+}
+
+fn add_plot(out: &mut String, plot: &Plot) {
+    let Some(svg) = draw(plot) else { return };
+    let _ = writeln!(out, "<figure>\n<h2>{}</h2>", escape(&plot.title));
+    let legend: Vec<(String, bool)> = match &plot.shape {
+        Shape::Lines { series, .. } if series.len() > 1 => {
+            series.iter().map(|s| (s.name.clone(), s.dashed)).collect()
+        }
+        Shape::Shares { parts, .. } => parts.iter().map(|part| (part.clone(), false)).collect(),
+        _ => Vec::new(),
+    };
+    if !legend.is_empty() {
+        out.push_str("<p class=\"legend\">");
+        for (index, (name, dashed)) in legend.iter().enumerate() {
+            let class = if *dashed { "key thin" } else { "key" };
+            let _ = write!(
+                out,
+                "<span><i class=\"{class} b{}\"></i>{}</span> ",
+                index % COLOURS,
+                escape(name)
+            );
+        }
+        out.push_str("</p>\n");
+    }
+    out.push_str(&svg);
+    if !plot.caption.is_empty() {
+        let _ = writeln!(out, "<figcaption>{}</figcaption>", escape(&plot.caption));
+    }
+    out.push_str("</figure>\n");
+}
+
+fn add_inputs(out: &mut String, inputs: &[Input]) {
+    if inputs.is_empty() {
+        return;
+    }
+    out.push_str(
+        "<details>\n<summary>The figures that this rests on, with their sources</summary>\n\
+         <div class=\"wide\"><table class=\"inputs\">\n\
+         <tr><th>figure</th><th>value</th><th>known</th><th>source</th><th>date</th></tr>\n",
+    );
+    for Input { path, figure } in inputs {
+        let tag = tag_name(figure.tag);
+        let value = format!(
+            "{} {}",
+            figure.written,
+            if figure.unit == "1" { "" } else { &figure.unit }
+        );
+        let _ = writeln!(
+            out,
+            "<tr><td>{}</td><td>{}</td><td><span class=\"tag {tag}\">{}</span></td><td class=\"text\">{}</td><td>{}</td></tr>",
+            escape(path),
+            escape(value.trim()),
+            tag.replace('-', " "),
+            escape(&figure.source),
+            escape(&figure.date),
+        );
+    }
+    out.push_str("</table></div>\n</details>\n");
+}
+
+/// How a figure is known, in a word or two.
+pub fn tag_name(tag: Tag) -> &'static str {
+    match tag {
+        Tag::Read => "read",
+        Tag::SecondHand => "second-hand",
+        Tag::Assumption => "assumption",
+        Tag::Computed => "computed",
+        Tag::Given => "given",
+    }
+}
+
+/// A value for a caption: with its unit, or in dollars.
+pub fn value(value: f64, unit: &str) -> String {
+    match unit {
+        "$" => dollars(value),
+        _ => si(value, unit),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plot::{Axis, Bar, Mark, Series, Whisker};
+    use super::*;
+    use crate::datasheet::Library;
+    use crate::range::Range;
+
+    fn report() -> Report {
+        let mut table = Table::new("Media & more", &["medium", "price"]);
+        table.row(["<loop>".to_owned(), "$1k ($1–$2k)".to_owned()]);
+        let mut report = Report {
+            title: "A \"study\"".to_owned(),
+            tables: vec![table],
+            notes: vec!["1 < 2".to_owned()],
+            plots: vec![
+                Plot {
+                    title: "lines".to_owned(),
+                    caption: String::new(),
+                    shape: Shape::Lines {
+                        x: Axis::log("length", "m"),
+                        y: Axis::linear("rate", ""),
+                        series: vec![
+                            Series {
+                                name: "one".to_owned(),
+                                points: vec![(1.0, 1.0), (10.0, 3.0), (0.0, 1.0)],
+                                band: vec![(0.5, 2.0); 3],
+                                dashed: false,
+                            },
+                            Series {
+                                name: "two".to_owned(),
+                                points: vec![(1.0, f64::NAN), (10.0, 3.0)],
+                                ..Series::default()
+                            },
+                        ],
+                        marks: vec![Mark {
+                            label: "now".to_owned(),
+                            x: Some(3.0),
+                            y: 0.0,
+                        }],
+                    },
+                },
+                Plot {
+                    title: "whiskers".to_owned(),
+                    caption: String::new(),
+                    shape: Shape::Whiskers {
+                        x: Axis::log("power", "W"),
+                        rows: vec![
+                            Whisker {
+                                name: "a".to_owned(),
+                                value: Range::new(0.0, 1.0, 9.0),
+                            },
+                            Whisker {
+                                name: "b".to_owned(),
+                                value: Range::exact(0.0),
+                            },
+                        ],
+                    },
+                },
+                Plot {
+                    title: "shares".to_owned(),
+                    caption: "parts".to_owned(),
+                    shape: Shape::Shares {
+                        parts: vec!["x".to_owned(), "y".to_owned()],
+                        rows: vec![
+                            Bar {
+                                name: "r".to_owned(),
+                                parts: vec![1.0, 3.0],
+                            },
+                            Bar {
+                                name: "none".to_owned(),
+                                parts: vec![0.0, 0.0],
+                            },
+                        ],
+                    },
+                },
+            ],
+            ..Report::default()
+        };
+        report.cite(&Library::embedded(), &["article"]);
+        report
+    }
+
+    #[test]
+    fn a_page_is_whole_and_has_nothing_from_elsewhere() {
+        let page = page(&report());
+        assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"));
+        for absent in ["http:", "https:", "<script", "src=", "url(", "NaN", "inf\""] {
+            assert!(!page.contains(absent), "{absent}");
+        }
+        for present in [
+            "&lt;loop&gt;",
+            "1 &lt; 2",
+            "prefers-color-scheme: dark",
+            "article.length",
+            "smf.price",
+            "25 %",
+            "<polygon",
+            "class=\"mark\"",
+        ] {
+            assert!(page.contains(present), "{present}");
+        }
+        assert_eq!(page.matches("<svg").count(), 3);
+        assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
+        assert_eq!(page.matches("<td").count(), page.matches("</td>").count());
+    }
+
+    #[test]
+    fn plots_without_values_are_left_out() {
+        let mut report = report();
+        for plot in &mut report.plots {
+            if let Shape::Lines { series, .. } = &mut plot.shape {
+                series.clear();
+            }
+        }
+        if let Shape::Lines { marks, .. } = &mut report.plots[0].shape {
+            marks.clear();
+        }
+        assert_eq!(page(&report).matches("<svg").count(), 2);
+    }
+
+    #[test]
+    fn a_file_is_written_whole_or_not_at_all() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("study.html");
+        write(&report(), &path).expect("it can be written");
+        let text = std::fs::read_to_string(&path).expect("it is there");
+        assert_eq!(text, page(&report()));
+        let below = path.join("not-a-directory.html");
+        assert!(write(&report(), &below).is_err());
+        let names = std::fs::read_dir(directory.path())
+            .expect("it is there")
+            .count();
+        assert_eq!(names, 1, "nothing is left over");
+    }
+}

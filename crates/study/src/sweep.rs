@@ -1,0 +1,452 @@
+//! Decoding over ranges of parameters, in parallel, as rows for a spreadsheet.
+//! Knows which parameters there are; does not know files or terminals.
+
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rayon::prelude::*;
+use thiserror::Error;
+
+use crate::datasheet::{Library, SheetError};
+use crate::decode::{Ask, DecodeError, Decoded, decode};
+use crate::range::Range;
+
+/// A parameter and the values that it takes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Setting {
+    /// `sheet.key` of a figure, or `batch`, `context`, `units`, `feed`,
+    /// `window`, `resident`.
+    pub name: String,
+    /// In the unit of the data sheet; bytes and bytes per second for the others.
+    pub values: Vec<f64>,
+}
+
+/// Parameters that are not figures of a data sheet.
+const OWN: [&str; 6] = ["batch", "context", "units", "feed", "window", "resident"];
+/// Most rows of a sweep.
+const ROWS_MAX: usize = 1_000_000;
+
+/// Why a sweep cannot be made.
+#[derive(Debug, Error)]
+pub enum SweepError {
+    /// A setting that cannot be read.
+    #[error(
+        "`{0}` sets nothing: expected NAME=VALUE, NAME=A,B,C, NAME=FROM..TO:COUNT or \
+         NAME=FROM..TO:COUNT:log, such as article.length=10..1000:21:log"
+    )]
+    Setting(String),
+    /// A whole number was asked for.
+    #[error("{name} is {value}, but must be a whole number from {least} to 4294967295")]
+    Whole {
+        /// Which parameter.
+        name: String,
+        /// What it was.
+        value: f64,
+        /// The least that it may be.
+        least: u32,
+    },
+    /// Too many combinations.
+    #[error("these settings make {0} combinations; at most {ROWS_MAX} are run at once")]
+    TooMany(usize),
+    /// A parameter that there is not.
+    #[error("{0}; or one of {own}", own = OWN.join(", "))]
+    Unknown(SheetError),
+    /// A value that a figure cannot have.
+    #[error(transparent)]
+    Sheet(#[from] SheetError),
+    /// Stopped from outside.
+    #[error("stopped")]
+    Stopped,
+}
+
+/// Names of the base case.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Base {
+    /// Id of the model.
+    pub model: String,
+    /// Id of the accelerator.
+    pub accelerator: String,
+    /// Id of the medium, or `own`.
+    pub medium: String,
+    /// The batch, unless it is set.
+    pub batch: u32,
+}
+
+impl FromStr for Setting {
+    type Err = SweepError;
+
+    fn from_str(text: &str) -> Result<Self, SweepError> {
+        let fail = || SweepError::Setting(text.to_owned());
+        let (name, values) = text.split_once('=').ok_or_else(fail)?;
+        let name = name.trim();
+        if name.is_empty() {
+            return Err(fail());
+        }
+        let values = parse_values(values.trim()).ok_or_else(fail)?;
+        Ok(Self {
+            name: name.to_owned(),
+            values,
+        })
+    }
+}
+
+fn parse_values(text: &str) -> Option<Vec<f64>> {
+    let number = |text: &str| text.trim().parse::<f64>().ok().filter(|n| n.is_finite());
+    let Some((from, rest)) = text.split_once("..") else {
+        return text.split(',').map(number).collect();
+    };
+    let mut parts = rest.split(':');
+    let (from, to) = (number(from)?, number(parts.next()?)?);
+    let count: usize = parts
+        .next()?
+        .trim()
+        .parse()
+        .ok()
+        .filter(|n| (2..=ROWS_MAX).contains(n))?;
+    let log = match parts.next() {
+        None => false,
+        Some("log") => true,
+        Some(_) => return None,
+    };
+    if parts.next().is_some() || (log && (from <= 0.0 || to <= 0.0)) {
+        return None;
+    }
+    let at = |n: usize| n as f64 / (count - 1) as f64;
+    let value = |n| match log {
+        true => from * (to / from).powf(at(n)),
+        false => from + (to - from) * at(n),
+    };
+    Some((0..count).map(value).collect())
+}
+
+/// Sets `library` and `ask`, and gives the batch, if it is set.
+///
+/// # Errors
+/// [`SweepError`] when there is no such parameter or it cannot be that.
+pub fn apply(
+    library: &mut Library,
+    ask: &mut Ask,
+    name: &str,
+    value: f64,
+) -> Result<Option<u32>, SweepError> {
+    let whole = |least: u32| match value {
+        v if v.fract() == 0.0 && (f64::from(least)..=f64::from(u32::MAX)).contains(&v) => {
+            Ok(v as u32)
+        }
+        _ => Err(SweepError::Whole {
+            name: name.to_owned(),
+            value,
+            least,
+        }),
+    };
+    match name {
+        "batch" => return whole(1).map(Some),
+        "context" => ask.context = whole(0)?,
+        "units" => ask.units = whole(0)?,
+        "feed" => ask.feed_bytes_per_s = value,
+        "window" => ask.window_bytes = Some(value.max(0.0) as u64),
+        "resident" => ask.resident_bytes = value.max(0.0) as u64,
+        _ => {
+            library.figure(name).map_err(SweepError::Unknown)?;
+            library.set(name, Range::exact(value))?;
+        }
+    }
+    Ok(None)
+}
+
+/// The columns of the results, behind those of the settings.
+const COLUMNS: [&str; 16] = [
+    "units",
+    "lap_s",
+    "lap_low_s",
+    "lap_high_s",
+    "roofline_s",
+    "limit",
+    "stall_share",
+    "passing_bytes",
+    "needed_share",
+    "tokens_per_s",
+    "total_tokens_per_s",
+    "joules_per_token",
+    "dollars_per_million_tokens",
+    "medium_w",
+    "medium_dollars",
+    "error",
+];
+
+/// All combinations of `settings`, in order, as CSV with a line of heads. A
+/// combination that has no answer says why in its last column. `done` is called
+/// after each, from any thread; when `stop` becomes true, the rest is left.
+///
+/// # Errors
+/// [`SweepError`] when a setting names no parameter or a value that it cannot
+/// have, before anything is run; [`SweepError::Stopped`].
+pub fn sweep(
+    library: &Library,
+    ask: &Ask,
+    base: &Base,
+    settings: &[Setting],
+    stop: &AtomicBool,
+    done: impl Fn() + Sync,
+) -> Result<String, SweepError> {
+    let rows = rows(settings)?;
+    let (mut tried, mut tried_ask) = (library.clone(), ask.clone());
+    for setting in settings {
+        for &value in &setting.values {
+            apply(&mut tried, &mut tried_ask, &setting.name, value)?;
+        }
+    }
+    let lines: Vec<Option<String>> = (0..rows)
+        .into_par_iter()
+        .map(|row| {
+            if stop.load(Ordering::Relaxed) {
+                return None;
+            }
+            let values = combination(settings, row);
+            let result = run(library, ask, base, settings, &values);
+            done();
+            Some(line(&values, &result))
+        })
+        .collect();
+    let heads = settings.iter().map(|setting| field(&setting.name));
+    let heads: Vec<String> = heads.chain(COLUMNS.map(str::to_owned)).collect();
+    let mut csv = heads.join(",") + "\n";
+    for line in lines {
+        csv += &line.ok_or(SweepError::Stopped)?;
+        csv.push('\n');
+    }
+    Ok(csv)
+}
+
+/// How many combinations there are.
+///
+/// # Errors
+/// [`SweepError::TooMany`].
+pub fn rows(settings: &[Setting]) -> Result<usize, SweepError> {
+    let count = settings.iter().try_fold(1usize, |count, setting| {
+        count.checked_mul(setting.values.len())
+    });
+    match count {
+        Some(count) if count <= ROWS_MAX => Ok(count),
+        count => Err(SweepError::TooMany(count.unwrap_or(usize::MAX))),
+    }
+}
+
+/// The values of the combination `row`; the last setting changes fastest.
+fn combination(settings: &[Setting], row: usize) -> Vec<f64> {
+    let mut rest = row;
+    let mut values: Vec<f64> = settings
+        .iter()
+        .rev()
+        .map(|setting| {
+            let index = rest % setting.values.len();
+            rest /= setting.values.len();
+            setting.values[index]
+        })
+        .collect();
+    values.reverse();
+    values
+}
+
+fn run(
+    library: &Library,
+    ask: &Ask,
+    base: &Base,
+    settings: &[Setting],
+    values: &[f64],
+) -> Result<Decoded, DecodeError> {
+    let (mut library, mut ask, mut batch) = (library.clone(), ask.clone(), base.batch);
+    for (setting, &value) in settings.iter().zip(values) {
+        // Each was tried before.
+        if let Ok(Some(set)) = apply(&mut library, &mut ask, &setting.name, value) {
+            batch = set;
+        }
+    }
+    let case = ask.case(
+        &library,
+        &base.model,
+        &base.accelerator,
+        &base.medium,
+        batch,
+    )?;
+    decode(&library, &case)
+}
+
+fn line(values: &[f64], result: &Result<Decoded, DecodeError>) -> String {
+    let mut fields: Vec<String> = values.iter().map(ToString::to_string).collect();
+    match result {
+        Ok(d) => {
+            let limit = serde_json::to_value(d.limit).unwrap_or_default();
+            let numbers = [
+                d.medium.units.typical,
+                d.lap_s.typical,
+                d.lap_s.low,
+                d.lap_s.high,
+                d.roofline.lap_s(),
+            ];
+            fields.extend(numbers.map(|number| number.to_string()));
+            fields.push(limit.as_str().unwrap_or_default().to_owned());
+            let numbers = [
+                d.stall_share,
+                d.passing_bytes,
+                d.needed_share,
+                d.tokens_per_s.typical,
+                d.total_tokens_per_s.typical,
+                d.joules_per_token.typical,
+                d.dollars_per_million.typical,
+                d.medium.standby_w.typical,
+                d.medium.price.typical,
+            ];
+            fields.extend(numbers.map(|number| number.to_string()));
+            fields.push(String::new());
+        }
+        Err(error) => {
+            fields.extend((0..COLUMNS.len() - 1).map(|_| String::new()));
+            fields.push(field(&error.to_string()));
+        }
+    }
+    fields.join(",")
+}
+
+/// A field that cannot be taken for several (RFC 4180).
+fn field(text: &str) -> String {
+    match text.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    fn setting(text: &str) -> Setting {
+        text.parse().expect(text)
+    }
+
+    #[test]
+    fn settings_are_parsed() {
+        let cases: [(&str, &str, &[f64]); 5] = [
+            ("batch=8", "batch", &[8.0]),
+            (" a.b = 1, 2.5 ,-3", "a.b", &[1.0, 2.5, -3.0]),
+            ("x=0..10:3", "x", &[0.0, 5.0, 10.0]),
+            ("x=10..-10:2", "x", &[10.0, -10.0]),
+            ("x=1..100:3:log", "x", &[1.0, 10.0, 100.0]),
+        ];
+        for (text, name, values) in cases {
+            let got = setting(text);
+            assert_eq!(got.name, name);
+            assert_eq!(got.values.len(), values.len(), "{text}");
+            for (a, b) in got.values.iter().zip(values) {
+                assert!((a - b).abs() < 1e-9, "{text}: {a}");
+            }
+        }
+        for text in [
+            "",
+            "x",
+            "=1",
+            "x=",
+            "x=a",
+            "x=1..2",
+            "x=1..2:1",
+            "x=1..2:3:lin",
+            "x=0..2:3:log",
+            "x=1..2:3:log:x",
+            "x=inf",
+            "x=1,,2",
+            "x=1..2:9999999",
+        ] {
+            let error = text.parse::<Setting>().expect_err(text).to_string();
+            assert!(error.contains("FROM..TO:COUNT"), "{error}");
+        }
+    }
+
+    fn base() -> Base {
+        Base {
+            model: "llama-8b".to_owned(),
+            accelerator: "b200".to_owned(),
+            medium: "article".to_owned(),
+            batch: 1,
+        }
+    }
+
+    #[test]
+    fn all_combinations_are_run_in_order() {
+        let library = Library::embedded();
+        let settings = [setting("article.length=200,400"), setting("batch=1,2,4")];
+        let done = AtomicUsize::new(0);
+        let count = || {
+            done.fetch_add(1, Ordering::Relaxed);
+        };
+        let stop = AtomicBool::new(false);
+        let csv =
+            sweep(&library, &Ask::default(), &base(), &settings, &stop, count).expect("it can be");
+        let lines: Vec<&str> = csv.lines().collect();
+        assert_eq!((lines.len(), done.load(Ordering::Relaxed)), (7, 6));
+        assert!(lines[0].starts_with("article.length,batch,units,lap_s,"));
+        let starts: Vec<String> = lines[1..]
+            .iter()
+            .map(|line| line.split(',').take(2).collect::<Vec<_>>().join(","))
+            .collect();
+        assert_eq!(
+            starts,
+            ["200,1", "200,2", "200,4", "400,1", "400,2", "400,4"]
+        );
+        for line in &lines {
+            assert_eq!(line.split(',').count(), 2 + COLUMNS.len(), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_answer_says_why_in_its_row() {
+        let library = Library::embedded();
+        let stop = AtomicBool::new(false);
+        let settings = [setting("context=0,100000000")];
+        let csv =
+            sweep(&library, &Ask::default(), &base(), &settings, &stop, || {}).expect("it can be");
+        let last = csv.lines().last().expect("it has lines");
+        assert!(last.contains("keys and values of 1 sequences"), "{last}");
+        assert!(
+            csv.lines().nth(1).expect("it has lines").ends_with(','),
+            "{csv}"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_set_is_refused_before_anything_runs() {
+        let library = Library::embedded();
+        let stop = AtomicBool::new(false);
+        let refused = |text: &str, part: &str| {
+            let settings = [setting("batch=1,2"), setting(text)];
+            let run = || panic!("something ran");
+            let error = sweep(&library, &Ask::default(), &base(), &settings, &stop, run)
+                .expect_err(text)
+                .to_string();
+            assert!(error.contains(part), "{error}");
+        };
+        refused(
+            "batch=1.5",
+            "batch is 1.5, but must be a whole number from 1",
+        );
+        refused("batch=0", "batch is 0");
+        refused("article.length=-5", "from 0.000001 to 1000000000 km");
+        refused("article.size=5", "no figure of article `size`");
+        refused("speed=5", "or one of batch, context");
+        refused("window=1..1e6:1000000", "2000000 combinations");
+    }
+
+    #[test]
+    fn a_sweep_can_be_stopped() {
+        let stop = AtomicBool::new(true);
+        let run = sweep(
+            &Library::embedded(),
+            &Ask::default(),
+            &base(),
+            &[],
+            &stop,
+            || {},
+        );
+        assert!(matches!(run, Err(SweepError::Stopped)));
+    }
+}
