@@ -6,12 +6,14 @@ mod answer;
 mod cost;
 mod design;
 mod fiber;
+mod report;
 mod resolve;
 
 pub use answer::{Answer, Error, answer};
 pub use cost::{Cost, Item};
 pub use design::{Design, PRESETS, preset};
 pub use fiber::fiber;
+pub use report::report;
 pub use resolve::{Corner, line};
 
 #[cfg(test)]

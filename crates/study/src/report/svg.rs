@@ -89,7 +89,8 @@ fn tick(value: f64, axis: &Axis) -> String {
         "" => si(value, "").replace(' ', ""),
         "$" if value.abs() < 1e3 => format!("${}", digits(value)),
         "$" => super::format::dollars(value),
-        "%" => digits(value),
+        // Prefixes mean nothing on a logarithmic scale.
+        "%" | "dB" | "dBm" => digits(value),
         unit => si(value, unit),
     }
 }
