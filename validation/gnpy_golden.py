@@ -155,4 +155,5 @@ def main():
     print(f"{OUT} written: {len(text)} bytes")
 
 
-main()
+if __name__ == "__main__":
+    main()

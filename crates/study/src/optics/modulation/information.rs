@@ -13,8 +13,8 @@ pub fn shannon_bits(snr: f64) -> f64 {
 /// Alvarado et al., J. Lightwave Technol. 36 (2018) 424, eq. 26, one dimension
 /// at a time, by trapezia over ±7 standard deviations of the noise.
 pub fn gmi_bits(format: Format, snr: f64) -> f64 {
-    const STEPS: i32 = 280;
-    const STEP: f64 = 0.05;
+    const STEPS: i32 = 70;
+    const STEP: f64 = 0.2;
     let levels = format.levels();
     let bits = levels.trailing_zeros();
     let mean_square = (f64::from(levels * levels) - 1.0) / 3.0;
@@ -22,8 +22,10 @@ pub fn gmi_bits(format: Format, snr: f64) -> f64 {
     let points: Vec<(f64, u32)> = (0..levels)
         .map(|i| (f64::from(2 * i) - f64::from(levels - 1), i ^ (i >> 1)))
         .collect();
+    // The other half of the points mirrors this one.
+    let half = points.len() / 2;
     let mut lost = 0.0;
-    for (sent, label) in &points {
+    for (sent, label) in &points[..half] {
         for step in 0..=STEPS {
             let noise = (f64::from(step) - f64::from(STEPS) / 2.0) * STEP;
             let density = STEP * (-noise * noise / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
@@ -31,7 +33,7 @@ pub fn gmi_bits(format: Format, snr: f64) -> f64 {
             lost += density * doubt_bits(&points, *label, got, sigma, bits);
         }
     }
-    let total = f64::from(bits) - lost / f64::from(levels);
+    let total = f64::from(bits) - lost / half as f64;
     2.0 * total.max(0.0)
 }
 
@@ -87,6 +89,33 @@ mod tests {
                 f64::from(format.bits()) - before < 1e-3,
                 "{format:?}: {before}"
             );
+        }
+    }
+
+    /// Reference values by an integral of fifty times as many steps.
+    #[test]
+    fn coarse_steps_are_fine_enough() {
+        let cases = [
+            (Format::Qpsk, 2.0, 1.284297),
+            (Format::Qpsk, 9.0, 1.980327),
+            (Format::Qpsk, 15.0, 2.000000),
+            (Format::Qpsk, 21.0, 2.000000),
+            (Format::Qam16, 2.0, 1.259480),
+            (Format::Qam16, 9.0, 2.925191),
+            (Format::Qam16, 15.0, 3.928532),
+            (Format::Qam16, 21.0, 3.999997),
+            (Format::Qam64, 2.0, 1.174171),
+            (Format::Qam64, 9.0, 2.870019),
+            (Format::Qam64, 15.0, 4.677997),
+            (Format::Qam64, 21.0, 5.900002),
+            (Format::Qam256, 2.0, 1.151191),
+            (Format::Qam256, 9.0, 2.755168),
+            (Format::Qam256, 15.0, 4.571850),
+            (Format::Qam256, 21.0, 6.560479),
+        ];
+        for (format, snr_db, expect) in cases {
+            let got = gmi_bits(format, linear(snr_db));
+            assert!((got - expect).abs() < 1e-5, "{format:?} {snr_db}: {got:.8}");
         }
     }
 
