@@ -8,6 +8,8 @@ DELAYLINE := $(or $(CARGO_TARGET_DIR),target)/$(PROFILE)/delayline
 # What `make demo` and `make bench` run; override on the command line.
 MEMORY ?= 80MiB
 PROMPT ?= Explain in two sentences what a mercury delay line is.
+FIBER ?= fiber:length=10000km,rate=20Gbit/s
+FIBER_OUT := $(or $(CARGO_TARGET_DIR),target)/demo-fiber.txt
 BUDGETS ?= 80MiB,90MiB,110MiB
 
 .DEFAULT_GOAL := help
@@ -39,6 +41,12 @@ test: model ## set up, then run every check and test
 .PHONY: demo
 demo: model build ## run a model in less memory than its size
 	$(DELAYLINE) run $(MODEL) --memory $(MEMORY) --ctx 256 -n 64 -p "$(PROMPT)"
+
+.PHONY: demo-fiber
+demo-fiber: model build ## run a model that circulates in 10,000 km of fiber, and the same from flash
+	$(DELAYLINE) run $(MODEL) --memory $(MEMORY) --ctx 256 -n 64 --temp 0 -p "$(PROMPT)" --medium $(FIBER) | tee $(FIBER_OUT)
+	$(DELAYLINE) run $(MODEL) --memory $(MEMORY) --ctx 256 -n 64 --temp 0 -p "$(PROMPT)" | cmp - $(FIBER_OUT)
+	@echo "the answer from flash is the same, byte for byte"
 
 .PHONY: bench
 bench: model build ## compare memory budgets, and llama.cpp's mmap, in one run

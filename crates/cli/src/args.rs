@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::medium::{MediumArg, parse_medium};
 use crate::size::{Budget, parse_rate, parse_size};
 
 const EXAMPLES: &str = "\
@@ -41,6 +42,7 @@ pub enum Command {
     Doctor(DoctorArgs),
     Study(crate::study::args::StudyArgs),
     Synth(SynthArgs),
+    Stripe(StripeArgs),
     Completions(CompletionsArgs),
 }
 
@@ -168,6 +170,10 @@ pub struct EngineArgs {
     /// Attention in one fused kernel; q8_0 and q4_0 caches need it
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub flash_attn: FlashAttn,
+    /// What the streamed weights come from: flash; a fiber loop that is filled from it,
+    /// fiber:length=10000km,rate=20Gbit/s or fiber:article; or FILE.toml[:NAME] [default: flash]
+    #[arg(long, value_name = "MEDIUM", value_parser = parse_medium)]
+    pub medium: Option<MediumArg>,
     /// Record when each extent was read and used, for chrome://tracing or ui.perfetto.dev
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
@@ -269,6 +275,27 @@ pub struct SynthArgs {
     pub force: bool,
 }
 
+/// Lay a model over several drives, so that their rates add up.
+///
+/// Each file of the model becomes one in each folder, stripe by stripe in turns,
+/// and the first folder gets the list of them, NAME.stripe.toml. The model then
+/// runs by naming that list.
+#[derive(Debug, Args)]
+pub struct StripeArgs {
+    /// The model, a GGUF file; of a split model, the first part
+    #[arg(value_name = "MODEL")]
+    pub model: PathBuf,
+    /// A folder on each drive
+    #[arg(value_name = "DIR", required = true, num_args = 2..=64)]
+    pub dirs: Vec<PathBuf>,
+    /// Bytes on a drive before the next one's turn, 64KiB to 64MiB in steps of 4096
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = stripe_unit)]
+    pub unit: u64,
+    /// Replace files that are there already
+    #[arg(long)]
+    pub force: bool,
+}
+
 /// Print a completion script for a shell.
 ///
 /// For bash: delayline completions bash > ~/.local/share/bash-completion/completions/delayline
@@ -277,6 +304,12 @@ pub struct CompletionsArgs {
     /// The shell
     #[arg(value_name = "SHELL")]
     pub shell: clap_complete::Shell,
+}
+
+fn stripe_unit(text: &str) -> Result<u64, String> {
+    let unit = parse_size(text).ok();
+    let unit = unit.filter(|unit| (64 << 10..=64 << 20).contains(unit) && unit % 4096 == 0);
+    unit.ok_or_else(|| "expected a multiple of 4096 from 64KiB to 64MiB".into())
 }
 
 fn number_in(text: &str, from: f32, to: f32) -> Result<f32, String> {

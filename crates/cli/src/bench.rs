@@ -26,7 +26,7 @@ const DEVICE_TIME: Duration = Duration::from_millis(700);
 pub fn run(args: &BenchArgs, output: &Output) -> Result<()> {
     interrupt::watch();
     let file = ModelFile::open(&args.model)?;
-    let paths: Vec<_> = file.parts().iter().map(|p| p.path.clone()).collect();
+    let paths = file.paths();
     let model_bytes: u64 = file.parts().iter().map(|p| p.len).sum();
     drop(file);
     let budgets: Vec<u64> = match args.engine.memory {
@@ -90,7 +90,7 @@ fn whole_model(args: &BenchArgs, model_bytes: u64, output: &Output) -> Option<Sa
     // A budget that holds everything streams nothing; anything else is no yardstick.
     let whole: Vec<Sample> = samples
         .into_iter()
-        .filter(|s| s.bytes_per_lap == 0)
+        .filter(|s| s.prompt_compute_s.is_some())
         .collect();
     let lap = median(whole.iter().map(|s| s.lap_s))?;
     whole

@@ -8,10 +8,12 @@ mod config;
 mod doctor;
 mod inspect;
 mod interrupt;
+mod medium;
 mod output;
 mod report;
 mod run;
 mod size;
+mod stripe;
 mod study;
 mod synth;
 
@@ -64,6 +66,7 @@ fn dispatch(command: &Command, output: &Output) -> Result<()> {
         Command::Doctor(args) => doctor::run(args, &given(), output),
         Command::Study(args) => study::run(args, output),
         Command::Synth(args) => synth::run(args, output),
+        Command::Stripe(args) => stripe::run(args, output),
         Command::Completions(args) => {
             clap_complete::generate(
                 args.shell,

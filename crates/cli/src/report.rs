@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use delayline_medium::device_rate_within;
 use delayline_plan::Bound;
-use delayline_runtime::{Engine, Finish, Generated, Usage, cgroup};
+use delayline_runtime::{Circuit, Engine, Finish, Generated, Usage, cgroup};
 use serde::Serialize;
 
 /// What a generation took. Bytes, seconds, and shares of 1.
@@ -31,6 +31,8 @@ pub struct Figures {
     pub finish: &'static str,
     pub memory: MemoryFigures,
     pub line: LineFigures,
+    /// Of the fiber loop, if the weights came from one.
+    pub fiber: Option<FiberFigures>,
 }
 
 /// Which model it was.
@@ -77,7 +79,8 @@ pub struct LineFigures {
     /// What the drive can do, measured afterwards.
     pub device_rate_bytes_per_s: Option<f64>,
     /// The physical limit `max(compute_s, bytes_per_lap / device rate)` as a
-    /// share of `lap_s`.
+    /// share of `lap_s`. `bench` knows the compute of a fully resident process
+    /// and takes that instead.
     pub of_limit: Option<f64>,
 }
 
@@ -120,6 +123,9 @@ impl Figures {
                 buffer_bytes: memory.buffers,
             },
             line: LineFigures::of(engine, generated),
+            fiber: engine
+                .stream()
+                .and_then(|stream| stream.circuit().map(FiberFigures::of)),
         }
     }
 
@@ -130,7 +136,78 @@ impl Figures {
         line.of_limit = line
             .bound()
             .zip(line.lap_s)
-            .map(|(b, lap_s)| b.lap_s() / lap_s);
+            .map(|(bound, lap_s)| bound.share_of(lap_s));
+    }
+}
+
+/// What the fiber loop was and did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FiberFigures {
+    pub length_km: f64,
+    pub loops: u32,
+    /// Gross, of one loop.
+    pub rate_bit_per_s: f64,
+    /// Bytes of the model that pass each second, all loops together.
+    pub net_rate_bytes_per_s: f64,
+    /// One lap of the light.
+    pub lap_s: f64,
+    /// What the loops hold of a model.
+    pub capacity_bytes: u64,
+    /// What they held of this one.
+    pub placed_bytes: u64,
+    /// The same with framing and error correction: emulated beside the budget,
+    /// for in the real machine it is in the glass.
+    pub in_flight_bytes: u64,
+    pub pieces: u64,
+    pub pieces_taken: u64,
+    pub bytes_taken: u64,
+    /// Times a piece passed with nobody to take it.
+    pub passes_missed: u64,
+    /// Reads of what is not on the loop, from the drive: rows, experts, what stays.
+    pub beside_bytes: u64,
+    pub wrong_bits: u64,
+    pub pieces_scrubbed: u64,
+    pub cuts: u64,
+    /// Read from the drive because the loop was dark.
+    pub dark_bytes: u64,
+    /// Pieces that this host was too slow to have there in time.
+    pub pieces_late: u64,
+    /// What the placement made of a lap, and the plain order would have.
+    pub predicted_lap_s: f64,
+    pub predicted_plain_lap_s: f64,
+}
+
+impl FiberFigures {
+    fn of(circuit: &Circuit) -> Self {
+        let (spec, seen) = (circuit.spec(), circuit.gauge().figures());
+        Self {
+            length_km: spec.length_km,
+            loops: spec.loops,
+            rate_bit_per_s: spec.rate_bit_per_s,
+            net_rate_bytes_per_s: spec.net_bytes_per_s(),
+            lap_s: spec.lap_s(),
+            capacity_bytes: spec.capacity_bytes(),
+            placed_bytes: seen.placed_bytes,
+            in_flight_bytes: seen.in_flight_bytes,
+            pieces: seen.pieces,
+            pieces_taken: seen.taken,
+            bytes_taken: seen.taken_bytes,
+            passes_missed: seen.missed,
+            beside_bytes: seen.beside_bytes,
+            wrong_bits: seen.wrong_bits,
+            pieces_scrubbed: seen.scrubbed,
+            cuts: seen.cuts,
+            dark_bytes: seen.dark_bytes,
+            pieces_late: seen.late,
+            predicted_lap_s: circuit.coding().lap_s,
+            predicted_plain_lap_s: circuit.plain_lap_s(),
+        }
+    }
+
+    /// What the loop can bring of laps of so many bytes, in bytes per second:
+    /// all of it once in a lap of the light, for nothing comes by twice.
+    pub fn rate_bytes_per_s(&self, bytes_per_lap: u64) -> f64 {
+        (bytes_per_lap as f64 / self.lap_s).min(self.net_rate_bytes_per_s)
     }
 }
 
@@ -174,8 +251,7 @@ impl LineFigures {
 
 /// Files of a model, for [`device_rate`].
 pub fn paths(engine: &Engine) -> Vec<PathBuf> {
-    let parts = engine.file().parts().iter();
-    parts.map(|part| part.path.clone()).collect()
+    engine.file().paths()
 }
 
 /// What the drive can do, in bytes per second, measured within what the budget

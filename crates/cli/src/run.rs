@@ -2,6 +2,7 @@
 //! that took. How bytes get to the compute is the runtime's affair.
 
 mod chat;
+mod fiber;
 mod printer;
 mod prompt;
 mod summary;
@@ -38,7 +39,10 @@ struct Answers {
 /// When the model cannot be run as asked, or a lap fails: what was printed
 /// before is right. [`Interrupted`] after Ctrl-C.
 pub fn run(args: &RunArgs, output: &Output) -> Result<()> {
-    let options = config::options(&args.engine, Way::Auto)?;
+    let mut options = config::options(&args.engine, Way::Auto)?;
+    if let Some(fiber) = &mut options.fiber {
+        fiber.progress = Some(printer::show_filling);
+    }
     let source = prompt::source(args, output.json)?;
     if let Some(path) = &args.engine.trace {
         trace::check(path)?;
@@ -94,7 +98,13 @@ fn answer(
     output: &Output,
 ) -> Result<Generated> {
     let mut printer = Printer::new(output);
-    let piece = |text: &str| printer.piece(text);
+    let circuit = session.engine().stream().and_then(|s| s.circuit().cloned());
+    let piece = |text: &str| {
+        for notice in circuit.iter().flat_map(|circuit| circuit.take_notices()) {
+            printer.notice(notice);
+        }
+        printer.piece(text)
+    };
     let generated = session.generate(tokens, answers.most, &answers.sampling, piece);
     printer.end()?;
     Ok(generated?)
@@ -112,6 +122,9 @@ fn tell_of(engine: &mut Engine, open_s: f64, output: &Output) {
             for notice in stream.notices() {
                 output.note(format_args!("note: {notice}"));
             }
+            if let Some(circuit) = stream.circuit() {
+                output.detail(fiber::Placement(circuit));
+            }
         }
         None => output.detail("everything fits into the budget: llama.cpp holds the whole model"),
     }
@@ -124,7 +137,11 @@ fn report(mut session: Session, generated: &Generated, open_s: f64, output: &Out
     let files = paths(session.engine());
     drop(session);
     if figures.line.bytes_per_lap > 0 {
-        match device_rate(&files, figures.memory.budget_bytes) {
+        let rate = match &figures.fiber {
+            Some(fiber) => Ok(fiber.rate_bytes_per_s(figures.line.bytes_per_lap)),
+            None => device_rate(&files, figures.memory.budget_bytes),
+        };
+        match rate {
             Ok(rate) => figures.compare(rate),
             Err(error) => output.note(format_args!("note: the device rate is unknown: {error}")),
         }

@@ -26,7 +26,7 @@ use args::{
 };
 
 /// How often the progress of a sweep is looked at.
-const LOOK: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Runs the command.
 pub fn run(args: &StudyArgs, output: &Output) -> Result<()> {
@@ -203,7 +203,7 @@ fn run_sweep(
         });
         let mut progress = output.count("decoding", rows);
         while !work.is_finished() {
-            std::thread::sleep(LOOK.min(Duration::from_millis(1 + done.load(Ordering::Relaxed))));
+            std::thread::sleep(LOOK);
             progress.set(done.load(Ordering::Relaxed));
             if interrupt::asked() {
                 stop.store(true, Ordering::Relaxed);

@@ -4,7 +4,13 @@
 use delayline_line::Clock;
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// A clock that a medium can wait on: asleep in real time, at once in virtual.
+pub trait Pace: Clock {
+    /// Returns when the clock shows `ns` or more.
+    fn wait_until_ns(&self, ns: u64);
+}
 
 /// The monotonic clock of the machine, from 0 at creation.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +33,18 @@ impl Clock for RealClock {
     fn now_ns(&self) -> u64 {
         // 2^64 ns are 584 years.
         self.0.elapsed().as_nanos() as u64
+    }
+}
+
+impl Pace for RealClock {
+    fn wait_until_ns(&self, ns: u64) {
+        loop {
+            let now_ns = self.now_ns();
+            if now_ns >= ns {
+                return;
+            }
+            std::thread::sleep(Duration::from_nanos(ns - now_ns));
+        }
     }
 }
 
@@ -58,10 +76,29 @@ impl Clock for VirtualClock {
     }
 }
 
+impl Pace for VirtualClock {
+    fn wait_until_ns(&self, ns: u64) {
+        self.advance_to(ns);
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{RealClock, VirtualClock};
+    use super::{Pace, RealClock, VirtualClock};
     use delayline_line::Clock;
+
+    #[test]
+    fn waiting_ends_when_its_time_has_come_and_not_before() {
+        let clock = RealClock::new();
+        let due_ns = clock.now_ns() + 100_000;
+        clock.wait_until_ns(due_ns);
+        assert!(clock.now_ns() >= due_ns);
+        clock.wait_until_ns(due_ns);
+        let clock = VirtualClock::new();
+        clock.wait_until_ns(7);
+        clock.wait_until_ns(3);
+        assert_eq!(clock.now_ns(), 7);
+    }
 
     #[test]
     fn virtual_time_is_shared_and_never_goes_back() {

@@ -188,7 +188,8 @@ mod tests {
     use crate::{Access, Backend, Flash, HUGE, Options, findings};
     use delayline_line::{Medium, Read, Slot};
     use std::os::unix::fs::FileExt;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
+    use std::process::{Command, Stdio};
 
     /// Pages of the file that are in the page cache.
     fn cached(path: &Path) -> u64 {
@@ -199,15 +200,21 @@ mod tests {
             .count() as u64
     }
 
-    /// A file of 64 pages that is on the drive and not in the page cache, or
-    /// `None` where files are in memory.
-    fn cold() -> Option<tempfile::NamedTempFile> {
-        let temp = tempfile::NamedTempFile::new().unwrap();
+    /// A file of 64 pages, written out.
+    fn written_in(dir: &Path) -> tempfile::NamedTempFile {
+        let temp = tempfile::NamedTempFile::new_in(dir).unwrap();
         temp.as_file()
             .write_all_at(&[7; 64 * ALIGN as usize], 0)
             .unwrap();
         temp.as_file().sync_all().unwrap();
         drop_cached(temp.as_file(), 0, 0);
+        temp
+    }
+
+    /// Such a file that is on the drive and not in the page cache, or
+    /// `None` where files are in memory.
+    fn cold() -> Option<tempfile::NamedTempFile> {
+        let temp = written_in(&std::env::temp_dir());
         let here = findings(temp.path()).unwrap();
         if here.file_system == "tmpfs" || cached(temp.path()) > 0 {
             eprintln!(
@@ -248,23 +255,86 @@ mod tests {
                     ..Options::default()
                 };
                 let mut flash = Flash::open(&[temp.path()], memory, &options).unwrap();
-                let (mut done, quarter) = (Vec::new(), 16 * ALIGN);
-                for id in 0..4 {
-                    let slot = Slot::claim(id * quarter, quarter as u32);
-                    flash.submit(Read {
-                        id,
-                        part: 0,
-                        offset: id * quarter,
-                        slot,
-                    });
-                }
-                while done.len() < 4 {
-                    flash.poll(true, &mut done);
-                }
-                assert!(done.iter().all(|done| done.result == Ok(quarter as u32)));
+                read_all(&mut flash);
                 assert_eq!(cached(temp.path()), 0, "{flash}");
             }
         }
+    }
+
+    /// Reads a file of [`cold`] in four parts.
+    fn read_all(flash: &mut Flash) {
+        let (mut done, quarter) = (Vec::new(), 16 * ALIGN);
+        for id in 0..4 {
+            let slot = Slot::claim(id * quarter, quarter as u32);
+            flash.submit(Read {
+                id,
+                part: 0,
+                offset: id * quarter,
+                slot,
+            });
+        }
+        while done.len() < 4 {
+            flash.poll(true, &mut done);
+        }
+        assert!(done.iter().all(|done| done.result == Ok(quarter as u32)));
+    }
+
+    /// A file system that takes direct I/O and caches what it reads all the
+    /// same: ext4 that writes data to its journal. Unmounted on drop.
+    struct Journaled(tempfile::TempDir);
+
+    impl Journaled {
+        /// `None`, with the reason printed, where none can be mounted.
+        fn mount() -> Option<Self> {
+            let this = Self(tempfile::tempdir().unwrap());
+            let image = this.0.path().join("image");
+            File::create(&image).unwrap().set_len(32 << 20).unwrap();
+            std::fs::create_dir(this.dir()).unwrap();
+            let script = r#"mkfs.ext4 -q "$0" && mount -o loop,data=journal "$0" "$1""#;
+            let mut shell = Command::new("sh");
+            let made = shell.args(["-c", script]).arg(&image).arg(this.dir());
+            let output = made.output().unwrap();
+            if !output.status.success() {
+                eprintln!(
+                    "skipped: no file system can be mounted here: {}",
+                    String::from_utf8_lossy(&output.stderr).trim()
+                );
+                return None;
+            }
+            Some(this)
+        }
+
+        fn dir(&self) -> PathBuf {
+            self.0.path().join("mounted")
+        }
+    }
+
+    impl Drop for Journaled {
+        fn drop(&mut self) {
+            let mut umount = Command::new("umount");
+            umount.arg(self.dir()).stderr(Stdio::null());
+            let _ = umount.status();
+        }
+    }
+
+    #[test]
+    fn direct_io_that_is_cached_all_the_same_is_noticed_and_emptied() {
+        let Some(journaled) = Journaled::mount() else {
+            return;
+        };
+        let temp = written_in(&journaled.dir());
+        let memory = Memory::new(64 * ALIGN).unwrap();
+        let mut flash = Flash::open(&[temp.path()], memory, &Options::default()).unwrap();
+        assert_eq!(findings(temp.path()).unwrap().direct_io, DirectIo::Cached);
+        assert_eq!(flash.access(), [Access::Buffered]);
+        let path = temp.path().to_owned();
+        assert!(
+            flash
+                .notices()
+                .contains(&crate::Notice::DirectCached { path })
+        );
+        read_all(&mut flash);
+        assert_eq!(cached(temp.path()), 0, "{flash}");
     }
 
     #[test]

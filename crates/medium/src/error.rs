@@ -135,7 +135,7 @@ pub enum Notice {
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const THEN: &str = "reading through the page cache and dropping from it what was read, \
-             which costs CPU time; move the file to a local ext4 or xfs drive to avoid it";
+             which costs CPU time; move the file to a local xfs drive, or ext4 without data=journal, to avoid it";
         match self {
             Self::DirectRefused { path } => {
                 write!(

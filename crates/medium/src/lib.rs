@@ -7,6 +7,8 @@
 //! | [`Flash`] | files on a drive: io_uring and direct I/O, with fallbacks that it tells of |
 //! | [`Dram`] | bytes already in memory: the ideal medium, and the one of tests |
 //! | [`Simulated`] | a rate, a latency and a depth, in virtual time |
+//! | [`FiberLoop`] | a fiber in which the weights circulate, around any other medium, in real or virtual time |
+//! | [`Stripe`] | several other media as one, stripe by stripe |
 //! | [`Faulty`] | any other medium, with seeded delays, short reads and errors |
 //!
 //! All of them read into a [`Memory`], at the byte offsets that a
@@ -34,6 +36,7 @@ mod dram;
 mod engine;
 mod error;
 mod faulty;
+mod fiber_loop;
 mod flash;
 mod identity;
 mod memory;
@@ -42,14 +45,19 @@ mod pool;
 mod probe;
 mod rng;
 mod simulated;
+mod stripe;
 mod uring;
 
-pub use clock::{RealClock, VirtualClock};
+pub use clock::{Pace, RealClock, VirtualClock};
 pub use direct::DirectIo;
 pub use dram::Dram;
 pub use engine::{Backend, Options};
 pub use error::{MemoryError, Notice, OpenError, ProbeError};
 pub use faulty::{Faults, Faulty};
+pub use fiber_loop::{
+    Cut, DoesNotFit, FiberLoop, Gauge, LoopFigures, LoopNotice, LoopSpec, Placed, Quantity,
+    SpecBuilder, SpecError, pieces,
+};
 pub use flash::{Flash, Traffic};
 pub use identity::Fingerprint;
 pub use memory::{HUGE, Memory};
@@ -57,3 +65,4 @@ pub use parts::Access;
 pub use probe::{Findings, ReadRate, device_rate, device_rate_within, findings, read_rates};
 pub use rng::Rng;
 pub use simulated::{Link, Simulated, Source};
+pub use stripe::{Drive, Stripe, shares, stripes};

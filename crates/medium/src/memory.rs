@@ -185,6 +185,12 @@ impl Memory {
     /// When they are not all within the memory.
     pub fn copy_out(&self, at: u64, out: &mut [u8]) {
         self.check(&(at..at.saturating_add(out.len() as u64)));
+        let (cells, rest) = self.whole_words(at, out.len());
+        let (whole, out) = out.split_at_mut(out.len() - rest);
+        for (cell, word) in cells.iter().zip(whole.chunks_exact_mut(WORD as usize)) {
+            word.copy_from_slice(&cell.load(Ordering::Relaxed).to_ne_bytes());
+        }
+        let at = at + whole.len() as u64;
         for (index, from, to) in words(at, out.len()) {
             let word = self.word(index).load(Ordering::Relaxed).to_ne_bytes();
             out[to.clone()].copy_from_slice(&word[from..from + to.len()]);
@@ -197,6 +203,12 @@ impl Memory {
     /// When they do not all fit within the memory.
     pub fn copy_in(&self, at: u64, bytes: &[u8]) {
         self.check(&(at..at.saturating_add(bytes.len() as u64)));
+        let (cells, rest) = self.whole_words(at, bytes.len());
+        let (whole, bytes) = bytes.split_at(bytes.len() - rest);
+        for (cell, word) in cells.iter().zip(whole.as_chunks().0) {
+            cell.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+        }
+        let at = at + whole.len() as u64;
         for (index, to, from) in words(at, bytes.len()) {
             let cell = self.word(index);
             let mut word = [0; WORD as usize];
@@ -237,6 +249,23 @@ impl Memory {
         // since `base` is; any bit pattern is a u64; and Rust accesses these
         // bytes in no other way than as this atomic.
         unsafe { &*self.base.as_ptr().cast::<AtomicU64>().add(index as usize) }
+    }
+
+    /// The words that `len` bytes at `at` fill whole, and how many bytes are left
+    /// then; none and all where `at` is within a word. The caller has checked
+    /// the range.
+    fn whole_words(&self, at: u64, len: usize) -> (&[AtomicU64], usize) {
+        if !at.is_multiple_of(WORD) {
+            return (&[], len);
+        }
+        let count = len / WORD as usize;
+        assert!(at / WORD + count as u64 <= self.len / WORD);
+        // SAFETY: as in `word`, for `count` words that all lie in the mapping.
+        let cells = unsafe {
+            let first = self.base.as_ptr().cast::<AtomicU64>();
+            std::slice::from_raw_parts(first.add((at / WORD) as usize), count)
+        };
+        (cells, len % WORD as usize)
     }
 
     fn advise(&self, range: &Range<u64>, advice: i32) -> io::Result<()> {

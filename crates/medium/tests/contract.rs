@@ -3,9 +3,11 @@
 
 use delayline_line::{Completion, Medium, Read, Slot};
 use delayline_medium::{
-    Access, Backend, Dram, Faults, Faulty, Flash, Link, Memory, Options, Rng, Simulated, Source,
-    VirtualClock,
+    Access, Backend, Dram, Drive, Faults, Faulty, FiberLoop, Flash, Link, LoopSpec, Memory,
+    Options, Pace, Placed, RealClock, Rng, Simulated, Source, Stripe, VirtualClock, shares,
+    stripes,
 };
+use delayline_plan::Extent;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -54,7 +56,7 @@ impl Model {
 
 /// The media under test, each a way to make one over a model and a memory.
 type Make = fn(&Model, &Arc<Memory>) -> Box<dyn Medium>;
-const MEDIA: [(&str, Make); 9] = [
+const MEDIA: [(&str, Make); 16] = [
     ("flash, io_uring, direct", |model, memory| {
         flash(model, memory, Backend::Uring, Access::Direct, false)
     }),
@@ -87,7 +89,130 @@ const MEDIA: [(&str, Make); 9] = [
     ("simulated", |model, memory| {
         Box::new(simulated(model, memory, &VirtualClock::new()))
     }),
+    ("stripe of one", |model, memory| {
+        stripe(model, memory, 1, ALIGN)
+    }),
+    ("stripe of three", |model, memory| {
+        stripe(model, memory, 3, 2 * ALIGN)
+    }),
+    ("stripe of three with delays", |model, memory| {
+        let faults = Faults {
+            delay_polls: 5,
+            reorder: true,
+            ..Faults::default()
+        };
+        let drives = drives(model, memory, 3, ALIGN).into_iter().zip(0..);
+        let shaky = drives.map(|(drive, seed)| Drive {
+            medium: Faulty::new(drive.medium, faults.clone(), seed),
+            name: drive.name,
+        });
+        Box::new(Stripe::new(shaky.collect(), ALIGN, DEPTH))
+    }),
+    ("fiber loop", |model, memory| {
+        let clock = VirtualClock::new();
+        let behind = simulated(model, memory, &clock);
+        Box::new(fiber(model, memory, behind, clock, 0.0))
+    }),
+    ("fiber loop in real time", |model, memory| {
+        Box::new(fiber(
+            model,
+            memory,
+            dram(model, memory),
+            RealClock::new(),
+            0.0,
+        ))
+    }),
+    ("fiber loop with decay", |model, memory| {
+        let clock = VirtualClock::new();
+        let behind = simulated(model, memory, &clock);
+        Box::new(fiber(model, memory, behind, clock, 1e-5))
+    }),
+    ("fiber loop, cut", |model, memory| {
+        let clock = VirtualClock::new();
+        let behind = simulated(model, memory, &clock);
+        let mut all = fiber(model, memory, behind, clock, 0.0);
+        all.break_fiber();
+        Box::new(all)
+    }),
 ];
+
+fn stripe(model: &Model, memory: &Arc<Memory>, count: u64, unit: u64) -> Box<dyn Medium> {
+    Box::new(Stripe::new(drives(model, memory, count, unit), unit, DEPTH))
+}
+
+/// Drives that take fewer reads than the stripe does, with their shares of the model.
+fn drives(model: &Model, memory: &Arc<Memory>, count: u64, unit: u64) -> Vec<Drive<Dram>> {
+    let mut parts = vec![vec![Vec::new(); model.bytes.len()]; count as usize];
+    for (part, bytes) in model.bytes.iter().enumerate() {
+        let mut from = 0;
+        for (drive, at, len) in stripes(unit, count, 0, bytes.len() as u64) {
+            assert_eq!(
+                parts[drive][part].len() as u64,
+                at,
+                "stripes follow each other"
+            );
+            parts[drive][part].extend(&bytes[from..from + len as usize]);
+            from += len as usize;
+        }
+        for (drive, len) in shares(unit, count, bytes.len() as u64)
+            .into_iter()
+            .enumerate()
+        {
+            assert_eq!(parts[drive][part].len() as u64, len);
+        }
+    }
+    let drive = |(number, parts)| Drive {
+        medium: Dram::new(parts, memory.clone(), 3),
+        name: format!("drive {number}"),
+    };
+    (0..).zip(parts).map(drive).collect()
+}
+
+/// A loop on which every page of the model is a piece, and every other one
+/// the start of a longer piece too. It is filled from `behind`.
+fn fiber<M: Medium, C: Pace>(
+    model: &Model,
+    memory: &Arc<Memory>,
+    behind: M,
+    clock: C,
+    residual_ber: f64,
+) -> FiberLoop<M, C> {
+    // A lap of 5 ms holds the model many times over.
+    let spec = LoopSpec {
+        residual_ber,
+        ..LoopSpec::new(1000.0, 1e10)
+    };
+    let mut placed = Vec::new();
+    for (part, bytes) in model.bytes.iter().enumerate() {
+        for offset in (0..bytes.len() as u64).step_by(ALIGN as usize) {
+            for pages in [1, 3] {
+                let extent = Extent {
+                    part: part as u16,
+                    offset,
+                    len: pages * ALIGN,
+                };
+                if pages == 1 || offset % (2 * ALIGN) == 0 {
+                    let phase_s = placed.len() as f64 * 1e-5 % spec.lap_s();
+                    placed.push(Placed { extent, phase_s });
+                }
+            }
+        }
+    }
+    let part_lens: Vec<u64> = model.bytes.iter().map(|bytes| bytes.len() as u64).collect();
+    let measures = (LONGEST as u32, DEPTH);
+    let mut all = FiberLoop::new(
+        behind,
+        clock,
+        memory.clone(),
+        spec,
+        &placed,
+        measures,
+        &part_lens,
+    )
+    .unwrap();
+    all.fill(0..memory.len(), |_, _| {}).unwrap();
+    all
+}
 
 fn dram(model: &Model, memory: &Arc<Memory>) -> Dram {
     Dram::new(model.bytes.clone(), memory.clone(), DEPTH)

@@ -39,6 +39,11 @@ impl Bound {
         self.compute_s.max(self.stream_s)
     }
 
+    /// How close a lap of `lap_s` seconds came to it: 1 is the limit itself.
+    pub fn share_of(&self, lap_s: f64) -> f64 {
+        self.lap_s() / lap_s
+    }
+
     /// Which side that is.
     pub fn side(&self) -> Side {
         if self.stream_s > self.compute_s {

@@ -124,17 +124,17 @@ pub(crate) fn steady(
 }
 
 /// What does not change from lap to lap.
-struct Layout<'a> {
+pub(crate) struct Layout<'a> {
     /// The streamed steps in order.
-    steps: Vec<&'a Step>,
+    pub steps: Vec<&'a Step>,
     /// How many of them start before or in each run.
-    started: Vec<usize>,
+    pub started: Vec<usize>,
     /// After each run, the oldest of them not released; their number if none.
-    oldest: Vec<usize>,
+    pub oldest: Vec<usize>,
 }
 
 impl<'a> Layout<'a> {
-    fn new(schedule: &'a Schedule, resident: &[bool]) -> Self {
+    pub fn new(schedule: &'a Schedule, resident: &[bool]) -> Self {
         let all = schedule.steps().iter();
         let steps: Vec<&Step> = all.filter(|s| !resident[s.extent.index()]).collect();
         let (mut started, mut oldest) = (Vec::new(), Vec::new());
@@ -154,6 +154,29 @@ impl<'a> Layout<'a> {
             started,
             oldest,
         }
+    }
+
+    /// Where each step of a lap starts in a ring of `window` bytes that is used
+    /// up to `end`, and last where the next lap's first does: the tail, when
+    /// this lap has released all. Moves `end` on.
+    pub fn positions(&self, end: &mut u64, window: u64) -> Vec<u64> {
+        let mut starts = Vec::with_capacity(self.steps.len() + 1);
+        for step in &self.steps {
+            starts.push(place(window, *end, step.len));
+            *end = starts[starts.len() - 1] + step.len;
+        }
+        let next = self.steps.first();
+        starts.push(next.map_or(*end, |s| place(window, *end, s.len)));
+        starts
+    }
+}
+
+/// Where a step of `len` bytes starts that follows position `end` in a ring of
+/// `window` bytes.
+fn place(window: u64, end: u64, len: u64) -> u64 {
+    match end.checked_rem(window) {
+        Some(phase) if phase + len > window => end - phase + window,
+        _ => end,
     }
 }
 
@@ -215,27 +238,10 @@ impl Ring {
         self.end % self.window
     }
 
-    /// Where a step of `len` bytes starts that follows position `end`.
-    fn place(&self, end: u64, len: u64) -> u64 {
-        match end.checked_rem(self.window) {
-            Some(phase) if phase + len > self.window => end - phase + self.window,
-            _ => end,
-        }
-    }
-
     /// Runs one lap and says when it ends, in seconds since the first began;
     /// `None` if the ring is too small.
     fn lap(&mut self, layout: &Layout, times: &[f64]) -> Option<f64> {
-        let mut starts = Vec::with_capacity(layout.steps.len() + 1);
-        let mut end = self.end;
-        for step in &layout.steps {
-            starts.push(self.place(end, step.len));
-            end = starts[starts.len() - 1] + step.len;
-        }
-        // The next lap's first: the tail, when this lap has released all.
-        starts.push(layout.steps.first().map_or(end, |s| self.place(end, s.len)));
-        self.end = end;
-
+        let starts = layout.positions(&mut self.end, self.window);
         let mut next = 0;
         for (run, time) in times.iter().enumerate() {
             let waits = next < layout.started[run] || self.arrival_due(run, usize::MAX);

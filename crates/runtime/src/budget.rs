@@ -61,9 +61,9 @@ pub fn with_tables(bytes: u64) -> u64 {
     bytes + bytes.div_ceil(TABLE_SHARE) + 1
 }
 
-/// What running natively takes: weights (repacked in place of the
-/// original, a tied table twice), the staging copy of the largest, KV cache
-/// and buffers.
+/// What running natively takes: weights (repacked in place of the original, a
+/// tied table twice), and what comes beside them: while they are loaded, a
+/// staging copy of the largest; afterwards KV cache and buffers.
 pub fn native(file: &ModelFile, base: u64, shape: &Shape) -> u64 {
     let largest = file.weights().iter().map(|w| w.len).max().unwrap_or(0);
     let tied = if file.weights().iter().any(|w| w.name == "output.weight") {
@@ -74,13 +74,13 @@ pub fn native(file: &ModelFile, base: u64, shape: &Shape) -> u64 {
             .find(|w| w.name == "token_embd.weight")
             .map_or(0, |w| w.len)
     };
-    let weights = file.weight_bytes() + tied + largest;
+    let weights = file.weight_bytes() + tied;
     let facts = file.facts();
     let widest = facts.embedding.max(facts.feed_forward);
     // llama.cpp's default micro-batch of 512 rows, a few activations wide.
     let buffers = 512 * widest * 16 + facts.vocab * 8 + (32 << 20);
     let kv = kv_bytes(file, shape.ctx, shape.kv);
-    needs(base, facts.vocab) + weights + weights / TABLE_SHARE + kv + buffers
+    needs(base, facts.vocab) + with_tables(weights) + largest.max(kv + buffers)
 }
 
 /// The budget from which on the model runs natively: that with the context which

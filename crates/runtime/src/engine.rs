@@ -12,6 +12,7 @@ use crate::budget;
 use crate::context::{Context, FlashAttention, KvType, Shape};
 use crate::empty::{Load, Model, load};
 use crate::error::{Error, mib};
+use crate::fiber::Fiber;
 use crate::model_file::ModelFile;
 use crate::process::{self, Usage};
 use crate::report::{Laps, MemoryReport};
@@ -45,6 +46,8 @@ pub struct Options {
     pub medium: delayline_medium::Options,
     /// Another medium around the files, such as one with faults.
     pub around: Option<Around>,
+    /// A fiber loop around that, in which the streamed weights circulate.
+    pub fiber: Option<Fiber>,
 }
 
 /// Wraps the files' medium in another.
@@ -99,6 +102,10 @@ impl Engine {
         shape.ctx = budget::context(&file, options, total, &shape);
         shape.ubatch = shape.ubatch.clamp(1, shape.ctx);
         if let Way::Native | Way::Mmap = options.way {
+            if file.stripe_unit().is_some() {
+                let message = "llama.cpp cannot load a striped model itself: name the model";
+                return Err(Error::Option(message.into()));
+            }
             let way = if options.way == Way::Native {
                 Load::Native
             } else {
@@ -117,7 +124,8 @@ impl Engine {
         check_kind(&model)?;
         let base = Usage::now().resident;
         let native_from = Some(budget::native_from(&file, options, base, &shape));
-        if options.way == Way::Auto {
+        let streams = options.fiber.is_some() || file.stripe_unit().is_some();
+        if options.way == Way::Auto && !streams {
             let native = budget::native(&file, base, &shape);
             if native <= total {
                 drop(model);
@@ -152,6 +160,7 @@ impl Engine {
                         drop(context);
                         continue;
                     }
+                    stream.fill(options)?;
                     return Ok(Self {
                         context,
                         stream: Some(stream),

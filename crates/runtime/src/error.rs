@@ -31,6 +31,14 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// The list of a striped model's files is wrong.
+    #[error("{path}: {message}; write the model anew with `delayline stripe`")]
+    Manifest {
+        /// The list.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
     /// llama.cpp refused the model or the context.
     #[error("llama.cpp cannot {what}: {message}")]
     Llama {
@@ -87,6 +95,9 @@ pub enum Error {
     /// The medium cannot be opened.
     #[error(transparent)]
     Medium(#[from] delayline_medium::OpenError),
+    /// The fiber loop cannot be filled.
+    #[error("the loop cannot be filled: {0}")]
+    Fill(delayline_line::ReadError),
     /// Memory for weights was refused.
     #[error(transparent)]
     Arena(#[from] delayline_medium::MemoryError),

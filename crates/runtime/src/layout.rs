@@ -66,6 +66,8 @@ pub struct Placed {
     pub small: Vec<Span>,
     /// Item tables.
     pub tables: Vec<Table>,
+    /// Where the weights that stay come to lie, in whole huge pages.
+    pub stays: Range<u64>,
     /// Address space of which only single pages will be used: the window's last
     /// part of a huge page, and what lies behind the last weight that stays.
     pub sparse: [Range<u64>; 2],
@@ -246,7 +248,8 @@ impl Layout {
 
     /// Positions in memory: the window first, then what stays, then items.
     pub fn place(&self, file: &ModelFile, cut: &Cut, residency: &Residency) -> Placed {
-        let mut at = residency.window.next_multiple_of(HUGE);
+        let stays_from = residency.window.next_multiple_of(HUGE);
+        let mut at = stays_from;
         let mut homes = Vec::with_capacity(cut.extents.len());
         for (extent, resident) in cut.extents.iter().zip(&residency.resident) {
             homes.push(resident.then_some(at));
@@ -281,6 +284,7 @@ impl Layout {
             homes,
             small,
             tables,
+            stays: stays_from..sparse_from,
             sparse: [ragged, sparse_from..at],
         }
     }

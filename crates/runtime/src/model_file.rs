@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,7 @@ use delayline_gguf::{Header, Value};
 use delayline_medium::Fingerprint;
 
 use crate::error::Error;
+use crate::striped::{InOrder, Manifest};
 
 /// Index of a weight in [`ModelFile::weights`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,17 +20,26 @@ pub struct WeightId(pub u32);
 /// Finds weights by the names that llama.cpp's tensors carry.
 pub type Names = HashMap<Box<[u8]>, WeightId>;
 
-/// One file of the model.
+/// One part of the model: a file, or one striped over several.
 #[derive(Debug)]
 pub struct Part {
-    /// Where it was found.
+    /// Where it was found; of a striped model, its list.
     pub path: PathBuf,
-    /// Open for reading.
-    pub file: File,
     /// Its length in bytes.
     pub len: u64,
     /// Everything before the weights; empty once llama.cpp has parsed it.
     pub header: Vec<u8>,
+    /// Where its bytes are: one, or one for each drive.
+    pub files: Vec<PartFile>,
+}
+
+/// A file with bytes of a part.
+#[derive(Debug)]
+pub struct PartFile {
+    /// Where it was found.
+    pub path: PathBuf,
+    /// Open for reading.
+    pub file: File,
     /// The file as it was when it was opened.
     pub fingerprint: Fingerprint,
 }
@@ -82,15 +93,25 @@ pub struct ModelFile {
     parts: Vec<Part>,
     weights: Vec<Weight>,
     facts: Facts,
+    /// Bytes of a stripe, where the parts lie on several drives.
+    unit: Option<u64>,
 }
 
 impl ModelFile {
-    /// Opens `path` and, of a split model, every other part.
+    /// Opens `path` and, of a split model, every other part. A path of a striped
+    /// model's list opens that.
     ///
     /// # Errors
     /// When a file is missing, is not a regular file, or its header is unsound.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let first = open_part(path)?;
+        let list = match Manifest::is_one(path) {
+            true => Some(Manifest::read(path)?),
+            false => None,
+        };
+        let first = match &list {
+            Some(list) => open_striped(path, list, 0)?,
+            None => open_part(path)?,
+        };
         let unsound = |source| Error::Header {
             path: path.to_owned(),
             source,
@@ -100,6 +121,9 @@ impl ModelFile {
         let mut weights = weights_of(&header, 0);
         let split = header.split().map_err(unsound)?;
         let mut parts = vec![];
+        if let Some(list) = &list {
+            check_count(path, list, split.as_ref().map_or(1, |split| split.count))?;
+        }
         if let Some(split) = split.filter(|s| s.count > 1) {
             if split.no != 0 {
                 return Err(Error::Split {
@@ -111,14 +135,16 @@ impl ModelFile {
                     ),
                 });
             }
-            for (no, path) in delayline_gguf::parts(path, split.count)
-                .map_err(unsound)?
-                .into_iter()
-                .enumerate()
-                .skip(1)
-            {
-                let part =
-                    open_part(&path).map_err(|error| missing_part(error, no, split.count))?;
+            let paths = match &list {
+                Some(_) => Vec::new(),
+                None => delayline_gguf::parts(path, split.count).map_err(unsound)?,
+            };
+            for no in 1..usize::from(split.count) {
+                let part = match &list {
+                    Some(list) => open_striped(path, list, no)?,
+                    None => open_part(&paths[no])
+                        .map_err(|error| missing_part(error, no, split.count))?,
+                };
                 weights.extend(check_part(&part, no, split.count)?);
                 parts.push(part);
             }
@@ -138,10 +164,22 @@ impl ModelFile {
             parts,
             weights,
             facts,
+            unit: list.map(|list| list.unit),
         })
     }
 
-    /// The files.
+    /// Bytes of a stripe, where the parts lie on several drives.
+    pub fn stripe_unit(&self) -> Option<u64> {
+        self.unit
+    }
+
+    /// The paths of all files.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let files = self.parts.iter().flat_map(|part| &part.files);
+        files.map(|file| file.path.clone()).collect()
+    }
+
+    /// The parts.
     pub fn parts(&self) -> &[Part] {
         &self.parts
     }
@@ -188,7 +226,7 @@ impl ModelFile {
     /// # Errors
     /// Names the file and the change.
     pub(crate) fn check_unchanged(&self) -> Result<(), Error> {
-        for part in &self.parts {
+        for part in self.parts.iter().flat_map(|part| &part.files) {
             let changed = |message: String| Error::Changed {
                 path: part.path.clone(),
                 message,
@@ -295,7 +333,89 @@ fn facts_of(header: &Header<'_>) -> Result<Facts, Error> {
     })
 }
 
+/// A list has as many parts as the model says.
+fn check_count(path: &Path, list: &Manifest, count: u16) -> Result<(), Error> {
+    if list.parts.len() == usize::from(count) {
+        return Ok(());
+    }
+    Err(Error::Manifest {
+        path: path.to_owned(),
+        message: format!("it has {} parts, the model {count}", list.parts.len()),
+    })
+}
+
+/// Opens all files of a striped part.
+fn open_striped(path: &Path, list: &Manifest, no: usize) -> Result<Part, Error> {
+    let part = &list.parts[no];
+    let mut files = Vec::new();
+    let drives = part.files.len();
+    for (drive, (path, len)) in part.files.iter().zip(list.lens(no)).enumerate() {
+        let place = |message: String| Error::Open {
+            path: path.clone(),
+            message: format!(
+                "{message} (drive {} of {drives} of {})",
+                drive + 1,
+                part.name
+            ),
+        };
+        let file = open_file(path).map_err(|error| match error {
+            Error::Open { message, .. } => place(message),
+            other => other,
+        })?;
+        if file.fingerprint.size != len {
+            return Err(place(format!(
+                "it has {} bytes, but {len} were written",
+                file.fingerprint.size
+            )));
+        }
+        files.push(file);
+    }
+    let mut source = InOrder {
+        files: files.iter().map(|file| &file.file).collect(),
+        unit: list.unit,
+        len: part.len,
+        at: 0,
+    };
+    let header = read_header(&mut source, path, part.len)?;
+    for file in &files {
+        advise(&file.file, libc::POSIX_FADV_DONTNEED);
+    }
+    Ok(Part {
+        path: path.to_owned(),
+        len: part.len,
+        header,
+        files,
+    })
+}
+
 fn open_part(path: &Path) -> Result<Part, Error> {
+    let file = open_file(path)?;
+    let len = file.fingerprint.size;
+    let header = read_header(&mut &file.file, path, len)?;
+    // The page cache would count against the budget of the caller's cgroup.
+    advise(&file.file, libc::POSIX_FADV_DONTNEED);
+    Ok(Part {
+        path: path.to_owned(),
+        len,
+        header,
+        files: vec![file],
+    })
+}
+
+fn read_header(source: &mut impl Read, path: &Path, len: u64) -> Result<Vec<u8>, Error> {
+    delayline_gguf::read_header(source, len).map_err(|error| match error {
+        delayline_gguf::ReadError::Header(source) => Error::Header {
+            path: path.to_owned(),
+            source,
+        },
+        delayline_gguf::ReadError::Io(e) => Error::Open {
+            path: path.to_owned(),
+            message: e.to_string(),
+        },
+    })
+}
+
+fn open_file(path: &Path) -> Result<PartFile, Error> {
     let fail = |message: String| Error::Open {
         path: path.to_owned(),
         message,
@@ -312,21 +432,9 @@ fn open_part(path: &Path) -> Result<Part, Error> {
     let file = File::open(path).map_err(|e| fail(e.to_string()))?;
     let fingerprint = Fingerprint::of(&file).map_err(|e| fail(e.to_string()))?;
     advise(&file, libc::POSIX_FADV_RANDOM);
-    let header =
-        delayline_gguf::read_header(&mut &file, fingerprint.size).map_err(|error| match error {
-            delayline_gguf::ReadError::Header(source) => Error::Header {
-                path: path.to_owned(),
-                source,
-            },
-            delayline_gguf::ReadError::Io(e) => fail(e.to_string()),
-        })?;
-    // The page cache would count against the budget of the caller's cgroup.
-    advise(&file, libc::POSIX_FADV_DONTNEED);
-    Ok(Part {
+    Ok(PartFile {
         path: path.to_owned(),
-        len: fingerprint.size,
         file,
-        header,
         fingerprint,
     })
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use delayline_line::{Config, Line, Medium, Span};
-use delayline_medium::{Flash, Memory, RealClock};
+use delayline_medium::{Drive, Flash, Memory, RealClock, Stripe};
 use delayline_plan::{self as plan, NEAR_BYTES, Residency, Schedule};
 
 use crate::atlas::Atlas;
@@ -15,12 +15,14 @@ use crate::context::{Context, Shape};
 use crate::empty::Model;
 use crate::engine::{Options, status};
 use crate::error::{Error, mib};
+use crate::fiber::{self, Circuit, Course};
 use crate::graph::{Graph, Tensor, Use};
 use crate::items::Items;
 use crate::itinerary::Itinerary;
 use crate::lap::{RealLine, Supplies};
 use crate::layout::{Layout, Role};
-use crate::model_file::{ModelFile, Names};
+use crate::model_file::{ModelFile, Names, PartFile};
+use crate::prefault::Prefault;
 use crate::process::{self, Usage};
 use crate::pump::Pump;
 
@@ -68,8 +70,11 @@ pub struct Stream {
     residency: Residency,
     laid: Option<Class>,
     memory: Arc<Memory>,
+    /// Until a lap has brought all that stays.
+    prefault: Option<Prefault>,
     needs: u64,
     notices: Vec<String>,
+    circuit: Option<Circuit>,
 }
 
 impl Stream {
@@ -98,7 +103,9 @@ impl Stream {
         let graphs: Vec<Rc<Graph>> = classes.iter().flatten().map(|l| l.graph.clone()).collect();
         let mut atlas = Atlas::new(file, &graphs)?;
 
-        let needs = budget::needs(occupied, file.facts().vocab) + atlas.layout.small_bytes;
+        let needs = budget::needs(occupied, file.facts().vocab)
+            + atlas.layout.small_bytes
+            + options.fiber.as_ref().map_or(0, |_| fiber::NEEDS);
         let spend = Needs {
             total,
             needs,
@@ -113,8 +120,18 @@ impl Stream {
             memory.no_huge(range.clone());
         }
         memory.populate(0..residency.window)?;
+        let prefault = Prefault::start(memory.clone(), placed.stays.clone());
         atlas.homes.clone_from(&placed.homes);
-        let (mut line, notices) = open_line(file, &memory, &atlas, &residency, options)?;
+        let (medium, notices) = open_medium(file, &memory, options)?;
+        let course = Course {
+            plan: &atlas.lay_out(&graphs[0]).plan,
+            residency: &residency,
+            threads: shape.threads,
+            read_len: READ_LEN,
+        };
+        let (medium, circuit) =
+            fiber::around(options.fiber.as_ref(), medium, file, &memory, &course)?;
+        let mut line = open_line(file, medium, &atlas, &residency, options)?;
         load_small(&mut line, &placed.small)?;
         settle_small(file, &atlas.layout, &graphs, &placed.small, &memory);
         pump.supply(Supplies::new(
@@ -131,8 +148,10 @@ impl Stream {
             residency,
             laid: None,
             memory,
+            prefault: Some(prefault),
             needs,
             notices,
+            circuit,
         };
         stream.lay_out();
         Ok((context, stream))
@@ -208,6 +227,7 @@ impl Stream {
         if !news {
             return;
         }
+        self.prefault = None;
         for u in uses(&self.classes) {
             if let Some(home) = self.atlas.home(u.weight)
                 && self.atlas.settled[home.extent.index()]
@@ -262,6 +282,20 @@ impl Stream {
     /// What a person should know of how the files are read.
     pub fn notices(&self) -> &[String] {
         &self.notices
+    }
+
+    /// The fiber loop in which the weights circulate, if there is one.
+    pub fn circuit(&self) -> Option<&Circuit> {
+        self.circuit.as_ref()
+    }
+
+    /// Fills the loop, before the first lap.
+    pub(crate) fn fill(&self, options: &Options) -> Result<(), Error> {
+        let progress = options.fiber.as_ref().and_then(|fiber| fiber.progress);
+        match &self.circuit {
+            Some(circuit) => circuit.fill(self.residency.window, progress),
+            None => Ok(()),
+        }
     }
 
     /// The decoding lap's stops, for prediction.
@@ -345,26 +379,51 @@ fn settle_budget(
     Ok((residency, keep))
 }
 
-fn open_line(
+/// The files, and what is to be around them.
+fn open_medium(
     file: &ModelFile,
     memory: &Arc<Memory>,
+    options: &Options,
+) -> Result<(Box<dyn Medium>, Vec<String>), Error> {
+    let mut notices = Vec::new();
+    let mut flash = |drive: usize| -> Result<Flash, Error> {
+        let mut files = Vec::new();
+        for part in file.parts() {
+            let PartFile { path, file, .. } = &part.files[drive];
+            files.push((path.clone(), file.try_clone().map_err(Error::Memory)?));
+        }
+        let flash = Flash::from_files(files, memory.clone(), &options.medium)?;
+        notices.extend(flash.notices().iter().map(ToString::to_string));
+        Ok(flash)
+    };
+    let medium: Box<dyn Medium> = match file.stripe_unit() {
+        None => Box::new(flash(0)?),
+        Some(unit) => {
+            let mut drives = Vec::new();
+            for (number, file) in file.parts()[0].files.iter().enumerate() {
+                let folder = file.path.parent().unwrap_or(&file.path);
+                drives.push(Drive {
+                    medium: flash(number)?,
+                    name: folder.display().to_string(),
+                });
+            }
+            Box::new(Stripe::new(drives, unit, options.medium.depth))
+        }
+    };
+    let medium = match &options.around {
+        Some(around) => around(medium),
+        None => medium,
+    };
+    Ok((medium, notices))
+}
+
+fn open_line(
+    file: &ModelFile,
+    medium: Box<dyn Medium>,
     atlas: &Atlas,
     residency: &Residency,
     options: &Options,
-) -> Result<(RealLine, Vec<String>), Error> {
-    let mut files = Vec::new();
-    for part in file.parts() {
-        files.push((
-            part.path.clone(),
-            part.file.try_clone().map_err(Error::Memory)?,
-        ));
-    }
-    let flash = Flash::from_files(files, memory.clone(), &options.medium)?;
-    let notices = flash.notices().iter().map(ToString::to_string).collect();
-    let medium: Box<dyn Medium> = match &options.around {
-        Some(around) => around(Box::new(flash)),
-        None => Box::new(flash),
-    };
+) -> Result<RealLine, Error> {
     let mut line = Line::new(
         medium,
         RealClock::default(),
@@ -380,7 +439,7 @@ fn open_line(
     if options.trace {
         line.trace_on();
     }
-    Ok((line, notices))
+    Ok(line)
 }
 
 fn load_small(line: &mut RealLine, spans: &[Span]) -> Result<(), Error> {

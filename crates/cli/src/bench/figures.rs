@@ -2,7 +2,7 @@
 //! nothing itself.
 
 use anyhow::{Result, bail};
-use delayline_plan::lap_bound_s;
+use delayline_plan::{Bound, lap_bound_s};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -21,11 +21,15 @@ pub struct Sample {
     pub prompt_tokens: usize,
     /// Laps that it took.
     pub prompt_laps: usize,
+    /// The prompt's laps once more, when all weights are in memory and every
+    /// page was touched before; `None` if weights are streamed.
+    pub prompt_compute_s: Option<f64>,
     /// Median decoding lap.
     pub lap_s: f64,
     /// Median of what decoding laps did not wait.
     pub compute_s: f64,
-    /// Streamed by a decoding lap, without single rows and experts.
+    /// Median of the bytes that decoding laps took from the drive, single rows
+    /// and experts included.
     pub bytes_per_lap: u64,
     /// Read in all.
     pub bytes_read: u64,
@@ -102,15 +106,15 @@ impl Budgeted {
             Some(whole) => whole.lap_s,
             None => self.streamed.median(|s| s.compute_s)?,
         };
-        let limit_s = lap_bound_s(compute_s, sample.bytes_per_lap, rate);
+        let bound = Bound::new(compute_s, sample.bytes_per_lap, rate);
         // Of a prompt: its compute, or the model once and what streams again.
         let again = sample.bytes_per_lap * (sample.prompt_laps as u64 - 1);
-        let prompt_compute_s = whole.map_or(0.0, |w| w.first_token_s - w.open_s);
+        let prompt_compute_s = whole.and_then(|w| w.prompt_compute_s).unwrap_or(0.0);
         Some(Derived {
             rate,
             lap_s,
-            limit_s,
-            of_limit: limit_s / lap_s,
+            limit_s: bound.lap_s(),
+            of_limit: bound.share_of(lap_s),
             first_token_s: self.streamed.median(|s| s.first_token_s)?,
             first_limit_s: lap_bound_s(prompt_compute_s, model_bytes + again, rate),
             mmap_lap_s: self.mmap.median(|s| s.lap_s),
@@ -184,7 +188,7 @@ pub fn report(
             "everything in memory, same kernels: a lap in {}, {} tokens of prompt in {}",
             format_seconds(whole.lap_s),
             whole.prompt_tokens,
-            format_seconds(whole.first_token_s - whole.open_s),
+            whole.prompt_compute_s.map_or_else(dash, format_seconds),
         ))?;
     }
     output.line(format_args!(

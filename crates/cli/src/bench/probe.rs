@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use delayline_runtime::{Class, Engine, Options, Usage, Vocab};
 
@@ -61,6 +61,10 @@ impl Job {
         option("prompt-tokens", Some(self.prompt_tokens.to_string()));
         option("memory", engine.memory.map(|n| n.to_string()));
         option("window", engine.window.map(|n| n.to_string()));
+        option(
+            "medium",
+            engine.medium.as_ref().map(|medium| medium.text.clone()),
+        );
         option("threads", engine.threads.map(|n| n.to_string()));
         option("ctx", engine.ctx.map(|n| n.to_string()));
         option("ubatch", engine.ubatch.map(|n| n.to_string()));
@@ -87,48 +91,42 @@ pub fn run(job: &Job) -> Result<()> {
     };
     let mut engine = Engine::open(&job.model, &options)?;
     let open_s = start.elapsed().as_secs_f64();
-    let prompt = prompt(&engine, job.prompt_tokens as usize)?;
+    let text = text(&engine, (job.prompt_tokens + job.tokens) as usize)?;
+    let prompt = &text[..job.prompt_tokens as usize];
 
-    let ubatch = engine.ubatch() as usize;
-    let mut pos = 0;
-    let chunks = prompt.len().div_ceil(ubatch);
-    for (at, chunk) in prompt.chunks(ubatch).enumerate() {
-        let last = at + 1 == chunks;
-        let next = prompt[pos as usize + chunk.len()..].chunks(ubatch).next();
-        let next = next.map_or(Class::Single, |next| {
-            Class::of(
-                next.len(),
-                pos as usize + chunk.len() + next.len() == prompt.len(),
-            )
-        });
-        engine.lap(chunk, pos, last, Some(next))?;
-        pos += chunk.len() as u32;
-    }
+    let prompt_laps = read_prompt(&mut engine, prompt)?;
     let first_token_s = start.elapsed().as_secs_f64();
 
-    let (mut laps, mut stalls) = (Vec::new(), Vec::new());
-    for at in 0..job.tokens {
-        let before = engine.stream().map_or(0, |s| s.line().counters().stall_ns);
-        let next = (at + 1 < job.tokens).then_some(Class::Single);
-        // The token does not matter: every lap reads the same bytes, except for
-        // experts, where following the model's own choice is what users do.
-        let token = likeliest(&engine).ok_or_else(|| anyhow!("the lap gave no logits"))?;
-        engine.lap(&[token], pos, true, next)?;
-        pos += 1;
-        let stall = engine.stream().map_or(0, |s| s.line().counters().stall_ns) - before;
-        laps.push(engine.last_lap_ns() as f64 * 1e-9);
-        stalls.push(stall as f64 * 1e-9);
+    let first = prompt.len() as u32;
+    let end = first + job.tokens;
+    let (mut laps, mut stalls, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
+    for pos in first..end {
+        let before = engine.laps();
+        let next = (pos + 1 < end).then_some(Class::Single);
+        // The text goes on: a model with random weights would repeat one word
+        // for ever, and so its experts.
+        engine.lap(&[text[pos as usize]], pos, true, next)?;
+        let lap = engine.laps() - before;
+        laps.push(lap.ns as f64 * 1e-9);
+        stalls.push(lap.stall_ns as f64 * 1e-9);
+        bytes.push(lap.bytes_read as f64);
     }
+    let streams = engine.stream().is_some_and(|s| s.bytes_per_lap() > 0);
+    let prompt_compute_s = match streams {
+        true => None,
+        false => Some(read_again(&mut engine, prompt)?),
+    };
     let memory = engine.memory();
     let lap_s = median(laps.iter().copied()).unwrap_or(0.0);
     let sample = Sample {
         open_s,
         first_token_s,
         prompt_tokens: prompt.len(),
-        prompt_laps: chunks,
+        prompt_laps,
+        prompt_compute_s,
         lap_s,
         compute_s: median(laps.iter().zip(&stalls).map(|(lap, stall)| lap - stall)).unwrap_or(0.0),
-        bytes_per_lap: engine.stream().map_or(0, |s| s.bytes_per_lap()),
+        bytes_per_lap: median(bytes.into_iter()).unwrap_or(0.0) as u64,
         bytes_read: engine
             .stream()
             .map_or(0, |s| s.line().counters().bytes_read),
@@ -147,21 +145,33 @@ pub fn run(job: &Job) -> Result<()> {
     Ok(())
 }
 
-fn likeliest(engine: &Engine) -> Option<i32> {
-    let best = engine
-        .logits()?
-        .iter()
-        .enumerate()
-        .max_by(|a, b| a.1.total_cmp(b.1))?;
-    Some(best.0 as i32)
+/// Decodes the prompt in as few laps as possible; returns how many.
+fn read_prompt(engine: &mut Engine, prompt: &[i32]) -> Result<usize> {
+    let ubatch = engine.ubatch() as usize;
+    let mut pos = 0;
+    for chunk in prompt.chunks(ubatch) {
+        let end = pos + chunk.len();
+        let next = match prompt[end..].chunks(ubatch).next() {
+            Some(next) => Class::of(next.len(), end + next.len() == prompt.len()),
+            None => Class::Single,
+        };
+        engine.lap(chunk, pos as u32, end == prompt.len(), Some(next))?;
+        pos = end;
+    }
+    Ok(prompt.len().div_ceil(ubatch))
 }
 
-/// So many tokens of ordinary text.
-fn prompt(engine: &Engine, tokens: usize) -> Result<Vec<i32>> {
-    const TEXT: &str = "The weights of a neural network are read in an order that is known before \
-                        it starts, so they can stream past the compute from a slow and large medium. ";
-    let text = TEXT.repeat(tokens.div_ceil(8));
-    let mut all = Vocab::new(engine.model()).tokenize(&text, true, false)?;
-    all.truncate(tokens);
-    Ok(all)
+/// How long the prompt takes in seconds when nothing is touched for the first time.
+fn read_again(engine: &mut Engine, prompt: &[i32]) -> Result<f64> {
+    engine.context().clear();
+    let start = Instant::now();
+    read_prompt(engine, prompt)?;
+    Ok(start.elapsed().as_secs_f64())
+}
+
+/// So many tokens of ordinary text, which begins anew where it is too short.
+fn text(engine: &Engine, tokens: usize) -> Result<Vec<i32>> {
+    let all = Vocab::new(engine.model()).tokenize(include_str!("text.txt"), true, false)?;
+    ensure!(!all.is_empty(), "the model's vocabulary has no words");
+    Ok(all.into_iter().cycle().take(tokens).collect())
 }

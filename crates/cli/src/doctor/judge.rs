@@ -217,7 +217,7 @@ pub fn file_system(name: &str) -> Finding {
 
 /// Whether reads pass the page cache by.
 pub fn direct_io(found: DirectIo) -> Finding {
-    let cost = "reading goes through the page cache, which is emptied behind it: more CPU time; ext4 or xfs avoid that";
+    let cost = "reading goes through the page cache, which is emptied behind it: more CPU time; xfs, or ext4 without data=journal, avoids that";
     let (mark, text, so, value) = match found {
         DirectIo::Bypasses => (
             Mark::Good,

@@ -35,7 +35,7 @@ impl Speed {
     /// # Errors
     /// When the drive cannot be measured.
     pub fn of(args: &InspectArgs, file: &ModelFile) -> Result<Option<Self>> {
-        let files: Vec<PathBuf> = file.parts().iter().map(|part| part.path.clone()).collect();
+        let files: Vec<PathBuf> = file.paths();
         let rate = match args.rate {
             Some(rate) => rate,
             None if args.measure => device_rate(&files, MEASURING)?,

@@ -1,6 +1,8 @@
 //! The answer on its way out: shows that something is being waited for, prints
 //! each piece as it comes, and notices Ctrl-C and closed pipes.
 
+use std::cell::RefCell;
+use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -10,6 +12,22 @@ use serde_json::json;
 
 use crate::interrupt;
 use crate::output::Output;
+use crate::size::format_size;
+
+thread_local! {
+    /// The line that is shown now.
+    static SHOWN: RefCell<Option<ProgressBar>> = const { RefCell::new(None) };
+}
+
+/// Says on the line that is waiting how far the loop is filled, in bytes.
+pub fn show_filling(done: u64, total: u64) {
+    SHOWN.with_borrow(|bar| {
+        if let Some(bar) = bar {
+            let [done, total] = [done, total].map(format_size);
+            bar.set_message(format!("filling the loop from flash, {done} of {total}"));
+        }
+    });
+}
 
 /// A line on the terminal that counts the seconds until it is dropped.
 #[derive(Debug)]
@@ -23,12 +41,14 @@ impl Waiting {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_secs(1));
+        SHOWN.set(Some(bar.clone()));
         Self(bar)
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
+        SHOWN.set(None);
         self.0.finish_and_clear();
     }
 }
@@ -67,6 +87,15 @@ impl<'a> Printer<'a> {
             return ControlFlow::Break(());
         }
         ControlFlow::Continue(())
+    }
+
+    /// Tells of something that happened meanwhile.
+    pub fn notice(&mut self, text: impl fmt::Display) {
+        let event = json!({"event": "notice", "message": text.to_string()});
+        // A closed pipe shows with the next piece.
+        let _ = self.output.object(&event);
+        let start = if self.is_open { "\n" } else { "" };
+        self.output.note(format_args!("{start}note: {text}"));
     }
 
     /// Ends the line.

@@ -9,6 +9,8 @@ use crate::output::{format_seconds, format_tokens_per_s};
 use crate::report::Figures;
 use crate::size::{format_rate, format_size};
 
+use super::fiber::Loop;
+
 /// Characters of the bar.
 const BAR: usize = 40;
 
@@ -93,7 +95,12 @@ impl Summary<'_> {
     fn lap(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let line = &self.0.line;
         let bytes = format_size(line.bytes_per_lap);
-        write!(f, "lap      {bytes} from the drive for each token")?;
+        let source = if self.0.fiber.is_some() {
+            "fiber"
+        } else {
+            "drive"
+        };
+        write!(f, "lap      {bytes} from the {source} for each token")?;
         if let Some((lap_s, compute_s)) = line.lap_s.zip(line.compute_s) {
             let [lap, stall] = [lap_s, lap_s - compute_s].map(format_seconds);
             write!(f, ", in {lap}, of which the compute waited {stall}")?;
@@ -104,12 +111,17 @@ impl Summary<'_> {
             .zip(line.device_rate_bytes_per_s);
         if let Some((stream, device)) = rates {
             let [stream, device] = [stream, device].map(format_rate);
-            writeln!(
-                f,
-                "drive    {stream} on average, {device} is what it can do"
-            )?;
+            if self.0.fiber.is_none() {
+                writeln!(
+                    f,
+                    "drive    {stream} on average, {device} is what it can do"
+                )?;
+            }
         }
-        Ok(())
+        match &self.0.fiber {
+            Some(fiber) => write!(f, "{}", Loop(fiber)),
+            None => Ok(()),
+        }
     }
 
     fn speed(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -123,6 +135,7 @@ impl Summary<'_> {
             if let Some((limit, bound)) = figures.line.of_limit.zip(figures.line.bound()) {
                 let side = match bound.side() {
                     Side::Compute => "processor",
+                    Side::Stream if figures.fiber.is_some() => "fiber",
                     Side::Stream => "drive",
                 };
                 write!(f, ", {} of what the {side} allows", percent(limit))?;

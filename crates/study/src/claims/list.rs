@@ -1,15 +1,17 @@
-//! The eleven claims. Each takes its numbers from the data sheets; a margin
+//! The first six claims, and what all of them share. Each takes its numbers from the data sheets; a margin
 //! above 0 means that the claim is right for the typical values.
 
-use super::{Claim, ClaimError, Finding, Turn, Verdict, less, turn};
+use super::rivals::{dram_price, flash, hollow, trap, vacuum};
+use super::{Claim, ClaimError, Finding, Verdict, less, turn};
 use crate::datasheet::{Kind, Library};
 use crate::decode::CERTAIN_SHARE;
-use crate::media::{Need, Sized, Unit, delay_s, size, unit};
+use crate::media::{Need, Sized, Unit, size, unit};
 use crate::model::Model;
 use crate::range::Range;
+use crate::report::format::{digits, percent};
 
-/// The model of claim 9: the largest that is dense and well known.
-const TRAPPED: &str = "llama-70b";
+/// What DRAM draws at the very least, as said and as computed.
+const REFRESH: &str = "refresh of as much DRAM";
 /// How far a number may be off and still be called right: it was said in
 /// passing, in round numbers.
 const ROUND: f64 = 0.05;
@@ -37,7 +39,7 @@ pub fn all(library: &Library) -> Result<Vec<Claim>, ClaimError> {
     .collect()
 }
 
-fn finding(what: &str, value: Range, unit: &'static str) -> Finding {
+pub(super) fn finding(what: &str, value: Range, unit: &'static str) -> Finding {
     Finding {
         what: what.to_owned(),
         value,
@@ -45,24 +47,24 @@ fn finding(what: &str, value: Range, unit: &'static str) -> Finding {
     }
 }
 
-fn paths(paths: &[&str]) -> Vec<String> {
+pub(super) fn paths(paths: &[&str]) -> Vec<String> {
     paths.iter().map(|&path| path.to_owned()).collect()
 }
 
-fn value(library: &Library, path: &str) -> Result<Range, ClaimError> {
+pub(super) fn value(library: &Library, path: &str) -> Result<Range, ClaimError> {
     Ok(library.figure(path)?.value)
 }
 
-fn typical(library: &Library, path: &str) -> Option<f64> {
+pub(super) fn typical(library: &Library, path: &str) -> Option<f64> {
     Some(library.figure(path).ok()?.value.typical)
 }
 
-fn article(library: &Library) -> Result<Unit, ClaimError> {
+pub(super) fn article(library: &Library) -> Result<Unit, ClaimError> {
     Ok(unit(library, "article")?)
 }
 
 /// What the article's loop holds and delivers, as a need for its rivals.
-fn articles_need(library: &Library) -> Result<Need, ClaimError> {
+pub(super) fn articles_need(library: &Library) -> Result<Need, ClaimError> {
     let unit = article(library)?;
     Ok(Need {
         bytes: unit.capacity_bytes.typical,
@@ -70,7 +72,7 @@ fn articles_need(library: &Library) -> Result<Need, ClaimError> {
     })
 }
 
-fn rival(library: &Library, id: &str) -> Result<Sized, ClaimError> {
+pub(super) fn rival(library: &Library, id: &str) -> Result<Sized, ClaimError> {
     Ok(size(library, id, articles_need(library)?)?)
 }
 
@@ -96,8 +98,16 @@ fn in_flight(library: &Library) -> Result<Claim, ClaimError> {
         } else {
             Verdict::Fails
         },
-        because: "rate times delay; the round number is exact with a little more fiber".to_owned(),
-        turns: vec![turn(library, "article.length", margin)?],
+        because: format!(
+            "rate times delay; the round number is off by {}",
+            percent(off)
+        ),
+        turns: vec![turn(
+            library,
+            "article.length",
+            "it holds what was said",
+            margin,
+        )?],
         inputs: paths(&[
             "article.rate",
             "article.length",
@@ -107,7 +117,7 @@ fn in_flight(library: &Library) -> Result<Claim, ClaimError> {
     })
 }
 
-fn unit_of(library: &Library, id: &str) -> Option<Unit> {
+pub(super) fn unit_of(library: &Library, id: &str) -> Option<Unit> {
     unit(library, id).ok()
 }
 
@@ -120,6 +130,12 @@ fn dram_keeps(library: &Library) -> Result<Range, ClaimError> {
 fn keeping(library: &Library) -> Result<Claim, ClaimError> {
     let light = article(library)?.standby_w;
     let keeps = dram_keeps(library)?;
+    let held = Range::exact(articles_need(library)?.bytes);
+    let refresh = held * value(library, "dram.refresh")?;
+    let delivers = |library: &Library| {
+        let loop_w = unit_of(library, "article")?.standby_w.typical;
+        Some(rival(library, "dram").ok()?.power_w.typical - loop_w)
+    };
     let mut cheap = library.clone();
     cheap.add("claims", "[article]\ntransceiver = 'cpo'")?;
     let margin = |library: &Library| {
@@ -129,18 +145,15 @@ fn keeping(library: &Library) -> Result<Claim, ClaimError> {
     Ok(Claim {
         number: 2,
         said: "Fiber saves the power that DRAM burns to keep its data".to_owned(),
-        number_said: Some(finding(
-            "refresh of 32 GB",
-            value(library, "said-power.power")?,
-            "W",
-        )),
+        number_said: Some(finding(REFRESH, value(library, "said-power.power")?, "W")),
         computed: vec![
             finding("the loop, coherent", light, "W"),
             finding(
-                "the loop, if co-packaged optics reached so far",
+                "the loop, if co-packaged optics reached",
                 article(&cheap)?.standby_w,
                 "W",
             ),
+            finding(REFRESH, refresh, "W"),
             finding("DRAM, keeping as much", keeps, "W"),
             finding(
                 "DRAM, delivering as fast",
@@ -154,12 +167,30 @@ fn keeping(library: &Library) -> Result<Claim, ClaimError> {
             ),
         ],
         verdict: less(light, keeps),
-        because: "light has to be sent again in every turn, so a loop pays for its whole rate to \
-                  keep anything at all"
-            .to_owned(),
+        because: format!(
+            "light has to be sent again in every turn, so a loop pays for its whole rate to keep \
+             anything: {} times what DRAM draws to keep as much",
+            digits(light.typical / keeps.typical)
+        ),
         turns: vec![
-            turn(library, "zr400.energy", margin)?,
-            turn(library, "dram.standby", margin)?,
+            turn(
+                library,
+                "zr400.energy",
+                "the loop draws what DRAM does to keep",
+                margin,
+            )?,
+            turn(
+                library,
+                "dram.standby",
+                "the loop draws what DRAM does to keep",
+                margin,
+            )?,
+            turn(
+                library,
+                "zr400.energy",
+                "the loop draws what DRAM does to deliver",
+                delivers,
+            )?,
         ],
         inputs: paths(&[
             "zr400.energy",
@@ -167,6 +198,7 @@ fn keeping(library: &Library) -> Result<Claim, ClaimError> {
             "edfa.power",
             "article.rate",
             "dram.standby",
+            "dram.refresh",
             "dram.energy",
             "said-power.power",
         ]),
@@ -197,10 +229,23 @@ fn fiber_price(library: &Library) -> Result<Claim, ClaimError> {
             finding("amplifiers", amplifiers, "$"),
         ],
         verdict: less(optics + amplifiers, fiber),
-        because: "the ends cost hundreds of times what lies between them".to_owned(),
+        because: format!(
+            "the transceivers cost {} times what lies between them",
+            digits(optics.typical / fiber.typical)
+        ),
         turns: vec![
-            turn(library, "smf.price", margin)?,
-            turn(library, "zr400.price", margin)?,
+            turn(
+                library,
+                "smf.price",
+                "fiber costs as much as the rest",
+                margin,
+            )?,
+            turn(
+                library,
+                "zr400.price",
+                "fiber costs as much as the rest",
+                margin,
+            )?,
         ],
         inputs: paths(&[
             "smf.price",
@@ -230,10 +275,18 @@ fn amplifiers(library: &Library) -> Result<Claim, ClaimError> {
             finding("transceivers", optics, "W"),
         ],
         verdict: less(savings, optics + amplifiers),
-        because: "amplifiers alone draw as much as there is to save, signal processors thousands \
-                  of times as much"
-            .to_owned(),
-        turns: vec![turn(library, "zr400.energy", margin)?],
+        because: format!(
+            "amplifiers alone draw {} times what there is to save, transceivers with their signal \
+             processors {} times",
+            digits(amplifiers.typical / savings.typical),
+            digits(optics.typical / savings.typical)
+        ),
+        turns: vec![turn(
+            library,
+            "zr400.energy",
+            "there is something left to save",
+            margin,
+        )?],
         inputs: paths(&[
             "dram.standby",
             "edfa.power",
@@ -286,7 +339,12 @@ fn conveyor(library: &Library) -> Result<Claim, ClaimError> {
         because: "a known order makes the wait free; expert routing breaks the order until the \
                   batch is so large that every expert is wanted"
             .to_owned(),
-        turns: vec![turn(library, "article.length", margin)?],
+        turns: vec![turn(
+            library,
+            "article.length",
+            "half a lap is a wait for DRAM",
+            margin,
+        )?],
         inputs,
     })
 }
@@ -335,12 +393,15 @@ fn growth(library: &Library) -> Result<Claim, ClaimError> {
         number_said: None,
         computed,
         verdict: less(hbm, fiber),
-        because: "the rate of one fiber grows a third as fast as that of one stack; only more \
-                  cores or fibers change that, and more stacks as well"
-            .to_owned(),
+        because: format!(
+            "one fiber grows by {} a year, one stack by {}; more cores or fibers change that, and \
+             so do more stacks",
+            percent(fiber.typical),
+            percent(hbm.typical)
+        ),
         turns: vec![
-            turn(library, "fiber-rate.growth", margin)?,
-            turn(library, "hbm-rate.growth", margin)?,
+            turn(library, "fiber-rate.growth", "both grow alike", margin)?,
+            turn(library, "hbm-rate.growth", "both grow alike", margin)?,
         ],
         inputs: paths(&[
             "fiber-rate.growth",
@@ -356,226 +417,4 @@ fn growth(library: &Library) -> Result<Claim, ClaimError> {
 fn years_until(ratio: f64, growth: f64, growth_of_less: f64) -> Option<f64> {
     let gain = ((1.0 + growth_of_less) / (1.0 + growth)).ln();
     (gain > 0.0 && ratio > 1.0).then(|| ratio.ln() / gain)
-}
-
-fn flash(library: &Library) -> Result<Claim, ClaimError> {
-    let light = article(library)?;
-    let stacks = rival(library, "hbf")?;
-    let margin = |library: &Library| {
-        let loop_price = unit_of(library, "article")?.price.typical;
-        Some(loop_price - rival(library, "hbf").ok()?.price.typical)
-    };
-    let holds_more = less(light.capacity_bytes, stacks.capacity_bytes);
-    Ok(Claim {
-        number: 7,
-        said: "Flash ganged to the accelerator is the practical version".to_owned(),
-        number_said: None,
-        computed: vec![
-            finding(
-                "stacks of High Bandwidth Flash for the same rate",
-                stacks.units,
-                "",
-            ),
-            finding("they hold", stacks.capacity_bytes, "B"),
-            finding("the loop holds", light.capacity_bytes, "B"),
-            finding("they cost", stacks.price, "$"),
-            finding("the loop costs", light.price, "$"),
-            finding("they draw", stacks.power_w, "W"),
-            finding("the loop draws", light.standby_w, "W"),
-        ],
-        verdict: less(stacks.price, light.price).and(holds_more),
-        because: "for the same rate it holds hundreds of times as much for a fraction of the \
-                  money; its latency is hidden by the known order, if the window holds rate times \
-                  latency"
-            .to_owned(),
-        turns: vec![
-            turn(library, "hbf.price", margin)?,
-            turn(library, "zr400.price", margin)?,
-        ],
-        inputs: paths(&[
-            "hbf.rate",
-            "hbf.capacity",
-            "hbf.price",
-            "hbf.energy",
-            "article.rate",
-            "zr400.price",
-            "zr400.energy",
-        ]),
-    })
-}
-
-fn hollow(library: &Library) -> Result<Claim, ClaimError> {
-    let length = value(library, "article.length")?;
-    let rate = value(library, "article.rate")?;
-    let in_glass = delay_s(length, value(library, "smf.group_index")?);
-    let in_air = delay_s(length, value(library, "hollow.group_index")?);
-    let margin = |library: &Library| {
-        Some(typical(library, "smf.group_index")? - typical(library, "hollow.group_index")?)
-    };
-    Ok(Claim {
-        number: 8,
-        said: "Hollow core lowers latency, and so capacity".to_owned(),
-        number_said: None,
-        computed: vec![
-            finding("in flight, glass", rate * in_glass, "B"),
-            finding("in flight, hollow, at the same rate", rate * in_air, "B"),
-            finding("a lap, glass", in_glass, "s"),
-            finding("a lap, hollow", in_air, "s"),
-            finding(
-                "hollow, at the rate that was shown",
-                value(library, "hollow-core.rate")? * in_air,
-                "B",
-            ),
-        ],
-        verdict: less(in_air, in_glass),
-        because:
-            "what is quicker through holds less: for a memory, slow light would be the better \
-                  one"
-            .to_owned(),
-        turns: vec![turn(library, "hollow.group_index", margin)?],
-        inputs: paths(&[
-            "article.length",
-            "article.rate",
-            "smf.group_index",
-            "hollow.group_index",
-            "hollow-core.rate",
-        ]),
-    })
-}
-
-fn trap(library: &Library) -> Result<Claim, ClaimError> {
-    let unit = article(library)?;
-    let model = Model::of(library, TRAPPED)?;
-    let loops = Range::exact(model.weights_bytes) / unit.capacity_bytes;
-    let lap = unit.lap_s.unwrap_or(unit.latency_s);
-    let margin = |library: &Library| {
-        let weights = Model::of(library, TRAPPED).ok()?.weights_bytes;
-        Some(weights / unit_of(library, "article")?.capacity_bytes.typical - 1.0)
-    };
-    let whole = loops.ceil();
-    Ok(Claim {
-        number: 9,
-        said:
-            "The capacity trap: a large model needs several loops, and a sequence gets one token \
-               a lap"
-                .to_owned(),
-        number_said: None,
-        computed: vec![
-            finding(&format!("loops for {}", model.name), loops, ""),
-            finding(
-                "tokens per second, each, at most",
-                Range::exact(1.0) / lap,
-                "",
-            ),
-            finding("whole loops cost", whole * unit.price, "$"),
-            finding("whole loops draw", whole * unit.standby_w, "W"),
-        ],
-        verdict: less(Range::exact(1.0), loops),
-        because:
-            "capacity and turns are the same product seen from two sides: a longer loop holds \
-                  more and comes by less often"
-                .to_owned(),
-        turns: vec![
-            turn(library, "article.length", margin)?,
-            turn(library, "article.rate", margin)?,
-        ],
-        inputs: vec![
-            format!("{TRAPPED}.weights"),
-            "article.length".to_owned(),
-            "article.rate".to_owned(),
-            "smf.group_index".to_owned(),
-        ],
-    })
-}
-
-fn vacuum(library: &Library) -> Result<Claim, ClaimError> {
-    let ring = unit(library, "orbit")?;
-    let glass = article(library)?;
-    let margin = |library: &Library| {
-        let ring = unit_of(library, "orbit")?.rate_bytes_per_s.typical;
-        Some(unit_of(library, "article")?.rate_bytes_per_s.typical - ring)
-    };
-    Ok(Claim {
-        number: 10,
-        said: "In vacuum path length is free; rate, pointing and diffraction are not".to_owned(),
-        number_said: None,
-        computed: vec![
-            finding("a ring holds", ring.capacity_bytes, "B"),
-            finding("at", ring.rate_bytes_per_s, "B/s"),
-            finding("a lap", ring.lap_s.unwrap_or(ring.latency_s), "s"),
-            finding(
-                "rings for the loop's rate",
-                glass.rate_bytes_per_s / ring.rate_bytes_per_s,
-                "",
-            ),
-            finding("one ring's terminals cost", ring.price, "$"),
-        ],
-        verdict: less(ring.rate_bytes_per_s, glass.rate_bytes_per_s),
-        because:
-            "one beam carries a two-thousandth of what one fiber does; all of the delay in the \
-                  world does not make up for that"
-                .to_owned(),
-        turns: vec![turn(library, "orbit.rate", margin)?],
-        inputs: paths(&[
-            "orbit.rate",
-            "orbit.length",
-            "orbit.regenerations",
-            "space-laser.price",
-            "article.rate",
-        ]),
-    })
-}
-
-fn dram_price(library: &Library) -> Result<Claim, ClaimError> {
-    let need = articles_need(library)?;
-    let dram = rival(library, "dram")?;
-    let mut computed = vec![finding("DRAM for the same need", dram.price, "$")];
-    let mut turns: Vec<Turn> = Vec::new();
-    let mut inputs = paths(&[
-        "dram.price",
-        "dram.rate",
-        "dram.capacity",
-        "dram-price.growth",
-    ]);
-    let mut verdict = Verdict::Holds;
-    for id in ["article", "hbm3e", "hbm4", "hbf", "ssd"] {
-        let other = size(library, id, need)?;
-        computed.push(finding(
-            &format!("{} for it", other.unit.name),
-            other.price,
-            "$",
-        ));
-        let margin = |library: &Library| {
-            let price = |id| Some(size(library, id, need).ok()?.price.typical);
-            Some(price(id)? - price("dram")?)
-        };
-        let even = turn(library, "dram.price", margin)?;
-        if let Some(at) = even.at {
-            computed.push(finding(
-                &format!("{} is as dear when a GB of DRAM costs", other.unit.name),
-                Range::exact(at),
-                "$",
-            ));
-        }
-        if id == "article" {
-            verdict = less(dram.price, other.price);
-            turns.push(even);
-            turns.push(turn(library, "zr400.price", margin)?);
-        } else {
-            inputs.push(format!("{id}.price"));
-        }
-    }
-    Ok(Claim {
-        number: 11,
-        said: "DRAM prices will fall again, and then nobody needs a loop".to_owned(),
-        number_said: None,
-        computed,
-        verdict,
-        because:
-            "even at the prices of today DRAM that delivers the same rate is cheaper than the \
-                  loop; it would have to become dearer, not cheaper"
-                .to_owned(),
-        turns,
-        inputs,
-    })
 }

@@ -5,6 +5,7 @@
 
 mod list;
 mod report;
+mod rivals;
 #[cfg(test)]
 mod tests;
 
@@ -50,6 +51,8 @@ pub struct Turn {
     pub input: String,
     /// What it is now, in `unit`.
     pub now: Range,
+    /// What would be so from there on.
+    pub so_that: String,
     /// What it would have to be, in `unit`; `None` if no possible value of it
     /// alone turns the verdict.
     pub at: Option<f64>,
@@ -132,13 +135,15 @@ const STEP: f64 = 0.03;
 const HALVINGS: usize = 60;
 
 /// The value of the figure `path` nearest to its present one at which `margin`
-/// (of the typical values) changes its sign, all else as it is.
+/// (of the typical values) changes its sign, all else as it is; `so_that` says
+/// what that means.
 ///
 /// # Errors
 /// [`ClaimError`] when there is no such figure.
 pub fn turn(
     library: &Library,
     path: &str,
+    so_that: &str,
     margin: impl Fn(&Library) -> Option<f64>,
 ) -> Result<Turn, ClaimError> {
     let figure = library.figure(path)?.clone();
@@ -173,6 +178,7 @@ pub fn turn(
     });
     Ok(Turn {
         input: path.to_owned(),
+        so_that: so_that.to_owned(),
         now,
         at,
         unit: figure.unit,

@@ -59,28 +59,11 @@ fn verdicts(claims: &[Claim]) -> Table {
 fn numbers_table(claims: &[Claim]) -> Table {
     let mut table = Table::new("Numbers", &["", "what", "said", "computed"]);
     for claim in claims {
-        if let Some(said) = &claim.number_said {
-            let own = claim
-                .computed
-                .iter()
-                .any(|finding| finding.what == said.what);
-            if !own {
-                let computed = "–".to_owned();
-                table.row([
-                    claim.number.to_string(),
-                    said.what.clone(),
-                    show(said),
-                    computed,
-                ]);
-            }
-        }
-        for finding in &claim.computed {
-            let said = claim
-                .number_said
-                .as_ref()
-                .filter(|said| said.what == finding.what);
+        for (index, finding) in claim.computed.iter().enumerate() {
+            let said = claim.number_said.as_ref();
+            let said = said.filter(|said| said.what == finding.what);
             table.row([
-                claim.number.to_string(),
+                first(index, claim),
                 finding.what.clone(),
                 said.map_or_else(String::new, show),
                 show(finding),
@@ -90,16 +73,25 @@ fn numbers_table(claims: &[Claim]) -> Table {
     table
 }
 
+/// The claim's number, in the first of its rows.
+fn first(index: usize, claim: &Claim) -> String {
+    match index {
+        0 => claim.number.to_string(),
+        _ => String::new(),
+    }
+}
+
 fn turns(claims: &[Claim]) -> Table {
     let mut table = Table::new(
         "Where it would turn",
-        &["", "if this alone", "now", "became", "that is"],
+        &["", "so that", "if this alone", "now", "became", "that is"],
     );
     for claim in claims {
-        for turn in &claim.turns {
+        for (index, turn) in claim.turns.iter().enumerate() {
             let times = turn.at.map(|at| at / turn.now.typical);
             table.row([
-                claim.number.to_string(),
+                first(index, claim),
+                turn.so_that.clone(),
                 turn.input.clone(),
                 format!("{} {}", count_range(turn.now), plain_unit(turn))
                     .trim()

@@ -116,6 +116,7 @@ const STORE: &[Key] = &[
     key("latency", Time, "µs", 0.0, 1e9),
     key("energy", EnergyPerBit, "pJ/bit", 0.0, 1e9),
     key("standby", PowerPerData, "mW/GB", 0.0, 1e9),
+    maybe("refresh", PowerPerData, "mW/GB", 0.0, 1e9),
     key("price", PricePerData, "$/GB", 0.0, 1e9),
 ];
 

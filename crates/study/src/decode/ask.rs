@@ -54,17 +54,27 @@ impl Ask {
             Some(bytes) => Model::plain("weights", PLAIN_LAYERS, bytes as f64),
             None => Model::of(library, model)?,
         };
+        let own = self.measured.is_none() && medium == "own";
+        let accelerator = match own {
+            true => enough(accelerator, &model, self, batch),
+            false => accelerator,
+        };
         let unit = match self.measured {
             Some((rate, latency_s)) => measured(rate, latency_s)?,
-            None if medium == "own" => accelerator.own_memory(library)?,
+            None if own => accelerator.own_memory(library)?,
             None => media::unit(library, medium)?,
+        };
+        // Its own memory is as large and as fast as it is.
+        let (units, feed_bytes_per_s) = match own {
+            true => (0, 0.0),
+            false => (self.units, self.feed_bytes_per_s),
         };
         Ok(Case {
             model,
             accelerator,
             unit,
-            units: self.units,
-            feed_bytes_per_s: self.feed_bytes_per_s,
+            units,
+            feed_bytes_per_s,
             batch,
             context: self.context,
             window_bytes: self.window_bytes,
@@ -72,6 +82,18 @@ impl Ask {
             compute_s: self.compute_s,
         })
     }
+}
+
+/// As many accelerators as it takes to hold the model, keys and values in their
+/// own memories; at least so many as are asked for.
+fn enough(one: Accelerator, model: &Model, ask: &Ask, batch: u32) -> Accelerator {
+    let Some((memory, _)) = one.memory else {
+        return one;
+    };
+    let tokens = f64::from(ask.context) * f64::from(batch);
+    let held = model.weights_bytes + model.kv_bytes_per_token * tokens;
+    let count = (held / memory.typical).ceil().clamp(1.0, 1e6) as u32;
+    one.times(count.max(ask.units))
 }
 
 /// A medium of which rate and latency were measured, and that holds anything.

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{Access, Ask, DecodeError, Decoded, Limit, decode};
 use crate::datasheet::{Kind, Library};
 use crate::range::Range;
-use crate::report::format::{dollars_range, percent, si, si_range};
+use crate::report::format::{count_range, dollars, dollars_range, percent, si, si_range};
 use crate::report::{Axis, Mark, Plot, Report, Series, Shape, Table, Whisker};
 
 /// Which cases to compare: every combination.
@@ -87,7 +87,7 @@ pub fn report(
         intro: "Tokens per second by running the line itself in virtual time over each medium, \
                 and beside it the closed form."
             .to_owned(),
-        tables: vec![speed(&rows), cost(&rows)],
+        tables: vec![brief(speed(&rows)), brief(cost(&rows))],
         notes: notes(library, &rows),
         json: json!({"rows": rows}),
         ..Report::default()
@@ -130,7 +130,7 @@ fn speed(rows: &[Row]) -> Table {
             row.model.clone(),
             row.accelerator.clone(),
             row.medium.clone(),
-            format!("{}", d.medium.units.typical),
+            count_range(Range::exact(d.medium.units.typical)),
             row.batch.to_string(),
             si(d.lap_s.typical, "s"),
             si_range(d.tokens_per_s, ""),
@@ -170,9 +170,27 @@ fn cost(rows: &[Row]) -> Table {
             percent(d.needed_share),
             si_range(d.joules_per_token, "J"),
             dollars_range(d.dollars_per_million),
-            si_range(d.medium.standby_w, "W"),
-            dollars_range(d.medium.price),
+            si(d.medium.standby_w.typical, "W"),
+            dollars(d.medium.price.typical),
         ]);
+    }
+    table
+}
+
+/// Without the columns of names that say the same in every row: the title does.
+fn brief(mut table: Table) -> Table {
+    for head in ["model", "accelerator"] {
+        let Some(column) = table.heads.iter().position(|name| name == head) else {
+            continue;
+        };
+        let mut cells = table.rows.iter().map(|row| &row[column]);
+        let first = cells.next();
+        if cells.all(|cell| Some(cell) == first) {
+            table.heads.remove(column);
+            for row in &mut table.rows {
+                row.remove(column);
+            }
+        }
     }
     table
 }

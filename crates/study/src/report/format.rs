@@ -2,7 +2,7 @@
 
 use crate::range::Range;
 
-const PREFIXES: [(f64, &str); 9] = [
+const PREFIXES: [(f64, &str); 10] = [
     (1e15, "P"),
     (1e12, "T"),
     (1e9, "G"),
@@ -12,6 +12,7 @@ const PREFIXES: [(f64, &str); 9] = [
     (1e-3, "m"),
     (1e-6, "µ"),
     (1e-9, "n"),
+    (1e-12, "p"),
 ];
 
 /// `1.23`, `12.3`, `123`: three digits, without a tail of zeros behind a point
@@ -122,7 +123,7 @@ mod tests {
             (si(0.9996, "s"), "1 s"),
             (si(999_600.0, ""), "1 M"),
             (si(12.0, ""), "12"),
-            (si(5e-12, "J"), "0.005 nJ"),
+            (si(5e-12, "J"), "5 pJ"),
             (dollars(1_500_000.0), "$1.5M"),
             (dollars(999.6), "$1k"),
             (dollars(0.312), "$0.312"),
