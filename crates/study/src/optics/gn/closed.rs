@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn the_difference_is_that_of_the_two() {
-        let values = [-1e5, -300.0, -1.5, -1e-3, 0.0, 0.2, 4.0, 1e4];
+        let values: [f64; 8] = [-1e5, -300.0, -1.5, -1e-3, 0.0, 0.2, 4.0, 1e4];
         for a in values {
             for b in values {
                 let expect = a.asinh() - b.asinh();
