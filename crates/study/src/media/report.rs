@@ -189,8 +189,7 @@ fn price_over_size(library: &Library, need: Need, sized: &[Sized]) -> Plot {
     Plot {
         title: "What it costs to hold more".to_owned(),
         caption: "At the same rate. A loop holds rate times delay and no more, so its price grows \
-                  with the size at once; flash is bought for its rate and holds a thousand times \
-                  as much."
+                  with the size at once; flash is bought for its rate and holds far more."
             .to_owned(),
         shape: Shape::Lines {
             x: Axis::log("held", "B"),
