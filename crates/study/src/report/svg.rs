@@ -89,7 +89,8 @@ fn tick(value: f64, axis: &Axis) -> String {
         "" => si(value, "").replace(' ', ""),
         "$" if value.abs() < 1e3 => format!("${}", digits(value)),
         "$" => super::format::dollars(value),
-        "%" => digits(value),
+        // Prefixes mean nothing on a logarithmic scale.
+        "%" | "dB" | "dBm" => digits(value),
         // Nobody measures fiber in megametres.
         "m" if value >= 1e3 => format!("{} km", digits(value / 1e3)),
         unit => si(value, unit),
