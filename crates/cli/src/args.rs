@@ -9,9 +9,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::medium::{MediumArg, parse_medium};
 use crate::size::{Budget, parse_rate, parse_size};
 
+mod serve;
+
+pub use serve::ServeArgs;
+
 const EXAMPLES: &str = "\
 Examples:
   delayline run model.gguf --memory 2GiB -p 'What is a delay line?'
+  delayline serve model.gguf --memory 2GiB --port 8080
   delayline inspect model.gguf --memory 2GiB --measure
   delayline bench model.gguf --budgets /2,/1.25 --baseline mmap
   delayline doctor /mnt/models
@@ -35,6 +40,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Run(RunArgs),
+    Serve(ServeArgs),
     Inspect(InspectArgs),
     Bench(BenchArgs),
     #[command(hide = true)]
@@ -77,6 +83,10 @@ pub struct RunArgs {
     /// Continue the prompt as it is, where an instruct model would else be given it as a turn of a conversation
     #[arg(long)]
     pub raw: bool,
+    /// What the streamed weights come from: flash; a fiber loop that is filled from it,
+    /// fiber:length=10000km,rate=20Gbit/s or fiber:article; or FILE.toml[:NAME] [default: flash]
+    #[arg(long, value_name = "MEDIUM", value_parser = parse_medium)]
+    pub medium: Option<MediumArg>,
     #[command(flatten)]
     pub engine: EngineArgs,
     #[command(flatten)]
@@ -170,10 +180,6 @@ pub struct EngineArgs {
     /// Attention in one fused kernel; q8_0 and q4_0 caches need it
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub flash_attn: FlashAttn,
-    /// What the streamed weights come from: flash; a fiber loop that is filled from it,
-    /// fiber:length=10000km,rate=20Gbit/s or fiber:article; or FILE.toml[:NAME] [default: flash]
-    #[arg(long, value_name = "MEDIUM", value_parser = parse_medium)]
-    pub medium: Option<MediumArg>,
     /// Record when each extent was read and used, for chrome://tracing or ui.perfetto.dev
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,

@@ -39,7 +39,6 @@ pub fn options(args: &EngineArgs, way: Way) -> Result<Options> {
         },
         way,
         trace: args.trace.is_some(),
-        fiber: args.medium.clone().and_then(|medium| medium.fiber),
         ..Options::default()
     })
 }
@@ -53,6 +52,7 @@ pub fn sampling(args: &SamplingArgs) -> Sampling {
         min_p: args.min_p,
         repeat_penalty: args.repeat_penalty,
         seed: args.seed,
+        ..Sampling::default()
     }
 }
 
@@ -66,7 +66,6 @@ pub fn conflict(message: &str) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::medium::parse_medium;
 
     #[test]
     fn what_is_typed_arrives() -> Result<()> {
@@ -79,13 +78,11 @@ mod tests {
             kv_type: args::KvType::Q4_0,
             flash_attn: FlashAttn::On,
             trace: Some("t.json".into()),
-            medium: Some(parse_medium("fiber:ocean")?),
         };
         let options = options(&args, Way::Streamed)?;
         let sizes = (options.memory, options.window, options.threads);
         assert_eq!(sizes, (Some(1 << 30), Some(1 << 20), Some(3)));
         assert_eq!((options.ctx, options.ubatch), (Some(512), Some(8)));
-        assert_eq!(options.fiber.map(|fiber| fiber.spec.length_km), Some(1e4));
         let kinds = (options.kv, options.flash, options.way, options.trace);
         let expect = (KvType::Q4_0, FlashAttention::On, Way::Streamed, true);
         assert_eq!(kinds, expect);

@@ -12,6 +12,7 @@ mod medium;
 mod output;
 mod report;
 mod run;
+mod serve;
 mod size;
 mod stripe;
 mod study;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
 fn dispatch(command: &Command, output: &Output) -> Result<()> {
     match command {
         Command::Run(args) => run::run(args, output),
+        Command::Serve(args) => serve::run(args, output),
         Command::Bench(args) => bench::run(args, output),
         Command::BenchProbe(job) => bench::probe::run(job),
         Command::Inspect(args) => inspect::run(args, output),

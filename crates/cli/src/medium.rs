@@ -21,8 +21,6 @@ const OURS: [&str; 3] = ["split", "order", "compute"];
 /// Where the weights are streamed from.
 #[derive(Clone, Debug, Default)]
 pub struct MediumArg {
-    /// As it was typed, for a process of our own.
-    pub text: String,
     /// The loop, unless it is flash alone.
     pub fiber: Option<Fiber>,
 }
@@ -43,10 +41,7 @@ pub fn parse_medium(text: &str) -> Result<MediumArg> {
             PRESETS.map(|(name, _)| name).join(", ")
         ),
     };
-    Ok(MediumArg {
-        text: text.to_owned(),
-        fiber,
-    })
+    Ok(MediumArg { fiber })
 }
 
 /// Keys and values; the first word may be a preset's name.
@@ -229,7 +224,7 @@ mod tests {
         for (text, words) in [
             (
                 "fiber:length=-5km,rate=20Gbit/s",
-                &["length=-5km", "0.001km to 1000000000km"][..],
+                &["length=-5km", "1m to 10000000km"][..],
             ),
             ("fiber:length=10,rate=20Gbit/s", &["length=10", "km, m"]),
             (

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use delayline_runtime::{Engine, Generated, Sampling, Session, Way};
+use delayline_runtime::{Engine, Fiber, Generated, Sampling, Session, Way};
 use serde_json::{Value, json};
 
 use crate::args::RunArgs;
@@ -21,7 +21,9 @@ use crate::interrupt::{self, Interrupted};
 use crate::output::{Output, format_seconds};
 use crate::report::{Figures, device_rate, paths};
 
-use self::printer::{Printer, Waiting};
+pub use self::printer::Waiting;
+
+use self::printer::Printer;
 use self::prompt::Source;
 use self::summary::Summary;
 
@@ -40,9 +42,11 @@ struct Answers {
 /// before is right. [`Interrupted`] after Ctrl-C.
 pub fn run(args: &RunArgs, output: &Output) -> Result<()> {
     let mut options = config::options(&args.engine, Way::Auto)?;
-    if let Some(fiber) = &mut options.fiber {
-        fiber.progress = Some(printer::show_filling);
-    }
+    let fiber = args.medium.as_ref().and_then(|medium| medium.fiber.clone());
+    options.fiber = fiber.map(|fiber| Fiber {
+        progress: Some(printer::show_filling),
+        ..fiber
+    });
     let source = prompt::source(args, output.json)?;
     if let Some(path) = &args.engine.trace {
         trace::check(path)?;
@@ -106,6 +110,9 @@ fn answer(
         printer.piece(text)
     };
     let generated = session.generate(tokens, answers.most, &answers.sampling, piece);
+    for notice in circuit.iter().flat_map(|circuit| circuit.take_notices()) {
+        printer.notice(notice);
+    }
     printer.end()?;
     Ok(generated?)
 }

@@ -1,8 +1,9 @@
 //! `delayline stripe`: lays a model over several drives. Files get their names
 //! when all of them are whole, the list last; a failure leaves nothing behind.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -175,10 +176,13 @@ impl Plan {
     }
 }
 
-/// A file without a name yet, readable by whoever may read new files.
+/// A file without its name yet, readable by whoever may read new files.
 fn temporary(dir: &Path) -> Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
-    let file = builder.prefix(".stripe-").tempfile_in(dir);
+    let file = builder
+        .prefix(".stripe-")
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(dir);
     file.with_context(|| format!("nothing can be written to {}", dir.display()))
 }
 
@@ -262,7 +266,7 @@ mod tests {
             std::fs::read(a.join("m.gguf.stripe-1-of-2"))?,
             std::fs::read(b.join("m.gguf.stripe-2-of-2"))?,
         ];
-        let mut joined = Vec::new();
+        let mut joined: Vec<u8> = Vec::new();
         for (drive, at, len) in stripes(64 << 10, 2, 0, whole.len() as u64) {
             joined.extend(&halves[drive][at as usize..(at + len) as usize]);
         }

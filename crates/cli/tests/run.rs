@@ -87,6 +87,130 @@ fn json_ends_with_all_figures() {
     }
 }
 
+/// A short lap, at a rate that keeps a test short.
+const FIBER: &str = "fiber:length=1000km,rate=300Gbit/s";
+
+#[test]
+fn the_answer_from_a_fiber_loop_is_that_from_flash() {
+    let model = model();
+    let answer = |more: &str| {
+        let output = delayline(&streamed("80MiB", more), &[&model, "-p", PROMPT]);
+        assert!(output.status.success(), "{output:?}");
+        output
+    };
+    let flash = answer("-n 8");
+    for (more, words) in [
+        (
+            "",
+            &[
+                "1000 km of glass",
+                "in flight",
+                "a lap of light takes 4.90 ms",
+            ][..],
+        ),
+        (",ber=1e-8", &["wrong bits found", "sent anew"]),
+        (
+            ",cut=0s+1ms",
+            &[
+                "note: the fiber is cut",
+                "note: the fiber is mended",
+                "failed once",
+            ],
+        ),
+        (
+            ",cut=0s+1000s",
+            &["note: the fiber is cut", "came from flash meanwhile"],
+        ),
+    ] {
+        let fiber = answer(&format!("-n 8 --medium {FIBER}{more}"));
+        assert_eq!(fiber.stdout, flash.stdout, "{more}");
+        let summary = stderr(&fiber);
+        for word in words {
+            assert_eq!(
+                summary.matches(word).count(),
+                1,
+                "{word}, {more}: {summary}"
+            );
+        }
+    }
+
+    let events = objects(&answer(&format!("-n 8 --json --medium {FIBER}")));
+    let end = events.last().expect("there is a last line");
+    let fiber = |name: &str| number(end, &format!("/fiber/{name}"));
+    assert_eq!((fiber("length_km"), fiber("rate_bit_per_s")), (1e3, 3e11));
+    assert!((fiber("lap_s") - 4.8967e-3).abs() < 1e-6, "{end}");
+    // Rows of the embedding come from the drive, beside the loop.
+    let each = number(end, "/line/bytes_per_lap");
+    assert!((fiber("placed_bytes") / each - 1.0).abs() < 0.01, "{end}");
+    assert_eq!(
+        fiber("pieces_taken"),
+        fiber("pieces") * number(end, "/line/laps"),
+        "{end}"
+    );
+    assert!(fiber("capacity_bytes") > fiber("placed_bytes"), "{end}");
+    // What is in the glass is no memory of this process.
+    assert!(number(end, "/memory/peak_bytes") <= 81.0 * MIB, "{end}");
+    assert!(
+        events.iter().all(|e| e["event"] != "notice"),
+        "nothing happened: {events:?}"
+    );
+}
+
+#[test]
+fn a_medium_that_cannot_be_is_refused() {
+    let model = model();
+    for (medium, status, words) in [
+        (
+            "fiber:length=-1km,rate=1Tbit/s",
+            2,
+            &["length=-1km", "from 1m"][..],
+        ),
+        ("fiber:lenght=1km", 2, &["`lenght`", "length"]),
+        ("fiber:length=1km", 2, &["rate is missing"]),
+        (
+            "fiber:length=5000km,rate=20Gbit/s",
+            1,
+            &["too much", "length=", "loops=2", "split=yes"],
+        ),
+    ] {
+        let args = streamed("80MiB", &format!("-n 1 --medium {medium}"));
+        let output = delayline(&args, &[&model, "-p", PROMPT]);
+        assert_eq!(output.status.code(), Some(status), "{medium}: {output:?}");
+        let message = stderr(&output);
+        for word in words {
+            assert!(
+                message.contains(word),
+                "{medium}: {word} is not in {message}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_striped_model_gives_the_same_answer() {
+    let (model, dir) = (model(), scratch());
+    let [a, b] = ["a", "b"].map(|name| dir.path().join(name).display().to_string());
+    std::fs::create_dir(&a).expect("a folder");
+    std::fs::create_dir(&b).expect("a folder");
+    let output = delayline("stripe", &[&model, &a, &b]);
+    assert!(output.status.success(), "{output:?}");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let list = printed
+        .lines()
+        .find(|line| line.ends_with(".stripe.toml"))
+        .expect("a list");
+    let answer = |model: &str| delayline(&streamed("80MiB", "-n 8"), &[model, "-p", PROMPT]);
+    let (striped, whole) = (answer(list), answer(&model));
+    assert!(striped.status.success(), "{striped:?}");
+    assert_eq!(striped.stdout, whole.stdout);
+    // Everything fits, but llama.cpp cannot load it: it is streamed all the same.
+    let output = delayline(
+        "run --threads 1 -n 2 --memory 1GiB --temp 0",
+        &[list, "-p", PROMPT],
+    );
+    assert!(output.status.success(), "{output:?}");
+}
+
 #[test]
 fn a_model_that_fits_is_not_streamed() {
     let args = "run --threads 1 --memory 1GiB -n 2 --temp 0 --json";

@@ -14,27 +14,29 @@
 //! that does not check when it is taken is read from the medium behind, given to
 //! whoever waits, and sent into the loop anew.
 
+mod fault;
+mod fill;
 mod gauge;
 mod glass;
 mod orbit;
+mod quantity;
 mod spec;
 
 pub use gauge::{Gauge, LoopFigures, LoopNotice};
 pub use orbit::{Placed, pieces};
-pub use spec::{Cut, DoesNotFit, LoopSpec, Quantity, SpecBuilder, SpecError};
+pub use quantity::Quantity;
+pub use spec::{Cut, DoesNotFit, LoopSpec, SpecBuilder, SpecError};
 
+use self::fault::Fault;
 use self::glass::Glass;
 use self::orbit::{Orbit, Piece};
 use crate::{Memory, Pace, Rng};
-use delayline_line::{Completion, Medium, Read, ReadError, Slot};
+use delayline_line::{Completion, Medium, Read};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 
-/// How often a read of the medium behind is tried while the loop is filled.
-const ATTEMPTS: u32 = 4;
 /// Wrong bits of a piece that are drawn at most: more make it no worse.
 const FLIPS: u64 = 64;
 /// A piece that does not circulate comes by in no lap.
@@ -93,14 +95,6 @@ enum Errand {
     Beside,
     /// The loop does not have the piece, or not as it should be.
     Light(u32),
-}
-
-/// What is to become of the light, in nanoseconds of the clock.
-#[derive(Clone, Copy)]
-enum Fault {
-    None,
-    Comes { at_ns: u64, until_ns: u64 },
-    Lasts { until_ns: u64 },
 }
 
 impl<M: Medium, C: Pace> FiberLoop<M, C> {
@@ -195,109 +189,6 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
     /// The medium behind.
     pub fn behind_mut(&mut self) -> &mut M {
         &mut self.behind
-    }
-
-    /// The light fails now, until [`FiberLoop::mend`].
-    pub fn break_fiber(&mut self) {
-        let at_ns = self.clock.now_ns();
-        self.cut = Fault::Comes {
-            at_ns,
-            until_ns: u64::MAX,
-        };
-        self.follow_fault();
-    }
-
-    /// The light is back.
-    pub fn mend(&mut self) {
-        self.cut = Fault::Lasts { until_ns: 0 };
-        self.follow_fault();
-    }
-
-    /// Sends every dark piece into the loop, through the bytes `scratch` of the
-    /// memory, which must hold the longest piece and be nobody's meanwhile.
-    /// `progress` is told bytes done and bytes in all. The time of a cut counts
-    /// from the end of this.
-    ///
-    /// # Errors
-    /// When a piece cannot be read from the medium behind, tried several times.
-    ///
-    /// # Panics
-    /// When reads are under way, or `scratch` is too small.
-    pub fn fill(
-        &mut self,
-        scratch: Range<u64>,
-        mut progress: impl FnMut(u64, u64),
-    ) -> Result<(), ReadError> {
-        assert!(
-            self.under_way() == 0,
-            "the loop is filled before it is read"
-        );
-        let dark = |light: &Light| light.from_lap == DARK;
-        let mut left: VecDeque<(u32, u32)> = (0..self.light.len() as u32)
-            .filter(|&piece| dark(&self.light[piece as usize]))
-            .map(|piece| (piece, 0))
-            .collect();
-        let len_of = |piece: &Piece| u64::from(piece.len);
-        let longest = self.orbit.pieces.iter().map(len_of).max().unwrap_or(1);
-        let slots = (scratch.end - scratch.start) / longest;
-        assert!(
-            slots > 0 || left.is_empty(),
-            "no room for a piece of {longest} bytes"
-        );
-        let mut free: Vec<u64> = (0..slots.min(self.behind.depth() as u64))
-            .map(|slot| scratch.start + slot * longest)
-            .collect();
-        let total = left
-            .iter()
-            .map(|&(p, _)| len_of(&self.orbit.pieces[p as usize]))
-            .sum();
-        let (mut done, mut tries) = (0, HashMap::new());
-        let mut came = Vec::new();
-        while !left.is_empty() || !tries.is_empty() {
-            while !left.is_empty()
-                && let Some(at) = free.pop()
-            {
-                let (number, attempts) = left.pop_front().expect("seen above");
-                let piece = self.orbit.pieces[number as usize];
-                tries.insert(u64::from(number), attempts + 1);
-                self.behind.submit(Read {
-                    id: number.into(),
-                    part: piece.part,
-                    offset: piece.offset,
-                    slot: Slot::claim(at, piece.len),
-                });
-            }
-            self.behind.poll(true, &mut came);
-            for completion in came.drain(..) {
-                let attempts = tries.remove(&completion.id).expect("a read of the filling");
-                let number = completion.id as u32;
-                let piece = self.orbit.pieces[number as usize];
-                free.push(completion.slot.at());
-                match completion.result {
-                    Ok(bytes) if bytes == piece.bytes => {
-                        self.send(number, completion.slot.at());
-                        done += len_of(&piece);
-                        progress(done, total);
-                    }
-                    _ if attempts < ATTEMPTS => left.push_back((number, attempts)),
-                    Ok(bytes) => return Err(short(&piece, bytes)),
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        self.expect_cut();
-        Ok(())
-    }
-
-    fn expect_cut(&mut self) {
-        if let Some(cut) = self.spec.cut {
-            let ns = |s: f64| (s * 1e9) as u64;
-            let at_ns = self.clock.now_ns() + ns(cut.at_s);
-            self.cut = Fault::Comes {
-                at_ns,
-                until_ns: at_ns + ns(cut.for_s),
-            };
-        }
     }
 
     fn under_way(&self) -> usize {
@@ -451,55 +342,6 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
         self.pass_on();
     }
 
-    /// Lets the light fail and come back when it is time.
-    fn follow_fault(&mut self) {
-        let now_ns = self.clock.now_ns();
-        if let Fault::Comes { at_ns, until_ns } = self.cut
-            && at_ns <= now_ns
-        {
-            self.cut = Fault::Lasts { until_ns };
-            self.darken(at_ns);
-        }
-        if let Fault::Lasts { until_ns } = self.cut
-            && until_ns <= now_ns
-        {
-            self.cut = Fault::None;
-            self.gauge.tell(LoopNotice::Mended);
-        }
-    }
-
-    /// All light that has not passed by `at_ns` is gone.
-    fn darken(&mut self, at_ns: u64) {
-        let circulating = |(light, piece): (&Light, &Piece)| match light.from_lap {
-            DARK => 0,
-            _ => u64::from(piece.len),
-        };
-        let bytes = self
-            .light
-            .iter()
-            .zip(&self.orbit.pieces)
-            .map(circulating)
-            .sum();
-        self.gauge.count(|figures| figures.cuts += 1);
-        self.gauge.tell(LoopNotice::Cut { bytes });
-        self.light
-            .iter_mut()
-            .for_each(|light| light.from_lap = DARK);
-        self.dark = self.light.len();
-        let at_ns = at_ns - self.t0_ns;
-        let all = std::mem::take(&mut self.passing).into_sorted_vec();
-        for Reverse((passed_ns, ticket)) in all.into_iter().rev() {
-            if passed_ns <= at_ns {
-                self.passing.push(Reverse((passed_ns, ticket)));
-                continue;
-            }
-            let Waiting { read, piece, .. } = self.waiting.remove(&ticket).expect("of a ticket");
-            // The receiver may be writing there: it has to have ended.
-            self.checks(ticket, piece, true);
-            self.send_errand(read, Errand::Light(piece));
-        }
-    }
-
     /// When something happens next without the medium behind, by the clock.
     fn next_ns(&self) -> Option<u64> {
         let passed_ns = self
@@ -551,15 +393,6 @@ impl<M: Medium, C: Pace> Medium for FiberLoop<M, C> {
                 _ => self.land_errands(true, done),
             }
         }
-    }
-}
-
-fn short(piece: &Piece, bytes: u32) -> ReadError {
-    ReadError::Os {
-        source_name: format!("part {}", piece.part),
-        offset: piece.offset,
-        len: piece.len,
-        message: format!("it ends after {bytes} bytes"),
     }
 }
 

@@ -78,7 +78,7 @@ pub fn native(file: &ModelFile, base: u64, shape: &Shape) -> u64 {
     let facts = file.facts();
     let widest = facts.embedding.max(facts.feed_forward);
     // llama.cpp's default micro-batch of 512 rows, a few activations wide.
-    let buffers = 512 * widest * 16 + facts.vocab * 8 + (32 << 20);
+    let buffers = 512 * widest * 16 + u64::from(shape.seqs) * facts.vocab * 8 + (32 << 20);
     let kv = kv_bytes(file, shape.ctx, shape.kv);
     needs(base, facts.vocab) + with_tables(weights) + largest.max(kv + buffers)
 }
@@ -127,15 +127,15 @@ pub fn default_ubatch(threads: u32) -> u32 {
     (32 * threads).next_power_of_two().clamp(64, 512)
 }
 
-/// Context length in tokens: as asked, else what an eighth of the budget holds.
+/// Tokens that the KV cache holds: a context, as asked or by default, for each
+/// sequence, or what an eighth of the budget holds, but one context at least.
 pub fn context(file: &ModelFile, options: &Options, total: u64, shape: &Shape) -> u32 {
-    if let Some(ctx) = options.ctx {
-        return ctx.max(1);
-    }
     let trained = file.facts().context.clamp(1, u64::from(u32::MAX)) as u32;
-    let mut ctx = trained.min(4096);
-    while ctx > SHORT_CTX && kv_bytes(file, ctx, shape.kv) > total / 8 {
-        ctx /= 2;
+    let one = options.ctx.unwrap_or(trained.min(4096)).max(1);
+    let least = options.ctx.unwrap_or(SHORT_CTX).max(1);
+    let mut ctx = one.saturating_mul(shape.seqs);
+    while ctx > least && kv_bytes(file, ctx, shape.kv) > total / 8 {
+        ctx = (ctx / 2).max(least);
     }
     ctx
 }

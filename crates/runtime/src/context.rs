@@ -4,12 +4,14 @@
 use std::cell::Cell;
 use std::ptr::NonNull;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use llama_cpp_sys_2 as sys;
 
 use crate::empty::Model;
 use crate::error::Error;
 use crate::log;
+use crate::piece::Piece;
 use crate::pump::{Pump, on_abort, on_node};
 
 /// Number format of the KV cache.
@@ -52,8 +54,10 @@ pub enum FlashAttention {
 /// What shapes a context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// Tokens that the KV cache holds.
+    /// Tokens that the KV cache holds, of all sequences together.
     pub ctx: u32,
+    /// Most sequences that share a lap.
+    pub seqs: u32,
     /// Most tokens of one lap.
     pub ubatch: u32,
     /// Compute threads.
@@ -73,7 +77,7 @@ pub struct Context {
     vocab: usize,
     shape: Shape,
     // Freed after the context, which points into it.
-    _model: Rc<Model>,
+    _model: Arc<Model>,
 }
 
 impl Context {
@@ -81,15 +85,18 @@ impl Context {
     ///
     /// # Errors
     /// When llama.cpp refuses.
-    pub fn new(model: &Rc<Model>, shape: Shape, pump: Option<&Pump>) -> Result<Self, Error> {
+    pub fn new(model: &Arc<Model>, shape: Shape, pump: Option<&Pump>) -> Result<Self, Error> {
         // SAFETY: returns a plain struct by value.
         let mut params = unsafe { sys::llama_context_default_params() };
         params.n_ctx = shape.ctx;
         params.n_batch = shape.ubatch;
         params.n_ubatch = shape.ubatch;
-        params.n_seq_max = 1;
-        // Logits of one row: the default reserves a row for each token.
-        params.n_outputs_max = 1;
+        params.n_seq_max = shape.seqs;
+        // One cache for all sequences: each takes as much of it as it needs, and
+        // a lap may carry any mixture of them.
+        params.kv_unified = shape.seqs > 1;
+        // Logits of one row a sequence: the default reserves a row for each token.
+        params.n_outputs_max = shape.seqs;
         params.n_threads = shape.threads as i32;
         params.n_threads_batch = shape.threads as i32;
         params.type_k = shape.kv.ggml();
@@ -132,7 +139,7 @@ impl Context {
         Ok(Self {
             ptr,
             threads,
-            batch: Batch::new(shape.ubatch),
+            batch: Batch::new(shape.ubatch, shape.seqs),
             announced: announced.get(),
             vocab: vocab.max(0) as usize,
             shape,
@@ -160,32 +167,44 @@ impl Context {
         self.announced.buffers
     }
 
-    /// Runs one micro-batch at positions `pos..`; with `output`, the logits of
-    /// its last token are computed. Returns llama.cpp's status (0 is success).
+    /// Runs one micro-batch, which may carry several sequences. Returns
+    /// llama.cpp's status (0 is success).
     ///
     /// # Panics
-    /// When `tokens` is empty or longer than the micro-batch.
-    pub fn decode(&mut self, tokens: &[i32], pos: u32, output: bool) -> i32 {
-        let batch = self.batch.fill(tokens, pos, output);
+    /// When there are no tokens, or more than a micro-batch.
+    pub fn decode(&mut self, pieces: &[Piece]) -> i32 {
+        let batch = self.batch.fill(pieces);
         // SAFETY: the batch's arrays live in `self.batch` and hold `n_tokens`.
         unsafe { sys::llama_decode(self.ptr.as_ptr(), batch) }
     }
 
     /// The logits of the last output, one for each token of the vocabulary.
     pub fn logits(&self) -> Option<&[f32]> {
-        // SAFETY: the context is live and not decoding.
-        let ptr = unsafe { sys::llama_get_logits_ith(self.ptr.as_ptr(), -1) };
+        self.logits_of(-1)
+    }
+
+    /// The logits of that token of the last micro-batch, counted from 0 over all
+    /// its pieces; -1 is the last output.
+    pub fn logits_of(&self, token: i32) -> Option<&[f32]> {
+        // SAFETY: the context is live and not decoding; any number is allowed.
+        let ptr = unsafe { sys::llama_get_logits_ith(self.ptr.as_ptr(), token) };
         // SAFETY: llama.cpp gives a row of the vocabulary's length, valid until
         // the next decode, which needs `&mut self`.
         (!ptr.is_null()).then(|| unsafe { std::slice::from_raw_parts(ptr, self.vocab) })
     }
 
-    /// Forgets the tokens from `pos` on; false when this memory cannot (recurrent models).
+    /// Forgets the tokens of the first sequence from `pos` on; see [`Context::forget`].
     pub fn truncate(&mut self, pos: u32) -> bool {
+        self.forget(0, pos)
+    }
+
+    /// Forgets the tokens of a sequence from `pos` on; false when this memory
+    /// cannot (recurrent models).
+    pub fn forget(&mut self, seq: u32, pos: u32) -> bool {
         // SAFETY: the context is live.
         unsafe {
             let memory = sys::llama_get_memory(self.ptr.as_ptr());
-            sys::llama_memory_seq_rm(memory, 0, pos as i32, -1)
+            sys::llama_memory_seq_rm(memory, seq as i32, pos as i32, -1)
         }
     }
 
@@ -256,41 +275,47 @@ struct Batch {
     token: Vec<i32>,
     pos: Vec<i32>,
     n_seq: Vec<i32>,
-    seq: i32,
+    /// All sequences, for `seqs` to point at.
+    ids: Vec<i32>,
     seqs: Vec<*mut i32>,
     output: Vec<i8>,
 }
 
 impl Batch {
-    fn new(most: u32) -> Self {
+    fn new(most: u32, seqs: u32) -> Self {
         let most = most as usize;
         Self {
             token: Vec::with_capacity(most),
             pos: Vec::with_capacity(most),
             n_seq: vec![1; most],
-            seq: 0,
-            seqs: vec![std::ptr::null_mut(); most],
+            ids: (0..seqs as i32).collect(),
+            seqs: Vec::with_capacity(most),
             output: Vec::with_capacity(most),
         }
     }
 
-    fn fill(&mut self, tokens: &[i32], pos: u32, output: bool) -> sys::llama_batch {
+    fn fill(&mut self, pieces: &[Piece]) -> sys::llama_batch {
+        self.token.clear();
+        self.pos.clear();
+        self.seqs.clear();
+        self.output.clear();
+        for piece in pieces {
+            self.token.extend_from_slice(piece.tokens);
+            let from = piece.pos as i32;
+            self.pos.extend((from..).take(piece.tokens.len()));
+            let seq = std::ptr::from_mut(&mut self.ids[piece.seq as usize]);
+            self.seqs.resize(self.token.len(), seq);
+            self.output.resize(self.token.len(), 0);
+            if let Some(last) = self.output.last_mut() {
+                *last = i8::from(piece.output);
+            }
+        }
         assert!(
-            !tokens.is_empty() && tokens.len() <= self.n_seq.len(),
+            !self.token.is_empty() && self.token.len() <= self.n_seq.len(),
             "one micro-batch a lap"
         );
-        self.token.clear();
-        self.token.extend_from_slice(tokens);
-        self.pos.clear();
-        self.pos
-            .extend((0..tokens.len() as i32).map(|i| pos as i32 + i));
-        self.output.clear();
-        self.output.resize(tokens.len(), 0);
-        self.output[tokens.len() - 1] = i8::from(output);
-        let seq = std::ptr::from_mut(&mut self.seq);
-        self.seqs.fill(seq);
         sys::llama_batch {
-            n_tokens: tokens.len() as i32,
+            n_tokens: self.token.len() as i32,
             token: self.token.as_mut_ptr(),
             embd: std::ptr::null_mut(),
             pos: self.pos.as_mut_ptr(),

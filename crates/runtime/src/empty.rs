@@ -7,6 +7,7 @@ use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::ptr::NonNull;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use llama_cpp_sys_2 as sys;
 
@@ -23,6 +24,13 @@ pub struct Model {
     ptr: NonNull<sys::llama_model>,
 }
 
+// SAFETY: freeing a model asks for no particular thread, and what is done with
+// it through its pointer is `unsafe` and answers for itself: the vocabulary is
+// only read, weights are only touched by the one context that computes.
+unsafe impl Send for Model {}
+// SAFETY: as above; `&Model` gives nothing but the pointer.
+unsafe impl Sync for Model {}
+
 impl Model {
     /// For llama.cpp's functions; valid as long as `self`.
     pub fn as_ptr(&self) -> *mut sys::llama_model {
@@ -33,7 +41,7 @@ impl Model {
 impl Drop for Model {
     fn drop(&mut self) {
         // SAFETY: the pointer came from llama.cpp's loader and is freed once;
-        // contexts hold an `Rc` of the model, so none outlives it.
+        // contexts hold an `Arc` of the model, so none outlives it.
         unsafe { sys::llama_model_free(self.ptr.as_ptr()) }
     }
 }
@@ -54,7 +62,7 @@ pub enum Load {
 /// # Errors
 /// When llama.cpp refuses the model, or did not keep the order of events that
 /// loading without bytes relies on.
-pub fn load(file: &ModelFile, how: Load) -> Result<Rc<Model>, Error> {
+pub fn load(file: &ModelFile, how: Load) -> Result<Arc<Model>, Error> {
     log::init();
     match how {
         Load::Empty => load_empty(file),
@@ -76,7 +84,7 @@ pub fn load(file: &ModelFile, how: Load) -> Result<Rc<Model>, Error> {
     }
 }
 
-fn load_empty(file: &ModelFile) -> Result<Rc<Model>, Error> {
+fn load_empty(file: &ModelFile) -> Result<Arc<Model>, Error> {
     let mut shells = Vec::new();
     for part in file.parts() {
         shells.push(shell(&part.header, part.len).map_err(Error::Memory)?);
@@ -132,7 +140,7 @@ fn shell(header: &[u8], len: u64) -> std::io::Result<File> {
     Ok(file)
 }
 
-fn load_paths(paths: &[CString], how: Load) -> Result<Rc<Model>, Error> {
+fn load_paths(paths: &[CString], how: Load) -> Result<Arc<Model>, Error> {
     // SAFETY: returns a plain struct by value.
     let mut params = unsafe { sys::llama_model_default_params() };
     params.n_gpu_layers = 0;
@@ -161,5 +169,5 @@ fn load_paths(paths: &[CString], how: Load) -> Result<Rc<Model>, Error> {
             complaints
         },
     })?;
-    Ok(Rc::new(Model { ptr }))
+    Ok(Arc::new(Model { ptr }))
 }

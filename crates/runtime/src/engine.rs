@@ -3,7 +3,7 @@
 //! (llama.cpp's own way, the oracle and the baseline).
 
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use delayline_line::Counters;
@@ -14,6 +14,7 @@ use crate::empty::{Load, Model, load};
 use crate::error::{Error, mib};
 use crate::fiber::Fiber;
 use crate::model_file::ModelFile;
+use crate::piece::{self, Piece};
 use crate::process::{self, Usage};
 use crate::report::{Laps, MemoryReport};
 use crate::stream::{Class, Stream};
@@ -30,8 +31,12 @@ pub struct Options {
     pub weights: Option<u64>,
     /// Compute threads.
     pub threads: Option<u32>,
-    /// Context in tokens.
+    /// Context of a sequence in tokens: prompt and answer together.
     pub ctx: Option<u32>,
+    /// Most sequences that share a lap; none is one.
+    pub seqs: Option<u32>,
+    /// What the caller itself will take of the budget later on, in bytes.
+    pub reserve: u64,
     /// Micro-batch in tokens.
     pub ubatch: Option<u32>,
     /// KV cache format.
@@ -71,7 +76,7 @@ pub enum Way {
 pub struct Engine {
     context: Context,
     stream: Option<Stream>,
-    model: Rc<Model>,
+    model: Arc<Model>,
     file: ModelFile,
     memory: MemoryReport,
     way: Load,
@@ -89,9 +94,11 @@ impl Engine {
     pub fn open(path: &Path, options: &Options) -> Result<Self, Error> {
         let mut file = ModelFile::open(path)?;
         let threads = budget::threads(options.threads);
-        let total = budget::allowed(options.memory)?;
+        let total = budget::allowed(options.memory)?.saturating_sub(options.reserve);
+        let seqs = options.seqs.unwrap_or(1).max(1);
         let mut shape = Shape {
             ctx: 0,
+            seqs,
             ubatch: options
                 .ubatch
                 .unwrap_or_else(|| budget::default_ubatch(threads)),
@@ -100,7 +107,7 @@ impl Engine {
             flash: options.flash,
         };
         shape.ctx = budget::context(&file, options, total, &shape);
-        shape.ubatch = shape.ubatch.clamp(1, shape.ctx);
+        shape.ubatch = shape.ubatch.clamp(1, shape.ctx).max(seqs);
         if let Way::Native | Way::Mmap = options.way {
             if file.stripe_unit().is_some() {
                 let message = "llama.cpp cannot load a striped model itself: name the model";
@@ -122,6 +129,7 @@ impl Engine {
         process::trim_heap();
         process::settle_program();
         check_kind(&model)?;
+        shape.seqs = seqs_of(&model, seqs);
         let base = Usage::now().resident;
         let native_from = Some(budget::native_from(&file, options, base, &shape));
         let streams = options.fiber.is_some() || file.stripe_unit().is_some();
@@ -130,7 +138,7 @@ impl Engine {
             if native <= total {
                 drop(model);
                 let shape = Shape {
-                    ubatch: options.ubatch.unwrap_or(512).clamp(1, shape.ctx),
+                    ubatch: options.ubatch.unwrap_or(512).clamp(1, shape.ctx).max(seqs),
                     ..shape
                 };
                 return Self::whole(file, Load::Native, shape, total);
@@ -139,14 +147,13 @@ impl Engine {
 
         // The longest context that there is room for, unless the user asks for one,
         // and the largest micro-batch that leaves most of the budget to the weights.
-        let smallest = options.ubatch.unwrap_or(1);
+        let smallest = options.ubatch.unwrap_or(1).max(seqs);
+        let shortest = options.ctx.unwrap_or(budget::SHORT_CTX);
         loop {
             match Self::streamed(&model, &file, shape, total, options) {
-                Err(Error::Budget { .. })
-                    if options.ctx.is_none() && shape.ctx > budget::SHORT_CTX =>
-                {
-                    shape.ctx = (shape.ctx / 2).max(budget::SHORT_CTX);
-                    shape.ubatch = shape.ubatch.min(shape.ctx);
+                Err(Error::Budget { .. }) if shape.ctx > shortest => {
+                    shape.ctx = (shape.ctx / 2).max(shortest);
+                    shape.ubatch = shape.ubatch.min(shape.ctx).max(smallest);
                 }
                 Err(Error::Budget { .. }) if shape.ubatch > smallest => {
                     shape.ubatch = (shape.ubatch / 2).max(smallest)
@@ -179,7 +186,7 @@ impl Engine {
     }
 
     fn streamed(
-        model: &Rc<Model>,
+        model: &Arc<Model>,
         file: &ModelFile,
         shape: Shape,
         total: u64,
@@ -196,11 +203,12 @@ impl Engine {
         Ok((context, stream, memory))
     }
 
-    fn whole(mut file: ModelFile, way: Load, shape: Shape, total: u64) -> Result<Self, Error> {
+    fn whole(mut file: ModelFile, way: Load, mut shape: Shape, total: u64) -> Result<Self, Error> {
         let model = load(&file, way)?;
         file.drop_headers();
         process::trim_heap();
         check_kind(&model)?;
+        shape.seqs = seqs_of(&model, shape.seqs);
         let context = Context::new(&model, shape, None)?;
         let memory = MemoryReport {
             budget: total,
@@ -237,11 +245,26 @@ impl Engine {
         output: bool,
         next: Option<Class>,
     ) -> Result<(), Error> {
+        let piece = Piece {
+            seq: 0,
+            pos,
+            tokens,
+            output,
+        };
+        self.lap_of(&[piece], next)
+    }
+
+    /// One lap that several sequences share, at most a micro-batch of tokens
+    /// together, one piece a sequence.
+    ///
+    /// # Errors
+    /// As [`Engine::lap`]: all sequences are as they were before.
+    pub fn lap_of(&mut self, pieces: &[Piece], next: Option<Class>) -> Result<(), Error> {
         let before = self.counters();
         let start = Instant::now();
         let outcome = match &mut self.stream {
-            Some(stream) => stream.lap(&mut self.context, &self.file, tokens, pos, output, next),
-            None => status(self.context.decode(tokens, pos, output)),
+            Some(stream) => stream.lap(&mut self.context, &self.file, pieces, next),
+            None => self.whole_lap(pieces),
         };
         self.last_lap_ns = start.elapsed().as_nanos() as u64;
         let after = self.counters();
@@ -249,8 +272,25 @@ impl Engine {
         self.laps.ns += self.last_lap_ns;
         self.laps.stall_ns += after.stall_ns - before.stall_ns;
         self.laps.bytes_read += after.bytes_read - before.bytes_read;
-        self.has_logits = output && outcome.is_ok();
+        self.has_logits = outcome.is_ok() && pieces.iter().any(|piece| piece.output);
         outcome
+    }
+
+    fn whole_lap(&mut self, pieces: &[Piece]) -> Result<(), Error> {
+        let outcome = status(self.context.decode(pieces));
+        if outcome.is_err() {
+            piece::undo(pieces, &mut self.context);
+        }
+        outcome
+    }
+
+    /// Logits of that token of the last lap, counted from 0 over all its pieces.
+    pub fn logits_of(&self, token: usize) -> Option<&[f32]> {
+        if self.has_logits {
+            self.context.logits_of(token as i32)
+        } else {
+            None
+        }
     }
 
     /// Logits of the last lap; `None` if it failed or was without output.
@@ -267,10 +307,15 @@ impl Engine {
         &mut self.context
     }
 
-    /// Tokens that the context holds.
+    /// Tokens that the context holds, of all sequences together.
     pub fn ctx(&self) -> u32 {
         // SAFETY: the context is live.
         unsafe { llama_cpp_sys_2::llama_n_ctx(self.context.as_ptr()) }
+    }
+
+    /// Most sequences that share a lap.
+    pub fn seqs(&self) -> u32 {
+        self.context.shape().seqs
     }
 
     /// Most tokens of a lap.
@@ -284,7 +329,7 @@ impl Engine {
     }
 
     /// The model, for its vocabulary.
-    pub fn model(&self) -> &Rc<Model> {
+    pub fn model(&self) -> &Arc<Model> {
         &self.model
     }
 
@@ -373,6 +418,17 @@ fn too_long(path: &Path, options: &Options, total: u64, file: &ModelFile, shape:
         Err(other) => other,
         Ok(_) => Error::Defect("a model was opened in no memory".into()),
     }
+}
+
+/// Recurrent states cannot be cut into pieces that share a lap, nor go back after
+/// one that failed: such models carry one sequence.
+fn seqs_of(model: &Model, asked: u32) -> u32 {
+    // SAFETY: the model is live.
+    let recurrent = unsafe {
+        llama_cpp_sys_2::llama_model_is_recurrent(model.as_ptr())
+            || llama_cpp_sys_2::llama_model_is_hybrid(model.as_ptr())
+    };
+    if recurrent { 1 } else { asked }
 }
 
 /// Text in, text out: anything else is out of scope, and said so.

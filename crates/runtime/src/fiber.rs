@@ -12,8 +12,9 @@ use delayline_medium::{
 };
 use delayline_plan::{self as plan, Coding, Extent, Plan, Residency, Schedule};
 
-use crate::error::Error;
+use crate::error::{Error, mib};
 use crate::model_file::ModelFile;
+use crate::{cgroup, process};
 
 /// Reads under way at once: a loop takes any number, the window is the limit.
 const DEPTH: usize = 1024;
@@ -126,6 +127,8 @@ impl Circuit {
             .zip(&coding.phase_s)
             .filter_map(|(&extent, phase)| phase.map(|phase_s| Placed { extent, phase_s }))
             .collect();
+        let circulates: u64 = placed.iter().map(|one| one.extent.len).sum();
+        check_host(circulates)?;
         let part_lens: Vec<u64> = file.parts().iter().map(|part| part.len).collect();
         let ring = FiberLoop::new(
             behind,
@@ -137,7 +140,6 @@ impl Circuit {
             &part_lens,
         )
         .map_err(Error::Memory)?;
-        let circulates: u64 = placed.iter().map(|one| one.extent.len).sum();
         Ok(Self {
             ring: Rc::new(RefCell::new(ring)),
             spec: spec.clone(),
@@ -284,6 +286,21 @@ fn chosen(fiber: &Fiber, schedule: &Schedule, course: &Course<'_>) -> Result<Vec
     let count = pieces(fits.iter().copied(), course.read_len);
     let fit = fiber.spec.check_fits(bytes(&fits), count);
     fit.map_err(refusal).map(|()| streams)
+}
+
+/// Whether this machine has the memory to emulate so many bytes in flight.
+fn check_host(bytes: u64) -> Result<(), Error> {
+    let group = cgroup::current().and_then(|group| group.available_bytes());
+    let free = process::available_bytes().into_iter().chain(group).min();
+    match free.filter(|&free| free < bytes) {
+        None => Ok(()),
+        Some(free) => Err(Error::Option(format!(
+            "{} would be in flight, which this machine emulates in memory, but it has only {} \
+             free; take a smaller model, or more --memory so that more weights stay",
+            mib(bytes),
+            mib(free)
+        ))),
+    }
 }
 
 fn refusal(no_room: DoesNotFit) -> Error {

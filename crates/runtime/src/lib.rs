@@ -3,9 +3,10 @@
 //! the compute gets there. Knows nothing of HTTP and terminals.
 //!
 //! The way of the data: [`ModelFile`] → [`Stream`] (graphs, roles, residency,
-//! line) → pump (pointers in llama.cpp's tensors) → [`Session`] (tokens, text).
+//! line) → pump (pointers in llama.cpp's tensors) → [`Session`] or [`batch`] (tokens, text).
 
 mod atlas;
+pub mod batch;
 mod budget;
 pub mod cap;
 pub mod cgroup;
@@ -22,6 +23,7 @@ mod lap;
 mod layout;
 mod log;
 mod model_file;
+mod piece;
 mod prefault;
 mod process;
 mod pump;
@@ -42,9 +44,10 @@ pub use fiber::{Circuit, Fiber, Order};
 pub use itinerary::Itinerary;
 pub use log::kernel_features;
 pub use model_file::{Facts, ModelFile, Part, PartFile, Weight, WeightId};
+pub use piece::Piece;
 pub use process::{Usage, available_bytes};
 pub use report::{Laps, MemoryReport};
-pub use sample::{Sampler, Sampling};
+pub use sample::{Candidates, Sampler, Sampling};
 pub use session::{Finish, Generated, Session};
 pub use stream::{Class, Stream};
 pub use striped::{Manifest, StripedPart};

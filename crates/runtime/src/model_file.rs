@@ -136,14 +136,15 @@ impl ModelFile {
                 });
             }
             let paths = match &list {
-                Some(_) => Vec::new(),
+                Some(_) => vec![path.to_owned(); usize::from(split.count)],
                 None => delayline_gguf::parts(path, split.count).map_err(unsound)?,
             };
-            for no in 1..usize::from(split.count) {
+            for (no, path) in paths.iter().enumerate().skip(1) {
                 let part = match &list {
                     Some(list) => open_striped(path, list, no)?,
-                    None => open_part(&paths[no])
-                        .map_err(|error| missing_part(error, no, split.count))?,
+                    None => {
+                        open_part(path).map_err(|error| missing_part(error, no, split.count))?
+                    }
                 };
                 weights.extend(check_part(&part, no, split.count)?);
                 parts.push(part);

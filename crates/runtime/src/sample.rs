@@ -1,10 +1,10 @@
-//! From logits to a token: llama.cpp's sampler chain.
+//! From logits to a token: llama.cpp's sampler chain, and its grammar beside it.
 
+use std::ffi::CString;
 use std::ptr::NonNull;
 
 use llama_cpp_sys_2 as sys;
 
-use crate::context::Context;
 use crate::error::Error;
 use crate::vocab::Vocab;
 
@@ -19,8 +19,12 @@ pub struct Sampling {
     pub top_p: f32,
     /// Only those at least this likely relative to the likeliest; 0 is all.
     pub min_p: f32,
-    /// Divides the logits of recent tokens; 1 is off.
+    /// Divides the logits of recent tokens, the prompt's included; 1 is off.
     pub repeat_penalty: f32,
+    /// Taken off a generated token's logit for each time it came; 0 is off.
+    pub frequency_penalty: f32,
+    /// Taken off the logit of each generated token once; 0 is off.
+    pub presence_penalty: f32,
     /// Seed of the choice.
     pub seed: u32,
 }
@@ -34,6 +38,8 @@ impl Default for Sampling {
             top_p: 0.95,
             min_p: 0.05,
             repeat_penalty: 1.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
             seed: 0,
         }
     }
@@ -42,34 +48,98 @@ impl Default for Sampling {
 /// How many recent tokens the repeat penalty looks at.
 const PENALTY_TOKENS: i32 = 64;
 
-/// A sampler chain; freed on drop.
+/// How many generated tokens the other penalties look at.
+const GENERATED_TOKENS: i32 = 4096;
+
+/// One of llama.cpp's samplers; freed on drop.
+#[derive(Debug)]
+struct Part(NonNull<sys::llama_sampler>);
+
+impl Part {
+    fn new(raw: *mut sys::llama_sampler, what: &'static str) -> Result<Self, Error> {
+        let message = || "it gave no reason".into();
+        let raw = NonNull::new(raw).ok_or_else(|| Error::Llama {
+            what,
+            message: message(),
+        })?;
+        Ok(Self(raw))
+    }
+
+    fn accept(&mut self, token: i32) {
+        // SAFETY: live; the caller gives tokens of the vocabulary, to a grammar
+        // only those that it allows.
+        unsafe { sys::llama_sampler_accept(self.0.as_ptr(), token) }
+    }
+
+    fn apply(&mut self, candidates: &mut sys::llama_token_data_array) {
+        // SAFETY: live; the array's pointer and length belong together.
+        unsafe { sys::llama_sampler_apply(self.0.as_ptr(), candidates) }
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // SAFETY: live and freed once.
+        unsafe { sys::llama_sampler_free(self.0.as_ptr()) }
+    }
+}
+
+/// A sampler chain, with a grammar where one is asked for.
 #[derive(Debug)]
 pub struct Sampler {
-    chain: NonNull<sys::llama_sampler>,
+    chain: Part,
+    grammar: Option<Part>,
+    repeats: bool,
+    // The grammar reads the vocabulary as long as it lives.
+    _vocab: Vocab,
+}
+
+/// The tokens to choose from, as llama.cpp's samplers want them; kept between
+/// choices, because there are as many as the vocabulary has.
+#[derive(Debug, Default)]
+pub struct Candidates(Vec<sys::llama_token_data>);
+
+impl Candidates {
+    fn fill(&mut self, logits: &[f32]) {
+        self.0.clear();
+        let all = logits.iter().zip(0..);
+        self.0
+            .extend(all.map(|(&logit, id)| sys::llama_token_data { id, logit, p: 0.0 }));
+    }
 }
 
 impl Sampler {
-    /// As `sampling` says.
+    /// As `sampling` says; `grammar`, in llama.cpp's notation with the rule `root`,
+    /// bounds what can be chosen.
     ///
     /// # Errors
-    /// When llama.cpp refuses memory.
-    pub fn new(vocab: &Vocab, sampling: &Sampling) -> Result<Self, Error> {
+    /// When llama.cpp refuses memory or the grammar.
+    pub fn new(vocab: &Vocab, sampling: &Sampling, grammar: Option<&str>) -> Result<Self, Error> {
+        let grammar = grammar.map(|text| self::grammar(vocab, text)).transpose()?;
+        let repeats = sampling.repeat_penalty != 1.0;
         // SAFETY: parameters by value; the chain takes over what is added.
         unsafe {
             let chain = sys::llama_sampler_chain_init(sys::llama_sampler_chain_default_params());
-            let chain = NonNull::new(chain).ok_or(Error::Llama {
-                what: "make a sampler",
-                message: "it gave no reason".into(),
-            })?;
-            let add = |sampler| sys::llama_sampler_chain_add(chain.as_ptr(), sampler);
-            if sampling.repeat_penalty != 1.0 {
-                let n_vocab = sys::llama_vocab_n_tokens(vocab.as_ptr());
+            let chain = Part::new(chain, "make a sampler")?;
+            let add = |sampler| sys::llama_sampler_chain_add(chain.0.as_ptr(), sampler);
+            let n_vocab = sys::llama_vocab_n_tokens(vocab.as_ptr());
+            if repeats {
+                let by = sampling.repeat_penalty;
                 add(sys::llama_sampler_init_penalties(
                     n_vocab,
                     PENALTY_TOKENS,
-                    sampling.repeat_penalty,
+                    by,
                     0.0,
                     0.0,
+                ));
+            }
+            if sampling.frequency_penalty != 0.0 || sampling.presence_penalty != 0.0 {
+                add(sys::llama_sampler_init_penalties(
+                    n_vocab,
+                    GENERATED_TOKENS,
+                    1.0,
+                    sampling.frequency_penalty,
+                    sampling.presence_penalty,
                 ));
             }
             if sampling.temperature <= 0.0 {
@@ -81,26 +151,105 @@ impl Sampler {
                 add(sys::llama_sampler_init_temp(sampling.temperature));
                 add(sys::llama_sampler_init_dist(sampling.seed));
             }
-            Ok(Self { chain })
+            Ok(Self {
+                chain,
+                grammar,
+                repeats,
+                _vocab: vocab.clone(),
+            })
         }
     }
 
-    /// The next token after the last output of `context`, accepted into the chain.
-    pub fn sample(&mut self, context: &mut Context) -> i32 {
-        // SAFETY: both are live; the last decode had an output.
-        unsafe { sys::llama_sampler_sample(self.chain.as_ptr(), context.as_ptr(), -1) }
+    /// Tells the repeat penalty of the prompt's tokens.
+    pub fn prompt(&mut self, tokens: &[i32]) {
+        if !self.repeats {
+            return;
+        }
+        let recent = tokens.len().saturating_sub(PENALTY_TOKENS as usize);
+        // SAFETY: the chain is live, and the repeat penalty is the first in it.
+        unsafe {
+            let penalty = sys::llama_sampler_chain_get(self.chain.0.as_ptr(), 0);
+            for &token in &tokens[recent..] {
+                sys::llama_sampler_accept(penalty, token);
+            }
+        }
     }
 
-    /// Tells the penalties of a token that was not sampled here.
-    pub fn accept(&mut self, token: i32) {
-        // SAFETY: the chain is live.
-        unsafe { sys::llama_sampler_accept(self.chain.as_ptr(), token) }
+    /// The next token after these logits, accepted.
+    ///
+    /// # Errors
+    /// When the logits or the grammar leave nothing to choose from.
+    pub fn sample(&mut self, logits: &[f32], all: &mut Candidates) -> Result<i32, Error> {
+        all.fill(logits);
+        let (mut token, mut logit) = choose(&mut self.chain, &mut all.0)?;
+        if let Some(grammar) = &mut self.grammar {
+            // Nearly always the grammar allows what the chain chose, and asking it
+            // of one token is much cheaper than of all.
+            if !allows(grammar, token) {
+                all.fill(logits);
+                apply_to(grammar, &mut all.0);
+                (token, logit) = choose(&mut self.chain, &mut all.0)?;
+            }
+            if logit == f32::NEG_INFINITY {
+                return Err(nothing(
+                    "the grammar allows no token here that the model has",
+                ));
+            }
+            grammar.accept(token);
+        }
+        self.chain.accept(token);
+        Ok(token)
     }
 }
 
-impl Drop for Sampler {
-    fn drop(&mut self) {
-        // SAFETY: live and freed once.
-        unsafe { sys::llama_sampler_free(self.chain.as_ptr()) }
+fn grammar(vocab: &Vocab, text: &str) -> Result<Part, Error> {
+    let text =
+        CString::new(text).map_err(|_| Error::Option("the grammar has a zero byte".into()))?;
+    // SAFETY: the vocabulary is live and outlives the sampler that owns this
+    // part; both strings end with a zero byte. llama.cpp catches what its parser throws.
+    let raw =
+        unsafe { sys::llama_sampler_init_grammar(vocab.as_ptr(), text.as_ptr(), c"root".as_ptr()) };
+    Part::new(raw, "read this grammar")
+}
+
+/// Whether a grammar allows a token.
+fn allows(grammar: &mut Part, token: i32) -> bool {
+    let mut one = [sys::llama_token_data {
+        id: token,
+        logit: 1.0,
+        p: 0.0,
+    }];
+    apply_to(grammar, &mut one);
+    one[0].logit != f32::NEG_INFINITY
+}
+
+fn apply_to(part: &mut Part, all: &mut [sys::llama_token_data]) -> sys::llama_token_data_array {
+    let mut array = sys::llama_token_data_array {
+        data: all.as_mut_ptr(),
+        size: all.len(),
+        selected: -1,
+        sorted: false,
+    };
+    part.apply(&mut array);
+    array
+}
+
+/// What a chain selects, with its logit.
+fn choose(chain: &mut Part, all: &mut [sys::llama_token_data]) -> Result<(i32, f32), Error> {
+    let array = apply_to(chain, all);
+    let selected = usize::try_from(array.selected).ok();
+    let selected = selected.filter(|&at| at < array.size);
+    // SAFETY: the array that the chain left behind holds `size` tokens, in place
+    // or in a buffer of its own, until it is applied again.
+    let chosen = selected.map(|at| unsafe { *array.data.add(at) });
+    chosen
+        .map(|data| (data.id, data.logit))
+        .ok_or_else(|| nothing("no token was selected"))
+}
+
+fn nothing(message: &str) -> Error {
+    Error::Llama {
+        what: "choose a token",
+        message: message.into(),
     }
 }

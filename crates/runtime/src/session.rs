@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::report::Laps;
-use crate::sample::{Sampler, Sampling};
+use crate::sample::{Candidates, Sampler, Sampling};
 use crate::stream::Class;
 use crate::vocab::{Utf8, Vocab};
 
@@ -55,6 +55,7 @@ pub struct Session {
     engine: Engine,
     vocab: Vocab,
     cached: Vec<i32>,
+    candidates: Candidates,
 }
 
 impl Session {
@@ -65,6 +66,7 @@ impl Session {
             engine,
             vocab,
             cached: Vec::new(),
+            candidates: Candidates::default(),
         }
     }
 
@@ -105,10 +107,8 @@ impl Session {
                 ctx,
             });
         }
-        let mut sampler = Sampler::new(&self.vocab, sampling)?;
-        for &token in prompt {
-            sampler.accept(token);
-        }
+        let mut sampler = Sampler::new(&self.vocab, sampling, None)?;
+        sampler.prompt(prompt);
         let mut out = Generated {
             text: String::new(),
             tokens: Vec::new(),
@@ -128,7 +128,8 @@ impl Session {
         let before = self.engine.laps();
         let mut utf8 = Utf8::default();
         loop {
-            let token = sampler.sample(self.engine.context());
+            let logits = self.engine.logits().ok_or_else(no_logits)?;
+            let token = sampler.sample(logits, &mut self.candidates)?;
             out.tokens.push(token);
             if out.tokens.len() == 1 {
                 out.first_token_s = start.elapsed().as_secs_f64();
@@ -217,4 +218,8 @@ impl Session {
         self.cached.extend_from_slice(tokens);
         Ok(())
     }
+}
+
+fn no_logits() -> Error {
+    Error::Defect("a lap had no logits".into())
 }

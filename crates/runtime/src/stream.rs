@@ -22,6 +22,7 @@ use crate::itinerary::Itinerary;
 use crate::lap::{RealLine, Supplies};
 use crate::layout::{Layout, Role};
 use crate::model_file::{ModelFile, Names, PartFile};
+use crate::piece::{self, Piece};
 use crate::prefault::Prefault;
 use crate::process::{self, Usage};
 use crate::pump::Pump;
@@ -39,7 +40,7 @@ const LOOKAHEAD: u64 = 128 << 20;
 pub enum Class {
     /// One token, with logits: decoding.
     Single,
-    /// Several tokens, with logits of the last.
+    /// Several tokens, with logits of some.
     Many,
     /// Several tokens without logits: the output head is skipped.
     Quiet,
@@ -84,7 +85,7 @@ impl Stream {
     /// # Errors
     /// When the budget is too small or llama.cpp does something unforeseen.
     pub(crate) fn open(
-        model: &Rc<Model>,
+        model: &Arc<Model>,
         file: &ModelFile,
         shape: Shape,
         total: u64,
@@ -94,7 +95,7 @@ impl Stream {
         let mut pump = Pump::new(largest)?;
         let mut context = Context::new(model, shape, Some(&pump))?;
         let made = Usage::now().data;
-        let classes = learn_all(&mut context, &mut pump, &file.names(), shape.ubatch)?;
+        let classes = learn_all(&mut context, &mut pump, &file.names(), shape)?;
         process::trim_heap();
         // The dry laps built all graphs, but computed nothing: buffers count
         // beside what is in memory by now, and so does what they allocated to work in.
@@ -162,12 +163,10 @@ impl Stream {
         &mut self,
         context: &mut Context,
         file: &ModelFile,
-        tokens: &[i32],
-        pos: u32,
-        output: bool,
+        pieces: &[Piece],
         next: Option<Class>,
     ) -> Result<(), Error> {
-        let class = Class::of(tokens.len(), output);
+        let class = piece::class(pieces);
         if self.laid.take().is_none() {
             self.lay(class);
         }
@@ -177,7 +176,11 @@ impl Stream {
         let Learned { graph, itinerary } = self.learned(class);
         let (graph, itinerary) = (graph.clone(), itinerary.clone());
         let outcome = self.pump.begin(graph, itinerary.clone()).and_then(|()| {
-            let code = context.decode(tokens, pos, output || class == Class::Single);
+            let code = match (class, pieces) {
+                // The graph that was learned for a single token has an output.
+                (Class::Single, &[piece]) => context.decode(&[piece.with_output()]),
+                _ => context.decode(pieces),
+            };
             self.pump.end(status(code))
         });
         if outcome.is_err() {
@@ -185,7 +188,7 @@ impl Stream {
         }
         // A file that shrank fails to be read as well: the change is the cause.
         if let Err(error) = file.check_unchanged().and(outcome) {
-            context.truncate(pos);
+            piece::undo(pieces, context);
             return Err(error);
         }
         self.settle(&itinerary);
@@ -312,12 +315,12 @@ fn learn_all(
     context: &mut Context,
     pump: &mut Pump,
     names: &Names,
-    ubatch: u32,
+    shape: Shape,
 ) -> Result<[Option<Learned>; 3], Error> {
-    let mut learn = |tokens: u32, output: bool| -> Result<Option<Learned>, Error> {
+    let mut learn = |tokens: u32, outputs: u32| -> Result<Option<Learned>, Error> {
         let tokens = vec![0; tokens as usize];
         pump.learn(names.clone());
-        let code = context.decode(&tokens, 0, output);
+        let code = context.decode(&piece::even(&tokens, outputs));
         let graph = pump.learned()?;
         if code != 2 {
             return Err(Error::Assumption(format!(
@@ -330,11 +333,13 @@ fn learn_all(
             itinerary: Rc::default(),
         }))
     };
-    let single = learn(1, true)?;
-    if ubatch == 1 {
+    let single = learn(1, 1)?;
+    if shape.ubatch == 1 {
         return Ok([single, None, None]);
     }
-    Ok([single, learn(ubatch, true)?, learn(ubatch, false)?])
+    // As many outputs as a lap can have: what a node may ask for is learned too.
+    let many = learn(shape.ubatch, shape.seqs)?;
+    Ok([single, many, learn(shape.ubatch, 0)?])
 }
 
 /// What stays, and how many bytes items may keep beside it.

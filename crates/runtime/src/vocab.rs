@@ -1,7 +1,7 @@
 //! Text to tokens and back, by llama.cpp's tokenizer.
 
 use std::ffi::{CStr, c_char};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use llama_cpp_sys_2 as sys;
 
@@ -11,12 +11,12 @@ use crate::error::Error;
 /// A model's vocabulary.
 #[derive(Clone, Debug)]
 pub struct Vocab {
-    model: Rc<Model>,
+    model: Arc<Model>,
 }
 
 impl Vocab {
     /// Of `model`.
-    pub fn new(model: &Rc<Model>) -> Self {
+    pub fn new(model: &Arc<Model>) -> Self {
         Self {
             model: model.clone(),
         }
@@ -26,6 +26,13 @@ impl Vocab {
     pub fn as_ptr(&self) -> *const sys::llama_vocab {
         // SAFETY: the model is live and owns its vocabulary.
         unsafe { sys::llama_model_get_vocab(self.model.as_ptr()) }
+    }
+
+    /// How many tokens there are.
+    pub fn tokens(&self) -> usize {
+        // SAFETY: the vocabulary is live.
+        let n = unsafe { sys::llama_vocab_n_tokens(self.as_ptr()) };
+        usize::try_from(n).unwrap_or(0)
     }
 
     /// Tokens of `text`; `special` texts such as `<|im_end|>` become their

@@ -61,10 +61,6 @@ impl Job {
         option("prompt-tokens", Some(self.prompt_tokens.to_string()));
         option("memory", engine.memory.map(|n| n.to_string()));
         option("window", engine.window.map(|n| n.to_string()));
-        option(
-            "medium",
-            engine.medium.as_ref().map(|medium| medium.text.clone()),
-        );
         option("threads", engine.threads.map(|n| n.to_string()));
         option("ctx", engine.ctx.map(|n| n.to_string()));
         option("ubatch", engine.ubatch.map(|n| n.to_string()));

@@ -3,7 +3,6 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use delayline_medium::Quantity;
 use delayline_runtime::Circuit;
 
 use crate::output::format_seconds;
@@ -43,18 +42,17 @@ impl Display for Loop<'_> {
         };
         writeln!(
             f,
-            "fiber    {} of glass{loops}, {} in flight at {} ({} with error correction)",
-            Quantity::Length.show(glass),
+            "fiber    {glass} km of glass{loops}, {} in flight at {} ({} with error correction)",
             megabytes(figures.placed_bytes),
             format_rate(figures.net_rate_bytes_per_s),
             megabytes(figures.in_flight_bytes),
         )?;
         writeln!(
             f,
-            "         a lap of light takes {}; {} pieces of {} taken, {} passed unused",
+            "         a lap of light takes {}; {} pieces, taken {} times, {} more passes unused",
             format_seconds(figures.lap_s),
-            figures.pieces_taken,
             figures.pieces,
+            figures.pieces_taken,
             figures.passes_missed,
         )?;
         if figures.cuts > 0 {

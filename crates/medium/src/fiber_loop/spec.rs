@@ -2,6 +2,7 @@
 //! parameter has a name, a unit and a range; it is set from text here, for the
 //! command line and for files alike. It does not know what circulates.
 
+use super::quantity::Quantity;
 use std::fmt;
 use thiserror::Error;
 
@@ -189,82 +190,6 @@ pub enum SpecError {
     },
 }
 
-/// What a number measures, and so in which units it is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Quantity {
-    /// Kilometres.
-    Length,
-    /// Bits per second.
-    Rate,
-    /// Seconds.
-    Time,
-    /// Of 1, also in percent.
-    Share,
-    /// Without a unit.
-    Number,
-}
-
-impl Quantity {
-    /// Units with their size, the first one as the default in messages.
-    fn units(self) -> &'static [(&'static str, f64)] {
-        match self {
-            Self::Length => &[("km", 1.0), ("m", 1e-3)],
-            Self::Rate => &[
-                ("Gbit/s", 1e9),
-                ("Tbit/s", 1e12),
-                ("Pbit/s", 1e15),
-                ("Mbit/s", 1e6),
-                ("Gb/s", 1e9),
-                ("Tb/s", 1e12),
-            ],
-            Self::Time => &[
-                ("s", 1.0),
-                ("ms", 1e-3),
-                ("us", 1e-6),
-                ("µs", 1e-6),
-                ("ns", 1e-9),
-            ],
-            Self::Share => &[("", 1.0), ("%", 1e-2)],
-            Self::Number => &[("", 1.0)],
-        }
-    }
-
-    /// The number that `text` says; `None` if it says none in these units.
-    pub fn parse(self, text: &str) -> Option<f64> {
-        let text = text.trim();
-        // An exponent belongs to the number, a unit may begin with any letter.
-        let end = (1..=text.len())
-            .rev()
-            .filter(|&end| text.is_char_boundary(end))
-            .find(|&end| text[..end].parse::<f64>().is_ok())?;
-        let unit = text[end..].trim();
-        let (_, size) = self.units().iter().find(|(name, _)| *name == unit)?;
-        let number: f64 = text[..end].parse().ok()?;
-        (text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)))
-            .then_some(number * size)
-            .filter(|value| value.is_finite())
-    }
-
-    /// As a person writes it.
-    pub fn show(self, value: f64) -> String {
-        let mut units: Vec<_> = self.units().to_vec();
-        units.retain(|(name, _)| !name.starts_with('µ') && !name.ends_with("b/s"));
-        units.sort_by(|a, b| a.1.total_cmp(&b.1));
-        let fits = |(_, size): &&(&str, f64)| value.abs() >= *size * 0.999;
-        let (unit, size) = match self {
-            // Nobody reads megametres or permille.
-            Self::Share | Self::Number => ("", 1.0),
-            Self::Length if value >= 0.1 || value == 0.0 => ("km", 1.0),
-            _ => *units.iter().rev().find(fits).unwrap_or(&units[0]),
-        };
-        // Nine digits are enough, and hide the noise of the conversion.
-        let number = value / size;
-        let digits = 9 - (number.abs().max(1e-9).log10().floor() as i32).clamp(-9, 9);
-        let scale = 10f64.powi(digits);
-        format!("{}{unit}", (number * scale).round() / scale)
-    }
-}
-
 /// A parameter of one number: its name, what it measures, its range, and what
 /// it stands for.
 struct Key {
@@ -280,7 +205,7 @@ const KEYS: [Key; 8] = [
         name: "length",
         quantity: Quantity::Length,
         from: 0.001,
-        until: 1e9,
+        until: 1e7,
         set: |spec, value| spec.length_km = value,
     },
     Key {
@@ -353,18 +278,8 @@ impl Key {
             "{whole}from {} to {}{}",
             self.quantity.show(self.from),
             self.quantity.show(self.until),
-            units_of(self.quantity)
+            self.quantity.in_words()
         )
-    }
-}
-
-/// The units in words, for messages.
-pub(crate) fn units_of(quantity: Quantity) -> String {
-    let names: Vec<&str> = quantity.units().iter().map(|(name, _)| *name).collect();
-    match quantity {
-        Quantity::Number => String::new(),
-        Quantity::Share => " (15% is 0.15)".into(),
-        _ => format!(", in {}", names.join(", ")),
     }
 }
 

@@ -1,0 +1,95 @@
+//! The light fails and comes back: when, and what becomes of the reads that wait
+//! for it. It does not know how they are served then.
+
+use super::orbit::Piece;
+use super::{DARK, Errand, FiberLoop, Light, LoopNotice, Waiting};
+use crate::Pace;
+use delayline_line::Medium;
+use std::cmp::Reverse;
+
+/// What is to become of the light, in nanoseconds of the clock.
+#[derive(Clone, Copy)]
+pub(super) enum Fault {
+    None,
+    Comes { at_ns: u64, until_ns: u64 },
+    Lasts { until_ns: u64 },
+}
+
+impl<M: Medium, C: Pace> FiberLoop<M, C> {
+    /// The light fails now, until [`FiberLoop::mend`].
+    pub fn break_fiber(&mut self) {
+        let at_ns = self.clock.now_ns();
+        self.cut = Fault::Comes {
+            at_ns,
+            until_ns: u64::MAX,
+        };
+        self.follow_fault();
+    }
+
+    /// The light is back.
+    pub fn mend(&mut self) {
+        self.cut = Fault::Lasts { until_ns: 0 };
+        self.follow_fault();
+    }
+
+    /// Sets the time of the cut that the parameters announce.
+    pub(super) fn expect_cut(&mut self) {
+        if let Some(cut) = self.spec.cut {
+            let ns = |s: f64| (s * 1e9) as u64;
+            let at_ns = self.clock.now_ns() + ns(cut.at_s);
+            self.cut = Fault::Comes {
+                at_ns,
+                until_ns: at_ns + ns(cut.for_s),
+            };
+        }
+    }
+
+    /// Lets the light fail and come back when it is time.
+    pub(super) fn follow_fault(&mut self) {
+        let now_ns = self.clock.now_ns();
+        if let Fault::Comes { at_ns, until_ns } = self.cut
+            && at_ns <= now_ns
+        {
+            self.cut = Fault::Lasts { until_ns };
+            self.darken(at_ns);
+        }
+        if let Fault::Lasts { until_ns } = self.cut
+            && until_ns <= now_ns
+        {
+            self.cut = Fault::None;
+            self.gauge.tell(LoopNotice::Mended);
+        }
+    }
+
+    /// All light that has not passed by `at_ns` is gone.
+    fn darken(&mut self, at_ns: u64) {
+        let circulating = |(light, piece): (&Light, &Piece)| match light.from_lap {
+            DARK => 0,
+            _ => u64::from(piece.len),
+        };
+        let bytes = self
+            .light
+            .iter()
+            .zip(&self.orbit.pieces)
+            .map(circulating)
+            .sum();
+        self.gauge.count(|figures| figures.cuts += 1);
+        self.gauge.tell(LoopNotice::Cut { bytes });
+        self.light
+            .iter_mut()
+            .for_each(|light| light.from_lap = DARK);
+        self.dark = self.light.len();
+        let at_ns = at_ns - self.t0_ns;
+        let all = std::mem::take(&mut self.passing).into_sorted_vec();
+        for Reverse((passed_ns, ticket)) in all.into_iter().rev() {
+            if passed_ns <= at_ns {
+                self.passing.push(Reverse((passed_ns, ticket)));
+                continue;
+            }
+            let Waiting { read, piece, .. } = self.waiting.remove(&ticket).expect("of a ticket");
+            // The receiver may be writing there: it has to have ended.
+            self.checks(ticket, piece, true);
+            self.send_errand(read, Errand::Light(piece));
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What laps took, and what follows: how long the compute of a lap is for how
+//! many rows, how long its bytes take, and where the one overtakes the other.
+//! Knows no clock.
+//!
+//! Compute is taken as a line, `a + b · rows`, fitted to the laps of late: `a` is
+//! the work of a lap whatever it carries, `b` that of a token. Until laps of two
+//! different sizes have been seen, all of it is taken for the tokens' work.
+
+/// Weight of a lap against the next: laps of late count, the text grows.
+const FADE: f64 = 0.95;
+
+/// Share of a lap in waiting from which on the medium counts as its longer part.
+const WAITED: f64 = 0.02;
+
+/// What of the latest lap goes into the medium's time.
+const NEWS: f64 = 0.2;
+
+/// Measured laps, and the lines through them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    weight: f64,
+    rows: f64,
+    rows2: f64,
+    compute: f64,
+    compute_rows: f64,
+    medium_s: Option<f64>,
+}
+
+impl Pace {
+    /// Takes in a lap of so many rows that took `lap_s` seconds, of which the
+    /// compute waited `stall_s`.
+    pub fn add(&mut self, rows: usize, lap_s: f64, stall_s: f64) {
+        let (x, y) = (rows as f64, (lap_s - stall_s).max(0.0));
+        for (sum, new) in [
+            (&mut self.weight, 1.0),
+            (&mut self.rows, x),
+            (&mut self.rows2, x * x),
+            (&mut self.compute, y),
+            (&mut self.compute_rows, x * y),
+        ] {
+            *sum = *sum * FADE + new;
+        }
+        // A lap that waited took as long as its bytes; one that did not, longer.
+        self.medium_s = match self.medium_s {
+            before if stall_s > WAITED * lap_s => {
+                let before = before.unwrap_or(lap_s);
+                Some(before + NEWS * (lap_s - before))
+            }
+            Some(before) => Some(before.min(lap_s)),
+            None => None,
+        };
+    }
+
+    /// `a` and `b` of the compute, in seconds.
+    fn line(&self) -> Option<(f64, f64)> {
+        if self.weight == 0.0 {
+            return None;
+        }
+        let (x, y) = (self.rows / self.weight, self.compute / self.weight);
+        let spread = self.rows2 / self.weight - x * x;
+        if spread < 1e-6 * x * x {
+            return Some((0.0, y / x));
+        }
+        let slope = (self.compute_rows / self.weight - x * y) / spread;
+        // Noise must not make more rows look faster, nor a lap of none negative.
+        let b = slope.clamp(0.0, y / x);
+        Some((y - b * x, b))
+    }
+
+    /// How long a lap of so many rows computes, in seconds.
+    pub fn compute_s(&self, rows: usize) -> Option<f64> {
+        self.line().map(|(a, b)| a + b * rows as f64)
+    }
+
+    /// How long the bytes of a lap take, in seconds; `None` if no lap waited.
+    pub fn medium_s(&self) -> Option<f64> {
+        self.medium_s
+    }
+
+    /// From how many sequences a lap on compute is its longer part; 0 when it
+    /// always is. `None` before anything was measured, and when no number of
+    /// rows would show.
+    pub fn limit(&self) -> Option<f64> {
+        let (a, b) = self.line()?;
+        let Some(medium_s) = self.medium_s else {
+            return Some(0.0);
+        };
+        (b > 0.0).then(|| ((medium_s - a) / b).max(0.0))
+    }
+
+    /// How many rows a lap with `sequences` generating ones has for pieces of
+    /// prompts: as many as are free beside the medium, or as make the compute of
+    /// the lap at most twice what it would be without, whichever is more.
+    pub fn spare(&self, sequences: usize) -> usize {
+        let Some((a, b)) = self.line() else {
+            return 0;
+        };
+        let until_s = (2.0 * (a + b * sequences as f64)).max(self.medium_s.unwrap_or(0.0));
+        let rows = if b > 0.0 {
+            (until_s - a) / b
+        } else {
+            f64::INFINITY
+        };
+        // Rounded down, but not for the last bit of a whole number.
+        ((rows + 1e-6) as usize).saturating_sub(sequences)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Laps of an ideal machine: compute 0.4 s and 0.1 s a row, bytes in 1.2 s.
+    fn measured(rows: &[usize]) -> Pace {
+        let mut pace = Pace::default();
+        for &rows in rows {
+            let compute = 0.4 + 0.1 * rows as f64;
+            let lap = compute.max(1.2);
+            pace.add(rows, lap, lap - compute);
+        }
+        pace
+    }
+
+    fn near(got: Option<f64>, expect: f64) {
+        let got = got.expect("a figure");
+        assert!((got - expect).abs() < 1e-6, "{got}, not {expect}");
+    }
+
+    #[test]
+    fn lines_are_found() {
+        let pace = measured(&[1, 4, 1, 6, 2]);
+        near(pace.compute_s(1), 0.5);
+        near(pace.compute_s(20), 2.4);
+        near(pace.medium_s(), 1.2);
+        near(pace.limit(), 8.0);
+    }
+
+    #[test]
+    fn pieces_fill_the_medium_or_double_the_compute() {
+        let pace = measured(&[1, 4, 1, 6, 2]);
+        // Beside one sequence the medium leaves room for seven more rows, beside
+        // eight none: then the compute of 1.2 s may double.
+        assert_eq!(pace.spare(1), 7);
+        assert_eq!(pace.spare(8), 12);
+    }
+
+    #[test]
+    fn one_size_of_lap_is_all_the_tokens_work() {
+        let pace = measured(&[2, 2]);
+        near(pace.compute_s(4), 1.2);
+        assert_eq!(Pace::default().limit(), None);
+    }
+
+    #[test]
+    fn without_a_medium_compute_is_always_the_limit() {
+        let mut pace = Pace::default();
+        for rows in [1, 3] {
+            pace.add(rows, rows as f64, 0.0);
+        }
+        near(pace.limit(), 0.0);
+        assert_eq!(pace.spare(2), 2);
+    }
+
+    #[test]
+    fn noise_turns_no_line_over() {
+        let mut pace = Pace::default();
+        pace.add(1, 2.0, 0.0);
+        pace.add(9, 1.0, 0.0);
+        assert!(pace.compute_s(9) >= pace.compute_s(1));
+        assert_eq!(pace.spare(1), usize::MAX - 1);
+    }
+}

@@ -1,0 +1,84 @@
+//! What one sequence brings to a lap: a piece of its tokens, next to those of
+//! the others.
+
+use crate::context::Context;
+use crate::stream::Class;
+
+/// Consecutive tokens of one sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece<'a> {
+    /// Which sequence, from 0.
+    pub seq: u32,
+    /// The position of the first token in it.
+    pub pos: u32,
+    /// The tokens; not empty.
+    pub tokens: &'a [i32],
+    /// Whether the logits of the last token are computed.
+    pub output: bool,
+}
+
+impl Piece<'_> {
+    /// The same, with logits.
+    pub(crate) fn with_output(self) -> Self {
+        Self {
+            output: true,
+            ..self
+        }
+    }
+}
+
+/// The class of a lap of these pieces.
+pub(crate) fn class(pieces: &[Piece]) -> Class {
+    let tokens = pieces.iter().map(|piece| piece.tokens.len()).sum();
+    Class::of(tokens, pieces.iter().any(|piece| piece.output))
+}
+
+/// Every sequence is again as it was before the lap.
+pub(crate) fn undo(pieces: &[Piece], context: &mut Context) {
+    for piece in pieces {
+        context.forget(piece.seq, piece.pos);
+    }
+}
+
+/// `tokens` in as many sequences as there are outputs, in one without any.
+pub(crate) fn even(tokens: &[i32], outputs: u32) -> Vec<Piece<'_>> {
+    let seqs = (outputs as usize).clamp(1, tokens.len());
+    let first = tokens.len() - (seqs - 1);
+    let mut from = 0;
+    (0..seqs)
+        .map(|seq| {
+            let until = first + seq;
+            let piece = Piece {
+                seq: seq as u32,
+                pos: 0,
+                tokens: &tokens[from..until],
+                output: outputs > 0,
+            };
+            from = until;
+            piece
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn even_pieces_hold_all_tokens() {
+        let tokens = [1, 2, 3, 4, 5];
+        for (outputs, expect) in [
+            (0, vec![5]),
+            (1, vec![5]),
+            (2, vec![4, 1]),
+            (5, vec![1; 5]),
+            (9, vec![1; 5]),
+        ] {
+            let pieces = even(&tokens, outputs);
+            let lens: Vec<usize> = pieces.iter().map(|p| p.tokens.len()).collect();
+            assert_eq!(lens, expect, "{outputs} outputs");
+            assert!(pieces.iter().all(|p| p.output == (outputs > 0)));
+            assert_eq!(class(&pieces), Class::of(5, outputs > 0));
+        }
+    }
+}

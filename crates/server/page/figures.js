@@ -1,0 +1,189 @@
+// The figures beside the loop, and the verdict: is it the medium or the compute
+// that sets the pace? Text and bars only.
+
+import { bytes, count, digits, percent, rate, seconds, whole } from "./units.js";
+
+/** The share of a lap that may be waiting before the medium is said to set the pace. */
+const MEDIUM_SETS_IT = 0.1;
+/** And below which the compute is. */
+const COMPUTE_SETS_IT = 0.03;
+/** Over how many seconds figures are means. */
+const OVER_S = 3;
+
+const at = (id) => document.getElementById(id);
+
+function write(id, text) {
+  const place = at(id);
+  if (place.textContent !== text) place.textContent = text;
+}
+
+/** Sets the parts of a bar, as shares of its length, and says them. */
+function bar(id, parts, label) {
+  const place = at(id);
+  [...place.children].forEach((part, n) => {
+    part.style.width = `${Math.max(0, Math.min(1, parts[n] ?? 0)) * 100}%`;
+  });
+  if (label) place.setAttribute("aria-label", label);
+}
+
+export class Figures {
+  #history;
+  #machine;
+  #state = { resting: true, sequences: 0, queued: 0 };
+  #lap;
+
+  constructor(history) {
+    this.#history = history;
+  }
+
+  machine(machine) {
+    this.#machine = machine;
+    write("model", machine.model);
+    write("version", `Delayline ${machine.version}`);
+    document.title = `${machine.model} – Delayline`;
+    for (const place of document.querySelectorAll("[data-medium]")) place.textContent = machine.medium;
+    for (const key of document.querySelectorAll("[data-streaming]")) key.hidden = machine.window_bytes === 0;
+    at("key-picked").hidden = !machine.stretches.some((stretch) => stretch.kind === "picked");
+    const { budget_bytes, resident_bytes, window_bytes, kv_bytes, buffer_bytes } = machine;
+    const parts = [resident_bytes, window_bytes, kv_bytes, buffer_bytes];
+    const said = `${bytes(budget_bytes)} allowed: ${bytes(resident_bytes)} weights that stay, ${bytes(window_bytes)} window, ${bytes(kv_bytes)} for the texts of riders, ${bytes(buffer_bytes)} program and buffers`;
+    bar("memory-bar", parts.map((part) => part / budget_bytes), said);
+    at("memory-bar").title = said;
+    write("memory-text", window_bytes > 0 ? `${bytes(budget_bytes)}, window ${bytes(window_bytes)}` : bytes(budget_bytes));
+    this.#seats();
+  }
+
+  lap(lap) {
+    this.#lap = lap;
+    this.#state = { resting: false, sequences: lap.sequences, queued: lap.queued };
+  }
+
+  progress(progress) {
+    this.#state = { resting: progress.state === "resting", sequences: progress.sequences, queued: progress.queued };
+  }
+
+  /** The server is gone: nothing of what is shown is so any more. */
+  stop() {
+    this.#state = { resting: true, sequences: 0, queued: 0 };
+  }
+
+  /** The stream rate as a share of what the medium can do. */
+  flow() {
+    const mean = this.#history.recent(OVER_S);
+    if (!mean || !this.#machine?.device_bytes_per_s || mean.lap_s === 0) return mean?.read_bytes ? 0.5 : 0;
+    return mean.read_bytes / mean.lap_s / this.#machine.device_bytes_per_s;
+  }
+
+  /** Brings the page up to date; `slowed` is the loop's. */
+  show(slowed) {
+    const mean = this.#history.recent(OVER_S);
+    this.#hub(mean, slowed);
+    this.#seats();
+    const totals = this.#history.totals;
+    if (totals) {
+      write("total-laps", whole(totals.laps));
+      write("total-generated", whole(totals.generated_tokens));
+      write("total-prompt", whole(totals.prompt_tokens));
+      write("total-read", bytes(totals.read_bytes));
+      write("total-stall", totals.lap_s > 0 ? `${percent(totals.stall_s / totals.lap_s)} of ${seconds(totals.lap_s)}` : "–");
+    }
+    if (mean && mean.laps > 0) {
+      this.#lapBar(mean);
+      this.#rateBar(mean);
+    }
+    this.#verdict(mean);
+  }
+
+  #hub(mean, slowed) {
+    const { resting } = this.#state;
+    write("hub-speed", mean ? digits(mean.generated / mean.wall_s) : "–");
+    write("hub-unit", resting && mean ? "tokens/s, last" : "tokens/s");
+    write("hub-lap", mean && mean.laps > 0 ? `a lap in ${seconds(mean.lap_s / mean.laps)}` : "");
+    write("hub-slowed", slowed > 1 && !resting ? `shown ${whole(slowed)}× slower` : resting ? "resting" : "");
+  }
+
+  #lapBar(mean) {
+    const stalled = mean.stall_s / mean.lap_s;
+    const lap = seconds(mean.lap_s / mean.laps);
+    bar("lap-bar", [1 - stalled, stalled], `A lap of ${lap}: ${percent(1 - stalled)} compute, ${percent(stalled)} waiting`);
+    write("lap-text", `${lap}, ${percent(stalled)} of it waiting`);
+  }
+
+  #rateBar(mean) {
+    if (this.#machine?.window_bytes === 0) {
+      bar("rate-bar", [0], "Nothing is streamed");
+      write("rate-text", "nothing is streamed");
+      return;
+    }
+    const streamed = mean.read_bytes / mean.lap_s;
+    const can = this.#machine?.device_bytes_per_s;
+    const of = can ? ` of ${rate(can)}` : "";
+    bar("rate-bar", [can ? streamed / can : 0], `The stream rate is ${rate(streamed)}${of}`);
+    write("rate-text", `${rate(streamed)}${of}`);
+  }
+
+  #verdict(mean) {
+    const [limit, headline, because] = this.#judge(mean);
+    at("verdict").dataset.limit = limit;
+    write("limit", headline);
+    write("because", because);
+  }
+
+  #judge(mean) {
+    const machine = this.#machine;
+    if (!machine) return ["none", "No figures yet.", "The server has not said anything so far."];
+    const medium = machine.medium;
+    if (this.#state.resting) {
+      return ["none", "The machine rests.", "Nobody rides. Ask something, and the weights go round."];
+    }
+    if (!mean || mean.lap_s === 0) return ["none", "The weights go round.", "The first laps are under way."];
+    if (machine.window_bytes === 0) {
+      return ["compute", "The compute sets the pace.", "All weights are in memory; nothing is streamed."];
+    }
+    const stalled = mean.stall_s / mean.lap_s;
+    const free = this.#freeSeats();
+    if (stalled > MEDIUM_SETS_IT) {
+      return ["medium", "The medium sets the pace.", `The compute waits for ${medium} in ${percent(stalled)} of each lap.${free}`];
+    }
+    if (stalled < COMPUTE_SETS_IT) {
+      return ["compute", "The compute sets the pace.", `The window is filled from ${medium} in time.`];
+    }
+    return ["both", "Both keep the same pace.", `The compute waits for ${medium} in ${percent(stalled)} of each lap.`];
+  }
+
+  #freeSeats() {
+    const { limit_sequences: limit, max_sequences: most } = this.#machine;
+    if (!limit) return "";
+    const seats = Math.min(Math.floor(limit), most);
+    if (seats <= this.#state.sequences) return "";
+    return ` Up to ${count(seats, "rider")} the lap would take no longer.`;
+  }
+
+  #seats() {
+    if (!this.#machine) return;
+    const { max_sequences: most, limit_sequences: limit, max_queued } = this.#machine;
+    const { sequences, queued } = this.#state;
+    const place = at("seats");
+    // A bus of many seats is drawn as a bar instead.
+    const seats = Math.min(most, 32);
+    if (place.childElementCount !== seats) {
+      place.replaceChildren(...Array.from({ length: seats }, () => document.createElement("i")));
+    }
+    [...place.children].forEach((seat, n) => {
+      const share = (n + 1) * (most / seats);
+      seat.className = share <= sequences ? "taken" : limit && share > limit ? "costly" : "";
+    });
+    const free = limit && limit < most ? `, free until ${digits(Math.floor(limit))}` : "";
+    const waiting = queued > 0 ? `, ${whole(queued)} waiting` : "";
+    place.setAttribute("aria-label", `${count(sequences, "rider")} of ${whole(most)}${waiting} (at most ${whole(max_queued)})${free}`);
+    write("riders-text", `${whole(sequences)} of ${whole(most)}${waiting || free}`);
+  }
+
+  /** One sentence on everything, for those who do not see the loop. */
+  sentence() {
+    const mean = this.#history.recent(OVER_S);
+    const words = `${at("limit").textContent} ${at("because").textContent}`;
+    if (!mean || mean.laps === 0 || !this.#lap) return words;
+    return `${words} ${digits(mean.generated / mean.wall_s)} tokens a second, ${at("lap-bar").getAttribute("aria-label")}. ${at("rate-bar").getAttribute("aria-label")}. ${at("seats").getAttribute("aria-label")}.`;
+  }
+}

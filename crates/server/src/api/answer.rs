@@ -1,0 +1,192 @@
+//! Answers in OpenAI's JSON form: whole ones and the chunks of a stream.
+
+use delayline_runtime::Finish;
+use delayline_runtime::batch::Likely;
+use serde_json::{Value, json};
+
+/// Which of the two kinds of answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `/v1/chat/completions`.
+    Chat,
+    /// `/v1/completions`.
+    Text,
+}
+
+/// How many tokens an answer took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Of the prompt.
+    pub prompt: usize,
+    /// Of those, already computed for an earlier request.
+    pub cached: usize,
+    /// Generated.
+    pub generated: usize,
+}
+
+impl Usage {
+    fn json(self) -> Value {
+        json!({
+            "prompt_tokens": self.prompt,
+            "completion_tokens": self.generated,
+            "total_tokens": self.prompt + self.generated,
+            "prompt_tokens_details": {"cached_tokens": self.cached},
+        })
+    }
+}
+
+/// Why an answer ended, in OpenAI's words.
+pub fn finish_reason(finish: Finish) -> &'static str {
+    match finish {
+        Finish::End | Finish::Stopped => "stop",
+        Finish::Length | Finish::Full => "length",
+    }
+}
+
+/// What the answers to one request have in common.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// Which kind.
+    pub kind: Kind,
+    /// Its name.
+    pub id: String,
+    /// When it was asked for, in seconds since 1970.
+    pub created: u64,
+    /// The model.
+    pub model: String,
+    /// Whether chunks say that usage comes last.
+    pub include_usage: bool,
+}
+
+impl Head {
+    fn object(&self, chunk: bool, choices: Value) -> Value {
+        let object = match (self.kind, chunk) {
+            (Kind::Chat, true) => "chat.completion.chunk",
+            (Kind::Chat, false) => "chat.completion",
+            (Kind::Text, _) => "text_completion",
+        };
+        json!({
+            "id": self.id,
+            "object": object,
+            "created": self.created,
+            "model": self.model,
+            "choices": choices,
+        })
+    }
+
+    fn chunk(&self, choices: Value) -> String {
+        let mut object = self.object(true, choices);
+        if self.include_usage {
+            object["usage"] = Value::Null;
+        }
+        object.to_string()
+    }
+
+    /// The first chunk of a chat; a text has none.
+    pub fn begin(&self) -> Option<String> {
+        let delta = json!({"role": "assistant", "content": ""});
+        (self.kind == Kind::Chat).then(|| self.chunk(json!([choice("delta", delta, None, None)])))
+    }
+
+    /// A piece of text.
+    pub fn piece(&self, text: &str, logprobs: Option<Value>) -> String {
+        let choice = match self.kind {
+            Kind::Chat => choice("delta", json!({"content": text}), logprobs, None),
+            Kind::Text => choice("text", text.into(), logprobs, None),
+        };
+        self.chunk(json!([choice]))
+    }
+
+    /// The last chunk with a choice.
+    pub fn end(&self, finish: Finish) -> String {
+        let reason = Some(finish_reason(finish));
+        let choice = match self.kind {
+            Kind::Chat => choice("delta", json!({}), None, reason),
+            Kind::Text => choice("text", "".into(), None, reason),
+        };
+        self.chunk(json!([choice]))
+    }
+
+    /// The chunk that tells of usage.
+    pub fn usage(&self, usage: Usage) -> String {
+        let mut object = self.object(true, json!([]));
+        object["usage"] = usage.json();
+        object.to_string()
+    }
+
+    /// The whole answer.
+    pub fn whole(
+        &self,
+        text: &str,
+        logprobs: Option<Value>,
+        finish: Finish,
+        usage: Usage,
+    ) -> String {
+        let reason = Some(finish_reason(finish));
+        let choice = match self.kind {
+            Kind::Chat => {
+                let message = json!({"role": "assistant", "content": text, "refusal": null});
+                choice("message", message, logprobs, reason)
+            }
+            Kind::Text => choice("text", text.into(), logprobs, reason),
+        };
+        let mut object = self.object(false, json!([choice]));
+        object["usage"] = usage.json();
+        object.to_string()
+    }
+
+    /// Probabilities of tokens in the form of this kind. Each list is a token's:
+    /// its own first, then the likeliest ones. `offset` is where the text of the
+    /// first begins in the answer, in characters.
+    pub fn logprobs(&self, tokens: &[Vec<Likely>], offset: usize) -> Value {
+        match self.kind {
+            Kind::Chat => {
+                let content: Vec<Value> = tokens.iter().filter_map(|t| chat_logprob(t)).collect();
+                json!({"content": content, "refusal": null})
+            }
+            Kind::Text => text_logprobs(tokens, offset),
+        }
+    }
+}
+
+fn choice(name: &str, value: Value, logprobs: Option<Value>, reason: Option<&str>) -> Value {
+    let mut choice = json!({"index": 0, "logprobs": logprobs, "finish_reason": reason});
+    choice[name] = value;
+    choice
+}
+
+fn text(likely: &Likely) -> String {
+    String::from_utf8_lossy(&likely.bytes).into_owned()
+}
+
+fn chat_logprob(token: &[Likely]) -> Option<Value> {
+    let one = |likely: &Likely| json!({"token": text(likely), "logprob": likely.logprob, "bytes": likely.bytes});
+    let (chosen, top) = token.split_first()?;
+    let mut out = one(chosen);
+    out["top_logprobs"] = top.iter().map(one).collect();
+    Some(out)
+}
+
+fn text_logprobs(tokens: &[Vec<Likely>], offset: usize) -> Value {
+    let mut at = offset;
+    let (mut texts, mut logprobs, mut tops, mut offsets) = (vec![], vec![], vec![], vec![]);
+    for token in tokens {
+        let Some((chosen, top)) = token.split_first() else {
+            continue;
+        };
+        offsets.push(at);
+        at += text(chosen).chars().count();
+        texts.push(text(chosen));
+        logprobs.push(chosen.logprob);
+        let top = top
+            .iter()
+            .map(|likely| (text(likely), likely.logprob.into()));
+        tops.push(Value::Object(top.collect()));
+    }
+    json!({
+        "tokens": texts,
+        "token_logprobs": logprobs,
+        "top_logprobs": tops,
+        "text_offset": offsets,
+    })
+}

@@ -1,0 +1,198 @@
+//! Errors in OpenAI's JSON form, each with its status.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+/// What is told to a client instead of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiError {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// OpenAI's name for the kind of error.
+    pub kind: &'static str,
+    /// For programs; `None` where OpenAI has none.
+    pub code: Option<&'static str>,
+    /// Which parameter is wrong.
+    pub param: Option<String>,
+    /// For people: what is wrong, what was expected, what to do.
+    pub message: String,
+    /// When to try again, in seconds.
+    pub retry_after_s: Option<u64>,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            kind,
+            code: None,
+            param: None,
+            message: message.into(),
+            retry_after_s: None,
+        }
+    }
+
+    /// The request cannot be understood or fulfilled.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message)
+    }
+
+    /// One parameter is wrong.
+    pub fn param(name: &str, message: impl Into<String>) -> Self {
+        Self {
+            param: Some(name.to_owned()),
+            ..Self::invalid(message)
+        }
+    }
+
+    /// A parameter that this server does not have.
+    pub fn unsupported(name: &str) -> Self {
+        let message = format!("`{name}` is not supported by this server: leave it out");
+        Self {
+            code: Some("unsupported_parameter"),
+            ..Self::param(name, message)
+        }
+    }
+
+    /// The prompt is longer than the context.
+    pub fn too_long(message: impl Into<String>) -> Self {
+        Self {
+            code: Some("context_length_exceeded"),
+            ..Self::param("messages", message)
+        }
+    }
+
+    /// No key, or a wrong one.
+    pub fn key() -> Self {
+        Self {
+            code: Some("invalid_api_key"),
+            ..Self::new(
+                StatusCode::UNAUTHORIZED,
+                "authentication_error",
+                "this server wants its key: send the header `Authorization: Bearer KEY`",
+            )
+        }
+    }
+
+    /// A page of another origin, or a name that is not this machine's.
+    pub fn origin(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "permission_error", message)
+    }
+
+    /// Nothing is at that path.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "invalid_request_error", message)
+    }
+
+    /// A model that is not here.
+    pub fn model(asked: &str, here: &str) -> Self {
+        Self {
+            code: Some("model_not_found"),
+            param: Some("model".into()),
+            ..Self::not_found(format!(
+                "the model `{asked}` is not here; this server has `{here}`"
+            ))
+        }
+    }
+
+    /// Another method is wanted.
+    pub fn method() -> Self {
+        let message = "this path wants another method; see /openapi.json";
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "invalid_request_error",
+            message,
+        )
+    }
+
+    /// The body is longer than is taken.
+    pub fn body_too_long(most: usize) -> Self {
+        let message = format!("the body is longer than {most} bytes");
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "invalid_request_error",
+            message,
+        )
+    }
+
+    /// The body did not come in time.
+    pub fn body_too_slow() -> Self {
+        let message = "the body did not arrive in time";
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "invalid_request_error",
+            message,
+        )
+    }
+
+    /// The body is not JSON.
+    pub fn media_type() -> Self {
+        let message = "send JSON, with the header `Content-Type: application/json`";
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "invalid_request_error",
+            message,
+        )
+    }
+
+    /// Too many requests wait already.
+    pub fn busy(message: impl Into<String>, retry_after_s: u64) -> Self {
+        Self {
+            code: Some("queue_full"),
+            retry_after_s: Some(retry_after_s),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message)
+        }
+    }
+
+    /// The server cannot answer now.
+    pub fn unavailable(message: impl Into<String>, retry_after_s: Option<u64>) -> Self {
+        Self {
+            retry_after_s,
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", message)
+        }
+    }
+
+    /// It took longer than is allowed.
+    pub fn time(message: impl Into<String>) -> Self {
+        Self {
+            code: Some("timeout"),
+            ..Self::new(StatusCode::GATEWAY_TIMEOUT, "server_error", message)
+        }
+    }
+
+    /// Something went wrong here.
+    pub fn server(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message)
+    }
+
+    /// As JSON.
+    pub fn json(&self) -> Value {
+        json!({"error": {
+            "message": self.message,
+            "type": self.kind,
+            "param": self.param,
+            "code": self.code,
+        }})
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (
+            self.status,
+            [(header::CONTENT_TYPE, "application/json")],
+            self.json().to_string(),
+        )
+            .into_response();
+        let headers = response.headers_mut();
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            let bearer = HeaderValue::from_static("Bearer");
+            headers.insert(header::WWW_AUTHENTICATE, bearer);
+        }
+        response
+    }
+}

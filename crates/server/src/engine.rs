@@ -1,0 +1,345 @@
+//! The thread that computes: takes requests on, drives laps, tells each client
+//! what came of them. Knows no HTTP and measures no client's time.
+//!
+//! Between two laps it lets those go whose client has gone, tells the others their
+//! tokens, and takes on who waits, in the order in which they came. An answer that
+//! its reader does not take is held: it sits out laps and takes no more memory.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use delayline_runtime::Error;
+use delayline_runtime::batch::{Batcher, Carried, Event, Failed, Refused, RiderId};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use crate::api::error::ApiError;
+use crate::shared::{Health, Job, Shared, Update};
+
+/// So many failed laps in a row make the server ill.
+const ILL: u32 = 3;
+
+/// How often an ill server tries a lap when nobody asks for one.
+const PROBE: Duration = Duration::from_secs(5);
+
+/// How often slow readers are looked after when nobody else rides.
+const NAP: Duration = Duration::from_millis(10);
+
+/// How long it sleeps when there is nothing to do; news wake it.
+const SLEEP: Duration = Duration::from_secs(3600);
+
+/// A client's answer under way.
+struct Answer {
+    reply: mpsc::Sender<Update>,
+    asked: Instant,
+    joined: Instant,
+    last: Instant,
+    tokens: u64,
+    /// What the client has not taken yet.
+    owed: VecDeque<Update>,
+    /// Whether the sequence has left.
+    over: bool,
+}
+
+/// The engine's thread.
+pub struct Engine {
+    batcher: Batcher,
+    shared: Arc<Shared>,
+    answers: BTreeMap<RiderId, Answer>,
+    events: Vec<Event>,
+    failures: u32,
+    lap_ended: Option<Instant>,
+}
+
+impl Engine {
+    /// Nobody rides yet.
+    pub fn new(batcher: Batcher, shared: Arc<Shared>) -> Self {
+        Self {
+            batcher,
+            shared,
+            answers: BTreeMap::new(),
+            events: Vec::new(),
+            failures: 0,
+            lap_ended: None,
+        }
+    }
+
+    /// Runs until the server has been told to drain and all answers are given, or
+    /// to stop.
+    pub fn run(mut self) {
+        loop {
+            self.settle();
+            if self.shared.stopping() {
+                self.end_all();
+                return;
+            }
+            self.admit();
+            if self.batcher.ready() {
+                self.lap();
+            } else if self.answers.is_empty() && self.shared.draining() {
+                // One may have come in just before the queue was closed.
+                if self.shared.queue.is_empty() {
+                    return;
+                }
+            } else {
+                self.rest();
+            }
+        }
+    }
+
+    /// Hands out what is owed, and lets those go who have gone or got all.
+    fn settle(&mut self) {
+        let mut done = Vec::new();
+        let mut held = 0;
+        for (&id, answer) in &mut self.answers {
+            let gone = answer.reply.is_closed() || !hand_out(answer);
+            if !answer.over {
+                if gone {
+                    self.batcher.leave(id);
+                } else {
+                    self.batcher.hold(id, !answer.owed.is_empty());
+                    held += i64::from(!answer.owed.is_empty());
+                }
+            }
+            if gone || answer.over && answer.owed.is_empty() {
+                done.push(id);
+            }
+        }
+        for id in done {
+            if let Some(answer) = self.answers.remove(&id) {
+                self.shared.rode(answer.joined.elapsed());
+                let all = answer.asked.elapsed().as_secs_f64();
+                self.shared.metrics.request.observe(all);
+            }
+        }
+        self.shared.queue.retain(|job| !job.reply.is_closed());
+        self.shared.metrics.held.set(held);
+        self.count();
+    }
+
+    fn count(&self) {
+        let metrics = &self.shared.metrics;
+        metrics.riding.set(self.batcher.riders().count() as i64);
+        metrics.queued.set(self.shared.queue.len() as i64);
+    }
+
+    /// Takes on who waits, the first first: who comes later never overtakes, so
+    /// that a large request is not starved by small ones.
+    fn admit(&mut self) {
+        while let Some(job) = self.shared.queue.pop() {
+            let Job {
+                request,
+                reply,
+                asked,
+            } = job;
+            match self.batcher.join(request) {
+                Ok(joined) => {
+                    let now = Instant::now();
+                    let metrics = &self.shared.metrics;
+                    metrics.waited.observe((now - asked).as_secs_f64());
+                    metrics.cached_tokens.inc_by(joined.cached as u64);
+                    let mut answer = Answer {
+                        reply,
+                        asked,
+                        joined: now,
+                        last: now,
+                        tokens: 0,
+                        owed: VecDeque::new(),
+                        over: false,
+                    };
+                    let cached = joined.cached;
+                    answer.owed.push_back(Update::Joined { cached });
+                    hand_out(&mut answer);
+                    self.answers.insert(joined.id, answer);
+                }
+                Err(Refused::Full(request)) => {
+                    self.shared.queue.put_back(Job {
+                        request: *request,
+                        reply,
+                        asked,
+                    });
+                    break;
+                }
+                Err(Refused::Never(error)) => {
+                    // The channel is new and empty: this is taken, or nobody is there.
+                    let _ = reply.try_send(Update::Failed(refusal(&error)));
+                }
+            }
+        }
+        self.count();
+    }
+
+    fn lap(&mut self) {
+        let now = Instant::now();
+        if let Some(ended) = self.lap_ended.take() {
+            let between = (now - ended).as_secs_f64();
+            self.shared.metrics.between_s.inc_by(between);
+        }
+        let riding = self.batcher.riders().count();
+        self.shared.feed.lap_begins(riding, self.shared.queue.len());
+        let mut events = std::mem::take(&mut self.events);
+        match self.batcher.lap(&mut events) {
+            Ok(carried) => {
+                self.failures = 0;
+                if self.shared.health() != Health::Good {
+                    self.shared.set_health(Health::Good);
+                }
+                self.measured(&carried);
+                for event in events.drain(..) {
+                    self.tell(event);
+                }
+            }
+            Err(failed) => self.failed(&failed),
+        }
+        self.events = events;
+        self.lap_ended = Some(Instant::now());
+    }
+
+    fn measured(&mut self, carried: &Carried) {
+        let metrics = &self.shared.metrics;
+        let s = |ns: u64| ns as f64 / 1e9;
+        metrics.laps.inc();
+        metrics.lap_s.inc_by(s(carried.took.ns));
+        metrics.stall_s.inc_by(s(carried.took.stall_ns));
+        metrics.read_bytes.inc_by(carried.took.bytes_read);
+        metrics.prompt_tokens.inc_by(carried.prompt_tokens as u64);
+        metrics.generated_tokens.inc_by(carried.generated as u64);
+        metrics.lap_duration.observe(s(carried.took.ns));
+        metrics.batch.observe(carried.sequences as f64);
+        let pace = self.batcher.pace();
+        if let Some(limit) = pace.limit() {
+            metrics.limit_sequences.set(limit);
+        }
+        if let Some(compute_s) = pace.compute_s(1) {
+            metrics.compute_s.set(compute_s);
+        }
+        self.shared
+            .feed
+            .lap_ended(carried, pace, metrics, self.shared.queue.len());
+    }
+
+    fn tell(&mut self, event: Event) {
+        let Some(answer) = self.answers.get_mut(&event.rider) else {
+            return;
+        };
+        let now = Instant::now();
+        let metrics = &self.shared.metrics;
+        match answer.tokens {
+            0 => metrics
+                .first_token
+                .observe((now - answer.asked).as_secs_f64()),
+            _ => metrics
+                .next_token
+                .observe((now - answer.last).as_secs_f64()),
+        }
+        answer.last = now;
+        answer.tokens += 1;
+        let update = match event.step {
+            Ok(step) => {
+                answer.over = step.finish.is_some();
+                Update::Step(step)
+            }
+            Err(error) => {
+                answer.over = true;
+                Update::Failed(refusal(&error))
+            }
+        };
+        answer.owed.push_back(update);
+        hand_out(answer);
+    }
+
+    /// All that rode the lap end with its error. The others go on, and so does the
+    /// server: the next lap may go well.
+    fn failed(&mut self, failed: &Failed) {
+        tracing::error!("a lap failed: {}", failed.error);
+        self.shared.metrics.failed_laps.inc();
+        self.failures += 1;
+        if self.failures >= ILL {
+            self.shared
+                .set_health(Health::Ill(failed.error.to_string()));
+        }
+        let message = format!("the lap that carried this answer failed: {}", failed.error);
+        for &id in &failed.riders {
+            self.batcher.leave(id);
+            if let Some(answer) = self.answers.get_mut(&id) {
+                answer.over = true;
+                let error = ApiError::server(message.clone());
+                answer.owed.push_back(Update::Failed(error));
+                hand_out(answer);
+            }
+        }
+    }
+
+    /// Nobody rides a lap now.
+    fn rest(&mut self) {
+        self.lap_ended = None;
+        self.shared.feed.rests(self.shared.queue.len());
+        let known = self.shared.queue.len();
+        if !self.answers.is_empty() {
+            self.shared.queue.wait(known, NAP);
+        } else if self.failures >= ILL {
+            self.shared.queue.wait(known, PROBE);
+            if self.shared.queue.is_empty() && !self.shared.draining() {
+                self.probe();
+            }
+        } else {
+            self.shared.queue.wait(known, SLEEP);
+        }
+    }
+
+    /// A lap for nobody, to see whether the trouble is over.
+    fn probe(&mut self) {
+        match self.batcher.probe() {
+            Ok(()) => {
+                self.failures = 0;
+                self.shared.set_health(Health::Good);
+            }
+            Err(error) => self.shared.set_health(Health::Ill(error.to_string())),
+        }
+    }
+
+    /// Time is over for those who ride or wait.
+    fn end_all(&mut self) {
+        let ending = || ApiError::unavailable("the server is stopping", None);
+        for answer in self.answers.values_mut().filter(|answer| !answer.over) {
+            // Who does not read gets no farewell.
+            let _ = answer.reply.try_send(Update::Failed(ending()));
+        }
+        while let Some(job) = self.shared.queue.pop() {
+            let _ = job.reply.try_send(Update::Failed(ending()));
+        }
+    }
+}
+
+/// Sends what is owed as far as there is room; false if the client has gone.
+fn hand_out(answer: &mut Answer) -> bool {
+    while let Some(update) = answer.owed.pop_front() {
+        match answer.reply.try_send(update) {
+            Ok(()) => {}
+            Err(TrySendError::Full(update)) => {
+                answer.owed.push_front(update);
+                return true;
+            }
+            Err(TrySendError::Closed(_)) => return false,
+        }
+    }
+    true
+}
+
+/// What a client is told of a request that cannot ride.
+fn refusal(error: &Error) -> ApiError {
+    match error {
+        Error::PromptTooLong { .. } => ApiError::too_long(error.to_string()),
+        Error::Option(message) => ApiError::invalid(message.clone()),
+        Error::Llama {
+            what: "read this grammar",
+            ..
+        } => ApiError::param(
+            "response_format",
+            "`response_format` has a schema that refers to itself without anything in between, \
+             or that is too large",
+        ),
+        other => ApiError::server(other.to_string()),
+    }
+}

@@ -1,0 +1,186 @@
+//! The live picture's events, from the engine's thread to whoever listens. While
+//! nobody does, nothing is made.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use delayline_runtime::batch::{Carried, Pace};
+use tokio::sync::broadcast;
+
+use crate::live::{Lap, Machine, Progress, State, Totals};
+use crate::metrics::Metrics;
+
+/// Events that a slow listener may be behind before it misses some.
+const BEHIND: usize = 16;
+
+/// Least time between two events of a kind.
+const OFTEN: Duration = Duration::from_millis(100);
+
+/// An event as a line of a stream: its name and its JSON.
+pub type Event = (&'static str, String);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Feed {
+    send: broadcast::Sender<Event>,
+    started: Instant,
+    state: Mutex<Kept>,
+}
+
+/// What a new listener is told first, and when others were told last.
+#[derive(Debug, Default)]
+struct Kept {
+    machine: Machine,
+    progress: Progress,
+    told: Option<Instant>,
+    riding: u32,
+    resting: bool,
+}
+
+impl Default for Feed {
+    fn default() -> Self {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+        let machine = Machine {
+            version: env!("CARGO_PKG_VERSION").into(),
+            started_unix_ms: unix.map_or(0, |time| time.as_millis() as u64),
+            ..Machine::default()
+        };
+        Self {
+            send: broadcast::channel(BEHIND).0,
+            started: Instant::now(),
+            state: Mutex::new(Kept {
+                machine,
+                resting: true,
+                ..Kept::default()
+            }),
+        }
+    }
+}
+
+impl Feed {
+    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fills in what is so for a long time.
+    pub fn describe(&self, fill: impl FnOnce(&mut Machine)) {
+        let mut kept = self.kept();
+        fill(&mut kept.machine);
+        self.tell("machine", &kept.machine);
+    }
+
+    /// A listener: what it is told first, and all that comes later.
+    pub fn listen(&self) -> (Vec<Event>, broadcast::Receiver<Event>) {
+        let kept = self.kept();
+        let first = [
+            event("machine", &kept.machine),
+            event("progress", &kept.progress),
+        ];
+        (first.into_iter().flatten().collect(), self.send.subscribe())
+    }
+
+    fn heard(&self) -> bool {
+        self.send.receiver_count() > 0
+    }
+
+    fn tell<T: serde::Serialize>(&self, name: &'static str, what: &T) {
+        if self.heard()
+            && let Some(event) = event(name, what)
+        {
+            // All may have gone meanwhile.
+            let _ = self.send.send(event);
+        }
+    }
+
+    fn at_s(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+
+    /// A lap of so many sequences begins.
+    pub fn lap_begins(&self, sequences: usize, queued: usize) {
+        let mut kept = self.kept();
+        kept.riding = sequences as u32;
+        let after_rest = std::mem::replace(&mut kept.resting, false);
+        kept.progress = Progress {
+            at_s: self.at_s(),
+            state: State::Computing,
+            sequences: sequences as u32,
+            queued: queued as u32,
+            totals: kept.progress.totals,
+            ..Progress::default()
+        };
+        if after_rest {
+            self.tell("progress", &kept.progress);
+        }
+    }
+
+    /// A lap has ended well.
+    pub fn lap_ended(&self, carried: &Carried, pace: &Pace, metrics: &Metrics, queued: usize) {
+        let mut kept = self.kept();
+        let totals = totals(metrics);
+        kept.progress.totals = totals;
+        let (compute_s, limit) = (pace.compute_s(1), pace.limit());
+        if moved(kept.machine.compute_s, compute_s) || moved(kept.machine.limit_sequences, limit) {
+            kept.machine.compute_s = compute_s;
+            kept.machine.limit_sequences = limit;
+            self.tell("machine", &kept.machine);
+        }
+        let now = Instant::now();
+        if !self.heard() || kept.told.is_some_and(|told| now - told < OFTEN) {
+            return;
+        }
+        kept.told = Some(now);
+        let s = |ns: u64| ns as f64 / 1e9;
+        let lap = Lap {
+            at_s: self.at_s(),
+            duration_s: s(carried.took.ns),
+            stall_s: s(carried.took.stall_ns),
+            read_bytes: carried.took.bytes_read,
+            sequences: carried.sequences as u32,
+            tokens: (carried.prompt_tokens + carried.decoded) as u32,
+            queued: queued as u32,
+            bins: None,
+            totals,
+        };
+        self.tell("lap", &lap);
+    }
+
+    /// Nobody rides.
+    pub fn rests(&self, queued: usize) {
+        let mut kept = self.kept();
+        if std::mem::replace(&mut kept.resting, true) {
+            return;
+        }
+        kept.progress = Progress {
+            at_s: self.at_s(),
+            state: State::Resting,
+            queued: queued as u32,
+            totals: kept.progress.totals,
+            ..Progress::default()
+        };
+        self.tell("progress", &kept.progress);
+    }
+}
+
+fn event<T: serde::Serialize>(name: &'static str, what: &T) -> Option<Event> {
+    Some((name, serde_json::to_string(what).ok()?))
+}
+
+/// Whether a figure has moved so far that it is worth telling.
+fn moved(before: Option<f64>, now: Option<f64>) -> bool {
+    match (before, now) {
+        (Some(before), Some(now)) => (before - now).abs() > 0.05 * before.abs(),
+        (before, now) => before.is_some() != now.is_some(),
+    }
+}
+
+fn totals(metrics: &Metrics) -> Totals {
+    Totals {
+        laps: metrics.laps.get(),
+        lap_s: metrics.lap_s.get(),
+        stall_s: metrics.stall_s.get(),
+        read_bytes: metrics.read_bytes.get(),
+        prompt_tokens: metrics.prompt_tokens.get(),
+        generated_tokens: metrics.generated_tokens.get(),
+    }
+}

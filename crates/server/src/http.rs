@@ -1,0 +1,218 @@
+//! What is at which path. Each handler takes a request apart and hands the rest
+//! on; none computes.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use futures_util::stream;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde_json::json;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::timeout;
+use tower_http::cors::{AllowHeaders, CorsLayer};
+
+use crate::api::answer::Kind;
+use crate::api::error::ApiError;
+use crate::app::App;
+use crate::feed::Event;
+use crate::shared::Health;
+use crate::{guard, page, reply};
+
+/// The description of the API for programs.
+pub const OPENAPI: &str = include_str!("openapi.json");
+
+/// Everything that the server answers to.
+pub fn router(app: Arc<App>) -> Router {
+    let origins = app
+        .origins
+        .iter()
+        .filter_map(|origin| HeaderValue::from_str(origin).ok());
+    let cors = CorsLayer::new()
+        .allow_origin(origins.collect::<Vec<_>>())
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers(AllowHeaders::mirror_request());
+    let mut router = Router::new()
+        .route("/v1/chat/completions", post(chat))
+        .route("/v1/completions", post(completions))
+        .route("/v1/models", get(models))
+        .route("/v1/models/{model}", get(model))
+        .route("/health", get(health))
+        .route("/metrics", get(metrics))
+        .route("/openapi.json", get(openapi))
+        .route("/live", get(live));
+    for file in page::FILES {
+        router = router.route(file.path, get(move || async move { page_file(file) }));
+    }
+    router
+        .fallback(|| async { ApiError::not_found("nothing is here; see /openapi.json") })
+        .method_not_allowed_fallback(|| async { ApiError::method() })
+        .layer(cors)
+        .layer(middleware::from_fn_with_state(app.clone(), guard::guard))
+        .with_state(app)
+}
+
+async fn chat(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+    complete(app, Kind::Chat, request).await
+}
+
+async fn completions(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+    complete(app, Kind::Text, request).await
+}
+
+async fn complete(app: Arc<App>, kind: Kind, request: Request) -> Result<Response, ApiError> {
+    if app.shared.draining() {
+        let message = "the server is stopping and takes no more requests";
+        return Err(ApiError::unavailable(message, None));
+    }
+    if !is_json(request.headers()) {
+        return Err(ApiError::media_type());
+    }
+    let most = app.limits.body;
+    let told = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if told.is_some_and(|told| told > most) {
+        return Err(ApiError::body_too_long(most));
+    }
+    // Room for the body is set aside before any of it is taken.
+    let kib = told.unwrap_or(most).div_ceil(1024).max(1) as u32;
+    let Ok(room) = app.bodies.clone().try_acquire_many_owned(kib) else {
+        return Err(ApiError::busy("too many requests are being received", 1));
+    };
+    let body = body(&app, request.into_body()).await?;
+    let reading = app.reading.clone().acquire_owned().await;
+    let task = tokio::task::spawn_blocking({
+        let app = app.clone();
+        move || {
+            let pending = app.submit(kind, &body);
+            drop((body, room, reading));
+            pending
+        }
+    });
+    let pending = task
+        .await
+        .map_err(|_| ApiError::server("a defect in reading the request"))?;
+    reply::reply(app, pending?).await
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let media = value
+        .and_then(|value| value.split(';').next())
+        .unwrap_or("");
+    media.trim().eq_ignore_ascii_case("application/json")
+}
+
+async fn body(app: &App, body: Body) -> Result<Bytes, ApiError> {
+    let most = app.limits.body;
+    match timeout(app.limits.transfer_time, Limited::new(body, most).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::body_too_long(most)),
+        Ok(Err(_)) => Err(ApiError::invalid("the body ended before it was whole")),
+        Err(_) => Err(ApiError::body_too_slow()),
+    }
+}
+
+fn json_response(status: StatusCode, json: &serde_json::Value) -> Response {
+    let header = [(header::CONTENT_TYPE, "application/json")];
+    (status, header, json.to_string()).into_response()
+}
+
+fn described(app: &App) -> serde_json::Value {
+    json!({
+        "id": app.model,
+        "object": "model",
+        "created": app.created,
+        "owned_by": "delayline",
+        "context_length": app.ctx,
+    })
+}
+
+async fn models(State(app): State<Arc<App>>) -> Response {
+    let list = json!({"object": "list", "data": [described(&app)]});
+    json_response(StatusCode::OK, &list)
+}
+
+async fn model(
+    State(app): State<Arc<App>>,
+    axum::extract::Path(asked): axum::extract::Path<String>,
+) -> Result<Response, ApiError> {
+    if asked != app.model {
+        return Err(ApiError::model(&asked, &app.model));
+    }
+    Ok(json_response(StatusCode::OK, &described(&app)))
+}
+
+async fn health(State(app): State<Arc<App>>) -> Response {
+    let (status, state, why) = match app.shared.health() {
+        _ if app.shared.draining() => (503, "stopping", None),
+        Health::Good => (200, "ok", None),
+        Health::Ill(why) => (503, "unhealthy", Some(why)),
+        Health::Ended => (503, "ended", None),
+    };
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    json_response(status, &json!({"status": state, "error": why}))
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], app.shared.metrics.text()).into_response()
+}
+
+async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}
+
+fn page_file(file: &'static page::File) -> Response {
+    let mut response = ([(header::CONTENT_TYPE, file.media_type)], file.text).into_response();
+    for (name, value) in page::HEADERS {
+        response.headers_mut().insert(
+            header::HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
+    }
+    response
+}
+
+/// How long `/live` may be silent before it shows that it lives.
+const SILENCE: std::time::Duration = std::time::Duration::from_secs(8);
+
+async fn live(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+    let Ok(permit) = app.listeners.clone().try_acquire_owned() else {
+        return Err(ApiError::busy("too many listen already", 10));
+    };
+    let (first, events) = app.shared.feed.listen();
+    let state = (first.into_iter(), events, permit, app.shared.clone());
+    let stream = stream::unfold(
+        state,
+        |(mut first, mut events, permit, shared)| async move {
+            let next = match first.next() {
+                Some(event) => text(&event),
+                None => loop {
+                    match timeout(SILENCE, events.recv()).await {
+                        Ok(Ok(event)) => break text(&event),
+                        Ok(Err(RecvError::Lagged(_))) => {}
+                        Ok(Err(RecvError::Closed)) => return None,
+                        Err(_) if shared.stopping() => return None,
+                        Err(_) => break Bytes::from_static(b": still here\n\n"),
+                    }
+                },
+            };
+            Some((next, (first, events, permit, shared)))
+        },
+    );
+    Ok(reply::event_stream(stream))
+}
+
+fn text((name, data): &Event) -> Bytes {
+    format!("event: {name}\ndata: {data}\n\n").into()
+}

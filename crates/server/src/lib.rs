@@ -1,0 +1,28 @@
+//! The OpenAI-compatible server: every sequence on the same lap. One thread owns
+//! the engine and drives laps; tasks take requests apart and hand tokens out.
+//! Knows nothing of the command line.
+//!
+//! The way of a request: socket ([`listen`]) → who may ask ([`guard`]) → what it
+//! asks ([`api`]) → tokens ([`app`]) → a bounded queue → laps ([`engine`]) → events
+//! ([`reply`]). Everything that a client can make grow has a bound in [`Limits`].
+#![forbid(unsafe_code)]
+
+pub mod api;
+mod app;
+mod config;
+mod engine;
+mod feed;
+mod guard;
+mod http;
+mod listen;
+pub mod live;
+mod metrics;
+pub mod page;
+mod queue;
+mod reply;
+mod shared;
+mod start;
+
+pub use config::{Config, Error, Limits};
+pub use http::OPENAPI;
+pub use start::{Handle, Started, start};

@@ -1,0 +1,198 @@
+//! The events of `GET /live`, from which the page draws the machine at work: what
+//! they say, in which units, and when they are sent. Measures nothing.
+//!
+//! The stream is server-sent events: the event's name is that of the type here in
+//! lower case, its data the type's JSON on one line. Like the API it wants the
+//! key if the server has one; the page itself and its files are free. A comment
+//! (`:`) at least every 10 s tells a listener that the server lives. A listener
+//! who is slow misses events; since totals never restart, no figure is lost.
+
+use serde::{Deserialize, Serialize};
+
+/// How many equal parts of a lap, by bytes, [`Bins`] tell apart.
+pub const BINS: usize = 64;
+
+/// What is so for a long time: sent first to each listener, and again to all
+/// when something of it changes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Delayline's version.
+    pub version: String,
+    /// When the server started, in milliseconds since 1970: another figure means
+    /// that totals began anew.
+    pub started_unix_ms: u64,
+    /// The model, by the name that the API knows it by.
+    pub model: String,
+    /// What the weights stream from, in a word or two, such as `flash`.
+    pub medium: String,
+    /// What a decoding lap passes over, in order. Neighbours of one kind may come
+    /// as one stretch, but an extent of 1 % of the lap or more is one of its own,
+    /// so that it can be told from the next.
+    pub stretches: Vec<Stretch>,
+    /// The budget: the whole process, in bytes.
+    pub budget_bytes: u64,
+    /// The window, in bytes; 0 if nothing is streamed.
+    pub window_bytes: u64,
+    /// Weights that stay, in bytes.
+    pub resident_bytes: u64,
+    /// KV cache, in bytes.
+    pub kv_bytes: u64,
+    /// Everything else of the budget that is in use, in bytes.
+    pub buffer_bytes: u64,
+    /// What the medium can do, in bytes per second, as last measured.
+    pub device_bytes_per_s: Option<f64>,
+    /// The part of a lap that is compute, in seconds, if the lap carries one token.
+    pub compute_s: Option<f64>,
+    /// So many sequences a lap until compute, not the medium, is its longer part.
+    pub limit_sequences: Option<f64>,
+    /// Most sequences that ride one lap.
+    pub max_sequences: u32,
+    /// Most requests that wait.
+    pub max_queued: u32,
+    /// Tokens that one sequence may hold.
+    pub context_tokens: u32,
+    /// Compute threads.
+    pub threads: u32,
+}
+
+/// A part of the plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stretch {
+    /// How long, in bytes.
+    pub bytes: u64,
+    /// Where its bytes are when the compute comes.
+    pub kind: Kind,
+}
+
+/// Where bytes are when the compute comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// In memory for good.
+    Resident,
+    /// In the window, on their way through it.
+    Streamed,
+    /// Rows or experts, of which a lap needs some: fetched when they are known.
+    Picked,
+}
+
+/// A lap that has ended: sent at most ten times a second, for the latest one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Lap {
+    /// Seconds since the server started.
+    pub at_s: f64,
+    /// How long it took, in seconds.
+    pub duration_s: f64,
+    /// In which the compute waited, in seconds. The rest is compute.
+    pub stall_s: f64,
+    /// What was read for it, in bytes.
+    pub read_bytes: u64,
+    /// Sequences that rode it.
+    pub sequences: u32,
+    /// Tokens that it carried, of prompts and answers.
+    pub tokens: u32,
+    /// Requests that wait to ride.
+    pub queued: u32,
+    /// Where in the lap the time went; `None` if nobody can know, as when
+    /// llama.cpp holds the weights itself.
+    pub bins: Option<Bins>,
+    /// All laps since the server started, this one included.
+    pub totals: Totals,
+}
+
+/// A lap in [`BINS`] equal parts of the plan's bytes. Each list has an entry for
+/// each part.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Bins {
+    /// How long it was computed, in microseconds.
+    pub compute_us: Vec<u32>,
+    /// How long the compute waited before its extents, in microseconds.
+    pub stall_us: Vec<u32>,
+    /// How much of the window had arrived and was not yet used when its compute
+    /// began, in bytes: how far the reads were ahead.
+    pub arrived_bytes: Vec<u64>,
+}
+
+/// Counters that never restart; the same that `/metrics` tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Laps.
+    pub laps: u64,
+    /// Time in laps, in seconds.
+    pub lap_s: f64,
+    /// The part of it in which the compute waited, in seconds.
+    pub stall_s: f64,
+    /// Bytes read from the medium for laps.
+    pub read_bytes: u64,
+    /// Tokens of prompts that were computed.
+    pub prompt_tokens: u64,
+    /// Tokens that were generated.
+    pub generated_tokens: u64,
+}
+
+/// How far the lap under way is: sent to each listener after [`Machine`], to all
+/// when laps begin after a rest and when they end in one, and about ten times a
+/// second within a lap longer than that.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Seconds since the server started.
+    pub at_s: f64,
+    /// What the compute does.
+    pub state: State,
+    /// How far in the plan the compute is, in bytes.
+    pub computed_bytes: u64,
+    /// How much of the window has arrived and is not yet used, in bytes.
+    pub arrived_bytes: u64,
+    /// Bytes read from the medium since the lap began.
+    pub read_bytes: u64,
+    /// Seconds since the lap began.
+    pub elapsed_s: f64,
+    /// In which the compute waited, in seconds.
+    pub stall_s: f64,
+    /// Sequences that ride it.
+    pub sequences: u32,
+    /// Requests that wait to ride.
+    pub queued: u32,
+    /// All laps that have ended since the server started.
+    pub totals: Totals,
+}
+
+/// What the compute does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Nothing: no sequence rides.
+    #[default]
+    Resting,
+    /// It computes.
+    Computing,
+    /// It waits for the medium.
+    Waiting,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the page's script reads, by the names that it uses.
+    #[test]
+    fn the_json_is_what_the_page_reads() {
+        let stretch = |bytes, kind| Stretch { bytes, kind };
+        let machine = Machine {
+            stretches: vec![stretch(4, Kind::Resident), stretch(5, Kind::Picked)],
+            ..Machine::default()
+        };
+        let json = serde_json::to_value(&machine).unwrap();
+        assert_eq!(
+            json["stretches"],
+            serde_json::json!([{"bytes": 4, "kind": "resident"}, {"bytes": 5, "kind": "picked"}])
+        );
+        assert!(json["device_bytes_per_s"].is_null());
+        let progress = serde_json::to_value(Progress::default()).unwrap();
+        assert_eq!(progress["state"], "resting");
+        assert_eq!(progress["totals"]["laps"], 0);
+        let lap = serde_json::to_value(Lap::default()).unwrap();
+        assert!(lap["bins"].is_null());
+        assert_eq!(lap["totals"]["generated_tokens"], 0);
+    }
+}

@@ -1,0 +1,234 @@
+//! The figures of `/metrics`, in Prometheus' text form.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// A counter of seconds.
+type Seconds = Counter<f64, AtomicU64>;
+
+/// A gauge with fractions.
+type Level = Gauge<f64, AtomicU64>;
+
+/// Answers by status.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Status {
+    /// The HTTP status.
+    pub status: u16,
+}
+
+/// All figures; counters never restart.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Laps that ended well.
+    pub laps: Counter,
+    /// Laps that failed.
+    pub failed_laps: Counter,
+    /// Time in laps.
+    pub lap_s: Seconds,
+    /// Time in which the compute waited for the medium.
+    pub stall_s: Seconds,
+    /// Time between laps while sequences rode.
+    pub between_s: Seconds,
+    /// Bytes read from the medium.
+    pub read_bytes: Counter,
+    /// Tokens of prompts that were computed.
+    pub prompt_tokens: Counter,
+    /// Tokens of prompts that were still there.
+    pub cached_tokens: Counter,
+    /// Tokens generated.
+    pub generated_tokens: Counter,
+    /// Requests that wait.
+    pub queued: Gauge,
+    /// Sequences that ride.
+    pub riding: Gauge,
+    /// Sequences that wait for a slow reader.
+    pub held: Gauge,
+    /// Sequences from which on compute is the longer part of a lap.
+    pub limit_sequences: Level,
+    /// Compute of a lap of one token.
+    pub compute_s: Level,
+    /// Whether the last laps went well.
+    pub healthy: Gauge,
+    /// How long laps take.
+    pub lap_duration: Histogram,
+    /// Sequences in a lap.
+    pub batch: Histogram,
+    /// From a request to its first token.
+    pub first_token: Histogram,
+    /// From one token of a sequence to the next.
+    pub next_token: Histogram,
+    /// From a request to its end.
+    pub request: Histogram,
+    /// How long requests wait for a place.
+    pub waited: Histogram,
+    /// Answers by status.
+    pub answers: Family<Status, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let seconds = |from| Histogram::new(exponential_buckets(from, 2.0, 16));
+        let mut this = Self {
+            registry: Registry::with_prefix("delayline"),
+            laps: Counter::default(),
+            failed_laps: Counter::default(),
+            lap_s: Seconds::default(),
+            stall_s: Seconds::default(),
+            between_s: Seconds::default(),
+            read_bytes: Counter::default(),
+            prompt_tokens: Counter::default(),
+            cached_tokens: Counter::default(),
+            generated_tokens: Counter::default(),
+            queued: Gauge::default(),
+            riding: Gauge::default(),
+            held: Gauge::default(),
+            limit_sequences: Level::default(),
+            compute_s: Level::default(),
+            healthy: Gauge::default(),
+            lap_duration: seconds(0.001),
+            batch: Histogram::new(exponential_buckets(1.0, 2.0, 8)),
+            first_token: seconds(0.01),
+            next_token: seconds(0.001),
+            request: seconds(0.01),
+            waited: seconds(0.001),
+            answers: Family::default(),
+        };
+        this.register();
+        this
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register("laps", "Laps that ended well", self.laps.clone());
+        r.register("failed_laps", "Laps that failed", self.failed_laps.clone());
+        r.register("lap_seconds", "Time in laps", self.lap_s.clone());
+        r.register(
+            "stall_seconds",
+            "Time in which the compute waited for the medium",
+            self.stall_s.clone(),
+        );
+        r.register(
+            "between_seconds",
+            "Time between laps while sequences rode",
+            self.between_s.clone(),
+        );
+        r.register(
+            "read_bytes",
+            "Bytes read from the medium",
+            self.read_bytes.clone(),
+        );
+        r.register(
+            "prompt_tokens",
+            "Tokens of prompts that were computed",
+            self.prompt_tokens.clone(),
+        );
+        r.register(
+            "cached_tokens",
+            "Tokens of prompts that were still in the KV cache",
+            self.cached_tokens.clone(),
+        );
+        r.register(
+            "generated_tokens",
+            "Tokens that were generated",
+            self.generated_tokens.clone(),
+        );
+        r.register(
+            "queued",
+            "Requests that wait for a place",
+            self.queued.clone(),
+        );
+        r.register("riding", "Sequences that ride", self.riding.clone());
+        r.register(
+            "held",
+            "Sequences that wait for a slow reader",
+            self.held.clone(),
+        );
+        r.register(
+            "limit_sequences",
+            "Sequences from which on compute is the longer part of a lap",
+            self.limit_sequences.clone(),
+        );
+        r.register(
+            "compute_seconds",
+            "Compute of a lap of one token",
+            self.compute_s.clone(),
+        );
+        r.register(
+            "healthy",
+            "1 if the last laps went well",
+            self.healthy.clone(),
+        );
+        let s = |r: &mut Registry, name: &str, help: &str, h: &Histogram| {
+            r.register_with_unit(name, help, Unit::Seconds, h.clone());
+        };
+        s(r, "lap_duration", "How long laps take", &self.lap_duration);
+        s(
+            r,
+            "first_token",
+            "From a request to its first token",
+            &self.first_token,
+        );
+        s(
+            r,
+            "next_token",
+            "From one token of a sequence to the next",
+            &self.next_token,
+        );
+        s(
+            r,
+            "request_duration",
+            "From a request to its end",
+            &self.request,
+        );
+        s(
+            r,
+            "waited",
+            "How long requests waited for a place",
+            &self.waited,
+        );
+        r.register("batch_sequences", "Sequences in a lap", self.batch.clone());
+        r.register("answers", "Answers by status", self.answers.clone());
+    }
+
+    /// All of them as text.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        // Writing to a text cannot fail.
+        let _ = encode(&mut out, &self.registry);
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_told_by_name() {
+        let metrics = Metrics::default();
+        metrics.laps.inc();
+        metrics.stall_s.inc_by(0.5);
+        metrics.first_token.observe(0.2);
+        metrics.answers.get_or_create(&Status { status: 429 }).inc();
+        let text = metrics.text();
+        for line in [
+            "delayline_laps_total 1",
+            "delayline_stall_seconds_total 0.5",
+            "delayline_first_token_seconds_count 1",
+            "delayline_answers_total{status=\"429\"} 1",
+            "delayline_queued 0",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! What a client gets to see of its sequence: one object at the end, or events
+//! as the tokens come. Knows no engine.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use delayline_runtime::Finish;
+use futures_util::stream;
+use tokio::time::{Instant, timeout_at};
+
+use crate::api::answer::Usage;
+use crate::api::error::ApiError;
+use crate::app::{App, Pending};
+use crate::shared::Update;
+
+/// How long a stream may be silent before it shows that it lives.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// An answer that rides.
+struct Riding {
+    pending: Pending,
+    usage: Usage,
+    deadline: Instant,
+    /// Characters handed out, and the probabilities not yet handed out.
+    offset: usize,
+}
+
+/// Waits for a place, then answers in the form that was asked for.
+///
+/// # Errors
+/// When there is no place in time, or, if the answer comes whole, it is never done.
+pub async fn reply(app: Arc<App>, mut pending: Pending) -> Result<Response, ApiError> {
+    let asked = Instant::from_std(pending.asked);
+    let queued = timeout_at(asked + app.limits.queue_time, pending.updates.recv());
+    let cached = match queued.await {
+        Ok(Some(Update::Joined { cached })) => cached,
+        Ok(Some(Update::Failed(error))) => return Err(error),
+        Ok(_) => return Err(ended()),
+        // Dropping the receiver takes the request out of the queue.
+        Err(_) => {
+            return Err(ApiError::unavailable(
+                format!(
+                    "no place became free in {} s: try again later",
+                    app.limits.queue_time.as_secs()
+                ),
+                Some(app.shared.retry_after_s(app.seats)),
+            ));
+        }
+    };
+    let riding = Riding {
+        usage: Usage {
+            prompt: pending.prompt_tokens,
+            cached,
+            generated: 0,
+        },
+        deadline: asked + app.limits.request_time,
+        offset: 0,
+        pending,
+    };
+    if riding.pending.stream {
+        Ok(events(riding))
+    } else {
+        riding.whole().await
+    }
+}
+
+fn ended() -> ApiError {
+    ApiError::server("the engine has ended; the server is about to stop")
+}
+
+fn overdue() -> ApiError {
+    ApiError::time("the answer took longer than this server allows")
+}
+
+impl Riding {
+    /// The next update, or why there is none. `None` if nothing came for a while.
+    async fn next(&mut self) -> Option<Result<Update, ApiError>> {
+        let patience = self.deadline.min(Instant::now() + SILENCE);
+        match timeout_at(patience, self.pending.updates.recv()).await {
+            Ok(Some(Update::Failed(error))) => Some(Err(error)),
+            Ok(Some(update)) => Some(Ok(update)),
+            Ok(None) => Some(Err(ended())),
+            Err(_) if Instant::now() >= self.deadline => Some(Err(overdue())),
+            Err(_) => None,
+        }
+    }
+
+    async fn whole(mut self) -> Result<Response, ApiError> {
+        let (mut text, mut likely, mut told) = (String::new(), Vec::new(), false);
+        loop {
+            let step = match self.next().await {
+                Some(Ok(Update::Step(step))) => step,
+                Some(Err(error)) => return Err(error),
+                Some(Ok(_)) | None => continue,
+            };
+            self.usage.generated += usize::from(step.finish != Some(Finish::End));
+            text.push_str(&step.text);
+            if !step.logprobs.is_empty() {
+                told = true;
+                likely.push(step.logprobs);
+            }
+            if let Some(finish) = step.finish {
+                let head = &self.pending.head;
+                let logprobs = told.then(|| head.logprobs(&likely, 0));
+                let body = head.whole(&text, logprobs, finish, self.usage);
+                let json = [(header::CONTENT_TYPE, "application/json")];
+                return Ok((StatusCode::OK, json, body).into_response());
+            }
+        }
+    }
+
+    /// The events of what came next; whether they are the last.
+    async fn more(&mut self) -> (String, bool) {
+        let mut out = String::new();
+        let step = match self.next().await {
+            None => return (": still here\n\n".into(), false),
+            Some(Ok(Update::Step(step))) => step,
+            Some(Ok(_)) => return (out, false),
+            Some(Err(error)) => {
+                event(&mut out, &error.json().to_string());
+                event(&mut out, "[DONE]");
+                return (out, true);
+            }
+        };
+        let head = &self.pending.head;
+        self.usage.generated += usize::from(step.finish != Some(Finish::End));
+        let logprobs =
+            (!step.logprobs.is_empty()).then(|| head.logprobs(&[step.logprobs], self.offset));
+        if !step.text.is_empty() || logprobs.is_some() {
+            event(&mut out, &head.piece(&step.text, logprobs));
+            self.offset += step.text.chars().count();
+        }
+        let Some(finish) = step.finish else {
+            return (out, false);
+        };
+        event(&mut out, &head.end(finish));
+        if head.include_usage {
+            event(&mut out, &head.usage(self.usage));
+        }
+        event(&mut out, "[DONE]");
+        (out, true)
+    }
+}
+
+fn event(out: &mut String, data: &str) {
+    out.push_str("data: ");
+    out.push_str(data);
+    out.push_str("\n\n");
+}
+
+/// The stream of events. It is only asked for more when the client has taken what
+/// there was; dropped, it lets the sequence go.
+fn events(riding: Riding) -> Response {
+    let mut first = String::new();
+    if let Some(begin) = riding.pending.head.begin() {
+        event(&mut first, &begin);
+    }
+    let stream = stream::unfold(Some((riding, first)), |state| async {
+        let (mut riding, first) = state?;
+        if !first.is_empty() {
+            return Some((Bytes::from(first), Some((riding, String::new()))));
+        }
+        loop {
+            match riding.more().await {
+                (out, true) => return Some((Bytes::from(out), None)),
+                (out, false) if out.is_empty() => {}
+                (out, false) => {
+                    return Some((Bytes::from(out), Some((riding, String::new()))));
+                }
+            }
+        }
+    });
+    event_stream(stream)
+}
+
+/// A response of server-sent events.
+pub fn event_stream<S>(stream: S) -> Response
+where
+    S: stream::Stream<Item = Bytes> + Send + 'static,
+{
+    use futures_util::StreamExt;
+    let body = Body::from_stream(stream.map(Ok::<_, Infallible>));
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-store"),
+        // nginx would hold events back otherwise.
+        (header::HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    (StatusCode::OK, headers, body).into_response()
+}

@@ -1,0 +1,97 @@
+"""The picture: it moves while laps run and rests when they do not, and its
+figures are the server's."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from conftest import answered, ask, rested, shoot, turned
+
+PIXELS = "document.getElementById('loop').toDataURL()"
+
+
+def turns(page):
+    return float(page.locator("#loop").get_attribute("data-turns"))
+
+
+def number(page, element):
+    """A figure of the page as a number."""
+    text = page.locator(element).inner_text()
+    return float(re.sub(r"[^\d.]", "", text))
+
+
+def test_the_loop_goes_round_while_laps_run(page):
+    rested(page)
+    before, pixels = turns(page), page.evaluate(PIXELS)
+    ask(page, "Write a long poem about rivers.", tokens=120)
+    for step in (0.2, 0.9, 1.4):
+        turned(page, before + step)
+        now = page.evaluate(PIXELS)
+        assert now != pixels
+        pixels = now
+    expect(page.locator("#limit")).to_have_text(re.compile("sets? the pace|same pace|same"))
+    expect(page.locator("#seats i.taken")).to_have_count(1)
+    page.keyboard.press("Escape")
+    rested(page)
+    expect(page.locator("#loop")).to_have_attribute("data-state", "resting")
+    still = turns(page)
+    page.evaluate("() => new Promise(done => { let n = 20; const step = () => n-- ? requestAnimationFrame(step) : done(); step(); })")
+    assert turns(page) == still
+
+
+def test_the_figures_are_those_of_the_metrics(page, server):
+    ask(page, "Name three colours.", tokens=16)
+    answered(page)
+    rested(page)
+    metrics = server.metrics()
+    # The page writes its figures a few times a second.
+    expect(page.locator("#total-laps")).to_have_text(
+        re.compile(f"^{grouped(metrics['delayline_laps_total'])}$")
+    )
+    assert number(page, "#total-generated") == metrics["delayline_generated_tokens_total"]
+    assert number(page, "#total-prompt") == metrics["delayline_prompt_tokens_total"]
+    read = page.locator("#total-read").inner_text()
+    value, unit = float(read.split()[0].replace("\u202f", "")), read.split()[1]
+    scale = 1024 ** ["B", "KiB", "MiB", "GiB", "TiB"].index(unit)
+    # Three digits are shown.
+    assert value * scale == pytest.approx(metrics["delayline_read_bytes_total"], rel=0.006)
+
+
+def grouped(value):
+    return f"{int(value):,}".replace(",", "\u202f")
+
+
+def test_the_machine_is_drawn_as_it_is(page, server):
+    machine = server.event("machine")
+    assert sum(s["bytes"] for s in machine["stretches"] if s["kind"] == "streamed") > 0
+    expect(page.locator("#model")).to_have_text(machine["model"])
+    said = page.locator("#memory-bar").get_attribute("aria-label")
+    assert f"{machine['budget_bytes'] // 2**20} MiB allowed" in said
+    seats = page.locator("#seats i")
+    expect(seats).to_have_count(min(32, machine["max_sequences"]))
+
+
+def test_it_holds_still_when_asked_to(open_page):
+    page = open_page(reduced_motion="reduce")
+    hold = page.get_by_role("button", name="Hold still")
+    expect(hold).to_have_attribute("aria-pressed", "true")
+    hold.click()
+    expect(hold).to_have_attribute("aria-pressed", "false")
+    page.emulate_media(reduced_motion="no-preference")
+    expect(hold).to_have_attribute("aria-pressed", "false")
+    page.emulate_media(reduced_motion="reduce")
+    expect(hold).to_have_attribute("aria-pressed", "true")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_screenshots(open_page, scheme):
+    page = open_page(color_scheme=scheme)
+    expect(page.locator("#connection")).to_have_text("live")
+    rested(page)
+    shoot(page, f"resting-{scheme}")
+    ask(page, "Explain in a few sentences what a mercury delay line is.", tokens=160, at_once=3)
+    turned(page, 1.2)
+    shoot(page, f"at-work-{scheme}", full_page=True)
+    page.keyboard.press("Escape")
+    rested(page)
