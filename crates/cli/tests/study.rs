@@ -56,6 +56,7 @@ fn every_study_writes_a_page_that_needs_nothing_else() {
     let dir = scratch();
     for (command, plots) in [
         ("claims", 4),
+        ("link hollow-core", 4),
         ("media --feed 32TB/s", 5),
         ("decode --model llama-8b --medium article,own", 4),
     ] {
@@ -76,6 +77,37 @@ fn every_study_writes_a_page_that_needs_nothing_else() {
         stderr(&output).contains("cannot be written"),
         "{}",
         stderr(&output)
+    );
+}
+
+#[test]
+fn a_link_is_designed_from_a_file() {
+    let printed = delayline("study link c-l --print", &[]);
+    let design = String::from_utf8(printed.stdout).expect("the output is text");
+    let dir = scratch();
+    let path = dir.path().join("mine.toml");
+    std::fs::write(&path, &design).expect("can write");
+    let rate = |output: &std::process::Output| {
+        number(&objects(output)[0], "/link/net_rate_bit_per_s/typical")
+    };
+    let own = rate(&delayline("study link c-l --json", &[]));
+    let same = rate(&delayline("study link --json", &[&text(&path)]));
+    assert_eq!(own, same);
+    let told = delayline("study link --channels", &[&text(&path)]);
+    let told = String::from_utf8(told.stdout).expect("the output is text");
+    assert_eq!(
+        told.matches(" THz ").count(),
+        111,
+        "a row for each channel: {told}"
+    );
+
+    std::fs::write(&path, design.replace("span_km", "span_m")).expect("can write");
+    let output = delayline("study link", &[&text(&path)]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = stderr(&output);
+    assert!(
+        told.contains("`span_m`") && told.contains("`span_km`"),
+        "{told}"
     );
 }
 
@@ -110,6 +142,7 @@ fn wrong_input_is_named() {
     for (arguments, status, part) in [
         ("study", 2, "Usage"),
         ("study claims 12", 2, "1..=11"),
+        ("study link nowhere.toml", 1, "or one of article, c-l"),
         (
             "study media paper",
             1,

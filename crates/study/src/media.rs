@@ -158,7 +158,7 @@ pub fn unit(library: &Library, id: &str) -> Result<Unit, MediaError> {
 /// The medium `id`, as many units as the need takes.
 ///
 /// # Errors
-/// As [`unit`], and [`MediaError::Need`].
+/// As [`unit()`], and [`MediaError::Need`].
 pub fn size(library: &Library, id: &str, need: Need) -> Result<Sized, MediaError> {
     if !(need.bytes > 0.0 && need.bytes.is_finite()) {
         return Err(MediaError::Need {
