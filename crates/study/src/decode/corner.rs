@@ -45,67 +45,60 @@ pub struct At {
 impl Case {
     /// The case at one end of its ranges, or in the middle.
     pub(super) fn at(&self, medium: &Sized, corner: Corner) -> At {
-        let compute_s = self.compute_s(corner);
         let sram = corner.more_is_better(self.accelerator.sram_bytes) as u64;
         let window_bytes = self.window_bytes.unwrap_or(sram);
-        let layers = self.model.layers;
-        let held = (self.model.weights_bytes - self.resident_bytes as f64).max(1.0);
         let units = corner.more_is_better(medium.units);
         match self.unit.lap_s {
-            None => {
-                let rate = units * corner.more_is_better(self.unit.rate_bytes_per_s);
-                let latency_s = corner.less_is_better(self.unit.latency_s);
-                let dense = self.model.dense_bytes();
-                let chosen = self.model.needed_bytes(self.batch) - dense;
-                let load = Load::even(layers, dense, chosen, window_bytes);
-                let streamed = (dense - self.resident_bytes as f64).max(0.0) + chosen;
-                At {
-                    roofline: Roofline::new(
-                        compute_s,
-                        streamed,
-                        rate,
-                        latency_s,
-                        window_bytes as f64,
-                    ),
-                    machine: Machine {
-                        rate_bytes_per_s: rate,
-                        latency_s,
-                        window_bytes,
-                        resident_bytes: self.resident_bytes,
-                        compute_s,
-                    },
-                    load,
-                    turns: None,
-                    copies: None,
-                }
-            }
-            Some(_) => {
-                // Everything passes once a turn of the model.
-                let turn_s = {
-                    let capacity = units * corner.more_is_better(self.unit.capacity_bytes);
-                    let copies = (capacity / held * (1.0 + 1e-9)).floor().max(1.0);
-                    let lap_s = self
-                        .unit
-                        .lap_s
-                        .map_or(0.0, |lap| corner.less_is_better(lap));
-                    (lap_s / copies, copies)
-                };
-                let turns = (compute_s / turn_s.0 * (1.0 - 1e-9)).ceil().max(1.0);
-                let rate = held / (turns * turn_s.0);
-                At {
-                    roofline: Roofline::new(compute_s, held, rate, 0.0, window_bytes as f64),
-                    machine: Machine {
-                        rate_bytes_per_s: rate,
-                        latency_s: 0.0,
-                        window_bytes,
-                        resident_bytes: 0,
-                        compute_s,
-                    },
-                    load: Load::even(layers, held, 0.0, window_bytes),
-                    turns: Some(turns as u32),
-                    copies: Some(turn_s.1 as u32),
-                }
-            }
+            None => self.on_demand(units, window_bytes, corner),
+            Some(lap) => self.comes_by(units, window_bytes, corner.less_is_better(lap), corner),
+        }
+    }
+
+    /// What the lap needs is read: certain weights ahead, chosen ones when known.
+    fn on_demand(&self, units: f64, window_bytes: u64, corner: Corner) -> At {
+        let compute_s = self.compute_s(corner);
+        let rate = units * corner.more_is_better(self.unit.rate_bytes_per_s);
+        let latency_s = corner.less_is_better(self.unit.latency_s);
+        let dense = self.model.dense_bytes();
+        let chosen = self.model.needed_bytes(self.batch) - dense;
+        let streamed = (dense - self.resident_bytes as f64).max(0.0) + chosen;
+        At {
+            roofline: Roofline::new(compute_s, streamed, rate, latency_s, window_bytes as f64),
+            machine: Machine {
+                rate_bytes_per_s: rate,
+                latency_s,
+                window_bytes,
+                resident_bytes: self.resident_bytes,
+                compute_s,
+            },
+            load: Load::even(self.model.layers, dense, chosen, window_bytes),
+            turns: None,
+            copies: None,
+        }
+    }
+
+    /// Everything passes in each turn of the medium, as often as it holds the
+    /// model; a lap takes whole turns of the model.
+    fn comes_by(&self, units: f64, window_bytes: u64, medium_turn_s: f64, corner: Corner) -> At {
+        let compute_s = self.compute_s(corner);
+        let held = (self.model.weights_bytes - self.resident_bytes as f64).max(1.0);
+        let capacity = units * corner.more_is_better(self.unit.capacity_bytes);
+        let copies = (capacity / held * (1.0 + 1e-9)).floor().max(1.0);
+        let turn_s = medium_turn_s / copies;
+        let turns = (compute_s / turn_s * (1.0 - 1e-9)).ceil().max(1.0);
+        let rate = held / (turns * turn_s);
+        At {
+            roofline: Roofline::new(compute_s, held, rate, 0.0, window_bytes as f64),
+            machine: Machine {
+                rate_bytes_per_s: rate,
+                latency_s: 0.0,
+                window_bytes,
+                resident_bytes: 0,
+                compute_s,
+            },
+            load: Load::even(self.model.layers, held, 0.0, window_bytes),
+            turns: Some(turns as u32),
+            copies: Some(copies as u32),
         }
     }
 

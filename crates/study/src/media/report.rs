@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::{Access, MediaError, Need, Sized, ids, size};
+use super::{Access, MediaError, Need, Part, Sized, ids, size};
 use crate::datasheet::Library;
 use crate::range::Range;
 use crate::report::format::{count_range, dollars_range, si, si_range};
@@ -127,41 +127,34 @@ fn plots(library: &Library, need: Need, sized: &[Sized]) -> Vec<Plot> {
         ),
         price_over_size(library, need, sized),
     ];
-    let made_of_parts: Vec<&Sized> = sized.iter().filter(|s| s.unit.parts.len() > 1).collect();
-    if !made_of_parts.is_empty() {
-        for (title, caption, of) in [
-            (
-                "Where a loop's money goes",
-                "Typical values.",
-                (|part| part) as fn((f64, f64)) -> (f64, f64),
-            ),
-            (
-                "Where a loop's power goes",
-                "Typical values.",
-                |(price, power)| (power, price),
-            ),
-        ] {
-            let rows = made_of_parts.iter().map(|one| Bar {
-                name: one.unit.name.clone(),
-                parts: one
-                    .unit
-                    .parts
-                    .iter()
-                    .map(|part| of((part.price.typical, part.power_w.typical)).0)
-                    .collect(),
-            });
-            let parts = ["transceivers", "amplifiers", "fiber"].map(str::to_owned);
-            plots.push(Plot {
-                title: title.to_owned(),
-                caption: caption.to_owned(),
-                shape: Shape::Shares {
-                    parts: parts.to_vec(),
-                    rows: rows.collect(),
-                },
-            });
-        }
+    if sized.iter().any(|one| one.unit.parts.len() > 1) {
+        plots.push(shares(sized, "Where a loop's money goes", |part| {
+            part.price.typical
+        }));
+        plots.push(shares(sized, "Where a loop's power goes", |part| {
+            part.power_w.typical
+        }));
     }
     plots
+}
+
+/// What the loops consist of.
+fn shares(sized: &[Sized], title: &str, of: fn(&Part) -> f64) -> Plot {
+    let loops = sized.iter().filter(|one| one.unit.parts.len() > 1);
+    let rows = loops.map(|one| Bar {
+        name: one.unit.name.clone(),
+        parts: one.unit.parts.iter().map(of).collect(),
+    });
+    Plot {
+        title: title.to_owned(),
+        caption: "Typical values.".to_owned(),
+        shape: Shape::Shares {
+            parts: ["transceivers", "amplifiers", "fiber"]
+                .map(str::to_owned)
+                .to_vec(),
+            rows: rows.collect(),
+        },
+    }
 }
 
 /// The price of each medium for the same rate, over how much it holds.
