@@ -1,6 +1,8 @@
 //! The budget is a promise: measured from outside, by the cgroup that the real
 //! program runs in, everything counted that the kernel counts.
 
+mod common;
+
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -154,19 +156,9 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn demo_model() -> PathBuf {
-    let path =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/SmolLM2-135M-Instruct.Q4_1.gguf");
-    assert!(
-        path.exists(),
-        "the demo model is missing: run scripts/fetch-demo-model"
-    );
-    path
-}
-
 #[test]
 fn the_demo_model_keeps_every_budget() {
-    let (_alone, program, model) = (alone(), Program::new(), demo_model());
+    let (_alone, program, model) = (alone(), Program::new(), PathBuf::from(common::model()));
     let several = ["--ubatch", "16"];
     let Some(least) = smallest(&program, &model, &several) else {
         return;
@@ -187,7 +179,7 @@ fn the_demo_model_keeps_every_budget() {
 
 #[test]
 fn the_smallest_budget_works_with_the_defaults() {
-    let (_alone, program, model) = (alone(), Program::new(), demo_model());
+    let (_alone, program, model) = (alone(), Program::new(), PathBuf::from(common::model()));
     let Some(least) = smallest(&program, &model, &[]) else {
         return;
     };
@@ -253,7 +245,7 @@ fn half_of_a_mixture_of_experts_is_kept() {
 
 #[test]
 fn everything_in_memory_keeps_the_budget_too() {
-    let (_alone, program, model) = (alone(), Program::new(), demo_model());
+    let (_alone, program, model) = (alone(), Program::new(), PathBuf::from(common::model()));
     let inspected = Command::new(&program.path)
         .args(["inspect", "--json", "--memory", "1GiB", "--ctx", "256"])
         .arg(&model)

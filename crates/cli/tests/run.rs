@@ -212,6 +212,19 @@ fn a_striped_model_gives_the_same_answer() {
 }
 
 #[test]
+fn the_window_is_what_was_asked_for_or_what_is_needed() {
+    let window = |asked: &str| {
+        let more = format!("-n 1 --json --window {asked}");
+        let output = delayline(&streamed("110MiB", &more), &[&model(), "-p", PROMPT]);
+        let events = objects(&output);
+        number(events.last().expect("a last line"), "/memory/window_bytes")
+    };
+    assert_eq!(window("8MiB"), 8.0 * MIB);
+    let least = window("1KiB");
+    assert!((MIB..8.0 * MIB).contains(&least), "{least}");
+}
+
+#[test]
 fn a_model_that_fits_is_not_streamed() {
     let args = "run --threads 1 --memory 1GiB -n 2 --temp 0 --json";
     let output = delayline(args, &[&model(), "-p", PROMPT]);

@@ -28,6 +28,15 @@ pub enum MemoryError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The system's pages are longer than an extent's alignment: single rows
+    /// could not be given back, and budgets would not be kept.
+    #[error(
+        "this system has memory pages of {len} bytes, expected 4096: start a kernel with pages of 4 KiB"
+    )]
+    Pages {
+        /// Bytes of a page.
+        len: u64,
+    },
 }
 
 /// Why the files of a model could not be opened for streaming.

@@ -45,8 +45,10 @@ impl Memory {
     /// system has them, until [`Memory::no_huge`] says otherwise.
     ///
     /// # Errors
-    /// [`MemoryError::Reserve`] when the address space cannot be had.
+    /// [`MemoryError::Reserve`] when the address space cannot be had,
+    /// [`MemoryError::Pages`] where pages are longer than [`ALIGN`].
     pub fn new(len: u64) -> Result<Arc<Self>, MemoryError> {
+        check_pages(page_len())?;
         let refused = |source| MemoryError::Reserve { len, source };
         let too_long = || refused(io::Error::from_raw_os_error(libc::ENOMEM));
         let rounded = len
@@ -307,6 +309,22 @@ impl Drop for Memory {
     }
 }
 
+/// The system's page in bytes.
+fn page_len() -> u64 {
+    // SAFETY: asks for a constant of the system; memory is not involved.
+    let len = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(len).unwrap_or(ALIGN)
+}
+
+/// Everything here counts in pages of [`ALIGN`] bytes or less, which some Arm
+/// systems do not have.
+fn check_pages(len: u64) -> Result<(), MemoryError> {
+    match len {
+        len if len > ALIGN => Err(MemoryError::Pages { len }),
+        _ => Ok(()),
+    }
+}
+
 /// Splits `len` bytes at `at` along words: for each, its index, where the bytes
 /// start in it, and which of the `len` they are.
 fn words(at: u64, len: usize) -> impl Iterator<Item = (u64, usize, Range<usize>)> {
@@ -325,7 +343,17 @@ fn words(at: u64, len: usize) -> impl Iterator<Item = (u64, usize, Range<usize>)
 
 #[cfg(test)]
 mod tests {
-    use super::{ALIGN, HUGE, Memory};
+    use super::{ALIGN, HUGE, Memory, check_pages};
+
+    #[test]
+    fn longer_pages_are_refused() {
+        assert!(check_pages(4096).is_ok());
+        let message = check_pages(65536).unwrap_err().to_string();
+        assert!(
+            message.contains("pages of 65536 bytes, expected 4096"),
+            "{message}"
+        );
+    }
 
     #[test]
     fn every_small_copy_touches_its_bytes_alone() {

@@ -62,6 +62,14 @@ impl Template {
                 Err(JinjaError::new(ErrorKind::InvalidOperation, message))
             },
         );
+        // As transformers has it: many a template tells the model the date.
+        environment.add_function(
+            "strftime_now",
+            |format: String| -> Result<String, JinjaError> {
+                jiff::fmt::strtime::format(&format, &jiff::Zoned::now())
+                    .map_err(|e| JinjaError::new(ErrorKind::InvalidOperation, e.to_string()))
+            },
+        );
         // A template loops as it likes; fuel ends one that never would.
         environment.set_fuel(Some(10_000_000));
         environment
@@ -133,6 +141,28 @@ mod tests {
         .unwrap();
         let error = template.render(&[]).unwrap_err().to_string();
         assert!(error.contains("no system turn"), "{error}");
+    }
+
+    #[test]
+    fn a_template_can_tell_the_date() {
+        let render = |format: &str| {
+            let source = format!("{{{{ strftime_now('{format}') }}}}");
+            Template::new(source, String::new(), String::new())
+                .unwrap()
+                .render(&[])
+        };
+        let date = render("%d %b %Y").unwrap();
+        let parts: Vec<&str> = date.split(' ').collect();
+        assert_eq!(
+            parts.iter().map(|p| p.len()).collect::<Vec<_>>(),
+            [2, 3, 4],
+            "{date}"
+        );
+        assert!(
+            parts[2].parse::<u32>().is_ok_and(|year| year > 2000),
+            "{date}"
+        );
+        assert!(render("%!").is_err());
     }
 
     #[test]
