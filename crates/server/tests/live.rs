@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::{Condvar, Mutex};
 
-use delayline_line::{Completion, Medium, Read};
+use delayline_runtime::medium::{Completion, Medium, Read};
 use delayline_runtime::{Options, Way};
 use delayline_server::live::{BINS, Lap, Machine, Progress, State};
 use delayline_server::{Config, Limits, start};
