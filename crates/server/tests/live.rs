@@ -6,7 +6,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::{Condvar, Mutex};
 
-use delayline_runtime::{Completion, Medium, Options, Read, Way};
+use delayline_runtime::medium::{Completion, Medium, Read};
+use delayline_runtime::{Options, Way};
 use delayline_server::live::{BINS, Lap, Machine, Progress, State};
 use delayline_server::{Config, Limits, start};
 

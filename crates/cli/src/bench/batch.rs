@@ -186,6 +186,7 @@ fn report(
     }
     output.line(&table)?;
     let limit = match batcher.pace().limit() {
+        Some(limit) if limit < 1.0 => "compute is the longer part of every lap".to_owned(),
         Some(limit) => format!("compute is the longer part of a lap from {limit:.1} sequences on"),
         None => "no number of sequences made compute the longer part of a lap".to_owned(),
     };
