@@ -36,6 +36,8 @@ test: model ## set up, then run every check and test
 	cargo clippy --locked --profile $(PROFILE) --workspace --all-targets -- -D warnings
 	cargo run --locked --profile $(PROFILE) --package xtask -- check
 	cargo test --locked --profile $(PROFILE) --workspace
+	scripts/test-clients
+	scripts/test-page
 	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --profile $(PROFILE) --workspace --no-deps
 
 .PHONY: demo
@@ -51,6 +53,10 @@ demo-fiber: model build ## run a model that circulates in 10,000 km of fiber, an
 .PHONY: bench
 bench: model build ## compare memory budgets, and llama.cpp's mmap, in one run
 	$(DELAYLINE) bench $(MODEL) --ctx 256 --budgets $(BUDGETS) --baseline mmap
+
+.PHONY: fuzz
+fuzz: model build ## send the server many more odd requests than the tests do
+	EXAMPLES=$(or $(EXAMPLES),500) scripts/test-clients -k schemathesis
 
 .PHONY: clean
 clean: ## remove what was built, but not the models

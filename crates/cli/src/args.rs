@@ -112,6 +112,10 @@ pub struct BenchArgs {
         conflicts_with = "memory"
     )]
     pub budgets: Vec<Budget>,
+    /// Instead measure laps that so many sequences share, one after the other, such as 1,2,4,8,16; under --memory or the first of --budgets
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "baseline",
+          value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub batch: Vec<u32>,
     /// Also measure this way of running the model, within the same budgets
     #[arg(long, value_name = "WAY")]
     pub baseline: Option<Baseline>,
@@ -162,7 +166,7 @@ pub struct EngineArgs {
     /// Memory for the whole process, such as 2GiB [default: nine tenths of what is free, within the cgroup's limit]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub memory: Option<u64>,
-    /// Memory through which streamed weights pass, such as 256MiB, part of --memory [default: as the schedule needs]
+    /// Memory through which streamed weights pass, such as 256MiB, part of --memory; never less than the model needs [default: as the schedule needs]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub window: Option<u64>,
     /// Threads that compute [default: one for each core that this process may use]

@@ -2,6 +2,7 @@
 //! memory cap, in turns with the baseline and the device's own rate. Does not
 //! know how a lap is run: that is `bench/probe.rs`.
 
+mod batch;
 mod figures;
 pub mod probe;
 
@@ -14,6 +15,7 @@ use delayline_runtime::ModelFile;
 use delayline_runtime::cap::Cap;
 
 use crate::args::{Baseline, BenchArgs, EngineArgs};
+use crate::config;
 use crate::interrupt::{self, Interrupted};
 use crate::output::Output;
 use figures::{Budgeted, Sample, median};
@@ -24,6 +26,12 @@ const DEVICE_TIME: Duration = Duration::from_millis(700);
 
 /// Runs the command.
 pub fn run(args: &BenchArgs, output: &Output) -> Result<()> {
+    if args.engine.trace.is_some() {
+        return Err(config::conflict(
+            "--trace is of no use here: each of many processes would write one; \
+             trace a single one with `delayline run --trace`",
+        ));
+    }
     interrupt::watch();
     let file = ModelFile::open(&args.model)?;
     let paths = file.paths();
@@ -34,6 +42,9 @@ pub fn run(args: &BenchArgs, output: &Output) -> Result<()> {
         None => args.budgets.iter().map(|b| b.bytes(model_bytes)).collect(),
     };
 
+    if !args.batch.is_empty() {
+        return batch::run(args, budgets[0], output);
+    }
     let whole = whole_model(args, model_bytes, output);
     let mut results: Vec<Budgeted> = budgets
         .iter()
@@ -43,7 +54,7 @@ pub fn run(args: &BenchArgs, output: &Output) -> Result<()> {
         })
         .collect();
     let turns = args.repeat as usize * budgets.len() * (1 + usize::from(args.baseline.is_some()));
-    let mut progress = output.progress("measuring", turns as u64);
+    let mut progress = output.count("measuring", turns as u64);
     let mut done = 0;
     for _ in 0..args.repeat {
         for result in &mut results {

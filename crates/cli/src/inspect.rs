@@ -112,7 +112,7 @@ pub fn run(args: &InspectArgs, output: &Output) -> Result<()> {
 fn inspect(args: &InspectArgs, output: &Output) -> Result<Inspection> {
     let options = config::options(&args.engine, Way::Streamed)?;
     let file = ModelFile::open(&args.model)?;
-    let mut bar = output.progress("inspecting", DIVISORS.len() as u64 + 1);
+    let mut bar = output.count("inspecting", DIVISORS.len() as u64 + 1);
     let speed = Speed::of(args, &file)?;
 
     let (at, too_small_bytes) = match look(&args.model, &options, speed)? {

@@ -18,7 +18,7 @@ mod stripe;
 mod study;
 mod synth;
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -70,13 +70,12 @@ fn dispatch(command: &Command, output: &Output) -> Result<()> {
         Command::Synth(args) => synth::run(args, output),
         Command::Stripe(args) => stripe::run(args, output),
         Command::Completions(args) => {
-            clap_complete::generate(
-                args.shell,
-                &mut Cli::command(),
-                "delayline",
-                &mut io::stdout().lock(),
-            );
-            Ok(())
+            // Into memory first: it panics where it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(args.shell, &mut Cli::command(), "delayline", &mut script);
+            let mut out = io::stdout().lock();
+            out.write_all(&script)?;
+            Ok(out.flush()?)
         }
     }
 }

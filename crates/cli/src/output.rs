@@ -127,6 +127,8 @@ impl Drop for Progress {
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     rows: Vec<Vec<String>>,
+    /// Columns that stand to the left, beside the first.
+    left: Vec<usize>,
 }
 
 impl Table {
@@ -139,7 +141,13 @@ impl Table {
     pub fn of(heads: impl IntoIterator<Item = String>) -> Self {
         Self {
             rows: vec![heads.into_iter().collect()],
+            left: vec![0],
         }
+    }
+
+    /// Lets a column of words stand to the left.
+    pub fn left(&mut self, column: usize) {
+        self.left.push(column);
     }
 
     /// One more row.
@@ -171,9 +179,10 @@ impl fmt::Display for Table {
         for (index, row) in self.rows.iter().enumerate() {
             let mut line = String::new();
             for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
-                match column {
-                    0 => line += &format!("{cell:<width$}"),
-                    _ => line += &format!("  {cell:>width$}"),
+                let gap = if column == 0 { "" } else { "  " };
+                match self.left.contains(&column) {
+                    true => line += &format!("{gap}{cell:<width$}"),
+                    false => line += &format!("{gap}{cell:>width$}"),
                 }
             }
             let end = if index + 1 < self.rows.len() {

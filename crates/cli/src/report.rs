@@ -3,10 +3,7 @@
 //! came. Knows no wording.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-use anyhow::Result;
-use delayline_medium::device_rate_within;
 use delayline_plan::Bound;
 use delayline_runtime::{Circuit, Engine, Finish, Generated, Usage, cgroup};
 use serde::Serialize;
@@ -249,24 +246,10 @@ impl LineFigures {
     }
 }
 
-/// Files of a model, for [`device_rate`].
+/// Files of a model, to measure the device with.
 pub fn paths(engine: &Engine) -> Vec<PathBuf> {
     engine.file().paths()
 }
-
-/// What the drive can do, in bytes per second, measured within what the budget
-/// leaves: for when the engine is gone.
-///
-/// # Errors
-/// When the files cannot be read, or hold less than a single read.
-pub fn device_rate(files: &[PathBuf], budget_bytes: u64) -> Result<f64> {
-    let left = budget_bytes.saturating_sub(Usage::now().resident + MARGIN_BYTES);
-    Ok(device_rate_within(files, MEASURING, left)?)
-}
-
-const MEASURING: Duration = Duration::from_millis(250);
-/// The measurement's own structures, and what the system takes beside.
-const MARGIN_BYTES: u64 = 4 << 20;
 
 #[cfg(test)]
 mod tests {

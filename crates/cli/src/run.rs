@@ -12,14 +12,14 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use delayline_runtime::{Engine, Fiber, Generated, Sampling, Session, Way};
+use delayline_runtime::{Engine, Fiber, Generated, Sampling, Session, Way, device_rate};
 use serde_json::{Value, json};
 
 use crate::args::RunArgs;
 use crate::config;
 use crate::interrupt::{self, Interrupted};
 use crate::output::{Output, format_seconds};
-use crate::report::{Figures, device_rate, paths};
+use crate::report::{Figures, paths};
 
 pub use self::printer::Waiting;
 

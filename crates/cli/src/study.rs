@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use delayline_study::datasheet::Library;
 use delayline_study::decode::{self, Ask, Grid};
+use delayline_study::link::{self, Design};
 use delayline_study::media::{self, Need};
 use delayline_study::model::Model;
 use delayline_study::report::{Report, html};
@@ -20,7 +21,9 @@ use serde_json::json;
 
 use crate::interrupt::{self, Interrupted};
 use crate::output::Output;
-use args::{CommonArgs, DecodeArgs, MachineArgs, MediaArgs, StudyArgs, StudyCommand, SweepArgs};
+use args::{
+    CommonArgs, DecodeArgs, LinkArgs, MachineArgs, MediaArgs, StudyArgs, StudyCommand, SweepArgs,
+};
 
 /// How often the progress of a sweep is looked at.
 const LOOK: Duration = Duration::from_millis(20);
@@ -33,6 +36,10 @@ pub fn run(args: &StudyArgs, output: &Output) -> Result<()> {
     }
     match &args.command {
         StudyCommand::Sweep(sweep) => run_sweep(&library, sweep, &args.common, output),
+        StudyCommand::Link(link) => {
+            set(&mut library, &mut Ask::default(), &args.common.set)?;
+            run_link(&library, link, &args.common, output)
+        }
         StudyCommand::Claims(claims) => {
             set(&mut library, &mut Ask::default(), &args.common.set)?;
             show(
@@ -58,6 +65,31 @@ pub fn run(args: &StudyArgs, output: &Output) -> Result<()> {
             )
         }
     }
+}
+
+fn run_link(
+    library: &Library,
+    args: &LinkArgs,
+    common: &CommonArgs,
+    output: &Output,
+) -> Result<()> {
+    let name = args.design.as_str();
+    let text = match link::preset(name) {
+        Some(text) => text.to_owned(),
+        None => std::fs::read_to_string(name).with_context(|| {
+            let names = link::PRESETS.map(|(name, _)| name).join(", ");
+            format!("{name} cannot be read: expected a design file (.toml), or one of {names}")
+        })?,
+    };
+    if args.print {
+        return Ok(output.line(text.trim_end())?);
+    }
+    let design = Design::parse(&text).with_context(|| format!("{name} is no design"))?;
+    show(
+        &link::report(library, &design, args.channels)?,
+        common,
+        output,
+    )
 }
 
 fn show(report: &Report, common: &CommonArgs, output: &Output) -> Result<()> {

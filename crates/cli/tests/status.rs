@@ -64,3 +64,23 @@ fn completions_are_scripts() {
         );
     }
 }
+
+#[test]
+fn a_full_disk_is_a_failure_not_a_crash() {
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_delayline"));
+    command
+        .args(["completions", "bash"])
+        .stdout(full.expect("every Linux has it"));
+    let output = command.output().expect("the program can be started");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(message.starts_with("error: No space left"), "{message}");
+}
+
+#[test]
+fn bench_has_no_trace_to_write() {
+    let output = delayline(&["bench", "m.gguf", "--trace", "t.json"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--trace"));
+}

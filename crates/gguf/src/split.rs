@@ -28,6 +28,10 @@ impl Header<'_> {
             return Ok(None);
         }
         let count = self.require_u64("split.count")?;
+        if count == 0 {
+            // How llama.cpp's own tool marks parts that it has merged into one.
+            return Ok(None);
+        }
         let no = self.require_u64("split.no")?;
         let tensors = self.require_u64("split.tensors.count")?;
         if no >= count {

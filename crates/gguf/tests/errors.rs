@@ -288,6 +288,19 @@ fn what_must_be_there() {
 }
 
 #[test]
+fn a_merged_model_is_not_split() {
+    // As `llama-gguf-split --merge` leaves it.
+    let metadata = [
+        ("split.no".into(), Value::U16(0)),
+        ("split.count".into(), Value::U16(0)),
+        ("split.tensors.count".into(), Value::I32(2)),
+    ];
+    let layout = write(&metadata, &[]).unwrap();
+    let header = Header::parse(&layout.header, layout.file_len).unwrap();
+    assert_eq!(header.split(), Ok(None));
+}
+
+#[test]
 fn the_writer_refuses_what_the_parser_refuses() {
     let spec = |name: &str, dims: &[u64]| TensorSpec::new(name, TensorType::Q4_0, dims);
     let check = |tensors: &[TensorSpec], expect: &str| {

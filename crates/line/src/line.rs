@@ -178,6 +178,12 @@ impl<M: Medium, C: Clock> Line<M, C> {
         }
     }
 
+    /// How much of what is ahead lies in the window already, in bytes: what has
+    /// come of extents that are laid and not yet acquired.
+    pub fn arrived(&self) -> u64 {
+        self.state.arrived()
+    }
+
     /// What the line has done so far.
     pub fn counters(&self) -> Counters {
         self.state.counters

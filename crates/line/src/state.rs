@@ -134,6 +134,10 @@ impl State {
         self.future.len() + self.resident_due
     }
 
+    pub(crate) fn arrived(&self) -> u64 {
+        self.window.ahead(&self.loads)
+    }
+
     pub(crate) fn lay(&mut self, id: ExtentId) {
         self.off_plan = false;
         match self.ways[id.index()] {

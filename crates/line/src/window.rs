@@ -144,6 +144,13 @@ impl Window {
         }
     }
 
+    /// Bytes that have come for those who have not come yet.
+    pub(crate) fn ahead(&self, loads: &Loads) -> u64 {
+        let loads = self.order.iter().map(|&key| &loads[key]);
+        let ahead = loads.filter(|load| load.phase == Phase::Ahead);
+        ahead.map(|load| load.landed).sum()
+    }
+
     /// Whether the positions below `end` have the window to themselves.
     pub(crate) fn reaches(&self, loads: &Loads, end: u64) -> bool {
         self.order

@@ -205,3 +205,24 @@ fn the_trace_accounts_for_every_read_and_every_stall() {
     let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
     assert!(json["traceEvents"].as_array().unwrap().len() > events.len());
 }
+
+#[test]
+fn what_has_arrived_is_what_came_and_was_not_acquired() {
+    let mut bench = bench(&[2, 3, 1, 4], &[2], 20);
+    let ids = || (0..4).map(ExtentId);
+    bench.line.lay(ids());
+    assert_eq!(bench.line.arrived(), 0);
+    bench.line.pump().unwrap();
+    bench.time.advance(100 * NS_PER_PAGE);
+    bench.line.pump().unwrap();
+    // The third stays, elsewhere.
+    let mut ahead = 9;
+    assert_eq!(bench.line.arrived(), ahead * PAGE);
+    for (id, pages) in ids().zip([2, 3, 0, 4]) {
+        let lease = bench.acquire(id).unwrap();
+        ahead -= pages;
+        assert_eq!(bench.line.arrived(), ahead * PAGE);
+        bench.release(lease);
+        assert_eq!(bench.line.arrived(), ahead * PAGE);
+    }
+}

@@ -9,6 +9,7 @@ use crate::graph::{Graph, How};
 use crate::itinerary::{Itinerary, Supply, lay_out};
 use crate::layout::{Layout, Role, supply};
 use crate::model_file::{ModelFile, WeightId};
+use crate::watch::Ring;
 
 /// Which weight lies where.
 pub struct Atlas {
@@ -26,6 +27,8 @@ pub struct Atlas {
     pub homes: Vec<Option<u64>>,
     /// By extent: whether it is there for good.
     pub settled: Vec<bool>,
+    /// What a decoding lap passes over, once it is known what stays.
+    pub ring: Ring,
 }
 
 impl Atlas {
@@ -45,6 +48,7 @@ impl Atlas {
             run_bytes: (streamed / 128).clamp(512 << 10, 8 << 20),
             homes: vec![None; cut.extents.len()],
             settled: vec![false; cut.extents.len()],
+            ring: Ring::default(),
             layout,
             cut,
         })
@@ -69,7 +73,7 @@ impl Atlas {
 
     /// The stops of a lap through `graph`, as things have settled by now.
     pub fn lay_out(&self, graph: &Graph) -> Itinerary {
-        lay_out(
+        let mut itinerary = lay_out(
             graph,
             &self.cut.extents,
             self.run_bytes,
@@ -77,6 +81,8 @@ impl Atlas {
             |weight| self.weight_bytes[weight.0 as usize],
             |weight| self.home(weight).map(|home| home.extent),
             |weight, how| self.supply(weight, how),
-        )
+        );
+        itinerary.places = self.ring.places(graph, self);
+        itinerary
     }
 }

@@ -87,7 +87,7 @@ pub fn native(file: &ModelFile, base: u64, shape: &Shape) -> u64 {
 /// unlimited memory would bring, and so never too small.
 pub fn native_from(file: &ModelFile, options: &Options, base: u64, shape: &Shape) -> u64 {
     let ctx = context(file, options, u64::MAX, shape);
-    native(file, base, &Shape { ctx, ..*shape })
+    native(file, base, &Shape { ctx, ..*shape }) + options.reserve
 }
 
 /// The budget in force: what the user said, else what the machine or the cgroup

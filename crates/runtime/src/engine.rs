@@ -94,7 +94,7 @@ impl Engine {
     pub fn open(path: &Path, options: &Options) -> Result<Self, Error> {
         let mut file = ModelFile::open(path)?;
         let threads = budget::threads(options.threads);
-        let total = budget::allowed(options.memory)?.saturating_sub(options.reserve);
+        let total = budget::allowed(options.memory)?;
         let seqs = options.seqs.unwrap_or(1).max(1);
         let mut shape = Shape {
             ctx: 0,
@@ -134,7 +134,7 @@ impl Engine {
         let native_from = Some(budget::native_from(&file, options, base, &shape));
         let streams = options.fiber.is_some() || file.stripe_unit().is_some();
         if options.way == Way::Auto && !streams {
-            let native = budget::native(&file, base, &shape);
+            let native = budget::native(&file, base, &shape) + options.reserve;
             if native <= total {
                 drop(model);
                 let shape = Shape {

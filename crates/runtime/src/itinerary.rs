@@ -55,6 +55,9 @@ pub struct Itinerary {
     pub schedule: Schedule,
     /// The same as runs of extents, for residency and prediction.
     pub plan: Plan,
+    /// For those who watch: after which node the lap is how far, in bytes of
+    /// what a decoding lap passes over.
+    pub places: Vec<(u32, u64)>,
 }
 
 /// Lays out the stops. `supply` tells, for a weight and its way of use, where it

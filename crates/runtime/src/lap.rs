@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::graph::Graph;
 use crate::items::Items;
 use crate::itinerary::{Feed, Itinerary, Supply};
+use crate::watch::Watch;
 
 /// The line as it runs in production.
 pub type RealLine = Line<Box<dyn delayline_line::Medium>, RealClock>;
@@ -40,6 +41,8 @@ pub struct Supplies {
     pub memory: Arc<Memory>,
     /// Rows and experts.
     pub items: Items,
+    /// For those who watch.
+    pub watch: Arc<Watch>,
     /// Whether runs are marked in the line's trace.
     trace: bool,
     spans: Vec<Span>,
@@ -53,6 +56,7 @@ impl Supplies {
             line,
             memory,
             items,
+            watch: Arc::default(),
             trace,
             spans: Vec::new(),
             ids: Vec::new(),
@@ -82,6 +86,7 @@ impl Lap {
 
     /// Gives everything back, also in the middle.
     pub fn give_back(self, supply: &mut Supplies) {
+        supply.watch.end(self.run == self.itinerary.plan.runs.len());
         // SAFETY: llama.cpp is not computing: a lap is given back after decode.
         unsafe { vacate(&self.itinerary.feeds[self.run_feed..self.feed]) };
         for lease in self.leases {
@@ -113,7 +118,17 @@ impl Lap {
         for step in self.itinerary.schedule.leased_before(self.run as u32) {
             self.leases.push(supply.line.acquire(step.extent)?);
         }
+        self.note(supply);
         Ok(())
+    }
+
+    /// Lets those who watch know how far the lap is.
+    fn note(&self, supply: &Supplies) {
+        let places = &self.itinerary.places;
+        let over = places.partition_point(|&(node, _)| (node as usize) < self.node);
+        let place = over.checked_sub(1).map_or(0, |last| places[last].1);
+        let line = &supply.line;
+        supply.watch.mark(place, line.counters(), line.arrived());
     }
 
     /// Notes in the trace that the compute of the run begins or ends.
@@ -227,6 +242,7 @@ impl Lap {
         unsafe { vacate(&self.itinerary.feeds[self.run_feed..self.feed]) };
         self.run_feed = self.feed;
         self.mark(supply, RealLine::mark_end);
+        supply.watch.between();
         for step in self.itinerary.schedule.released_after(self.run as u32) {
             if let Some(at) = self.leases.iter().position(|l| l.extent() == step.extent) {
                 supply.line.release(self.leases.swap_remove(at));
@@ -243,6 +259,7 @@ impl Lap {
             self.mark(supply, RealLine::mark_begin);
         } else {
             supply.line.pump()?;
+            self.note(supply);
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ pub mod cap;
 pub mod cgroup;
 mod chat;
 mod context;
+mod device;
 mod empty;
 mod engine;
 mod error;
@@ -30,13 +31,24 @@ mod pump;
 mod report;
 mod sample;
 mod session;
+mod sound;
 mod stream;
 mod striped;
 mod vocab;
+pub mod watch;
 mod zeros;
+
+/// What [`Options::around`] puts between the files and the line.
+pub mod medium {
+    pub use delayline_line::{Completion, Medium, Read};
+    pub use delayline_medium::{Faults, Faulty};
+}
 
 pub use chat::{Message, Template};
 pub use context::{FlashAttention, KvType};
+/// What [`Options::around`] is given, and what it needs to be a medium itself.
+pub use delayline_line::{Completion, Medium, Read};
+pub use device::device_rate;
 pub use empty::Load;
 pub use engine::{Engine, Options, Way};
 pub use error::Error;

@@ -66,7 +66,9 @@ unsafe extern "C" fn on_log(level: sys::ggml_log_level, text: *const c_char, _: 
         if let Some(watch) = tap.watch.as_mut() {
             watch(line);
         }
-        if level == sys::GGML_LOG_LEVEL_ERROR && tap.errors.len() < KEPT_ERRORS {
+        // What every failure ends with says nothing.
+        let says = !line.ends_with(": failed to load model");
+        if level == sys::GGML_LOG_LEVEL_ERROR && says && tap.errors.len() < KEPT_ERRORS {
             tap.errors.push(line.to_owned());
         }
     });
@@ -76,16 +78,28 @@ unsafe extern "C" fn on_log(level: sys::ggml_log_level, text: *const c_char, _: 
     }
 }
 
-/// ggml aborts the process after this returns: say what happened in our words.
+/// ggml would abort the process after this returns: say what happened in our
+/// words, and fail as for any other reason, without a core of many gigabytes.
 unsafe extern "C" fn on_abort(text: *const c_char) {
-    if !text.is_null() {
+    let text = match text.is_null() {
+        true => "it gave no reason".into(),
         // SAFETY: as in `on_log`.
-        let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
-        eprintln!(
-            "delayline: llama.cpp stopped on a broken assumption: {}",
-            text.trim_end()
-        );
-    }
+        false => unsafe { CStr::from_ptr(text) }.to_string_lossy(),
+    };
+    eprintln!(
+        "error: llama.cpp stopped on a broken assumption: {}",
+        without_folder(text.trim_end())
+    );
+    // SAFETY: ends the process at once, from whichever thread: no destructor
+    // runs, for the state that they would meet is what was found to be broken.
+    unsafe { libc::_exit(1) }
+}
+
+/// `FILE:LINE: what` without the folder in which llama.cpp was built.
+fn without_folder(text: &str) -> &str {
+    let place = text.split(": ").next().unwrap_or_default();
+    let folder = place.rfind('/').map_or(0, |at| at + 1);
+    &text[folder..]
 }
 
 /// What the kernels were built for, in llama.cpp's words (`AVX2 = 1 | …`).
@@ -95,4 +109,24 @@ pub fn kernel_features() -> String {
     unsafe { CStr::from_ptr(sys::llama_print_system_info()) }
         .to_string_lossy()
         .into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_folder;
+
+    #[test]
+    fn places_lose_their_folder_and_nothing_else() {
+        for (text, left) in [
+            (
+                "/a/b/c.cpp:13: GGML_ASSERT(a / b) failed",
+                "c.cpp:13: GGML_ASSERT(a / b) failed",
+            ),
+            ("c.cpp:13: a/b", "c.cpp:13: a/b"),
+            ("fatal", "fatal"),
+            ("", ""),
+        ] {
+            assert_eq!(without_folder(text), left);
+        }
+    }
 }

@@ -11,6 +11,7 @@ use delayline_gguf::{Header, Value};
 use delayline_medium::Fingerprint;
 
 use crate::error::Error;
+use crate::sound;
 use crate::striped::{InOrder, Manifest};
 
 /// Index of a weight in [`ModelFile::weights`].
@@ -117,6 +118,10 @@ impl ModelFile {
             source,
         };
         let header = Header::parse(&first.header, first.len).map_err(unsound)?;
+        sound::check(&header).map_err(|message| Error::Open {
+            path: path.to_owned(),
+            message,
+        })?;
         let facts = facts_of(&header)?;
         let mut weights = weights_of(&header, 0);
         let split = header.split().map_err(unsound)?;

@@ -111,6 +111,7 @@ impl Pump {
             .as_mut()
             .expect("supplies are set before a lap");
         let mut lap = Lap::new(graph, itinerary);
+        supply.watch.begin(supply.line.counters());
         // What was laid for this lap and the next is asked for before anything computes.
         let first = supply
             .line

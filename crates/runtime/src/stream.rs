@@ -26,6 +26,7 @@ use crate::piece::{self, Piece};
 use crate::prefault::Prefault;
 use crate::process::{self, Usage};
 use crate::pump::Pump;
+use crate::watch::{Ring, Stretch, Watch};
 
 /// Largest single read in bytes, and how often a failed one is tried again.
 const READ_LEN: u32 = 4 << 20;
@@ -106,6 +107,7 @@ impl Stream {
 
         let needs = budget::needs(occupied, file.facts().vocab)
             + atlas.layout.small_bytes
+            + options.reserve
             + options.fiber.as_ref().map_or(0, |_| fiber::NEEDS);
         let spend = Needs {
             total,
@@ -123,6 +125,7 @@ impl Stream {
         memory.populate(0..residency.window)?;
         let prefault = Prefault::start(memory.clone(), placed.stays.clone());
         atlas.homes.clone_from(&placed.homes);
+        atlas.ring = Ring::of(&graphs[0], &atlas);
         let (medium, notices) = open_medium(file, &memory, options)?;
         let course = Course {
             plan: &atlas.lay_out(&graphs[0]).plan,
@@ -287,6 +290,17 @@ impl Stream {
         &self.notices
     }
 
+    /// What a decoding lap passes over, in order.
+    pub fn stretches(&self) -> &[Stretch] {
+        &self.atlas.ring.stretches
+    }
+
+    /// What there is to see of the laps, from any thread.
+    pub fn watch(&mut self) -> Arc<Watch> {
+        let supplies = self.pump.supplies().expect("set on opening");
+        supplies.watch.clone()
+    }
+
     /// The fiber loop in which the weights circulate, if there is one.
     pub fn circuit(&self) -> Option<&Circuit> {
         self.circuit.as_ref()
@@ -352,16 +366,21 @@ fn settle_budget(
     let fixed = spend.needs + spend.passing;
     let available = budget::without_tables(spend.total.saturating_sub(fixed));
     let available = available.min(options.weights.unwrap_or(u64::MAX));
-    let lookahead = options
-        .window
-        .unwrap_or((available / 8).clamp(u64::from(READ_LEN), LOOKAHEAD));
     let plan = atlas.lay_out(graph).plan;
     let schedule = Schedule::new(&plan, NEAR_BYTES);
-    let memory = plan::Memory {
-        available,
-        lookahead,
+    let choose = |lookahead| {
+        let memory = plan::Memory {
+            available,
+            lookahead,
+        };
+        plan::choose(&plan, &schedule, memory)
     };
-    let residency = plan::choose(&plan, &schedule, memory).map_err(|small| {
+    let choice = match options.window {
+        None => choose((available / 8).clamp(u64::from(READ_LEN), LOOKAHEAD)),
+        // What is asked for beyond the least.
+        Some(window) => choose(0).and_then(|least| choose(window.saturating_sub(least.window))),
+    };
+    let residency = choice.map_err(|small| {
         let needed = budget::with_tables(small.needed) + fixed + budget::NOISE;
         Error::Budget {
             budget: spend.total,

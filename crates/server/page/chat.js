@@ -81,6 +81,7 @@ export class Chat {
 
   #fresh() {
     this.#abort?.abort();
+    this.#abort = undefined;
     this.#messages = [];
     this.#keep();
     for (const item of at("messages").querySelectorAll("li:not(.empty)")) item.remove();
@@ -101,7 +102,7 @@ export class Chat {
 
   /** Asks for an answer to the conversation as it is. */
   async #answer() {
-    const messages = [...this.#messages];
+    const messages = alternating(this.#messages);
     const abort = new AbortController();
     this.#abort = abort;
     this.#busy(true);
@@ -224,6 +225,16 @@ export class Chat {
   #keep() {
     sessionStorage.setItem(KEPT, JSON.stringify(this.#messages));
   }
+}
+
+/** Questions that got no answer go into the next: a model expects turns. */
+function alternating(messages) {
+  const turns = [];
+  for (const { role, content } of messages) {
+    if (turns.at(-1)?.role === role) turns.at(-1).content += `\n\n${content}`;
+    else turns.push({ role, content });
+  }
+  return turns;
 }
 
 function summary({ tokens, took_s, first_s, finish }) {

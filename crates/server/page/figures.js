@@ -30,7 +30,7 @@ export class Figures {
   #history;
   #machine;
   #state = { resting: true, sequences: 0, queued: 0 };
-  #lap;
+  #connected = false;
 
   constructor(history) {
     this.#history = history;
@@ -38,6 +38,7 @@ export class Figures {
 
   machine(machine) {
     this.#machine = machine;
+    this.#connected = true;
     write("model", machine.model);
     write("version", `Delayline ${machine.version}`);
     document.title = `${machine.model} – Delayline`;
@@ -54,7 +55,6 @@ export class Figures {
   }
 
   lap(lap) {
-    this.#lap = lap;
     this.#state = { resting: false, sequences: lap.sequences, queued: lap.queued };
   }
 
@@ -64,6 +64,7 @@ export class Figures {
 
   /** The server is gone: nothing of what is shown is so any more. */
   stop() {
+    this.#connected = false;
     this.#state = { resting: true, sequences: 0, queued: 0 };
   }
 
@@ -99,7 +100,9 @@ export class Figures {
     write("hub-speed", mean ? digits(mean.generated / mean.wall_s) : "–");
     write("hub-unit", resting && mean ? "tokens/s, last" : "tokens/s");
     write("hub-lap", mean && mean.laps > 0 ? `a lap in ${seconds(mean.lap_s / mean.laps)}` : "");
-    write("hub-slowed", slowed > 1 && !resting ? `shown ${whole(slowed)}× slower` : resting ? "resting" : "");
+    // The loop may still be showing the last lap when nobody rides any more.
+    const rests = resting && this.#connected ? "resting" : "";
+    write("hub-slowed", slowed > 1 ? `shown ${whole(slowed)}× slower` : rests);
   }
 
   #lapBar(mean) {
@@ -132,6 +135,7 @@ export class Figures {
   #judge(mean) {
     const machine = this.#machine;
     if (!machine) return ["none", "No figures yet.", "The server has not said anything so far."];
+    if (!this.#connected) return ["none", "No word from the server.", "What you see is how it was. The page goes on by itself when the server is back."];
     const medium = machine.medium;
     if (this.#state.resting) {
       return ["none", "The machine rests.", "Nobody rides. Ask something, and the weights go round."];
@@ -183,7 +187,7 @@ export class Figures {
   sentence() {
     const mean = this.#history.recent(OVER_S);
     const words = `${at("limit").textContent} ${at("because").textContent}`;
-    if (!mean || mean.laps === 0 || !this.#lap) return words;
+    if (!this.#connected || !mean || mean.laps === 0) return words;
     return `${words} ${digits(mean.generated / mean.wall_s)} tokens a second, ${at("lap-bar").getAttribute("aria-label")}. ${at("rate-bar").getAttribute("aria-label")}. ${at("seats").getAttribute("aria-label")}.`;
   }
 }

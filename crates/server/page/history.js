@@ -19,6 +19,8 @@ export class History {
   #begin;
   #rested = true;
   #device = null;
+  /** Riders of the latest lap: when it was the last before a rest, nobody rides now. */
+  #sequences = 0;
 
   machine(machine) {
     this.#device = machine.device_bytes_per_s;
@@ -35,6 +37,7 @@ export class History {
   /** A lap has ended. */
   lap(lap) {
     this.#hear(lap.at_s);
+    this.#sequences = lap.sequences;
     this.#look(lap, SHORTEST_S);
   }
 
@@ -47,7 +50,7 @@ export class History {
   }
 
   /** A look at the totals ends a span, if that is long enough. */
-  #look({ at_s, totals, sequences, queued }, shortest_s) {
+  #look({ at_s, totals, queued }, shortest_s) {
     const begin = this.#begin;
     this.totals = totals;
     // Of the time before the first look nothing is known.
@@ -62,7 +65,7 @@ export class History {
       stall_s: since("stall_s"),
       read_bytes: since("read_bytes"),
       generated: since("generated_tokens"),
-      sequences: since("laps") > 0 ? Math.max(1, sequences) : 0,
+      sequences: since("laps") > 0 ? this.#sequences : 0,
       queued,
       device: this.#device,
     });

@@ -9,11 +9,14 @@ const SILENCE_MS = 25_000;
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 5_000;
 
+/** What a refusal means for the connection. */
+const STATES = { 401: "key", 403: "key", 429: "full", 503: "full" };
+
 export class Live extends EventTarget {
   #started;
   #waking;
 
-  /** Listens for ever. States: `connecting`, `live`, `restarted`, `lost`, `key`. */
+  /** Listens for ever. States: `connecting`, `live`, `restarted`, `lost`, `full`, `key`. */
   async run() {
     let wait = FIRST_WAIT_MS;
     for (;;) {
@@ -46,7 +49,7 @@ export class Live extends EventTarget {
       }
       this.#tell("lost");
     } catch (error) {
-      this.#tell(error.status === 401 || error.status === 403 ? "key" : "lost");
+      this.#tell(STATES[error.status] ?? "lost");
     } finally {
       clearTimeout(timer);
     }

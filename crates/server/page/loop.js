@@ -153,8 +153,8 @@ export class Loop {
   /** Reads, as drops that fall from outside into what is on its way. */
   #paintDrops(context, shape, moment, flow, now_ms) {
     const passed_s = Math.min(0.1, (now_ms - this.#drawn_ms) / 1000);
-    const reads = moment.state !== "resting" && this.#window_bytes > 0 && flow > 0;
-    if (reads && this.#drops.length < MOST_DROPS && Math.random() < (passed_s / FALL_S) * MOST_DROPS * Math.min(1, flow)) {
+    if (moment.state === "resting") this.#drops = [];
+    else if (this.#window_bytes > 0 && this.#drops.length < MOST_DROPS && Math.random() < (passed_s / FALL_S) * MOST_DROPS * Math.min(1, flow)) {
       const near = Math.min(moment.arrived, this.#window_bytes * 0.95);
       const aim = Math.ceil(near + Math.random() * (this.#window_bytes - near));
       this.#drops.push({ angle: TOP + (TURN * this.#along(this.#here(moment), aim, () => {})) / this.#lap_bytes, age_s: 0 });
@@ -225,6 +225,9 @@ function paintHead(context, shape, state) {
   context.stroke();
   context.fill();
   context.fillRect(-1.5, top, 3, shape.thick + 10);
+  context.font = `600 ${Math.max(11, shape.rim * 0.06)}px system-ui, sans-serif`;
+  context.textAlign = "right";
+  context.fillText({ computing: "computes", waiting: "waits", resting: "rests" }[state], -wide * 1.5, top - wide * 0.4);
   if (state === "waiting") {
     // Two bars, as on a button that holds.
     context.fillStyle = colours.page;

@@ -16,12 +16,14 @@ const FRAME_MS = 1000 / 30;
 const FIGURES_MS = 250;
 const PLOTS_MS = 500;
 const WORDS_MS = 5000;
+const HELD_MS = 2000;
 
 const CONNECTION = {
   connecting: "connecting",
   live: "live",
   restarted: "live again: the server was restarted",
   lost: "connection lost; trying again",
+  full: "too many look at once; trying again",
   key: "this server wants an API key: enter it under Settings",
 };
 
@@ -84,17 +86,16 @@ function paced(every_ms, work) {
   };
 }
 
-let moment = { turns: 0, state: "resting", arrived: 0, slowed: 1 };
-let drawnSize = 0;
+let moment;
 const drawLoop = (now_ms) => {
-  moment = motion.at(now_ms);
   loop.draw(moment, motion.record, figures.flow(), now_ms);
   at("loop").dataset.turns = moment.turns.toFixed(3);
   at("loop").dataset.state = moment.state;
 };
-// Held still, the picture changes only once in a while, and nothing glides.
 const moving = paced(FRAME_MS, drawLoop);
-const standing = paced(2000, drawLoop);
+const resting = paced(PLOTS_MS, drawLoop);
+// Held still, the picture changes only once in a while, and nothing glides.
+const standing = paced(HELD_MS, drawLoop);
 const showFigures = paced(FIGURES_MS, () => figures.show(held ? 1 : moment.slowed));
 const showPlots = paced(PLOTS_MS, () => plots.draw());
 const showWords = paced(WORDS_MS, () => {
@@ -103,12 +104,8 @@ const showWords = paced(WORDS_MS, () => {
 });
 
 function frame(now_ms) {
-  const size = at("loop").clientWidth;
-  if (size !== drawnSize) {
-    drawnSize = size;
-    drawLoop(now_ms);
-  }
-  (held ? standing : moving)(now_ms);
+  moment = motion.at(now_ms);
+  (held ? standing : moment.state === "resting" ? resting : moving)(now_ms);
   showFigures(now_ms);
   showPlots(now_ms);
   showWords(now_ms);

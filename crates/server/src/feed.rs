@@ -1,20 +1,21 @@
 //! The live picture's events, from the engine's thread to whoever listens. While
 //! nobody does, nothing is made.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use delayline_runtime::batch::{Carried, Pace};
+use delayline_runtime::watch::Watch;
 use tokio::sync::broadcast;
 
-use crate::live::{Lap, Machine, Progress, State, Totals};
+use crate::live::{Bins, Lap, Machine, Progress, State, Totals};
 use crate::metrics::Metrics;
 
 /// Events that a slow listener may be behind before it misses some.
 const BEHIND: usize = 16;
 
 /// Least time between two events of a kind.
-const OFTEN: Duration = Duration::from_millis(100);
+pub const OFTEN: Duration = Duration::from_millis(100);
 
 /// An event as a line of a stream: its name and its JSON.
 pub type Event = (&'static str, String);
@@ -25,6 +26,15 @@ pub struct Feed {
     send: broadcast::Sender<Event>,
     started: Instant,
     state: Mutex<Kept>,
+    watch: OnceLock<Watched>,
+}
+
+/// The laps of a streamed model.
+#[derive(Debug)]
+struct Watched {
+    watch: Arc<Watch>,
+    /// What a decoding lap passes over, in bytes.
+    len: u64,
 }
 
 /// What a new listener is told first, and when others were told last.
@@ -53,6 +63,7 @@ impl Default for Feed {
                 resting: true,
                 ..Kept::default()
             }),
+            watch: OnceLock::new(),
         }
     }
 }
@@ -60,6 +71,41 @@ impl Default for Feed {
 impl Feed {
     fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From where laps are seen; once.
+    pub fn watch(&self, watch: Arc<Watch>, len: u64) {
+        let _ = self.watch.set(Watched { watch, len });
+    }
+
+    /// Whether laps follow each other.
+    pub fn moves(&self) -> bool {
+        !self.kept().resting
+    }
+
+    /// How far the lap under way is, if it is long enough for that to be told.
+    pub fn under_way(&self) -> Option<Event> {
+        let now = self.watch.get()?.watch.now()?;
+        let elapsed = now.began.elapsed();
+        let kept = self.kept();
+        if elapsed < OFTEN || kept.resting {
+            return None;
+        }
+        let progress = Progress {
+            at_s: self.at_s(),
+            state: if now.between {
+                State::Waiting
+            } else {
+                State::Computing
+            },
+            computed_bytes: now.mark.place,
+            arrived_bytes: now.mark.arrived,
+            read_bytes: now.mark.bytes_read,
+            elapsed_s: elapsed.as_secs_f64(),
+            stall_s: seconds(now.mark.stall_ns),
+            ..kept.progress
+        };
+        event("progress", &progress)
     }
 
     /// Fills in what is so for a long time.
@@ -130,16 +176,17 @@ impl Feed {
             return;
         }
         kept.told = Some(now);
-        let s = |ns: u64| ns as f64 / 1e9;
+        let watched = self.watch.get();
+        let bins = watched.and_then(|watched| Bins::of(&watched.watch.last(), watched.len));
         let lap = Lap {
             at_s: self.at_s(),
-            duration_s: s(carried.took.ns),
-            stall_s: s(carried.took.stall_ns),
+            duration_s: seconds(carried.took.ns),
+            stall_s: seconds(carried.took.stall_ns),
             read_bytes: carried.took.bytes_read,
             sequences: carried.sequences as u32,
             tokens: (carried.prompt_tokens + carried.decoded) as u32,
             queued: queued as u32,
-            bins: None,
+            bins,
             totals,
         };
         self.tell("lap", &lap);
@@ -164,6 +211,10 @@ impl Feed {
 
 fn event<T: serde::Serialize>(name: &'static str, what: &T) -> Option<Event> {
     Some((name, serde_json::to_string(what).ok()?))
+}
+
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
 }
 
 /// Whether a figure has moved so far that it is worth telling.

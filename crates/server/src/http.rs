@@ -2,6 +2,7 @@
 //! on; none computes.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -20,7 +21,7 @@ use tower_http::cors::{AllowHeaders, CorsLayer};
 use crate::api::answer::Kind;
 use crate::api::error::ApiError;
 use crate::app::App;
-use crate::feed::Event;
+use crate::feed::{self, Event};
 use crate::shared::Health;
 use crate::{guard, page, reply};
 
@@ -184,7 +185,7 @@ fn page_file(file: &'static page::File) -> Response {
 }
 
 /// How long `/live` may be silent before it shows that it lives.
-const SILENCE: std::time::Duration = std::time::Duration::from_secs(8);
+const SILENCE: Duration = Duration::from_secs(8);
 
 async fn live(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
     let Ok(permit) = app.listeners.clone().try_acquire_owned() else {
@@ -195,15 +196,28 @@ async fn live(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
     let stream = stream::unfold(
         state,
         |(mut first, mut events, permit, shared)| async move {
+            let said = Instant::now();
             let next = match first.next() {
                 Some(event) => text(&event),
                 None => loop {
-                    match timeout(SILENCE, events.recv()).await {
+                    let pause = if shared.feed.moves() {
+                        feed::OFTEN
+                    } else {
+                        SILENCE
+                    };
+                    match timeout(pause, events.recv()).await {
                         Ok(Ok(event)) => break text(&event),
                         Ok(Err(RecvError::Lagged(_))) => {}
                         Ok(Err(RecvError::Closed)) => return None,
                         Err(_) if shared.stopping() => return None,
-                        Err(_) => break Bytes::from_static(b": still here\n\n"),
+                        Err(_) => {
+                            if let Some(event) = shared.feed.under_way() {
+                                break text(&event);
+                            }
+                            if said.elapsed() >= SILENCE {
+                                break Bytes::from_static(b": still here\n\n");
+                            }
+                        }
                     }
                 },
             };

@@ -7,7 +7,11 @@
 //! (`:`) at least every 10 s tells a listener that the server lives. A listener
 //! who is slow misses events; since totals never restart, no figure is lost.
 
+mod lap;
+
 use serde::{Deserialize, Serialize};
+
+pub use lap::stretches;
 
 /// How many equal parts of a lap, by bytes, [`Bins`] tell apart.
 pub const BINS: usize = 64;
@@ -25,9 +29,8 @@ pub struct Machine {
     pub model: String,
     /// What the weights stream from, in a word or two, such as `flash`.
     pub medium: String,
-    /// What a decoding lap passes over, in order. Neighbours of one kind may come
-    /// as one stretch, but an extent of 1 % of the lap or more is one of its own,
-    /// so that it can be told from the next.
+    /// What a decoding lap passes over, in order; neighbours of one kind come as
+    /// one stretch, up to 1 % of the lap.
     pub stretches: Vec<Stretch>,
     /// The budget: the whole process, in bytes.
     pub budget_bytes: u64,

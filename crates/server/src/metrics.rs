@@ -35,7 +35,7 @@ pub struct Metrics {
     pub lap_s: Seconds,
     /// Time in which the compute waited for the medium.
     pub stall_s: Seconds,
-    /// Time between laps while sequences rode.
+    /// Time while sequences rode that was not a lap's: choosing tokens included.
     pub between_s: Seconds,
     /// Bytes read from the medium.
     pub read_bytes: Counter,
@@ -119,7 +119,7 @@ impl Metrics {
         );
         r.register(
             "between_seconds",
-            "Time between laps while sequences rode",
+            "Time while sequences rode that was no lap: choosing tokens and handing them out",
             self.between_s.clone(),
         );
         r.register(

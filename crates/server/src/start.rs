@@ -9,16 +9,16 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use delayline_runtime::batch::Batcher;
-use delayline_runtime::{MemoryReport, Template, Vocab};
+use delayline_runtime::{MemoryReport, ModelFile, Template, Vocab};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 
 use crate::app::{App, unix_s};
-use crate::config::{Config, Error};
+use crate::config::{Config, Error, Limits};
 use crate::engine::Engine;
 use crate::http;
 use crate::listen;
-use crate::live::{Kind, Machine, Stretch};
+use crate::live::{self, Kind, Machine, Stretch};
 use crate::shared::{Health, Shared};
 
 /// Laps of each size that are measured before the first request.
@@ -105,8 +105,9 @@ pub fn start(config: Config) -> Result<Handle, Error> {
     shared.feed.describe(|machine| {
         let live = describe(
             &started,
-            config.limits.queue,
+            &config.limits,
             opened.threads,
+            opened.device,
             opened.stretches,
         );
         *machine = Machine {
@@ -171,11 +172,13 @@ struct Opened {
     template: Result<Template, String>,
     stretches: Vec<Stretch>,
     threads: u32,
+    /// What the device can do, in bytes per second.
+    device: Option<f64>,
 }
 
 /// The engine's thread.
 fn compute(config: &Config, shared: &Arc<Shared>, tell: &mpsc::Sender<Result<Opened, Error>>) {
-    let outcome = catch_unwind(AssertUnwindSafe(|| match open(config) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| match open(config, shared) {
         Ok((batcher, opened)) => {
             let _ = tell.send(Ok(opened));
             Engine::new(batcher, shared.clone()).run();
@@ -190,32 +193,28 @@ fn compute(config: &Config, shared: &Arc<Shared>, tell: &mpsc::Sender<Result<Ope
     }
 }
 
-fn open(config: &Config) -> Result<(Batcher, Opened), Error> {
+fn open(config: &Config, shared: &Shared) -> Result<(Batcher, Opened), Error> {
     let options = delayline_runtime::Options {
         seqs: Some(config.riders.max(1)),
         reserve: config.limits.reserve(),
         ..config.engine.clone()
     };
+    let device = device_rate(config);
     let mut engine = delayline_runtime::Engine::open(&config.model, &options)?;
     let (threads, cells) = (engine.threads(), engine.ctx() as usize);
     let memory = engine.memory();
-    let (mut notices, mut stretches, mut streamed_bytes) = (Vec::new(), Vec::new(), 0);
+    let (mut notices, mut streamed_bytes) = (Vec::new(), 0);
+    let mut stretches = vec![Stretch {
+        bytes: memory.resident_weights,
+        kind: Kind::Resident,
+    }];
     if let Some(stream) = engine.stream() {
         notices = stream.notices().to_vec();
         streamed_bytes = stream.bytes_per_lap();
-        let extents = stream.itinerary().plan.extents.iter();
-        stretches = merge(
-            extents
-                .zip(&stream.residency().resident)
-                .map(|(extent, stays)| Stretch {
-                    bytes: extent.len,
-                    kind: if *stays {
-                        Kind::Resident
-                    } else {
-                        Kind::Streamed
-                    },
-                }),
-        );
+        let fine = stream.stretches();
+        let len = fine.iter().map(|stretch| stretch.bytes).sum();
+        stretches = live::stretches(fine);
+        shared.feed.watch(stream.watch(), len);
     }
     let mut batcher = Batcher::new(engine, config.engine.ctx);
     batcher.warm_up(WARM_UP)?;
@@ -243,24 +242,22 @@ fn open(config: &Config) -> Result<(Batcher, Opened), Error> {
         template,
         stretches,
         threads,
+        device: device.filter(|_| streamed_bytes > 0),
     };
     Ok((batcher, opened))
 }
 
-/// Neighbours of one kind become one stretch, as long as they are small.
-fn merge(all: impl Iterator<Item = Stretch>) -> Vec<Stretch> {
-    let all: Vec<Stretch> = all.collect();
-    let small = all.iter().map(|s| s.bytes).sum::<u64>() / 100;
-    let mut out: Vec<Stretch> = Vec::new();
-    for stretch in all {
-        match out.last_mut() {
-            Some(last) if last.kind == stretch.kind && last.bytes + stretch.bytes < small => {
-                last.bytes += stretch.bytes;
-            }
-            _ => out.push(stretch),
-        }
-    }
-    out
+/// What the device can do, in bytes per second. Measured before the model is
+/// opened, while the budget is free; if that fails, opening it will tell why.
+fn device_rate(config: &Config) -> Option<f64> {
+    let file = ModelFile::open(&config.model).ok()?;
+    let files: Vec<&Path> = file
+        .parts()
+        .iter()
+        .map(|part| part.path.as_path())
+        .collect();
+    let budget = config.engine.memory.unwrap_or(u64::MAX);
+    delayline_runtime::device_rate(&files, budget).ok()
 }
 
 /// The file's name without its ending and, of a split model, its number.
@@ -272,8 +269,16 @@ fn name(path: &Path) -> String {
     }
 }
 
-fn describe(started: &Started, queue: usize, threads: u32, stretches: Vec<Stretch>) -> Machine {
+fn describe(
+    started: &Started,
+    limits: &Limits,
+    threads: u32,
+    device: Option<f64>,
+    stretches: Vec<Stretch>,
+) -> Machine {
     let memory = started.memory;
+    // The engine's budget is what was allowed less what clients may take.
+    let reserve = limits.reserve();
     Machine {
         model: started.model.clone(),
         medium: if started.streamed_bytes > 0 {
@@ -283,16 +288,16 @@ fn describe(started: &Started, queue: usize, threads: u32, stretches: Vec<Stretc
         }
         .into(),
         stretches,
-        budget_bytes: memory.budget,
+        budget_bytes: memory.budget + reserve,
         window_bytes: memory.window,
         resident_bytes: memory.resident_weights,
         kv_bytes: memory.kv,
-        buffer_bytes: memory.buffers,
-        device_bytes_per_s: started.medium_s.map(|s| started.streamed_bytes as f64 / s),
+        buffer_bytes: memory.buffers + reserve,
+        device_bytes_per_s: device,
         compute_s: started.compute_s,
         limit_sequences: started.limit,
         max_sequences: started.seats as u32,
-        max_queued: queue as u32,
+        max_queued: limits.queue as u32,
         context_tokens: started.ctx as u32,
         threads,
         ..Machine::default()

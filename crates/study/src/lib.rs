@@ -10,6 +10,7 @@
 pub mod claims;
 pub mod datasheet;
 pub mod decode;
+pub mod link;
 pub mod media;
 pub mod model;
 pub mod optics;

@@ -21,6 +21,8 @@ pub struct Sample {
     pub prompt_tokens: usize,
     /// Laps that it took.
     pub prompt_laps: usize,
+    /// Tokens decoded after it.
+    pub tokens: u32,
     /// The prompt's laps once more, when all weights are in memory and every
     /// page was touched before; `None` if weights are streamed.
     pub prompt_compute_s: Option<f64>,
@@ -31,8 +33,12 @@ pub struct Sample {
     /// Median of the bytes that decoding laps took from the drive, single rows
     /// and experts included.
     pub bytes_per_lap: u64,
-    /// Read in all.
+    /// Laps in all, those of the prompt included.
+    pub laps: u64,
+    /// Bytes that they took from the drive, the first also for what stays.
     pub bytes_read: u64,
+    /// Time in which they waited.
+    pub stall_s: f64,
     /// The window.
     pub window_bytes: u64,
     /// Weights that stay.
@@ -218,13 +224,16 @@ fn object(result: &Budgeted, d: &Derived) -> serde_json::Value {
             "buffer_bytes": d.sample.buffer_bytes,
         },
         "line": {
+            "laps": d.sample.laps,
             "bytes_per_lap": d.sample.bytes_per_lap,
             "bytes_read": d.sample.bytes_read,
-            "stall_s": d.lap_s - d.sample.compute_s,
+            "stall_s": d.sample.stall_s,
             "stream_rate_bytes_per_s": d.sample.bytes_per_lap as f64 / d.lap_s,
             "device_rate_bytes_per_s": d.rate,
             "of_limit": d.of_limit,
         },
+        "prompt_tokens": d.sample.prompt_tokens,
+        "generated_tokens": d.sample.tokens,
         "lap_s": d.lap_s,
         "limit_s": d.limit_s,
         "decode_tokens_per_s": 1.0 / d.lap_s,

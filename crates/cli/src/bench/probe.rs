@@ -107,6 +107,7 @@ pub fn run(job: &Job) -> Result<()> {
         stalls.push(lap.stall_ns as f64 * 1e-9);
         bytes.push(lap.bytes_read as f64);
     }
+    let all = engine.laps();
     let streams = engine.stream().is_some_and(|s| s.bytes_per_lap() > 0);
     let prompt_compute_s = match streams {
         true => None,
@@ -119,13 +120,14 @@ pub fn run(job: &Job) -> Result<()> {
         first_token_s,
         prompt_tokens: prompt.len(),
         prompt_laps,
+        tokens: job.tokens,
         prompt_compute_s,
         lap_s,
         compute_s: median(laps.iter().zip(&stalls).map(|(lap, stall)| lap - stall)).unwrap_or(0.0),
         bytes_per_lap: median(bytes.into_iter()).unwrap_or(0.0) as u64,
-        bytes_read: engine
-            .stream()
-            .map_or(0, |s| s.line().counters().bytes_read),
+        laps: all.count,
+        bytes_read: all.bytes_read,
+        stall_s: all.stall_ns as f64 * 1e-9,
         window_bytes: memory.window,
         resident_weights_bytes: engine
             .stream()
@@ -166,7 +168,7 @@ fn read_again(engine: &mut Engine, prompt: &[i32]) -> Result<f64> {
 }
 
 /// So many tokens of ordinary text, which begins anew where it is too short.
-fn text(engine: &Engine, tokens: usize) -> Result<Vec<i32>> {
+pub fn text(engine: &Engine, tokens: usize) -> Result<Vec<i32>> {
     let all = Vocab::new(engine.model()).tokenize(include_str!("text.txt"), true, false)?;
     ensure!(!all.is_empty(), "the model's vocabulary has no words");
     Ok(all.into_iter().cycle().take(tokens).collect())

@@ -11,6 +11,7 @@ use crate::size::{parse_rate, parse_size};
 const EXAMPLES: &str = "\
 Examples:
   delayline study claims
+  delayline study link s-c-l --html link.html
   delayline study media --model llama-70b --feed 32TB/s --html media.html
   delayline study decode --model deepseek-v3 --medium article,hbf,own --batch 1,64 --feed 32TB/s
   delayline study decode --medium article --set article.length=400 --set zr400.energy=10
@@ -47,11 +48,29 @@ pub struct CommonArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum StudyCommand {
+    Link(LinkArgs),
     Claims(ClaimsArgs),
     Media(MediaArgs),
     Decode(DecodeArgs),
     Sweep(SweepArgs),
     Sheets(SheetsArgs),
+}
+
+/// Design a fiber loop band by band: SNR, formats, rate, laps, power and money.
+///
+/// The optics are computed channel by channel: loss, Raman scattering, noise of
+/// amplifiers and of nonlinearity, with launch powers given or optimised.
+#[derive(Debug, Args)]
+pub struct LinkArgs {
+    /// A design file (.toml), or one of the designs of the program: article, c-l, s-c-l, multi-core, hollow-core
+    #[arg(value_name = "FILE", default_value = "article")]
+    pub design: String,
+    /// Also a row for each channel
+    #[arg(long)]
+    pub channels: bool,
+    /// Print the design file itself, to start one's own from
+    #[arg(long, conflicts_with = "channels")]
+    pub print: bool,
 }
 
 /// Judge what was said about the idea, and find where each verdict would turn.

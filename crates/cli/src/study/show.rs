@@ -37,6 +37,9 @@ fn lines(table: &Table) -> String {
         return rows.collect::<Vec<_>>().join("\n");
     }
     let mut out = output::Table::of(table.heads.iter().cloned());
+    for column in (0..table.heads.len()).filter(|&column| table.is_text(column)) {
+        out.left(column);
+    }
     for row in &table.rows {
         out.row(row.iter().cloned());
     }
@@ -97,6 +100,6 @@ mod tests {
         table.row(["7".to_owned(), said.to_owned(), "holds".to_owned()]);
         assert_eq!(lines(&table), format!(" 7. {said}\n    verdict: holds"));
         table.rows[0][1] = "short".to_owned();
-        assert_eq!(lines(&table), "    said  verdict\n7  short    holds");
+        assert_eq!(lines(&table), "   said   verdict\n7  short  holds");
     }
 }

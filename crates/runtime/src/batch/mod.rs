@@ -243,16 +243,20 @@ impl Batcher {
         Ok(Joined { id, cached })
     }
 
-    /// The free place that shares most of the prompt, else the one that was left first.
+    /// The free place that shares most of the prompt, else the one that was left
+    /// first. One that would lose more than it shares counts as sharing nothing.
     fn seat_for(&self, prompt: &[i32]) -> Option<usize> {
         let free = self.seats.iter().enumerate();
         let free = free.filter(|(_, seat)| seat.rider.is_none());
         let best = free.max_by_key(|(_, seat)| {
             let shared = common(&seat.parked, prompt);
-            (
-                shared,
-                std::cmp::Reverse((seat.parked.len().min(1), seat.left_at)),
-            )
+            let kept = if 2 * shared >= seat.parked.len() {
+                shared
+            } else {
+                0
+            };
+            let since = (seat.parked.len().min(1), seat.left_at);
+            (kept, std::cmp::Reverse(since))
         });
         best.map(|(at, _)| at)
     }

@@ -11,7 +11,8 @@ SHOTS = TARGET / "screenshots"
 
 # The machine may be busy: these are how long we wait for what must come, not
 # how long it takes.
-expect.set_options(timeout=60_000)
+PATIENCE_MS = 180_000
+expect.set_options(timeout=PATIENCE_MS)
 
 CHROMIUM_ARGS = [
     "--headless",
@@ -51,7 +52,7 @@ def open_page(browser, server):
     def open_page(url=None, expect_complaints=(), **settings):
         settings = {"viewport": {"width": 1280, "height": 960}, **settings}
         context = browser.new_context(**settings)
-        context.set_default_timeout(60_000)
+        context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         expected.extend(expect_complaints)
         page = context.new_page()
@@ -109,7 +110,7 @@ def until(page, condition):
     compiles text in the page, which the page's policy forbids.)"""
     page.evaluate(
         f"""async () => {{
-          const end_ms = performance.now() + 60_000;
+          const end_ms = performance.now() + {PATIENCE_MS};
           while (!({condition})) {{
             if (performance.now() > end_ms) throw new Error("never came true");
             await new Promise(requestAnimationFrame);

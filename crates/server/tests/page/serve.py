@@ -13,8 +13,9 @@ MODEL = ROOT / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 PROGRAM = os.environ.get("DELAYLINE", str(TARGET / "release" / "delayline"))
 
-# Less than the model, so that it is streamed.
-MEMORY = "96MiB"
+# Less than all of it takes, so that the model is streamed; and one thread, because
+# the browser needs a processor as well.
+OPTIONS = ["--memory", "120MiB", "--ctx", "1024", "--threads", "1"]
 
 
 class Serve:
@@ -26,7 +27,7 @@ class Serve:
         self.start()
 
     def start(self):
-        command = [PROGRAM, "serve", str(MODEL), "--memory", MEMORY, "--ctx", "1024"]
+        command = [PROGRAM, "serve", str(MODEL), *OPTIONS]
         command += ["--port", str(self.port), *self.more]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

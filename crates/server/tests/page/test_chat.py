@@ -19,6 +19,18 @@ WATCH = """() => {
 }"""
 
 
+# Keeps a copy of what the server answers.
+COPY = """() => {
+  const fetched = window.fetch;
+  window.fetch = async (...asked) => {
+    const response = await fetched(...asked);
+    const [one, other] = response.body.tee();
+    window.copy = new Response(other).text();
+    return new Response(one, response);
+  };
+}"""
+
+
 def said(text, finish="stop"):
     """An answer as the server would send it."""
     chunk = {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]}
@@ -34,12 +46,12 @@ def answer_with(page, **response):
 
 def test_an_answer_streams_and_counts_its_tokens(page):
     page.evaluate(WATCH)
-    with page.expect_response("**/v1/chat/completions") as response:
-        ask(page, "Count from one to ten.", tokens=20)
+    page.evaluate(COPY)
+    ask(page, "Count from one to ten.", tokens=20)
     text = answered(page)
     assert text.strip()
     assert len(page.evaluate("window.pieces")) >= 5
-    usage = re.findall(r'"completion_tokens":\s*(\d+)', response.value.text())
+    usage = re.findall(r'"completion_tokens":\s*(\d+)', page.evaluate("window.copy"))
     expect(page.locator(".note").last).to_contain_text(f"{usage[-1]} token")
     expect(page.locator("#said")).to_contain_text(text.strip()[:20])
 
@@ -78,8 +90,19 @@ def test_an_answer_can_be_stopped(page, way):
     assert page.locator("#seats").get_attribute("aria-label").startswith("0 riders")
 
 
+def test_a_new_conversation_in_the_middle_of_an_answer_is_new(page):
+    ask(page, "Tell me a long story about the sea.", tokens=900)
+    expect(page.locator("#messages li.assistant .text")).not_to_be_empty()
+    page.click("#fresh")
+    rested(page)
+    expect(page.locator("#messages li:not(.empty)")).to_have_count(0)
+    page.reload()
+    expect(page.locator("#messages li:not(.empty)")).to_have_count(0)
+    expect(page.locator("#send")).to_be_visible()
+
+
 def test_several_ride_the_same_laps(page):
-    ask(page, "Write a poem.", tokens=40, at_once=4)
+    ask(page, "Write a poem.", tokens=16, at_once=4)
     expect(page.locator("#seats i.taken")).to_have_count(4)
     answered(page)
     expect(page.locator(".note").first).to_contain_text("4 requests on the same laps: ")
@@ -126,6 +149,19 @@ def test_errors_are_told_kindly_and_can_be_tried_again(open_page, response, word
     assert answered(page) == "Better."
     expect(page.locator(".failed")).to_have_count(0)
     expect(page.locator("#messages li.user")).to_have_count(1)
+
+
+def test_a_question_without_answer_goes_into_the_next(open_page):
+    page = open_page(expect_complaints=["Failed to load resource"])
+    answer_with(page, status=503)
+    ask(page, "One?")
+    expect(page.locator(".failed")).to_be_visible()
+    page.unroute("**/v1/chat/completions")
+    answer_with(page, content_type="text/event-stream", body=said("Three."))
+    with page.expect_request("**/v1/chat/completions") as asked:
+        ask(page, "Two?")
+    assert asked.value.post_data_json["messages"] == [{"role": "user", "content": "One?\n\nTwo?"}]
+    answered(page)
 
 
 def test_no_answer_at_all_is_an_error_too(open_page):

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Claim, ClaimError, Finding, Turn, all};
+use super::{Claim, ClaimError, Finding, all};
 use crate::datasheet::Library;
 use crate::media::{Need, size, unit};
 use crate::range::Range;
@@ -93,16 +93,10 @@ fn turns(claims: &[Claim]) -> Table {
                 first(index, claim),
                 turn.so_that.clone(),
                 turn.input.clone(),
-                format!("{} {}", count_range(turn.now), plain_unit(turn))
-                    .trim()
-                    .to_owned(),
+                written(turn.now, &turn.unit),
                 turn.at.map_or_else(
                     || "no value of it".to_owned(),
-                    |at| {
-                        format!("{} {}", count_range(Range::exact(at)), plain_unit(turn))
-                            .trim()
-                            .to_owned()
-                    },
+                    |at| written(Range::exact(at), &turn.unit),
                 ),
                 times.map_or_else(String::new, |times| match times < 1.0 {
                     true => format!("÷ {}", digits(1.0 / times)),
@@ -114,10 +108,14 @@ fn turns(claims: &[Claim]) -> Table {
     table
 }
 
-fn plain_unit(turn: &Turn) -> &str {
-    match turn.unit.as_str() {
-        "1" => "",
-        unit => unit,
+/// A value as on its data sheet: `6 $/km (3.7–35)`.
+fn written(value: Range, unit: &str) -> String {
+    let unit = if unit == "1" { "" } else { unit };
+    let typical = format!("{} {unit}", count_range(Range::exact(value.typical)));
+    let typical = typical.trim();
+    match value.is_exact() {
+        true => typical.to_owned(),
+        false => format!("{typical} ({}–{})", digits(value.low), digits(value.high)),
     }
 }
 

@@ -4,11 +4,11 @@
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::{MediaError, Need, Sized, ids, size};
+use super::{Access, MediaError, Need, Sized, ids, size};
 use crate::datasheet::Library;
 use crate::range::Range;
 use crate::report::format::{count_range, dollars_range, si, si_range};
-use crate::report::{Axis, Bar, Mark, Plot, Report, Series, Shape, Table, Whisker};
+use crate::report::{Axis, Bar, COLOURS, Mark, Plot, Report, Series, Shape, Table, Whisker};
 
 /// Points of a line.
 const POINTS: usize = 41;
@@ -132,7 +132,7 @@ fn plots(library: &Library, need: Need, sized: &[Sized]) -> Vec<Plot> {
         for (title, caption, of) in [
             (
                 "Where a loop's money goes",
-                "Typical values. The fiber itself is next to nothing.",
+                "Typical values.",
                 (|part| part) as fn((f64, f64)) -> (f64, f64),
             ),
             (
@@ -169,11 +169,12 @@ fn price_over_size(library: &Library, need: Need, sized: &[Sized]) -> Plot {
     let sizes: Vec<f64> = (0..POINTS)
         .map(|n| 10f64.powf(9.0 + 5.0 * n as f64 / (POINTS - 1) as f64))
         .collect();
-    // Mercury and satellites would push all others together.
-    let modern = sized
+    // One loop for all, and no more lines than there are colours.
+    let first_loop = sized.iter().find(|one| one.unit.access == Access::ComesBy);
+    let stores = sized
         .iter()
-        .filter(|one| one.unit.rate_bytes_per_s.typical > 1e8);
-    let few: Vec<&Sized> = modern.filter(|one| one.price.typical < 1e9).collect();
+        .filter(|one| one.unit.access == Access::OnDemand);
+    let few: Vec<&Sized> = first_loop.into_iter().chain(stores).take(COLOURS).collect();
     let series = few.par_iter().map(|one| Series {
         name: one.unit.name.clone(),
         points: sizes
@@ -188,8 +189,7 @@ fn price_over_size(library: &Library, need: Need, sized: &[Sized]) -> Plot {
     Plot {
         title: "What it costs to hold more".to_owned(),
         caption: "At the same rate. A loop holds rate times delay and no more, so its price grows \
-                  with the size at once; flash is bought for its rate and holds a thousand times \
-                  as much."
+                  with the size at once; flash is bought for its rate and holds far more."
             .to_owned(),
         shape: Shape::Lines {
             x: Axis::log("held", "B"),

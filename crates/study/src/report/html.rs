@@ -79,13 +79,15 @@ fn add_table(out: &mut String, table: &Table) {
         let _ = writeln!(out, "<h2>{}</h2>", escape(&table.title));
     }
     out.push_str("<div class=\"wide\"><table>\n<tr>");
-    for head in &table.heads {
-        let _ = write!(out, "<th>{}</th>", escape(head));
+    let text: Vec<bool> = (0..table.heads.len()).map(|c| table.is_text(c)).collect();
+    for (head, &text) in table.heads.iter().zip(&text) {
+        let class = if text { " class=\"words\"" } else { "" };
+        let _ = write!(out, "<th{class}>{}</th>", escape(head));
     }
     out.push_str("</tr>\n");
     for row in &table.rows {
         out.push_str("<tr>");
-        for cell in row {
+        for (cell, &words) in row.iter().zip(&text) {
             // What is only told with a range is set smaller than what counts.
             let cell = escape(cell);
             let cell = match cell.split_once(" (") {
@@ -94,10 +96,12 @@ fn add_table(out: &mut String, table: &Table) {
                 }
                 _ => cell,
             };
-            let class = if cell.chars().count() > 60 {
-                " class=\"text\""
-            } else {
-                ""
+            let long = cell.chars().count() > 48;
+            let class = match (cell.as_str(), words) {
+                ("holds" | "fails" | "depends", _) => format!(" class=\"words {cell}\""),
+                (_, true) if long => " class=\"text\"".to_owned(),
+                (_, true) => " class=\"words\"".to_owned(),
+                _ => String::new(),
             };
             let _ = write!(out, "<td{class}>{cell}</td>");
         }

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::datasheet::{Figure, Library};
 
 pub use plot::{Axis, Bar, Mark, Plot, Series, Shape, Whisker};
+pub use svg::COLOURS;
 
 /// Everything that a command has to say.
 #[derive(Clone, Debug, Default)]
@@ -72,6 +73,15 @@ impl Table {
         let cells: Vec<String> = cells.into_iter().collect();
         assert_eq!(cells.len(), self.heads.len(), "a cell a column: {cells:?}");
         self.rows.push(cells);
+    }
+
+    /// Whether a column holds words and not numbers, and so stands to the left.
+    pub fn is_text(&self, column: usize) -> bool {
+        let starts = |row: &Vec<String>| row[column].chars().next();
+        self.rows
+            .iter()
+            .filter_map(starts)
+            .any(|first| first.is_alphabetic() && first != 'µ')
     }
 }
 

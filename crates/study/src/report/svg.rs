@@ -89,7 +89,10 @@ fn tick(value: f64, axis: &Axis) -> String {
         "" => si(value, "").replace(' ', ""),
         "$" if value.abs() < 1e3 => format!("${}", digits(value)),
         "$" => super::format::dollars(value),
-        "%" => digits(value),
+        // Prefixes mean nothing on a logarithmic scale.
+        "%" | "dB" | "dBm" => digits(value),
+        // Nobody measures fiber in megametres.
+        "m" if value >= 1e3 => format!("{} km", digits(value / 1e3)),
         unit => si(value, unit),
     }
 }
@@ -217,7 +220,7 @@ fn curve(
         path.join(" ")
     );
     // Dots to point at, unless they would be a line of their own.
-    if placed.len() > 60 {
+    if placed.len() > 30 {
         return;
     }
     let radius = if series.dashed { 2.0 } else { 3.0 };

@@ -1,0 +1,85 @@
+//! The engine's thread with a tiny model, without sockets.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use delayline_runtime::batch::{Batcher, Request};
+use delayline_runtime::{Options, Sampling};
+use delayline_synth::Quant;
+use tokio::sync::mpsc;
+
+use super::Engine;
+use crate::shared::{Job, Shared, Update};
+
+fn job(tokens: usize, room: usize) -> (Job, mpsc::Receiver<Update>) {
+    let (reply, updates) = mpsc::channel(room);
+    let request = Request {
+        prompt: vec![5, 6, 7],
+        most: tokens,
+        sampling: Sampling::default(),
+        stop: Vec::new(),
+        logprobs: None,
+        grammar: None,
+    };
+    let job = Job {
+        request,
+        reply,
+        asked: Instant::now(),
+    };
+    (job, updates)
+}
+
+/// All tokens until the end.
+fn tokens(updates: &mut mpsc::Receiver<Update>) -> usize {
+    let mut tokens = 0;
+    while let Some(update) = updates.blocking_recv() {
+        match update {
+            Update::Step(_) => tokens += 1,
+            Update::Joined { .. } => {}
+            Update::Failed(error) => panic!("{}", error.message),
+        }
+    }
+    tokens
+}
+
+/// A reader who does not read holds up nobody, and gets all of it later; one who
+/// has gone frees the place; told to drain, the thread ends.
+#[test]
+fn slow_readers_wait_for_themselves_alone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("tiny.gguf");
+    let shape = delayline_synth::shape("tiny-llama").expect("a known shape");
+    delayline_synth::write(&shape, Quant::F16, 1, &path, &mut |_, _| {}).expect("a model");
+    let shared = Arc::new(Shared::new(8));
+    let engine = std::thread::spawn({
+        let shared = shared.clone();
+        move || {
+            let options = Options {
+                seqs: Some(2),
+                ctx: Some(256),
+                memory: Some(4 << 30),
+                ..Options::default()
+            };
+            let engine = delayline_runtime::Engine::open(&path, &options).expect("it opens");
+            Engine::new(Batcher::new(engine, None), shared).run();
+        }
+    });
+    let (slow, mut slow_updates) = job(40, 1);
+    let (other, mut other_updates) = job(40, 64);
+    let (gone, gone_updates) = job(200, 64);
+    shared.queue.push(slow).expect("room");
+    shared.queue.push(other).expect("room");
+    let others = tokens(&mut other_updates);
+    assert!(others > 1);
+    while shared.metrics.held.get() == 0 {
+        std::thread::yield_now();
+    }
+    shared.queue.push(gone).expect("room");
+    drop(gone_updates);
+    let generated = shared.metrics.generated_tokens.get();
+    assert!(generated < 80 + 40, "{generated}");
+    assert!(tokens(&mut slow_updates) > 1);
+    shared.drain();
+    engine.join().expect("no panic");
+    assert_eq!(shared.metrics.riding.get(), 0);
+}

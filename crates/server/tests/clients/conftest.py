@@ -1,0 +1,31 @@
+"""`delayline serve` as a process, for real clients."""
+
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[4]
+MODEL = ROOT / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+PROGRAM = os.environ.get("DELAYLINE", str(TARGET / "release" / "delayline"))
+KEY = "a-key-for-tests"
+
+
+@pytest.fixture(scope="session")
+def url():
+    command = [PROGRAM, "serve", str(MODEL), "--memory", "160MiB", "--ctx", "1024"]
+    command += ["--port", "0", "--api-key", KEY]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if at := re.search(r"http://\S+", line):
+            break
+    else:
+        raise AssertionError(f"{' '.join(command)} ended without an address")
+    yield at[0]
+    assert process.poll() is None, "a client has ended the server"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=120) == 0

@@ -1,0 +1,42 @@
+"""curl, and schemathesis by its command line."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import KEY
+
+
+def curl(url, body, *more):
+    command = ["curl", "--silent", "--show-error", "--no-buffer", "--max-time", "600"]
+    command += ["-H", f"Authorization: Bearer {KEY}", "-H", "Content-Type: application/json"]
+    command += ["-d", json.dumps(body), *more, f"{url}/v1/chat/completions"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
+def test_curl(url):
+    body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 3}
+    answer = json.loads(curl(url, body))
+    assert answer["choices"][0]["message"]["role"] == "assistant"
+    events = curl(url, {**body, "stream": True}).strip().split("\n\n")
+    assert events[-1] == "data: [DONE]"
+    assert all(event.startswith("data: {") for event in events[:-1])
+    assert json.loads(curl(url, {**body, "n": 3}))["error"]["param"] == "n"
+
+
+def test_schemathesis(url):
+    """Requests made from the description, good and bad: no answer but described
+    ones, no status of a server that failed. EXAMPLES makes it longer."""
+    command = [str(Path(sys.executable).parent / "schemathesis"), "run", f"{url}/openapi.json"]
+    command += ["-H", f"Authorization: Bearer {KEY}", "--exclude-path", "/live"]
+    command += ["--max-examples", os.environ.get("EXAMPLES", "15"), "--seed", "1"]
+    command += ["--request-timeout", "600"]
+    command += ["--checks", "not_a_server_error,status_code_conformance,content_type_conformance"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

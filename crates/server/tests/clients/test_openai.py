@@ -1,0 +1,98 @@
+"""The openai package, as its users use it."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import openai
+import pytest
+
+from conftest import KEY
+
+TURN = [{"role": "user", "content": "Say hello."}]
+
+
+@pytest.fixture(scope="session")
+def client(url):
+    return openai.OpenAI(base_url=f"{url}/v1", api_key=KEY, timeout=600, max_retries=0)
+
+
+@pytest.fixture(scope="session")
+def model(client):
+    return client.models.list().data[0].id
+
+
+def test_whole_and_streamed_are_the_same(client, model):
+    ask = dict(model=model, messages=TURN, max_tokens=8, temperature=0)
+    whole = client.chat.completions.create(**ask)
+    assert whole.choices[0].finish_reason == "length"
+    assert whole.usage.completion_tokens == 8
+    with client.chat.completions.create(
+        **ask, stream=True, stream_options={"include_usage": True}
+    ) as chunks:
+        chunks = list(chunks)
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert text == whole.choices[0].message.content
+    assert chunks[-1].usage == whole.usage or chunks[-1].usage.completion_tokens == 8
+
+
+def test_many_at_once_and_one_that_goes(client, model):
+    def ask(word):
+        return client.chat.completions.create(
+            model=model,
+            messages=[{"role": "user", "content": f"Tell me of {word}."}],
+            max_completion_tokens=12,
+            extra_body={"top_k": 5, "min_p": 0.1, "repetition_penalty": 1.1},
+        )
+
+    gone = client.chat.completions.create(
+        model=model, messages=TURN, max_tokens=500, stream=True
+    )
+    next(iter(gone))
+    gone.close()
+    with ThreadPoolExecutor(6) as pool:
+        for answer in pool.map(ask, ["red", "green", "blue", "white", "grey", "black"]):
+            assert answer.choices[0].message.content
+            assert answer.usage.total_tokens > 12
+
+
+def test_schema_logprobs_and_stop(client, model):
+    schema = {
+        "type": "object",
+        "properties": {"ok": {"type": "boolean"}, "n": {"type": "integer"}},
+        "required": ["ok", "n"],
+        "additionalProperties": False,
+    }
+    answer = client.chat.completions.create(
+        model=model,
+        messages=TURN,
+        max_tokens=60,
+        seed=3,
+        logprobs=True,
+        top_logprobs=2,
+        response_format={
+            "type": "json_schema",
+            "json_schema": {"name": "it", "strict": True, "schema": schema},
+        },
+    )
+    value = json.loads(answer.choices[0].message.content)
+    assert isinstance(value["ok"], bool) and isinstance(value["n"], int)
+    first = answer.choices[0].logprobs.content[0]
+    assert first.logprob <= 0 and len(first.top_logprobs) == 2
+
+
+def test_texts(client, model):
+    answer = client.completions.create(
+        model=model, prompt="One, two,", max_tokens=6, temperature=0, stop=["five"]
+    )
+    assert answer.choices[0].text and "five" not in answer.choices[0].text
+
+
+def test_errors_are_the_packages_own(client, model, url):
+    with pytest.raises(openai.BadRequestError, match="tools"):
+        client.chat.completions.create(
+            model=model, messages=TURN, tools=[{"type": "function", "function": {"name": "f"}}]
+        )
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(model="gpt-4", messages=TURN)
+    with pytest.raises(openai.AuthenticationError):
+        openai.OpenAI(base_url=f"{url}/v1", api_key="wrong", max_retries=0).models.list()

@@ -1,0 +1,82 @@
+//! A medium that fails: the answers of that lap end with an error, the server says
+//! that it is ill, and is well again when the fault is over.
+
+mod common;
+
+use std::sync::Mutex;
+
+use common::{CHAT, alone, chat, config, endless, events, read_until, start};
+use delayline_runtime::Options;
+use delayline_runtime::medium::{Completion, Faults, Faulty, Medium, Read};
+use delayline_server::Config;
+
+/// What the medium takes on with its next read.
+static NEXT: Mutex<Option<Faults>> = Mutex::new(None);
+
+struct Switched(Faulty<Box<dyn Medium>>);
+
+impl Medium for Switched {
+    fn depth(&self) -> usize {
+        self.0.depth()
+    }
+
+    fn submit(&mut self, read: Read) {
+        if let Some(faults) = NEXT.lock().expect("nobody panics").take() {
+            self.0.set_faults(faults);
+        }
+        self.0.submit(read);
+    }
+
+    fn poll(&mut self, wait: bool, done: &mut Vec<Completion>) {
+        self.0.poll(wait, done);
+    }
+}
+
+fn switched(inner: Box<dyn Medium>) -> Box<dyn Medium> {
+    Box::new(Switched(Faulty::new(inner, Faults::default(), 3)))
+}
+
+fn switch(faults: Faults) {
+    *NEXT.lock().expect("nobody panics") = Some(faults);
+}
+
+#[test]
+fn a_fault_ends_the_answers_of_its_lap_and_nothing_else() {
+    let _alone = alone();
+    let config = config();
+    let (server, client) = start(Config {
+        engine: Options {
+            around: Some(switched),
+            ..config.engine
+        },
+        ..config
+    });
+    let mut running = client.send_json(CHAT, &endless(1000));
+    read_until(&mut running, "content\":\"[");
+    switch(Faults {
+        broken: vec![(0, 0..1 << 40)],
+        ..Faults::default()
+    });
+    let rest = read_until(&mut running, "[DONE]");
+    let events = events(&rest);
+    let error = events.iter().find(|event| event.contains("\"error\""));
+    assert!(error.is_some_and(|e| e.contains("server_error")), "{rest}");
+    for _ in 0..2 {
+        let reply = client.post(CHAT, &chat("hi", 2));
+        assert_eq!(reply.status, 500, "{reply:?}");
+        assert_eq!(reply.json()["error"]["type"], "server_error");
+    }
+    let ill = client.get("/health");
+    assert_eq!(
+        (ill.status, &ill.json()["status"]),
+        (503, &"unhealthy".into())
+    );
+    assert_eq!(client.metric("delayline_healthy"), 0.0);
+    assert!(client.metric("delayline_failed_laps_total") >= 3.0);
+
+    switch(Faults::default());
+    let again = client.post(CHAT, &chat("hi", 2));
+    assert_eq!(again.status, 200, "{again:?}");
+    assert_eq!(client.get("/health").status, 200);
+    assert!(server.runs());
+}

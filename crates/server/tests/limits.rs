@@ -1,0 +1,289 @@
+//! Under load and under attack: who may ask, how many may wait and for how long,
+//! what becomes of clients that go, and that nothing sent ends the server.
+
+mod common;
+
+use std::io::Write;
+use std::time::Duration;
+
+use common::{
+    CHAT, Client, JSON, alone, chat, config, endless, events, parse, read, read_until, start, with,
+};
+use delayline_server::{Config, Limits};
+use serde_json::json;
+
+fn with_limits(riders: u32, limits: Limits) -> Config {
+    Config {
+        riders,
+        limits,
+        ..config()
+    }
+}
+
+/// One rides, one waits, the third is told to come back. The first client goes
+/// in the middle of its answer: the second gets its place.
+#[test]
+fn who_goes_makes_room_and_who_is_too_many_is_told() {
+    let _alone = alone();
+    let limits = Limits {
+        queue: 1,
+        ..Limits::default()
+    };
+    let (_server, client) = start(with_limits(1, limits));
+    let mut first = client.send_json(CHAT, &endless(1000));
+    read_until(&mut first, "content\":\"[");
+    let mut second = client.send_json(CHAT, &chat("hi", 2));
+    client.until("delayline_queued", |n| n == 1.0);
+    let third = client.post(CHAT, &chat("hi", 2));
+    assert_eq!(third.status, 429, "{third:?}");
+    let after: u64 = third
+        .header("retry-after")
+        .expect("a time")
+        .parse()
+        .expect("seconds");
+    assert!(after >= 1);
+    assert_eq!(third.json()["error"]["type"], "rate_limit_error");
+    drop(first);
+    assert_eq!(read(&mut second).status, 200);
+    // The place of the one that went is free, and nobody rides for nobody.
+    client.until("delayline_riding", |n| n == 0.0);
+    assert!(client.metric("delayline_generated_tokens_total") < 1000.0);
+}
+
+#[test]
+fn time_is_bounded() {
+    let _alone = alone();
+    let limits = Limits {
+        queue_time: Duration::from_millis(1),
+        ..Limits::default()
+    };
+    let (server, client) = start(with_limits(1, limits));
+    let mut first = client.send_json(CHAT, &endless(1000));
+    // It rides already, or its time in the queue is over: then it tries again.
+    while parse(read_until(&mut first, "\r\n\r\n").as_bytes()).is_some_and(|r| r.status != 200) {
+        first = client.send_json(CHAT, &endless(1000));
+    }
+    let waited = client.post(CHAT, &chat("hi", 2));
+    assert_eq!(waited.status, 503, "{waited:?}");
+    assert!(waited.header("retry-after").is_some());
+    drop((first, server));
+
+    let limits = Limits {
+        request_time: Duration::ZERO,
+        ..Limits::default()
+    };
+    let (_server, client) = start(with_limits(1, limits));
+    let late = client.post(CHAT, &with(endless(1000), "stream", json!(false)));
+    assert_eq!(late.status, 504, "{late:?}");
+    assert_eq!(late.json()["error"]["code"], "timeout");
+    let late = client.post(CHAT, &endless(1000));
+    assert!(
+        events(&late.body).iter().any(|e| e.contains("\"timeout\"")),
+        "{late:?}"
+    );
+    assert_eq!(events(&late.body).last(), Some(&"[DONE]"));
+}
+
+#[test]
+fn only_who_may_ask_is_answered() {
+    let _alone = alone();
+    let (server, client) = start(Config {
+        keys: vec!["the-right-key".into()],
+        origins: vec!["https://example.org".into()],
+        ..config()
+    });
+    let body = chat("hi", 1).to_string();
+    let post = |more: &str| client.ask("POST", CHAT, &format!("{JSON}{more}"), &body);
+    let key = "Authorization: Bearer the-right-key\r\n";
+    for (headers, status) in [
+        (String::new(), 401),
+        ("Authorization: Bearer the-right-kez\r\n".into(), 401),
+        (key.into(), 200),
+        (format!("{key}Origin: https://example.org\r\n"), 200),
+        (format!("{key}Origin: https://example.com\r\n"), 403),
+        (format!("{key}Origin: null\r\n"), 403),
+    ] {
+        let reply = post(&headers);
+        assert_eq!(reply.status, status, "{headers}: {reply:?}");
+    }
+    let allowed = post(&format!("{key}Origin: https://example.org\r\n"));
+    assert_eq!(
+        allowed.header("access-control-allow-origin"),
+        Some("https://example.org")
+    );
+    for path in ["/metrics", "/live", "/v1/models"] {
+        assert_eq!(client.get(path).status, 401, "{path}");
+    }
+    for path in ["/health", "/", "/openapi.json"] {
+        assert_eq!(client.get(path).status, 200, "{path}");
+    }
+    let ask = "Origin: https://example.org\r\nAccess-Control-Request-Method: POST\r\n";
+    let preflight = client.ask("OPTIONS", CHAT, ask, "");
+    assert_eq!(
+        (
+            preflight.status,
+            preflight.header("access-control-allow-methods")
+        ),
+        (200, Some("GET,POST"))
+    );
+    drop(server);
+
+    // Without a key, a foreign name for this machine is not believed.
+    let (_server, client) = start(config());
+    for (host, status) in [("localhost", 200), ("evil.example", 403)] {
+        let mut stream = client.connect();
+        let ask = format!("GET /health HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(ask.as_bytes()).expect("it is sent");
+        assert_eq!(read(&mut stream).status, status, "{host}");
+    }
+}
+
+/// Told to stop, the server lets a running answer end and takes no other.
+#[test]
+fn it_drains() {
+    let _alone = alone();
+    let limits = Limits {
+        drain_time: Duration::from_secs(3600),
+        ..Limits::default()
+    };
+    let (server, client) = start(with_limits(4, limits));
+    let mut running = client.send_json(CHAT, &endless(40));
+    read_until(&mut running, "content\":\"[");
+    let drained = std::thread::spawn(move || server.drain());
+    let refused = loop {
+        match client_health(&client) {
+            Some((200, _)) | None => std::thread::yield_now(),
+            Some(other) => break other,
+        }
+    };
+    assert_eq!(refused, (503, "stopping".into()));
+    let rest = read_until(&mut running, "[DONE]");
+    assert!(rest.contains("\"finish_reason\":\"length\""), "{rest}");
+    drop(running);
+    drained.join().expect("no panic").expect("a good end");
+}
+
+/// The answer may still run, and the socket may be closed by now.
+fn client_health(client: &Client) -> Option<(u16, String)> {
+    let reply = client.get("/health");
+    Some((reply.status, reply.json()["status"].as_str()?.to_owned()))
+}
+
+/// A generator of numbers from a seed: xorshift.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self, below: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % below as u64) as usize
+    }
+}
+
+/// Random bytes, requests with bytes changed, and bodies with values changed:
+/// whatever comes back, the server goes on.
+#[test]
+fn nothing_that_is_sent_ends_it() {
+    let _alone = alone();
+    let limits = Limits {
+        transfer_time: Duration::from_secs(2),
+        ..Limits::default()
+    };
+    let (server, client) = start(with_limits(4, limits));
+    let seed = 0x9e37_79b9_7f4a_7c15;
+    println!("seed {seed:#x}");
+    let mut random = Random(seed);
+    let good = format!(
+        "POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{JSON}Content-Length: {}\r\n\r\n{}",
+        chat("hi", 1).to_string().len(),
+        chat("hi", 1)
+    );
+    for _ in 0..150 {
+        let mut stream = client.connect();
+        let bytes: Vec<u8> = match random.next(2) {
+            0 => (0..random.next(2000))
+                .map(|_| random.next(256) as u8)
+                .collect(),
+            _ => {
+                let mut bytes = good.clone().into_bytes();
+                for _ in 0..=random.next(6) {
+                    let at = random.next(bytes.len());
+                    bytes[at] = random.next(256) as u8;
+                }
+                bytes
+            }
+        };
+        let _ = stream.write_all(&bytes);
+        // It is not waited for: a body that is said to be longer never comes.
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+    }
+    let values = [
+        json!(null),
+        json!(-1),
+        json!(0),
+        json!(1e308),
+        json!(i64::MIN),
+        json!(""),
+        json!("\u{0}"),
+        json!([]),
+        json!({}),
+        json!([[[[]]]]),
+        json!({"type": "json_object"}),
+        json!(true),
+        json!("x".repeat(5000)),
+        json!([{"role": "user", "content": "\u{feff}\u{202e}<|im_end|>"}]),
+        json!([{"role": "system", "content": ""}, {"role": "assistant", "content": "{{ 1/0 }}"}]),
+    ];
+    let names = [
+        "messages",
+        "stream",
+        "max_tokens",
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "seed",
+        "stop",
+        "presence_penalty",
+        "repetition_penalty",
+        "logprobs",
+        "response_format",
+        "stream_options",
+        "n",
+    ];
+    for _ in 0..150 {
+        let mut body = chat("hi", 1);
+        for _ in 0..=random.next(2) {
+            let name = names[random.next(names.len())];
+            body = with(body, name, values[random.next(values.len())].clone());
+        }
+        let tokens = body["max_tokens"].as_i64().is_some_and(|n| n > 1);
+        if tokens || body["max_tokens"].is_null() {
+            body["max_tokens"] = json!(1);
+        }
+        let reply = client.post(CHAT, &body);
+        assert!([200, 400, 413].contains(&reply.status), "{body}: {reply:?}");
+    }
+    for text in [
+        " ",
+        "a",
+        "1",
+        "\n",
+        "é",
+        "🦀",
+        "<|im_start|>",
+        "\u{0}",
+        "'s",
+    ] {
+        let body = json!({"prompt": text.repeat((200 << 10) / text.len()), "max_tokens": 1});
+        let reply = client.post("/v1/completions", &body);
+        assert!(
+            [200, 400, 413].contains(&reply.status),
+            "{text:?}: {}",
+            reply.status
+        );
+    }
+    assert_eq!(client.post(CHAT, &chat("hi", 2)).status, 200);
+    assert!(server.runs());
+}

@@ -1,0 +1,167 @@
+//! The live stream of a server whose medium stops and goes on: what a listener is
+//! told of a lap that takes long, and of its end.
+
+use std::io::{BufRead, BufReader, Read as _, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::{Condvar, Mutex};
+
+use delayline_runtime::{Completion, Medium, Options, Read, Way};
+use delayline_server::live::{BINS, Lap, Machine, Progress, State};
+use delayline_server::{Config, Limits, start};
+
+/// Whether the medium hands out what has come.
+static OPEN: (Mutex<bool>, Condvar) = (Mutex::new(true), Condvar::new());
+
+fn gate(open: bool) {
+    *OPEN.0.lock().expect("nobody panics with it") = open;
+    OPEN.1.notify_all();
+}
+
+struct Gated(Box<dyn Medium>);
+
+impl Medium for Gated {
+    fn depth(&self) -> usize {
+        self.0.depth()
+    }
+
+    fn submit(&mut self, read: Read) {
+        self.0.submit(read);
+    }
+
+    fn poll(&mut self, wait: bool, done: &mut Vec<Completion>) {
+        let open = OPEN.0.lock().expect("nobody panics with it");
+        if wait {
+            drop(OPEN.1.wait_while(open, |open| !*open));
+        } else if !*open {
+            return;
+        }
+        self.0.poll(wait, done);
+    }
+}
+
+fn config() -> Config {
+    let model =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/SmolLM2-135M-Instruct.Q4_1.gguf");
+    Config {
+        model,
+        engine: Options {
+            way: Way::Streamed,
+            memory: Some(8 << 30),
+            weights: Some(60 << 20),
+            threads: Some(2),
+            ctx: Some(256),
+            around: Some(|medium| Box::new(Gated(medium))),
+            ..Options::default()
+        },
+        riders: 2,
+        address: SocketAddr::from(([127, 0, 0, 1], 0)),
+        keys: Vec::new(),
+        insecure: false,
+        origins: Vec::new(),
+        limits: Limits::default(),
+    }
+}
+
+fn send(to: SocketAddr, request: &str) -> TcpStream {
+    let mut socket = TcpStream::connect(to).expect("a connection");
+    socket.write_all(request.as_bytes()).expect("it is taken");
+    socket
+}
+
+/// An event of the stream.
+#[derive(Debug)]
+enum Event {
+    Machine(Box<Machine>),
+    Progress(Progress),
+    Lap(Box<Lap>),
+}
+
+/// The stream's next event.
+fn next(lines: &mut impl Iterator<Item = String>) -> Event {
+    let mut name = String::new();
+    for line in lines {
+        if let Some(event) = line.strip_prefix("event: ") {
+            name = event.to_owned();
+        } else if let Some(data) = line.strip_prefix("data: ") {
+            let fine = "the page can read it";
+            return match name.as_str() {
+                "machine" => Event::Machine(serde_json::from_str(data).expect(fine)),
+                "progress" => Event::Progress(serde_json::from_str(data).expect(fine)),
+                "lap" => Event::Lap(serde_json::from_str(data).expect(fine)),
+                other => panic!("an event {other}"),
+            };
+        }
+    }
+    panic!("the stream has ended")
+}
+
+#[test]
+fn a_long_lap_is_told_while_it_goes_and_whole_at_its_end() {
+    let server = start(config()).expect("a server");
+    let address = server.started().address;
+    let live = send(address, "GET /live HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    let mut lines = BufReader::new(live).lines().map(|line| line.expect("text"));
+
+    let Event::Machine(machine) = next(&mut lines) else {
+        panic!("the machine comes first")
+    };
+    let len: u64 = machine.stretches.iter().map(|s| s.bytes).sum();
+    assert!(machine.window_bytes > 0 && machine.window_bytes < len);
+    let Event::Progress(first) = next(&mut lines) else {
+        panic!("how it goes comes second")
+    };
+    assert_eq!(
+        (first.state, first.totals.laps, first.sequences),
+        (State::Resting, 0, 0)
+    );
+
+    gate(false);
+    let body = r#"{"model": "SmolLM2-135M-Instruct.Q4_1", "prompt": "One, two,", "max_tokens": 3}"#;
+    let head = format!(
+        "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut answer = send(address, &(head + body));
+    let waits = loop {
+        if let Event::Progress(progress) = next(&mut lines)
+            && progress.elapsed_s > 0.0
+        {
+            break progress;
+        }
+    };
+    assert_eq!((waits.state, waits.sequences), (State::Waiting, 1));
+    assert!(waits.computed_bytes < len && waits.read_bytes < len);
+
+    gate(true);
+    let mut laps = 0;
+    let rests = loop {
+        match next(&mut lines) {
+            Event::Lap(lap) => {
+                laps += 1;
+                assert_eq!(lap.sequences, 1);
+                let bins = lap.bins.expect("a streamed model");
+                for list in [&bins.compute_us, &bins.stall_us] {
+                    assert_eq!(list.len(), BINS);
+                }
+                let stall_us: u32 = bins.stall_us.iter().sum();
+                // Each part is rounded.
+                assert!((f64::from(stall_us) - lap.stall_s * 1e6).abs() < BINS as f64);
+                if laps == 1 {
+                    assert!(
+                        lap.stall_s >= waits.elapsed_s / 2.0,
+                        "it waited at the gate"
+                    );
+                }
+            }
+            Event::Progress(progress) if progress.state == State::Resting => break progress,
+            _ => {}
+        }
+    };
+    assert!(laps >= 1);
+    assert_eq!(rests.totals.generated_tokens, 3);
+    let mut text = String::new();
+    answer.read_to_string(&mut text).expect("an answer");
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+}

@@ -1,0 +1,208 @@
+//! A link as someone writes it down: a TOML file of names of data sheets and
+//! quantities with their units in the keys. Knows the file, not the physics.
+
+use serde::{Deserialize, Serialize};
+
+use crate::optics::Error;
+use crate::optics::error::{Accepted, accepted};
+use crate::optics::modulation::{FECS, Fec, Format, fec};
+use crate::optics::noise::{Accumulation, Model};
+
+/// A link's design.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Design {
+    /// What people call it.
+    pub name: String,
+    /// Data sheet of the fiber.
+    pub fiber: String,
+    /// Data sheet of the ends.
+    pub transceiver: String,
+    /// Spans in a lap.
+    pub spans: u32,
+    /// Length of each.
+    pub span_km: f64,
+    /// Laps between regenerations, for which formats are chosen.
+    #[serde(default = "one")]
+    pub laps: f64,
+    /// Cores or fibers side by side; without it, as many as the fiber has.
+    pub cores: Option<u32>,
+    /// Loss of the connector at each end of a span.
+    #[serde(default = "half")]
+    pub connector_loss_db: f64,
+    /// Loss of putting the bands together, and again of taking them apart.
+    #[serde(default)]
+    pub splitter_loss_db: f64,
+    /// Power that one kilometre couples in from other cores, over a core's own.
+    pub crosstalk_db_per_km: Option<f64>,
+    /// How nonlinear noise is computed.
+    #[serde(default)]
+    pub model: Model,
+    /// How the noise of spans adds up.
+    #[serde(default)]
+    pub accumulation: Accumulation,
+    /// What the ends do with light.
+    #[serde(default)]
+    pub signal: Signal,
+    /// The groups of channels.
+    #[serde(default, rename = "band")]
+    pub bands: Vec<BandDesign>,
+}
+
+/// What the ends do with light.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Signal {
+    /// SNR of a transceiver with itself.
+    pub snr_db: f64,
+    /// Formats to choose from.
+    pub formats: Vec<Format>,
+    /// Name of the forward error correction.
+    pub fec: String,
+    /// Framing and pilots over payload. 400ZR has 4.26 %.
+    pub framing_overhead: f64,
+    /// SNR that is kept in reserve.
+    pub margin_db: f64,
+}
+
+impl Default for Signal {
+    fn default() -> Self {
+        Self {
+            snr_db: 22.0,
+            formats: vec![Format::Qpsk, Format::Qam16, Format::Qam64],
+            fec: "ofec".into(),
+            framing_overhead: 0.0426,
+            margin_db: 0.0,
+        }
+    }
+}
+
+/// Channels at equal distances with their amplifier.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BandDesign {
+    /// What people call it.
+    pub name: String,
+    /// Data sheet of its amplifiers.
+    pub amplifier: String,
+    /// Centre of the lowest channel.
+    pub first_thz: f64,
+    /// How many channels.
+    pub channels: usize,
+    /// Distance of their centres.
+    pub spacing_ghz: f64,
+    /// Symbols a second of each.
+    pub symbol_rate_gbd: f64,
+    /// Launch power of each channel; without it, the best that is found.
+    pub launch_dbm: Option<f64>,
+    /// Instead of the data sheet's.
+    pub noise_figure_db: Option<f64>,
+    /// Instead of the data sheet's.
+    pub max_output_dbm: Option<f64>,
+}
+
+/// Designs that are part of the program, by name.
+pub const PRESETS: [(&str, &str); 5] = [
+    ("article", include_str!("../../designs/article.toml")),
+    ("c-l", include_str!("../../designs/c-l.toml")),
+    ("s-c-l", include_str!("../../designs/s-c-l.toml")),
+    ("multi-core", include_str!("../../designs/multi-core.toml")),
+    (
+        "hollow-core",
+        include_str!("../../designs/hollow-core.toml"),
+    ),
+];
+
+/// The text of the preset of that name.
+pub fn preset(name: &str) -> Option<&'static str> {
+    let found = PRESETS.iter().find(|(preset, _)| *preset == name);
+    found.map(|(_, text)| *text)
+}
+
+const SPANS: Accepted = accepted(1.0, 100_000.0, "spans");
+const SPAN_KM: Accepted = accepted(0.001, 1000.0, "km");
+const LAPS: Accepted = accepted(1.0, 1e9, "laps");
+const CORES: Accepted = accepted(1.0, 10_000.0, "cores");
+const LOSS_DB: Accepted = accepted(0.0, 20.0, "dB");
+const CROSSTALK_DB: Accepted = accepted(-200.0, 0.0, "dB");
+const SNR_DB: Accepted = accepted(0.0, 60.0, "dB");
+const OVERHEAD: Accepted = accepted(0.0, 1.0, "(a share of the payload)");
+const MARGIN_DB: Accepted = accepted(0.0, 20.0, "dB");
+const LAUNCH_DBM: Accepted = accepted(-60.0, 30.0, "dBm");
+const NOISE_FIGURE_DB: Accepted = accepted(0.0, 20.0, "dB");
+const OUTPUT_DBM: Accepted = accepted(-20.0, 40.0, "dBm");
+
+impl Design {
+    /// Reads a design and checks every value by itself.
+    ///
+    /// # Errors
+    /// [`Error`] with key, value and what is accepted.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let design: Self =
+            toml::from_str(text).map_err(|error| Error::Syntax(error.to_string()))?;
+        design.check()?;
+        Ok(design)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        SPANS.check("spans", f64::from(self.spans))?;
+        SPAN_KM.check("span_km", self.span_km)?;
+        LAPS.check("laps", self.laps)?;
+        CORES.check("cores", self.cores.map_or(1.0, f64::from))?;
+        LOSS_DB.check("connector_loss_db", self.connector_loss_db)?;
+        LOSS_DB.check("splitter_loss_db", self.splitter_loss_db)?;
+        let crosstalk_db = self.crosstalk_db_per_km.unwrap_or(-60.0);
+        CROSSTALK_DB.check("crosstalk_db_per_km", crosstalk_db)?;
+        self.signal.check()?;
+        for band in &self.bands {
+            let key = |name: &str| format!("{}.{name}", band.key());
+            LAUNCH_DBM.check(&key("launch_dbm"), band.launch_dbm.unwrap_or(0.0))?;
+            let noise_figure_db = band.noise_figure_db.unwrap_or(5.0);
+            NOISE_FIGURE_DB.check(&key("noise_figure_db"), noise_figure_db)?;
+            OUTPUT_DBM.check(&key("max_output_dbm"), band.max_output_dbm.unwrap_or(20.0))?;
+        }
+        Ok(())
+    }
+}
+
+impl BandDesign {
+    /// What messages call it.
+    pub fn key(&self) -> String {
+        format!("band {}", self.name)
+    }
+}
+
+impl Signal {
+    fn check(&self) -> Result<(), Error> {
+        SNR_DB.check("signal.snr_db", self.snr_db)?;
+        OVERHEAD.check("signal.framing_overhead", self.framing_overhead)?;
+        MARGIN_DB.check("signal.margin_db", self.margin_db)?;
+        if self.formats.is_empty() {
+            return Err(Error::Missing {
+                key: "signal.formats".into(),
+                accepted: "at least one of QPSK, 16QAM, 64QAM, 256QAM".into(),
+            });
+        }
+        self.correction().map(drop)
+    }
+
+    /// The forward error correction by its name.
+    ///
+    /// # Errors
+    /// [`Error::Value`] with the names that there are.
+    pub fn correction(&self) -> Result<&'static Fec, Error> {
+        fec(&self.fec).ok_or_else(|| Error::Value {
+            key: "signal.fec".into(),
+            value: format!("{:?}", self.fec),
+            accepted: FECS.map(|fec| fec.name).join(", "),
+        })
+    }
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn half() -> f64 {
+    0.5
+}

@@ -1,0 +1,360 @@
+//! The report on a link: in all, band by band, lap by lap, component by
+//! component and, if asked, channel by channel. Knows no terminal.
+
+use serde_json::json;
+
+use super::answer::{Answer, Error, answer};
+use super::design::Design;
+use crate::datasheet::Library;
+use crate::optics::link::{ChannelReport, GroupReport, Report as Line};
+use crate::optics::modulation::Format;
+use crate::optics::noise::{Accumulation, Model};
+use crate::report::format::{count_range, digits, dollars_range, si, si_range};
+use crate::report::{Axis, Bar, Plot, Report, Series, Shape, Table};
+
+/// What there is to say of a design; `channels` adds a row for each channel.
+///
+/// # Errors
+/// [`Error`], naming key, value and what is accepted.
+pub fn report(library: &Library, design: &Design, channels: bool) -> Result<Report, Error> {
+    let answer = answer(design, library)?;
+    let line = &answer.typical;
+    let mut tables = vec![
+        in_all(&answer),
+        bands(line),
+        laps(line),
+        components(&answer),
+    ];
+    if channels {
+        tables.push(channel_by_channel(line));
+    }
+    let cores = match line.cores {
+        1 => String::new(),
+        cores => format!(", {cores} cores"),
+    };
+    let mut report = Report {
+        title: format!(
+            "{}: {} km in {} spans{cores}",
+            design.name,
+            digits(line.length_km),
+            line.spans
+        ),
+        intro: "Typical figures of the data sheets; in brackets what becomes of the line when all \
+                of them are at their worst or at their best."
+            .to_owned(),
+        tables,
+        plots: plots(&answer),
+        notes: notes(&answer),
+        json: json!({"link": answer}),
+        ..Report::default()
+    };
+    let mut sheets = vec![design.fiber.as_str(), design.transceiver.as_str()];
+    sheets.extend(design.bands.iter().map(|band| band.amplifier.as_str()));
+    report.cite(library, &sheets);
+    Ok(report)
+}
+
+fn in_all(answer: &Answer) -> Table {
+    let line = &answer.typical;
+    let mut table = Table::new("", &["in all", ""]);
+    let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
+    row("net rate", si_range(answer.net_rate_bit_per_s, "bit/s"));
+    row("  with ideal codes", si(line.gmi_rate_bit_per_s, "bit/s"));
+    row(
+        "  and ideal shaping",
+        si(line.shannon_rate_bit_per_s, "bit/s"),
+    );
+    row("lap", si_range(answer.delay_s, "s"));
+    row("bytes in flight", si_range(answer.bytes_in_flight, "B"));
+    row(
+        "laps before regeneration",
+        count_range(answer.laps_before_regeneration),
+    );
+    row(
+        "mean SNR",
+        format!("{} dB", count_range(answer.mean_snr_db)),
+    );
+    row("bandwidth", si(line.bandwidth_thz * 1e12, "Hz"));
+    row("power", si_range(answer.cost.power_w, "W"));
+    row("price", dollars_range(answer.cost.price_usd));
+    table
+}
+
+fn bands(line: &Line) -> Table {
+    let mut table = Table::new(
+        "Bands, each core",
+        &[
+            "band",
+            "channels",
+            "dark",
+            "launch",
+            "loss a span",
+            "Raman tilt",
+            "worst SNR",
+            "mean SNR",
+            "formats",
+            "net rate",
+            "laps",
+        ],
+    );
+    for group in &line.groups {
+        let members = || line.channels.iter().filter(|c| c.group == group.name);
+        let mean_dbm = members().map(|c| c.launch_dbm).sum::<f64>() / group.channels as f64;
+        table.row([
+            group.name.clone(),
+            group.channels.to_string(),
+            (group.channels - group.lit).to_string(),
+            format!("{mean_dbm:.1} dBm"),
+            decibels(group.span_loss_db),
+            decibels(group.raman_tilt_db),
+            decibels(group.least_snr_db),
+            decibels(group.mean_snr_db),
+            formats(members()),
+            si(group.net_rate_bit_per_s, "bit/s"),
+            laps_of(group),
+        ]);
+    }
+    table
+}
+
+fn laps_of(group: &GroupReport) -> String {
+    match group.lit {
+        0 => "–".to_owned(),
+        _ => group.laps_before_regeneration.to_string(),
+    }
+}
+
+/// `60×64QAM 30×16QAM`.
+fn formats<'a>(channels: impl Iterator<Item = &'a ChannelReport>) -> String {
+    let found: Vec<Option<Format>> = channels.map(|channel| channel.format).collect();
+    let count = |format: Format| {
+        let count = found.iter().filter(|one| **one == Some(format)).count();
+        (count > 0).then(|| format!("{count}×{}", format.name()))
+    };
+    let parts: Vec<String> = Format::ALL.into_iter().rev().filter_map(count).collect();
+    if parts.is_empty() {
+        "none".to_owned()
+    } else {
+        parts.join(" ")
+    }
+}
+
+fn laps(line: &Line) -> Table {
+    let mut table = Table::new(
+        "Laps without regeneration, formats chosen anew for each number",
+        &["laps", "mean SNR", "worst SNR", "net rate"],
+    );
+    // Once nothing is carried any more, one row says so.
+    let carrying = line
+        .by_laps
+        .iter()
+        .take_while(|laps| laps.net_rate_bit_per_s > 0.0);
+    let shown = (carrying.count() + 1).min(line.by_laps.len());
+    for laps in &line.by_laps[..shown] {
+        table.row([
+            digits(laps.laps),
+            decibels(laps.mean_snr_db),
+            decibels(laps.least_snr_db),
+            si(laps.net_rate_bit_per_s, "bit/s"),
+        ]);
+    }
+    table
+}
+
+fn components(answer: &Answer) -> Table {
+    let mut table = Table::new("Power and money", &["component", "", "power", "price"]);
+    for item in &answer.cost.items {
+        table.row([
+            item.name.clone(),
+            format!("{} {}", digits(item.count), item.unit),
+            si_range(item.power_w, "W"),
+            dollars_range(item.price_usd),
+        ]);
+    }
+    table
+}
+
+fn channel_by_channel(line: &Line) -> Table {
+    let mut table = Table::new(
+        "Channels, each core",
+        &[
+            "frequency",
+            "wavelength",
+            "band",
+            "launch",
+            "received",
+            "Raman",
+            "amplifiers",
+            "nonlinear",
+            "SNR",
+            "format",
+            "net rate",
+            "laps",
+        ],
+    );
+    for channel in &line.channels {
+        table.row([
+            format!("{:.4} THz", channel.frequency_thz),
+            format!("{:.2} nm", channel.wavelength_nm),
+            channel.group.clone(),
+            format!("{:.1} dBm", channel.launch_dbm),
+            format!("{:.1} dBm", channel.received_dbm),
+            decibels(channel.raman_gain_db),
+            decibels(channel.snr_emission_db),
+            decibels(channel.snr_nonlinear_db),
+            decibels(channel.snr_db),
+            channel.format.map_or("–", Format::name).to_owned(),
+            si(channel.net_rate_bit_per_s, "bit/s"),
+            channel.laps_before_regeneration.to_string(),
+        ]);
+    }
+    table
+}
+
+fn decibels(value: f64) -> String {
+    if value.is_finite() {
+        format!("{value:.1} dB")
+    } else {
+        "–".to_owned()
+    }
+}
+
+fn notes(answer: &Answer) -> Vec<String> {
+    let marks = &answer.typical.marks;
+    let mut notes: Vec<String> = marks
+        .iter()
+        .map(|mark| format!("Beyond the models, {}: {}.", mark.about, mark.text))
+        .collect();
+    let model = match answer.design.model {
+        Model::Profile => "the GN model integrated over the solved power profile",
+        Model::Gn => "the GN model in closed form, without Raman scattering",
+        Model::IsrsGn => "the ISRS-GN model in closed form",
+    };
+    let accumulation = match answer.design.accumulation {
+        Accumulation::Incoherent => "span after span by power",
+        Accumulation::Coherent => "coherently for each channel with itself",
+    };
+    notes.push(format!(
+        "Nonlinear noise is that of {model}, added up {accumulation}. Each amplifier levels its \
+         band again; its noise is that of the gain which each channel needs."
+    ));
+    let signal = &answer.design.signal;
+    notes.push(format!(
+        "A transceiver has {} dB of SNR with itself, an assumption; {} corrects {}.",
+        digits(signal.snr_db),
+        signal.fec,
+        signal.correction().map_or(String::new(), |fec| format!(
+            "up to {:e} wrong bits for {} % more bits",
+            fec.bit_error_threshold,
+            digits(fec.overhead * 100.0)
+        ))
+    ));
+    notes
+}
+
+fn plots(answer: &Answer) -> Vec<Plot> {
+    let line = &answer.typical;
+    let frequency = || Axis::linear("frequency", "Hz");
+    let lines = |title: &str, caption: &str, y: Axis, series: Vec<Series>| Plot {
+        title: title.to_owned(),
+        caption: caption.to_owned(),
+        shape: Shape::Lines {
+            x: frequency(),
+            y,
+            series,
+            marks: Vec::new(),
+        },
+    };
+    vec![
+        lines(
+            "Signal over noise, channel by channel",
+            "What the amplifiers and the glass leave, and what is left of both with the \
+             transceiver's own noise.",
+            Axis::linear("SNR", "dB"),
+            vec![
+                spectrum(line, "all noise", |c| c.snr_db),
+                spectrum(line, "amplifiers", |c| c.snr_emission_db),
+                spectrum(line, "nonlinear", |c| c.snr_nonlinear_db),
+            ],
+        ),
+        lines(
+            "Power, channel by channel",
+            "Behind an amplifier and at the end of a span. Without Raman scattering the light \
+             of high frequency would keep what that of low frequency gains.",
+            Axis::linear("power of a channel", "dBm"),
+            vec![
+                spectrum(line, "launched", |c| c.launch_dbm),
+                spectrum(line, "received", |c| c.received_dbm),
+                Series {
+                    dashed: true,
+                    ..spectrum(line, "received without Raman", |c| {
+                        c.received_dbm - c.raman_gain_db
+                    })
+                },
+            ],
+        ),
+        after_laps(line),
+        shares(answer),
+    ]
+}
+
+fn spectrum(line: &Line, name: &str, of: impl Fn(&ChannelReport) -> f64) -> Series {
+    Series {
+        name: name.to_owned(),
+        points: line
+            .channels
+            .iter()
+            .map(|channel| (channel.frequency_thz * 1e12, of(channel)))
+            .filter(|(_, value)| value.is_finite())
+            .collect(),
+        ..Series::default()
+    }
+}
+
+fn after_laps(line: &Line) -> Plot {
+    let carrying = line
+        .by_laps
+        .iter()
+        .filter(|laps| laps.net_rate_bit_per_s > 0.0);
+    Plot {
+        title: "Rate against laps without regeneration".to_owned(),
+        caption: "Formats chosen anew for each number of laps.".to_owned(),
+        shape: Shape::Lines {
+            x: Axis::log("laps", ""),
+            y: Axis::linear("net rate", "bit/s"),
+            series: vec![Series {
+                name: "net rate".to_owned(),
+                points: carrying
+                    .map(|laps| (laps.laps, laps.net_rate_bit_per_s))
+                    .collect(),
+                ..Series::default()
+            }],
+            marks: Vec::new(),
+        },
+    }
+}
+
+fn shares(answer: &Answer) -> Plot {
+    let items = &answer.cost.items;
+    let bar = |name: &str, parts: Vec<f64>| Bar {
+        name: name.to_owned(),
+        parts,
+    };
+    Plot {
+        title: "Where power and money go".to_owned(),
+        caption: "Typical figures.".to_owned(),
+        shape: Shape::Shares {
+            parts: items.iter().map(|item| item.name.clone()).collect(),
+            rows: vec![
+                bar(
+                    "power",
+                    items.iter().map(|item| item.power_w.typical).collect(),
+                ),
+                bar(
+                    "price",
+                    items.iter().map(|item| item.price_usd.typical).collect(),
+                ),
+            ],
+        },
+    }
+}

@@ -1,0 +1,130 @@
+//! From a design and data sheets to a line of the optics, with every figure at
+//! one corner of its range. Knows which direction of a figure is the good one.
+
+use super::design::{BandDesign, Design};
+use super::fiber::fiber;
+use crate::datasheet::{Kind, Library};
+use crate::optics::amplifier::Amplifier;
+use crate::optics::comb::{self, Comb};
+use crate::optics::link::{Group, Line, Transceiver};
+use crate::optics::noise::Span;
+use crate::optics::units::linear;
+use crate::range::Range;
+
+use super::Error;
+
+/// What a missing output power or gain of an amplifier's sheet stands for.
+const ANY_OUTPUT_DBM: f64 = 23.0;
+const ANY_GAIN_DB: f64 = 35.0;
+
+/// Where in its range each figure is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Corner {
+    /// All at their worst.
+    Worst,
+    /// All typical.
+    Typical,
+    /// All at their best.
+    Best,
+}
+
+impl Corner {
+    /// All corners.
+    pub const ALL: [Self; 3] = [Self::Worst, Self::Typical, Self::Best];
+
+    /// A figure of which more is better.
+    pub fn more_is_better(self, range: Range) -> f64 {
+        match self {
+            Self::Worst => range.low,
+            Self::Typical => range.typical,
+            Self::Best => range.high,
+        }
+    }
+
+    /// A figure of which less is better.
+    pub fn less_is_better(self, range: Range) -> f64 {
+        match self {
+            Self::Worst => range.high,
+            Self::Typical => range.typical,
+            Self::Best => range.low,
+        }
+    }
+}
+
+/// The line of a design.
+///
+/// # Errors
+/// When a sheet is not there, or the channels make no comb.
+pub fn line(design: &Design, library: &Library, corner: Corner) -> Result<Line, Error> {
+    let sheet = library.sheet(Kind::Fiber, &design.fiber)?;
+    let mut fiber = fiber(sheet, corner);
+    fiber.crosstalk_per_km = design.crosstalk_db_per_km.map_or(0.0, linear);
+    let amplifiers = design
+        .bands
+        .iter()
+        .map(|band| amplifier(band, library, corner));
+    let groups: Vec<comb::Group> = design.bands.iter().map(channels).collect();
+    Ok(Line {
+        span: Span {
+            fiber,
+            length_km: design.span_km,
+            connector_loss_db: design.connector_loss_db,
+            splitter_loss_db: design.splitter_loss_db,
+            amplifiers: amplifiers.collect::<Result<_, _>>()?,
+            model: design.model,
+        },
+        spans: design.spans,
+        comb: Comb::new(&groups)?,
+        groups: design.bands.iter().map(group).collect(),
+        transceiver: transceiver(design)?,
+        laps: design.laps,
+        cores: design.cores.unwrap_or(sheet.get("cores").typical as u32),
+        accumulation: design.accumulation,
+    })
+}
+
+fn channels(band: &BandDesign) -> comb::Group {
+    comb::Group {
+        key: band.key(),
+        first_thz: band.first_thz,
+        spacing_ghz: band.spacing_ghz,
+        symbol_rate_gbd: band.symbol_rate_gbd,
+        channels: band.channels,
+    }
+}
+
+fn group(band: &BandDesign) -> Group {
+    Group {
+        name: band.name.clone(),
+        key: band.key(),
+        launch_dbm: band.launch_dbm,
+    }
+}
+
+/// Output power and gain are what the best type of its kind can do in every
+/// corner: one buys the type that the design needs.
+fn amplifier(band: &BandDesign, library: &Library, corner: Corner) -> Result<Amplifier, Error> {
+    let sheet = library.sheet(Kind::Amplifier, &band.amplifier)?;
+    let most = |key: &str, any: f64| sheet.find(key).map_or(any, |range| range.high);
+    let noise_figure = corner.less_is_better(sheet.get("noise_figure"));
+    Ok(Amplifier {
+        noise_figure_db: band.noise_figure_db.unwrap_or(noise_figure),
+        max_output_dbm: band
+            .max_output_dbm
+            .unwrap_or_else(|| most("output_power", ANY_OUTPUT_DBM)),
+        max_gain_db: most("gain", ANY_GAIN_DB),
+    })
+}
+
+fn transceiver(design: &Design) -> Result<Transceiver, Error> {
+    let signal = &design.signal;
+    let fec = signal.correction()?;
+    Ok(Transceiver {
+        snr_db: signal.snr_db,
+        formats: signal.formats.clone(),
+        fec_overhead: fec.overhead,
+        bit_error_threshold: fec.bit_error_threshold,
+        framing_overhead: signal.framing_overhead,
+        margin_db: signal.margin_db,
+    })
+}

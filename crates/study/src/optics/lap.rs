@@ -1,0 +1,86 @@
+//! The loop as a store: how long a lap takes and how many bytes it holds.
+//! Knows only length, speed and rate, not how the rate comes about.
+
+use super::units::LIGHT_M_PER_S;
+
+/// A loop that carries data at a rate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Loop {
+    /// Length of one lap.
+    pub length_km: f64,
+    /// Speed of light in vacuum over the speed of a pulse in the loop.
+    pub group_index: f64,
+    /// Bits that arrive at the tap each second, after error correction, over
+    /// all channels, cores and fibers.
+    pub net_rate_bit_per_s: f64,
+}
+
+impl Loop {
+    /// Time of one lap: length over group velocity.
+    pub fn delay_s(&self) -> f64 {
+        delay_s(self.length_km, self.group_index)
+    }
+
+    /// Bytes that are under way at any moment: rate times delay.
+    pub fn bytes_in_flight(&self) -> f64 {
+        self.net_rate_bit_per_s * self.delay_s() / 8.0
+    }
+
+    /// Bytes that arrive at the tap each second.
+    pub fn bytes_per_s(&self) -> f64 {
+        self.net_rate_bit_per_s / 8.0
+    }
+
+    /// Laps a second: the bound on passes over contents that fill the loop.
+    pub fn laps_per_s(&self) -> f64 {
+        1.0 / self.delay_s()
+    }
+
+    /// The length of loop that holds `bytes` at this rate.
+    pub fn length_km_for(&self, bytes: f64) -> f64 {
+        self.length_km * bytes / self.bytes_in_flight()
+    }
+}
+
+/// Time that a pulse takes over a length.
+pub fn delay_s(length_km: f64, group_index: f64) -> f64 {
+    length_km * 1e3 * group_index / LIGHT_M_PER_S
+}
+
+/// What a designed link is to those who only use it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Summary {
+    /// Length of one lap, its group index and its net rate.
+    pub lap: Loop,
+    /// Laps that the worst channel in use can go before it must be regenerated.
+    pub laps_before_regeneration: u64,
+    /// Pairs of transmitter and receiver, over all bands and cores.
+    pub transceivers: u64,
+    /// Amplifiers, over all sites, bands and cores.
+    pub amplifiers: u64,
+    /// Fiber to buy, over all cores or parallel fibers.
+    pub fiber_km: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Check 1 of the reference: Carmack's loop.
+    #[test]
+    fn golden_the_article_s_loop() {
+        let article = Loop {
+            length_km: 200.0,
+            group_index: 1.468,
+            net_rate_bit_per_s: 256e12,
+        };
+        let check = |got: f64, expect: f64| {
+            assert!((got / expect - 1.0).abs() < 1e-4, "{got} {expect}");
+        };
+        check(article.delay_s(), 979.34e-6);
+        check(article.bytes_in_flight(), 31.339e9);
+        check(article.bytes_per_s(), 32e12);
+        check(article.laps_per_s(), 1021.1);
+        check(article.length_km_for(2.0 * 31.339e9), 400.0);
+    }
+}

@@ -1,0 +1,111 @@
+//! What the models are not valid for, said in the result instead of passed over.
+//! Knows the models' assumptions, not how they compute.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::Line;
+use crate::optics::comb::Channel;
+use crate::optics::noise::{Model, Noise, Passage};
+
+/// Dispersion below which the GN model's assumption of signals that look like
+/// noise fails; Poggiolini, arXiv 1209.0394.
+const LEAST_DISPERSION_PS_PER_NM_KM: f64 = 4.0;
+
+/// Width to which the closed forms were shown to hold.
+const WIDEST_GN_THZ: f64 = 5.0;
+const WIDEST_ISRS_THZ: f64 = 15.0;
+
+/// Raman tilt over the comb from which leaving it out is wrong by more than
+/// the models are.
+const MOST_TILT_DB: f64 = 0.5;
+
+/// Share of the line's noise from which nonlinear noise decides anything.
+const MATTERS: f64 = 0.02;
+
+/// A warning that goes with a result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Mark {
+    /// What it is about, such as a band.
+    pub about: String,
+    /// What is beyond the model, and what that means.
+    pub text: String,
+}
+
+/// All marks of a line.
+pub fn marks(line: &Line, passage: &Passage) -> Vec<Mark> {
+    let mut marks = low_dispersion(line, passage);
+    marks.extend(too_wide(line));
+    marks.extend(tilt_left_out(line, passage));
+    marks
+}
+
+/// Near zero dispersion three channels mix efficiently, which no model here
+/// counts, and the GN model itself fails.
+fn low_dispersion(line: &Line, passage: &Passage) -> Vec<Mark> {
+    let mut weak: BTreeMap<String, usize> = BTreeMap::new();
+    for (channel, noise) in line.comb.channels().iter().zip(&passage.noise) {
+        let dispersion = line
+            .span
+            .fiber
+            .dispersion
+            .ps_per_nm_km(channel.frequency_hz);
+        if dispersion.abs() < LEAST_DISPERSION_PS_PER_NM_KM && nonlinear_matters(noise) {
+            *weak.entry(band_name(channel)).or_default() += 1;
+        }
+    }
+    let mark = |(band, channels): (String, usize)| Mark {
+        text: format!(
+            "{channels} channels have less than {LEAST_DISPERSION_PS_PER_NM_KM} ps/nm/km: the GN model does not hold there, and mixing of three channels is left out; their nonlinear noise is too low an estimate"
+        ),
+        about: format!("{band} band"),
+    };
+    weak.into_iter().map(mark).collect()
+}
+
+fn too_wide(line: &Line) -> Option<Mark> {
+    let width_thz = line.comb.width_hz() * 1e-12;
+    let (model, most_thz) = match line.span.model {
+        Model::Gn => ("gn", WIDEST_GN_THZ),
+        Model::IsrsGn => ("isrs-gn", WIDEST_ISRS_THZ),
+        Model::Profile => return None,
+    };
+    (width_thz > most_thz).then(|| Mark {
+        about: format!("model {model}"),
+        text: format!(
+            "the comb is {width_thz:.1} THz wide, the closed form holds to about {most_thz} THz: use model = \"profile\""
+        ),
+    })
+}
+
+fn tilt_left_out(line: &Line, passage: &Passage) -> Option<Mark> {
+    if line.span.model != Model::Gn {
+        return None;
+    }
+    let channels = line.comb.channels();
+    let gain_db = |i: usize| {
+        let alpha = line
+            .span
+            .fiber
+            .attenuation_db_per_km(channels[i].frequency_hz);
+        alpha * line.span.length_km - passage.loss_db[i]
+    };
+    let tilt_db = (gain_db(0) - gain_db(channels.len() - 1)).abs();
+    (tilt_db > MOST_TILT_DB).then(|| Mark {
+        about: "model gn".into(),
+        text: format!(
+            "Raman scattering tilts the comb by {tilt_db:.1} dB a span, which this closed form leaves out of nonlinear noise: use model = \"profile\""
+        ),
+    })
+}
+
+fn nonlinear_matters(noise: &Noise) -> bool {
+    let nonlinear = noise.nonlinear_self + noise.nonlinear_cross;
+    nonlinear > MATTERS * (noise.emission + noise.crosstalk + nonlinear)
+}
+
+fn band_name(channel: &Channel) -> String {
+    let band = channel.band();
+    band.map_or_else(|| "no".to_owned(), |band| format!("{band:?}"))
+}

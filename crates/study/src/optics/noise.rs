@@ -1,0 +1,158 @@
+//! What one span does to every channel: loss, gain that makes up for it, the
+//! noise of the amplifier and of nonlinearity. Knows no formats.
+
+use serde::{Deserialize, Serialize};
+
+use super::amplifier::{Amplifier, emission_w};
+use super::comb::Comb;
+use super::fiber::Fiber;
+use super::gn::{Isrs, closed_form_w, eta_per_w2, from_profile};
+use super::raman::{Equations, Profile};
+use super::units::{db, linear};
+
+/// How nonlinear noise is computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Model {
+    /// The GN model integrated over the solved power profile.
+    #[default]
+    Profile,
+    /// The closed form without Raman scattering.
+    Gn,
+    /// The closed form with a triangular Raman gain.
+    IsrsGn,
+}
+
+/// A span: fiber, connectors, the splitters of the bands, an amplifier a group.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// The fiber.
+    pub fiber: Fiber,
+    /// Its length.
+    pub length_km: f64,
+    /// Loss of the connector at each end.
+    pub connector_loss_db: f64,
+    /// Loss of putting the bands together before the fiber, and again of taking
+    /// them apart after it.
+    pub splitter_loss_db: f64,
+    /// The amplifier of each group of the comb.
+    pub amplifiers: Vec<Amplifier>,
+    /// How nonlinear noise is computed.
+    pub model: Model,
+}
+
+/// Noise over signal of one span, for one channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Noise {
+    /// Of the amplifier's spontaneous emission.
+    pub emission: f64,
+    /// Of the channel's nonlinear interference with itself.
+    pub nonlinear_self: f64,
+    /// Of that with all other channels.
+    pub nonlinear_cross: f64,
+    /// Of light from neighbouring cores.
+    pub crosstalk: f64,
+}
+
+/// What a span does, channel by channel.
+#[derive(Clone, Debug)]
+pub struct Passage {
+    /// Loss from amplifier to amplifier, which is the gain as well.
+    pub loss_db: Vec<f64>,
+    /// Noise over signal.
+    pub noise: Vec<Noise>,
+    /// The powers along the fiber.
+    pub profile: Profile,
+}
+
+/// A span together with a comb: what does not depend on the powers is done once.
+#[derive(Debug)]
+pub struct Solver<'a> {
+    span: &'a Span,
+    comb: &'a Comb,
+    equations: Equations,
+}
+
+impl<'a> Solver<'a> {
+    /// Prepares the power equations of a comb in a span.
+    pub fn new(span: &'a Span, comb: &'a Comb) -> Self {
+        let equations = Equations::new(&span.fiber, comb.channels());
+        Self {
+            span,
+            comb,
+            equations,
+        }
+    }
+
+    /// Lets the comb pass, at these powers behind the amplifiers. Each channel's
+    /// gain is its loss: an ideal equaliser after each amplifier levels the
+    /// comb again.
+    pub fn pass(&self, launch_w: &[f64]) -> Passage {
+        let span = self.span;
+        let side = linear(-span.connector_loss_db - span.splitter_loss_db);
+        let input_w: Vec<f64> = launch_w.iter().map(|power_w| power_w * side).collect();
+        let profile = self.equations.solve(span.length_km * 1e3, &input_w);
+        let (itself, others) = self.nonlinear_w(&profile, &input_w);
+        let channels = self.comb.channels();
+        let loss_db: Vec<f64> = (0..channels.len())
+            .map(|i| -db(profile.end(i) * side * side))
+            .collect();
+        let noise = |i: usize| {
+            let channel = &channels[i];
+            let amplifier = &span.amplifiers[channel.group];
+            let emission_w = emission_w(
+                amplifier.noise_figure_db,
+                loss_db[i],
+                channel.frequency_hz,
+                channel.symbol_rate_hz,
+            );
+            Noise {
+                emission: emission_w / launch_w[i],
+                nonlinear_self: itself[i] / input_w[i],
+                nonlinear_cross: others[i] / input_w[i],
+                crosstalk: span.fiber.crosstalk_per_km * span.length_km,
+            }
+        };
+        Passage {
+            noise: (0..channels.len()).map(noise).collect(),
+            loss_db,
+            profile,
+        }
+    }
+
+    fn nonlinear_w(&self, profile: &Profile, input_w: &[f64]) -> (Vec<f64>, Vec<f64>) {
+        let (fiber, channels) = (&self.span.fiber, self.comb.channels());
+        let length_m = self.span.length_km * 1e3;
+        let total_w = match self.span.model {
+            Model::Profile => return from_profile(fiber, profile, channels, input_w),
+            Model::Gn => closed_form_w(fiber, length_m, channels, input_w),
+            Model::IsrsGn => {
+                let span = Isrs::of(fiber, length_m, channels);
+                let eta = eta_per_w2(&span, channels, input_w, 1, false);
+                eta.iter()
+                    .zip(input_w)
+                    .map(|(eta, w)| eta * w.powi(3))
+                    .collect()
+            }
+        };
+        (vec![0.0; total_w.len()], total_w)
+    }
+}
+
+/// How the noise of span after span adds up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Accumulation {
+    /// By power: n spans make n times the noise of one.
+    #[default]
+    Incoherent,
+    /// The interference of a channel with itself adds up faster, as n^(1+ε).
+    Coherent,
+}
+
+/// Noise over signal after a number of spans, the transceiver's own included.
+pub fn accumulated(noise: &Noise, spans: f64, exponent: f64, transceiver_snr_db: f64) -> f64 {
+    let by_power = noise.emission + noise.nonlinear_cross + noise.crosstalk;
+    let itself = noise.nonlinear_self * spans.powf(exponent);
+    spans * (by_power + itself) + linear(-transceiver_snr_db)
+}

@@ -1,0 +1,159 @@
+"""Writes crates/study/tests/golden/gnpy.json: what GNPy 3.0.1 says of the cases
+that the optics are tested against (crates/study/tests/optics_gnpy.rs).
+
+    python3 -m venv VENV && VENV/bin/pip install gnpy==3.0.1
+    VENV/bin/python validation/gnpy_golden.py
+
+The tests compare with the committed file and need neither Python nor GNPy.
+"""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from gnpy.core.elements import Fiber
+from gnpy.core.info import create_arbitrary_spectral_information
+from gnpy.core.parameters import DEFAULT_RAMAN_COEFFICIENT, SimParams
+from gnpy.core.science_utils import NliSolver, RamanSolver
+
+OUT = Path(__file__).parent.parent / "crates/study/tests/golden/gnpy.json"
+
+
+def simulate(raman, method="gn_model_analytic", computed=None, step_m=50.0):
+    """GNPy keeps its settings in one global object."""
+    SimParams.set_params(
+        {
+            "raman_params": {
+                "flag": raman,
+                "method": "numerical",
+                "result_spatial_resolution": 1e3,
+                "solver_spatial_resolution": step_m,
+            },
+            "nli_params": {
+                "method": method,
+                "dispersion_tolerance": 1,
+                "phase_shift_tolerance": 0.1,
+                "computed_channels": computed,
+            },
+        }
+    )
+
+
+def fiber(length_km, connector_db=0.0, **parameters):
+    defaults = {"loss_coef": 0.2, "dispersion": 1.67e-5, "pmd_coef": 0.0}
+    element = Fiber(
+        uid="span",
+        params={
+            "length": length_km,
+            "length_units": "km",
+            "att_in": 0,
+            "con_in": connector_db,
+            "con_out": connector_db,
+            **(defaults | parameters),
+        },
+    )
+    element.ref_pch_in_dbm = 0
+    return element
+
+
+def comb(first_thz, spacing_ghz, channels, symbol_rate_gbd, powers_dbm):
+    frequency = (first_thz + np.arange(channels) * spacing_ghz * 1e-3) * 1e12
+    return create_arbitrary_spectral_information(
+        frequency=frequency,
+        slot_width=spacing_ghz * 1e9 - 1e6,
+        pch=1e-3 * 10 ** (np.broadcast_to(powers_dbm, channels) / 10),
+        baud_rate=symbol_rate_gbd * 1e9,
+        roll_off=0.001,
+        delta_pdb_per_channel=0,
+        tx_osnr=100.0,
+        tx_power=1e-3,
+    )
+
+
+def closed_form():
+    """Closed-form GN over C+L with a dispersion slope and a ramp of powers."""
+    simulate(raman=False)
+    powers = np.linspace(-2, 3, 110)
+    signal = comb(186.1, 100, 110, 64, powers)
+    span = fiber(60, loss_coef=0.19, dispersion=1.7e-5, dispersion_slope=67.0)
+    srs = RamanSolver.calculate_stimulated_raman_scattering(signal, span)
+    return {"noise_w": NliSolver.compute_nli(signal, srs, span).tolist()}
+
+
+def power_profile():
+    """Raman scattering over S+C+L: what is left after 80 km, and on the way.
+
+    Euler's steps of 50 m leave an error of about 0.01 dB.
+    """
+    simulate(raman=True)
+    signal = comb(186.1, 150, 120, 130, 2.0)
+    span = fiber(80)
+    srs = RamanSolver.calculate_stimulated_raman_scattering(signal, span)
+    at_20_km = int(np.argmin(abs(srs.z - 20e3)))
+    return {
+        "end_gain": srs.loss_profile[:, -1].tolist(),
+        "gain_at_20_km": srs.loss_profile[:, at_20_km].tolist(),
+    }
+
+
+def integrated():
+    """GN integrated over a profile with Raman scattering, C+L, seven channels."""
+    computed = [1, 10, 20, 30, 40, 50, 56]
+    simulate(raman=True, method="ggn_spectrally_separated", computed=computed)
+    signal = comb(186.1, 200, 56, 130, 4.0)
+    span = fiber(80, dispersion=1.7e-5, dispersion_slope=67.0)
+    srs = RamanSolver.calculate_stimulated_raman_scattering(signal, span)
+    noise = NliSolver.compute_nli(signal, srs, span)
+    return {
+        "channels": computed,
+        "noise_w": [float(noise[number - 1]) for number in computed],
+        "end_gain": srs.loss_profile[:, -1].tolist(),
+    }
+
+
+def ten_spans():
+    """Ten spans of 80 km with closed-form GN and amplifiers of 5 dB noise figure.
+
+    Each amplifier makes up for the loss; its noise is reckoned here, as GNPy
+    does, h*f*B*F*G.
+    """
+    simulate(raman=False)
+    planck = 6.62607015e-34
+    signal = comb(191.35, 50, 96, 32, 0.0)
+    for _ in range(10):
+        fiber(80, connector_db=0.5)(signal)
+        gain = 10**1.7
+        signal.apply_gain_lin(gain)
+        signal.add_ase(planck * signal.frequency * 32e9 * 10**0.5 * gain)
+    return {
+        "snr": (signal.signal / (signal.ase + signal.nli)).tolist(),
+        "snr_linear": (signal.signal / signal.ase).tolist(),
+        "latency_s": float(np.max(signal.latency)),
+    }
+
+
+def main():
+    # The program has its own shape of the Raman gain. With GNPy's, both solve
+    # the same equations.
+    raman = {
+        "shift_thz": (DEFAULT_RAMAN_COEFFICIENT["frequency_offset"] * 1e-12).tolist(),
+        "m_per_w": DEFAULT_RAMAN_COEFFICIENT["gamma_raman"].tolist(),
+        "pump_thz": DEFAULT_RAMAN_COEFFICIENT["reference_frequency"] * 1e-12,
+    }
+    golden = {
+        "origin": f"gnpy {version('gnpy')}, validation/gnpy_golden.py",
+        "raman_gain": raman,
+        "closed_form": closed_form(),
+        "power_profile": power_profile(),
+        "integrated": integrated(),
+        "ten_spans": ten_spans(),
+    }
+    OUT.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(golden, indent=1)
+    OUT.write_text(text + "\n")
+    print(f"{OUT} written: {len(text)} bytes")
+
+
+if __name__ == "__main__":
+    main()
