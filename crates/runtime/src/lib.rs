@@ -38,7 +38,8 @@ mod vocab;
 pub mod watch;
 mod zeros;
 
-/// What [`Options::around`] puts between the files and the line.
+/// What [`Options::around`] puts between the files and the line, and what that
+/// needs to be a medium itself.
 pub mod medium {
     pub use delayline_line::{Completion, Medium, Read};
     pub use delayline_medium::{Faults, Faulty};
@@ -46,8 +47,6 @@ pub mod medium {
 
 pub use chat::{Message, Template};
 pub use context::{FlashAttention, KvType};
-/// What [`Options::around`] is given, and what it needs to be a medium itself.
-pub use delayline_line::{Completion, Medium, Read};
 pub use device::device_rate;
 pub use empty::Load;
 pub use engine::{Engine, Options, Way};
