@@ -19,7 +19,7 @@ impl Source {
     }
 }
 
-/// Folders that hold what was built or fetched, or belong to other programs.
+/// Names at the top that hold what was built or fetched, or belong to other programs.
 const SKIPPED: [&str; 4] = [".git", "target", "models", ".venv"];
 
 /// All text files below `root`, by path. What is not UTF-8 is not text.
@@ -39,11 +39,12 @@ fn descend(dir: &Path, prefix: &str, sources: &mut Vec<Source>) -> io::Result<()
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = format!("{prefix}{name}");
         let kind = entry.file_type()?;
+        // A folder of that name deeper down may well hold sources. In a linked
+        // worktree `.git` is a file, and `models` may be a link.
+        if prefix.is_empty() && SKIPPED.contains(&name.as_str()) || name == "__pycache__" {
+            continue;
+        }
         if kind.is_dir() {
-            // A folder of that name deeper down may well hold sources.
-            if prefix.is_empty() && SKIPPED.contains(&name.as_str()) || name == "__pycache__" {
-                continue;
-            }
             descend(&entry.path(), &format!("{path}/"), sources)?;
         } else if kind.is_file()
             && let Ok(text) = String::from_utf8(fs::read(entry.path())?)
@@ -78,6 +79,9 @@ mod tests {
             .map(|source| source.path)
             .collect();
         assert_eq!(paths, ["b.md", "crates/models/a.rs"]);
+        let worktree = tempfile::tempdir()?;
+        fs::write(worktree.path().join(".git"), "gitdir: elsewhere")?;
+        assert_eq!(walk(worktree.path())?, []);
         Ok(())
     }
 }
