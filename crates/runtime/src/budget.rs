@@ -23,6 +23,10 @@ const SLACK: u64 = 1 << 20;
 /// copy: bytes for each token of the vocabulary.
 const SAMPLING: u64 = 2 * 12;
 
+/// A grammar that has to choose spells out all tokens of the vocabulary at once:
+/// bytes for each, as measured with 49,152 of them.
+const GRAMMAR: u64 = 256;
+
 /// The kernel charges a cgroup 64 pages in advance on each core that works for it.
 const CHARGED_AHEAD: u64 = 64 * 4096;
 
@@ -49,6 +53,11 @@ pub struct Needs {
 /// What the process needs beside window and weights, when it occupies so much now.
 pub fn needs(occupied: u64, vocab: u64) -> u64 {
     occupied + SLACK + SAMPLING * vocab + CHARGED_AHEAD * u64::from(threads(None))
+}
+
+/// What is set aside for the caller, as `options` say.
+pub fn set_aside(options: &Options, vocab: u64) -> u64 {
+    options.reserve + if options.grammars { GRAMMAR * vocab } else { 0 }
 }
 
 /// What is left of `bytes` when the page tables for them are paid from it.
@@ -87,7 +96,7 @@ pub fn native(file: &ModelFile, base: u64, shape: &Shape) -> u64 {
 /// unlimited memory would bring, and so never too small.
 pub fn native_from(file: &ModelFile, options: &Options, base: u64, shape: &Shape) -> u64 {
     let ctx = context(file, options, u64::MAX, shape);
-    native(file, base, &Shape { ctx, ..*shape }) + options.reserve
+    native(file, base, &Shape { ctx, ..*shape }) + set_aside(options, file.facts().vocab)
 }
 
 /// The budget in force: what the user said, else what the machine or the cgroup

@@ -37,6 +37,8 @@ pub struct Options {
     pub seqs: Option<u32>,
     /// What the caller itself will take of the budget later on, in bytes.
     pub reserve: u64,
+    /// Whether answers may have to follow a grammar, which takes memory to choose.
+    pub grammars: bool,
     /// Micro-batch in tokens.
     pub ubatch: Option<u32>,
     /// KV cache format.
@@ -134,7 +136,8 @@ impl Engine {
         let native_from = Some(budget::native_from(&file, options, base, &shape));
         let streams = options.fiber.is_some() || file.stripe_unit().is_some();
         if options.way == Way::Auto && !streams {
-            let native = budget::native(&file, base, &shape) + options.reserve;
+            let native = budget::native(&file, base, &shape)
+                + budget::set_aside(options, file.facts().vocab);
             if native <= total {
                 drop(model);
                 let shape = Shape {

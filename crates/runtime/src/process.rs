@@ -51,6 +51,17 @@ pub fn trim_heap() {
     }
 }
 
+/// Has all threads share one heap: for a program with several that allocate.
+/// glibc would give each its own, and what one frees no other could use. Call it
+/// before they start.
+pub fn share_heap() {
+    // SAFETY: sets a number of the allocator, which locks itself.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// Brings the program and its libraries into memory whole, and gives back what
 /// the kernel read of the file beside (symbols, line tables): what the program
 /// takes is then the same in each run, and code that runs for the first time

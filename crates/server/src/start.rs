@@ -82,6 +82,7 @@ pub fn start(config: Config) -> Result<Handle, Error> {
     socket.set_nonblocking(true)?;
     let address = socket.local_addr()?;
     let shared = Arc::new(Shared::new(config.limits.queue));
+    delayline_runtime::share_heap();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(TASKS)
         .max_blocking_threads(TASKS)
@@ -197,6 +198,7 @@ fn open(config: &Config, shared: &Shared) -> Result<(Batcher, Opened), Error> {
     let options = delayline_runtime::Options {
         seqs: Some(config.riders.max(1)),
         reserve: config.limits.reserve(),
+        grammars: true,
         ..config.engine.clone()
     };
     let device = device_rate(config);
@@ -277,8 +279,6 @@ fn describe(
     stretches: Vec<Stretch>,
 ) -> Machine {
     let memory = started.memory;
-    // The engine's budget is what was allowed less what clients may take.
-    let reserve = limits.reserve();
     Machine {
         model: started.model.clone(),
         medium: if started.streamed_bytes > 0 {
@@ -288,11 +288,11 @@ fn describe(
         }
         .into(),
         stretches,
-        budget_bytes: memory.budget + reserve,
+        budget_bytes: memory.budget,
         window_bytes: memory.window,
         resident_bytes: memory.resident_weights,
         kv_bytes: memory.kv,
-        buffer_bytes: memory.buffers + reserve,
+        buffer_bytes: memory.buffers,
         device_bytes_per_s: device,
         compute_s: started.compute_s,
         limit_sequences: started.limit,
