@@ -186,6 +186,8 @@ impl Engine {
                     self.shared.set_health(Health::Good);
                 }
                 self.measured(&carried);
+                // Who has heard of the end must not be counted any more.
+                self.count();
                 for event in events.drain(..) {
                     self.tell(event);
                 }

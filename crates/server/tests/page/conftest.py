@@ -87,6 +87,11 @@ def shoot(page, name, **more):
     page.screenshot(path=SHOTS / f"{name}.png", **more)
 
 
+# A question that is answered with as many tokens as one allows: for tests that
+# look on meanwhile, on a machine as fast as may be.
+ENDLESS = "Write out the numbers: " + ", ".join(map(str, range(1, 17))) + ","
+
+
 def ask(page, question, tokens=24, at_once=1):
     """Sends a question with the settings that keep its answer short, and greedy."""
     page.locator("#settings summary").click()

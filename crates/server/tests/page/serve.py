@@ -15,7 +15,7 @@ PROGRAM = os.environ.get("DELAYLINE", str(TARGET / "release" / "delayline"))
 
 # Less than all of it takes, so that the model is streamed; and one thread, because
 # the browser needs a processor as well.
-OPTIONS = ["--memory", "120MiB", "--ctx", "1024", "--threads", "1"]
+OPTIONS = ["--memory", "136MiB", "--ctx", "1024", "--threads", "1"]
 
 
 class Serve:

@@ -4,7 +4,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from conftest import answered, ask, rested, shoot, turned, until
+from conftest import ENDLESS, answered, ask, rested, shoot, turned, until
 
 PHONE = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 2, "has_touch": True}
 
@@ -93,7 +93,7 @@ def test_the_rules_of_accessibility_are_kept(open_page, look):
 def test_it_fits_a_phone(open_page):
     page = open_page(**PHONE)
     expect(page.locator("#connection")).to_have_text("live")
-    ask(page, "Explain what a mercury delay line is.", tokens=60)
+    ask(page, ENDLESS, tokens=300)
     turned(page, 0.3)
     page.evaluate("scrollTo(0, 0)")
     shoot(page, "phone-machine")

@@ -6,7 +6,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from conftest import answered, ask, rested, shoot, turned
+from conftest import ENDLESS, answered, ask, rested, shoot, turned
 
 PIXELS = "document.getElementById('loop').toDataURL()"
 
@@ -24,7 +24,7 @@ def number(page, element):
 def test_the_loop_goes_round_while_laps_run(page):
     rested(page)
     before, pixels = turns(page), page.evaluate(PIXELS)
-    ask(page, "Write a long poem about rivers.", tokens=120)
+    ask(page, ENDLESS, tokens=900)
     for step in (0.2, 0.9, 1.4):
         turned(page, before + step)
         now = page.evaluate(PIXELS)
@@ -90,7 +90,7 @@ def test_screenshots(open_page, scheme):
     expect(page.locator("#connection")).to_have_text("live")
     rested(page)
     shoot(page, f"resting-{scheme}")
-    ask(page, "Explain in a few sentences what a mercury delay line is.", tokens=160, at_once=3)
+    ask(page, ENDLESS, tokens=240, at_once=3)
     turned(page, 1.2)
     shoot(page, f"at-work-{scheme}", full_page=True)
     page.keyboard.press("Escape")
