@@ -165,8 +165,8 @@ fn lines(title: &str, x: &Axis, y: &Axis, series: &[Series], marks: &[Mark]) -> 
         band(&mut out, one, colour, place);
         curve(&mut out, one, colour, (x, y), place);
     }
-    for mark in marks {
-        draw_mark(&mut out, mark, &frame, &x_scale, &y_scale);
+    for (row, mark) in marks.iter().enumerate() {
+        draw_mark(&mut out, mark, row, &frame, &x_scale, &y_scale);
     }
     out += "</svg>\n";
     Some(out)
@@ -235,7 +235,8 @@ fn curve(
     }
 }
 
-fn draw_mark(out: &mut String, mark: &Mark, frame: &Frame, x: &Scale, y: &Scale) {
+/// Labels at the top are in rows of their own, since marks may be close together.
+fn draw_mark(out: &mut String, mark: &Mark, row: usize, frame: &Frame, x: &Scale, y: &Scale) {
     match mark.x {
         Some(value) => {
             let Some(at) = x.place(value).map(|at| frame.x(at)) else {
@@ -248,7 +249,8 @@ fn draw_mark(out: &mut String, mark: &Mark, frame: &Frame, x: &Scale, y: &Scale)
             } else {
                 (5.0, "note")
             };
-            text(out, at + dx, frame.top + 12.0, class, &mark.label);
+            let below_top = 12.0 + 16.0 * row as f64;
+            text(out, at + dx, frame.top + below_top, class, &mark.label);
         }
         None => {
             let Some(at) = y.place(mark.y).map(|at| frame.y(at)) else {
