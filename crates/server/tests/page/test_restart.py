@@ -56,5 +56,7 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(open_page):
         expect(page.locator("#connection")).to_have_text("live")
         assert page.evaluate("localStorage.length") == 0
         assert "sesame" not in page.evaluate("document.cookie")
+        # It would rightly complain of the server's end.
+        page.close()
     finally:
         server.stop()
