@@ -83,8 +83,8 @@ pub struct RunArgs {
     /// Continue the prompt as it is, where an instruct model would else be given it as a turn of a conversation
     #[arg(long)]
     pub raw: bool,
-    /// What the streamed weights come from: flash; a fiber loop that is filled from it,
-    /// fiber:length=10000km,rate=20Gbit/s or fiber:article; or FILE.toml[:NAME] [default: flash]
+    /// What the streamed weights come from: flash; a fiber loop that is filled from it:
+    /// fiber:length=10000km,rate=20Gbit/s or fiber:article; FILE.toml or FILE.toml:NAME [default: flash]
     #[arg(long, value_name = "MEDIUM", value_parser = parse_medium)]
     pub medium: Option<MediumArg>,
     #[command(flatten)]

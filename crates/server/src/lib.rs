@@ -2,9 +2,9 @@
 //! the engine and drives laps; tasks take requests apart and hand tokens out.
 //! Knows nothing of the command line.
 //!
-//! The way of a request: socket ([`listen`]) → who may ask ([`guard`]) → what it
-//! asks ([`api`]) → tokens ([`app`]) → a bounded queue → laps ([`engine`]) → events
-//! ([`reply`]). Everything that a client can make grow has a bound in [`Limits`].
+//! The way of a request: socket (`listen`) → who may ask (`guard`) → what it
+//! asks (`api`) → tokens (`app`) → a bounded queue → laps (`engine`) → events
+//! (`reply`). Everything that a client can make grow has a bound in [`Limits`].
 #![forbid(unsafe_code)]
 
 pub mod api;

@@ -51,7 +51,7 @@ pub struct AccessArgs {
     /// Let everybody who reaches the address use it without a key
     #[arg(long)]
     pub insecure: bool,
-    /// Let pages of this origin use the API, such as https://example.org; may be repeated
+    /// Let pages of this origin, scheme and name, use the API; may be repeated
     #[arg(long, value_name = "ORIGIN")]
     pub allow_origin: Vec<String>,
 }

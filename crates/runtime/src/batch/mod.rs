@@ -4,7 +4,7 @@
 //!
 //! Each lap carries the next token of every generating sequence. What rows are
 //! then to spare ([`Pace::spare`]) is dealt out evenly among the prompts
-//! ([`share::deal`]); with nobody generating, prompts get the whole micro-batch.
+//! (`share::deal`); with nobody generating, prompts get the whole micro-batch.
 //! A prompt of any length thus makes a lap of the others at most twice as long as
 //! its compute would be without, or as the medium takes anyway, and itself
 //! gets on by one row a lap at least.
