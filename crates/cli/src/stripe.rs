@@ -241,12 +241,14 @@ mod tests {
         names
     }
 
-    #[test]
-    fn a_model_is_laid_out_whole_or_not_at_all() -> Result<()> {
+    /// A small model, and two empty folders for drives, in a folder that goes with
+    /// what is returned first.
+    fn two_drives() -> Result<(tempfile::TempDir, PathBuf, [PathBuf; 2])> {
         let dir = tempfile::tempdir()?;
-        let [a, b] = ["a", "b"].map(|name| dir.path().join(name));
-        std::fs::create_dir(&a)?;
-        std::fs::create_dir(&b)?;
+        let drives = ["a", "b"].map(|name| dir.path().join(name));
+        for drive in &drives {
+            std::fs::create_dir(drive)?;
+        }
         let model = dir.path().join("m.gguf");
         let shape = delayline_synth::shape("tiny-llama").expect("a shape");
         delayline_synth::write(
@@ -256,6 +258,12 @@ mod tests {
             &model,
             &mut |_, _| {},
         )?;
+        Ok((dir, model, drives))
+    }
+
+    #[test]
+    fn a_model_is_laid_out_whole_or_not_at_all() -> Result<()> {
+        let (dir, model, [a, b]) = two_drives()?;
 
         run(&args(&model, &[&a, &b], false), &Output::default())?;
         assert_eq!(files(&a), ["m.gguf.stripe-1-of-2", "m.stripe.toml"]);
@@ -301,19 +309,7 @@ mod tests {
 
     #[test]
     fn a_drive_that_is_missing_or_changed_is_named() -> Result<()> {
-        let dir = tempfile::tempdir()?;
-        let [a, b] = ["a", "b"].map(|name| dir.path().join(name));
-        std::fs::create_dir(&a)?;
-        std::fs::create_dir(&b)?;
-        let model = dir.path().join("m.gguf");
-        let shape = delayline_synth::shape("tiny-llama").expect("a shape");
-        delayline_synth::write(
-            &shape,
-            delayline_synth::Quant::Q4_0,
-            1,
-            &model,
-            &mut |_, _| {},
-        )?;
+        let (_dir, model, [a, b]) = two_drives()?;
         run(&args(&model, &[&a, &b], false), &Output::default())?;
         let list = a.join("m.stripe.toml");
         let second = b.join("m.gguf.stripe-2-of-2");

@@ -5,11 +5,10 @@ mod common;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Mutex;
 
+use common::switched::{steady, switch, switched};
 use common::{alone, demo_model, options, scratch, streamed, synth};
-use delayline_line::{Completion, Medium, Read};
-use delayline_medium::{Faults, Faulty};
+use delayline_medium::Faults;
 use delayline_runtime::batch::{Batcher, Event, Refused, Request, RiderId};
 use delayline_runtime::{Error, Finish, KvType, Options, Sampling, Way};
 use delayline_synth::Quant;
@@ -355,32 +354,6 @@ fn a_stop_text_and_a_grammar_bound_the_answer() {
     assert!(matches!(nonsense, Err(Refused::Never(_))), "{nonsense:?}");
 }
 
-/// What the medium of the engine under test takes on with its next read.
-static NEXT: Mutex<Option<Faults>> = Mutex::new(None);
-
-struct Switched(Faulty<Box<dyn Medium>>);
-
-impl Medium for Switched {
-    fn depth(&self) -> usize {
-        self.0.depth()
-    }
-
-    fn submit(&mut self, read: Read) {
-        if let Some(faults) = NEXT.lock().unwrap().take() {
-            self.0.set_faults(faults);
-        }
-        self.0.submit(read);
-    }
-
-    fn poll(&mut self, wait: bool, done: &mut Vec<Completion>) {
-        self.0.poll(wait, done);
-    }
-}
-
-fn switched(inner: Box<dyn Medium>) -> Box<dyn Medium> {
-    Box::new(Switched(Faulty::new(inner, Faults::default(), 11)))
-}
-
 /// The lap that meets the fault fails with all it carries, who was held is not
 /// among them; afterwards all go on as if nothing had been.
 #[test]
@@ -402,7 +375,7 @@ fn a_failed_lap_leaves_its_sequences_as_they_were() {
         };
         for turn in 0..6 {
             batcher.hold(ids[2], turn % 2 == 1);
-            *NEXT.lock().unwrap() = Some(broken.clone());
+            switch(broken.clone());
             // What was read ahead may still carry a lap.
             let failed = loop {
                 match batcher.lap(&mut events) {
@@ -417,13 +390,13 @@ fn a_failed_lap_leaves_its_sequences_as_they_were() {
                 failed.riders.contains(&ids[2]),
                 !held && batcher.riders().any(|id| id == ids[2])
             );
-            *NEXT.lock().unwrap() = Some(Faults::default());
+            switch(Faults::default());
             batcher.lap(&mut events).expect("a lap without faults");
             heard.take(&mut events);
         }
         batcher.hold(ids[2], false);
         heard.all(&mut batcher);
-        *NEXT.lock().unwrap() = None;
+        steady();
         for (at, id) in ids.iter().enumerate() {
             let label = format!("{shape}, prompt {at}");
             assert_same(&heard.tokens[id], &expected[at], &label);

@@ -4,44 +4,13 @@
 mod common;
 
 use std::path::Path;
-use std::sync::Mutex;
 
+use common::switched::{switch, switched};
 use common::{alone, assert_same, options, scratch, streamed, synth};
-use delayline_line::{Completion, LineError, Medium, Read, ReadError};
-use delayline_medium::{Faults, Faulty};
+use delayline_line::{LineError, ReadError};
+use delayline_medium::Faults;
 use delayline_runtime::{Class, Engine, Error, ModelFile, Options, Way};
 use delayline_synth::Quant;
-
-/// What the medium of the engine under test takes on with its next read.
-static NEXT: Mutex<Option<Faults>> = Mutex::new(None);
-
-/// Faults that come and go while the engine runs.
-struct Switched(Faulty<Box<dyn Medium>>);
-
-impl Medium for Switched {
-    fn depth(&self) -> usize {
-        self.0.depth()
-    }
-
-    fn submit(&mut self, read: Read) {
-        if let Some(faults) = NEXT.lock().unwrap().take() {
-            self.0.set_faults(faults);
-        }
-        self.0.submit(read);
-    }
-
-    fn poll(&mut self, wait: bool, done: &mut Vec<Completion>) {
-        self.0.poll(wait, done);
-    }
-}
-
-fn switched(inner: Box<dyn Medium>) -> Box<dyn Medium> {
-    Box::new(Switched(Faulty::new(inner, Faults::default(), 11)))
-}
-
-fn switch(faults: Faults) {
-    *NEXT.lock().unwrap() = Some(faults);
-}
 
 fn faulty_options() -> Options {
     Options {

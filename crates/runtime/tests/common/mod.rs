@@ -1,6 +1,8 @@
 //! What the runtime's tests share: models of all kinds, and laps of them.
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub mod switched;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
