@@ -155,6 +155,9 @@ pub struct InspectArgs {
     /// Measure the device rate, which takes a few seconds
     #[arg(long)]
     pub measure: bool,
+    /// Also write what the budget makes of the model: extents, what stays, runs, for `delayline study decode --plan`
+    #[arg(long, value_name = "FILE")]
+    pub plan: Option<PathBuf>,
     #[command(flatten)]
     pub engine: EngineArgs,
 }

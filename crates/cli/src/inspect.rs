@@ -7,8 +7,9 @@ mod speed;
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use delayline_runtime::{ModelFile, Options, Way, Weight};
+use delayline_study::report::html::write_whole;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -85,7 +86,7 @@ struct Row {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Outcome {
-    Works(Look),
+    Works(Box<Look>),
     NeedsBytes(u64),
 }
 
@@ -100,6 +101,17 @@ pub fn run(args: &InspectArgs, output: &Output) -> Result<()> {
         ));
     }
     let inspection = inspect(args, output)?;
+    if let Some(path) = &args.plan {
+        anyhow::ensure!(
+            inspection.too_small_bytes.is_none(),
+            "no plan is written: {} is the smallest budget that works",
+            format_size(inspection.at.budget_bytes)
+        );
+        let text = serde_json::to_string(&inspection.at.plan)?;
+        write_whole(path, text.as_bytes())
+            .with_context(|| format!("{} cannot be written", path.display()))?;
+        output.note(format_args!("wrote {}", path.display()));
+    }
     let mut object = serde_json::to_value(&inspection)?;
     if let Value::Object(fields) = &mut object {
         fields.insert("command".into(), json!("inspect"));
@@ -116,7 +128,7 @@ fn inspect(args: &InspectArgs, output: &Output) -> Result<Inspection> {
     let speed = Speed::of(args, &file)?;
 
     let (at, too_small_bytes) = match look(&args.model, &options, speed)? {
-        Outcome::Works(at) => (at, None),
+        Outcome::Works(at) => (*at, None),
         Outcome::NeedsBytes(least) => {
             let at = smallest(&args.model, &options, speed, least)?;
             (at, Some(args.engine.memory.unwrap_or(0)))
@@ -160,7 +172,7 @@ fn smallest(path: &Path, options: &Options, speed: Option<Speed>, least: u64) ->
             ..options.clone()
         };
         match look(path, &options, speed)? {
-            Outcome::Works(at) => return Ok(at),
+            Outcome::Works(at) => return Ok(*at),
             Outcome::NeedsBytes(more) => memory = more.max(memory + (1 << 20)),
         }
     }

@@ -5,12 +5,13 @@ pub mod args;
 mod show;
 
 use std::io::Write;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use delayline_study::datasheet::Library;
-use delayline_study::decode::{self, Ask, Grid};
+use delayline_study::decode::{self, Ask, Grid, Measured, PlanFile};
 use delayline_study::link::{self, Design};
 use delayline_study::media::{self, Need};
 use delayline_study::model::Model;
@@ -131,14 +132,17 @@ fn media_report(library: &Library, args: &MediaArgs) -> Result<Report> {
 }
 
 fn decode_report(mut library: Library, args: &DecodeArgs, common: &CommonArgs) -> Result<Report> {
-    let mut ask = ask(&args.machine);
+    let mut ask = ask(&args.machine)?;
     let batch = set(&mut library, &mut ask, &common.set)?;
     let one = |given: bool, name: &str, ids: &[String]| match given {
         true => vec![name.to_owned()],
         false => ids.to_vec(),
     };
     let grid = Grid {
-        models: one(ask.weights_bytes.is_some(), "weights", &args.model),
+        models: match &ask.plan {
+            Some(plan) => vec![plan.model.clone()],
+            None => one(ask.weights_bytes.is_some(), "weights", &args.model),
+        },
         accelerators: args.accelerator.clone(),
         media: one(ask.measured.is_some(), "measured", &args.medium),
         batches: batch.map_or_else(|| args.batch.clone(), |batch| vec![batch]),
@@ -152,17 +156,23 @@ fn decode_report(mut library: Library, args: &DecodeArgs, common: &CommonArgs) -
     Ok(report)
 }
 
-fn ask(args: &MachineArgs) -> Ask {
-    Ask {
+fn ask(args: &MachineArgs) -> Result<Ask> {
+    let plan = args.plan.as_deref().map(PlanFile::read).transpose()?;
+    Ok(Ask {
         weights_bytes: args.weights,
-        measured: args.rate.map(|rate| (rate, args.latency_us * 1e-6)),
+        measured: args.rate.map(|rate_bytes_per_s| Measured {
+            rate_bytes_per_s,
+            latency_s: args.latency_us * 1e-6,
+            turn_s: args.turn_ms.map(|turn| turn * 1e-3),
+        }),
+        plan: plan.map(|plan| Arc::new(plan.planned())),
         context: args.context,
         units: args.units,
         feed_bytes_per_s: args.feed.unwrap_or(0.0),
         window_bytes: args.window,
         resident_bytes: args.resident.unwrap_or(0),
         compute_s: args.compute_ms.map(|compute| compute * 1e-3),
-    }
+    })
 }
 
 fn run_sweep(
@@ -182,7 +192,7 @@ fn run_sweep(
         medium: args.medium.clone(),
         batch: args.batch,
     };
-    let ask = ask(&args.machine);
+    let ask = ask(&args.machine)?;
     // What is wrong with the base itself is wrong with every row.
     if common.set.is_empty() {
         ask.case(

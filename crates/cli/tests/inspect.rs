@@ -42,6 +42,40 @@ fn the_figures_of_a_budget_belong_together() {
 }
 
 #[test]
+fn a_plan_is_written_for_the_study() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let plan = dir.path().join("plan.json");
+    let plan = plan.to_str().expect("it is text");
+    let budget = "--threads 1 --ctx 256 --memory 84MiB";
+    let output = delayline(
+        &format!("inspect {budget} --json --plan {plan}"),
+        &[&model()],
+    );
+    let streams = number(&objects(&output)[0], "/at/bytes_per_lap");
+    for (feed, bytes_per_s) in [
+        ("--rate 1GB/s --latency-us 100", 1e9),
+        ("--rate 2GB/s --turn-ms 60", 2e9),
+    ] {
+        let args = format!("study decode --plan {plan} {feed} --compute-ms 5 --json");
+        let output = delayline(&args, &[]);
+        let said = &objects(&output)[0]["rows"][0];
+        // The row of a token is little beside all layers.
+        let passing = number(said, "/passing_bytes");
+        assert!((passing / streams - 1.0).abs() < 1e-3, "{said}");
+        let lap_s = number(said, "/lap_s/typical");
+        assert!(lap_s >= streams / bytes_per_s && lap_s < 0.13, "{said}");
+    }
+    let args = format!("inspect --threads 1 --ctx 256 --memory 40MiB --plan {plan}");
+    let output = delayline(&args, &[&model()]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        complaint.contains("smallest budget that works"),
+        "{complaint}"
+    );
+}
+
+#[test]
 fn a_budget_too_small_is_no_failure_here() {
     let output = delayline("inspect --threads 1 --ctx 256 --memory 40MiB", &[&model()]);
     assert!(output.status.success(), "{output:?}");

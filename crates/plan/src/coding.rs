@@ -116,13 +116,7 @@ pub fn optimum(task: &Task<'_>, on_loop: &[bool]) -> Coding {
             if best.is_done() {
                 break;
             }
-            let phase = |i: usize| {
-                let at = wanted[i] * turns as f64;
-                (at - at.floor()) * task.ring.lap_s
-            };
-            let mut order = plain.clone();
-            order.sort_by(|&a, &b| phase(a).total_cmp(&phase(b)).then(a.cmp(&b)));
-            let ideal: Vec<f64> = order.iter().map(|&i| phase(i)).collect();
+            let (order, ideal) = search.wanted(wanted, turns as f64);
             best.offer(search.packed(&order, Slack::End), &order);
             best.offer(search.packed(&order, Slack::Even), &order);
             best.offer(search.near(&order, &ideal), &order);
@@ -130,6 +124,17 @@ pub fn optimum(task: &Task<'_>, on_loop: &[bool]) -> Coding {
     }
     best.improve();
     search.coding(&best.phase_s)
+}
+
+/// The placement for a lap of compute of `turns` laps of the loop, without trying
+/// others or how long it takes: where all extents are alike, nothing better is to
+/// be found. By extent, in seconds as in [`Coding::phase_s`].
+pub fn interleaved(task: &Task<'_>, on_loop: &[bool], turns: f64) -> Vec<Option<f64>> {
+    let search = Search::new(task, on_loop);
+    let (order, _) = search.wanted(&search.by_compute, turns);
+    let phase_s = search.packed(&order, Slack::Even);
+    let phase = |index: &Option<usize>| index.map(|i| phase_s[i]);
+    search.index.iter().map(phase).collect()
 }
 
 /// A lap of compute in the steady state with extents at these places, in
@@ -204,6 +209,16 @@ impl<'a> Search<'a> {
             before += step.len;
         }
         search
+    }
+
+    /// In which order the loop should carry what is `wanted` after these shares of
+    /// a lap of `turns` turns, and where each would lie best, in seconds.
+    fn wanted(&self, wanted: &[f64], turns: f64) -> (Vec<usize>, Vec<f64>) {
+        let phase = |i: usize| (wanted[i] * turns).fract() * self.task.ring.lap_s;
+        let mut order: Vec<usize> = (0..self.extents.len()).collect();
+        order.sort_by(|&a, &b| phase(a).total_cmp(&phase(b)).then(a.cmp(&b)));
+        let ideal = order.iter().map(|&i| phase(i)).collect();
+        (order, ideal)
     }
 
     /// Compute, or one lap of the loop, for nothing on it comes twice in one.

@@ -31,6 +31,16 @@ pub struct Atlas {
     pub ring: Ring,
 }
 
+/// What laps use in the long run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Steady {
+    /// The runs, of which only what streams is needed.
+    pub plan: plan::Plan,
+    /// Bytes of rows and experts that a run asks for when the lap is there, none
+    /// of them being in memory: run, bytes.
+    pub asks: Vec<(u32, u64)>,
+}
+
 impl Atlas {
     /// From the graphs, the first being the decoding one; nothing has settled.
     ///
@@ -61,18 +71,35 @@ impl Atlas {
             .then(|| &self.cut.homes[self.dense[at] as usize])
     }
 
-    /// Where a use gets its bytes in the coming laps.
-    fn supply(&self, weight: WeightId, how: How) -> Supply {
-        supply(
-            self.layout.roles[weight.0 as usize],
-            how,
-            self.home(weight),
-            &self.settled,
-        )
-    }
-
     /// The stops of a lap through `graph`, as things have settled by now.
     pub fn lay_out(&self, graph: &Graph) -> Itinerary {
+        self.lay_out_with(graph, &self.settled)
+    }
+
+    /// What a lap through `graph` uses once all that stays has come by.
+    pub fn steady(&self, graph: &Graph) -> Steady {
+        let settled: Vec<bool> = self.homes.iter().map(Option::is_some).collect();
+        let itinerary = self.lay_out_with(graph, &settled);
+        let mut asks = Vec::new();
+        for feed in &itinerary.feeds {
+            let mut uses = graph.uses.iter();
+            let used = uses.find(|u| (u.node, u.src) == (feed.node, feed.src));
+            if let Supply::Items(table) = feed.supply
+                && let Some(How::Indexed { ids, .. }) = used.map(|u| u.how)
+            {
+                let ends = &itinerary.ends[..feed.node as usize];
+                let run = ends.iter().filter(|&&ends| ends).count() as u32;
+                let item = self.layout.item_bytes(table);
+                asks.push((run, ids * item.next_multiple_of(plan::ALIGN)));
+            }
+        }
+        Steady {
+            plan: itinerary.plan,
+            asks,
+        }
+    }
+
+    fn lay_out_with(&self, graph: &Graph, settled: &[bool]) -> Itinerary {
         let mut itinerary = lay_out(
             graph,
             &self.cut.extents,
@@ -80,7 +107,10 @@ impl Atlas {
             self.layout.group_ids,
             |weight| self.weight_bytes[weight.0 as usize],
             |weight| self.home(weight).map(|home| home.extent),
-            |weight, how| self.supply(weight, how),
+            |weight, how| {
+                let role = self.layout.roles[weight.0 as usize];
+                supply(role, how, self.home(weight), settled)
+            },
         );
         itinerary.places = self.ring.places(graph, self);
         itinerary

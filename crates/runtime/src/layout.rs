@@ -74,6 +74,11 @@ pub struct Placed {
 }
 
 impl Layout {
+    /// Bytes of an item of that table.
+    pub fn item_bytes(&self, table: u32) -> u64 {
+        self.indexed[table as usize].1
+    }
+
     /// From all graphs; the first is the decoding one.
     pub fn of(file: &ModelFile, graphs: &[Rc<Graph>]) -> Self {
         let mut whole = vec![false; file.weights().len()];

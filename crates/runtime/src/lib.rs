@@ -45,6 +45,7 @@ pub mod medium {
     pub use delayline_medium::{Faults, Faulty};
 }
 
+pub use atlas::Steady;
 pub use chat::{Message, Template};
 pub use context::{FlashAttention, KvType};
 pub use device::device_rate;

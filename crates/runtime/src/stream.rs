@@ -9,7 +9,7 @@ use delayline_line::{Config, Line, Medium, Span};
 use delayline_medium::{Drive, Flash, Memory, RealClock, Stripe};
 use delayline_plan::{self as plan, NEAR_BYTES, Residency, Schedule};
 
-use crate::atlas::Atlas;
+use crate::atlas::{Atlas, Steady};
 use crate::budget::{self, Needs};
 use crate::context::{Context, Shape};
 use crate::empty::Model;
@@ -313,6 +313,13 @@ impl Stream {
             Some(circuit) => circuit.fill(self.residency.window, progress),
             None => Ok(()),
         }
+    }
+
+    /// What decoding laps use in the long run, and how it is read: the longest
+    /// read in bytes, for prediction.
+    pub fn steady(&self) -> (Steady, u32) {
+        let graph = &self.learned(Class::Single).graph;
+        (self.atlas.steady(graph), READ_LEN)
     }
 
     /// The decoding lap's stops, for prediction.

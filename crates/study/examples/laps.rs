@@ -3,25 +3,33 @@
 
 use std::time::Instant;
 
-use delayline_study::decode::{Load, Machine, simulate};
+use delayline_study::decode::{Course, Feed, Machine, simulate};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let window_bytes = 50_000_000;
-    for (name, chosen, latency_s) in [
-        ("in order, no latency", 0.0, 0.0),
-        ("in order, 15 µs", 0.0, 15e-6),
-        ("with experts, 15 µs", 400e9, 15e-6),
+    let on_demand = |latency_s| Feed::OnDemand {
+        rate_bytes_per_s: 32e12,
+        latency_s,
+        depth: 4096,
+    };
+    let comes_by = Feed::ComesBy {
+        turn_s: 810e9 / 32e12,
+        rate_bytes_per_s: 32.1e12,
+        latency_s: 0.0,
+    };
+    for (name, chosen, feed) in [
+        ("in order, no latency", 0.0, on_demand(0.0)),
+        ("in order, 15 µs", 0.0, on_demand(15e-6)),
+        ("with experts, 15 µs", 400e9, on_demand(15e-6)),
+        ("from a loop", 0.0, comes_by),
     ] {
-        let load = Load::even(126, 810e9 - chosen, chosen, window_bytes);
+        let course = Course::even(126, 810e9 - chosen, chosen, window_bytes, 0);
         let machine = Machine {
-            rate_bytes_per_s: 32e12,
-            latency_s,
-            window_bytes,
-            resident_bytes: 0,
+            feed,
             compute_s: 0.02,
         };
         let start = Instant::now();
-        let lap = simulate(&machine, &load, 4)?;
+        let lap = simulate(&machine, &course, 4)?;
         let seconds = start.elapsed().as_secs_f64();
         println!(
             "{name}: {:.2} million extents/s ({} in {seconds:.2} s), a lap in {:.3} ms",

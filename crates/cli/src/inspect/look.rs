@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use delayline_plan::lap_time_s;
 use delayline_runtime::{Engine, Error, ModelFile, Options};
+use delayline_study::decode::PlanFile;
 use serde::Serialize;
 
 use super::Outcome;
@@ -32,6 +33,8 @@ pub struct Look {
     pub predicted: Option<Predicted>,
     #[serde(skip)]
     pub native_from_bytes: u64,
+    #[serde(skip)]
+    pub plan: PlanFile,
 }
 
 /// The units that move.
@@ -72,6 +75,9 @@ pub fn look(path: &Path, options: &Options, speed: Option<Speed>) -> Result<Outc
     let stream = engine.stream().expect("it was opened to be streamed");
     let (itinerary, residency) = (stream.itinerary(), stream.residency());
     let plan = &itinerary.plan;
+    let (steady, read_len) = stream.steady();
+    let reads = (read_len, options.medium.depth);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
     let lens = || plan.extents.iter().map(|extent| extent.len);
     let predicted = speed.map(|speed| {
         let bytes = lens().sum::<u64>() + expert_bytes_per_lap;
@@ -86,7 +92,7 @@ pub fn look(path: &Path, options: &Options, speed: Option<Speed>) -> Result<Outc
             tokens_per_s: lap_s.recip(),
         }
     });
-    Ok(Outcome::Works(Look {
+    Ok(Outcome::Works(Box::new(Look {
         budget_bytes: memory.budget,
         window_bytes: memory.window,
         resident_weights_bytes: memory.resident_weights,
@@ -105,7 +111,8 @@ pub fn look(path: &Path, options: &Options, speed: Option<Speed>) -> Result<Outc
         expert_bytes_per_lap,
         predicted,
         native_from_bytes,
-    }))
+        plan: PlanFile::new(&name, &steady.plan, residency, reads, &steady.asks),
+    })))
 }
 
 /// Bytes of the experts that one token uses: tensors of three dimensions, the

@@ -192,12 +192,18 @@ pub struct MachineArgs {
         requires = "rate"
     )]
     pub latency_us: f64,
+    /// A turn of it in milliseconds, if it is a loop in which everything comes by
+    #[arg(long, value_name = "MILLISECONDS", requires = "rate")]
+    pub turn_ms: Option<f64>,
     /// Compute of a lap in milliseconds, as measured, instead of the accelerator's
     #[arg(long, value_name = "MILLISECONDS")]
     pub compute_ms: Option<f64>,
     /// Weights of this size instead of a model of a data sheet
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub weights: Option<u64>,
+    /// What the program made of a model and a budget, as `inspect --plan` writes it, instead of a model of a data sheet
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["weights", "window", "resident"])]
+    pub plan: Option<PathBuf>,
 }
 
 /// Show data sheets: every figure with its range, source, date and how it is known.

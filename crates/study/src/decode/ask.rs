@@ -1,9 +1,11 @@
 //! From names to a case: which data sheets, which figures given instead. Knows
 //! the library; runs nothing.
 
-use super::{Accelerator, Case, DecodeError};
+use std::sync::Arc;
+
+use super::{Accelerator, Case, DecodeError, Planned};
 use crate::datasheet::Library;
-use crate::media::{self, Unit};
+use crate::media::{self, Access, Unit};
 use crate::model::Model;
 use crate::range::Range;
 
@@ -13,9 +15,10 @@ use crate::range::Range;
 pub struct Ask {
     /// Weights of so many bytes instead of a model of a data sheet.
     pub weights_bytes: Option<u64>,
-    /// A medium of this rate and latency, in bytes per second and seconds,
-    /// instead of one of a data sheet.
-    pub measured: Option<(f64, f64)>,
+    /// A medium as it was measured instead of one of a data sheet.
+    pub measured: Option<Measured>,
+    /// A plan of the program's instead of a model of a data sheet.
+    pub plan: Option<Arc<Planned>>,
     /// Tokens of context of each sequence.
     pub context: u32,
     /// At least so many units of the medium; 0 for as many as hold the model.
@@ -28,6 +31,17 @@ pub struct Ask {
     pub resident_bytes: u64,
     /// Compute of a lap in seconds, where it was measured.
     pub compute_s: Option<f64>,
+}
+
+/// A medium of which this is known, and that holds anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Measured {
+    /// In bytes per second.
+    pub rate_bytes_per_s: f64,
+    /// In seconds.
+    pub latency_s: f64,
+    /// A turn in seconds, of a loop in which everything comes by.
+    pub turn_s: Option<f64>,
 }
 
 /// How many layers weights have of which only the size is known: so many that
@@ -50,9 +64,14 @@ impl Ask {
         batch: u32,
     ) -> Result<Case, DecodeError> {
         let accelerator = Accelerator::of(library, accelerator)?;
-        let model = match self.weights_bytes {
-            Some(bytes) => Model::plain("weights", PLAIN_LAYERS, bytes as f64),
-            None => Model::of(library, model)?,
+        let model = match (&self.plan, self.weights_bytes) {
+            (Some(plan), _) => Model::plain(model, 1, plan.course.weights_bytes() as f64),
+            (None, Some(bytes)) => Model::plain("weights", PLAIN_LAYERS, bytes as f64),
+            (None, None) => Model::of(library, model)?,
+        };
+        let resident_bytes = match &self.plan {
+            Some(plan) => plan.course.residency.resident_bytes,
+            None => self.resident_bytes,
         };
         let own = self.measured.is_none() && medium == "own";
         let accelerator = match own {
@@ -60,7 +79,7 @@ impl Ask {
             false => accelerator,
         };
         let unit = match self.measured {
-            Some((rate, latency_s)) => measured(rate, latency_s)?,
+            Some(measured) => measured.unit()?,
             None if own => accelerator.own_memory(library)?,
             None => media::unit(library, medium)?,
         };
@@ -78,8 +97,9 @@ impl Ask {
             batch,
             context: self.context,
             window_bytes: self.window_bytes,
-            resident_bytes: self.resident_bytes,
+            resident_bytes,
             compute_s: self.compute_s,
+            plan: self.plan.clone(),
         })
     }
 }
@@ -96,30 +116,41 @@ fn enough(one: Accelerator, model: &Model, ask: &Ask, batch: u32) -> Accelerator
     one.times(count.max(ask.units))
 }
 
-/// A medium of which rate and latency were measured, and that holds anything.
-fn measured(rate_bytes_per_s: f64, latency_s: f64) -> Result<Unit, DecodeError> {
-    let wrong = |what, got: f64, expected: &str| DecodeError::Value {
-        what,
-        got: got.to_string(),
-        expected: expected.to_owned(),
-    };
-    if !(rate_bytes_per_s > 0.0 && rate_bytes_per_s.is_finite()) {
-        return Err(wrong(
-            "the rate",
-            rate_bytes_per_s,
-            "above 0 bytes per second",
-        ));
+impl Measured {
+    fn unit(&self) -> Result<Unit, DecodeError> {
+        let positive = |what, got: f64, unit: &str| match got > 0.0 && got.is_finite() {
+            true => Ok(()),
+            false => Err(DecodeError::Value {
+                what,
+                got: got.to_string(),
+                expected: format!("above 0 {unit}"),
+            }),
+        };
+        positive("the rate", self.rate_bytes_per_s, "bytes per second")?;
+        if !(self.latency_s >= 0.0 && self.latency_s.is_finite()) {
+            return Err(DecodeError::Value {
+                what: "the latency",
+                got: self.latency_s.to_string(),
+                expected: "0 seconds or more".to_owned(),
+            });
+        }
+        if let Some(turn_s) = self.turn_s {
+            positive("the turn", turn_s, "seconds")?;
+        }
+        let exact = Range::exact;
+        let rate = self.rate_bytes_per_s;
+        let capacity = self.turn_s.map_or(1e18, |turn_s| rate * turn_s);
+        let mut unit = Unit::plain(
+            "measured",
+            "as measured",
+            exact(capacity),
+            exact(rate),
+            exact(self.latency_s),
+        );
+        if let Some(turn_s) = self.turn_s {
+            unit.access = Access::ComesBy;
+            unit.lap_s = Some(exact(turn_s));
+        }
+        Ok(unit)
     }
-    if !(latency_s >= 0.0 && latency_s.is_finite()) {
-        return Err(wrong("the latency", latency_s, "0 seconds or more"));
-    }
-    let exact = Range::exact;
-    let (rate, latency) = (exact(rate_bytes_per_s), exact(latency_s));
-    Ok(Unit::plain(
-        "measured",
-        "as measured",
-        exact(1e18),
-        rate,
-        latency,
-    ))
 }

@@ -1,7 +1,9 @@
 //! A case at one end of the ranges of its figures, or in the middle: what the
 //! simulation and the closed form start from. Knows no money.
 
-use super::{Case, Load, Machine, Roofline};
+use std::borrow::Cow;
+
+use super::{Case, Course, Feed, Machine, Roofline};
 use crate::media::Sized;
 use crate::range::Range;
 
@@ -33,10 +35,13 @@ impl Corner {
     }
 }
 
-/// A case at one corner: the machine, what it loads, and the closed form.
-pub struct At {
+/// Reads that a drive of a data sheet takes at once: as many as it needs.
+const DEPTH: usize = 4096;
+
+/// A case at one corner: the machine, what a lap uses, and the closed form.
+pub struct At<'a> {
     pub machine: Machine,
-    pub load: Load,
+    pub course: Cow<'a, Course>,
     pub roofline: Roofline,
     pub turns: Option<u32>,
     pub copies: Option<u32>,
@@ -44,7 +49,7 @@ pub struct At {
 
 impl Case {
     /// The case at one end of its ranges, or in the middle.
-    pub(super) fn at(&self, medium: &Sized, corner: Corner) -> At {
+    pub(super) fn at(&self, medium: &Sized, corner: Corner) -> At<'_> {
         let sram = corner.more_is_better(self.accelerator.sram_bytes) as u64;
         let window_bytes = self.window_bytes.unwrap_or(sram);
         let units = corner.more_is_better(medium.units);
@@ -55,50 +60,81 @@ impl Case {
     }
 
     /// What the lap needs is read: certain weights ahead, chosen ones when known.
-    fn on_demand(&self, units: f64, window_bytes: u64, corner: Corner) -> At {
+    fn on_demand(&self, units: f64, window_bytes: u64, corner: Corner) -> At<'_> {
         let compute_s = self.compute_s(corner);
         let rate = units * corner.more_is_better(self.unit.rate_bytes_per_s);
         let latency_s = corner.less_is_better(self.unit.latency_s);
         let dense = self.model.dense_bytes();
         let chosen = self.model.needed_bytes(self.batch) - dense;
-        let streamed = (dense - self.resident_bytes as f64).max(0.0) + chosen;
-        At {
-            roofline: Roofline::new(compute_s, streamed, rate, latency_s, window_bytes as f64),
-            machine: Machine {
-                rate_bytes_per_s: rate,
-                latency_s,
+        let course = self.course(dense, chosen, window_bytes, self.resident_bytes);
+        let (streamed, window) = match self.plan {
+            Some(_) => (course.streamed_bytes(), course.residency.window),
+            None => (
+                (dense - self.resident_bytes as f64).max(0.0) + chosen,
                 window_bytes,
-                resident_bytes: self.resident_bytes,
+            ),
+        };
+        At {
+            roofline: Roofline::new(compute_s, streamed, rate, latency_s, window as f64),
+            machine: Machine {
+                feed: Feed::OnDemand {
+                    rate_bytes_per_s: rate,
+                    latency_s,
+                    depth: self.plan.as_ref().map_or(DEPTH, |plan| plan.depth),
+                },
                 compute_s,
             },
-            load: Load::even(self.model.layers, dense, chosen, window_bytes),
+            course,
             turns: None,
             copies: None,
         }
     }
 
     /// Everything passes in each turn of the medium, as often as it holds the
-    /// model; a lap takes whole turns of the model.
-    fn comes_by(&self, units: f64, window_bytes: u64, medium_turn_s: f64, corner: Corner) -> At {
+    /// model. The closed form: a lap takes whole turns of the model.
+    fn comes_by(
+        &self,
+        units: f64,
+        window_bytes: u64,
+        medium_turn_s: f64,
+        corner: Corner,
+    ) -> At<'_> {
         let compute_s = self.compute_s(corner);
-        let held = (self.model.weights_bytes - self.resident_bytes as f64).max(1.0);
+        let all = self.model.weights_bytes - self.resident_bytes as f64;
+        let course = self.course(all, 0.0, window_bytes, 0);
+        let held = course.residency.streamed_bytes as f64;
         let capacity = units * corner.more_is_better(self.unit.capacity_bytes);
         let copies = (capacity / held * (1.0 + 1e-9)).floor().max(1.0);
         let turn_s = medium_turn_s / copies;
         let turns = (compute_s / turn_s * (1.0 - 1e-9)).ceil().max(1.0);
-        let rate = held / (turns * turn_s);
+        let window = course.residency.window as f64;
         At {
-            roofline: Roofline::new(compute_s, held, rate, 0.0, window_bytes as f64),
+            roofline: Roofline::new(compute_s, held, held / (turns * turn_s), 0.0, window),
             machine: Machine {
-                rate_bytes_per_s: rate,
-                latency_s: 0.0,
-                window_bytes,
-                resident_bytes: 0,
+                feed: Feed::ComesBy {
+                    turn_s,
+                    rate_bytes_per_s: capacity.max(held) / medium_turn_s,
+                    latency_s: corner.less_is_better(self.unit.latency_s),
+                },
                 compute_s,
             },
-            load: Load::even(self.model.layers, held, 0.0, window_bytes),
+            course,
             turns: Some(turns as u32),
             copies: Some(copies as u32),
+        }
+    }
+
+    /// The course of the plan, or an even one of so many bytes.
+    fn course(&self, dense: f64, chosen: f64, window: u64, resident: u64) -> Cow<'_, Course> {
+        match &self.plan {
+            Some(plan) => Cow::Borrowed(&plan.course),
+            None => Cow::Owned(Course::even(
+                self.model.layers,
+                dense,
+                chosen,
+                window,
+                resident,
+            )),
         }
     }
 

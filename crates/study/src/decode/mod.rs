@@ -10,20 +10,25 @@
 //!   where it has SRAM alone).
 //! - A medium that answers on demand reads what the lap needs: certain weights
 //!   ahead of time, chosen experts after each router, when the latency shows.
-//! - Where everything comes by, everything passes in every turn, needed or not,
-//!   and without latency. A lap takes whole turns: the layout of the weights is
-//!   taken to be the best possible, so that a compute of 1.3 turns takes two and
-//!   not more. If the medium holds the model `n` times over, a turn of the model
-//!   is an `n`th of the medium's.
+//! - Where everything comes by, everything passes in every turn, needed or not.
+//!   The simulation runs the program's own fiber loop, laid out by the program's
+//!   own optimum coding; by the closed form a lap then takes whole turns, so that
+//!   a compute of 1.3 turns takes two. If the medium holds the model `n` times
+//!   over, a turn of the model is an `n`th of the medium's.
 //! - The accelerator draws its full power also while it waits.
 
 mod ask;
 mod corner;
+mod course;
+mod feed;
+mod plan_file;
 mod report;
 mod roofline;
 mod simulate;
 #[cfg(test)]
 mod tests;
+
+use std::sync::Arc;
 
 use delayline_line::LineError;
 use serde::Serialize;
@@ -34,15 +39,20 @@ use crate::media::{Access, MediaError, Need, Sized, Unit};
 use crate::model::Model;
 use crate::range::Range;
 
-use corner::Corner;
+use corner::{At, Corner};
 
-pub use ask::Ask;
+pub use ask::{Ask, Measured};
+pub use course::{Course, Demand, extent_bytes};
+pub use feed::Feed;
+pub use plan_file::{PlanError, PlanFile, PlannedExtent, PlannedRun};
 pub use report::{Grid, report};
 pub use roofline::{Limit, Roofline};
-pub use simulate::{Lap, Load, Machine, extent_bytes, simulate};
+pub use simulate::{Lap, Machine, simulate};
 
-/// How many laps are simulated after the first.
-const LAPS: u32 = 2;
+/// How many laps are measured: of a short one some periods of whatever repeats,
+/// of a long one fewer, so that they have about so many runs together.
+const LAPS: std::ops::RangeInclusive<u64> = 2..=24;
+const RUNS: u64 = 20_000;
 /// What share of the experts must be needed for the order to be certain again.
 pub const CERTAIN_SHARE: f64 = 0.99;
 
@@ -86,6 +96,19 @@ pub struct Case {
     pub resident_bytes: u64,
     /// Compute of a lap in seconds, where it was measured.
     pub compute_s: Option<f64>,
+    /// What the program made of a model and a budget, instead of even layers.
+    pub plan: Option<Arc<Planned>>,
+}
+
+/// A plan of the program's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    /// The model, for people.
+    pub model: String,
+    /// What a lap uses.
+    pub course: Course,
+    /// Reads that the program has under way at once.
+    pub depth: usize,
 }
 
 /// What came out.
@@ -241,11 +264,13 @@ pub fn decode(library: &Library, case: &Case) -> Result<Decoded, DecodeError> {
     };
     let medium = Sized::at_least(case.unit.clone(), need, case.units);
     let typical = case.at(&medium, Corner::Typical);
-    let lap = simulate(&typical.machine, &typical.load, LAPS)?;
-    let mut ends = [0.0; 2];
+    let lap = run(&typical)?;
+    let mut ends = [lap.lap_s; 2];
     for (end, corner) in ends.iter_mut().zip([Corner::Fast, Corner::Slow]) {
         let at = case.at(&medium, corner);
-        *end = simulate(&at.machine, &at.load, LAPS)?.lap_s;
+        if (at.machine, &at.course) != (typical.machine, &typical.course) {
+            *end = run(&at)?.lap_s;
+        }
     }
     let lap_s = Range::new(ends[0].min(lap.lap_s), lap.lap_s, ends[1].max(lap.lap_s));
     let batch = f64::from(case.batch);
@@ -279,6 +304,12 @@ pub fn decode(library: &Library, case: &Case) -> Result<Decoded, DecodeError> {
         events: lap.events,
         medium,
     })
+}
+
+fn run(at: &At<'_>) -> Result<Lap, LineError> {
+    let runs = at.course.plan.runs.len() as u64;
+    let laps = (RUNS / runs.max(1)).clamp(*LAPS.start(), *LAPS.end());
+    simulate(&at.machine, &at.course, laps as u32)
 }
 
 /// What a second of use costs in dollars: depreciation over the time that is

@@ -1,53 +1,25 @@
-//! Laps of the real line in virtual time. Knows bytes, rates and the order in
-//! which a lap uses its weights; does not know what they cost or what they are.
-//!
-//! Virtual time is counted in ticks. How long a tick is follows from the lap:
-//! short enough that an extent takes thousands of them, and such that the rate
-//! is a whole number of bytes in 10⁹ ticks, which is what the simulated medium
-//! takes. So it makes no difference whether a machine is of mercury or of light.
+//! Laps of the real line in virtual time. Knows a course and what feeds it; does
+//! not know what they cost or what they are.
 
 use std::collections::VecDeque;
 
-use delayline_line::{Clock, Config, Line, LineError, Span, Ticket};
-use delayline_medium::{Link, Simulated, Source, VirtualClock};
-use delayline_plan::{ALIGN, Extent, ExtentId, Memory, NEAR_BYTES, Plan, Run, Schedule, choose};
+use delayline_line::{Clock, Config, Lease, Line, LineError, Medium, Span, Ticket};
+use delayline_medium::VirtualClock;
+use delayline_plan::{ALIGN, NEAR_BYTES, Schedule, Step};
 
-/// About how many ticks a lap is to take.
-const LAP_TICKS: f64 = 1e11;
-/// The medium's time unit in ticks.
-const PER_RATE: f64 = 1e9;
-/// Largest extent, in bytes; longer reads gain nothing (see `plan`).
-const EXTENT_MAX: u64 = 4 << 20;
-/// How many extents a window holds at least.
-const EXTENTS_A_WINDOW: u64 = 16;
+use super::course::{Course, Demand, align};
+use super::feed::{self, Feed};
+
 /// Most reads at once.
 const DEPTH_MAX: usize = 4096;
 
-/// A machine: a medium, a window and what a lap computes.
-#[derive(Clone, Debug, PartialEq)]
+/// A machine: what feeds it and what a lap computes.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Machine {
-    /// What the medium delivers, in bytes per second.
-    pub rate_bytes_per_s: f64,
-    /// From the last byte leaving until the read is there, in seconds.
-    pub latency_s: f64,
-    /// The window, in bytes.
-    pub window_bytes: u64,
-    /// Memory for weights that stay, in bytes.
-    pub resident_bytes: u64,
+    /// What feeds it.
+    pub feed: Feed,
     /// Compute of a lap that never waits, in seconds.
     pub compute_s: f64,
-}
-
-/// What a lap uses, in order: so many layers, each of certain weights and then
-/// of weights known only when it gets there.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Load {
-    /// Lengths of the certain weights' extents in bytes, in order of use.
-    pub extents: Vec<u64>,
-    /// After how many of the extents each layer's choice is made.
-    pub layers: Vec<usize>,
-    /// What is chosen in a layer, in bytes, on average.
-    pub chosen_bytes: f64,
 }
 
 /// What a lap took, in the steady state.
@@ -63,76 +35,79 @@ pub struct Lap {
     pub events: u64,
 }
 
-impl Load {
-    /// Even layers: `dense_bytes` of certain weights and `chosen_bytes` of
-    /// chosen ones spread over `layers`, in extents that suit the window.
-    pub fn even(layers: u32, dense_bytes: f64, chosen_bytes: f64, window_bytes: u64) -> Self {
-        let extent = extent_bytes(window_bytes);
-        let layers = layers.max(1);
-        let each = dense_bytes / f64::from(layers);
-        let pieces = (each / extent as f64).ceil().max(1.0);
-        let len = align(each / pieces);
-        let extents = vec![len; pieces as usize * layers as usize];
-        let layers: Vec<usize> = (1..=layers as usize).map(|n| n * pieces as usize).collect();
-        Self {
-            extents,
-            chosen_bytes: chosen_bytes / layers.len() as f64,
-            layers,
-        }
-    }
-
-    /// The bytes of the certain weights.
-    pub fn dense_bytes(&self) -> u64 {
-        self.extents.iter().sum()
-    }
-
-    fn lap_bytes(&self) -> f64 {
-        self.dense_bytes() as f64 + self.chosen_bytes * self.layers.len() as f64
-    }
-}
-
-/// The length of extents that suits a window, in bytes.
-pub fn extent_bytes(window_bytes: u64) -> u64 {
-    let len = (window_bytes / EXTENTS_A_WINDOW).min(EXTENT_MAX);
-    (len / ALIGN * ALIGN).max(ALIGN)
-}
-
-fn align(bytes: f64) -> u64 {
-    (bytes / ALIGN as f64).ceil().max(1.0) as u64 * ALIGN
-}
-
-/// Runs one lap to fill the window and `laps` more, and tells the average of
-/// those.
+/// Runs some laps until the window is full and the loop has found its pace, and
+/// `laps` more, and tells the average of those.
 ///
 /// # Errors
 /// [`LineError`] when the window is too small for what is leased together.
-pub fn simulate(machine: &Machine, load: &Load, laps: u32) -> Result<Lap, LineError> {
-    let mut simulation = Simulation::new(machine, load)?;
-    simulation.line.lay(simulation.ids());
-    simulation.lap()?;
-    let (start, before) = (simulation.clock.now_ns(), simulation.line.counters());
-    for _ in 0..laps {
-        simulation.lap()?;
+pub fn simulate(machine: &Machine, course: &Course, laps: u32) -> Result<Lap, LineError> {
+    let clock = VirtualClock::new();
+    let ticks_per_s = machine.feed.ticks_per_s(course);
+    let scratch = Scratch::new(course);
+    let parts = part_lens(course, &scratch);
+    let depth = depth(course, &scratch);
+    match machine.feed {
+        Feed::OnDemand {
+            latency_s,
+            depth: most,
+            ..
+        } => {
+            let link = (latency_s, depth.min(most.max(1)));
+            let medium = feed::on_demand(course, link, ticks_per_s, &parts, &clock);
+            let mut run =
+                Simulation::new(machine, course, scratch, (medium, parts), clock.clone())?;
+            run.measure(1, laps)
+        }
+        Feed::ComesBy {
+            turn_s,
+            rate_bytes_per_s,
+            latency_s,
+        } => {
+            let ring = (turn_s, rate_bytes_per_s, latency_s);
+            let medium = feed::comes_by(course, ring, machine.compute_s, depth, &parts, &clock);
+            let mut run =
+                Simulation::new(machine, course, scratch, (medium, parts), clock.clone())?;
+            run.measure(laps, laps)
+        }
     }
-    let counters = simulation.line.counters();
-    let each = f64::from(laps) * simulation.ticks_per_s;
-    Ok(Lap {
-        lap_s: (simulation.clock.now_ns() - start) as f64 / each,
-        stall_s: (counters.stall_ns - before.stall_ns) as f64 / each,
-        streamed_bytes: (counters.bytes_read - before.bytes_read) as f64 / f64::from(laps),
-        events: simulation.events,
-    })
 }
 
-struct Simulation<'a> {
-    load: &'a Load,
-    line: Line<Simulated, VirtualClock>,
+/// The parts of the course, and one more for what is asked for on the way.
+fn part_lens(course: &Course, scratch: &Scratch) -> Vec<u64> {
+    let mut lens = Vec::new();
+    for extent in &course.plan.extents {
+        let part = usize::from(extent.part);
+        if lens.len() <= part {
+            lens.resize(part + 1, 0);
+        }
+        lens[part] = lens[part].max(extent.offset + extent.len);
+    }
+    let most = course.demands.iter().map(|demand| demand.bytes);
+    let most = most.fold(0.0, f64::max);
+    lens.push(align(2.0 * most) + 2 * scratch.piece);
+    lens
+}
+
+/// As many reads as the window and the room beside it can have under way.
+fn depth(course: &Course, scratch: &Scratch) -> usize {
+    let read_len = u64::from(course.read_len);
+    let reads = course.plan.extents.iter().map(|e| e.len.min(read_len));
+    let shortest = reads.min().unwrap_or(ALIGN);
+    let in_window = course.residency.window.div_ceil(shortest) + scratch.pieces;
+    (in_window as usize + 1).min(DEPTH_MAX)
+}
+
+struct Simulation<'a, M: Medium> {
+    course: &'a Course,
+    schedule: Schedule,
+    line: Line<M, VirtualClock>,
     clock: VirtualClock,
     ticks_per_s: f64,
-    /// Ticks of compute for a byte that is used.
-    ticks_a_byte: f64,
+    /// Ticks of a unit of compute.
+    ticks_a_unit: f64,
     /// Ticks of compute that are not yet whole.
     fraction: f64,
+    leases: Vec<Lease>,
     scratch: Scratch,
     events: u64,
 }
@@ -145,178 +120,161 @@ struct Scratch {
     pieces: u64,
     /// Memory position of the first.
     at: u64,
-    /// Where the chosen weights begin in the medium, in bytes.
-    offset: u64,
-    /// Bytes of a choice that are not yet whole pieces.
+    /// The part that they come from.
+    part: u16,
+    /// Bytes of demands that are not yet whole pages.
     fraction: f64,
 }
 
-impl<'a> Simulation<'a> {
-    fn new(machine: &Machine, load: &'a Load) -> Result<Self, LineError> {
-        let piece = extent_bytes(machine.window_bytes);
-        let mixed = load.chosen_bytes > 0.0;
-        // What is chosen needs room too: half of the window is its.
-        let share = if mixed { 2 } else { 1 };
-        let window = machine.window_bytes / share / ALIGN * ALIGN;
-        let mut offset = 0;
-        let extents: Vec<Extent> = load
-            .extents
-            .iter()
-            .map(|&len| {
-                offset += len;
-                Extent {
-                    part: 0,
-                    offset: offset - len,
-                    len,
-                }
-            })
-            .collect();
-        let (homes, behind, window) = homes(&extents, window, machine.resident_bytes);
-        let scratch = Scratch {
-            piece,
-            pieces: (machine.window_bytes / 2 / piece).max(2),
-            at: behind,
-            offset,
-            fraction: 0.0,
-        };
-        let chosen = align(2.0 * load.chosen_bytes) + 2 * piece;
-        let part_len = offset + if mixed { chosen } else { 0 };
-
-        // A tick such that the rate is a whole number a unit of the medium.
-        let bytes = load.lap_bytes();
-        let rate = (bytes * PER_RATE / LAP_TICKS).round().max(1.0);
-        let ticks_per_s = machine.rate_bytes_per_s * PER_RATE / rate;
-        let in_window = window.div_ceil(piece) + scratch.pieces;
-        let link = Link {
-            rate_bytes_per_s: rate as u64,
-            latency_ns: (machine.latency_s * ticks_per_s).round() as u64,
-            depth: (in_window as usize + 1).min(DEPTH_MAX),
-        };
-        let clock = VirtualClock::new();
-        let medium = Simulated::new(link, Source::Lengths(vec![part_len]), clock.clone());
-        let longest = extents.iter().map(|e| e.len).max().unwrap_or(ALIGN);
-        let config = Config {
-            window,
-            read_len: longest.min(1 << 30).max(piece) as u32,
-            retries: 0,
-        };
-        let line = Line::new(
-            medium,
-            clock.clone(),
-            extents,
-            vec![part_len],
-            homes,
-            config,
-        )?;
-        Ok(Self {
-            load,
-            line,
-            clock,
-            ticks_per_s,
-            ticks_a_byte: machine.compute_s * ticks_per_s / bytes,
-            fraction: 0.0,
-            scratch,
-            events: 0,
-        })
-    }
-
-    fn ids(&self) -> impl Iterator<Item = ExtentId> + use<> {
-        (0..self.load.extents.len() as u32).map(ExtentId)
-    }
-
-    /// One pass over the plan; the next is laid at its start, so that reading
-    /// goes on across its end.
-    fn lap(&mut self) -> Result<(), LineError> {
-        self.line.lay(self.ids());
-        let mut next = 0;
-        for layer in 0..self.load.layers.len() {
-            while next < self.load.layers[layer] {
-                let lease = self.line.acquire(ExtentId(next as u32))?;
-                self.compute(self.load.extents[next] as f64);
-                self.line.release(lease);
-                self.line.pump()?;
-                next += 1;
-            }
-            if self.load.chosen_bytes > 0.0 {
-                self.choice()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// What a router has just chosen: fetched in pieces ahead of all prefetch,
-    /// as many at once as there is room for.
-    fn choice(&mut self) -> Result<(), LineError> {
-        let exact = self.load.chosen_bytes + self.scratch.fraction;
-        let pieces = (exact / self.scratch.piece as f64).floor() as u64;
-        self.scratch.fraction = exact - (pieces * self.scratch.piece) as f64;
-        let mut asked: VecDeque<Ticket> = VecDeque::new();
-        let mut next = 0;
-        for _ in 0..pieces {
-            while next < pieces && (asked.len() as u64) < self.scratch.pieces {
-                asked.push_back(self.line.fetch(&[self.scratch.span(next)]));
-                next += 1;
-            }
-            let ticket = asked.pop_front().expect("there is one for each piece");
-            self.line.fetched(ticket)?;
-            self.compute(self.scratch.piece as f64);
-            self.line.pump()?;
-        }
-        Ok(())
-    }
-
-    fn compute(&mut self, bytes: f64) {
-        self.events += 1;
-        let exact = bytes * self.ticks_a_byte + self.fraction;
-        self.fraction = exact.fract();
-        self.clock.advance_ns(exact as u64);
-    }
-}
-
 impl Scratch {
-    fn span(&self, index: u64) -> Span {
+    fn new(course: &Course) -> Self {
+        let piece = u64::from(course.read_len);
+        let parts = course.plan.extents.iter().map(|e| e.part);
+        Self {
+            piece,
+            pieces: (course.scratch_bytes / piece).max(2),
+            at: course.residency.window + course.residency.resident_bytes,
+            part: parts.max().unwrap_or(0) + 1,
+            fraction: 0.0,
+        }
+    }
+
+    /// Piece `index` of a demand, `len` bytes of it.
+    fn span(&self, index: u64, len: u64) -> Span {
         Span {
-            part: 0,
-            offset: self.offset + index * self.piece,
-            len: self.piece,
+            part: self.part,
+            offset: index * self.piece,
+            len,
             at: self.at + index % self.pieces * self.piece,
         }
     }
 }
 
-/// Which extents stay and where, the first position behind all of them, and
-/// the window. What stays is chosen as the program chooses it.
-fn homes(extents: &[Extent], window: u64, resident: u64) -> (Vec<Option<u64>>, u64, u64) {
-    let total: u64 = extents.iter().map(|extent| extent.len).sum();
-    if resident == 0 && total > window {
-        return (vec![None; extents.len()], window, window);
+impl<'a, M: Medium> Simulation<'a, M> {
+    fn new(
+        machine: &Machine,
+        course: &'a Course,
+        scratch: Scratch,
+        (medium, part_lens): (M, Vec<u64>),
+        clock: VirtualClock,
+    ) -> Result<Self, LineError> {
+        let ticks_per_s = machine.feed.ticks_per_s(course);
+        let config = Config {
+            window: course.residency.window,
+            read_len: course.read_len,
+            retries: 0,
+        };
+        let extents = course.plan.extents.clone();
+        let homes = homes(course);
+        Ok(Self {
+            course,
+            schedule: Schedule::new(&course.plan, NEAR_BYTES),
+            line: Line::new(medium, clock.clone(), extents, part_lens, homes, config)?,
+            clock,
+            ticks_per_s,
+            ticks_a_unit: match course.compute() {
+                units if units > 0.0 => machine.compute_s * ticks_per_s / units,
+                _ => 0.0,
+            },
+            fraction: 0.0,
+            leases: Vec::new(),
+            scratch,
+            events: 0,
+        })
     }
-    let run = |(index, extent): (usize, &Extent)| Run {
-        needs: vec![ExtentId(index as u32)],
-        compute: extent.len as f64,
-    };
-    let plan = Plan {
-        extents: extents.to_vec(),
-        runs: extents.iter().enumerate().map(run).collect(),
-    };
-    let schedule = Schedule::new(&plan, NEAR_BYTES);
-    let longest = extents.iter().map(|extent| extent.len).max().unwrap_or(0);
-    let memory = Memory {
-        available: window + resident,
-        lookahead: window.saturating_sub(longest),
-    };
-    let Ok(choice) = choose(&plan, &schedule, memory) else {
-        return (vec![None; extents.len()], window, window);
-    };
-    let mut behind = choice.window;
-    let homes = extents
-        .iter()
-        .zip(&choice.resident)
-        .map(|(extent, &stays)| {
-            stays.then(|| {
-                behind += extent.len;
-                behind - extent.len
-            })
-        });
-    (homes.collect(), behind, choice.window)
+
+    /// The average of `laps` laps after `warm` others.
+    fn measure(&mut self, warm: u32, laps: u32) -> Result<Lap, LineError> {
+        self.lay();
+        for _ in 0..warm {
+            self.lap()?;
+        }
+        let (start, before) = (self.clock.now_ns(), self.line.counters());
+        for _ in 0..laps {
+            self.lap()?;
+        }
+        let counters = self.line.counters();
+        let each = f64::from(laps) * self.ticks_per_s;
+        Ok(Lap {
+            lap_s: (self.clock.now_ns() - start) as f64 / each,
+            stall_s: (counters.stall_ns - before.stall_ns) as f64 / each,
+            streamed_bytes: (counters.bytes_read - before.bytes_read) as f64 / f64::from(laps),
+            events: self.events,
+        })
+    }
+
+    fn lay(&mut self) {
+        let steps = self.schedule.steps().iter();
+        self.line.lay(steps.map(|step: &Step| step.extent));
+    }
+
+    /// One pass over the plan; the next is laid at its start, so that reading
+    /// goes on across its end.
+    fn lap(&mut self) -> Result<(), LineError> {
+        self.lay();
+        let course = self.course;
+        let mut demands = course.demands.iter().peekable();
+        for (run, doing) in (0..).zip(&course.plan.runs) {
+            for step in self.schedule.leased_before(run) {
+                self.leases.push(self.line.acquire(step.extent)?);
+                self.events += 1;
+            }
+            while let Some(demand) = demands.next_if(|demand| demand.run <= run) {
+                self.demand(demand)?;
+            }
+            self.compute(doing.compute);
+            for step in self.schedule.released_after(run) {
+                let lease = self.leases.iter().position(|l| l.extent() == step.extent);
+                let at = lease.expect("what is released was leased");
+                self.line.release(self.leases.swap_remove(at));
+            }
+            self.line.pump()?;
+        }
+        demands.try_for_each(|demand| self.demand(demand))
+    }
+
+    /// What is known only now: fetched in pieces ahead of all prefetch, as many
+    /// at once as there is room for.
+    fn demand(&mut self, demand: &Demand) -> Result<(), LineError> {
+        let exact = demand.bytes + self.scratch.fraction;
+        let bytes = (exact / ALIGN as f64).floor() as u64 * ALIGN;
+        self.scratch.fraction = exact - bytes as f64;
+        let piece = self.scratch.piece;
+        let len = |index: u64| (bytes - index * piece).min(piece);
+        let pieces = bytes.div_ceil(piece);
+        let mut asked: VecDeque<Ticket> = VecDeque::new();
+        let mut next = 0;
+        for index in 0..pieces {
+            while next < pieces && (asked.len() as u64) < self.scratch.pieces {
+                let span = self.scratch.span(next, len(next));
+                asked.push_back(self.line.fetch(&[span]));
+                next += 1;
+            }
+            let ticket = asked.pop_front().expect("there is one for each piece");
+            self.line.fetched(ticket)?;
+            self.events += 1;
+            self.compute(demand.compute * len(index) as f64 / demand.bytes);
+            self.line.pump()?;
+        }
+        Ok(())
+    }
+
+    fn compute(&mut self, units: f64) {
+        let exact = units * self.ticks_a_unit + self.fraction;
+        self.fraction = exact.fract();
+        self.clock.advance_ns(exact as u64);
+    }
+}
+
+/// Where each extent that stays is in memory: behind the window.
+fn homes(course: &Course) -> Vec<Option<u64>> {
+    let mut behind = course.residency.window;
+    let extents = course.plan.extents.iter().zip(&course.residency.resident);
+    let home = extents.map(|(extent, &stays)| {
+        stays.then(|| {
+            behind += extent.len;
+            behind - extent.len
+        })
+    });
+    home.collect()
 }

@@ -10,6 +10,14 @@ fn near(got: f64, expected: f64, tolerance: f64, what: &str) {
     );
 }
 
+fn on_demand(rate_bytes_per_s: f64, latency_s: f64) -> Feed {
+    Feed::OnDemand {
+        rate_bytes_per_s,
+        latency_s,
+        depth: 4096,
+    }
+}
+
 /// A case of the library with one sequence and no context.
 fn case(library: &Library, model: &str, accelerator: &str, medium: &str) -> Case {
     let accelerator = Accelerator::of(library, accelerator).expect("it is embedded");
@@ -28,6 +36,7 @@ fn case(library: &Library, model: &str, accelerator: &str, medium: &str) -> Case
         window_bytes: None,
         resident_bytes: 0,
         compute_s: None,
+        plan: None,
     }
 }
 
@@ -38,16 +47,13 @@ fn the_line_runs_at_the_roofline_where_that_is_exact() {
     for rate in [1e3, 2.8e9, 32e12] {
         for of_medium in [0.0, 0.3, 0.9, 1.1, 3.0] {
             let window_bytes = 8 << 20;
-            let load = Load::even(40, 2e9, 0.0, window_bytes);
-            let bytes = load.dense_bytes() as f64;
+            let course = Course::even(40, 2e9, 0.0, window_bytes, 0);
+            let bytes = course.weights_bytes() as f64;
             let machine = Machine {
-                rate_bytes_per_s: rate,
-                latency_s: 0.0,
-                window_bytes,
-                resident_bytes: 0,
+                feed: on_demand(rate, 0.0),
                 compute_s: of_medium * bytes / rate,
             };
-            let lap = simulate(&machine, &load, 2).expect("it runs");
+            let lap = simulate(&machine, &course, 2).expect("it runs");
             let roof = Roofline::new(machine.compute_s, bytes, rate, 0.0, window_bytes as f64);
             near(
                 lap.lap_s,
@@ -65,21 +71,119 @@ fn the_line_runs_at_the_roofline_where_that_is_exact() {
     }
 }
 
+/// The program's own loop, laid out by its own coding: a lap takes whole turns of
+/// it, the closed form of a loop. Even courses and such as are searched for.
+#[test]
+fn a_lap_on_a_loop_takes_whole_turns() {
+    for is_even in [true, false] {
+        for (compute, turns) in [(0.1, 1.0), (0.8, 1.0), (1.5, 2.0), (1.8, 2.0), (2.6, 3.0)] {
+            let mut course = Course::even(12, 96.0 * 65_536.0, 0.0, 12 * 65_536, 0);
+            course.is_even = is_even;
+            let turn_s = course.weights_bytes() as f64 / 1e9;
+            let machine = Machine {
+                feed: Feed::ComesBy {
+                    turn_s,
+                    rate_bytes_per_s: 1e9,
+                    latency_s: 0.0,
+                },
+                compute_s: compute * turn_s,
+            };
+            let lap = simulate(&machine, &course, 24).expect("it runs");
+            let what = format!("{compute} turns of compute, even: {is_even}");
+            near(lap.lap_s, turns * turn_s, 1e-2, &what);
+            near(
+                lap.streamed_bytes,
+                course.weights_bytes() as f64,
+                1e-12,
+                &what,
+            );
+        }
+    }
+}
+
+/// A plan as the program has it: what is asked for on the way waits, what stays
+/// does not pass, and a loop carries the rest.
+#[test]
+fn a_plan_of_the_program_is_run() {
+    let page = 4096;
+    let extent = |index: u64, stays| PlannedExtent {
+        part: (index % 2) as u16,
+        offset: index * 64 * page,
+        bytes: 64 * page,
+        stays,
+    };
+    let run = |needs: &[u32], asks_bytes| PlannedRun {
+        needs: needs.to_vec(),
+        compute: 1.0,
+        asks_bytes,
+    };
+    let file = PlanFile {
+        delayline_plan: 1,
+        model: "four extents".to_owned(),
+        window_bytes: 128 * page,
+        read_bytes: 16 * page as u32,
+        depth: 32,
+        extents: (0..4).map(|index| extent(index, index == 2)).collect(),
+        runs: vec![run(&[0], 612), run(&[1], 0), run(&[], 0), run(&[3], 0)],
+    };
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("plan.json");
+    let text = serde_json::to_string(&file).expect("it is plain");
+    std::fs::write(&path, &text).expect("it is writable");
+    let planned = PlanFile::read(&path).expect("it is sound").planned();
+    let streamed = 3.0 * 64.0 * page as f64;
+    assert_eq!(planned.course.streamed_bytes(), streamed + page as f64);
+
+    let library = Library::embedded();
+    let mut ask = Ask {
+        measured: Some(Measured {
+            rate_bytes_per_s: 1e9,
+            latency_s: 5e-3,
+            turn_s: None,
+        }),
+        plan: Some(Arc::new(planned)),
+        compute_s: Some(1e-6),
+        ..Ask::default()
+    };
+    let decoded = |ask: &Ask| {
+        let case = ask.case(&library, "plan", "h100", "measured", 1);
+        decode(&library, &case.expect("it is one")).expect("it runs")
+    };
+    let lap = decoded(&ask);
+    assert_eq!(lap.passing_bytes, streamed + page as f64);
+    // The row is asked for when the window is full already: it shows a latency.
+    assert!(
+        (5e-3..12e-3).contains(&lap.lap_s.typical),
+        "{:?}",
+        lap.lap_s
+    );
+    ask.measured = Some(Measured {
+        rate_bytes_per_s: 1e9,
+        latency_s: 0.0,
+        turn_s: Some(2e-3),
+    });
+    let lap = decoded(&ask);
+    near(
+        lap.lap_s.typical,
+        1e-3,
+        1e-6,
+        "half a turn: it is there twice",
+    );
+    assert_eq!((lap.turns, lap.copies), (Some(1), Some(2)));
+}
+
 /// Whatever stays need not pass: exact again, to one extent.
 #[test]
 fn what_stays_does_not_pass() {
     let window_bytes = 8 << 20;
-    let load = Load::even(40, 2e9, 0.0, window_bytes);
-    let bytes = load.dense_bytes();
+    let bytes = Course::even(40, 2e9, 0.0, window_bytes, 0).weights_bytes();
     for share in [0.25, 0.5, 0.75] {
+        let course = Course::even(40, 2e9, 0.0, window_bytes, (share * bytes as f64) as u64);
         let machine = Machine {
-            rate_bytes_per_s: 1e9,
-            latency_s: 0.0,
-            window_bytes,
-            resident_bytes: (share * bytes as f64) as u64,
+            feed: on_demand(1e9, 0.0),
             compute_s: 0.1,
         };
-        let lap = simulate(&machine, &load, 2).expect("it runs");
+        let lap = simulate(&machine, &course, 2).expect("it runs");
         near(
             lap.streamed_bytes,
             (1.0 - share) * bytes as f64,
@@ -98,15 +202,12 @@ fn no_lap_beats_the_roofline() {
     for latency_s in [0.0, 1e-6, 1e-4, 1e-2] {
         for chosen in [0.0, 5e7] {
             for compute_s in [0.0, 0.1] {
-                let load = Load::even(20, 2e8, chosen, window_bytes);
+                let course = Course::even(20, 2e8, chosen, window_bytes, 0);
                 let machine = Machine {
-                    rate_bytes_per_s: 2e9,
-                    latency_s,
-                    window_bytes,
-                    resident_bytes: 0,
+                    feed: on_demand(2e9, latency_s),
                     compute_s,
                 };
-                let lap = simulate(&machine, &load, 2).expect("it runs");
+                let lap = simulate(&machine, &course, 2).expect("it runs");
                 let window = window_bytes as f64;
                 let roof = Roofline::new(compute_s, lap.streamed_bytes, 2e9, latency_s, window);
                 let what = format!("{latency_s} {chosen} {compute_s}: {lap:?} {roof:?}");
@@ -125,15 +226,12 @@ fn no_lap_beats_the_roofline() {
 fn every_router_shows_the_latency() {
     let window_bytes = 64 << 20;
     let lap_s = |latency_s| {
-        let load = Load::even(50, 1e9, 1e9, window_bytes);
+        let course = Course::even(50, 1e9, 1e9, window_bytes, 0);
         let machine = Machine {
-            rate_bytes_per_s: 1e11,
-            latency_s,
-            window_bytes,
-            resident_bytes: 0,
+            feed: on_demand(1e11, latency_s),
             compute_s: 0.0,
         };
-        simulate(&machine, &load, 2).expect("it runs").lap_s
+        simulate(&machine, &course, 2).expect("it runs").lap_s
     };
     let shown = lap_s(1e-4) - lap_s(0.0);
     assert!(shown >= 50.0 * 1e-4 * 0.99, "{shown}");

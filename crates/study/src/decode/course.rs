@@ -1,0 +1,144 @@
+//! What a lap uses, in order: the plan, what of it stays, and what is known only
+//! when the lap gets there. Knows bytes; does not know rates or time.
+
+use delayline_plan::{
+    ALIGN, Extent, ExtentId, Memory, NEAR_BYTES, Plan, Residency, Run, Schedule, choose,
+};
+
+/// Largest extent, in bytes; longer reads gain nothing (see `plan`).
+const EXTENT_MAX: u64 = 4 << 20;
+/// How many extents a window holds at least.
+const EXTENTS_A_WINDOW: u64 = 16;
+
+/// Bytes that a lap asks for when it has got there: a row of a table, the
+/// experts of a router.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Demand {
+    /// Before the compute of this run; the number of runs for after the last.
+    pub run: u32,
+    /// How many, on average.
+    pub bytes: f64,
+    /// Compute with them, in the unit of [`Run::compute`].
+    pub compute: f64,
+}
+
+/// A lap's course through its weights.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Course {
+    /// Extents and runs.
+    pub plan: Plan,
+    /// What stays, and the window.
+    pub residency: Residency,
+    /// What is asked for on the way, in order.
+    pub demands: Vec<Demand>,
+    /// Whether all extents are alike, and so is the compute between them.
+    pub is_even: bool,
+    /// Longest read in bytes.
+    pub read_len: u32,
+    /// Room for what was asked for on the way, in bytes.
+    pub scratch_bytes: u64,
+}
+
+impl Course {
+    /// Even layers: `dense_bytes` of certain weights and `chosen_bytes` of
+    /// chosen ones spread over `layers`, in extents that suit the window, of
+    /// which `resident_bytes` stay, chosen as the program chooses them.
+    pub fn even(
+        layers: u32,
+        dense_bytes: f64,
+        chosen_bytes: f64,
+        window_bytes: u64,
+        resident_bytes: u64,
+    ) -> Self {
+        let extent = extent_bytes(window_bytes);
+        let layers = layers.max(1);
+        let each = dense_bytes / f64::from(layers);
+        let pieces = (each / extent as f64).ceil().max(1.0);
+        let len = align(each / pieces);
+        let count = pieces as usize * layers as usize;
+        let extents = (0..count as u64).map(|index| Extent {
+            part: 0,
+            offset: index * len,
+            len,
+        });
+        let run = |index: usize| Run {
+            needs: vec![ExtentId(index as u32)],
+            compute: len as f64,
+        };
+        let plan = Plan {
+            extents: extents.collect(),
+            runs: (0..count).map(run).collect(),
+        };
+        let chosen = chosen_bytes / f64::from(layers);
+        let demand = |layer: u32| Demand {
+            run: (layer + 1) * pieces as u32,
+            bytes: chosen,
+            compute: chosen,
+        };
+        let is_mixed = chosen > 0.0;
+        // What is chosen needs room too: half of the window is its.
+        let window = match is_mixed {
+            true => window_bytes / 2,
+            false => window_bytes,
+        };
+        Self {
+            residency: residency(&plan, window / ALIGN * ALIGN, resident_bytes),
+            plan,
+            demands: match is_mixed {
+                true => (0..layers).map(demand).collect(),
+                false => Vec::new(),
+            },
+            is_even: true,
+            read_len: len.max(extent).min(1 << 30) as u32,
+            scratch_bytes: window_bytes / 2,
+        }
+    }
+
+    /// All extents together, in bytes.
+    pub fn weights_bytes(&self) -> u64 {
+        self.plan.extents.iter().map(|extent| extent.len).sum()
+    }
+
+    /// What a lap takes from its medium on average, in bytes.
+    pub fn streamed_bytes(&self) -> f64 {
+        let asked: f64 = self.demands.iter().map(|demand| demand.bytes).sum();
+        self.residency.streamed_bytes as f64 + asked
+    }
+
+    /// All compute of a lap, in the unit of [`Run::compute`].
+    pub fn compute(&self) -> f64 {
+        let runs: f64 = self.plan.runs.iter().map(|run| run.compute).sum();
+        runs + self.demands.iter().map(|d| d.compute).sum::<f64>()
+    }
+}
+
+/// The length of extents that suits a window, in bytes.
+pub fn extent_bytes(window_bytes: u64) -> u64 {
+    let len = (window_bytes / EXTENTS_A_WINDOW).min(EXTENT_MAX);
+    (len / ALIGN * ALIGN).max(ALIGN)
+}
+
+/// So many bytes in whole pages, one at least.
+pub(super) fn align(bytes: f64) -> u64 {
+    (bytes / ALIGN as f64).ceil().max(1.0) as u64 * ALIGN
+}
+
+/// What stays, and the window, as the program chooses them.
+fn residency(plan: &Plan, window: u64, resident: u64) -> Residency {
+    let lens = plan.extents.iter().map(|extent| extent.len);
+    let (total, longest) = (lens.clone().sum(), lens.max().unwrap_or(0));
+    let nothing = Residency {
+        resident: vec![false; plan.extents.len()],
+        window,
+        resident_bytes: 0,
+        streamed_bytes: total,
+    };
+    if resident == 0 && total > window {
+        return nothing;
+    }
+    let memory = Memory {
+        available: window + resident,
+        lookahead: window.saturating_sub(longest),
+    };
+    choose(plan, &Schedule::new(plan, NEAR_BYTES), memory).unwrap_or(nothing)
+}

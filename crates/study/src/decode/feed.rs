@@ -1,0 +1,132 @@
+//! What feeds a lap, as the media of the program in virtual time: a drive that
+//! answers on demand, or a loop in which everything comes by.
+//!
+//! Virtual time is counted in ticks. How long a tick is follows from the case:
+//! short enough that an extent takes thousands of them. So it makes no
+//! difference whether a machine is of mercury or of light.
+
+use delayline_medium::{FiberLoop, Link, LoopSpec, Placed, Simulated, Source, VirtualClock};
+use delayline_plan::{Loop, NEAR_BYTES, Schedule, Task, interleaved, optimum};
+
+use super::course::Course;
+
+/// Ticks of a lap of an on-demand medium, about.
+const LAP_TICKS: f64 = 1e11;
+/// Ticks of a turn of a loop.
+const TURN_TICKS: f64 = 1e10;
+/// The media's second, in ticks.
+const SECOND: f64 = 1e9;
+
+/// A medium by its figures.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Feed {
+    /// What is asked for comes.
+    OnDemand {
+        /// In bytes per second.
+        rate_bytes_per_s: f64,
+        /// From the last byte leaving until the read is there, in seconds.
+        latency_s: f64,
+        /// Reads at once.
+        depth: usize,
+    },
+    /// What streams comes by once a turn.
+    ComesBy {
+        /// A turn, in seconds.
+        turn_s: f64,
+        /// At which the bytes come by, in bytes per second.
+        rate_bytes_per_s: f64,
+        /// What is asked for on the way comes after this, in seconds.
+        latency_s: f64,
+    },
+}
+
+impl Feed {
+    /// How many ticks a second takes.
+    pub(super) fn ticks_per_s(&self, course: &Course) -> f64 {
+        match *self {
+            Self::OnDemand {
+                rate_bytes_per_s, ..
+            } => rate_bytes_per_s * SECOND / rate_in_ticks(course) as f64,
+            Self::ComesBy { turn_s, .. } => TURN_TICKS / turn_s,
+        }
+    }
+}
+
+/// A rate such that a lap takes [`LAP_TICKS`], in whole bytes per [`SECOND`].
+fn rate_in_ticks(course: &Course) -> u64 {
+    let lap_bytes = course.compute().max(course.streamed_bytes());
+    (lap_bytes * SECOND / LAP_TICKS).round().max(1.0) as u64
+}
+
+/// The drive, for parts of these lengths.
+pub(super) fn on_demand(
+    course: &Course,
+    (latency_s, depth): (f64, usize),
+    ticks_per_s: f64,
+    part_lens: &[u64],
+    clock: &VirtualClock,
+) -> Simulated {
+    let link = Link {
+        rate_bytes_per_s: rate_in_ticks(course),
+        latency_ns: (latency_s * ticks_per_s).round() as u64,
+        depth,
+    };
+    Simulated::new(link, Source::Lengths(part_lens.to_vec()), clock.clone())
+}
+
+/// The loop, full, its extents placed for a lap of `compute_s` seconds.
+pub(super) fn comes_by(
+    course: &Course,
+    feed: (f64, f64, f64),
+    compute_s: f64,
+    depth: usize,
+    part_lens: &[u64],
+    clock: &VirtualClock,
+) -> FiberLoop<Simulated, VirtualClock> {
+    let (turn_s, rate_bytes_per_s, latency_s) = feed;
+    let ticks_per_s = TURN_TICKS / turn_s;
+    let schedule = Schedule::new(&course.plan, NEAR_BYTES);
+    let task = Task {
+        plan: &course.plan,
+        schedule: &schedule,
+        residency: &course.residency,
+        compute_s,
+        ring: Loop {
+            lap_s: turn_s,
+            rate_bytes_per_s,
+            guard_s: 0.0,
+            read_len: course.read_len.into(),
+            behind_bytes_per_s: rate_bytes_per_s,
+        },
+    };
+    let on_loop = course.residency.streamed();
+    let phase_s = match course.is_even {
+        false => optimum(&task, &on_loop).phase_s,
+        true => {
+            // A rounding error is no turn.
+            let turns = (compute_s / turn_s - 1e-9).ceil().max(1.0);
+            interleaved(&task, &on_loop, turns)
+        }
+    };
+    let second_s = SECOND / ticks_per_s;
+    let placed = course.plan.extents.iter().zip(phase_s);
+    let placed: Vec<Placed> = placed
+        .filter_map(|(&extent, phase_s)| {
+            phase_s.map(|phase_s| Placed {
+                extent,
+                phase_s: phase_s / second_s,
+            })
+        })
+        .collect();
+    let mut spec = LoopSpec::new(1.0, 8.0 * rate_bytes_per_s * second_s);
+    spec.overhead = 0.0;
+    spec.length_km = TURN_TICKS / SECOND / spec.lap_s();
+    let behind = Link {
+        rate_bytes_per_s: (rate_bytes_per_s * second_s).max(1.0) as u64,
+        latency_ns: (latency_s * ticks_per_s).round() as u64,
+        depth,
+    };
+    let behind = Simulated::new(behind, Source::Lengths(part_lens.to_vec()), clock.clone());
+    let reads = (course.read_len, depth);
+    FiberLoop::without_bytes(behind, clock.clone(), spec, &placed, reads, part_lens)
+}
