@@ -1,0 +1,133 @@
+//! What a placement is searched among: when each extent is wanted, and ways to
+//! pack them around the loop. Does not know how long a lap then takes.
+
+use super::{Coding, Task};
+use crate::lap::{Layout, run_times};
+
+/// Where the free part of the loop goes.
+#[derive(Clone, Copy)]
+pub(super) enum Slack {
+    /// Behind the last.
+    End,
+    /// The same share behind each.
+    Even,
+}
+
+/// What does not change while places are tried. Places are by index into
+/// `extents`.
+pub(super) struct Search<'a> {
+    pub(super) task: Task<'a>,
+    pub(super) layout: Layout<'a>,
+    pub(super) times: Vec<f64>,
+    /// Those on the loop, in order of first use.
+    pub(super) extents: Vec<usize>,
+    /// By extent: its index there.
+    pub(super) index: Vec<Option<usize>>,
+    pub(super) takes_s: Vec<f64>,
+    /// When each is wanted, as a share of the lap: by compute done until then,
+    /// and by bytes streamed until then.
+    pub(super) by_compute: Vec<f64>,
+    pub(super) by_bytes: Vec<f64>,
+}
+
+impl<'a> Search<'a> {
+    pub(super) fn new(task: &Task<'a>, on_loop: &[bool]) -> Self {
+        let resident = &task.residency.resident;
+        let layout = Layout::new(task.schedule, resident);
+        let times = run_times(task.plan, task.compute_s);
+        let mut search = Self {
+            task: *task,
+            times,
+            extents: Vec::new(),
+            index: vec![None; on_loop.len()],
+            takes_s: Vec::new(),
+            by_compute: Vec::new(),
+            by_bytes: Vec::new(),
+            layout,
+        };
+        let mut starts = vec![0.0];
+        for time in &search.times {
+            starts.push(starts[starts.len() - 1] + time);
+        }
+        let total_s: f64 = starts[starts.len() - 1];
+        let bytes: u64 = search.layout.steps.iter().map(|step| step.len).sum();
+        let mut before = 0;
+        for step in &search.layout.steps {
+            let extent = step.extent.index();
+            if on_loop[extent] && search.index[extent].is_none() {
+                search.index[extent] = Some(search.extents.len());
+                search.extents.push(extent);
+                search.takes_s.push(task.ring.takes_s(step.len));
+                let done_s = starts[step.first_run as usize];
+                let share = if total_s > 0.0 { done_s / total_s } else { 0.0 };
+                search.by_compute.push(share);
+                search.by_bytes.push(before as f64 / bytes as f64);
+            }
+            before += step.len;
+        }
+        search
+    }
+
+    /// In which order the loop should carry what is `wanted` after these shares of
+    /// a lap of `turns` turns, and where each would lie best, in seconds.
+    pub(super) fn wanted(&self, wanted: &[f64], turns: f64) -> (Vec<usize>, Vec<f64>) {
+        let phase = |i: usize| (wanted[i] * turns).fract() * self.task.ring.lap_s;
+        let mut order: Vec<usize> = (0..self.extents.len()).collect();
+        order.sort_by(|&a, &b| phase(a).total_cmp(&phase(b)).then(a.cmp(&b)));
+        let ideal = order.iter().map(|&i| phase(i)).collect();
+        (order, ideal)
+    }
+
+    /// Compute, or one lap of the loop, for nothing on it comes twice in one.
+    pub(super) fn bound_s(&self) -> f64 {
+        match self.extents.is_empty() {
+            true => self.task.compute_s,
+            false => self.task.compute_s.max(self.task.ring.lap_s),
+        }
+    }
+
+    pub(super) fn coding(&self, phase_s: &[f64]) -> Coding {
+        let phase = |index: &Option<usize>| index.map(|i| phase_s[i]);
+        Coding {
+            phase_s: self.index.iter().map(phase).collect(),
+            lap_s: self.lap_s(phase_s),
+            bound_s: self.bound_s(),
+        }
+    }
+
+    /// One behind the other in this order.
+    pub(super) fn packed(&self, order: &[usize], slack: Slack) -> Vec<f64> {
+        let sum: f64 = self.takes_s.iter().sum();
+        let free_s = (self.task.ring.lap_s - sum).max(0.0);
+        let gap_s = match slack {
+            Slack::End => 0.0,
+            Slack::Even => free_s / order.len().max(1) as f64,
+        };
+        let mut phase_s = vec![0.0; order.len()];
+        let mut at_s = 0.0;
+        for &i in order {
+            phase_s[i] = at_s;
+            at_s += self.takes_s[i] + gap_s;
+        }
+        phase_s
+    }
+
+    /// In this order, each as near to its ideal place as those before it and
+    /// the end of the loop allow.
+    pub(super) fn near(&self, order: &[usize], ideal_s: &[f64]) -> Vec<f64> {
+        let mut latest_s = vec![0.0; order.len()];
+        let mut end_s = self.task.ring.lap_s;
+        for (place, &i) in order.iter().enumerate().rev() {
+            end_s -= self.takes_s[i];
+            latest_s[place] = end_s;
+        }
+        let mut phase_s = vec![0.0; order.len()];
+        let mut at_s: f64 = 0.0;
+        for (place, &i) in order.iter().enumerate() {
+            at_s = at_s.max(ideal_s[place].min(latest_s[place]));
+            phase_s[i] = at_s;
+            at_s += self.takes_s[i];
+        }
+        phase_s
+    }
+}
