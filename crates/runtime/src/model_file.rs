@@ -1,18 +1,21 @@
 //! The model on disk: its parts, their headers, where each weight lies. Reads
 //! headers without leaving them in the page cache. Knows nothing of llama.cpp.
 
+mod open;
+mod read;
+
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Read;
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-use delayline_gguf::{Header, Value};
+use delayline_gguf::Header;
 use delayline_medium::Fingerprint;
 
+use self::open::{open_part, open_striped};
+use self::read::{check_part, facts_of, weights_of};
 use crate::error::Error;
 use crate::sound;
-use crate::striped::{InOrder, Manifest};
+use crate::striped::Manifest;
 
 /// Index of a weight in [`ModelFile::weights`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -268,77 +271,6 @@ fn missing_part(error: Error, no: usize, count: u16) -> Error {
     }
 }
 
-fn check_part(part: &Part, no: usize, count: u16) -> Result<Vec<Weight>, Error> {
-    let unsound = |source| Error::Header {
-        path: part.path.clone(),
-        source,
-    };
-    let header = Header::parse(&part.header, part.len).map_err(unsound)?;
-    let split = header.split().map_err(unsound)?;
-    if split.is_none_or(|s| usize::from(s.no) != no || s.count != count) {
-        return Err(Error::Split {
-            path: part.path.clone(),
-            message: format!(
-                "its header does not say that it is part {} of {count}; its name does",
-                no + 1
-            ),
-        });
-    }
-    Ok(weights_of(&header, no as u16))
-}
-
-fn weights_of(header: &Header<'_>, part: u16) -> Vec<Weight> {
-    let tensors = header.tensors.iter();
-    tensors
-        .map(|t| Weight {
-            name: t.name.clone(),
-            part,
-            offset: t.at,
-            len: t.len,
-            dims: t.shape().to_vec(),
-            kind: t.ty.name(),
-        })
-        .collect()
-}
-
-fn facts_of(header: &Header<'_>) -> Result<Facts, Error> {
-    let architecture = header
-        .get_str("general.architecture")
-        .unwrap_or_default()
-        .to_owned();
-    let key = |suffix: &str| header.get(&format!("{architecture}.{suffix}"));
-    let number = |suffix: &str| key(suffix).and_then(Value::as_u64);
-    let layers = number("block_count").unwrap_or(0);
-    let heads = number("attention.head_count").unwrap_or(1).max(1);
-    let head = number("embedding_length").unwrap_or(0) / heads;
-    let key_len = number("attention.key_length").unwrap_or(head);
-    let value_len = number("attention.value_length").unwrap_or(head);
-    let kv_heads: u64 = match key("attention.head_count_kv") {
-        Some(value) => match value.as_u64() {
-            Some(n) => layers.saturating_mul(n),
-            None => value.as_array().map_or(0, |heads| {
-                heads
-                    .scalars()
-                    .filter_map(|v| v.as_u64())
-                    .fold(0, u64::saturating_add)
-            }),
-        },
-        None => layers.saturating_mul(heads),
-    };
-    Ok(Facts {
-        name: header.get_str("general.name").map(str::to_owned),
-        layers,
-        context: number("context_length").unwrap_or(4096),
-        embedding: number("embedding_length").unwrap_or(0),
-        feed_forward: number("feed_forward_length").unwrap_or(0),
-        kv_values: kv_heads.saturating_mul(key_len.saturating_add(value_len)),
-        vocab: header.vocab_len().unwrap_or(0),
-        experts: number("expert_count").unwrap_or(0),
-        experts_used: number("expert_used_count").unwrap_or(0),
-        architecture,
-    })
-}
-
 /// A list has as many parts as the model says.
 fn check_count(path: &Path, list: &Manifest, count: u16) -> Result<(), Error> {
     if list.parts.len() == usize::from(count) {
@@ -348,105 +280,4 @@ fn check_count(path: &Path, list: &Manifest, count: u16) -> Result<(), Error> {
         path: path.to_owned(),
         message: format!("it has {} parts, the model {count}", list.parts.len()),
     })
-}
-
-/// Opens all files of a striped part.
-fn open_striped(path: &Path, list: &Manifest, no: usize) -> Result<Part, Error> {
-    let part = &list.parts[no];
-    let mut files = Vec::new();
-    let drives = part.files.len();
-    for (drive, (path, len)) in part.files.iter().zip(list.lens(no)).enumerate() {
-        let place = |message: String| Error::Open {
-            path: path.clone(),
-            message: format!(
-                "{message} (drive {} of {drives} of {})",
-                drive + 1,
-                part.name
-            ),
-        };
-        let file = open_file(path).map_err(|error| match error {
-            Error::Open { message, .. } => place(message),
-            other => other,
-        })?;
-        if file.fingerprint.size != len {
-            return Err(place(format!(
-                "it has {} bytes, but {len} were written",
-                file.fingerprint.size
-            )));
-        }
-        files.push(file);
-    }
-    let mut source = InOrder {
-        files: files.iter().map(|file| &file.file).collect(),
-        unit: list.unit,
-        len: part.len,
-        at: 0,
-    };
-    let header = read_header(&mut source, path, part.len)?;
-    for file in &files {
-        advise(&file.file, libc::POSIX_FADV_DONTNEED);
-    }
-    Ok(Part {
-        path: path.to_owned(),
-        len: part.len,
-        header,
-        files,
-    })
-}
-
-fn open_part(path: &Path) -> Result<Part, Error> {
-    let file = open_file(path)?;
-    let len = file.fingerprint.size;
-    let header = read_header(&mut &file.file, path, len)?;
-    // The page cache would count against the budget of the caller's cgroup.
-    advise(&file.file, libc::POSIX_FADV_DONTNEED);
-    Ok(Part {
-        path: path.to_owned(),
-        len,
-        header,
-        files: vec![file],
-    })
-}
-
-fn read_header(source: &mut impl Read, path: &Path, len: u64) -> Result<Vec<u8>, Error> {
-    delayline_gguf::read_header(source, len).map_err(|error| match error {
-        delayline_gguf::ReadError::Header(source) => Error::Header {
-            path: path.to_owned(),
-            source,
-        },
-        delayline_gguf::ReadError::Io(e) => Error::Open {
-            path: path.to_owned(),
-            message: e.to_string(),
-        },
-    })
-}
-
-fn open_file(path: &Path) -> Result<PartFile, Error> {
-    let fail = |message: String| Error::Open {
-        path: path.to_owned(),
-        message,
-    };
-    let meta = std::fs::metadata(path).map_err(|e| fail(e.to_string()))?;
-    if meta.is_dir() {
-        return Err(fail("it is a directory; give the .gguf file itself".into()));
-    }
-    if !meta.is_file() {
-        return Err(fail(
-            "it is not a regular file, which streaming needs".into(),
-        ));
-    }
-    let file = File::open(path).map_err(|e| fail(e.to_string()))?;
-    let fingerprint = Fingerprint::of(&file).map_err(|e| fail(e.to_string()))?;
-    advise(&file, libc::POSIX_FADV_RANDOM);
-    Ok(PartFile {
-        path: path.to_owned(),
-        file,
-        fingerprint,
-    })
-}
-
-/// Advice on a whole file; a system that ignores it loses only speed.
-fn advise(file: &File, advice: i32) {
-    // SAFETY: advice on an open descriptor.
-    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, advice) };
 }

@@ -1,0 +1,114 @@
+//! Opens the files of a part and reads its header, leaving nothing of it in the
+//! page cache. Knows nothing of what headers say.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+use delayline_medium::Fingerprint;
+
+use super::{Part, PartFile};
+use crate::error::Error;
+use crate::striped::{InOrder, Manifest};
+
+/// Opens all files of a striped part.
+pub(super) fn open_striped(path: &Path, list: &Manifest, no: usize) -> Result<Part, Error> {
+    let part = &list.parts[no];
+    let mut files = Vec::new();
+    let drives = part.files.len();
+    for (drive, (path, len)) in part.files.iter().zip(list.lens(no)).enumerate() {
+        let place = |message: String| Error::Open {
+            path: path.clone(),
+            message: format!(
+                "{message} (drive {} of {drives} of {})",
+                drive + 1,
+                part.name
+            ),
+        };
+        let file = open_file(path).map_err(|error| match error {
+            Error::Open { message, .. } => place(message),
+            other => other,
+        })?;
+        if file.fingerprint.size != len {
+            return Err(place(format!(
+                "it has {} bytes, but {len} were written",
+                file.fingerprint.size
+            )));
+        }
+        files.push(file);
+    }
+    let mut source = InOrder {
+        files: files.iter().map(|file| &file.file).collect(),
+        unit: list.unit,
+        len: part.len,
+        at: 0,
+    };
+    let header = read_header(&mut source, path, part.len)?;
+    for file in &files {
+        advise(&file.file, libc::POSIX_FADV_DONTNEED);
+    }
+    Ok(Part {
+        path: path.to_owned(),
+        len: part.len,
+        header,
+        files,
+    })
+}
+
+pub(super) fn open_part(path: &Path) -> Result<Part, Error> {
+    let file = open_file(path)?;
+    let len = file.fingerprint.size;
+    let header = read_header(&mut &file.file, path, len)?;
+    // The page cache would count against the budget of the caller's cgroup.
+    advise(&file.file, libc::POSIX_FADV_DONTNEED);
+    Ok(Part {
+        path: path.to_owned(),
+        len,
+        header,
+        files: vec![file],
+    })
+}
+
+fn read_header(source: &mut impl Read, path: &Path, len: u64) -> Result<Vec<u8>, Error> {
+    delayline_gguf::read_header(source, len).map_err(|error| match error {
+        delayline_gguf::ReadError::Header(source) => Error::Header {
+            path: path.to_owned(),
+            source,
+        },
+        delayline_gguf::ReadError::Io(e) => Error::Open {
+            path: path.to_owned(),
+            message: e.to_string(),
+        },
+    })
+}
+
+fn open_file(path: &Path) -> Result<PartFile, Error> {
+    let fail = |message: String| Error::Open {
+        path: path.to_owned(),
+        message,
+    };
+    let meta = std::fs::metadata(path).map_err(|e| fail(e.to_string()))?;
+    if meta.is_dir() {
+        return Err(fail("it is a directory; give the .gguf file itself".into()));
+    }
+    if !meta.is_file() {
+        return Err(fail(
+            "it is not a regular file, which streaming needs".into(),
+        ));
+    }
+    let file = File::open(path).map_err(|e| fail(e.to_string()))?;
+    let fingerprint = Fingerprint::of(&file).map_err(|e| fail(e.to_string()))?;
+    advise(&file, libc::POSIX_FADV_RANDOM);
+    Ok(PartFile {
+        path: path.to_owned(),
+        file,
+        fingerprint,
+    })
+}
+
+/// Advice on a whole file; a system that ignores it loses only speed.
+fn advise(file: &File, advice: i32) {
+    // SAFETY: advice on an open descriptor.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, advice) };
+}
