@@ -58,12 +58,12 @@ fn attenuation(sheet: &Sheet, corner: Corner) -> Attenuation {
     }
 }
 
-/// The Sellmeier form through two wavelengths, or one β₂. Typical values only:
+/// The form of silica through two wavelengths, or one β₂. Typical values only:
 /// more or less dispersion is neither better nor worse everywhere.
 fn dispersion(sheet: &Sheet) -> Dispersion {
     let at = |key: &str| sheet.find(key).map(|range| range.typical * 1e6);
     match (at("dispersion_1550"), at("dispersion_1625")) {
-        (Some(short), Some(long)) => Dispersion::sellmeier_through(short, long),
+        (Some(short), Some(long)) => Dispersion::through(short, long),
         (short, _) => Dispersion::ConstantBeta2 {
             ps_per_nm_km: short.unwrap_or(0.0),
             reference_nm: 1550.0,

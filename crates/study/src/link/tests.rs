@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::datasheet::Library;
+use crate::range::Range;
 
 /// A design of one C band, with a line of it replaced.
 fn design(replace: &str, with: &str) -> String {
@@ -276,5 +277,42 @@ fn corners_are_in_order() {
             })
             .collect();
         assert!(snr[0] <= snr[1] && snr[1] <= snr[2], "{name}: {snr:?}");
+    }
+}
+
+/// Fibers at the edge of what they may be, in every model: whatever a line then
+/// carries, all of it is a number.
+#[test]
+fn no_dispersion_no_loss_no_glass_are_numbers_too() {
+    let edges: [&[(&str, f64)]; 5] = [
+        &[],
+        &[("dispersion_1550", 0.0), ("dispersion_1625", 0.0)],
+        &[("dispersion_1550", 18.0), ("dispersion_1625", 16.0)],
+        &[
+            ("attenuation_1310", 0.0),
+            ("attenuation_1383", 0.0),
+            ("attenuation_1550", 0.0),
+            ("attenuation_1625", 0.0),
+        ],
+        &[("nonlinear_index", 0.0)],
+    ];
+    for edge in edges {
+        let mut library = Library::embedded();
+        for (key, value) in edge {
+            let value = Range::exact(*value);
+            library.set(&format!("smf.{key}"), value).unwrap();
+        }
+        for fiber in ["smf", "hollow", "vacuum"] {
+            for model in ["profile", "gn", "isrs-gn"] {
+                let text = design("spans = 2", &format!("spans = 2\nmodel = \"{model}\""))
+                    .replace("\"smf\"", &format!("\"{fiber}\""));
+                let answer = answer(&Design::parse(&text).unwrap(), &library).unwrap();
+                let channels = &answer.typical.channels;
+                assert!(
+                    channels.iter().all(|c| c.snr_db.is_finite()),
+                    "{edge:?} {fiber} {model}"
+                );
+            }
+        }
     }
 }

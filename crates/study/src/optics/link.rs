@@ -148,11 +148,15 @@ impl Line {
                 .fold(0.0f64, |most, (_, loss_db)| most.max(*loss_db));
             let max_gain_db = self.span.amplifiers[index].max_gain_db;
             if most_db > max_gain_db {
+                let takes = match most_db.is_finite() {
+                    true => format!("{most_db:.1} dB"),
+                    false => "all of the light".to_owned(),
+                };
                 return Err(Error::Value {
                     key: "span_km".into(),
                     value: format!("{} km", self.span.length_km),
                     accepted: format!(
-                        "a span whose loss the amplifier of {} makes up for: it gives {max_gain_db} dB, the span takes {most_db:.1} dB",
+                        "a span whose loss the amplifier of {} makes up for: it gives {max_gain_db} dB, the span takes {takes}",
                         group.key
                     ),
                 });

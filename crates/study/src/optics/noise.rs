@@ -122,6 +122,10 @@ impl<'a> Solver<'a> {
 
     fn nonlinear_w(&self, profile: &Profile, input_w: &[f64]) -> (Vec<f64>, Vec<f64>) {
         let (fiber, channels) = (&self.span.fiber, self.comb.channels());
+        // The closed forms divide by what glass alone has: loss and dispersion.
+        if fiber.nonlinear_index_m2_per_w == 0.0 {
+            return (vec![0.0; channels.len()], vec![0.0; channels.len()]);
+        }
         let length_m = self.span.length_km * 1e3;
         let total_w = match self.span.model {
             Model::Profile => return from_profile(fiber, profile, channels, input_w),

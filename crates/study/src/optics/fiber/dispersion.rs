@@ -34,16 +34,24 @@ pub enum Dispersion {
 }
 
 impl Dispersion {
-    /// The Sellmeier form through the dispersions at 1550 and 1625 nm.
-    pub fn sellmeier_through(at_1550_ps_per_nm_km: f64, at_1625_ps_per_nm_km: f64) -> Self {
+    /// The Sellmeier form through the dispersions at 1550 and 1625 nm; a straight
+    /// line where none goes through both, as through two zeros.
+    pub fn through(at_1550_ps_per_nm_km: f64, at_1625_ps_per_nm_km: f64) -> Self {
         // D = a·λ − b/λ³ with a = S₀/4 and b = a·λ₀⁴: two linear equations.
         let (short, long) = (1550.0f64, 1625.0f64);
         let b = (at_1625_ps_per_nm_km - at_1550_ps_per_nm_km * long / short)
             / (long / short.powi(4) - long.powi(-3));
         let a = (at_1550_ps_per_nm_km + b / short.powi(3)) / short;
-        Self::Sellmeier {
-            zero_nm: (b / a).powf(0.25),
-            slope_ps_per_nm2_km: 4.0 * a,
+        if b / a > 0.0 {
+            return Self::Sellmeier {
+                zero_nm: (b / a).powf(0.25),
+                slope_ps_per_nm2_km: 4.0 * a,
+            };
+        }
+        Self::Linear {
+            ps_per_nm_km: at_1550_ps_per_nm_km,
+            slope_ps_per_nm2_km: (at_1625_ps_per_nm_km - at_1550_ps_per_nm_km) / (long - short),
+            reference_nm: short,
         }
     }
 
@@ -131,6 +139,26 @@ mod tests {
                     / (2.0 * step_hz * 2.0 * PI);
                 let beta2 = form.beta2_s2_per_m(hz);
                 assert!((slope - beta2).abs() < 1e-4 * 2e-26, "{form:?} {thz}");
+            }
+        }
+    }
+
+    #[test]
+    fn both_points_are_met_whatever_they_are() {
+        let pairs = [
+            (16.7, 21.0),
+            (0.0, 0.0),
+            (18.0, 16.0),
+            (-5.0, 21.0),
+            (3.0, 3.0),
+        ];
+        for (short, long) in pairs {
+            let form = Dispersion::through(short, long);
+            for (nm, expect) in [(1550.0, short), (1625.0, long)] {
+                let hz = LIGHT_M_PER_S / (nm * 1e-9);
+                let got = form.ps_per_nm_km(hz);
+                assert!((got - expect).abs() < 1e-9, "{form:?} {nm}: {got}");
+                assert!(form.group_delay_s_per_m(hz).is_finite(), "{form:?}");
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use std::f64::consts::PI;
 
-use super::{CROSS_WEIGHT, SELF_WEIGHT};
+use super::{CROSS_WEIGHT, NO_DISPERSION, NO_LOSS, SELF_WEIGHT};
 use crate::optics::comb::Channel;
 use crate::optics::fiber::Fiber;
 
@@ -21,7 +21,7 @@ pub fn closed_form_w(
         .collect();
     let alpha_per_m: Vec<f64> = channels
         .iter()
-        .map(|channel| fiber.attenuation_per_m(channel.frequency_hz))
+        .map(|channel| fiber.attenuation_per_m(channel.frequency_hz).max(NO_LOSS))
         .collect();
     let noise = |i: usize| {
         let channel = &channels[i];
@@ -31,7 +31,7 @@ pub fn closed_form_w(
             .enumerate()
             .map(|(k, (other, power_w))| {
                 let weight = if i == k { SELF_WEIGHT } else { CROSS_WEIGHT };
-                let beta2 = (beta2[i] + beta2[k]).abs() / 2.0;
+                let beta2 = ((beta2[i] + beta2[k]).abs() / 2.0).max(NO_DISPERSION);
                 let efficiency = efficiency(alpha_per_m[k], length_m, beta2, channel, other);
                 weight * efficiency * (power_w / other.symbol_rate_hz).powi(2)
             })

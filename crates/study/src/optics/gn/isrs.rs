@@ -4,6 +4,7 @@
 
 use std::f64::consts::PI;
 
+use super::{NO_DISPERSION, NO_LOSS, away_from_zero};
 use crate::optics::comb::Channel;
 use crate::optics::fiber::Fiber;
 
@@ -42,6 +43,7 @@ impl Isrs {
             .map(|channel| fiber.attenuation_per_m(channel.frequency_hz))
             .sum::<f64>()
             / n;
+        let mean_alpha = mean_alpha.max(NO_LOSS);
         let step_hz = 1e11;
         let beta2 = |hz: f64| fiber.beta2_s2_per_m(hz);
         Self {
@@ -127,7 +129,7 @@ pub fn coherence_exponent(
 fn self_eta(span: &Isrs, channel: &Channel, total_w: f64) -> f64 {
     let offset_hz = channel.frequency_hz - span.reference_hz;
     let dispersion = span.beta2_s2_per_m + 2.0 * PI * span.beta3_s3_per_m * offset_hz;
-    let phase = 1.5 * PI * PI * dispersion;
+    let phase = 1.5 * PI * PI * away_from_zero(dispersion, NO_DISPERSION);
     let width_hz = channel.symbol_rate_hz;
     let shape = raman_shape(span, offset_hz, total_w, |rate_per_m| {
         (phase * width_hz * width_hz / (PI * rate_per_m)).asinh()
@@ -140,7 +142,7 @@ fn cross_eta(span: &Isrs, channel: &Channel, other: &Channel, total_w: f64) -> f
     let offset_hz = channel.frequency_hz - span.reference_hz;
     let other_hz = other.frequency_hz - span.reference_hz;
     let dispersion = span.beta2_s2_per_m + PI * span.beta3_s3_per_m * (offset_hz + other_hz);
-    let phase = 2.0 * PI * PI * (other_hz - offset_hz) * dispersion;
+    let phase = 2.0 * PI * PI * (other_hz - offset_hz) * away_from_zero(dispersion, NO_DISPERSION);
     let shape = raman_shape(span, other_hz, total_w, |rate_per_m| {
         (phase * channel.symbol_rate_hz / rate_per_m).atan()
     });
