@@ -41,7 +41,8 @@ impl Model {
     /// The model of a data sheet.
     ///
     /// # Errors
-    /// [`SheetError`] when there is none, or its experts are heavier than it.
+    /// [`SheetError`] when there is none, or its experts are more or heavier than
+    /// there can be.
     pub fn of(library: &Library, id: &str) -> Result<Self, SheetError> {
         let sheet = library.sheet(Kind::Model, id)?;
         let get = |key: &str| sheet.get(key).typical;
@@ -55,11 +56,22 @@ impl Model {
             (Some(bytes), Some(count), Some(per_token), Some(layers)) => Some(Experts {
                 bytes,
                 count,
-                per_token: per_token.min(count),
-                layers: layers.min(get("layers")),
+                per_token,
+                layers,
             }),
             _ => None,
         };
+        let no_more = |key: &str, than: &str| match (find(key), find(than)) {
+            (Some(got), Some(most)) if got > most => Err(SheetError::Value {
+                place: id.to_owned(),
+                key: key.to_owned(),
+                got: got.to_string(),
+                expected: format!("no more than its `{than}`, {most}"),
+            }),
+            _ => Ok(()),
+        };
+        no_more("experts_per_token", "experts")?;
+        no_more("expert_layers", "layers")?;
         let model = Self {
             name: sheet.name.clone(),
             layers: get("layers") as u32,
@@ -144,6 +156,7 @@ impl Experts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::range::Range;
 
     /// The average over all choices, by counting them: `count` experts, `batch`
     /// tokens that each choose `per_token` different ones.
@@ -232,6 +245,32 @@ mod tests {
                 (all / (model.weights_bytes - model.embedding_bytes) - 1.0).abs() < 1e-6,
                 "{id}"
             );
+        }
+    }
+
+    #[test]
+    fn more_experts_than_there_are_is_refused() {
+        for (key, value, expect) in [
+            (
+                "experts_per_token",
+                300.0,
+                "is 300, but must be no more than its `experts`, 256",
+            ),
+            (
+                "expert_layers",
+                62.0,
+                "is 62, but must be no more than its `layers`, 61",
+            ),
+        ] {
+            let mut library = Library::embedded();
+            let path = format!("deepseek-v3.{key}");
+            library
+                .set(&path, Range::exact(value))
+                .expect("by itself it can be");
+            let error = Model::of(&library, "deepseek-v3")
+                .expect_err(&path)
+                .to_string();
+            assert!(error.contains(expect), "{error}");
         }
     }
 

@@ -10,6 +10,7 @@ use thiserror::Error;
 use crate::datasheet::{Library, SheetError};
 use crate::decode::{Ask, DecodeError, Decoded, decode};
 use crate::range::Range;
+use crate::report::format::plain;
 
 /// A parameter and the values that it takes.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +24,8 @@ pub struct Setting {
 
 /// Parameters that are not figures of a data sheet.
 const OWN: [&str; 6] = ["batch", "context", "units", "feed", "window", "resident"];
+/// Most bytes, or bytes a second, that a parameter may be.
+const BYTES_MAX: f64 = 1e18;
 /// Most rows of a sweep.
 const ROWS_MAX: usize = 1_000_000;
 
@@ -45,6 +48,17 @@ pub enum SweepError {
         /// The least that it may be.
         least: u32,
     },
+    /// Bytes, or bytes a second, that nobody has.
+    #[error("{name} is {}, but must be from 0 to {}", plain(*value), plain(BYTES_MAX))]
+    Bytes {
+        /// Which parameter.
+        name: String,
+        /// What it was.
+        value: f64,
+    },
+    /// Two columns of one name.
+    #[error("{0} is set twice: give all its values at once, as {0}=A,B,C")]
+    Twice(String),
     /// Too many combinations.
     #[error("these settings make {0} combinations; at most {ROWS_MAX} are run at once")]
     TooMany(usize),
@@ -139,13 +153,20 @@ pub fn apply(
             least,
         }),
     };
+    let bytes = || match value {
+        v if (0.0..=BYTES_MAX).contains(&v) => Ok(v),
+        _ => Err(SweepError::Bytes {
+            name: name.to_owned(),
+            value,
+        }),
+    };
     match name {
         "batch" => return whole(1).map(Some),
         "context" => ask.context = whole(0)?,
         "units" => ask.units = whole(0)?,
-        "feed" => ask.feed_bytes_per_s = value,
-        "window" => ask.window_bytes = Some(value.max(0.0) as u64),
-        "resident" => ask.resident_bytes = value.max(0.0) as u64,
+        "feed" => ask.feed_bytes_per_s = bytes()?,
+        "window" => ask.window_bytes = Some(bytes()? as u64),
+        "resident" => ask.resident_bytes = bytes()? as u64,
         _ => {
             library.figure(name).map_err(SweepError::Unknown)?;
             library.set(name, Range::exact(value))?;
@@ -191,7 +212,13 @@ pub fn sweep(
 ) -> Result<String, SweepError> {
     let rows = rows(settings)?;
     let (mut tried, mut tried_ask) = (library.clone(), ask.clone());
-    for setting in settings {
+    for (index, setting) in settings.iter().enumerate() {
+        if settings[..index]
+            .iter()
+            .any(|other| other.name == setting.name)
+        {
+            return Err(SweepError::Twice(setting.name.clone()));
+        }
         for &value in &setting.values {
             apply(&mut tried, &mut tried_ask, &setting.name, value)?;
         }

@@ -109,6 +109,9 @@ pub enum SheetError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// A directory without data sheets.
+    #[error("{0} holds no data sheets; give a .toml file or a directory of some")]
+    NoFiles(PathBuf),
     /// Not TOML.
     #[error("{file}: not a data sheet: {message}")]
     Syntax {
@@ -198,6 +201,9 @@ impl Library {
                 .map_err(fail(path))?;
             files.retain(|file| file.extension().is_some_and(|e| e == "toml"));
             files.sort();
+            if files.is_empty() {
+                return Err(SheetError::NoFiles(path.to_owned()));
+            }
         }
         let mut sheets = self.sheets.clone();
         for file in files {

@@ -8,6 +8,7 @@ use toml::{Table, Value};
 
 use super::{Figure, Key, Kind, Sheet, SheetError, Tag, list};
 use crate::range::Range;
+use crate::report::format::plain as number;
 
 /// Keys of every sheet beside its figures.
 const COMMON: [&str; 3] = ["kind", "name", "note"];
@@ -22,6 +23,9 @@ pub fn add(sheets: &mut BTreeMap<String, Sheet>, file: &str, text: &str) -> Resu
             file: file.to_owned(),
             message: error.to_string().trim_end().to_owned(),
         })?;
+    if table.is_empty() {
+        return Err(missing(file, "[sheet]", "the file holds no data sheet"));
+    }
     for (id, value) in table {
         let place = format!("{file}: {id}");
         let Value::Table(entries) = value else {
@@ -145,9 +149,13 @@ pub fn value(key: &Key, written: Range, unit: &str, place: &str) -> Result<Range
     let value = written.rising(|value| value * factor);
     // A hair of room for what is a limit in another unit.
     let room = 1e-12 * most.abs().min(f64::MAX / 2.0);
+    let counted = [written.low, written.typical, written.high];
+    if key.whole && counted.iter().any(|count| count.fract() != 0.0) {
+        return Err(fail(shown(written, unit), whole(key)));
+    }
     let within = value.low >= least - room.min(1e-9 * least.abs()) && value.high <= most + room;
     if !within || !value.low.is_finite() || !value.high.is_finite() {
-        return Err(fail(format!("{written} {unit}"), accepted(key)));
+        return Err(fail(shown(written, unit), accepted(key)));
     }
     Ok(value)
 }
@@ -198,8 +206,31 @@ fn text(place: &str, key: &str, value: &Value) -> Result<String, SheetError> {
     }
 }
 
+/// What a message says of an accepted value.
 fn accepted(key: &Key) -> String {
-    format!("from {} to {} {}", key.least, key.most, key.unit)
+    let (least, most) = (number(key.least), number(key.most));
+    format!("from {least} to {most}{}", unit_behind(key.unit))
+}
+
+fn whole(key: &Key) -> String {
+    format!("whole, {}", accepted(key))
+}
+
+/// What a message says of a value that was given.
+fn shown(written: Range, unit: &str) -> String {
+    let [low, typical, high] = [written.low, written.typical, written.high].map(number);
+    let value = match written.is_exact() {
+        true => typical,
+        false => format!("{typical} ({low}–{high})"),
+    };
+    format!("{value}{}", unit_behind(unit))
+}
+
+fn unit_behind(unit: &str) -> String {
+    match unit {
+        "1" => String::new(),
+        unit => format!(" {unit}"),
+    }
 }
 
 fn wrong(place: &str, key: &str, got: &Value, expected: &str) -> SheetError {

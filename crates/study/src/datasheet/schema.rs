@@ -33,6 +33,23 @@ pub enum Kind {
     Claim,
 }
 
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 11] = [
+        Self::Fiber,
+        Self::Amplifier,
+        Self::Transceiver,
+        Self::Store,
+        Self::Loop,
+        Self::Acoustic,
+        Self::Model,
+        Self::Accelerator,
+        Self::Economy,
+        Self::Trend,
+        Self::Claim,
+    ];
+}
+
 /// One key of a kind of sheet.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
@@ -48,6 +65,8 @@ pub struct Key {
     pub most: f64,
     /// Whether a sheet may lack it.
     pub optional: bool,
+    /// Whether there can only be whole ones.
+    pub whole: bool,
 }
 
 const fn key(
@@ -64,19 +83,25 @@ const fn key(
         least,
         most,
         optional: false,
+        whole: false,
     }
 }
 
-const fn maybe(
-    name: &'static str,
-    dimension: Dimension,
-    unit: &'static str,
-    least: f64,
-    most: f64,
-) -> Key {
-    Key {
-        optional: true,
-        ..key(name, dimension, unit, least, most)
+impl Key {
+    /// A sheet may lack it.
+    const fn optional(self) -> Self {
+        Self {
+            optional: true,
+            ..self
+        }
+    }
+
+    /// It is counted.
+    const fn whole(self) -> Self {
+        Self {
+            whole: true,
+            ..self
+        }
     }
 }
 
@@ -85,21 +110,21 @@ use Dimension::*;
 const FIBER: &[Key] = &[
     key("group_index", One, "1", 1.0, 2.0),
     key("attenuation_1550", Attenuation, "dB/km", 0.0, 100.0),
-    maybe("attenuation_1310", Attenuation, "dB/km", 0.0, 100.0),
-    maybe("attenuation_1383", Attenuation, "dB/km", 0.0, 100.0),
-    maybe("attenuation_1625", Attenuation, "dB/km", 0.0, 100.0),
-    maybe("dispersion_1550", Dispersion, "ps/(nm km)", -200.0, 200.0),
-    maybe("dispersion_1625", Dispersion, "ps/(nm km)", -200.0, 200.0),
-    maybe("effective_area", Area, "µm²", 1.0, 10_000.0),
-    maybe("nonlinear_index", NonlinearIndex, "m²/W", 0.0, 1e-18),
-    key("cores", One, "1", 1.0, 1000.0),
+    key("attenuation_1310", Attenuation, "dB/km", 0.0, 100.0).optional(),
+    key("attenuation_1383", Attenuation, "dB/km", 0.0, 100.0).optional(),
+    key("attenuation_1625", Attenuation, "dB/km", 0.0, 100.0).optional(),
+    key("dispersion_1550", Dispersion, "ps/(nm km)", -200.0, 200.0).optional(),
+    key("dispersion_1625", Dispersion, "ps/(nm km)", -200.0, 200.0).optional(),
+    key("effective_area", Area, "µm²", 1.0, 10_000.0).optional(),
+    key("nonlinear_index", NonlinearIndex, "m²/W", 0.0, 1e-18).optional(),
+    key("cores", One, "1", 1.0, 1000.0).whole(),
     key("price", PricePerLength, "$/km", 0.0, 1e6),
 ];
 
 const AMPLIFIER: &[Key] = &[
     key("noise_figure", Decibel, "dB", 3.0, 20.0),
-    maybe("gain", Decibel, "dB", 0.0, 60.0),
-    maybe("output_power", DecibelMilliwatt, "dBm", -20.0, 40.0),
+    key("gain", Decibel, "dB", 0.0, 60.0),
+    key("output_power", DecibelMilliwatt, "dBm", -20.0, 40.0),
     key("power", Power, "W", 0.0, 1e4),
     key("price", Price, "$", 0.0, 1e7),
 ];
@@ -107,7 +132,7 @@ const AMPLIFIER: &[Key] = &[
 const TRANSCEIVER: &[Key] = &[
     key("energy", EnergyPerBit, "pJ/bit", 0.0, 1e9),
     key("price", PricePerRate, "$/(Gbit/s)", 0.0, 1e9),
-    maybe("rate", DataRate, "Gbit/s", 1e-6, 1e6),
+    key("rate", DataRate, "Gbit/s", 1e-6, 1e6).optional(),
 ];
 
 const STORE: &[Key] = &[
@@ -116,44 +141,46 @@ const STORE: &[Key] = &[
     key("latency", Time, "µs", 0.0, 1e9),
     key("energy", EnergyPerBit, "pJ/bit", 0.0, 1e9),
     key("standby", PowerPerData, "mW/GB", 0.0, 1e9),
-    maybe("refresh", PowerPerData, "mW/GB", 0.0, 1e9),
+    key("refresh", PowerPerData, "mW/GB", 0.0, 1e9).optional(),
     key("price", PricePerData, "$/GB", 0.0, 1e9),
 ];
 
 const LOOP: &[Key] = &[
     key("length", Length, "km", 1e-6, 1e9),
     key("rate", DataRate, "Tbit/s", 1e-9, 1e6),
-    key("regenerations", One, "1", 0.0, 1e6),
-    key("sites", One, "1", 0.0, 1e6),
-    key("amplifiers_per_site", One, "1", 0.0, 100.0),
+    key("regenerations", One, "1", 0.0, 1e6).whole(),
+    key("sites", One, "1", 0.0, 1e6).whole(),
+    key("amplifiers_per_site", One, "1", 0.0, 100.0).whole(),
 ];
 
 const ACOUSTIC: &[Key] = &[
     key("line_capacity", Data, "bit", 1.0, 1e12),
-    key("lines", One, "1", 1.0, 1e12),
+    key("lines", One, "1", 1.0, 1e12).whole(),
     key("delay", Time, "µs", 1e-3, 1e9),
-    maybe("sound_speed", Speed, "m/s", 1.0, 1e5),
+    key("sound_speed", Speed, "m/s", 1.0, 1e5).optional(),
     key("power", Power, "W", 0.0, 1e9),
     key("price", Price, "$", 0.0, 1e12),
 ];
 
 const MODEL: &[Key] = &[
-    key("layers", One, "1", 1.0, 1e4),
+    key("layers", One, "1", 1.0, 1e4).whole(),
     key("weights", Data, "GB", 1e-6, 1e6),
     key("embedding", Data, "GB", 0.0, 1e6),
     key("kv_per_token", Data, "kB", 0.0, 1e6),
     key("active_parameters", One, "1", 1.0, 1e15),
-    maybe("expert", Data, "MB", 1e-6, 1e9),
-    maybe("experts", One, "1", 1.0, 1e6),
-    maybe("experts_per_token", One, "1", 1.0, 1e6),
-    maybe("expert_layers", One, "1", 1.0, 1e4),
+    key("expert", Data, "MB", 1e-6, 1e9).optional(),
+    key("experts", One, "1", 1.0, 1e6).whole().optional(),
+    key("experts_per_token", One, "1", 1.0, 1e6)
+        .whole()
+        .optional(),
+    key("expert_layers", One, "1", 1.0, 1e4).whole().optional(),
 ];
 
 const ACCELERATOR: &[Key] = &[
     key("compute", Compute, "TFLOP/s", 1e-6, 1e6),
     key("sram", Data, "MB", 1e-3, 1e9),
-    maybe("memory", Data, "GB", 1e-3, 1e6),
-    maybe("memory_rate", DataRate, "TB/s", 1e-6, 1e6),
+    key("memory", Data, "GB", 1e-3, 1e6).optional(),
+    key("memory_rate", DataRate, "TB/s", 1e-6, 1e6).optional(),
     key("power", Power, "W", 0.0, 1e6),
     key("price", Price, "$", 0.0, 1e9),
 ];
@@ -168,12 +195,12 @@ const ECONOMY: &[Key] = &[
 const TREND: &[Key] = &[key("growth", Growth, "%/year", -99.0, 1e4)];
 
 const CLAIM: &[Key] = &[
-    maybe("capacity", Data, "GB", 0.0, 1e9),
-    maybe("rate", DataRate, "TB/s", 0.0, 1e9),
-    maybe("power", Power, "W", 0.0, 1e9),
-    maybe("price", Price, "$", 0.0, 1e12),
-    maybe("latency", Time, "µs", 0.0, 1e12),
-    maybe("units", One, "1", 0.0, 1e12),
+    key("capacity", Data, "GB", 0.0, 1e9).optional(),
+    key("rate", DataRate, "TB/s", 0.0, 1e9).optional(),
+    key("power", Power, "W", 0.0, 1e9).optional(),
+    key("price", Price, "$", 0.0, 1e12).optional(),
+    key("latency", Time, "µs", 0.0, 1e12).optional(),
+    key("units", One, "1", 0.0, 1e12).optional(),
 ];
 
 impl Kind {
@@ -218,20 +245,7 @@ mod tests {
 
     #[test]
     fn every_key_has_a_unit_of_its_dimension() {
-        use Kind::*;
-        for kind in [
-            Fiber,
-            Amplifier,
-            Transceiver,
-            Store,
-            Loop,
-            Acoustic,
-            Model,
-            Accelerator,
-            Economy,
-            Trend,
-            Claim,
-        ] {
+        for kind in Kind::ALL {
             for key in kind.keys() {
                 assert!(
                     key.dimension.factor(key.unit).is_some(),

@@ -39,6 +39,7 @@ fn dram(key: &str, value: &str, unit: &str) -> String {
 
 #[test]
 fn what_is_wrong_is_named_with_what_is_accepted() {
+    refused("", &["mine.toml", "`[sheet]` is missing", "no data sheet"]);
     refused("[dram", &["mine.toml", "not a data sheet"]);
     refused("dram = 3", &["mine.toml", "dram", "a table"]);
     refused(
@@ -134,6 +135,13 @@ fn figures_are_set_in_their_own_unit() {
     for (path, value, part) in [
         ("article.length", -1.0, "from 0.000001 to 1000000000 km"),
         ("article.colour", 1.0, "no figure of article `colour`"),
+        ("article.length", 1e300, "is 1e300 km, but"),
+        (
+            "smf.cores",
+            1.5,
+            "is 1.5, but must be whole, from 1 to 1000",
+        ),
+        ("hollow.group_index", 0.5, "is 0.5, but must be from 1 to 2"),
         ("artikel.length", 1.0, "no data sheet `artikel`"),
         ("article", 1.0, "no figure of article"),
     ] {
@@ -158,6 +166,9 @@ fn directories_are_read_in_order() {
         library.figure("dram.price").expect("it is there").written,
         Range::exact(2.0)
     );
+    let empty = tempfile::tempdir().expect("a temporary directory");
+    let error = library.load(empty.path()).expect_err("it is empty");
+    assert!(error.to_string().contains("no data sheets"), "{error}");
     let nowhere = directory.path().join("nowhere.toml");
     let error = library
         .load(&nowhere)

@@ -13,10 +13,6 @@ use crate::range::Range;
 
 use super::Error;
 
-/// What a missing output power or gain of an amplifier's sheet stands for.
-const ANY_OUTPUT_DBM: f64 = 23.0;
-const ANY_GAIN_DB: f64 = 35.0;
-
 /// Where in its range each figure is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Corner {
@@ -105,14 +101,12 @@ fn group(band: &BandDesign) -> Group {
 /// corner: one buys the type that the design needs.
 fn amplifier(band: &BandDesign, library: &Library, corner: Corner) -> Result<Amplifier, Error> {
     let sheet = library.sheet(Kind::Amplifier, &band.amplifier)?;
-    let most = |key: &str, any: f64| sheet.find(key).map_or(any, |range| range.high);
+    let most = |key: &str| sheet.get(key).high;
     let noise_figure = corner.less_is_better(sheet.get("noise_figure"));
     Ok(Amplifier {
         noise_figure_db: band.noise_figure_db.unwrap_or(noise_figure),
-        max_output_dbm: band
-            .max_output_dbm
-            .unwrap_or_else(|| most("output_power", ANY_OUTPUT_DBM)),
-        max_gain_db: most("gain", ANY_GAIN_DB),
+        max_output_dbm: band.max_output_dbm.unwrap_or_else(|| most("output_power")),
+        max_gain_db: most("gain"),
     })
 }
 

@@ -3,6 +3,8 @@
 
 use thiserror::Error;
 
+use crate::report::format::plain;
+
 /// Why a link is refused.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum Error {
@@ -90,10 +92,15 @@ impl Accepted {
         }
         Err(Error::Value {
             key: key.to_owned(),
-            value: value.to_string(),
-            accepted: format!("{} to {} {}", self.least, self.most, self.unit)
-                .trim_end()
-                .to_owned(),
+            value: plain(value),
+            accepted: format!(
+                "{} to {} {}",
+                plain(self.least),
+                plain(self.most),
+                self.unit
+            )
+            .trim_end()
+            .to_owned(),
         })
     }
 }

@@ -32,6 +32,17 @@ pub fn digits(value: f64) -> String {
     }
 }
 
+/// A number for a message, as it was written, but for those that nobody can read
+/// with all their zeros: `1e300`.
+pub fn plain(value: f64) -> String {
+    match value.abs() {
+        size if size == 0.0 || (1e-9..1e15).contains(&size) || !value.is_finite() => {
+            value.to_string()
+        }
+        _ => format!("{value:e}"),
+    }
+}
+
 /// `32 TB/s`, `31.3 GB`, `979 µs`, from a value in base units.
 pub fn si(value: f64, unit: &str) -> String {
     let (factor, prefix) = prefix(value);
@@ -128,6 +139,10 @@ mod tests {
             (dollars(999.6), "$1k"),
             (dollars(0.312), "$0.312"),
             (percent(0.123), "12.3 %"),
+            (plain(0.000001), "0.000001"),
+            (plain(-1e300), "-1e300"),
+            (plain(1e9), "1000000000"),
+            (plain(f64::NAN), "NaN"),
         ];
         for (index, (got, expected)) in cases.into_iter().enumerate() {
             assert_eq!(got, expected, "case {index}");

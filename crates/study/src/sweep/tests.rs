@@ -100,7 +100,7 @@ fn what_cannot_be_set_is_refused_before_anything_runs() {
     let library = Library::embedded();
     let stop = AtomicBool::new(false);
     let refused = |text: &str, part: &str| {
-        let settings = [setting("batch=1,2"), setting(text)];
+        let settings = [setting("units=0,1"), setting(text)];
         let run = || panic!("something ran");
         let error = sweep(&library, &Ask::default(), &base(), &settings, &stop, run)
             .expect_err(text)
@@ -112,6 +112,9 @@ fn what_cannot_be_set_is_refused_before_anything_runs() {
         "batch is 1.5, but must be a whole number from 1",
     );
     refused("batch=0", "batch is 0");
+    refused("units=2", "units is set twice");
+    refused("resident=-5", "resident is -5, but must be from 0 to 1e18");
+    refused("feed=1e300", "feed is 1e300");
     refused("article.length=-5", "from 0.000001 to 1000000000 km");
     refused("article.size=5", "no figure of article `size`");
     refused("speed=5", "or one of batch, context");
