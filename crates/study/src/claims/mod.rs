@@ -67,8 +67,8 @@ pub struct Claim {
     pub number: u32,
     /// What was said.
     pub said: String,
-    /// The number that was said, if there was one.
-    pub number_said: Option<Finding>,
+    /// The numbers that were said, if there were some.
+    pub numbers_said: Vec<Finding>,
     /// What the data sheets give.
     pub computed: Vec<Finding>,
     /// Whether it is right.

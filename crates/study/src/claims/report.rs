@@ -60,8 +60,8 @@ fn numbers_table(claims: &[Claim]) -> Table {
     let mut table = Table::new("Numbers", &["", "what", "said", "computed"]);
     for claim in claims {
         for (index, finding) in claim.computed.iter().enumerate() {
-            let said = claim.number_said.as_ref();
-            let said = said.filter(|said| said.what == finding.what);
+            let mut said = claim.numbers_said.iter();
+            let said = said.find(|said| said.what == finding.what);
             table.row([
                 first(index, claim),
                 finding.what.clone(),

@@ -22,7 +22,7 @@ pub fn flash(library: &Library) -> Result<Claim, ClaimError> {
     Ok(Claim {
         number: 7,
         said: "Flash ganged to the accelerator is the practical version".to_owned(),
-        number_said: None,
+        numbers_said: Vec::new(),
         computed: vec![
             finding("stacks for the same rate", stacks.units, ""),
             finding(
@@ -77,7 +77,7 @@ pub fn hollow(library: &Library) -> Result<Claim, ClaimError> {
     Ok(Claim {
         number: 8,
         said: "Hollow core lowers latency, and so capacity".to_owned(),
-        number_said: None,
+        numbers_said: Vec::new(),
         computed: vec![
             finding("in flight, glass", rate * in_glass, "B"),
             finding("in flight, hollow, at the same rate", rate * in_air, "B"),
@@ -126,7 +126,7 @@ pub fn trap(library: &Library) -> Result<Claim, ClaimError> {
             "The capacity trap: a large model needs several loops, and a sequence gets one token \
                a lap"
                 .to_owned(),
-        number_said: None,
+        numbers_said: Vec::new(),
         computed: vec![
             finding(&format!("loops for {}", model.name), loops, ""),
             finding(
@@ -170,7 +170,7 @@ pub fn vacuum(library: &Library) -> Result<Claim, ClaimError> {
     Ok(Claim {
         number: 10,
         said: "In vacuum path length is free; rate, pointing and diffraction are not".to_owned(),
-        number_said: None,
+        numbers_said: Vec::new(),
         computed: vec![
             finding("a ring holds", ring.capacity_bytes, "B"),
             finding("at", ring.rate_bytes_per_s, "B/s"),
@@ -235,7 +235,7 @@ pub fn dram_price(library: &Library) -> Result<Claim, ClaimError> {
     Ok(Claim {
         number: 11,
         said: "DRAM prices will fall again, and then nobody needs a loop".to_owned(),
-        number_said: None,
+        numbers_said: Vec::new(),
         computed,
         verdict: less(dram.price, light_price),
         because: format!(

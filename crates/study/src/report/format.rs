@@ -16,8 +16,14 @@ const PREFIXES: [(f64, &str); 10] = [
 ];
 
 /// `1.23`, `12.3`, `123`: three digits, without a tail of zeros behind a point
-/// where the number is whole.
+/// where the number is whole; `∞` where there is no end of it.
 pub fn digits(value: f64) -> String {
+    match value.abs() {
+        size if size.is_nan() => return "–".to_owned(),
+        f64::INFINITY => return "∞".to_owned(),
+        size if size > 0.0 && size < 5e-5 => return format!("{value:.1e}"),
+        _ => {}
+    }
     let places = match value.abs() {
         v if v >= 99.95 => 0,
         v if v >= 9.995 => 1,
@@ -128,6 +134,9 @@ mod tests {
             (digits(1.5), "1.5"),
             (digits(0.1234), "0.123"),
             (digits(0.01234), "0.0123"),
+            (digits(4.56e-7), "4.6e-7"),
+            (digits(1.0 / 0.0), "∞"),
+            (digits(f64::NAN), "–"),
             (si(32e12, "B/s"), "32 TB/s"),
             (si(31.339e9, "B"), "31.3 GB"),
             (si(979.34e-6, "s"), "979 µs"),
