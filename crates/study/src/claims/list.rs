@@ -1,20 +1,42 @@
-//! The first six claims, and what all of them share. Each takes its numbers from the data sheets; a margin
-//! above 0 means that the claim is right for the typical values.
+//! All claims in their order, and what they share. Each takes its numbers from
+//! the data sheets.
 
+use super::loops::{amplifiers, conveyor, fiber_price, growth, in_flight, keeping};
 use super::rivals::{dram_price, flash, hollow, trap, vacuum};
-use super::{Claim, ClaimError, Finding, Verdict, less, turn};
-use crate::datasheet::{Kind, Library};
-use crate::decode::CERTAIN_SHARE;
+use super::{Claim, ClaimError, Finding};
+use crate::datasheet::Library;
 use crate::media::{Need, Sized, Unit, size, unit};
-use crate::model::Model;
 use crate::range::Range;
-use crate::report::format::{digits, percent};
 
-/// What DRAM draws at the very least, as said and as computed.
-const REFRESH: &str = "refresh of as much DRAM";
-/// How far a number may be off and still be called right: it was said in
-/// passing, in round numbers.
-const ROUND: f64 = 0.05;
+/// What decides how much the article's loop holds, and how fast it is.
+pub(super) const HELD: &[&str] = &[
+    "article.rate",
+    "article.length",
+    "smf.group_index",
+    "smf.cores",
+];
+/// What decides what it draws.
+pub(super) const POWER: &[&str] = &[
+    "zr400.energy",
+    "article.rate",
+    "smf.cores",
+    "article.regenerations",
+    "edfa.power",
+    "article.sites",
+    "article.amplifiers_per_site",
+];
+/// What decides what it costs.
+pub(super) const PRICE: &[&str] = &[
+    "zr400.price",
+    "article.rate",
+    "smf.cores",
+    "article.regenerations",
+    "edfa.price",
+    "article.sites",
+    "article.amplifiers_per_site",
+    "smf.price",
+    "article.length",
+];
 
 /// All claims with their answers.
 ///
@@ -47,8 +69,15 @@ pub(super) fn finding(what: &str, value: Range, unit: &'static str) -> Finding {
     }
 }
 
-pub(super) fn paths(paths: &[&str]) -> Vec<String> {
-    paths.iter().map(|&path| path.to_owned()).collect()
+/// All paths of all groups, each once.
+pub(super) fn paths(groups: &[&[&str]]) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for path in groups.iter().copied().flatten() {
+        if !all.iter().any(|other| other == path) {
+            all.push((*path).to_owned());
+        }
+    }
+    all
 }
 
 pub(super) fn value(library: &Library, path: &str) -> Result<Range, ClaimError> {
@@ -76,355 +105,6 @@ pub(super) fn rival(library: &Library, id: &str) -> Result<Sized, ClaimError> {
     Ok(size(library, id, articles_need(library)?)?)
 }
 
-fn in_flight(library: &Library) -> Result<Claim, ClaimError> {
-    let unit = article(library)?;
-    let said = value(library, "said-loop.capacity")?;
-    let said_rate = value(library, "said-loop.rate")?;
-    let off = |is: Range, said: Range| (is.typical / said.typical - 1.0).abs();
-    let (capacity_off, rate_off) = (
-        off(unit.capacity_bytes, said),
-        off(unit.rate_bytes_per_s, said_rate),
-    );
-    let margin = |library: &Library| {
-        let unit = unit_of(library, "article")?;
-        Some(unit.capacity_bytes.typical - typical(library, "said-loop.capacity")?)
-    };
-    Ok(Claim {
-        number: 1,
-        said: "256 Tb/s over 200 km of fiber keeps 32 GB in flight, at 32 TB/s".to_owned(),
-        numbers_said: vec![
-            finding("in flight", said, "B"),
-            finding("rate", said_rate, "B/s"),
-        ],
-        computed: vec![
-            finding("in flight", unit.capacity_bytes, "B"),
-            finding("rate", unit.rate_bytes_per_s, "B/s"),
-            finding("a lap", unit.lap_s.unwrap_or(unit.latency_s), "s"),
-        ],
-        verdict: if capacity_off.max(rate_off) <= ROUND {
-            Verdict::Holds
-        } else {
-            Verdict::Fails
-        },
-        because: format!(
-            "rate times delay; the round number of bytes is off by {}, the rate by {}",
-            percent(capacity_off),
-            percent(rate_off)
-        ),
-        turns: vec![turn(
-            library,
-            "article.length",
-            "it holds what was said",
-            margin,
-        )?],
-        inputs: paths(&[
-            "article.rate",
-            "article.length",
-            "smf.group_index",
-            "said-loop.capacity",
-            "said-loop.rate",
-        ]),
-    })
-}
-
 pub(super) fn unit_of(library: &Library, id: &str) -> Option<Unit> {
     unit(library, id).ok()
-}
-
-/// What DRAM draws to keep what the loop holds.
-fn dram_keeps(library: &Library) -> Result<Range, ClaimError> {
-    let held = Range::exact(articles_need(library)?.bytes);
-    Ok(held * value(library, "dram.standby")?)
-}
-
-fn keeping(library: &Library) -> Result<Claim, ClaimError> {
-    let light = article(library)?.standby_w;
-    let keeps = dram_keeps(library)?;
-    let held = Range::exact(articles_need(library)?.bytes);
-    let refresh = held * value(library, "dram.refresh")?;
-    let delivers = |library: &Library| {
-        let loop_w = unit_of(library, "article")?.standby_w.typical;
-        Some(rival(library, "dram").ok()?.power_w.typical - loop_w)
-    };
-    let mut cheap = library.clone();
-    cheap.add("claims", "[article]\ntransceiver = 'cpo'")?;
-    let margin = |library: &Library| {
-        let loop_w = unit_of(library, "article")?.standby_w.typical;
-        Some(dram_keeps(library).ok()?.typical - loop_w)
-    };
-    Ok(Claim {
-        number: 2,
-        said: "Fiber saves the power that DRAM burns to keep its data".to_owned(),
-        numbers_said: vec![finding(REFRESH, value(library, "said-power.power")?, "W")],
-        computed: vec![
-            finding("the loop, coherent", light, "W"),
-            finding(
-                "the loop, if co-packaged optics reached",
-                article(&cheap)?.standby_w,
-                "W",
-            ),
-            finding(REFRESH, refresh, "W"),
-            finding("DRAM, keeping as much", keeps, "W"),
-            finding(
-                "DRAM, delivering as fast",
-                rival(library, "dram")?.power_w,
-                "W",
-            ),
-            finding(
-                "HBM3E, delivering as fast",
-                rival(library, "hbm3e")?.power_w,
-                "W",
-            ),
-        ],
-        verdict: less(light, keeps),
-        because: format!(
-            "light has to be sent again in every turn, so a loop pays for its whole rate to keep \
-             anything: {} times what DRAM draws to keep as much",
-            digits(light.typical / keeps.typical)
-        ),
-        turns: vec![
-            turn(
-                library,
-                "zr400.energy",
-                "the loop draws what DRAM does to keep",
-                margin,
-            )?,
-            turn(
-                library,
-                "dram.standby",
-                "the loop draws what DRAM does to keep",
-                margin,
-            )?,
-            turn(
-                library,
-                "zr400.energy",
-                "the loop draws what DRAM does to deliver",
-                delivers,
-            )?,
-        ],
-        inputs: paths(&[
-            "zr400.energy",
-            "cpo.energy",
-            "edfa.power",
-            "article.rate",
-            "dram.standby",
-            "dram.refresh",
-            "dram.energy",
-            "said-power.power",
-        ]),
-    })
-}
-
-/// Price of the parts of the article's loop: transceivers, amplifiers, fiber.
-fn parts(library: &Library) -> Option<[f64; 3]> {
-    let unit = unit_of(library, "article")?;
-    let price = |index: usize| unit.parts.get(index).map(|part| part.price.typical);
-    Some([price(0)?, price(1)?, price(2)?])
-}
-
-fn fiber_price(library: &Library) -> Result<Claim, ClaimError> {
-    let unit = article(library)?;
-    let [optics, amplifiers, fiber] = [0, 1, 2].map(|index| unit.parts[index].price);
-    let margin = |library: &Library| {
-        let [optics, amplifiers, fiber] = parts(library)?;
-        Some(fiber - optics - amplifiers)
-    };
-    Ok(Claim {
-        number: 3,
-        said: "200 km of fiber is what makes it expensive".to_owned(),
-        numbers_said: Vec::new(),
-        computed: vec![
-            finding("fiber", fiber, "$"),
-            finding("transceivers", optics, "$"),
-            finding("amplifiers", amplifiers, "$"),
-        ],
-        verdict: less(optics + amplifiers, fiber),
-        because: format!(
-            "the transceivers cost {} times what lies between them",
-            digits(optics.typical / fiber.typical)
-        ),
-        turns: vec![
-            turn(
-                library,
-                "smf.price",
-                "fiber costs as much as the rest",
-                margin,
-            )?,
-            turn(
-                library,
-                "zr400.price",
-                "fiber costs as much as the rest",
-                margin,
-            )?,
-        ],
-        inputs: paths(&[
-            "smf.price",
-            "article.length",
-            "zr400.price",
-            "article.rate",
-            "edfa.price",
-        ]),
-    })
-}
-
-fn amplifiers(library: &Library) -> Result<Claim, ClaimError> {
-    let unit = article(library)?;
-    let savings = dram_keeps(library)?;
-    let [optics, amplifiers] = [0, 1].map(|index| unit.parts[index].power_w);
-    let margin = |library: &Library| {
-        let unit = unit_of(library, "article")?;
-        Some(unit.standby_w.typical - dram_keeps(library).ok()?.typical)
-    };
-    Ok(Claim {
-        number: 4,
-        said: "Amplifiers and signal processors eat the savings".to_owned(),
-        numbers_said: Vec::new(),
-        computed: vec![
-            finding("to be saved: DRAM keeping as much", savings, "W"),
-            finding("amplifiers", amplifiers, "W"),
-            finding("transceivers", optics, "W"),
-        ],
-        verdict: less(savings, optics + amplifiers),
-        because: format!(
-            "amplifiers alone draw {} times what there is to save, transceivers with their signal \
-             processors {} times",
-            digits(amplifiers.typical / savings.typical),
-            digits(optics.typical / savings.typical)
-        ),
-        turns: vec![turn(
-            library,
-            "zr400.energy",
-            "there is something left to save",
-            margin,
-        )?],
-        inputs: paths(&[
-            "dram.standby",
-            "edfa.power",
-            "article.sites",
-            "article.amplifiers_per_site",
-            "zr400.energy",
-            "article.rate",
-        ]),
-    })
-}
-
-fn conveyor(library: &Library) -> Result<Claim, ClaimError> {
-    let wait = article(library)?.latency_s;
-    let random = value(library, "dram.latency")?;
-    let mut computed = vec![
-        finding("half a lap", wait, "s"),
-        finding("DRAM", random, "s"),
-    ];
-    let mut inputs = paths(&["article.length", "smf.group_index", "dram.latency"]);
-    for sheet in library.of_kind(Kind::Model) {
-        let model = Model::of(library, &sheet.id)?;
-        let Some(experts) = model.experts else {
-            continue;
-        };
-        let share = model.needed_bytes(1) / model.weights_bytes;
-        let certain = f64::from(experts.certain_from(CERTAIN_SHARE));
-        computed.push(finding(
-            &format!("{}: needed at batch 1", model.name),
-            Range::exact(share),
-            "%",
-        ));
-        computed.push(finding(
-            &format!("{}: certain again from batch", model.name),
-            Range::exact(certain),
-            "",
-        ));
-        inputs.push(format!("{}.experts", sheet.id));
-        inputs.push(format!("{}.experts_per_token", sheet.id));
-    }
-    let margin = |library: &Library| {
-        let wait = unit_of(library, "article")?.latency_s.typical;
-        Some(wait - typical(library, "dram.latency")?)
-    };
-    Ok(Claim {
-        number: 5,
-        said: "It is a conveyor belt, not a cabinet: a random read waits half a lap".to_owned(),
-        numbers_said: Vec::new(),
-        computed,
-        verdict: less(random, wait),
-        because: "a known order makes the wait free; expert routing breaks the order until the \
-                  batch is so large that every expert is wanted"
-            .to_owned(),
-        turns: vec![turn(
-            library,
-            "article.length",
-            "half a lap is a wait for DRAM",
-            margin,
-        )?],
-        inputs,
-    })
-}
-
-fn growth(library: &Library) -> Result<Claim, ClaimError> {
-    let (fiber, hbm) = (
-        value(library, "fiber-rate.growth")?,
-        value(library, "hbm-rate.growth")?,
-    );
-    let (loop_rate, stack) = (
-        value(library, "article.rate")?,
-        value(library, "hbm4.rate")?,
-    );
-    let years = years_until(
-        loop_rate.typical / stack.typical,
-        fiber.typical,
-        hbm.typical,
-    );
-    let margin = |library: &Library| {
-        Some(typical(library, "fiber-rate.growth")? - typical(library, "hbm-rate.growth")?)
-    };
-    let mut computed = vec![
-        finding("one fiber, a year", fiber, "%"),
-        finding("one HBM stack, a year", hbm, "%"),
-        finding(
-            "a fiber's rate over a stack's, today",
-            loop_rate / stack,
-            "",
-        ),
-        finding(
-            "cores in one fiber, as shown",
-            value(library, "mcf19.cores")?,
-            "",
-        ),
-    ];
-    if let Some(years) = years {
-        computed.push(finding(
-            "years until a stack has caught up",
-            Range::exact(years),
-            "",
-        ));
-    }
-    Ok(Claim {
-        number: 6,
-        said: "Fiber has the better growth trajectory".to_owned(),
-        numbers_said: Vec::new(),
-        computed,
-        verdict: less(hbm, fiber),
-        because: format!(
-            "one fiber grows by {} a year, one stack by {}; more cores or fibers change that, and \
-             so do more stacks",
-            percent(fiber.typical),
-            percent(hbm.typical)
-        ),
-        turns: vec![
-            turn(library, "fiber-rate.growth", "both grow alike", margin)?,
-            turn(library, "hbm-rate.growth", "both grow alike", margin)?,
-        ],
-        inputs: paths(&[
-            "fiber-rate.growth",
-            "hbm-rate.growth",
-            "article.rate",
-            "hbm4.rate",
-            "mcf19.cores",
-        ]),
-    })
-}
-
-/// Years until what is `ratio` times less has caught up; `None` if it never will.
-fn years_until(ratio: f64, growth: f64, growth_of_less: f64) -> Option<f64> {
-    let gain = ((1.0 + growth_of_less) / (1.0 + growth)).ln();
-    (gain > 0.0 && ratio > 1.0).then(|| ratio.ln() / gain)
 }

@@ -4,6 +4,7 @@
 //! own.
 
 mod list;
+mod loops;
 mod report;
 mod rivals;
 #[cfg(test)]

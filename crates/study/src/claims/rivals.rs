@@ -1,7 +1,9 @@
 //! Claims 7 to 11, which set the loop against its rivals.
 
-use super::list::{article, articles_need, finding, paths, rival, typical, unit_of, value};
-use super::{Claim, ClaimError, Turn, less, turn};
+use super::list::{
+    HELD, POWER, PRICE, article, articles_need, finding, paths, rival, typical, unit_of, value,
+};
+use super::{Claim, ClaimError, Turn, Verdict, less, turn};
 use crate::datasheet::Library;
 use crate::media::{delay_s, size, unit};
 use crate::model::Model;
@@ -10,6 +12,8 @@ use crate::report::format::{digits, percent};
 
 /// The model of claim 9: the largest that is dense and well known.
 const TRAPPED: &str = "llama-70b";
+/// The rivals of claim 11.
+const PRICED: [&str; 5] = ["article", "hbm3e", "hbm4", "hbf", "ssd"];
 
 pub fn flash(library: &Library) -> Result<Claim, ClaimError> {
     let light = article(library)?;
@@ -54,14 +58,17 @@ pub fn flash(library: &Library) -> Result<Claim, ClaimError> {
             )?,
         ],
         inputs: paths(&[
-            "hbf.rate",
-            "hbf.capacity",
-            "hbf.price",
-            "hbf.latency",
-            "hbf.energy",
-            "article.rate",
-            "zr400.price",
-            "zr400.energy",
+            HELD,
+            POWER,
+            PRICE,
+            &[
+                "hbf.rate",
+                "hbf.capacity",
+                "hbf.price",
+                "hbf.latency",
+                "hbf.energy",
+                "hbf.standby",
+            ],
         ]),
     })
 }
@@ -100,13 +107,13 @@ pub fn hollow(library: &Library) -> Result<Claim, ClaimError> {
             "both hold the same",
             margin,
         )?],
-        inputs: paths(&[
+        inputs: paths(&[&[
             "article.length",
             "article.rate",
             "smf.group_index",
             "hollow.group_index",
             "hollow-core.rate",
-        ]),
+        ]]),
     })
 }
 
@@ -151,12 +158,7 @@ pub fn trap(library: &Library) -> Result<Claim, ClaimError> {
             )?,
             turn(library, "article.rate", "one loop holds the model", margin)?,
         ],
-        inputs: vec![
-            format!("{TRAPPED}.weights"),
-            "article.length".to_owned(),
-            "article.rate".to_owned(),
-            "smf.group_index".to_owned(),
-        ],
+        inputs: paths(&[&["llama-70b.weights"], HELD, POWER, PRICE]),
     })
 }
 
@@ -194,56 +196,88 @@ pub fn vacuum(library: &Library) -> Result<Claim, ClaimError> {
             "one ring is as fast as one fiber",
             margin,
         )?],
-        inputs: paths(&[
+        inputs: paths(&[&[
             "orbit.rate",
             "orbit.length",
             "orbit.regenerations",
+            "vacuum.group_index",
+            "vacuum.cores",
+            "vacuum.price",
             "space-laser.price",
             "article.rate",
-        ]),
+            "smf.cores",
+        ]]),
     })
 }
 
 pub fn dram_price(library: &Library) -> Result<Claim, ClaimError> {
     let need = articles_need(library)?;
     let dram = rival(library, "dram")?;
+    let growth = value(library, "dram-price.growth")?.typical;
     let mut computed = vec![finding("DRAM for what the loop does", dram.price, "$")];
     let mut turns: Vec<Turn> = Vec::new();
     let mut inputs = paths(&[
-        "dram.price",
-        "dram.rate",
-        "dram.capacity",
-        "dram-price.growth",
+        &[
+            "dram.price",
+            "dram.rate",
+            "dram.capacity",
+            "dram-price.growth",
+        ],
+        PRICE,
     ]);
     let light_price = article(library)?.price;
     let price = |library: &Library, id: &str| match id {
         "article" => Some(unit_of(library, id)?.price),
         _ => Some(size(library, id, need).ok()?.price),
     };
-    for id in ["article", "hbm3e", "hbm4", "hbf", "ssd"] {
+    for id in PRICED {
         let other = unit(library, id)?;
         computed.extend(price(library, id).map(|price| finding(&other.name, price, "$")));
         let margin =
             |library: &Library| Some(price(library, id)?.typical - price(library, "dram")?.typical);
         let so_that = format!("DRAM costs what {} does", other.name);
-        turns.push(turn(library, "dram.price", &so_that, margin)?);
+        let turned = turn(library, "dram.price", &so_that, margin)?;
+        if let ("hbf", Some(years)) = (id, years_until(&turned, growth)) {
+            let what = format!("years until it costs what {} does", other.name);
+            computed.push(finding(&what, Range::exact(years), ""));
+        }
+        turns.push(turned);
         match id {
             "article" => turns.push(turn(library, "zr400.price", &so_that, margin)?),
-            _ => inputs.push(format!("{id}.price")),
+            _ => inputs.extend(["price", "capacity", "rate"].map(|key| format!("{id}.{key}"))),
         }
     }
+    let verdict = less(dram.price, light_price);
     Ok(Claim {
         number: 11,
         said: "DRAM prices will fall again, and then nobody needs a loop".to_owned(),
         numbers_said: Vec::new(),
         computed,
-        verdict: less(dram.price, light_price),
-        because: format!(
-            "at typical prices DRAM that delivers the same rate costs {} of the loop, so that a \
-             fall changes nothing; only dear DRAM beside cheap optics comes near",
-            percent(dram.price.typical / light_price.typical)
-        ),
+        verdict,
+        because: beside_the_loop(dram.price.typical / light_price.typical, verdict),
         turns,
         inputs,
     })
+}
+
+/// Why claim 11 is as it is, where DRAM costs `share` of the loop.
+fn beside_the_loop(share: f64, verdict: Verdict) -> String {
+    let costs = format!(
+        "at typical prices DRAM that delivers the same rate costs {} of the loop",
+        percent(share)
+    );
+    match (verdict, share < 1.0) {
+        (Verdict::Holds, _) => format!("{costs}, and never more than it: a fall changes nothing"),
+        (_, true) => format!(
+            "{costs}, so that a fall changes nothing; only dear DRAM beside cheap optics comes near"
+        ),
+        (_, false) => format!("{costs}: it would have to fall first"),
+    }
+}
+
+/// Years until a falling price comes down to where it turns; `None` if it does
+/// not fall or is there.
+fn years_until(turned: &Turn, growth: f64) -> Option<f64> {
+    let fall = turned.at? / turned.now.typical;
+    (growth < 0.0 && fall < 1.0).then(|| fall.ln() / growth.ln_1p())
 }

@@ -2,6 +2,7 @@
 //! against themselves.
 
 use super::*;
+use crate::datasheet::Kind;
 use crate::media::Need;
 
 fn claims() -> (Library, Vec<Claim>) {
@@ -107,6 +108,44 @@ fn every_input_is_on_a_data_sheet_and_every_turn_turns() {
         };
         let (below, above) = (away(0.99), away(1.01));
         assert_ne!(below, above, "claim {number}, {}: at {at}", turn.input);
+    }
+}
+
+/// A claim's inputs are exactly the figures that change one of its numbers: each
+/// figure of all sheets is made a tenth larger, one after the other.
+#[test]
+fn the_inputs_are_those_that_decide() {
+    let (library, claims) = claims();
+    let typical = |claims: &[Claim], index: usize| -> Vec<f64> {
+        let findings = claims[index].computed.iter();
+        let findings = findings.chain(&claims[index].numbers_said);
+        findings.map(|finding| finding.value.typical).collect()
+    };
+    let paths = Kind::ALL
+        .into_iter()
+        .flat_map(|kind| library.of_kind(kind))
+        .flat_map(|sheet| {
+            sheet
+                .figures
+                .keys()
+                .map(|key| format!("{}.{key}", sheet.id))
+        });
+    for path in paths {
+        let now = library.figure(&path).expect("it is there").written.typical;
+        let mut changed = library.clone();
+        // What is counted, or at its limit, goes up or down by one.
+        let set = [now * 1.1, now + 1.0, now - 1.0, now / 1.1]
+            .into_iter()
+            .any(|value| value != now && changed.set(&path, Range::exact(value)).is_ok());
+        assert!(set, "{path}");
+        let Ok(after) = all(&changed) else {
+            continue; // An expert more than there is room for.
+        };
+        for (index, claim) in claims.iter().enumerate() {
+            let decides = typical(&claims, index) != typical(&after, index);
+            let listed = claim.inputs.contains(&path);
+            assert_eq!(decides, listed, "claim {}, {path}", claim.number);
+        }
     }
 }
 
