@@ -13,7 +13,7 @@ const CELL_MAX: usize = 48;
 /// Prints a report.
 pub fn report(report: &Report, output: &Output) -> Result<()> {
     output.line(&report.title)?;
-    for table in &report.tables {
+    for table in report.tables.iter().chain(&report.details) {
         output.line("")?;
         if !table.title.is_empty() {
             output.line(&table.title)?;

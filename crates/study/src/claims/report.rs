@@ -27,7 +27,11 @@ pub fn report(library: &Library, numbers: &[u32]) -> Result<Report, ClaimError> 
                 \u{201c}fails\u{201d} mean over the whole range of the inputs; it turns where a \
                 single input, all others as they are, would change the verdict."
             .to_owned(),
-        tables: vec![verdicts(&claims), numbers_table(&claims), turns(&claims)],
+        tables: vec![verdicts(&claims)],
+        details: vec![numbers_table(&claims), turns(&claims)],
+        notes: vec![
+            "A dash where a verdict would turn: no value of that figure alone turns it.".to_owned(),
+        ],
         json: json!({"claims": claims}),
         ..Report::default()
     };
@@ -95,7 +99,7 @@ fn turns(claims: &[Claim]) -> Table {
                 turn.input.clone(),
                 written(turn.now, &turn.unit),
                 turn.at.map_or_else(
-                    || "no value of it".to_owned(),
+                    || "\u{2013}".to_owned(),
                     |at| written(Range::exact(at), &turn.unit),
                 ),
                 times.map_or_else(String::new, |times| match times < 1.0 {
@@ -235,7 +239,7 @@ fn power_over_energy(library: &Library) -> Option<Plot> {
                   remains at the left are the amplifiers."
             .to_owned(),
         shape: Shape::Lines {
-            x: Axis::log("transceiver", "J/bit"),
+            x: Axis::log("energy of a transceiver", "J/bit"),
             y: Axis::log("power", "W"),
             series,
             marks: ["zr400", "cpo"].into_iter().filter_map(mark).collect(),

@@ -238,7 +238,7 @@ pub fn dram_price(library: &Library) -> Result<Claim, ClaimError> {
         let so_that = format!("DRAM costs what {} does", other.name);
         let turned = turn(library, "dram.price", &so_that, margin)?;
         if let ("hbf", Some(years)) = (id, years_until(&turned, growth)) {
-            let what = format!("years until it costs what {} does", other.name);
+            let what = format!("years until no dearer than {}", other.name);
             computed.push(finding(&what, Range::exact(years), ""));
         }
         turns.push(turned);

@@ -9,8 +9,9 @@ use crate::datasheet::Library;
 use crate::optics::link::{ChannelReport, GroupReport, Report as Line};
 use crate::optics::modulation::Format;
 use crate::optics::noise::{Accumulation, Model};
+use crate::range::Range;
 use crate::report::format::{count_range, digits, dollars_range, si, si_range};
-use crate::report::{Axis, Bar, Plot, Report, Series, Shape, Table};
+use crate::report::{Axis, Bar, Mark, Plot, Report, Series, Shape, Table};
 
 /// What there is to say of a design; `channels` adds a row for each channel.
 ///
@@ -19,14 +20,9 @@ use crate::report::{Axis, Bar, Plot, Report, Series, Shape, Table};
 pub fn report(library: &Library, design: &Design, channels: bool) -> Result<Report, Error> {
     let answer = answer(design, library)?;
     let line = &answer.typical;
-    let mut tables = vec![
-        in_all(&answer),
-        bands(line),
-        laps(line),
-        components(&answer),
-    ];
+    let mut details = vec![laps(line), components(&answer)];
     if channels {
-        tables.push(channel_by_channel(line));
+        details.push(channel_by_channel(line));
     }
     let cores = match line.cores {
         1 => String::new(),
@@ -35,14 +31,15 @@ pub fn report(library: &Library, design: &Design, channels: bool) -> Result<Repo
     let mut report = Report {
         title: format!(
             "{}: {} km in {} spans{cores}",
-            design.name,
+            capitalised(&design.name),
             digits(line.length_km),
             line.spans
         ),
         intro: "Typical figures of the data sheets; in brackets what becomes of the line when all \
                 of them are at their worst or at their best."
             .to_owned(),
-        tables,
+        tables: vec![in_all(&answer), bands(line)],
+        details,
         plots: plots(&answer),
         notes: notes(&answer),
         json: json!({"link": answer}),
@@ -52,6 +49,13 @@ pub fn report(library: &Library, design: &Design, channels: bool) -> Result<Repo
     sheets.extend(design.bands.iter().map(|band| band.amplifier.as_str()));
     report.cite(library, &sheets);
     Ok(report)
+}
+
+/// As at the beginning of a sentence.
+fn capitalised(name: &str) -> String {
+    let mut letters = name.chars();
+    let first = letters.next().map(char::to_uppercase);
+    first.into_iter().flatten().chain(letters).collect()
 }
 
 fn in_all(answer: &Answer) -> Table {
@@ -70,10 +74,7 @@ fn in_all(answer: &Answer) -> Table {
         "laps before regeneration",
         count_range(answer.laps_before_regeneration),
     );
-    row(
-        "mean SNR",
-        format!("{} dB", count_range(answer.mean_snr_db)),
-    );
+    row("mean SNR", decibel_range(answer.mean_snr_db));
     row("bandwidth", si(line.bandwidth_thz * 1e12, "Hz"));
     row("power", si_range(answer.cost.power_w, "W"));
     row("price", dollars_range(answer.cost.price_usd));
@@ -219,6 +220,15 @@ fn decibels(value: f64) -> String {
     }
 }
 
+/// `19.6 dB (19.3–20)`.
+fn decibel_range(range: Range) -> String {
+    let typical = format!("{} dB", digits(range.typical));
+    match range.is_exact() {
+        true => typical,
+        false => format!("{typical} ({}–{})", digits(range.low), digits(range.high)),
+    }
+}
+
 fn notes(answer: &Answer) -> Vec<String> {
     let marks = &answer.typical.marks;
     let mut notes: Vec<String> = marks
@@ -254,22 +264,21 @@ fn notes(answer: &Answer) -> Vec<String> {
 
 fn plots(answer: &Answer) -> Vec<Plot> {
     let line = &answer.typical;
-    let frequency = || Axis::linear("frequency", "Hz");
-    let lines = |title: &str, caption: &str, y: Axis, series: Vec<Series>| Plot {
+    let over_frequency = |title: &str, caption: &str, y: Axis, series: Vec<Series>| Plot {
         title: title.to_owned(),
         caption: caption.to_owned(),
         shape: Shape::Lines {
-            x: frequency(),
+            x: Axis::linear("frequency", "Hz"),
             y,
             series,
-            marks: Vec::new(),
+            marks: starts(line),
         },
     };
     vec![
-        lines(
+        over_frequency(
             "Signal over noise, channel by channel",
             "What the amplifiers and the glass leave, and what is left of both with the \
-             transceiver's own noise.",
+             transceiver's own noise. Broken lines: where each band begins.",
             Axis::linear("SNR", "dB"),
             vec![
                 spectrum(line, "all noise", |c| c.snr_db),
@@ -277,7 +286,7 @@ fn plots(answer: &Answer) -> Vec<Plot> {
                 spectrum(line, "nonlinear", |c| c.snr_nonlinear_db),
             ],
         ),
-        lines(
+        over_frequency(
             "Power, channel by channel",
             "Behind an amplifier and at the end of a span. Without Raman scattering the light \
              of high frequency would keep what that of low frequency gains.",
@@ -298,15 +307,32 @@ fn plots(answer: &Answer) -> Vec<Plot> {
     ]
 }
 
+/// The channels of each band, by frequency.
+fn by_band(line: &Line) -> impl Iterator<Item = &[ChannelReport]> {
+    line.channels.chunk_by(|a, b| a.group == b.group)
+}
+
+/// Where each band begins.
+fn starts(line: &Line) -> Vec<Mark> {
+    let mark = |band: &[ChannelReport]| Mark {
+        label: band[0].group.clone(),
+        x: Some(band[0].frequency_thz * 1e12),
+        y: 0.0,
+    };
+    by_band(line).map(mark).collect()
+}
+
+/// A line over each band, broken between them.
 fn spectrum(line: &Line, name: &str, of: impl Fn(&ChannelReport) -> f64) -> Series {
+    let mut points = Vec::new();
+    for band in by_band(line) {
+        let at = |channel: &ChannelReport| (channel.frequency_thz * 1e12, of(channel));
+        points.extend(band.iter().map(at));
+        points.extend(points.last().map(|&(hz, _)| (hz, f64::NAN)));
+    }
     Series {
         name: name.to_owned(),
-        points: line
-            .channels
-            .iter()
-            .map(|channel| (channel.frequency_thz * 1e12, of(channel)))
-            .filter(|(_, value)| value.is_finite())
-            .collect(),
+        points,
         ..Series::default()
     }
 }

@@ -11,6 +11,9 @@ use super::svg::{COLOURS, draw, escape};
 use super::{Input, Report, Table};
 use crate::datasheet::Tag;
 
+/// Columns up to which a table is only as wide as it must be.
+const NARROW: usize = 4;
+
 const STYLE: &str = include_str!("style.css");
 
 /// The page.
@@ -29,6 +32,9 @@ pub fn page(report: &Report) -> String {
     }
     for plot in &report.plots {
         add_plot(&mut out, plot);
+    }
+    for table in &report.details {
+        add_table(&mut out, table);
     }
     if !report.notes.is_empty() {
         out += "<h2>To know</h2>\n<ul>\n";
@@ -78,7 +84,15 @@ fn add_table(out: &mut String, table: &Table) {
     if !table.title.is_empty() {
         let _ = writeln!(out, "<h2>{}</h2>", escape(&table.title));
     }
-    out.push_str("<div class=\"wide\"><table>\n<tr>");
+    // Few short columns stand together, so that the eye finds its way across;
+    // rows of sentences become paragraphs where there is no room.
+    let prose = table.rows.iter().flatten().any(|cell| is_prose(cell));
+    let class = match (prose, table.heads.len()) {
+        (true, _) => " class=\"prose\"",
+        (false, ..=NARROW) => " class=\"narrow\"",
+        _ => "",
+    };
+    let _ = write!(out, "<div class=\"wide\"><table{class}>\n<tr>");
     let text: Vec<bool> = (0..table.heads.len()).map(|c| table.is_text(c)).collect();
     for (head, &text) in table.heads.iter().zip(&text) {
         let class = if text { " class=\"words\"" } else { "" };
@@ -96,7 +110,7 @@ fn add_table(out: &mut String, table: &Table) {
                 }
                 _ => cell,
             };
-            let long = cell.chars().count() > 48;
+            let long = is_prose(&cell);
             let class = match (cell.as_str(), words) {
                 ("holds" | "fails" | "depends", _) => format!(" class=\"words {cell}\""),
                 (_, true) if long => " class=\"text\"".to_owned(),
@@ -108,6 +122,11 @@ fn add_table(out: &mut String, table: &Table) {
         out.push_str("</tr>\n");
     }
     out.push_str("</table></div>\n");
+}
+
+/// Whether a cell is a sentence and not a name or a number.
+fn is_prose(cell: &str) -> bool {
+    cell.chars().count() > 48
 }
 
 fn add_plot(out: &mut String, plot: &Plot) {
@@ -133,7 +152,7 @@ fn add_plot(out: &mut String, plot: &Plot) {
         }
         out.push_str("</p>\n");
     }
-    out.push_str(&svg);
+    let _ = writeln!(out, "<div class=\"wide\">\n{svg}</div>");
     if !plot.caption.is_empty() {
         let _ = writeln!(out, "<figcaption>{}</figcaption>", escape(&plot.caption));
     }
@@ -146,7 +165,7 @@ fn add_inputs(out: &mut String, inputs: &[Input]) {
     }
     out.push_str(
         "<details>\n<summary>The figures that this rests on, with their sources</summary>\n\
-         <div class=\"wide\"><table class=\"inputs\">\n\
+         <div class=\"wide\"><table class=\"inputs prose\">\n\
          <tr><th>figure</th><th>value</th><th>known</th><th>source</th><th>date</th></tr>\n",
     );
     for Input { path, figure } in inputs {

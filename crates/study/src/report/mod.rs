@@ -26,6 +26,8 @@ pub struct Report {
     pub tables: Vec<Table>,
     /// In order of looking.
     pub plots: Vec<Plot>,
+    /// Tables to look something up in: behind the plots.
+    pub details: Vec<Table>,
     /// What one should know about the results.
     pub notes: Vec<String>,
     /// The figures of the data sheets that decide them.

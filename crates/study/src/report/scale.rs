@@ -1,5 +1,7 @@
 //! From values to places on an axis, and where its ticks are. Knows no SVG.
 
+use super::plot::Axis;
+
 /// An axis from a least to a most value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scale {
@@ -9,9 +11,10 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// An axis that holds all `values`, a little wider than them; `None` if it
-    /// would hold nothing. A logarithmic one passes over what is not above 0.
-    pub fn around(values: impl Iterator<Item = f64>, log: bool) -> Option<Self> {
+    /// A scale of `axis` that holds all `values`, a little wider than them; `None`
+    /// if it would hold nothing. A logarithmic one passes over what is not above 0.
+    pub fn around(values: impl Iterator<Item = f64>, axis: &Axis) -> Option<Self> {
+        let log = axis.log;
         let usable = |value: &f64| value.is_finite() && (!log || *value > 0.0);
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
         for value in values.filter(usable) {
@@ -30,8 +33,10 @@ impl Scale {
                 log,
             });
         }
-        // Quantities start at 0 unless they are all far from it.
-        if low > 0.0 && low < 0.6 * high {
+        // Quantities start at 0 unless they are all far from it; levels, in
+        // decibels over something, have no such beginning.
+        let level = matches!(axis.unit.as_str(), "dB" | "dBm");
+        if !level && low > 0.0 && low < 0.6 * high {
             low = 0.0;
         }
         let margin = match high - low {
@@ -67,7 +72,7 @@ impl Scale {
             true => (10f64.powf(self.low), 10f64.powf(self.high)),
             false => (self.low, self.high),
         };
-        let rough = (high - low) / 5.0;
+        let rough = (high - low) / 6.0;
         let power = 10f64.powf(rough.log10().floor());
         let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power);
         let step = step.into_iter().find(|&step| step >= rough * 0.999);
@@ -97,6 +102,13 @@ impl Scale {
 mod tests {
     use super::*;
 
+    fn axis(log: bool) -> Axis {
+        Axis {
+            log,
+            ..Axis::linear("x", "")
+        }
+    }
+
     #[test]
     fn all_values_have_a_place_and_ticks_lie_among_them() {
         let cases: [(&[f64], bool); 7] = [
@@ -109,7 +121,7 @@ mod tests {
             (&[5.0], true),
         ];
         for (values, log) in cases {
-            let scale = Scale::around(values.iter().copied(), log).expect("it has values");
+            let scale = Scale::around(values.iter().copied(), &axis(log)).expect("it has values");
             for &value in values {
                 let at = scale.place(value).expect("it has a place");
                 assert!((0.0..=1.0).contains(&at), "{values:?}: {value} at {at}");
@@ -128,10 +140,10 @@ mod tests {
 
     #[test]
     fn nothing_has_no_scale() {
-        assert_eq!(Scale::around([].into_iter(), false), None);
-        assert_eq!(Scale::around([f64::NAN].into_iter(), false), None);
-        assert_eq!(Scale::around([0.0, -1.0].into_iter(), true), None);
-        let log = Scale::around([1.0, 10.0].into_iter(), true).expect("it has values");
+        assert_eq!(Scale::around([].into_iter(), &axis(false)), None);
+        assert_eq!(Scale::around([f64::NAN].into_iter(), &axis(false)), None);
+        assert_eq!(Scale::around([0.0, -1.0].into_iter(), &axis(true)), None);
+        let log = Scale::around([1.0, 10.0].into_iter(), &axis(true)).expect("it has values");
         assert_eq!(log.place(0.0), None);
     }
 }
