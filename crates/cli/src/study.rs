@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use delayline_study::datasheet::Library;
+use delayline_study::datasheet::{Kind, Library};
 use delayline_study::decode::{self, Ask, Grid, Measured, PlanFile};
 use delayline_study::link::{self, Design};
 use delayline_study::media::{self, Need};
@@ -79,7 +79,13 @@ fn run_link(
         Some(text) => text.to_owned(),
         None => std::fs::read_to_string(name).with_context(|| {
             let names = link::PRESETS.map(|(name, _)| name).join(", ");
-            format!("{name} cannot be read: expected a design file (.toml), or one of {names}")
+            let expected = format!("expected a design file (.toml), or one of {names}");
+            match media::ids(library).iter().any(|id| id == name) {
+                true => format!(
+                    "{name} has no design: {expected}; `study media {name}` has its figures"
+                ),
+                false => format!("{name} cannot be read: {expected}"),
+            }
         })?,
     };
     if args.print {
@@ -126,7 +132,7 @@ fn media_report(library: &Library, args: &MediaArgs) -> Result<Report> {
     };
     let need = Need {
         bytes,
-        rate_bytes_per_s: args.feed.unwrap_or(0.0),
+        rate_bytes_per_s: args.feed,
     };
     Ok(media::report(library, need, &args.media)?)
 }
@@ -144,7 +150,11 @@ fn decode_report(mut library: Library, args: &DecodeArgs, common: &CommonArgs) -
             None => one(ask.weights_bytes.is_some(), "weights", &args.model),
         },
         accelerators: args.accelerator.clone(),
-        media: one(ask.measured.is_some(), "measured", &args.medium),
+        media: one(
+            ask.measured.is_some(),
+            "measured",
+            &media_to_decode_from(&library, args),
+        ),
         batches: batch.map_or_else(|| args.batch.clone(), |batch| vec![batch]),
     };
     let start = Instant::now();
@@ -154,6 +164,21 @@ fn decode_report(mut library: Library, args: &DecodeArgs, common: &CommonArgs) -
         object.insert("wall_s".to_owned(), json!(start.elapsed().as_secs_f64()));
     }
     Ok(report)
+}
+
+/// The media that were named; else the loop, flash, and the accelerator's own
+/// memory, unless one of them has none.
+fn media_to_decode_from(library: &Library, args: &DecodeArgs) -> Vec<String> {
+    if !args.medium.is_empty() {
+        return args.medium.clone();
+    }
+    let has_memory = |id: &String| {
+        let sheet = library.sheet(Kind::Accelerator, id);
+        sheet.is_ok_and(|sheet| sheet.find("memory").is_some())
+    };
+    let own = args.accelerator.iter().all(has_memory).then_some("own");
+    let media = ["article", "hbf"].into_iter().chain(own);
+    media.map(str::to_owned).collect()
 }
 
 fn ask(args: &MachineArgs) -> Result<Ask> {

@@ -111,6 +111,19 @@ fn a_link_is_designed_from_a_file() {
     );
 }
 
+/// What has no memory of its own is not asked to read from it.
+#[test]
+fn an_accelerator_of_sram_alone_decodes() {
+    let objects = objects(&delayline("study decode --json --accelerator lpu", &[]));
+    let media: Vec<&str> = objects[0]["rows"]
+        .as_array()
+        .expect("there are rows")
+        .iter()
+        .filter_map(|row| row["medium"]["unit"]["id"].as_str())
+        .collect();
+    assert_eq!(media, ["article", "hbf"], "{objects:?}");
+}
+
 #[test]
 fn a_sweep_writes_all_rows_or_nothing() {
     let dir = scratch();
@@ -143,6 +156,15 @@ fn wrong_input_is_named() {
         ("study", 2, "Usage"),
         ("study claims 12", 2, "1..=11"),
         ("study link nowhere.toml", 1, "or one of article, c-l"),
+        ("study link orbit", 1, "`study media orbit` has its figures"),
+        ("study media --hold -5GB", 2, "'-5GB' for '--hold"),
+        ("study decode --units 5000000", 2, "0..=1000000"),
+        (
+            "study decode --rate 1GB/s --compute-ms nan",
+            2,
+            "from 0.000001 to 1000000000",
+        ),
+        ("study decode --weights 1KB", 2, "from 1MB to 100TB"),
         (
             "study media paper",
             1,

@@ -3,16 +3,45 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::{Args, Subcommand};
 use delayline_study::sweep::Setting;
 
 use crate::size::{parse_rate, parse_size};
 
+/// Times that can be told apart from nothing and from for ever, in the unit of
+/// their option.
+const TIMES: std::ops::RangeInclusive<f64> = 1e-6..=1e9;
+/// Sizes of models that are worth a simulation and end within it, in bytes.
+const WEIGHTS: std::ops::RangeInclusive<u64> = 1_000_000..=100_000_000_000_000;
+
+fn time(text: &str) -> Result<f64> {
+    let value = text.parse().ok().filter(|value| TIMES.contains(value));
+    let (least, most) = (TIMES.start(), TIMES.end());
+    value.with_context(|| format!("expected a number from {least} to {most}"))
+}
+
+fn time_or_none(text: &str) -> Result<f64> {
+    match text.parse() {
+        Ok(0.0) => Ok(0.0),
+        _ => time(text).map_err(|error| anyhow!("{error}, or 0")),
+    }
+}
+
+fn parse_weights(text: &str) -> Result<u64> {
+    let bytes = parse_size(text)?;
+    ensure!(
+        WEIGHTS.contains(&bytes),
+        "expected a size from 1MB to 100TB"
+    );
+    Ok(bytes)
+}
+
 const EXAMPLES: &str = "\
 Examples:
   delayline study claims
   delayline study link s-c-l --html link.html
-  delayline study media --model llama-70b --feed 32TB/s --html media.html
+  delayline study media --model llama-70b --feed 8TB/s --html media.html
   delayline study decode --model deepseek-v3 --medium article,hbf,own --batch 1,64 --feed 32TB/s
   delayline study decode --medium article --set article.length=400 --set zr400.energy=10
   delayline study sweep --medium article --set article.length=10..1000:21:log --out lengths.csv
@@ -96,11 +125,17 @@ pub struct MediaArgs {
     )]
     pub model: String,
     /// Hold so much, such as 32GB, instead of a model
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, allow_hyphen_values = true)]
     pub hold: Option<u64>,
-    /// Deliver at least this rate, such as 32TB/s [default: any rate will do]
-    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
-    pub feed: Option<f64>,
+    /// Deliver at least this rate; 1 if any rate will do
+    #[arg(
+        long,
+        value_name = "RATE",
+        default_value = "32TB/s",
+        value_parser = parse_rate,
+        allow_hyphen_values = true
+    )]
+    pub feed: f64,
 }
 
 /// Simulate decoding: tokens per second, power and money, beside the closed form.
@@ -120,13 +155,8 @@ pub struct DecodeArgs {
     /// What computes
     #[arg(long, value_name = "ID", value_delimiter = ',', default_value = "b200")]
     pub accelerator: Vec<String>,
-    /// What feeds it; `own` is the accelerator's own memory
-    #[arg(
-        long,
-        value_name = "ID",
-        value_delimiter = ',',
-        default_value = "article,hbf,own"
-    )]
+    /// What feeds it; `own` is the accelerator's own memory [default: article,hbf, and own where there is some]
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
     pub medium: Vec<String>,
     /// Sequences that share a lap
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1",
@@ -167,39 +197,47 @@ pub struct SweepArgs {
 #[command(next_help_heading = "Machine")]
 pub struct MachineArgs {
     /// Tokens of context of each sequence
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        allow_hyphen_values = true
+    )]
     pub context: u32,
     /// At least so many units of the medium [default: as many as hold the model]
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true,
+          value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub units: u32,
     /// Enough units of the medium for this rate, such as 32TB/s
-    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    #[arg(long, value_name = "RATE", value_parser = parse_rate, allow_hyphen_values = true)]
     pub feed: Option<f64>,
     /// The window through which weights pass [default: the accelerator's SRAM]
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, allow_hyphen_values = true)]
     pub window: Option<u64>,
     /// Weights that stay with the accelerator
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, allow_hyphen_values = true)]
     pub resident: Option<u64>,
     /// A medium of this measured rate, such as 2.8GB/s, instead of one of a data sheet
-    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    #[arg(long, value_name = "RATE", value_parser = parse_rate, allow_hyphen_values = true)]
     pub rate: Option<f64>,
     /// Its latency in microseconds
     #[arg(
         long,
         value_name = "MICROSECONDS",
         default_value_t = 0.0,
+        value_parser = time_or_none,
+        allow_hyphen_values = true,
         requires = "rate"
     )]
     pub latency_us: f64,
     /// A turn of it in milliseconds, if it is a loop in which everything comes by
-    #[arg(long, value_name = "MILLISECONDS", requires = "rate")]
+    #[arg(long, value_name = "MILLISECONDS", requires = "rate", value_parser = time, allow_hyphen_values = true)]
     pub turn_ms: Option<f64>,
     /// Compute of a lap in milliseconds, as measured, instead of the accelerator's
-    #[arg(long, value_name = "MILLISECONDS")]
+    #[arg(long, value_name = "MILLISECONDS", value_parser = time, allow_hyphen_values = true)]
     pub compute_ms: Option<f64>,
     /// Weights of this size instead of a model of a data sheet
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_weights, allow_hyphen_values = true)]
     pub weights: Option<u64>,
     /// What the program made of a model and a budget, as `inspect --plan` writes it, instead of a model of a data sheet
     #[arg(long, value_name = "FILE", conflicts_with_all = ["weights", "window", "resident"])]
