@@ -8,12 +8,10 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::datasheet::{Kind, Library, Sheet, SheetError};
+use crate::optics::units::LIGHT_M_PER_S;
 use crate::range::Range;
 
 pub use report::report;
-
-/// Speed of light in vacuum in metres per second, exact by definition (SI).
-pub const LIGHT_M_PER_S: f64 = 299_792_458.0;
 
 /// What is asked of a medium.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

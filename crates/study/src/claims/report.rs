@@ -2,9 +2,11 @@
 
 use serde_json::json;
 
+use super::list::articles_need;
+use super::rivals::PRICED;
 use super::{Claim, ClaimError, Finding, all};
 use crate::datasheet::Library;
-use crate::media::{Need, size, unit};
+use crate::media::{size, unit};
 use crate::range::Range;
 use crate::report::format::{count_range, digits, dollars_range, percent, si_range};
 use crate::report::{Axis, Mark, Plot, Report, Series, Shape, Table};
@@ -139,15 +141,6 @@ fn show(finding: &Finding) -> String {
     }
 }
 
-/// What the article's loop holds and delivers.
-fn need(library: &Library) -> Option<Need> {
-    let unit = unit(library, "article").ok()?;
-    Some(Need {
-        bytes: unit.capacity_bytes.typical,
-        rate_bytes_per_s: unit.rate_bytes_per_s.typical,
-    })
-}
-
 fn spread(low: f64, high: f64) -> impl Iterator<Item = f64> {
     let step = (high / low).powf(1.0 / (POINTS - 1) as f64);
     (0..POINTS).map(move |n| low * step.powi(n as i32))
@@ -163,7 +156,7 @@ fn level(name: &str, xs: (f64, f64), y: f64) -> Series {
 
 /// Break-even against the price of DRAM.
 fn price_over_dram(library: &Library) -> Option<Plot> {
-    let need = need(library)?;
+    let need = articles_need(library).ok()?;
     let (low, high) = (0.5, 100.0);
     let mut series = vec![Series {
         name: "DRAM".to_owned(),
@@ -176,7 +169,7 @@ fn price_over_dram(library: &Library) -> Option<Plot> {
             .collect(),
         ..Series::default()
     }];
-    for id in ["article", "hbm3e", "hbm4", "hbf", "ssd"] {
+    for id in PRICED {
         let other = size(library, id, need).ok()?;
         series.push(level(&other.unit.name, (low, high), other.price.typical));
     }
@@ -202,7 +195,7 @@ fn price_over_dram(library: &Library) -> Option<Plot> {
 
 /// Break-even against the energy of a transceiver.
 fn power_over_energy(library: &Library) -> Option<Plot> {
-    let need = need(library)?;
+    let need = articles_need(library).ok()?;
     let (low, high) = (1e-3, 100.0);
     let points = spread(low, high).filter_map(|energy| {
         let mut changed = library.clone();
@@ -281,7 +274,7 @@ fn rates_over_years(library: &Library) -> Option<Plot> {
 }
 
 fn prices_over_years(library: &Library) -> Option<Plot> {
-    let need = need(library)?;
+    let need = articles_need(library).ok()?;
     let price = |id: &str| Some(size(library, id, need).ok()?.price.typical);
     let growth = |id: &str| Some(library.figure(&format!("{id}.growth")).ok()?.value);
     Some(Plot {

@@ -13,7 +13,7 @@ use crate::report::format::{digits, percent};
 /// The model of claim 9: the largest that is dense and well known.
 const TRAPPED: &str = "llama-70b";
 /// The rivals of claim 11.
-const PRICED: [&str; 5] = ["article", "hbm3e", "hbm4", "hbf", "ssd"];
+pub const PRICED: [&str; 5] = ["article", "hbm3e", "hbm4", "hbf", "ssd"];
 
 pub fn flash(library: &Library) -> Result<Claim, ClaimError> {
     let light = article(library)?;

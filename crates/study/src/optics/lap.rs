@@ -25,41 +25,11 @@ impl Loop {
     pub fn bytes_in_flight(&self) -> f64 {
         self.net_rate_bit_per_s * self.delay_s() / 8.0
     }
-
-    /// Bytes that arrive at the tap each second.
-    pub fn bytes_per_s(&self) -> f64 {
-        self.net_rate_bit_per_s / 8.0
-    }
-
-    /// Laps a second: the bound on passes over contents that fill the loop.
-    pub fn laps_per_s(&self) -> f64 {
-        1.0 / self.delay_s()
-    }
-
-    /// The length of loop that holds `bytes` at this rate.
-    pub fn length_km_for(&self, bytes: f64) -> f64 {
-        self.length_km * bytes / self.bytes_in_flight()
-    }
 }
 
 /// Time that a pulse takes over a length.
 pub fn delay_s(length_km: f64, group_index: f64) -> f64 {
     length_km * 1e3 * group_index / LIGHT_M_PER_S
-}
-
-/// What a designed link is to those who only use it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Summary {
-    /// Length of one lap, its group index and its net rate.
-    pub lap: Loop,
-    /// Laps that the worst channel in use can go before it must be regenerated.
-    pub laps_before_regeneration: u64,
-    /// Pairs of transmitter and receiver, over all bands and cores.
-    pub transceivers: u64,
-    /// Amplifiers, over all sites, bands and cores.
-    pub amplifiers: u64,
-    /// Fiber to buy, over all cores or parallel fibers.
-    pub fiber_km: f64,
 }
 
 #[cfg(test)]
@@ -79,8 +49,5 @@ mod tests {
         };
         check(article.delay_s(), 979.34e-6);
         check(article.bytes_in_flight(), 31.339e9);
-        check(article.bytes_per_s(), 32e12);
-        check(article.laps_per_s(), 1021.1);
-        check(article.length_km_for(2.0 * 31.339e9), 400.0);
     }
 }

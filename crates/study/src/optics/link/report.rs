@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{Line, Mark};
 use crate::optics::bands::Band;
-use crate::optics::lap::{Loop, Summary};
+use crate::optics::lap::Loop;
 use crate::optics::modulation::Format;
 use crate::optics::units::{dbm, watts};
 
@@ -174,8 +174,6 @@ pub struct Report {
     pub by_laps: Vec<LapsReport>,
     /// Channels, of one core.
     pub channels: Vec<ChannelReport>,
-    #[serde(skip)]
-    group_index: f64,
 }
 
 impl Report {
@@ -214,7 +212,6 @@ impl Report {
             transceivers: lit as u64 * u64::from(line.cores),
             amplifiers: u64::from(line.spans) * groups.len() as u64 * u64::from(line.cores),
             fiber_km: lap.length_km * cores,
-            group_index: lap.group_index,
             marks,
             groups,
             by_laps,
@@ -225,21 +222,6 @@ impl Report {
     /// Mean over the channels of their SNR in dB.
     pub fn mean_snr_db(&self) -> f64 {
         mean(self.channels.iter().map(|channel| channel.snr_db))
-    }
-
-    /// What the line is to those who only use it.
-    pub fn summary(&self) -> Summary {
-        Summary {
-            lap: Loop {
-                length_km: self.length_km,
-                group_index: self.group_index,
-                net_rate_bit_per_s: self.net_rate_bit_per_s,
-            },
-            laps_before_regeneration: self.laps_before_regeneration,
-            transceivers: self.transceivers,
-            amplifiers: self.amplifiers,
-            fiber_km: self.fiber_km,
-        }
     }
 }
 
