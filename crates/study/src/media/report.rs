@@ -56,13 +56,13 @@ fn table(sized: &[Sized]) -> Table {
             "medium",
             "units",
             "because of",
+            "power",
+            "price",
             "capacity",
             "rate",
             "wait",
             "a bit delivered",
             "standby",
-            "power",
-            "price",
         ],
     );
     for one in sized {
@@ -75,14 +75,14 @@ fn table(sized: &[Sized]) -> Table {
             one.unit.name.clone(),
             count_range(Range::exact(one.units.typical)),
             because.to_owned(),
+            si_range(one.power_w, "W"),
+            dollars_range(one.price),
             si(one.capacity_bytes.typical, "B"),
             si(one.rate_bytes_per_s.typical, "B/s"),
             si(one.unit.latency_s.typical, "s"),
             one.delivered_j_per_bit
                 .map_or(dash, |energy| si_range(energy, "J")),
             si(one.standby_w.typical, "W"),
-            si_range(one.power_w, "W"),
-            dollars_range(one.price),
         ]);
     }
     table

@@ -8,8 +8,6 @@ use super::axes::{self, tick};
 use super::{COLOURS, Frame, WIDTH, escape, line, open, text, width_of};
 
 const HEIGHT: f64 = 400.0;
-/// From where on a mark's label stands left of it, as a share of the width.
-const LATE: f64 = 0.6;
 /// Height of a row of labels.
 const LABEL: f64 = 16.0;
 
@@ -45,9 +43,17 @@ pub fn lines(
         band(&mut out, one, colour, place);
         curve(&mut out, one, colour, (x, y), place);
     }
-    let mut taken = Vec::new();
+    let at = |mark: &Mark| Some(frame.x(x_scale.place(mark.x?)?));
+    let mut labels = Labels {
+        lines: marks.iter().filter_map(at).collect(),
+        right: frame.right,
+        taken: Vec::new(),
+    };
     for mark in marks {
-        draw_mark(&mut out, mark, &frame, (&x_scale, &y_scale), &mut taken);
+        match mark.x {
+            Some(_) => upright(&mut out, mark, at(mark), &frame, &mut labels),
+            None => level(&mut out, mark, y_scale.place(mark.y), &frame),
+        }
     }
     out += "</svg>\n";
     Some(out)
@@ -118,45 +124,138 @@ fn curve(
     }
 }
 
-/// Draws a mark; its label goes into the first row at the top where it meets
-/// none of those in `taken`, which are `(row, from, to)`.
-fn draw_mark(
-    out: &mut String,
-    mark: &Mark,
-    frame: &Frame,
-    (x, y): (&Scale, &Scale),
-    taken: &mut Vec<(usize, f64, f64)>,
-) {
-    let Some(value) = mark.x else {
-        let Some(at) = y.place(mark.y).map(|at| frame.y(at)) else {
-            return;
-        };
-        line(out, "mark", (frame.left, at), (frame.right, at));
-        let right = frame.right - 4.0;
-        return text(out, right, at - 5.0, "note end", &mark.label);
-    };
-    let Some(at) = x.place(value).map(|at| frame.x(at)) else {
+/// A mark across the plot.
+fn level(out: &mut String, mark: &Mark, at: Option<f64>, frame: &Frame) {
+    let Some(at) = at.map(|at| frame.y(at)) else {
         return;
     };
+    line(out, "mark", (frame.left, at), (frame.right, at));
+    let right = frame.right - 4.0;
+    text(out, right, at - 5.0, "note end", &mark.label);
+}
+
+/// Where the labels of upright marks are, so that none meets another.
+struct Labels {
+    /// Places of all marks.
+    lines: Vec<f64>,
+    /// Where the plot ends.
+    right: f64,
+    /// `(row, from, to)` of each label that is there.
+    taken: Vec<(usize, f64, f64)>,
+}
+
+/// A mark from top to bottom; its label goes into the first row at the top where
+/// it meets no other. It hangs to the left where it would leave the plot or cross
+/// another mark.
+fn upright(out: &mut String, mark: &Mark, at: Option<f64>, frame: &Frame, labels: &mut Labels) {
+    let Some(at) = at else { return };
     line(out, "mark", (at, frame.top), (at, frame.bottom));
-    let late = at > frame.x(LATE);
-    let (from, class, label) = match late {
-        // What hangs to the left says which line it belongs to.
+    let width = width_of(&mark.label) + 5.0;
+    let crossed = labels.lines.iter().any(|&x| at < x && x < at + width);
+    let hangs_left = crossed || at + width > labels.right;
+    let (dx, class, label) = match hangs_left {
+        // Here it has to be said which line it belongs to.
         true => (-5.0, "note end", format!("{} \u{25b8}", mark.label)),
         false => (5.0, "note", mark.label.clone()),
     };
-    let width = width_of(&label);
-    let (left, right) = match late {
-        true => (at - width, at),
+    let (left, right) = match hangs_left {
+        true => (at - width_of(&label), at),
         false => (at, at + width),
     };
     let meets = |row: usize| {
-        let same = taken.iter().filter(|(other, ..)| *other == row);
-        let mut same = same.map(|&(_, from, to)| left < to && from < right);
-        same.any(|meets| meets)
+        let mut same = labels.taken.iter().filter(|(other, ..)| *other == row);
+        same.any(|&(_, from, to)| left < to && from < right)
     };
     let row = (0..).find(|&row| !meets(row)).unwrap_or(0);
-    taken.push((row, left, right));
+    labels.taken.push((row, left, right));
     let below_top = 12.0 + LABEL * row as f64;
-    text(out, at + from, frame.top + below_top, class, &label);
+    text(out, at + dx, frame.top + below_top, class, &label);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(label: &str, x: f64) -> Mark {
+        Mark {
+            label: label.to_owned(),
+            x: Some(x),
+            y: 0.0,
+        }
+    }
+
+    fn drawn(points: &[(f64, f64)], marks: &[Mark]) -> String {
+        let series = Series {
+            points: points.to_vec(),
+            ..Series::default()
+        };
+        let axis = Axis::linear("x", "");
+        lines("title", (&axis, &axis), &[series], marks).expect("it has points")
+    }
+
+    /// Each label's `y` and class.
+    fn labels(svg: &str) -> Vec<(String, String)> {
+        let notes = svg.lines().filter(|line| line.contains("class=\"note"));
+        let part = |line: &str, from: &str| {
+            let rest = line.split(from).nth(1).unwrap_or_default();
+            rest.split('"').next().unwrap_or_default().to_owned()
+        };
+        notes
+            .map(|line| (part(line, " y=\""), part(line, "class=\"")))
+            .collect()
+    }
+
+    #[test]
+    fn labels_meet_neither_each_other_nor_another_mark() {
+        let points = [(0.0, 0.0), (100.0, 1.0)];
+        let far = labels(&drawn(&points, &[mark("one", 10.0), mark("two", 60.0)]));
+        assert!(far.iter().all(|(_, class)| class == "note"), "{far:?}");
+        assert_eq!(far[0].0, far[1].0, "both in the first row");
+        let near = labels(&drawn(
+            &points,
+            &[mark("the one", 50.0), mark("the other", 55.0)],
+        ));
+        assert_eq!(near[0].1, "note end", "it would cross the other: {near:?}");
+        assert_eq!(near[1].1, "note", "{near:?}");
+        let late = labels(&drawn(&points, &[mark("at the end", 99.0)]));
+        assert_eq!(late[0].1, "note end", "it would leave the plot: {late:?}");
+        let both = labels(&drawn(
+            &points,
+            &[mark("a long one", 50.0), mark("another", 50.0)],
+        ));
+        assert_ne!(both[0].0, both[1].0, "one below the other: {both:?}");
+    }
+
+    #[test]
+    fn a_line_is_broken_where_it_has_no_value() {
+        let nowhere = f64::NAN;
+        let svg = drawn(
+            &[
+                (0.0, 1.0),
+                (1.0, 1.0),
+                (1.0, nowhere),
+                (2.0, 2.0),
+                (3.0, 2.0),
+            ],
+            &[],
+        );
+        assert_eq!(svg.matches("<polyline").count(), 2, "{svg}");
+        assert!(!svg.contains("NaN"), "{svg}");
+    }
+
+    #[test]
+    fn a_level_has_no_dots() {
+        assert_eq!(
+            drawn(&[(0.0, 1.0), (9.0, 1.0)], &[])
+                .matches("<circle")
+                .count(),
+            0
+        );
+        assert_eq!(
+            drawn(&[(0.0, 1.0), (9.0, 2.0)], &[])
+                .matches("<circle")
+                .count(),
+            2
+        );
+    }
 }
