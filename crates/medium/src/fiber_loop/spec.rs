@@ -319,6 +319,11 @@ impl SpecBuilder {
         Self { spec }
     }
 
+    /// The length in km, if it was given.
+    pub fn length_km(&self) -> Option<f64> {
+        Some(self.spec.length_km).filter(|length| !length.is_nan())
+    }
+
     /// Sets one parameter. Keys: `length`, `rate`, `index`, `overhead`,
     /// `loops`, `guard`, `ber`, `seed`, and `cut=2s+500ms` for light that
     /// fails after 2 s and comes back half a second later.
