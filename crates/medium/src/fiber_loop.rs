@@ -310,7 +310,7 @@ fn at_start(spec: &LoopSpec, orbit: &Orbit) -> LoopFigures {
         lap_ns: orbit.lap_ns,
         pieces: orbit.pieces.len() as u64,
         placed_bytes,
-        copies: spec.copies.into(),
+        copies: spec.copies,
         in_flight_bytes: in_flight.round() as u64,
         ..LoopFigures::default()
     }

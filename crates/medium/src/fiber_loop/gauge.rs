@@ -13,7 +13,7 @@ pub struct LoopFigures {
     /// Bytes of the model on the loop, in pieces, each counted once.
     pub placed_bytes: u64,
     /// How often they circulate, so that each comes by as often in a lap.
-    pub copies: u64,
+    pub copies: u32,
     /// Reads that it is cut into.
     pub pieces: u64,
     /// Bytes in flight, all copies, framing and error correction included; in the real
