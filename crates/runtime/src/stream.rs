@@ -1,10 +1,11 @@
 //! Streaming: from a model without bytes to laps that are fed. Learns the
 //! graphs, decides what stays, builds the line, and drives one lap at a time.
 
+mod fill;
+
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use delayline_line::{Config, Line, Medium, Span};
 use delayline_medium::{Drive, Flash, Memory, RealClock, Stripe};
@@ -32,9 +33,6 @@ use crate::watch::{Ring, Stretch, Watch};
 /// Largest single read in bytes, and how often a failed one is tried again.
 const READ_LEN: u32 = 4 << 20;
 const RETRIES: u32 = 3;
-
-/// Laps in which the compute is measured, where that decides about a loop.
-const MEASURED_LAPS: u32 = 3;
 
 /// Bytes of look-ahead beyond the largest run, at most: 32 reads of 4 MiB keep
 /// every drive we know busy.
@@ -309,50 +307,6 @@ impl Stream {
     /// The fiber loop in which the weights circulate, if there is one.
     pub fn circuit(&self) -> Option<&Circuit> {
         self.circuit.as_ref()
-    }
-
-    /// Fills the loop, before the first lap that counts. Where it depends on the
-    /// compute what lies where, that is measured before.
-    pub(crate) fn fill(&mut self, context: &mut Context, file: &ModelFile) -> Result<(), Error> {
-        if self.circuit.as_ref().is_some_and(Circuit::wants_compute) {
-            let compute_s = self.measure(context, file)?;
-            let plan = &self.learned(Class::Single).itinerary.clone().plan;
-            let course = Course {
-                plan,
-                residency: &self.residency,
-                weight_bytes: file.weight_bytes(),
-                threads: context.shape().threads,
-                read_len: READ_LEN,
-            };
-            let circuit = self.circuit.as_mut().expect("seen above");
-            circuit.place(&course, compute_s)?;
-        }
-        match &self.circuit {
-            Some(circuit) => circuit.fill(self.residency.window),
-            None => Ok(()),
-        }
-    }
-
-    /// Compute of a lap of one token, in seconds: the shortest of a few laps from
-    /// the medium behind. The first also brings what stays.
-    fn measure(&mut self, context: &mut Context, file: &ModelFile) -> Result<f64, Error> {
-        let piece = Piece {
-            seq: 0,
-            pos: 0,
-            tokens: &[0],
-            output: true,
-        };
-        let mut least_s = f64::INFINITY;
-        for lap in 0..=MEASURED_LAPS {
-            let (stalled, start) = (self.line().counters().stall_ns, Instant::now());
-            self.lap(context, file, &[piece], None)?;
-            let stalled = (self.line().counters().stall_ns - stalled) as f64 * 1e-9;
-            if lap > 0 {
-                least_s = least_s.min(start.elapsed().as_secs_f64() - stalled);
-            }
-            context.clear();
-        }
-        Ok(least_s.max(1e-9))
     }
 
     /// The decoding lap's stops, for prediction.
