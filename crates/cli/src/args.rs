@@ -83,10 +83,6 @@ pub struct RunArgs {
     /// Continue the prompt as it is, where an instruct model would else be given it as a turn of a conversation
     #[arg(long)]
     pub raw: bool,
-    /// What the streamed weights come from: flash; a fiber loop that is filled from it:
-    /// fiber:length=10000km,rate=20Gbit/s or fiber:article; FILE.toml or FILE.toml:NAME [default: flash]
-    #[arg(long, value_name = "MEDIUM", value_parser = parse_medium)]
-    pub medium: Option<MediumArg>,
     #[command(flatten)]
     pub engine: EngineArgs,
     #[command(flatten)]
@@ -187,6 +183,11 @@ pub struct EngineArgs {
     /// Attention in one fused kernel; q8_0 and q4_0 caches need it
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub flash_attn: FlashAttn,
+    /// What the streamed weights come from: flash; a fiber loop that is filled from it,
+    /// fiber:length=10000km,rate=20Gbit/s, fiber:c-l or fiber:design=FILE.toml; or, from
+    /// a file of media, FILE.toml or FILE.toml:NAME [default: flash]
+    #[arg(long, value_name = "MEDIUM", value_parser = parse_medium)]
+    pub medium: Option<MediumArg>,
     /// Record when each extent was read and used, for chrome://tracing or ui.perfetto.dev
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,

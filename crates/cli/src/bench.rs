@@ -66,7 +66,7 @@ pub fn run(args: &BenchArgs, output: &Output) -> Result<()> {
                 None => &[Way::Streamed],
             };
             for &way in ways {
-                let sample = measure(args, way, Some(result.budget));
+                let sample = measure(args, way, Some(result.budget), model_bytes);
                 match way {
                     Way::Mmap => result.mmap.add(sample),
                     _ => result.streamed.add(sample),
@@ -96,7 +96,7 @@ fn whole_model(args: &BenchArgs, model_bytes: u64, output: &Output) -> Option<Sa
         return None;
     }
     let samples: Vec<Sample> = (0..args.repeat)
-        .filter_map(|_| measure(args, Way::Streamed, None).ok())
+        .filter_map(|_| measure(args, Way::Streamed, None, model_bytes).ok())
         .collect();
     // A budget that holds everything streams nothing; anything else is no yardstick.
     let whole: Vec<Sample> = samples
@@ -109,12 +109,29 @@ fn whole_model(args: &BenchArgs, model_bytes: u64, output: &Output) -> Option<Sa
         .min_by(|a, b| (a.lap_s - lap).abs().total_cmp(&(b.lap_s - lap).abs()))
 }
 
-/// One measurement in a process of its own.
-fn measure(args: &BenchArgs, way: Way, budget: Option<u64>) -> Result<Sample> {
-    let cap = budget.map(Cap::new).transpose().context(
-        "cannot make a memory cgroup to hold each measurement to its budget \
+/// Room for the bytes in flight of a loop, which this machine emulates in memory
+/// that counts for the process, and the real one has in its glass. How many there
+/// are only the process knows, so there is room for the whole model; what it took
+/// without them is told apart afterwards.
+fn glass_room(args: &BenchArgs, way: Way, model_bytes: u64) -> u64 {
+    let medium = args.engine.medium.as_ref().filter(|_| way == Way::Streamed);
+    match medium.is_some_and(|medium| medium.fiber.is_some()) {
+        true => model_bytes,
+        false => 0,
+    }
+}
+
+/// One measurement in a process of its own, capped if it has a budget. Without one
+/// everything stays, and nothing is left for another medium.
+fn measure(args: &BenchArgs, way: Way, budget: Option<u64>, model_bytes: u64) -> Result<Sample> {
+    let room = glass_room(args, way, model_bytes);
+    let cap = budget
+        .map(|budget| Cap::new(budget + room))
+        .transpose()
+        .context(
+            "cannot make a memory cgroup to hold each measurement to its budget \
          (run as root, or in a cgroup that is delegated to you)",
-    )?;
+        )?;
     let program = std::env::current_exe()?;
     let mut command = match &cap {
         Some(cap) => cap.command(&program),
@@ -127,6 +144,7 @@ fn measure(args: &BenchArgs, way: Way, budget: Option<u64>) -> Result<Sample> {
         prompt_tokens: args.prompt_tokens,
         engine: EngineArgs {
             memory: budget,
+            medium: args.engine.medium.clone().filter(|_| budget.is_some()),
             ..args.engine.clone()
         },
     };
@@ -160,6 +178,7 @@ fn measure(args: &BenchArgs, way: Way, budget: Option<u64>) -> Result<Sample> {
         .last()
         .context("the measurement printed nothing")?;
     let mut sample: Sample = serde_json::from_str(line)?;
-    sample.cap_peak_bytes = cap.as_ref().and_then(Cap::peak_bytes);
+    let peak = cap.as_ref().and_then(Cap::peak_bytes);
+    sample.cap_peak_bytes = peak.map(|peak| peak.saturating_sub(sample.glass_bytes()));
     Ok(sample)
 }

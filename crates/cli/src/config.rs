@@ -4,9 +4,10 @@
 use anyhow::Result;
 use clap::CommandFactory;
 use clap::error::ErrorKind;
-use delayline_runtime::{FlashAttention, KvType, Options, Sampling, Way};
+use delayline_runtime::{Fiber, FlashAttention, KvType, Options, Sampling, Way};
 
 use crate::args::{self, Cli, EngineArgs, FlashAttn, SamplingArgs};
+use crate::run::show_filling;
 
 /// Options for opening a model in this way.
 ///
@@ -39,7 +40,17 @@ pub fn options(args: &EngineArgs, way: Way) -> Result<Options> {
         },
         way,
         trace: args.trace.is_some(),
+        fiber: fiber(args),
         ..Options::default()
+    })
+}
+
+/// The loop, which shows how it is filled and stops that at Ctrl-C.
+fn fiber(args: &EngineArgs) -> Option<Fiber> {
+    let fiber = args.medium.as_ref()?.fiber.clone()?;
+    Some(Fiber {
+        progress: Some(show_filling),
+        ..fiber
     })
 }
 
@@ -66,6 +77,7 @@ pub fn conflict(message: &str) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::medium::parse_medium;
 
     #[test]
     fn what_is_typed_arrives() -> Result<()> {
@@ -77,6 +89,7 @@ mod tests {
             ubatch: Some(8),
             kv_type: args::KvType::Q4_0,
             flash_attn: FlashAttn::On,
+            medium: Some(parse_medium("fiber:ocean,split=yes")?),
             trace: Some("t.json".into()),
         };
         let options = options(&args, Way::Streamed)?;
@@ -86,6 +99,11 @@ mod tests {
         let kinds = (options.kv, options.flash, options.way, options.trace);
         let expect = (KvType::Q4_0, FlashAttention::On, Way::Streamed, true);
         assert_eq!(kinds, expect);
+        assert!(
+            options
+                .fiber
+                .is_some_and(|fiber| fiber.split && fiber.spec.length_km == 1e4)
+        );
         Ok(())
     }
 

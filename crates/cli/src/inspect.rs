@@ -100,6 +100,12 @@ pub fn run(args: &InspectArgs, output: &Output) -> Result<()> {
             "--trace is of no use here: nothing is run",
         ));
     }
+    if args.engine.medium.is_some() {
+        return Err(config::conflict(
+            "--medium is of no use here: nothing is run; `delayline run -v --medium` tells what a \
+             loop makes of a model",
+        ));
+    }
     let inspection = inspect(args, output)?;
     if let Some(path) = &args.plan {
         anyhow::ensure!(

@@ -1,117 +1,148 @@
-//! `--medium` as people write it: flash, a fiber loop by its parameters, or a
-//! file that names media. What a parameter may be, the loop itself says.
+//! `--medium` as people write it: flash, a fiber loop by its parameters or by the
+//! name of one, or a file that names media. What a parameter may be, the loop
+//! itself says, and what the light of a design does, the study.
+
+mod presets;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use delayline_medium::{LoopSpec, Quantity, SpecBuilder, SpecError};
 use delayline_runtime::{Fiber, Order};
+use delayline_study::link::Optics;
 
-/// Loops with a name. One more word for each than its parameters.
-const PRESETS: [(&str, &str); 2] = [
-    // "256 Tb/s over 200 km", Carmack, February 2026: gross, with no word of overhead.
-    ("article", "length=200km,rate=256Tbit/s,overhead=0"),
-    // An ocean of fiber at a rate that a laptop can carry.
-    ("ocean", "length=10000km,rate=20Gbit/s"),
+use self::presets::Source;
+
+/// Parameters beside those of the loop: of how it is used, and of where its light
+/// comes from.
+const OURS: [&str; 7] = [
+    "split", "order", "compute", "copies", "preset", "design", "laps",
 ];
-
-/// Parameters of how the loop is used, beside those of the loop.
-const OURS: [&str; 3] = ["split", "order", "compute"];
 
 /// Where the weights are streamed from.
 #[derive(Clone, Debug, Default)]
 pub struct MediumArg {
+    /// As it was written.
+    pub text: String,
     /// The loop, unless it is flash alone.
     pub fiber: Option<Fiber>,
+    /// What is known of its light, if it has a design.
+    pub optics: Option<Optics>,
 }
 
-/// `flash`, `fiber:length=10000km,rate=20Gbit/s`, `fiber:article,loops=2`,
-/// `media.toml` or `media.toml:NAME`.
+/// `flash`, `fiber:length=10000km,rate=20Gbit/s`, `fiber:c-l,laps=3`,
+/// `fiber:design=my.toml`, `media.toml` or `media.toml:NAME`.
 ///
 /// # Errors
 /// Names the parameter, its value, and what it may be.
 pub fn parse_medium(text: &str) -> Result<MediumArg> {
-    let fiber = match text.split_once(':') {
-        None if text == "flash" => None,
-        Some(("fiber", parameters)) => Some(from_pairs(pairs(parameters)?)?),
+    let arg = match text.split_once(':') {
+        None if text == "flash" => MediumArg::default(),
+        Some(("fiber", parameters)) => from_pairs(pairs(parameters)?, Path::new(""))?,
         _ if text.contains(".toml") => from_file(text)?,
         _ => bail!(
             "expected flash, fiber:length=10000km,rate=20Gbit/s, fiber:NAME with one of {}, or a \
              file FILE.toml or FILE.toml:NAME",
-            PRESETS.map(|(name, _)| name).join(", ")
+            presets::names()
         ),
     };
-    Ok(MediumArg { fiber })
+    let text = text.to_owned();
+    Ok(MediumArg { text, ..arg })
 }
 
-/// Keys and values; the first word may be a preset's name.
+/// Keys and values; a word alone is a preset's name, and the first.
 fn pairs(parameters: &str) -> Result<Vec<(String, String)>> {
     let mut all = Vec::new();
     for (at, word) in parameters.split(',').map(str::trim).enumerate() {
-        let preset = PRESETS.iter().find(|(name, _)| *name == word);
-        match (word.split_once('='), preset) {
-            (Some((key, value)), _) => all.push((key.trim().into(), value.trim().into())),
-            (None, Some((_, parameters))) if at == 0 => all.extend(pairs(parameters)?),
-            _ => bail!(
-                "`{word}` is no parameter: expected key=value{}",
-                match at {
-                    0 => format!(
-                        ", or first one of {}",
-                        PRESETS.map(|(name, _)| name).join(", ")
-                    ),
-                    _ => String::new(),
-                }
-            ),
+        match word.split_once('=') {
+            Some((key, value)) => all.push((key.trim().into(), value.trim().into())),
+            None if at == 0 => all.push(("preset".into(), word.into())),
+            None => bail!("`{word}` is no parameter: expected key=value"),
         }
     }
     Ok(all)
 }
 
-fn from_pairs(pairs: Vec<(String, String)>) -> Result<Fiber> {
-    let mut builder = SpecBuilder::new();
-    let mut fiber = Fiber::new(LoopSpec::new(1.0, 1.0));
+/// A loop from parameters; files that they name lie in `folder`.
+fn from_pairs(pairs: Vec<(String, String)>, folder: &Path) -> Result<MediumArg> {
+    let mut fiber = Fiber::new(LoopSpec::new(f64::NAN, f64::NAN));
+    let mut source = Source::default();
+    let mut given = Vec::new();
     for (key, value) in pairs {
-        let wrong = |expected: &str| SpecError::Value {
-            key: key.clone(),
-            value: value.clone(),
-            expected: expected.into(),
-        };
-        match key.as_str() {
-            "split" => {
-                fiber.split = match value.as_str() {
-                    "yes" | "true" => true,
-                    "no" | "false" => false,
-                    _ => return Err(wrong("yes or no").into()),
-                }
-            }
-            "order" => {
-                fiber.order = match value.as_str() {
-                    "optimum" => Order::Optimum,
-                    "plain" => Order::Plain,
-                    _ => return Err(wrong("optimum or plain").into()),
-                }
-            }
-            "compute" => {
-                let seconds = Quantity::Time.parse(&value);
-                let seconds = seconds.filter(|s| (1e-9..=1e6).contains(s));
-                let expected = "the time of a decoding lap, 1ns to 1000000s";
-                fiber.compute_s = Some(seconds.ok_or_else(|| wrong(expected))?);
-            }
-            _ => match builder.set(&key, &value) {
-                Err(SpecError::UnknownKey { key, known }) => {
-                    let known = format!("{known}, {}", OURS.join(", "));
-                    return Err(SpecError::UnknownKey { key, known }.into());
-                }
-                other => other?,
-            },
+        if !use_of(&mut fiber, &key, &value)? && !source.set(&key, &value, folder)? {
+            given.push((key, value));
         }
     }
-    fiber.spec = builder.build()?;
-    Ok(fiber)
+    // Once by themselves: what is wrong is said before any light is reckoned.
+    let alone = with(SpecBuilder::new(), &given)?;
+    let (base, optics) = source.light(alone)?;
+    fiber.spec = with(base, &given)?.build()?;
+    Ok(MediumArg {
+        text: String::new(),
+        fiber: Some(fiber),
+        optics,
+    })
+}
+
+/// The loop's own parameters.
+fn with(mut builder: SpecBuilder, given: &[(String, String)]) -> Result<SpecBuilder> {
+    for (key, value) in given {
+        match builder.set(key, value) {
+            Err(SpecError::UnknownKey { key, known }) => {
+                let known = format!("{known}, {}", OURS.join(", "));
+                return Err(SpecError::UnknownKey { key, known }.into());
+            }
+            other => other?,
+        }
+    }
+    Ok(builder)
+}
+
+/// Sets how the loop is used; false if the key is of something else.
+fn use_of(fiber: &mut Fiber, key: &str, value: &str) -> Result<bool, SpecError> {
+    match key {
+        "split" => {
+            fiber.split = match value {
+                "yes" | "true" => true,
+                "no" | "false" => false,
+                _ => return Err(wrong(key, value, "yes or no")),
+            }
+        }
+        "order" => {
+            fiber.order = match value {
+                "optimum" => Order::Optimum,
+                "plain" => Order::Plain,
+                _ => return Err(wrong(key, value, "optimum or plain")),
+            }
+        }
+        "compute" => {
+            let seconds = Quantity::Time.parse(value);
+            let seconds = seconds.filter(|s| (1e-9..=1e6).contains(s));
+            let expected = "the time of a decoding lap, 1ns to 1000000s";
+            fiber.compute_s = Some(seconds.ok_or_else(|| wrong(key, value, expected))?);
+        }
+        "copies" => {
+            let copies = value.parse().ok().filter(|&copies: &u32| copies > 0);
+            let expected = "a whole number from 1: how often the weights circulate";
+            fiber.copies = Some(copies.ok_or_else(|| wrong(key, value, expected))?);
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+fn wrong(key: &str, value: &str, expected: &str) -> SpecError {
+    SpecError::Value {
+        key: key.into(),
+        value: value.into(),
+        expected: expected.into(),
+    }
 }
 
 /// `FILE.toml` with one medium, or `FILE.toml:NAME` with several.
-fn from_file(text: &str) -> Result<Option<Fiber>> {
+fn from_file(text: &str) -> Result<MediumArg> {
     let (path, name) = match text.rsplit_once(".toml:") {
         Some((stem, name)) => (format!("{stem}.toml"), Some(name)),
         None => (text.to_owned(), None),
@@ -123,11 +154,8 @@ fn from_file(text: &str) -> Result<Option<Fiber>> {
         .parse()
         .with_context(|| format!("{} is no TOML", path.display()))?;
     let names = || {
-        table
-            .keys()
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join(", ")
+        let names: Vec<&str> = table.keys().map(String::as_str).collect();
+        names.join(", ")
     };
     let name = match (name, table.len()) {
         (Some(name), _) => name,
@@ -154,10 +182,11 @@ fn from_file(text: &str) -> Result<Option<Fiber>> {
             place()
         );
     };
-    from_table(medium).with_context(place)
+    let folder = path.parent().unwrap_or(Path::new(""));
+    from_table(medium, folder).with_context(place)
 }
 
-fn from_table(table: &toml::Table) -> Result<Option<Fiber>> {
+fn from_table(table: &toml::Table, folder: &Path) -> Result<MediumArg> {
     let mut pairs = Vec::new();
     let mut kind = None;
     for (key, value) in table {
@@ -174,124 +203,10 @@ fn from_table(table: &toml::Table) -> Result<Option<Fiber>> {
         }
     }
     match kind.as_deref() {
-        Some("fiber") => from_pairs(pairs).map(Some),
-        Some("flash") if pairs.is_empty() => Ok(None),
+        Some("fiber") => from_pairs(pairs, folder),
+        Some("flash") if pairs.is_empty() => Ok(MediumArg::default()),
         Some("flash") => bail!("flash has no parameter `{}`; it has none", pairs[0].0),
         Some(other) => bail!("kind={other}: expected fiber or flash"),
         None => bail!("kind is missing: give fiber or flash"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fiber(text: &str) -> Fiber {
-        let arg = parse_medium(text).unwrap_or_else(|error| panic!("{text}: {error:#}"));
-        arg.fiber.expect("a loop")
-    }
-
-    #[test]
-    fn loops_are_understood() {
-        let demo = fiber("fiber:length=10000km,rate=20Gbit/s");
-        assert_eq!((demo.spec.length_km, demo.spec.rate_bit_per_s), (1e4, 2e10));
-        assert!((demo.spec.gross_bytes() / 122.4e6 - 1.0).abs() < 1e-3);
-        assert!((demo.spec.lap_s() - 0.04897).abs() < 1e-4);
-        let all = fiber(
-            "fiber:length=500m, rate=1.6Tbit/s,index=1.0003,overhead=7%,loops=4,guard=20ns,\
-             ber=1e-9,seed=7,cut=1.5s+200ms,split=yes,order=plain,compute=12ms",
-        );
-        let spec = &all.spec;
-        assert_eq!((spec.length_km, spec.rate_bit_per_s), (0.5, 1.6e12));
-        assert_eq!(
-            (spec.group_index, spec.overhead, spec.loops),
-            (1.0003, 0.07, 4)
-        );
-        assert_eq!((spec.residual_ber, spec.seed), (1e-9, 7));
-        assert!((spec.guard_s - 2e-8).abs() < 1e-20);
-        assert_eq!(spec.cut.map(|cut| (cut.at_s, cut.for_s)), Some((1.5, 0.2)));
-        assert_eq!(
-            (all.split, all.order, all.compute_s),
-            (true, Order::Plain, Some(0.012))
-        );
-        let article = fiber("fiber:article,loops=2");
-        assert_eq!((article.spec.length_km, article.spec.loops), (200.0, 2));
-        assert!(parse_medium("flash").is_ok_and(|arg| arg.fiber.is_none()));
-    }
-
-    #[test]
-    fn what_cannot_be_is_named_with_its_range() {
-        for (text, words) in [
-            (
-                "fiber:length=-5km,rate=20Gbit/s",
-                &["length=-5km", "1m to 10000000km"][..],
-            ),
-            ("fiber:length=10,rate=20Gbit/s", &["length=10", "km, m"]),
-            (
-                "fiber:length=10000km,rate=20GB/s",
-                &["rate=20GB/s", "Gbit/s"],
-            ),
-            ("fiber:length=10000km", &["rate is missing", "Gbit/s"]),
-            ("fiber:rate=1Tbit/s", &["length is missing", "km"]),
-            (
-                "fiber:lenght=1km,rate=1Tbit/s",
-                &["`lenght`", "length", "split"],
-            ),
-            (
-                "fiber:article,loops=1.5",
-                &["loops=1.5", "whole number from 1"],
-            ),
-            (
-                "fiber:article,overhead=95%",
-                &["overhead=95%", "from 0 to 0.9"],
-            ),
-            ("fiber:article,cut=2s", &["cut=2s", "2s+500ms"]),
-            (
-                "fiber:article,order=best",
-                &["order=best", "optimum or plain"],
-            ),
-            ("fiber:article,split", &["`split`", "key=value"]),
-            ("fiber:atlantic", &["`atlantic`", "article"]),
-            ("fiber:length=infkm,rate=1Tbit/s", &["length=infkm"]),
-            ("fiber:length=nankm,rate=1Tbit/s", &["length=nankm"]),
-            ("tape", &["flash", "fiber:"]),
-            ("none.toml", &["none.toml cannot be read"]),
-        ] {
-            let message = format!("{:#}", parse_medium(text).expect_err(text));
-            for word in words {
-                assert!(
-                    message.contains(word),
-                    "{text}: {word} is not in: {message}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_file_names_media() -> Result<()> {
-        let dir = tempfile::tempdir()?;
-        let path = dir.path().join("media.toml");
-        let name = path.display().to_string();
-        let one = "[sea]\nkind = \"fiber\"\nlength = \"7000km\"\nrate = \"1Tbit/s\"\nloops = 2\n";
-        std::fs::write(&path, one)?;
-        assert_eq!(fiber(&name).spec.loops, 2);
-        assert_eq!(fiber(&format!("{name}:sea")).spec.length_km, 7000.0);
-        std::fs::write(
-            &path,
-            format!("{one}[disk]\nkind = \"flash\"\n[odd]\nlength = 3\n"),
-        )?;
-        assert!(parse_medium(&format!("{name}:disk"))?.fiber.is_none());
-        for (which, word) in [
-            ("", "NAME with one of"),
-            (":lake", "has no medium `lake`"),
-            (":odd", "kind is missing"),
-        ] {
-            let message = format!(
-                "{:#}",
-                parse_medium(&format!("{name}{which}")).expect_err(which)
-            );
-            assert!(message.contains(word), "{which}: {message}");
-        }
-        Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use delayline_plan::Bound;
 use delayline_runtime::{Circuit, Engine, Finish, Generated, Usage, cgroup};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What a generation took. Bytes, seconds, and shares of 1.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -138,20 +138,32 @@ impl Figures {
 }
 
 /// What the fiber loop was and did.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FiberFigures {
     pub length_km: f64,
+    pub group_index: f64,
     pub loops: u32,
     /// Gross, of one loop.
     pub rate_bit_per_s: f64,
+    /// Share of it for framing and error correction.
+    pub overhead: f64,
+    pub guard_s: f64,
+    /// Share of bits that go wrong in each lap of the light.
+    pub residual_ber: f64,
     /// Bytes of the model that pass each second, all loops together.
     pub net_rate_bytes_per_s: f64,
     /// One lap of the light.
     pub lap_s: f64,
-    /// What the loops hold of a model.
+    /// How often the model circulates.
+    pub copies: u32,
+    /// From one pass of a piece to the next: `lap_s / copies`.
+    pub turn_s: f64,
+    /// What the loops hold of a model, once.
     pub capacity_bytes: u64,
-    /// What they held of this one.
+    /// What they held of this one, each piece counted once.
     pub placed_bytes: u64,
+    /// Streamed bytes of a lap for which there was no room, from the drive.
+    pub left_out_bytes: u64,
     /// The same with framing and error correction: emulated beside the budget,
     /// for in the real machine it is in the glass.
     pub in_flight_bytes: u64,
@@ -169,22 +181,31 @@ pub struct FiberFigures {
     pub dark_bytes: u64,
     /// Pieces that this host was too slow to have there in time.
     pub pieces_late: u64,
+    /// Compute of a lap for which the pieces were placed.
+    pub placed_for_compute_s: f64,
     /// What the placement made of a lap, and the plain order would have.
     pub predicted_lap_s: f64,
     pub predicted_plain_lap_s: f64,
 }
 
 impl FiberFigures {
-    fn of(circuit: &Circuit) -> Self {
+    pub fn of(circuit: &Circuit) -> Self {
         let (spec, seen) = (circuit.spec(), circuit.gauge().figures());
         Self {
             length_km: spec.length_km,
+            group_index: spec.group_index,
             loops: spec.loops,
             rate_bit_per_s: spec.rate_bit_per_s,
+            overhead: spec.overhead,
+            guard_s: spec.guard_s,
+            residual_ber: spec.residual_ber,
             net_rate_bytes_per_s: spec.net_bytes_per_s(),
             lap_s: spec.lap_s(),
+            copies: circuit.copies(),
+            turn_s: circuit.turn_s(),
             capacity_bytes: spec.capacity_bytes(),
             placed_bytes: seen.placed_bytes,
+            left_out_bytes: circuit.left_out_bytes(),
             in_flight_bytes: seen.in_flight_bytes,
             pieces: seen.pieces,
             pieces_taken: seen.taken,
@@ -196,15 +217,16 @@ impl FiberFigures {
             cuts: seen.cuts,
             dark_bytes: seen.dark_bytes,
             pieces_late: seen.late,
+            placed_for_compute_s: circuit.compute_s(),
             predicted_lap_s: circuit.coding().lap_s,
             predicted_plain_lap_s: circuit.plain_lap_s(),
         }
     }
 
-    /// What the loop can bring of laps of so many bytes, in bytes per second:
-    /// all of it once in a lap of the light, for nothing comes by twice.
+    /// What the loop can bring of laps of so many bytes, in bytes per second: each
+    /// once in a turn, for nothing comes by twice in one.
     pub fn rate_bytes_per_s(&self, bytes_per_lap: u64) -> f64 {
-        (bytes_per_lap as f64 / self.lap_s).min(self.net_rate_bytes_per_s)
+        (bytes_per_lap as f64 / self.turn_s).min(self.net_rate_bytes_per_s)
     }
 }
 

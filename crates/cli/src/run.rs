@@ -12,16 +12,16 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use delayline_runtime::{Engine, Fiber, Generated, Sampling, Session, Way, device_rate};
+use delayline_runtime::{Engine, Error, Generated, Sampling, Session, Way, device_rate};
 use serde_json::{Value, json};
 
-use crate::args::RunArgs;
+use crate::args::{EngineArgs, RunArgs};
 use crate::config;
 use crate::interrupt::{self, Interrupted};
 use crate::output::{Output, format_seconds};
 use crate::report::{Figures, paths};
 
-pub use self::printer::Waiting;
+pub use self::printer::{Waiting, show_filling};
 
 use self::printer::Printer;
 use self::prompt::Source;
@@ -41,12 +41,7 @@ struct Answers {
 /// When the model cannot be run as asked, or a lap fails: what was printed
 /// before is right. [`Interrupted`] after Ctrl-C.
 pub fn run(args: &RunArgs, output: &Output) -> Result<()> {
-    let mut options = config::options(&args.engine, Way::Auto)?;
-    let fiber = args.medium.as_ref().and_then(|medium| medium.fiber.clone());
-    options.fiber = fiber.map(|fiber| Fiber {
-        progress: Some(printer::show_filling),
-        ..fiber
-    });
+    let options = config::options(&args.engine, Way::Auto)?;
     let source = prompt::source(args, output.json)?;
     if let Some(path) = &args.engine.trace {
         trace::check(path)?;
@@ -61,9 +56,12 @@ pub fn run(args: &RunArgs, output: &Output) -> Result<()> {
     let waiting = Waiting::new("opening the model");
     let engine = Engine::open(&args.model, &options);
     drop(waiting);
-    let mut engine = engine?;
+    let mut engine = match engine {
+        Err(Error::Stopped) => return Err(Interrupted.into()),
+        engine => engine?,
+    };
     let open_s = start.elapsed().as_secs_f64();
-    tell_of(&mut engine, open_s, output);
+    tell_of(&mut engine, open_s, &args.engine, output);
 
     let mut session = Session::new(engine);
     let spoken = match &source {
@@ -118,7 +116,7 @@ fn answer(
 }
 
 /// What a person should know before the answer.
-fn tell_of(engine: &mut Engine, open_s: f64, output: &Output) {
+fn tell_of(engine: &mut Engine, open_s: f64, args: &EngineArgs, output: &Output) {
     let (ctx, ubatch, threads) = (engine.ctx(), engine.ubatch(), engine.threads());
     output.detail(format_args!(
         "opened in {}: {threads} threads, context of {ctx} tokens, {ubatch} tokens a lap in a prompt",
@@ -128,6 +126,13 @@ fn tell_of(engine: &mut Engine, open_s: f64, output: &Output) {
         Some(stream) => {
             for notice in stream.notices() {
                 output.note(format_args!("note: {notice}"));
+            }
+            if let Some(optics) = args
+                .medium
+                .as_ref()
+                .and_then(|medium| medium.optics.as_ref())
+            {
+                output.detail(fiber::Light(optics));
             }
             if let Some(circuit) = stream.circuit() {
                 output.detail(fiber::Placement(circuit));

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::args::ServeArgs;
 use crate::config;
-use crate::interrupt::EXIT_CODE;
+use crate::interrupt::{self, EXIT_CODE, Interrupted};
 use crate::output::{Output, format_seconds};
 use crate::run::Waiting;
 use crate::size::format_size;
@@ -27,6 +27,7 @@ const LOOK: Duration = Duration::from_millis(200);
 pub fn run(args: &ServeArgs, output: &Output) -> Result<()> {
     let (ask, asked) = mpsc::sync_channel(1);
     ctrlc::set_handler(move || {
+        interrupt::ask();
         // Asked before, and again: at once.
         if ask.try_send(()).is_err() {
             std::process::exit(EXIT_CODE.into());
@@ -37,7 +38,11 @@ pub fn run(args: &ServeArgs, output: &Output) -> Result<()> {
     let waiting = Waiting::new("opening the model");
     let handle = delayline_server::start(config);
     drop(waiting);
-    let handle = handle?;
+    let handle = match handle {
+        // It was still being made ready.
+        Err(_) if interrupt::asked() => return Err(Interrupted.into()),
+        handle => handle?,
+    };
     tell_of(handle.started(), output)?;
     if !wait(&handle, &asked) {
         drop(handle);

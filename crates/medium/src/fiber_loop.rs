@@ -5,9 +5,10 @@
 //! why a piece lies where it does: that is the plan's business.
 //!
 //! A piece is the bytes of one read of a streamed extent. It passes at
-//! `t0 + start + n · lap`. A read that was submitted before that takes it when
-//! its last bit has passed; one submitted later waits for the lap after. What
-//! is not on the loop, or no whole piece of it (a row of a table), is read from
+//! `t0 + start + n · turn`. A read that was submitted before that takes it when
+//! its last bit has passed; one submitted later waits for the turn after. A turn
+//! is a lap, or, if the loop holds each piece several times, that part of one.
+//! What is not on the loop, or no whole piece of it (a row of a table), is read from
 //! the medium behind: a delay line is the wrong place to look for one row.
 //!
 //! Each piece carries a checksum. Bits go wrong at a given rate per lap; a piece
@@ -18,10 +19,13 @@ mod fault;
 mod fill;
 mod gauge;
 mod glass;
+mod light;
 mod orbit;
 mod quantity;
 mod spec;
+mod tap;
 
+pub use fill::FillError;
 pub use gauge::{Gauge, LoopFigures, LoopNotice};
 pub use orbit::{Placed, pieces};
 pub use quantity::Quantity;
@@ -29,18 +33,14 @@ pub use spec::{Cut, DoesNotFit, LoopSpec, SpecBuilder, SpecError};
 
 use self::fault::Fault;
 use self::glass::Glass;
-use self::orbit::{Orbit, Piece};
+use self::light::Lights;
+use self::orbit::Orbit;
 use crate::{Memory, Pace, Rng};
 use delayline_line::{Completion, Medium, Read};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
-
-/// Wrong bits of a piece that are drawn at most: more make it no worse.
-const FLIPS: u64 = 64;
-/// A piece that does not circulate comes by in no lap.
-const DARK: u64 = u64::MAX;
 
 /// The loop, the medium behind it, and the reads under way in both.
 pub struct FiberLoop<M, C> {
@@ -50,11 +50,15 @@ pub struct FiberLoop<M, C> {
     clock: C,
     spec: LoopSpec,
     orbit: Orbit,
-    light: Vec<Light>,
-    /// Pieces that do not circulate.
-    dark: usize,
+    lights: Lights,
+    /// Whether a cut has left pieces dark of which nobody was told that they are
+    /// back.
+    refilling: bool,
     /// When lap 0 began, by the clock.
     t0_ns: u64,
+    /// How extents are cut into pieces, and where the files end.
+    read_len: u32,
+    part_lens: Vec<u64>,
     depth: usize,
     /// Reads that wait for their piece, and by when it has passed.
     passing: BinaryHeap<Reverse<(u64, u64)>>,
@@ -70,20 +74,10 @@ pub struct FiberLoop<M, C> {
     scratch: Vec<Completion>,
 }
 
-/// What is known of the light that carries one piece.
-#[derive(Clone, Copy)]
-struct Light {
-    /// The first lap in which it comes by; [`DARK`] if in none.
-    from_lap: u64,
-    /// The lap in which it was last looked at, or sent.
-    seen_lap: u64,
-    /// Whether it was ever taken.
-    taken: bool,
-}
-
 struct Waiting {
     read: Read,
     piece: u32,
+    pass: u64,
     /// Without glass: whether it would check.
     good: bool,
 }
@@ -93,8 +87,10 @@ struct Waiting {
 enum Errand {
     /// It is nobody else's.
     Beside,
-    /// The loop does not have the piece, or not as it should be.
-    Light(u32),
+    /// The piece does not circulate.
+    Dark(u32),
+    /// It does, but what came by was wrong.
+    Wrong(u32),
 }
 
 impl<M: Medium, C: Pace> FiberLoop<M, C> {
@@ -112,12 +108,40 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
         memory: Arc<Memory>,
         spec: LoopSpec,
         placed: &[Placed],
-        (read_len, depth): (u32, usize),
+        measures: (u32, usize),
         part_lens: &[u64],
     ) -> io::Result<Self> {
-        let orbit = Orbit::new(&spec, placed, read_len, part_lens);
-        let glass = Glass::new(orbit.pieces.iter().map(|piece| piece.bytes), memory)?;
-        Ok(Self::build(behind, clock, spec, orbit, depth, Some(glass)))
+        let mut all = Self::without_bytes(behind, clock, spec, placed, measures, part_lens);
+        let glass = Glass::new(all.orbit.pieces.iter().map(|piece| piece.bytes), memory)?;
+        all.glass = Some(glass);
+        all.lights.go_dark();
+        all.cut = Fault::None;
+        Ok(all)
+    }
+
+    /// Places anew what circulates, so many copies of it. Everything is dark then,
+    /// and the figures begin anew.
+    ///
+    /// # Errors
+    /// As [`FiberLoop::new`].
+    ///
+    /// # Panics
+    /// When reads are under way.
+    pub fn place(&mut self, placed: &[Placed], copies: u32) -> io::Result<()> {
+        assert!(self.under_way() == 0, "nothing is moved while it is read");
+        self.spec.copies = copies;
+        self.orbit = Orbit::new(&self.spec, placed, self.read_len, &self.part_lens);
+        if let Some(glass) = &mut self.glass {
+            let lens = self.orbit.pieces.iter().map(|piece| piece.bytes);
+            *glass = Glass::new(lens, glass.memory().clone())?;
+        }
+        self.lights = Lights::new(self.orbit.pieces.len(), copies);
+        self.refilling = false;
+        self.cut = Fault::None;
+        self.t0_ns = self.clock.now_ns();
+        let fresh = at_start(&self.spec, &self.orbit);
+        self.gauge.count(|figures| *figures = fresh);
+        Ok(())
     }
 
     /// As [`FiberLoop::new`], but full from the start and without bytes: what is
@@ -131,44 +155,20 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
         part_lens: &[u64],
     ) -> Self {
         let orbit = Orbit::new(&spec, placed, read_len, part_lens);
-        let mut all = Self::build(behind, clock, spec, orbit, depth, None);
-        all.dark = 0;
-        all.light.iter_mut().for_each(|light| light.from_lap = 0);
-        all.expect_cut();
-        all
-    }
-
-    fn build(
-        behind: M,
-        clock: C,
-        spec: LoopSpec,
-        orbit: Orbit,
-        depth: usize,
-        glass: Option<Glass>,
-    ) -> Self {
         let gauge = Gauge::default();
-        gauge.count(|figures| {
-            figures.lap_ns = orbit.lap_ns;
-            figures.pieces = orbit.pieces.len() as u64;
-            figures.placed_bytes = orbit.pieces.iter().map(|p| u64::from(p.len)).sum();
-            figures.in_flight_bytes =
-                (figures.placed_bytes as f64 / (1.0 - spec.overhead)).round() as u64;
-        });
-        let dark = Light {
-            from_lap: DARK,
-            seen_lap: 0,
-            taken: false,
-        };
-        Self {
-            glass,
+        gauge.count(|figures| *figures = at_start(&spec, &orbit));
+        let mut all = Self {
+            glass: None,
             behind,
             t0_ns: clock.now_ns(),
             clock,
-            light: vec![dark; orbit.pieces.len()],
-            dark: orbit.pieces.len(),
+            lights: Lights::new(orbit.pieces.len(), spec.copies),
+            refilling: false,
             rng: Rng::new(spec.seed),
             spec,
             orbit,
+            read_len,
+            part_lens: part_lens.to_vec(),
             depth,
             passing: BinaryHeap::new(),
             waiting: HashMap::new(),
@@ -178,7 +178,10 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
             cut: Fault::None,
             gauge,
             scratch: Vec::new(),
-        }
+        };
+        all.lights.shine();
+        all.expect_cut();
+        all
     }
 
     /// Figures and events, also for when the line has the loop.
@@ -198,102 +201,6 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
     /// Since lap 0 began.
     fn now_ns(&self) -> u64 {
         self.clock.now_ns() - self.t0_ns
-    }
-
-    /// Sends the piece from where it lies in memory: its place passes the
-    /// sender once a lap as well, and a lap after that it is back at the tap.
-    fn send(&mut self, piece: u32, at: u64) {
-        let bytes = self.orbit.pieces[piece as usize].bytes;
-        if let Some(glass) = &mut self.glass
-            && glass.send(piece, at, bytes).is_err()
-        {
-            // The host has no room: the piece stays dark, its bytes come from
-            // the medium behind.
-            return;
-        }
-        let sent = self.orbit.next_lap(piece, self.now_ns());
-        let light = &mut self.light[piece as usize];
-        let was_dark = std::mem::replace(&mut light.from_lap, sent + 1) == DARK;
-        light.seen_lap = sent;
-        if was_dark {
-            self.dark -= 1;
-            let cuts = self.gauge.figures().cuts;
-            if self.dark == 0 && cuts > 0 {
-                self.gauge.tell(LoopNotice::Refilled);
-            }
-        }
-    }
-
-    /// Has a read wait for its piece.
-    fn await_piece(&mut self, read: Read, piece: u32) {
-        let now_ns = self.now_ns();
-        let Piece { bytes, .. } = self.orbit.pieces[piece as usize];
-        let light = &mut self.light[piece as usize];
-        let lap = self.orbit.next_lap(piece, now_ns).max(light.from_lap);
-        let mean = self.spec.residual_ber * f64::from(bytes) * 8.0;
-        let laps = lap.saturating_sub(light.seen_lap);
-        let missed = if light.taken {
-            laps.saturating_sub(1)
-        } else {
-            0
-        };
-        light.seen_lap = light.seen_lap.max(lap);
-        light.taken = true;
-        let count = poisson(&mut self.rng, mean * laps as f64).min(FLIPS);
-        let bits = u64::from(bytes) * 8;
-        let flips: Vec<u64> = (0..count).map(|_| self.rng.below(bits)).collect();
-        self.gauge.count(|figures| {
-            figures.missed += missed;
-            figures.wrong_bits += count;
-        });
-        let ticket = self.tickets;
-        self.tickets += 1;
-        let good = flips.is_empty();
-        if let Some(glass) = &mut self.glass {
-            glass.take(ticket, piece, bytes, read.slot.at(), flips);
-        }
-        let passed_ns = self.orbit.passed_ns(piece, lap);
-        self.passing.push(Reverse((passed_ns, ticket)));
-        self.waiting.insert(ticket, Waiting { read, piece, good });
-    }
-
-    /// Takes out what has passed.
-    fn land_light(&mut self, done: &mut Vec<Completion>) {
-        let now_ns = self.now_ns();
-        while let Some(&Reverse((passed_ns, ticket))) = self.passing.peek()
-            && passed_ns <= now_ns
-        {
-            self.passing.pop();
-            let Waiting { read, piece, good } =
-                self.waiting.remove(&ticket).expect("one for each ticket");
-            let late = self
-                .glass
-                .as_mut()
-                .is_some_and(|glass| !glass.is_out(ticket));
-            if !self.checks(ticket, piece, good) {
-                self.gauge.count(|figures| figures.scrubbed += 1);
-                self.send_errand(read, Errand::Light(piece));
-                continue;
-            }
-            let bytes = self.orbit.pieces[piece as usize].bytes;
-            self.gauge.count(|figures| {
-                figures.taken += 1;
-                figures.taken_bytes += u64::from(bytes);
-                figures.late += u64::from(late);
-            });
-            done.push(Completion {
-                id: read.id,
-                slot: read.slot,
-                result: Ok(bytes),
-            });
-        }
-    }
-
-    fn checks(&mut self, ticket: u64, piece: u32, good: bool) -> bool {
-        match &mut self.glass {
-            Some(glass) => glass.taken(ticket, piece),
-            None => good,
-        }
     }
 
     /// Has the medium behind do a read.
@@ -325,9 +232,8 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
                     figures.beside += 1;
                     figures.beside_bytes += bytes;
                 }),
-                Errand::Light(piece) => {
-                    let is_dark = self.light[piece as usize].from_lap == DARK;
-                    if is_dark {
+                Errand::Dark(piece) | Errand::Wrong(piece) => {
+                    if errand == Errand::Dark(piece) {
                         self.gauge.count(|figures| figures.dark_bytes += bytes);
                     }
                     let whole = bytes == u64::from(self.orbit.pieces[piece as usize].bytes);
@@ -367,12 +273,12 @@ impl<M: Medium, C: Pace> Medium for FiberLoop<M, C> {
             self.depth
         );
         self.follow_fault();
-        match self.orbit.find(read.part, read.offset, read.slot.len()) {
-            Some(piece) if self.light[piece as usize].from_lap != DARK => {
-                self.await_piece(read, piece);
-            }
-            Some(piece) => self.send_errand(read, Errand::Light(piece)),
-            None => self.send_errand(read, Errand::Beside),
+        let Some(piece) = self.orbit.find(read.part, read.offset, read.slot.len()) else {
+            return self.send_errand(read, Errand::Beside);
+        };
+        match self.next_pass(piece) {
+            Some(pass) => self.await_piece(read, piece, pass),
+            None => self.send_errand(read, Errand::Dark(piece)),
         }
     }
 
@@ -396,23 +302,16 @@ impl<M: Medium, C: Pace> Medium for FiberLoop<M, C> {
     }
 }
 
-/// How often something happens that happens `mean` times on average (Knuth,
-/// The Art of Computer Programming, 3.4.1; beyond 30 the mean itself, which is
-/// more than is asked for here).
-fn poisson(rng: &mut Rng, mean: f64) -> u64 {
-    if mean <= 0.0 {
-        return 0;
-    }
-    if mean > 30.0 {
-        return mean as u64;
-    }
-    let limit = (-mean).exp();
-    let (mut count, mut product) = (0, 1.0);
-    loop {
-        product *= (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-        if product <= limit {
-            return count;
-        }
-        count += 1;
+/// Figures of a loop that has done nothing yet.
+fn at_start(spec: &LoopSpec, orbit: &Orbit) -> LoopFigures {
+    let placed_bytes = orbit.pieces.iter().map(|p| u64::from(p.len)).sum();
+    let in_flight = placed_bytes as f64 * f64::from(spec.copies) / (1.0 - spec.overhead);
+    LoopFigures {
+        lap_ns: orbit.lap_ns,
+        pieces: orbit.pieces.len() as u64,
+        placed_bytes,
+        copies: spec.copies,
+        in_flight_bytes: in_flight.round() as u64,
+        ..LoopFigures::default()
     }
 }

@@ -55,8 +55,8 @@ pub use engine::{Backend, Options};
 pub use error::{MemoryError, Notice, OpenError, ProbeError};
 pub use faulty::{Faults, Faulty};
 pub use fiber_loop::{
-    Cut, DoesNotFit, FiberLoop, Gauge, LoopFigures, LoopNotice, LoopSpec, Placed, Quantity,
-    SpecBuilder, SpecError, pieces,
+    Cut, DoesNotFit, FiberLoop, FillError, Gauge, LoopFigures, LoopNotice, LoopSpec, Placed,
+    Quantity, SpecBuilder, SpecError, pieces,
 };
 pub use flash::{Flash, Traffic};
 pub use identity::Fingerprint;

@@ -210,7 +210,8 @@ fn fiber<M: Medium, C: Pace>(
         &part_lens,
     )
     .unwrap();
-    all.fill(0..memory.len(), |_, _| {}).unwrap();
+    all.fill(0..memory.len(), |_, _| std::ops::ControlFlow::Continue(()))
+        .unwrap();
     all
 }
 

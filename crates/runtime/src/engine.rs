@@ -162,7 +162,7 @@ impl Engine {
                     shape.ubatch = (shape.ubatch / 2).max(smallest)
                 }
                 Err(other) => return Err(other),
-                Ok((context, stream, memory)) => {
+                Ok((mut context, mut stream, memory)) => {
                     let greedy = context.buffer_bytes() > total / 8;
                     if greedy && shape.ubatch > smallest.max(16) {
                         shape.ubatch /= 2;
@@ -170,7 +170,7 @@ impl Engine {
                         drop(context);
                         continue;
                     }
-                    stream.fill(options)?;
+                    stream.fill(&mut context, &file)?;
                     return Ok(Self {
                         context,
                         stream: Some(stream),

@@ -98,6 +98,9 @@ pub enum Error {
     /// The fiber loop cannot be filled.
     #[error("the loop cannot be filled: {0}")]
     Fill(delayline_line::ReadError),
+    /// Whoever opened the model wanted no more, while a loop was filled.
+    #[error("stopped while the loop was filled")]
+    Stopped,
     /// Memory for weights was refused.
     #[error(transparent)]
     Arena(#[from] delayline_medium::MemoryError),

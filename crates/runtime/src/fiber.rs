@@ -1,31 +1,26 @@
 //! A model that circulates in a fiber loop: which of its extents, and where.
 //! The loop itself is the medium's; what is read when stays the line's.
 
+mod placement;
+
 use std::cell::RefCell;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use delayline_line::{Completion, Medium, Read};
-use delayline_medium::{
-    DoesNotFit, FiberLoop, Gauge, LoopNotice, LoopSpec, Memory, Placed, RealClock, pieces,
-};
-use delayline_plan::{self as plan, Coding, Extent, Plan, Residency, Schedule};
+use delayline_medium::{FiberLoop, FillError, Gauge, LoopNotice, LoopSpec, Memory, RealClock};
+use delayline_plan::Coding;
 
-use crate::error::{Error, mib};
+use self::placement::Placement;
+use crate::error::Error;
 use crate::model_file::ModelFile;
-use crate::{cgroup, process};
+
+pub(crate) use self::placement::Course;
 
 /// Reads under way at once: a loop takes any number, the window is the limit.
 const DEPTH: usize = 1024;
-
-/// What a thread computes when it decodes, in weights' bytes per second: for
-/// where extents are placed before anything was measured. Assumed, so that the
-/// same command lays out the same loop; [`Fiber::compute_s`] says it better.
-const COMPUTE_BYTES_PER_S: f64 = 8e9;
-
-/// What the drive behind is taken to read where a model is split.
-const BEHIND_BYTES_PER_S: f64 = 2e9;
 
 /// Memory of this process for a loop beside what is in the glass, in bytes: two
 /// buffers, a thread, what is known of each piece.
@@ -50,11 +45,18 @@ pub struct Fiber {
     pub split: bool,
     /// Where on the loop extents lie.
     pub order: Order,
-    /// Compute of a decoding lap in seconds, if it is known.
+    /// How often everything circulates; none is as often as fits and is of use.
+    pub copies: Option<u32>,
+    /// Compute of a decoding lap in seconds, if it is known; else it is measured
+    /// where it decides about the lap.
     pub compute_s: Option<f64>,
-    /// Told bytes sent and bytes in all while the loop is filled.
-    pub progress: Option<fn(u64, u64)>,
+    /// Told bytes sent and bytes in all while the loop is filled; a break ends
+    /// that, and so the opening of the model.
+    pub progress: Option<Progress>,
 }
+
+/// Is told bytes done and bytes in all.
+pub type Progress = fn(u64, u64) -> ControlFlow<()>;
 
 impl Fiber {
     /// This loop, all else by default.
@@ -63,18 +65,11 @@ impl Fiber {
             spec,
             split: false,
             order: Order::default(),
+            copies: None,
             compute_s: None,
             progress: None,
         }
     }
-}
-
-/// What decides where extents are placed.
-pub(crate) struct Course<'a> {
-    pub plan: &'a Plan,
-    pub residency: &'a Residency,
-    pub threads: u32,
-    pub read_len: u32,
 }
 
 type Loop = FiberLoop<Box<dyn Medium>, RealClock>;
@@ -83,10 +78,10 @@ type Loop = FiberLoop<Box<dyn Medium>, RealClock>;
 #[derive(Clone)]
 pub struct Circuit {
     ring: Rc<RefCell<Loop>>,
-    spec: LoopSpec,
-    coding: Coding,
-    plain_lap_s: f64,
-    left_out: u64,
+    fiber: Fiber,
+    placement: Placement,
+    /// Whether the placement waits for a measurement of compute.
+    is_open: bool,
 }
 
 impl Circuit {
@@ -98,55 +93,52 @@ impl Circuit {
         memory: &Arc<Memory>,
         course: &Course<'_>,
     ) -> Result<Self, Error> {
-        let (spec, extents) = (&fiber.spec, &course.plan.extents);
-        let schedule = Schedule::new(course.plan, plan::NEAR_BYTES);
-        let on_loop = chosen(fiber, &schedule, course)?;
-        let whole_s =
-            file.weight_bytes() as f64 / (COMPUTE_BYTES_PER_S * f64::from(course.threads));
-        let task = plan::Task {
-            plan: course.plan,
-            schedule: &schedule,
-            residency: course.residency,
-            compute_s: fiber.compute_s.unwrap_or(whole_s),
-            ring: plan::Loop {
-                lap_s: spec.lap_s(),
-                rate_bytes_per_s: spec.net_bytes_per_s(),
-                guard_s: spec.guard_s,
-                read_len: course.read_len.into(),
-                behind_bytes_per_s: BEHIND_BYTES_PER_S,
-            },
+        let (placement, is_open) = match fiber.compute_s {
+            Some(compute_s) => (Placement::best(fiber, course, compute_s)?, false),
+            None => {
+                let trial = Placement::trial(fiber, course)?;
+                let is_open = !trial.is_good(fiber, course);
+                (trial, is_open)
+            }
         };
-        let plain = plan::in_order(&task, &on_loop);
-        let plain_lap_s = plain.lap_s;
-        let coding = match fiber.order {
-            Order::Optimum => plan::optimum(&task, &on_loop),
-            Order::Plain => plain,
-        };
-        let placed: Vec<Placed> = extents
-            .iter()
-            .zip(&coding.phase_s)
-            .filter_map(|(&extent, phase)| phase.map(|phase_s| Placed { extent, phase_s }))
-            .collect();
-        let circulates: u64 = placed.iter().map(|one| one.extent.len).sum();
-        check_host(circulates)?;
         let part_lens: Vec<u64> = file.parts().iter().map(|part| part.len).collect();
+        let spec = LoopSpec {
+            copies: placement.copies,
+            ..fiber.spec.clone()
+        };
         let ring = FiberLoop::new(
             behind,
             RealClock::default(),
             memory.clone(),
-            spec.clone(),
-            &placed,
+            spec,
+            // Until it is measured, everything comes from behind.
+            if is_open { &[] } else { &placement.placed },
             (course.read_len, DEPTH),
             &part_lens,
         )
         .map_err(Error::Memory)?;
         Ok(Self {
             ring: Rc::new(RefCell::new(ring)),
-            spec: spec.clone(),
-            coding,
-            plain_lap_s,
-            left_out: course.residency.streamed_bytes.saturating_sub(circulates),
+            fiber: fiber.clone(),
+            placement,
+            is_open,
         })
+    }
+
+    /// Whether [`Circuit::place`] has to come before [`Circuit::fill`].
+    pub(crate) fn wants_compute(&self) -> bool {
+        self.is_open
+    }
+
+    /// Places everything anew for a lap of which the compute was measured, in
+    /// seconds.
+    pub(crate) fn place(&mut self, course: &Course<'_>, measured_s: f64) -> Result<(), Error> {
+        let compute_s = course.believed_s(measured_s);
+        self.placement = Placement::best(&self.fiber, course, compute_s)?;
+        self.is_open = false;
+        let Placement { placed, copies, .. } = &self.placement;
+        let placed = self.ring.borrow_mut().place(placed, *copies);
+        placed.map_err(Error::Memory)
     }
 
     /// The loop as the line sees it.
@@ -155,34 +147,51 @@ impl Circuit {
     }
 
     /// Sends the weights into the loop, through `window` bytes of the memory.
-    pub(crate) fn fill(&self, window: u64, progress: Option<fn(u64, u64)>) -> Result<(), Error> {
-        let told = |done, total| {
-            if let Some(progress) = progress {
-                progress(done, total);
-            }
+    pub(crate) fn fill(&self, window: u64) -> Result<(), Error> {
+        let told = |done, total| match self.fiber.progress {
+            Some(progress) => progress(done, total),
+            None => ControlFlow::Continue(()),
         };
         let filled = self.ring.borrow_mut().fill(0..window, told);
-        filled.map_err(Error::Fill)
+        filled.map_err(|error| match error {
+            FillError::Read(error) => Error::Fill(error),
+            FillError::Stopped => Error::Stopped,
+        })
     }
 
-    /// The loop's parameters.
+    /// The loop's parameters, but for copies.
     pub fn spec(&self) -> &LoopSpec {
-        &self.spec
+        &self.fiber.spec
+    }
+
+    /// How often everything circulates, and so passes in a lap of the light.
+    pub fn copies(&self) -> u32 {
+        self.placement.copies
+    }
+
+    /// From one pass of an extent to the next, in seconds.
+    pub fn turn_s(&self) -> f64 {
+        self.spec().lap_s() / f64::from(self.copies())
     }
 
     /// Where the extents lie and what a lap is predicted to take.
     pub fn coding(&self) -> &Coding {
-        &self.coding
+        &self.placement.coding
+    }
+
+    /// Compute of a lap, in seconds, for which they were placed.
+    pub fn compute_s(&self) -> f64 {
+        self.placement.compute_s
     }
 
     /// What a lap is predicted to take in the plain order, in seconds.
     pub fn plain_lap_s(&self) -> f64 {
-        self.plain_lap_s
+        self.placement.plain_lap_s
     }
 
     /// Streamed bytes of a lap for which the loop has no room.
     pub fn left_out_bytes(&self) -> u64 {
-        self.left_out
+        self.placement.left_out
     }
 
     /// Figures and events.
@@ -209,7 +218,7 @@ impl Circuit {
 impl fmt::Debug for Circuit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Circuit")
-            .field("spec", &self.spec)
+            .field("spec", self.spec())
             .finish_non_exhaustive()
     }
 }
@@ -244,68 +253,4 @@ impl Medium for Shared {
     fn poll(&mut self, wait: bool, done: &mut Vec<Completion>) {
         self.0.borrow_mut().poll(wait, done);
     }
-}
-
-/// Which extents circulate: all that stream, or, where they may be split, as many
-/// as fit, spread evenly over the lap so that both sources always have work.
-fn chosen(fiber: &Fiber, schedule: &Schedule, course: &Course<'_>) -> Result<Vec<bool>, Error> {
-    let mut streams = vec![false; course.plan.extents.len()];
-    for step in schedule.steps() {
-        let at = step.extent.index();
-        streams[at] = !course.residency.resident[at];
-    }
-    let all = |marked: &[bool]| -> Vec<Extent> {
-        let extents = course.plan.extents.iter().zip(marked);
-        extents.filter(|(_, on)| **on).map(|(e, _)| *e).collect()
-    };
-    let total = all(&streams);
-    let bytes = |extents: &[Extent]| -> u64 { extents.iter().map(|e| e.len).sum() };
-    let count = pieces(total.iter().copied(), course.read_len);
-    let no_room = match fiber.spec.check_fits(bytes(&total), count) {
-        Ok(()) => return Ok(streams),
-        Err(no_room) => no_room,
-    };
-    if !fiber.split {
-        return Err(refusal(no_room));
-    }
-    let share = no_room.capacity as f64 / no_room.bytes as f64;
-    let mut due = 0.0;
-    let mut left = no_room.capacity;
-    for step in schedule.steps() {
-        let at = step.extent.index();
-        if streams[at] {
-            due += step.len as f64 * share;
-            streams[at] = due >= step.len as f64 / 2.0 && step.len <= left;
-            if streams[at] {
-                due -= step.len as f64;
-                left -= step.len;
-            }
-        }
-    }
-    let fits = all(&streams);
-    let count = pieces(fits.iter().copied(), course.read_len);
-    let fit = fiber.spec.check_fits(bytes(&fits), count);
-    fit.map_err(refusal).map(|()| streams)
-}
-
-/// Whether this machine has the memory to emulate so many bytes in flight.
-fn check_host(bytes: u64) -> Result<(), Error> {
-    let group = cgroup::current().and_then(|group| group.available_bytes());
-    let free = process::available_bytes().into_iter().chain(group).min();
-    match free.filter(|&free| free < bytes) {
-        None => Ok(()),
-        Some(free) => Err(Error::Option(format!(
-            "{} would be in flight, which this machine emulates in memory, but it has only {} \
-             free; take a smaller model, or more --memory so that more weights stay",
-            mib(bytes),
-            mib(free)
-        ))),
-    }
-}
-
-fn refusal(no_room: DoesNotFit) -> Error {
-    Error::Option(format!(
-        "{no_room}; more --memory lets more weights stay, and split=yes lets the rest come \
-         from the drive"
-    ))
 }

@@ -52,7 +52,7 @@ pub use device::device_rate;
 pub use empty::Load;
 pub use engine::{Engine, Options, Way};
 pub use error::Error;
-pub use fiber::{Circuit, Fiber, Order};
+pub use fiber::{Circuit, Fiber, Order, Progress};
 pub use itinerary::Itinerary;
 pub use log::kernel_features;
 pub use model_file::{Facts, ModelFile, Part, PartFile, Weight, WeightId};

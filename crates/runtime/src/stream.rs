@@ -1,6 +1,8 @@
 //! Streaming: from a model without bytes to laps that are fed. Learns the
 //! graphs, decides what stays, builds the line, and drives one lap at a time.
 
+mod fill;
+
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -130,6 +132,7 @@ impl Stream {
         let course = Course {
             plan: &atlas.lay_out(&graphs[0]).plan,
             residency: &residency,
+            weight_bytes: file.weight_bytes(),
             threads: shape.threads,
             read_len: READ_LEN,
         };
@@ -304,15 +307,6 @@ impl Stream {
     /// The fiber loop in which the weights circulate, if there is one.
     pub fn circuit(&self) -> Option<&Circuit> {
         self.circuit.as_ref()
-    }
-
-    /// Fills the loop, before the first lap.
-    pub(crate) fn fill(&self, options: &Options) -> Result<(), Error> {
-        let progress = options.fiber.as_ref().and_then(|fiber| fiber.progress);
-        match &self.circuit {
-            Some(circuit) => circuit.fill(self.residency.window, progress),
-            None => Ok(()),
-        }
     }
 
     /// What decoding laps use in the long run, and how it is read: the longest

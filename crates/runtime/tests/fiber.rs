@@ -3,6 +3,9 @@
 
 mod common;
 
+use std::ops::ControlFlow;
+use std::path::Path;
+
 use common::{alone, assert_same, logits, options, scratch, streamed, synth};
 use delayline_medium::{Cut, LoopNotice, LoopSpec};
 use delayline_runtime::{Engine, Error, Fiber, Options, Order, Way};
@@ -50,6 +53,15 @@ fn whatever_happens_to_the_light_no_logit_differs() {
                 false,
                 0,
             ),
+            (
+                "one copy",
+                Fiber {
+                    copies: Some(1),
+                    ..Fiber::new(decay(1e-6))
+                },
+                true,
+                0,
+            ),
             ("decay", Fiber::new(decay(1e-6)), true, 0),
             ("all wrong", Fiber::new(decay(0.5)), true, 0),
             ("cut at once, for ever", Fiber::new(cut(0.0, 1e6)), false, 1),
@@ -62,12 +74,18 @@ fn whatever_happens_to_the_light_no_logit_differs() {
             let circuit = engine.stream().unwrap().circuit().unwrap().clone();
             let figures = circuit.gauge().figures();
             assert!(figures.placed_bytes > 0, "{label}");
+            assert_eq!(figures.copies, circuit.copies(), "{label}");
+            assert_eq!(circuit.copies() > 1, name != "one copy", "{label}");
             assert_eq!(figures.scrubbed > 0, scrubs, "{label}: {figures:?}");
             assert_eq!(figures.cuts, cuts, "{label}");
-            assert_eq!(
-                figures.taken > 0,
-                name != "cut at once, for ever" && name != "all wrong"
-            );
+            // On a busy machine light that decays is all wrong, too, by the time
+            // somebody looks.
+            if !scrubs {
+                let ever = name != "cut at once, for ever";
+                assert_eq!(figures.taken > 0, ever, "{label}");
+            } else if name == "all wrong" {
+                assert_eq!(figures.taken, 0, "{label}");
+            }
         }
     }
 }
@@ -162,4 +180,107 @@ fn a_loop_too_small_is_refused_with_what_would_do_or_split() {
     let figures = circuit.gauge().figures();
     assert!(figures.taken > 0 && circuit.left_out_bytes() > 0);
     assert_eq!(figures.placed_bytes + circuit.left_out_bytes(), needed);
+}
+
+/// The least bytes for weights with which the model runs, so that most of it streams.
+fn least(path: &Path) -> u64 {
+    let options = Options {
+        memory: Some(8 << 30),
+        weights: Some(0),
+        ..options(Way::Streamed)
+    };
+    match Engine::open(path, &options) {
+        Err(Error::Budget { weights, .. }) => weights,
+        outcome => panic!("nothing is not enough: {:?}", outcome.map(drop)),
+    }
+}
+
+#[test]
+fn a_loop_holds_as_many_copies_as_are_asked_for_and_fit() {
+    let (_alone, dir) = (alone(), scratch());
+    let path = synth(dir.path(), "tiny-llama", Quant::Q4_0);
+    let weights = Some(least(&path));
+    let open = |copies| {
+        let fiber = Fiber {
+            copies: Some(copies),
+            compute_s: Some(1e-3),
+            ..Fiber::new(spec())
+        };
+        let options = Options {
+            weights,
+            ..with(fiber)
+        };
+        Engine::open(&path, &options)
+    };
+    for copies in [1, 2, 5] {
+        let mut engine = open(copies).unwrap();
+        let circuit = engine.stream().unwrap().circuit().unwrap().clone();
+        let figures = circuit.gauge().figures();
+        assert!(figures.placed_bytes > 0, "{copies}");
+        assert_eq!((circuit.copies(), figures.copies), (copies, copies));
+        let turn_s = spec().lap_s() / f64::from(copies);
+        assert!((circuit.turn_s() / turn_s - 1.0).abs() < 1e-9);
+        assert!(circuit.coding().bound_s >= turn_s, "{copies}");
+    }
+    let Err(Error::Option(message)) = open(1_000_000).map(drop) else {
+        panic!("so many do not fit")
+    };
+    assert!(
+        message.contains("copies=1000000: expected from 1 to "),
+        "{message}"
+    );
+}
+
+#[test]
+fn compute_is_measured_where_it_decides_about_the_lap() {
+    let (_alone, dir) = (alone(), scratch());
+    let path = synth(dir.path(), "tiny-llama", Quant::Q4_0);
+    let weights = Some(least(&path));
+    let placed_for = |length_km, compute_s| {
+        let spec = LoopSpec {
+            length_km,
+            ..spec()
+        };
+        let fiber = Fiber {
+            copies: Some(1),
+            compute_s,
+            ..Fiber::new(spec)
+        };
+        let options = Options {
+            weights,
+            ..with(fiber)
+        };
+        let mut engine = Engine::open(&path, &options).unwrap();
+        let assumed_s = engine.file().weight_bytes() as f64 / 8e9 / f64::from(engine.threads());
+        let circuit = engine.stream().unwrap().circuit().unwrap().clone();
+        assert!(circuit.gauge().figures().placed_bytes > 0);
+        (circuit.compute_s(), assumed_s)
+    };
+    // A lap of light of half a second, whatever the compute.
+    let (compute_s, assumed_s) = placed_for(100_000.0, None);
+    assert_eq!(compute_s, assumed_s);
+    // One of some microseconds.
+    let (compute_s, assumed_s) = placed_for(10.0, None);
+    assert_ne!(compute_s, assumed_s);
+    assert!(
+        (assumed_s / 4.0..=assumed_s * 4.0).contains(&compute_s),
+        "{compute_s} {assumed_s}"
+    );
+    assert_eq!(placed_for(10.0, Some(0.25)).0, 0.25);
+}
+
+#[test]
+fn a_filling_that_is_stopped_ends_the_opening() {
+    let (_alone, dir) = (alone(), scratch());
+    let path = synth(dir.path(), "tiny-llama", Quant::Q4_0);
+    let fiber = Fiber {
+        progress: Some(|_, _| ControlFlow::Break(())),
+        ..Fiber::new(spec())
+    };
+    let options = Options {
+        weights: Some(least(&path)),
+        ..with(fiber)
+    };
+    let outcome = Engine::open(&path, &options).map(drop);
+    assert!(matches!(outcome, Err(Error::Stopped)), "{outcome:?}");
 }

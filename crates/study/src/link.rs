@@ -6,6 +6,7 @@ mod answer;
 mod cost;
 mod design;
 mod fiber;
+mod medium;
 mod report;
 mod resolve;
 
@@ -13,6 +14,7 @@ pub use answer::{Answer, Error, answer};
 pub use cost::{Cost, Item};
 pub use design::{Design, PRESETS, preset};
 pub use fiber::fiber;
+pub use medium::{Lit, Optics, lit};
 pub use report::report;
 pub use resolve::{Corner, line};
 

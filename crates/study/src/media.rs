@@ -4,6 +4,7 @@
 
 mod report;
 
+use delayline_medium::LoopSpec;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -343,6 +344,23 @@ fn light(library: &Library, sheet: &Sheet) -> Result<Unit, MediaError> {
         price: parts.iter().map(|part| part.price).sum(),
         parts,
         per_byte: None,
+    })
+}
+
+/// A loop of the data sheets as the loop medium takes it, of typical figures. Its
+/// rate is net, and no sheet says what becomes of single bits.
+///
+/// # Errors
+/// When there is no such loop.
+pub fn as_loop(library: &Library, id: &str) -> Result<LoopSpec, MediaError> {
+    let sheet = library.sheet(Kind::Loop, id)?;
+    let fiber = library.sheet(Kind::Fiber, &sheet.references["fiber"])?;
+    let rate_bit_per_s = sheet.get("rate").typical * 8.0;
+    Ok(LoopSpec {
+        group_index: fiber.get("group_index").typical,
+        overhead: 0.0,
+        loops: fiber.get("cores").typical as u32,
+        ..LoopSpec::new(sheet.get("length").typical * 1e-3, rate_bit_per_s)
     })
 }
 

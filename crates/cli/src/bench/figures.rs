@@ -2,12 +2,12 @@
 //! nothing itself.
 
 use anyhow::{Result, bail};
-use delayline_plan::{Bound, lap_bound_s};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::args::BenchArgs;
 use crate::output::{Output, Table, format_seconds};
+use crate::report::FiberFigures;
 use crate::size::{format_rate, format_size};
 
 /// One process's figures. Times in seconds, sizes in bytes.
@@ -49,12 +49,23 @@ pub struct Sample {
     pub buffer_bytes: u64,
     /// Most memory the process had.
     pub peak_bytes: u64,
-    /// Most memory its cgroup had, page cache included.
+    /// Most memory its cgroup had, page cache included, but without the glass.
     pub cap_peak_bytes: Option<u64>,
     /// Tokens of a micro-batch.
     pub ubatch: u32,
     /// Compute threads.
     pub threads: u32,
+    /// Of the fiber loop, if the weights came from one.
+    pub fiber: Option<FiberFigures>,
+}
+
+impl Sample {
+    /// What the loop's bytes take of the memory of this machine, which emulates
+    /// them; in whole pages.
+    pub fn glass_bytes(&self) -> u64 {
+        let placed = self.fiber.as_ref().map_or(0, |fiber| fiber.placed_bytes);
+        placed.next_multiple_of(delayline_plan::ALIGN)
+    }
 }
 
 /// Samples of one way under one budget, or why there are none.
@@ -93,7 +104,10 @@ pub struct Budgeted {
 
 /// What follows from the samples of one budget.
 struct Derived {
+    /// Of the medium: of the loop, if there is one, else of the drive.
     rate: f64,
+    drive_rate: f64,
+    compute_s: f64,
     lap_s: f64,
     limit_s: f64,
     of_limit: f64,
@@ -104,6 +118,13 @@ struct Derived {
 }
 
 impl Budgeted {
+    fn has_loop(&self) -> bool {
+        self.streamed
+            .good
+            .iter()
+            .any(|sample| sample.fiber.is_some())
+    }
+
     fn derive(&self, whole: Option<&Sample>, model_bytes: u64) -> Option<Derived> {
         let lap_s = self.streamed.median(|s| s.lap_s)?;
         let sample = self.streamed.good.first()?.clone();
@@ -112,20 +133,61 @@ impl Budgeted {
             Some(whole) => whole.lap_s,
             None => self.streamed.median(|s| s.compute_s)?,
         };
-        let bound = Bound::new(compute_s, sample.bytes_per_lap, rate);
+        let limit = Limit::of(compute_s, &sample, rate);
         // Of a prompt: its compute, or the model once and what streams again.
-        let again = sample.bytes_per_lap * (sample.prompt_laps as u64 - 1);
         let prompt_compute_s = whole.and_then(|w| w.prompt_compute_s).unwrap_or(0.0);
+        let first_limit_s = limit.first_s(prompt_compute_s, model_bytes, &sample, rate);
+        let limit_s = limit.lap_s();
         Some(Derived {
-            rate,
+            rate: sample
+                .fiber
+                .as_ref()
+                .map_or(rate, |f| f.net_rate_bytes_per_s),
+            drive_rate: rate,
+            compute_s,
             lap_s,
-            limit_s: bound.lap_s(),
-            of_limit: bound.share_of(lap_s),
+            limit_s,
+            of_limit: limit_s / lap_s,
             first_token_s: self.streamed.median(|s| s.first_token_s)?,
-            first_limit_s: lap_bound_s(prompt_compute_s, model_bytes + again, rate),
+            first_limit_s,
             mmap_lap_s: self.mmap.median(|s| s.lap_s),
             sample,
         })
+    }
+}
+
+/// What a lap takes at least, in seconds, by what does it.
+struct Limit {
+    compute_s: f64,
+    /// One turn of the loop, for nothing on it comes by twice in one.
+    turn_s: f64,
+    /// What comes from the drive: everything, or what is not on the loop.
+    drive_s: f64,
+}
+
+impl Limit {
+    fn of(compute_s: f64, sample: &Sample, drive_rate: f64) -> Self {
+        let on_loop = sample.fiber.as_ref().filter(|fiber| fiber.placed_bytes > 0);
+        let placed = on_loop.map_or(0, |fiber| fiber.placed_bytes);
+        Self {
+            compute_s,
+            turn_s: on_loop.map_or(0.0, |fiber| fiber.turn_s),
+            drive_s: sample.bytes_per_lap.saturating_sub(placed) as f64 / drive_rate,
+        }
+    }
+
+    fn lap_s(&self) -> f64 {
+        self.compute_s.max(self.turn_s).max(self.drive_s)
+    }
+
+    /// The same of the first token: the prompt's compute, or the model once from
+    /// the drive and then what streams again; a loop is filled before.
+    fn first_s(&self, compute_s: f64, model_bytes: u64, sample: &Sample, drive_rate: f64) -> f64 {
+        let (laps, once_s) = (sample.prompt_laps as f64, model_bytes as f64 / drive_rate);
+        match self.turn_s > 0.0 {
+            true => once_s + compute_s.max(laps * self.turn_s),
+            false => compute_s.max(once_s + (laps - 1.0) * self.drive_s),
+        }
     }
 }
 
@@ -167,7 +229,7 @@ pub fn report(
             table.row(cells);
             continue;
         };
-        output.object(&object(result, &d))?;
+        output.object(&object(args, result, &d))?;
         table.row([
             format_size(result.budget),
             share,
@@ -197,9 +259,19 @@ pub fn report(
             whole.prompt_compute_s.map_or_else(dash, format_seconds),
         ))?;
     }
+    let limits = match results.iter().any(|result| result.has_loop()) {
+        false => {
+            "limit of a lap: the longer of compute and streamed bytes ÷ device rate; of the first \
+             token: the longer of the prompt's compute and the model's bytes ÷ device rate."
+        }
+        true => {
+            "device: the loop. Limit of a lap: the longest of compute, a turn of the loop and what \
+             is not on it ÷ the drive's rate; of the first token: the model's bytes ÷ the drive's \
+             rate, then the prompt. Bytes in flight are in the glass, and not in the peak."
+        }
+    };
     output.line(format_args!(
-        "limit of a lap: the longer of compute and streamed bytes ÷ device rate; of the first token: \
-         the longer of the prompt's compute and the model's bytes ÷ device rate. Medians of {} in turns.",
+        "{limits} Medians of {} in turns.",
         args.repeat
     ))?;
     for failure in &failures {
@@ -211,13 +283,14 @@ pub fn report(
     Ok(())
 }
 
-fn object(result: &Budgeted, d: &Derived) -> serde_json::Value {
+fn object(args: &BenchArgs, result: &Budgeted, d: &Derived) -> serde_json::Value {
     json!({
         "event": "budget",
         "budget_bytes": result.budget,
         "memory": {
             "budget_bytes": result.budget,
             "peak_bytes": d.sample.cap_peak_bytes.unwrap_or(d.sample.peak_bytes),
+            "glass_bytes": d.sample.glass_bytes(),
             "window_bytes": d.sample.window_bytes,
             "resident_weights_bytes": d.sample.resident_weights_bytes,
             "kv_bytes": d.sample.kv_bytes,
@@ -229,12 +302,15 @@ fn object(result: &Budgeted, d: &Derived) -> serde_json::Value {
             "bytes_read": d.sample.bytes_read,
             "stall_s": d.sample.stall_s,
             "stream_rate_bytes_per_s": d.sample.bytes_per_lap as f64 / d.lap_s,
-            "device_rate_bytes_per_s": d.rate,
+            "device_rate_bytes_per_s": d.drive_rate,
             "of_limit": d.of_limit,
         },
+        "medium": args.engine.medium.as_ref().map(|medium| &medium.text),
+        "fiber": d.sample.fiber,
         "prompt_tokens": d.sample.prompt_tokens,
         "generated_tokens": d.sample.tokens,
         "lap_s": d.lap_s,
+        "compute_s": d.compute_s,
         "limit_s": d.limit_s,
         "decode_tokens_per_s": 1.0 / d.lap_s,
         "time_to_first_token_s": d.first_token_s,
@@ -252,7 +328,50 @@ fn object(result: &Budgeted, d: &Derived) -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
-    use super::median;
+    use super::{Limit, Sample, median};
+
+    #[test]
+    fn a_lap_is_limited_by_what_takes_longest() {
+        let sample = |turn_s, placed_bytes, bytes_per_lap| {
+            let fiber = serde_json::json!({
+                "length_km": 1.0, "group_index": 1.0, "loops": 1, "rate_bit_per_s": 1.0,
+                "overhead": 0.0, "guard_s": 0.0, "residual_ber": 0.0, "net_rate_bytes_per_s": 1.0,
+                "lap_s": 2.0 * turn_s, "copies": 2, "turn_s": turn_s, "capacity_bytes": 1,
+                "placed_bytes": placed_bytes, "left_out_bytes": 0, "in_flight_bytes": 1,
+                "pieces": 1, "pieces_taken": 1, "bytes_taken": 1, "passes_missed": 0,
+                "beside_bytes": 0, "wrong_bits": 0, "pieces_scrubbed": 0, "cuts": 0,
+                "dark_bytes": 0, "pieces_late": 0, "placed_for_compute_s": 1.0,
+                "predicted_lap_s": 1.0, "predicted_plain_lap_s": 1.0,
+            });
+            Sample {
+                fiber: Some(serde_json::from_value(fiber).expect("figures of a loop")),
+                bytes_per_lap,
+                prompt_laps: 3,
+                ..Sample::default()
+            }
+        };
+        for (turn_s, placed, bytes, lap_s) in [
+            (5.0, 1000, 1000, 5.0),
+            (1.0, 1000, 1000, 2.0),
+            (1.0, 1000, 1700, 7.0),
+            (5.0, 0, 300, 3.0),
+        ] {
+            let sample = sample(turn_s, placed, bytes);
+            assert_eq!(Limit::of(2.0, &sample, 100.0).lap_s(), lap_s, "{sample:?}");
+        }
+        // Filled first, then three laps of the prompt.
+        let filled = sample(5.0, 1000, 1000);
+        let limit = Limit::of(2.0, &filled, 100.0);
+        assert_eq!(limit.first_s(4.0, 2000, &filled, 100.0), 20.0 + 15.0);
+        let flash = Sample {
+            bytes_per_lap: 1000,
+            prompt_laps: 3,
+            ..Sample::default()
+        };
+        let limit = Limit::of(2.0, &flash, 100.0);
+        assert_eq!(limit.lap_s(), 10.0);
+        assert_eq!(limit.first_s(4.0, 2000, &flash, 100.0), 20.0 + 20.0);
+    }
 
     #[test]
     fn the_median_is_the_middle() {

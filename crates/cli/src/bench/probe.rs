@@ -12,6 +12,7 @@ use delayline_runtime::{Class, Engine, Options, Usage, Vocab};
 use super::figures::{Sample, median};
 use crate::args::EngineArgs;
 use crate::config;
+use crate::report::FiberFigures;
 
 /// How the model is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -59,6 +60,8 @@ impl Job {
         option("way", Some(named(way)));
         option("tokens", Some(self.tokens.to_string()));
         option("prompt-tokens", Some(self.prompt_tokens.to_string()));
+        let medium = engine.medium.as_ref().map(|medium| medium.text.clone());
+        option("medium", medium);
         option("memory", engine.memory.map(|n| n.to_string()));
         option("window", engine.window.map(|n| n.to_string()));
         option("threads", engine.threads.map(|n| n.to_string()));
@@ -138,6 +141,9 @@ pub fn run(job: &Job) -> Result<()> {
         cap_peak_bytes: None,
         ubatch: engine.ubatch(),
         threads: engine.threads(),
+        fiber: engine
+            .stream()
+            .and_then(|stream| stream.circuit().map(FiberFigures::of)),
     };
     println!("{}", serde_json::to_string(&sample)?);
     Ok(())

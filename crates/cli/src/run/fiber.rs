@@ -4,6 +4,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use delayline_runtime::Circuit;
+use delayline_study::link::Optics;
 
 use crate::output::format_seconds;
 use crate::report::FiberFigures;
@@ -17,15 +18,40 @@ impl Display for Placement<'_> {
         let coding = self.0.coding();
         let [lap, plain, bound] =
             [coding.lap_s, self.0.plain_lap_s(), coding.bound_s].map(format_seconds);
+        let compute = format_seconds(self.0.compute_s());
         write!(
             f,
-            "the weights are placed on the loop for laps of {lap}; in plain order it would be \
-             {plain}, at the very best {bound}"
+            "the weights are placed on the loop for laps of {lap}, of which {compute} compute; in \
+             plain order it would be {plain}, at the very best {bound}"
         )?;
         match self.0.left_out_bytes() {
             0 => Ok(()),
             bytes => write!(f, "; {} of each lap come from the drive", megabytes(bytes)),
         }
+    }
+}
+
+/// What the optics say of the light.
+pub struct Light<'a>(pub &'a Optics);
+
+impl Display for Light<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let optics = self.0;
+        let laps = |laps: f64| if laps == 1.0 { "lap" } else { "laps" };
+        let stands = optics.laps_before_regeneration;
+        write!(
+            f,
+            "{}: {} channels, {:.1} dB on average; regenerated after {} {} of {stands} that it \
+             stands, when {:.1e} of the worst channel's bits are wrong, of which {} corrects {:.1e}",
+            optics.design,
+            optics.channels,
+            optics.mean_snr_db,
+            optics.laps,
+            laps(optics.laps),
+            optics.worst_bit_error_rate,
+            optics.fec.name,
+            optics.fec.bit_error_threshold,
+        )
     }
 }
 
@@ -47,9 +73,16 @@ impl Display for Loop<'_> {
             format_rate(figures.net_rate_bytes_per_s),
             megabytes(figures.in_flight_bytes),
         )?;
+        let copies = match figures.copies {
+            1 => String::new(),
+            n => format!(
+                " in {n} copies, one every {}",
+                format_seconds(figures.turn_s)
+            ),
+        };
         writeln!(
             f,
-            "         a lap of light takes {}; {} pieces, taken {} times, {} more passes unused",
+            "         a lap of light takes {}; {} pieces{copies}, taken {} times, {} more passes unused",
             format_seconds(figures.lap_s),
             figures.pieces,
             figures.pieces_taken,
@@ -73,7 +106,7 @@ impl Display for Loop<'_> {
         if figures.pieces_late > figures.pieces_taken / 20 {
             writeln!(
                 f,
-                "         this machine was too slow for {} of the pieces: the real loop is faster",
+                "         this machine sets the pace, not the light: it had not copied {} of the pieces when they had passed",
                 figures.pieces_late
             )?;
         }

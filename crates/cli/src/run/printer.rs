@@ -1,10 +1,10 @@
 //! The answer on its way out: shows that something is being waited for, prints
 //! each piece as it comes, and notices Ctrl-C and closed pipes.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -14,19 +14,24 @@ use crate::interrupt;
 use crate::output::Output;
 use crate::size::format_size;
 
-thread_local! {
-    /// The line that is shown now.
-    static SHOWN: RefCell<Option<ProgressBar>> = const { RefCell::new(None) };
+/// The line that is shown now. Models may be opened by another thread.
+static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+fn shown() -> MutexGuard<'static, Option<ProgressBar>> {
+    SHOWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Says on the line that is waiting how far the loop is filled, in bytes.
-pub fn show_filling(done: u64, total: u64) {
-    SHOWN.with_borrow(|bar| {
-        if let Some(bar) = bar {
-            let [done, total] = [done, total].map(format_size);
-            bar.set_message(format!("filling the loop from flash, {done} of {total}"));
-        }
-    });
+/// Says on the line that is waiting how far the loop is filled, in bytes; breaks
+/// after Ctrl-C.
+pub fn show_filling(done: u64, total: u64) -> ControlFlow<()> {
+    if let Some(bar) = &*shown() {
+        let [done, total] = [done, total].map(format_size);
+        bar.set_message(format!("filling the loop from flash, {done} of {total}"));
+    }
+    match interrupt::asked() {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    }
 }
 
 /// A line on the terminal that counts the seconds until it is dropped.
@@ -41,14 +46,14 @@ impl Waiting {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_secs(1));
-        SHOWN.set(Some(bar.clone()));
+        *shown() = Some(bar.clone());
         Self(bar)
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        SHOWN.set(None);
+        *shown() = None;
         self.0.finish_and_clear();
     }
 }

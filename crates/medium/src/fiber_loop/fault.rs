@@ -1,8 +1,7 @@
 //! The light fails and comes back: when, and what becomes of the reads that wait
 //! for it. It does not know how they are served then.
 
-use super::orbit::Piece;
-use super::{DARK, Errand, FiberLoop, Light, LoopNotice, Waiting};
+use super::{Errand, FiberLoop, LoopNotice, Waiting};
 use crate::Pace;
 use delayline_line::Medium;
 use std::cmp::Reverse;
@@ -63,22 +62,13 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
 
     /// All light that has not passed by `at_ns` is gone.
     fn darken(&mut self, at_ns: u64) {
-        let circulating = |(light, piece): (&Light, &Piece)| match light.from_lap {
-            DARK => 0,
-            _ => u64::from(piece.len),
-        };
-        let bytes = self
-            .light
-            .iter()
-            .zip(&self.orbit.pieces)
-            .map(circulating)
-            .sum();
+        let lit = self.orbit.pieces.iter().zip(0..);
+        let lit = lit.filter(|(_, piece)| !self.lights.is_dark(*piece));
+        let bytes = lit.map(|(piece, _)| u64::from(piece.len)).sum();
         self.gauge.count(|figures| figures.cuts += 1);
         self.gauge.tell(LoopNotice::Cut { bytes });
-        self.light
-            .iter_mut()
-            .for_each(|light| light.from_lap = DARK);
-        self.dark = self.light.len();
+        self.lights.go_dark();
+        self.refilling = true;
         let at_ns = at_ns - self.t0_ns;
         let all = std::mem::take(&mut self.passing).into_sorted_vec();
         for Reverse((passed_ns, ticket)) in all.into_iter().rev() {
@@ -89,7 +79,7 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
             let Waiting { read, piece, .. } = self.waiting.remove(&ticket).expect("of a ticket");
             // The receiver may be writing there: it has to have ended.
             self.checks(ticket, piece, true);
-            self.send_errand(read, Errand::Light(piece));
+            self.send_errand(read, Errand::Dark(piece));
         }
     }
 }

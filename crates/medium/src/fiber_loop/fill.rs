@@ -1,91 +1,148 @@
 //! Filling a loop from the medium behind it, before anything is read. It does
 //! not know when a piece that was sent comes by.
 
+use super::FiberLoop;
 use super::orbit::Piece;
-use super::{DARK, FiberLoop, Light};
 use crate::Pace;
-use delayline_line::{Medium, Read, ReadError, Slot};
+use delayline_line::{Completion, Medium, Read, ReadError, Slot};
 use std::collections::{HashMap, VecDeque};
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
+use thiserror::Error;
 
 /// How often a read of the medium behind is tried while the loop is filled.
 const ATTEMPTS: u32 = 4;
 
+/// Why a loop is not full.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum FillError {
+    /// A piece cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Whoever was told of the progress wanted no more.
+    #[error("stopped before the loop was full")]
+    Stopped,
+}
+
+/// A filling under way.
+struct Filling {
+    /// Pieces that are not yet asked for, and how often they were before.
+    left: VecDeque<(u32, u32)>,
+    /// How often each piece that is asked for was.
+    tries: HashMap<u64, u32>,
+    /// Where in memory there is room for a piece.
+    free: Vec<u64>,
+}
+
 impl<M: Medium, C: Pace> FiberLoop<M, C> {
     /// Sends every dark piece into the loop, through the bytes `scratch` of the
     /// memory, which must hold the longest piece and be nobody's meanwhile.
-    /// `progress` is told bytes done and bytes in all. The time of a cut counts
-    /// from the end of this.
+    /// `progress` is told bytes done and bytes in all after each piece, and ends
+    /// this by a break. The time of a cut counts from the end of this.
     ///
     /// # Errors
-    /// When a piece cannot be read from the medium behind, tried several times.
+    /// When a piece cannot be read from the medium behind, tried several times, or
+    /// `progress` breaks. No read is under way then.
     ///
     /// # Panics
     /// When reads are under way, or `scratch` is too small.
     pub fn fill(
         &mut self,
         scratch: Range<u64>,
-        mut progress: impl FnMut(u64, u64),
-    ) -> Result<(), ReadError> {
+        mut progress: impl FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Result<(), FillError> {
         assert!(
             self.under_way() == 0,
             "the loop is filled before it is read"
         );
-        let dark = |light: &Light| light.from_lap == DARK;
-        let mut left: VecDeque<(u32, u32)> = (0..self.light.len() as u32)
-            .filter(|&piece| dark(&self.light[piece as usize]))
-            .map(|piece| (piece, 0))
-            .collect();
+        let mut filling = self.filling(scratch);
         let len_of = |piece: &Piece| u64::from(piece.len);
-        let longest = self.orbit.pieces.iter().map(len_of).max().unwrap_or(1);
+        let total = filling.left.iter();
+        let total = total.map(|&(p, _)| len_of(&self.orbit.pieces[p as usize]));
+        let (mut done, total) = (0, total.sum());
+        let (mut came, mut outcome) = (Vec::new(), Ok(()));
+        loop {
+            while outcome.is_ok() && self.ask(&mut filling) {}
+            if filling.tries.is_empty() {
+                break;
+            }
+            self.behind.poll(true, &mut came);
+            for completion in came.drain(..) {
+                let piece = self.orbit.pieces[completion.id as usize];
+                match self.arrived(completion, &mut filling) {
+                    Ok(false) => {}
+                    Ok(true) => {
+                        done += len_of(&piece);
+                        if progress(done, total).is_break() {
+                            outcome = outcome.and(Err(FillError::Stopped));
+                        }
+                    }
+                    Err(error) => outcome = outcome.and(Err(error.into())),
+                }
+            }
+        }
+        if outcome.is_ok() {
+            self.expect_cut();
+        }
+        outcome
+    }
+
+    fn filling(&self, scratch: Range<u64>) -> Filling {
+        let dark = (0..self.orbit.pieces.len() as u32).filter(|&p| self.lights.is_dark(p));
+        let left: VecDeque<(u32, u32)> = dark.map(|piece| (piece, 0)).collect();
+        let lens = self.orbit.pieces.iter().map(|piece| u64::from(piece.len));
+        let longest = lens.max().unwrap_or(1);
         let slots = (scratch.end - scratch.start) / longest;
         assert!(
             slots > 0 || left.is_empty(),
             "no room for a piece of {longest} bytes"
         );
-        let mut free: Vec<u64> = (0..slots.min(self.behind.depth() as u64))
-            .map(|slot| scratch.start + slot * longest)
-            .collect();
-        let total = left
-            .iter()
-            .map(|&(p, _)| len_of(&self.orbit.pieces[p as usize]))
-            .sum();
-        let (mut done, mut tries) = (0, HashMap::new());
-        let mut came = Vec::new();
-        while !left.is_empty() || !tries.is_empty() {
-            while !left.is_empty()
-                && let Some(at) = free.pop()
-            {
-                let (number, attempts) = left.pop_front().expect("seen above");
-                let piece = self.orbit.pieces[number as usize];
-                tries.insert(u64::from(number), attempts + 1);
-                self.behind.submit(Read {
-                    id: number.into(),
-                    part: piece.part,
-                    offset: piece.offset,
-                    slot: Slot::claim(at, piece.len),
-                });
-            }
-            self.behind.poll(true, &mut came);
-            for completion in came.drain(..) {
-                let attempts = tries.remove(&completion.id).expect("a read of the filling");
-                let number = completion.id as u32;
-                let piece = self.orbit.pieces[number as usize];
-                free.push(completion.slot.at());
-                match completion.result {
-                    Ok(bytes) if bytes == piece.bytes => {
-                        self.send(number, completion.slot.at());
-                        done += len_of(&piece);
-                        progress(done, total);
-                    }
-                    _ if attempts < ATTEMPTS => left.push_back((number, attempts)),
-                    Ok(bytes) => return Err(short(&piece, bytes)),
-                    Err(error) => return Err(error),
-                }
-            }
+        let slots = 0..slots.min(self.behind.depth() as u64);
+        Filling {
+            left,
+            tries: HashMap::new(),
+            free: slots.map(|slot| scratch.start + slot * longest).collect(),
         }
-        self.expect_cut();
-        Ok(())
+    }
+
+    /// Asks for one more piece; false if there is none, or no room.
+    fn ask(&mut self, filling: &mut Filling) -> bool {
+        if filling.left.is_empty() {
+            return false;
+        }
+        let Some(at) = filling.free.pop() else {
+            return false;
+        };
+        let (number, attempts) = filling.left.pop_front().expect("seen above");
+        let piece = self.orbit.pieces[number as usize];
+        filling.tries.insert(u64::from(number), attempts + 1);
+        self.behind.submit(Read {
+            id: number.into(),
+            part: piece.part,
+            offset: piece.offset,
+            slot: Slot::claim(at, piece.len),
+        });
+        true
+    }
+
+    /// Sends what came; whether it did, and not has to be asked for again.
+    fn arrived(&mut self, came: Completion, filling: &mut Filling) -> Result<bool, ReadError> {
+        let attempts = filling.tries.remove(&came.id);
+        let attempts = attempts.expect("a read of the filling");
+        let number = came.id as u32;
+        let piece = self.orbit.pieces[number as usize];
+        filling.free.push(came.slot.at());
+        match came.result {
+            Ok(bytes) if bytes == piece.bytes => {
+                self.send(number, came.slot.at());
+                Ok(true)
+            }
+            _ if attempts < ATTEMPTS => {
+                filling.left.push_back((number, attempts));
+                Ok(false)
+            }
+            Ok(bytes) => Err(short(&piece, bytes)),
+            Err(error) => Err(error),
+        }
     }
 }
 

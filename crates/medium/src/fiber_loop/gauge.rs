@@ -10,11 +10,13 @@ use std::rc::Rc;
 pub struct LoopFigures {
     /// One lap of the light, in nanoseconds.
     pub lap_ns: u64,
-    /// Bytes of the model on the loop, in pieces.
+    /// Bytes of the model on the loop, in pieces, each counted once.
     pub placed_bytes: u64,
+    /// How often they circulate, so that each comes by as often in a lap.
+    pub copies: u32,
     /// Reads that it is cut into.
     pub pieces: u64,
-    /// Bytes in flight, framing and error correction included; in the real
+    /// Bytes in flight, all copies, framing and error correction included; in the real
     /// machine they are in the glass.
     pub in_flight_bytes: u64,
     /// Pieces taken from the loop.

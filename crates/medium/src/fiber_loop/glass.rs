@@ -40,7 +40,8 @@ struct Job {
     from: u64,
     bytes: u32,
     at: u64,
-    /// Bits that went wrong since it was last looked at.
+    /// Bits that went wrong in this light since it was last looked at: other
+    /// copies of the piece have the same bytes here and are still right.
     flips: Vec<u64>,
 }
 
@@ -81,6 +82,11 @@ impl Glass {
         })
     }
 
+    /// The memory into which pieces are taken.
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
     /// Sends a piece into the fiber, from `bytes` bytes at `at` in memory.
     pub fn send(&mut self, piece: u32, at: u64, bytes: u32) -> io::Result<()> {
         let mut hash = Xxh3::new();
@@ -95,7 +101,7 @@ impl Glass {
         Ok(())
     }
 
-    /// Begins to take a piece out to `at`, after flipping `flips` of its bits.
+    /// Begins to take a piece out to `at`, with `flips` of its bits the wrong way.
     pub fn take(&mut self, ticket: u64, piece: u32, bytes: u32, at: u64, flips: Vec<u64>) {
         let job = Job {
             ticket,
@@ -151,16 +157,16 @@ fn receive(file: &File, memory: &Memory, jobs: &Receiver<Job>, landed: &Sender<L
 
 /// Copies a piece out; its checksum.
 fn take(file: &File, memory: &Memory, job: &Job, chunk: &mut [u8]) -> io::Result<u64> {
-    for bit in &job.flips {
-        let mut byte = [0];
-        file.read_exact_at(&mut byte, job.from + bit / 8)?;
-        byte[0] ^= 1 << (bit % 8);
-        file.write_all_at(&byte, job.from + bit / 8)?;
-    }
     let mut hash = Xxh3::new();
     for done in (0..job.bytes as usize).step_by(CHUNK) {
         let chunk = &mut chunk[..CHUNK.min(job.bytes as usize - done)];
         file.read_exact_at(chunk, job.from + done as u64)?;
+        for bit in &job.flips {
+            let byte = (bit / 8).wrapping_sub(done as u64) as usize;
+            if let Some(byte) = chunk.get_mut(byte) {
+                *byte ^= 1 << (bit % 8);
+            }
+        }
         hash.update(chunk);
         memory.copy_in(job.at + done as u64, chunk);
     }

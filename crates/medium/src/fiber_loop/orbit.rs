@@ -10,8 +10,9 @@ use std::collections::HashMap;
 pub struct Placed {
     /// Which bytes of the model.
     pub extent: Extent,
-    /// When its first byte passes the tap in each lap, in seconds since the
-    /// lap's start. With guard times, each read length of it is followed by one.
+    /// When its first byte passes the tap in each turn, in seconds since the
+    /// turn's start: a turn is a lap, or with several copies one of as many equal
+    /// parts of it. With guard times, each read length is followed by one.
     pub phase_s: f64,
 }
 
@@ -24,7 +25,7 @@ pub(crate) struct Piece {
     pub len: u32,
     /// What is there of it.
     pub bytes: u32,
-    /// When its first bit passes, since the lap's start.
+    /// When its first bit passes, since the turn's start.
     pub start_ns: u64,
     /// From the first bit to the last.
     pub takes_ns: u64,
@@ -33,6 +34,8 @@ pub(crate) struct Piece {
 /// All pieces.
 pub(crate) struct Orbit {
     pub lap_ns: u64,
+    /// From one pass of a piece to the next, in whichever copy.
+    turn_ns: u64,
     pub pieces: Vec<Piece>,
     by_place: HashMap<(u16, u64, u32), u32>,
 }
@@ -46,10 +49,11 @@ pub fn pieces(extents: impl IntoIterator<Item = Extent>, read_len: u32) -> u64 {
 
 impl Orbit {
     pub fn new(spec: &LoopSpec, placed: &[Placed], read_len: u32, part_lens: &[u64]) -> Self {
-        let lap_ns = ((spec.lap_s() * 1e9).round() as u64).max(1);
+        let turn_ns = ((spec.turn_s() * 1e9).round() as u64).max(1);
         let rate = spec.net_bytes_per_s();
         let mut orbit = Self {
-            lap_ns,
+            lap_ns: turn_ns * u64::from(spec.copies),
+            turn_ns,
             pieces: Vec::new(),
             by_place: HashMap::new(),
         };
@@ -65,7 +69,7 @@ impl Orbit {
                     offset,
                     len: len as u32,
                     bytes: end.saturating_sub(offset).min(len) as u32,
-                    start_ns: (start_s * 1e9).round() as u64 % lap_ns,
+                    start_ns: (start_s * 1e9).round() as u64 % turn_ns,
                     takes_ns: (takes_s * 1e9).round() as u64,
                 };
                 start_s += takes_s + spec.guard_s;
@@ -82,20 +86,16 @@ impl Orbit {
         self.by_place.get(&(part, offset, len)).copied()
     }
 
-    /// The number of the first lap in which the piece begins to pass at
-    /// `from_ns` (since the first lap's start) or later.
-    pub fn next_lap(&self, piece: u32, from_ns: u64) -> u64 {
+    /// The number of the first pass of the piece that begins at `from_ns` (since
+    /// the first turn's start) or later.
+    pub fn next_pass(&self, piece: u32, from_ns: u64) -> u64 {
         let start_ns = self.pieces[piece as usize].start_ns;
-        from_ns.saturating_sub(start_ns).div_ceil(self.lap_ns)
+        from_ns.saturating_sub(start_ns).div_ceil(self.turn_ns)
     }
 
-    /// When the piece begins to pass in that lap.
-    pub fn begins_ns(&self, piece: u32, lap: u64) -> u64 {
-        self.pieces[piece as usize].start_ns + lap * self.lap_ns
-    }
-
-    /// When all of it has passed.
-    pub fn passed_ns(&self, piece: u32, lap: u64) -> u64 {
-        self.begins_ns(piece, lap) + self.pieces[piece as usize].takes_ns
+    /// When all of the piece has passed, in that pass.
+    pub fn passed_ns(&self, piece: u32, pass: u64) -> u64 {
+        let piece = &self.pieces[piece as usize];
+        piece.start_ns + pass * self.turn_ns + piece.takes_ns
     }
 }

@@ -34,6 +34,9 @@ pub struct LoopSpec {
     pub overhead: f64,
     /// Loops in parallel.
     pub loops: u32,
+    /// How often each piece circulates, at equal distances: it then comes by as
+    /// often in a lap.
+    pub copies: u32,
     /// Dark time between two pieces, for switching, in seconds.
     pub guard_s: f64,
     /// Share of bits that are wrong after error correction, each lap.
@@ -55,6 +58,7 @@ impl LoopSpec {
             group_index: 1.468,
             overhead: 0.15,
             loops: 1,
+            copies: 1,
             guard_s: 0.0,
             residual_ber: 0.0,
             seed: 1,
@@ -67,6 +71,12 @@ impl LoopSpec {
         self.length_km * self.group_index / LIGHT_KM_PER_S
     }
 
+    /// From one pass of a piece to the next, in seconds: a lap, or with several
+    /// copies one of as many parts of it.
+    pub fn turn_s(&self) -> f64 {
+        self.lap_s() / f64::from(self.copies)
+    }
+
     /// Bytes of the model that pass each second, all loops together.
     pub fn net_bytes_per_s(&self) -> f64 {
         self.rate_bit_per_s * f64::from(self.loops) * (1.0 - self.overhead) / 8.0
@@ -77,7 +87,7 @@ impl LoopSpec {
         self.rate_bit_per_s * f64::from(self.loops) / 8.0 * self.lap_s()
     }
 
-    /// Bytes of the model that the loops hold without guard times.
+    /// Bytes of a model that the loops hold once, without guard times.
     pub fn capacity_bytes(&self) -> u64 {
         (self.net_bytes_per_s() * self.lap_s()) as u64
     }
@@ -87,7 +97,14 @@ impl LoopSpec {
         bytes as f64 / self.net_bytes_per_s() + pieces as f64 * self.guard_s
     }
 
-    /// Whether they fit.
+    /// How often `bytes` in `pieces` pieces fit, at least 1.
+    pub fn copies_that_fit(&self, bytes: u64, pieces: u64) -> u32 {
+        let takes_s = self.takes_s(bytes, pieces);
+        // As below: a copy for which the last digit is missing fits.
+        (self.lap_s() / takes_s * (1.0 + 1e-12)).clamp(1.0, f64::from(u32::MAX)) as u32
+    }
+
+    /// Whether they fit once.
     ///
     /// # Errors
     /// [`DoesNotFit`], with what would hold them.
@@ -300,6 +317,11 @@ impl SpecBuilder {
     /// With the parameters of another.
     pub fn from_spec(spec: LoopSpec) -> Self {
         Self { spec }
+    }
+
+    /// The length in km, if it was given.
+    pub fn length_km(&self) -> Option<f64> {
+        Some(self.spec.length_km).filter(|length| !length.is_nan())
     }
 
     /// Sets one parameter. Keys: `length`, `rate`, `index`, `overhead`,

@@ -121,7 +121,7 @@ pub fn preset(name: &str) -> Option<&'static str> {
 
 const SPANS: Accepted = accepted(1.0, 100_000.0, "spans");
 const SPAN_KM: Accepted = accepted(0.001, 1000.0, "km");
-const LAPS: Accepted = accepted(1.0, 1e9, "laps");
+pub(super) const LAPS: Accepted = accepted(1.0, 1e9, "laps");
 const CORES: Accepted = accepted(1.0, 10_000.0, "cores");
 const LOSS_DB: Accepted = accepted(0.0, 20.0, "dB");
 const CROSSTALK_DB: Accepted = accepted(-200.0, 0.0, "dB");
@@ -142,6 +142,22 @@ impl Design {
             toml::from_str(text).map_err(|error| Error::Syntax(error.to_string()))?;
         design.check()?;
         Ok(design)
+    }
+
+    /// The same with a lap of this length: of as many spans as keeps them nearest
+    /// to their length.
+    ///
+    /// # Errors
+    /// [`Error`] for a length that cannot be cut into spans.
+    pub fn of_length(&self, length_km: f64) -> Result<Self, Error> {
+        let spans = (length_km / self.span_km).round().max(1.0);
+        SPANS.check("spans", spans)?;
+        let design = Self {
+            spans: spans as u32,
+            span_km: length_km / spans,
+            ..self.clone()
+        };
+        design.check().map(|()| design)
     }
 
     fn check(&self) -> Result<(), Error> {

@@ -12,7 +12,9 @@ use super::comb::{Channel, Comb};
 use super::error::Error;
 use super::gn::coherence_exponent;
 use super::launch::{optimised, powers_w};
-use super::modulation::{Format, gmi_bits, net_rate_bit_per_s, required_snr_db, shannon_bits};
+use super::modulation::{
+    Format, bit_error_rate, gmi_bits, net_rate_bit_per_s, required_snr_db, shannon_bits,
+};
 use super::noise::{Accumulation, Noise, Passage, Solver, Span, accumulated};
 use super::units::{db, dbm};
 
@@ -207,7 +209,19 @@ impl Line {
             laps_before_regeneration: format.map_or(0, |(_, needed_db)| {
                 self.most_laps(noise, channel, needed_db)
             }),
+            noise: *noise,
         }
+    }
+
+    /// Share of the bits of each channel that are wrong before correction if it
+    /// keeps its format and its power but goes so many laps; `None` of a dark one.
+    pub fn bit_error_rates(&self, report: &Report, laps: f64) -> Vec<Option<f64>> {
+        let of_channel = |(channel, found): (&Channel, &ChannelReport)| {
+            let snr = self.snr(&found.noise, channel, laps);
+            found.format.map(|format| bit_error_rate(format, snr))
+        };
+        let channels = self.comb.channels().iter().zip(&report.channels);
+        channels.map(of_channel).collect()
     }
 
     /// SNR of a channel after some laps.

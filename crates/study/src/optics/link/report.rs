@@ -7,6 +7,7 @@ use super::{Line, Mark};
 use crate::optics::bands::Band;
 use crate::optics::lap::Loop;
 use crate::optics::modulation::Format;
+use crate::optics::noise::Noise;
 use crate::optics::units::{dbm, watts};
 
 /// One channel, after all laps asked for.
@@ -47,6 +48,9 @@ pub struct ChannelReport {
     pub shannon_rate_bit_per_s: f64,
     /// Laps that its format allows.
     pub laps_before_regeneration: u64,
+    /// What one span adds.
+    #[serde(skip)]
+    pub noise: Noise,
 }
 
 /// A group of channels together, of one core.

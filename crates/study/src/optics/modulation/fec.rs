@@ -15,6 +15,23 @@ pub struct Fec {
     pub source: &'static str,
 }
 
+/// What a code leaves of bits that it can correct: the ratio by which its
+/// threshold is defined, in all of the sources below.
+pub const RESIDUAL: f64 = 1e-15;
+
+impl Fec {
+    /// Share of the payload's bits that are wrong after correction, from that
+    /// before it. Only the threshold is published, not the curve: up to it
+    /// [`RESIDUAL`]; beyond it the decoder fails, and the bits stay as they came.
+    /// Between the two lie some hundredths of a decibel (the "waterfall").
+    pub fn residual(&self, bit_error_rate: f64) -> f64 {
+        match bit_error_rate <= self.bit_error_threshold {
+            true => RESIDUAL.min(bit_error_rate),
+            false => bit_error_rate,
+        }
+    }
+}
+
 /// The codes of today's modules.
 pub const FECS: [Fec; 3] = [
     Fec {
@@ -40,4 +57,19 @@ pub const FECS: [Fec; 3] = [
 /// The code of that name.
 pub fn fec(name: &str) -> Option<&'static Fec> {
     FECS.iter().find(|fec| fec.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_corrects_up_to_its_threshold_and_not_beyond() {
+        for code in &FECS {
+            let most = code.bit_error_threshold;
+            assert_eq!(code.residual(most), 1e-15, "{}", code.name);
+            assert_eq!(code.residual(most * 1.01), most * 1.01, "{}", code.name);
+            assert_eq!((code.residual(0.0), code.residual(1e-18)), (0.0, 1e-18));
+        }
+    }
 }

@@ -1,0 +1,98 @@
+//! Loops with a name, and loops from a design: where the parameters come from that
+//! nobody typed.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use delayline_medium::{LoopSpec, SpecBuilder, SpecError};
+use delayline_study::datasheet::Library;
+use delayline_study::link::{self, Design, Lit, Optics};
+use delayline_study::media;
+
+use super::wrong;
+
+/// A loop of the data sheets that nobody has designed: what goes round is told,
+/// not what the light does.
+const ORBIT: &str = "orbit";
+
+/// An ocean of fiber at a rate that a laptop can carry.
+const OCEAN: &str = "ocean";
+
+/// All names.
+pub fn names() -> String {
+    let designs = link::PRESETS.map(|(name, _)| name);
+    let names: Vec<&str> = designs.into_iter().chain([ORBIT, OCEAN]).collect();
+    names.join(", ")
+}
+
+/// Where a loop's parameters come from.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    from: Option<From>,
+    laps: Option<f64>,
+}
+
+#[derive(Clone, Debug)]
+enum From {
+    Preset(String),
+    Design(PathBuf),
+}
+
+impl Source {
+    /// Takes a key that is about this; false if it is about something else.
+    pub fn set(&mut self, key: &str, value: &str, folder: &Path) -> Result<bool, SpecError> {
+        let from = match key {
+            "preset" if names().split(", ").any(|name| name == value) => From::Preset(value.into()),
+            "preset" => return Err(wrong(key, value, &format!("one of {}", names()))),
+            "design" => From::Design(folder.join(value)),
+            "laps" => {
+                let laps = value.parse().ok().filter(|laps| (1.0..=1e9).contains(laps));
+                let expected =
+                    "from 1 to 1000000000, from one regeneration of the light to the next";
+                self.laps = Some(laps.ok_or_else(|| wrong(key, value, expected))?);
+                return Ok(true);
+            }
+            _ => return Ok(false),
+        };
+        match self.from.replace(from) {
+            None => Ok(true),
+            Some(_) => Err(wrong(key, value, "either one preset or one design")),
+        }
+    }
+
+    /// What is known of the loop before the parameters that were `given`, of which
+    /// the length decides about the light.
+    pub fn light(&self, given: SpecBuilder) -> Result<(SpecBuilder, Option<Optics>)> {
+        let without_light = |spec| match self.laps {
+            None => Ok((SpecBuilder::from_spec(spec), None)),
+            Some(laps) => bail!(
+                "laps={laps}: only of a design is it known what light does in so many laps; give \
+                 design=FILE.toml or one of its presets, or ber="
+            ),
+        };
+        let library = Library::embedded();
+        let text = match &self.from {
+            None => return without_light(LoopSpec::new(f64::NAN, f64::NAN)),
+            Some(From::Preset(name)) if name == OCEAN => {
+                return without_light(LoopSpec::new(1e4, 2e10));
+            }
+            Some(From::Preset(name)) if name == ORBIT => {
+                return without_light(media::as_loop(&library, name)?);
+            }
+            Some(From::Preset(name)) => link::preset(name).expect("a known name").to_owned(),
+            Some(From::Design(path)) => std::fs::read_to_string(path)
+                .with_context(|| format!("design={} cannot be read", path.display()))?,
+        };
+        let place = || match &self.from {
+            Some(From::Design(path)) => format!("design={}", path.display()),
+            _ => "the preset's design".to_owned(),
+        };
+        let design = Design::parse(&text).with_context(place)?;
+        let design = match given.length_km() {
+            Some(length_km) => design.of_length(length_km)?,
+            None => design,
+        };
+        let Lit { spec, optics } = link::lit(&design, &library, self.laps).with_context(place)?;
+        Ok((SpecBuilder::from_spec(spec), Some(optics)))
+    }
+}

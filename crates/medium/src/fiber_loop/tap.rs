@@ -1,0 +1,128 @@
+//! The tap and the sender: pieces are taken as they pass, wrong bits and all, and
+//! sent anew. It does not know why a piece is sent.
+
+use super::{Errand, FiberLoop, LoopNotice, Waiting};
+use crate::{Pace, Rng};
+use delayline_line::{Completion, Medium, Read};
+use std::cmp::Reverse;
+
+/// Wrong bits of a piece that are drawn at most: more make it no worse.
+const FLIPS: u64 = 64;
+
+impl<M: Medium, C: Pace> FiberLoop<M, C> {
+    /// Sends the piece from where it lies in memory to all of its places that are
+    /// dark: they pass the sender once a lap as well, and a lap after that what was
+    /// sent is back at the tap.
+    pub(super) fn send(&mut self, piece: u32, at: u64) {
+        let bytes = self.orbit.pieces[piece as usize].bytes;
+        if let Some(glass) = &mut self.glass
+            && glass.send(piece, at, bytes).is_err()
+        {
+            // The host has no room: the piece stays dark, its bytes come from
+            // the medium behind.
+            return;
+        }
+        let pass = self.orbit.next_pass(piece, self.now_ns());
+        self.lights.send(piece, pass);
+        if self.refilling && self.lights.is_full() {
+            self.refilling = false;
+            self.gauge.tell(LoopNotice::Refilled);
+        }
+    }
+
+    /// The next pass in which the piece is there; `None` if it does not circulate.
+    pub(super) fn next_pass(&self, piece: u32) -> Option<u64> {
+        let pass = self.orbit.next_pass(piece, self.now_ns());
+        self.lights.next(piece, pass)
+    }
+
+    /// Has a read wait for its piece.
+    pub(super) fn await_piece(&mut self, read: Read, piece: u32, pass: u64) {
+        let bytes = self.orbit.pieces[piece as usize].bytes;
+        let found = self.lights.take(piece, pass);
+        let mean = self.spec.residual_ber * f64::from(bytes) * 8.0;
+        let count = poisson(&mut self.rng, mean * found.laps as f64).min(FLIPS);
+        let bits = u64::from(bytes) * 8;
+        let flips: Vec<u64> = (0..count).map(|_| self.rng.below(bits)).collect();
+        self.gauge.count(|figures| {
+            figures.missed += found.missed;
+            figures.wrong_bits += count;
+        });
+        let ticket = self.tickets;
+        self.tickets += 1;
+        let good = flips.is_empty();
+        if let Some(glass) = &mut self.glass {
+            glass.take(ticket, piece, bytes, read.slot.at(), flips);
+        }
+        let passed_ns = self.orbit.passed_ns(piece, pass);
+        self.passing.push(Reverse((passed_ns, ticket)));
+        let waiting = Waiting {
+            read,
+            piece,
+            pass,
+            good,
+        };
+        self.waiting.insert(ticket, waiting);
+    }
+
+    /// Takes out what has passed.
+    pub(super) fn land_light(&mut self, done: &mut Vec<Completion>) {
+        let now_ns = self.now_ns();
+        while let Some(&Reverse((passed_ns, ticket))) = self.passing.peek()
+            && passed_ns <= now_ns
+        {
+            self.passing.pop();
+            let waiting = self.waiting.remove(&ticket).expect("one for each ticket");
+            let Waiting { read, piece, .. } = waiting;
+            let late = self
+                .glass
+                .as_mut()
+                .is_some_and(|glass| !glass.is_out(ticket));
+            if !self.checks(ticket, piece, waiting.good) {
+                self.gauge.count(|figures| figures.scrubbed += 1);
+                self.lights.lose(piece, waiting.pass);
+                self.send_errand(read, Errand::Wrong(piece));
+                continue;
+            }
+            let bytes = self.orbit.pieces[piece as usize].bytes;
+            self.gauge.count(|figures| {
+                figures.taken += 1;
+                figures.taken_bytes += u64::from(bytes);
+                figures.late += u64::from(late);
+            });
+            done.push(Completion {
+                id: read.id,
+                slot: read.slot,
+                result: Ok(bytes),
+            });
+        }
+    }
+
+    pub(super) fn checks(&mut self, ticket: u64, piece: u32, good: bool) -> bool {
+        match &mut self.glass {
+            Some(glass) => glass.taken(ticket, piece),
+            None => good,
+        }
+    }
+}
+
+/// How often something happens that happens `mean` times on average (Knuth,
+/// The Art of Computer Programming, 3.4.1; beyond 30 the mean itself, which is
+/// more than is asked for here).
+fn poisson(rng: &mut Rng, mean: f64) -> u64 {
+    if mean <= 0.0 {
+        return 0;
+    }
+    if mean > 30.0 {
+        return mean as u64;
+    }
+    let limit = (-mean).exp();
+    let (mut count, mut product) = (0, 1.0);
+    loop {
+        product *= (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        if product <= limit {
+            return count;
+        }
+        count += 1;
+    }
+}

@@ -1,0 +1,127 @@
+//! The real line over a fiber loop in virtual time, beside what the plan predicts.
+
+mod ring;
+
+use delayline_line::{Clock, Config, Line};
+use delayline_medium::{FiberLoop, Link, LoopSpec, Placed, Simulated, Source, VirtualClock};
+use delayline_plan::{self as plan, ALIGN, Extent, ExtentId, Plan, Residency, Run, Schedule};
+use ring::spec;
+
+/// A model of `count` extents of so many pages, one a run, that take `compute_s`
+/// together.
+fn model(count: u64, pages: u64) -> (Plan, Vec<Extent>) {
+    let extent = |i: u64| Extent {
+        part: 0,
+        offset: i * pages * ALIGN,
+        len: pages * ALIGN,
+    };
+    let extents: Vec<Extent> = (0..count).map(extent).collect();
+    let run = |i: u64| Run {
+        needs: vec![ExtentId(i as u32)],
+        compute: 1.0,
+    };
+    let runs = (0..count).map(run).collect();
+    (
+        Plan {
+            extents: extents.clone(),
+            runs,
+        },
+        extents,
+    )
+}
+
+/// Laps of the real line over a loop in virtual time, in seconds each.
+fn line_lap_s(task: &plan::Task<'_>, spec: &LoopSpec, coding: &plan::Coding) -> f64 {
+    let (plan, clock) = (task.plan, VirtualClock::new());
+    let placed: Vec<Placed> = plan
+        .extents
+        .iter()
+        .zip(&coding.phase_s)
+        .map(|(&extent, phase)| Placed {
+            extent,
+            phase_s: phase.unwrap(),
+        })
+        .collect();
+    let total: u64 = plan.extents.iter().map(|e| e.len).sum();
+    let link = Link {
+        rate_bytes_per_s: 1_000_000_000,
+        latency_ns: 0,
+        depth: 64,
+    };
+    let behind = Simulated::new(link, Source::Lengths(vec![total]), clock.clone());
+    let read_len = task.ring.read_len as u32;
+    let measures = (read_len, 512);
+    let fiber = FiberLoop::without_bytes(
+        behind,
+        clock.clone(),
+        spec.clone(),
+        &placed,
+        measures,
+        &[total],
+    );
+    let config = Config {
+        window: task.residency.window,
+        read_len,
+        retries: 0,
+    };
+    let homes = vec![None; plan.extents.len()];
+    let extents = plan.extents.clone();
+    let mut line = Line::new(fiber, clock.clone(), extents, vec![total], homes, config).unwrap();
+    let order = || task.schedule.steps().iter().map(|step| step.extent);
+    let run_ns = (task.compute_s * 1e9) as u64 / plan.runs.len() as u64;
+    line.lay(order());
+    let (mut ends, laps) = (Vec::new(), 40);
+    for _ in 0..laps {
+        line.lay(order());
+        for id in order() {
+            let lease = line.acquire(id).unwrap();
+            clock.advance_ns(run_ns);
+            line.release(lease);
+            line.pump().unwrap();
+        }
+        ends.push(clock.now_ns());
+    }
+    (ends[laps - 1] - ends[9]) as f64 * 1e-9 / (laps - 10) as f64
+}
+
+#[test]
+fn the_line_on_a_loop_takes_what_the_plan_predicts() {
+    for (pages, read_pages, copies) in [(8, 8, 1), (8, 3, 1), (8, 8, 4), (8, 3, 7)] {
+        for (compute_laps, window) in [(0.4, 10), (1.8, 3), (2.5, 8), (3.3, 20)] {
+            let (plan, _) = model(48, pages);
+            let schedule = Schedule::new(&plan, 0);
+            let bytes = 48 * pages * ALIGN;
+            let mut spec = spec((bytes + bytes / 20) * u64::from(copies));
+            spec.copies = copies;
+            let residency = Residency {
+                resident: vec![false; 48],
+                resident_bytes: 0,
+                streamed_bytes: bytes,
+                window: window * pages * ALIGN,
+            };
+            let task = plan::Task {
+                plan: &plan,
+                schedule: &schedule,
+                residency: &residency,
+                compute_s: compute_laps * spec.turn_s(),
+                ring: plan::Loop {
+                    lap_s: spec.turn_s(),
+                    rate_bytes_per_s: spec.net_bytes_per_s(),
+                    guard_s: 0.0,
+                    read_len: read_pages * ALIGN,
+                    behind_bytes_per_s: 1e9,
+                },
+            };
+            let all = vec![true; 48];
+            for coding in [plan::in_order(&task, &all), plan::optimum(&task, &all)] {
+                let real_s = line_lap_s(&task, &spec, &coding);
+                let off = real_s / coding.lap_s - 1.0;
+                assert!(
+                    off.abs() < 0.01,
+                    "{compute_laps} turns of {copies}, window {window}, reads of {read_pages}: {real_s} {}",
+                    coding.lap_s
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! A loop of sixteen pieces in virtual time, for the tests of loops.
+#![allow(dead_code, reason = "each test program uses its part")]
+
+use delayline_line::{Clock, Completion, Medium, Read, Slot};
+use delayline_medium::{
+    Dram, Faults, Faulty, FiberLoop, Link, LoopFigures, LoopSpec, Memory, Placed, Rng, Simulated,
+    Source, VirtualClock,
+};
+use delayline_plan::{ALIGN, Extent};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+pub const PIECE: u64 = 4 * ALIGN;
+pub const COUNT: u64 = 16;
+
+/// A loop that passes one byte a nanosecond, of which a lap is so long in ns.
+pub fn spec(lap_ns: u64) -> LoopSpec {
+    let mut spec = LoopSpec::new(1.0, 8e9);
+    spec.overhead = 0.0;
+    spec.length_km = lap_ns as f64 * 1e-9 / spec.lap_s();
+    spec
+}
+
+/// Sixteen pieces, one behind the other from 0 on, a full loop, and a drive
+/// behind it of half its rate.
+pub struct Bench {
+    pub bytes: Vec<u8>,
+    pub memory: Arc<Memory>,
+    pub clock: VirtualClock,
+    pub fiber: FiberLoop<Faulty<Simulated>, VirtualClock>,
+}
+
+pub fn bench(change: impl FnOnce(&mut LoopSpec)) -> Bench {
+    // The last piece ends with its file, within a page.
+    let mut bytes = vec![0; (COUNT * PIECE) as usize - 100];
+    Rng::new(5).fill(&mut bytes);
+    let memory = Memory::new(COUNT * PIECE).unwrap();
+    let clock = VirtualClock::new();
+    let dram = Dram::new(vec![bytes.clone()], memory.clone(), COUNT as usize);
+    let link = Link {
+        rate_bytes_per_s: 500_000_000,
+        latency_ns: 1000,
+        depth: COUNT as usize,
+    };
+    let drive = Simulated::new(link, Source::Dram(dram), clock.clone());
+    let behind = Faulty::new(drive, Faults::default(), 3);
+    let mut spec = spec(COUNT * PIECE);
+    change(&mut spec);
+    let placed: Vec<Placed> = (0..COUNT)
+        .map(|i| Placed {
+            extent: Extent {
+                part: 0,
+                offset: i * PIECE,
+                len: PIECE,
+            },
+            phase_s: (i * PIECE) as f64 * 1e-9,
+        })
+        .collect();
+    let lens = [bytes.len() as u64];
+    let measures = (PIECE as u32, COUNT as usize);
+    let fiber = FiberLoop::new(
+        behind,
+        clock.clone(),
+        memory.clone(),
+        spec,
+        &placed,
+        measures,
+        &lens,
+    )
+    .unwrap();
+    Bench {
+        bytes,
+        memory,
+        clock,
+        fiber,
+    }
+}
+
+/// A loop that is so many times as long and holds each piece so many times.
+pub fn with_copies(spec: &mut LoopSpec, copies: u32) {
+    spec.length_km *= f64::from(copies);
+    spec.copies = copies;
+}
+
+impl Bench {
+    pub fn filled(change: impl FnOnce(&mut LoopSpec)) -> Self {
+        let mut bench = bench(change);
+        let mut told = Vec::new();
+        bench
+            .fiber
+            .fill(0..bench.memory.len(), |done, all| {
+                told.push((done, all));
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        let all = COUNT * PIECE;
+        assert!(
+            told.iter()
+                .zip(1..)
+                .all(|(&one, n)| one == (n * PIECE, all)),
+            "{told:?}"
+        );
+        assert_eq!(told.len() as u64, COUNT);
+        bench
+    }
+
+    pub fn submit(&mut self, piece: u64) {
+        // What stands there already must not pass for what was read.
+        self.memory
+            .copy_in(piece * PIECE, &vec![0xcc; PIECE as usize]);
+        self.fiber.submit(Read {
+            id: piece,
+            part: 0,
+            offset: piece * PIECE,
+            slot: Slot::claim(piece * PIECE, PIECE as u32),
+        });
+    }
+
+    /// Waits for reads; checks their bytes; which came, and when.
+    pub fn wait(&mut self) -> Vec<(u64, u64)> {
+        let mut done = Vec::new();
+        self.fiber.poll(true, &mut done);
+        done.iter().for_each(|one| self.judge(one));
+        let now_ns = self.clock.now_ns();
+        done.iter().map(|one| (one.id, now_ns)).collect()
+    }
+
+    pub fn judge(&self, done: &Completion) {
+        let from = (done.id * PIECE) as usize;
+        let expect = &self.bytes[from..self.bytes.len().min(from + PIECE as usize)];
+        assert_eq!(done.result, Ok(expect.len() as u32), "piece {}", done.id);
+        let mut got = vec![0; expect.len()];
+        self.memory.copy_out(done.slot.at(), &mut got);
+        assert!(got == expect, "wrong bytes of piece {}", done.id);
+    }
+
+    /// Takes all pieces once, all asked for at the start.
+    pub fn lap(&mut self) {
+        (0..COUNT).for_each(|piece| self.submit(piece));
+        let mut came = 0;
+        while came < COUNT {
+            came += self.wait().len() as u64;
+        }
+    }
+
+    pub fn figures(&self) -> LoopFigures {
+        // Whether the host is late says nothing in virtual time.
+        LoopFigures {
+            late: 0,
+            ..self.fiber.gauge().figures()
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Which extents circulate, how often, and where on the loop: what the plan makes
+//! of a loop and a lap's compute. It does not touch the loop.
+
+use delayline_medium::{DoesNotFit, Placed, pieces};
+use delayline_plan::{self as plan, Coding, Extent, Plan, Residency, Schedule};
+
+use super::{Fiber, Order};
+use crate::error::{Error, mib};
+use crate::{cgroup, process};
+
+/// What a thread computes when it decodes, in weights' bytes per second, as long
+/// as it has not been measured. Assumed.
+const COMPUTE_BYTES_PER_S: f64 = 8e9;
+
+/// By how much that may be wrong, as a factor.
+const OFF: f64 = 4.0;
+
+/// By how much of it a lap may become longer without being another.
+const SAME: f64 = 0.02;
+
+/// What the drive behind is taken to read where a model is split.
+const BEHIND_BYTES_PER_S: f64 = 2e9;
+
+/// Turns of the loop in a lap of compute beyond which more copies gain nothing:
+/// waiting for the next turn is then a few hundredths of the lap.
+const TURNS: f64 = 32.0;
+
+/// Numbers of copies that are tried are this part of the largest apart.
+const TRIED: u32 = 16;
+
+/// Copies of pieces that are kept account of at most: a few hundred KiB, within
+/// what is set aside for a loop.
+const LIGHTS: u64 = 8192;
+
+/// What decides where extents are placed.
+#[derive(Clone, Copy)]
+pub(crate) struct Course<'a> {
+    pub plan: &'a Plan,
+    pub residency: &'a Residency,
+    pub weight_bytes: u64,
+    pub threads: u32,
+    pub read_len: u32,
+}
+
+impl Course<'_> {
+    /// Compute of a lap in seconds, before it is measured.
+    fn assumed_s(&self) -> f64 {
+        self.weight_bytes as f64 / COMPUTE_BYTES_PER_S / f64::from(self.threads)
+    }
+
+    /// What a measurement says of it, in seconds: not more than the assumption can
+    /// be wrong by, for another program may have had the processor meanwhile.
+    pub fn believed_s(&self, measured_s: f64) -> f64 {
+        let assumed_s = self.assumed_s();
+        measured_s.clamp(assumed_s / OFF, assumed_s * OFF)
+    }
+}
+
+/// What lies where, and what that is worth.
+#[derive(Clone, Debug)]
+pub(super) struct Placement {
+    pub placed: Vec<Placed>,
+    pub copies: u32,
+    /// Compute of a lap for which it was made, in seconds.
+    pub compute_s: f64,
+    pub coding: Coding,
+    pub plain_lap_s: f64,
+    /// Streamed bytes of a lap for which the loop has no room.
+    pub left_out: u64,
+}
+
+impl Placement {
+    /// The best that is found for a lap of so much compute, in seconds.
+    pub fn best(fiber: &Fiber, course: &Course<'_>, compute_s: f64) -> Result<Self, Error> {
+        Self::of(fiber, course, compute_s, usize::MAX)
+    }
+
+    /// A good one for as much compute as is assumed.
+    pub fn trial(fiber: &Fiber, course: &Course<'_>) -> Result<Self, Error> {
+        Self::of(fiber, course, course.assumed_s(), 1)
+    }
+
+    /// The best, if at most so many numbers of copies are tried.
+    fn of(fiber: &Fiber, course: &Course<'_>, compute_s: f64, tries: usize) -> Result<Self, Error> {
+        let schedule = Schedule::new(course.plan, plan::NEAR_BYTES);
+        let on_loop = chosen(fiber, &schedule, course)?;
+        let extents = marked(course.plan, &on_loop);
+        let circulates: u64 = extents.iter().map(|extent| extent.len).sum();
+        check_host(circulates)?;
+        let left_out = course.residency.streamed_bytes.saturating_sub(circulates);
+        let mut best: Option<Self> = None;
+        for copies in copies(fiber, &extents, course, compute_s)?
+            .into_iter()
+            .take(tries)
+        {
+            let task = task(fiber, course, &schedule, copies, compute_s);
+            let plain = plan::in_order(&task, &on_loop);
+            let plain_lap_s = plain.lap_s;
+            let coding = match fiber.order {
+                Order::Optimum => plan::optimum(&task, &on_loop),
+                Order::Plain => plain,
+            };
+            if best
+                .as_ref()
+                .is_none_or(|best| coding.lap_s < best.coding.lap_s)
+            {
+                best = Some(Self {
+                    placed: placed(course.plan, &coding),
+                    copies,
+                    compute_s,
+                    coding,
+                    plain_lap_s,
+                    left_out,
+                });
+            }
+            if best
+                .as_ref()
+                .is_some_and(|best| best.coding.distance() < SAME)
+            {
+                break;
+            }
+        }
+        best.ok_or_else(|| Error::Defect("a loop was to hold no copy".into()))
+    }
+
+    /// Whether it is near the bound, and stays so with another compute, within what
+    /// the assumption may be wrong by: then nothing needs to be measured.
+    pub fn is_good(&self, fiber: &Fiber, course: &Course<'_>) -> bool {
+        if self.placed.is_empty() || fiber.order == Order::Plain {
+            return true;
+        }
+        let schedule = Schedule::new(course.plan, plan::NEAR_BYTES);
+        let slow_s = self.compute_s * OFF;
+        let slow = task(fiber, course, &schedule, self.copies, slow_s);
+        let lap_s = plan::coded_lap_s(&slow, &self.coding.phase_s);
+        self.coding.distance() < SAME && lap_s <= self.coding.lap_s * (1.0 + SAME)
+    }
+}
+
+fn task<'a>(
+    fiber: &Fiber,
+    course: &Course<'a>,
+    schedule: &'a Schedule,
+    copies: u32,
+    compute_s: f64,
+) -> plan::Task<'a> {
+    plan::Task {
+        plan: course.plan,
+        schedule,
+        residency: course.residency,
+        compute_s,
+        ring: plan::Loop {
+            // With copies at equal distances the loop is one of that part, passed
+            // several times a lap.
+            lap_s: fiber.spec.lap_s() / f64::from(copies),
+            rate_bytes_per_s: fiber.spec.net_bytes_per_s(),
+            guard_s: fiber.spec.guard_s,
+            read_len: course.read_len.into(),
+            behind_bytes_per_s: BEHIND_BYTES_PER_S,
+        },
+    }
+}
+
+fn marked(plan: &Plan, marks: &[bool]) -> Vec<Extent> {
+    let extents = plan.extents.iter().zip(marks);
+    extents.filter(|(_, on)| **on).map(|(e, _)| *e).collect()
+}
+
+fn placed(plan: &Plan, coding: &Coding) -> Vec<Placed> {
+    let places = plan.extents.iter().zip(&coding.phase_s);
+    let places = places.map(|(&extent, phase)| phase.map(|phase_s| Placed { extent, phase_s }));
+    places.flatten().collect()
+}
+
+/// How often everything may circulate, the most promising first: as often as it
+/// fits and is of use. Less often, where that leaves no gap in which the window
+/// gets room.
+fn copies(
+    fiber: &Fiber,
+    extents: &[Extent],
+    course: &Course<'_>,
+    compute_s: f64,
+) -> Result<Vec<u32>, Error> {
+    let bytes = extents.iter().map(|extent| extent.len).sum();
+    let count = pieces(extents.iter().copied(), course.read_len).max(1);
+    let accounted = (LIGHTS / count).max(1) as u32;
+    let most = fiber.spec.copies_that_fit(bytes, count).min(accounted);
+    match fiber.copies {
+        Some(copies) if (1..=most).contains(&copies) => Ok(vec![copies]),
+        Some(copies) => Err(Error::Option(format!(
+            "copies={copies}: expected from 1 to {most}, as often as the loop holds the {:.1} MB \
+             that stream",
+            bytes as f64 / 1e6
+        ))),
+        None if extents.is_empty() => Ok(vec![1]),
+        None => {
+            let useful = TURNS * fiber.spec.lap_s() / compute_s;
+            let most = most.min(useful.clamp(1.0, f64::from(most)) as u32);
+            let step = (most / TRIED).max(1) as usize;
+            Ok((most.div_ceil(2)..=most).rev().step_by(step).collect())
+        }
+    }
+}
+
+/// Which extents circulate: all that stream, or, where they may be split, as many
+/// as fit, spread evenly over the lap so that both sources always have work.
+fn chosen(fiber: &Fiber, schedule: &Schedule, course: &Course<'_>) -> Result<Vec<bool>, Error> {
+    let mut streams = vec![false; course.plan.extents.len()];
+    for step in schedule.steps() {
+        let at = step.extent.index();
+        streams[at] = !course.residency.resident[at];
+    }
+    let fits = |marks: &[bool]| {
+        let extents = marked(course.plan, marks);
+        let count = pieces(extents.iter().copied(), course.read_len);
+        let bytes = extents.iter().map(|extent| extent.len).sum();
+        fiber.spec.check_fits(bytes, count)
+    };
+    let no_room = match fits(&streams) {
+        Ok(()) => return Ok(streams),
+        Err(no_room) => no_room,
+    };
+    if !fiber.split {
+        return Err(refusal(no_room));
+    }
+    let share = no_room.capacity as f64 / no_room.bytes as f64;
+    let mut due = 0.0;
+    let mut left = no_room.capacity;
+    for step in schedule.steps() {
+        let at = step.extent.index();
+        if streams[at] {
+            due += step.len as f64 * share;
+            streams[at] = due >= step.len as f64 / 2.0 && step.len <= left;
+            if streams[at] {
+                due -= step.len as f64;
+                left -= step.len;
+            }
+        }
+    }
+    fits(&streams).map_err(refusal).map(|()| streams)
+}
+
+/// Whether this machine has the memory to emulate so many bytes in flight.
+fn check_host(bytes: u64) -> Result<(), Error> {
+    let group = cgroup::current().and_then(|group| group.available_bytes());
+    let free = process::available_bytes().into_iter().chain(group).min();
+    match free.filter(|&free| free < bytes) {
+        None => Ok(()),
+        Some(free) => Err(Error::Option(format!(
+            "{} would be in flight, which this machine emulates in memory, but it has only {} \
+             free; take a smaller model, or more --memory so that more weights stay",
+            mib(bytes),
+            mib(free)
+        ))),
+    }
+}
+
+fn refusal(no_room: DoesNotFit) -> Error {
+    Error::Option(format!(
+        "{no_room}; more --memory lets more weights stay, and split=yes lets the rest come \
+         from the drive"
+    ))
+}
