@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::medium::{MediumArg, parse_medium};
+use crate::medium::{self, MediumArg};
 use crate::size::{Budget, parse_rate, parse_size};
 
 mod serve;
@@ -186,7 +186,7 @@ pub struct EngineArgs {
     /// What the streamed weights come from: flash; a fiber loop that is filled from it,
     /// fiber:length=10000km,rate=20Gbit/s, fiber:c-l or fiber:design=FILE.toml; or, from
     /// a file of media, FILE.toml or FILE.toml:NAME [default: flash]
-    #[arg(long, value_name = "MEDIUM", value_parser = parse_medium)]
+    #[arg(long, value_name = "MEDIUM", value_parser = medium::typed)]
     pub medium: Option<MediumArg>,
     /// Record when each extent was read and used, for chrome://tracing or ui.perfetto.dev
     #[arg(long, value_name = "FILE")]

@@ -8,7 +8,7 @@ mod tests;
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use delayline_medium::{LoopSpec, Quantity, SpecBuilder, SpecError};
 use delayline_runtime::{Fiber, Order};
 use delayline_study::link::Optics;
@@ -50,6 +50,14 @@ pub fn parse_medium(text: &str) -> Result<MediumArg> {
     };
     let text = text.to_owned();
     Ok(MediumArg { text, ..arg })
+}
+
+/// The same for the command line, which shows of an error its first words only.
+///
+/// # Errors
+/// As [`parse_medium`], all causes in one.
+pub fn typed(text: &str) -> Result<MediumArg> {
+    parse_medium(text).map_err(|error| anyhow!("{error:#}"))
 }
 
 /// Keys and values; a word alone is a preset's name, and the first.

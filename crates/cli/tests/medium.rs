@@ -119,6 +119,12 @@ fn a_medium_that_cannot_be_is_refused() {
         ),
         ("fiber:ocean,copies=2", 1, &["copies=2", "from 1 to 1"]),
         ("fiber:c-l,laps=0.5", 2, &["laps=0.5", "from 1 to"]),
+        (
+            "fiber:c-l,length=100000km",
+            2,
+            &["length = 100000", "no channel"],
+        ),
+        ("fiber:design=none.toml", 2, &["none.toml", "No such file"]),
         ("fiber:atlantic", 2, &["preset=atlantic", "hollow-core"]),
     ] {
         let args = streamed("80MiB", &format!("-n 1 --medium {medium}"));

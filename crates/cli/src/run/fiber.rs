@@ -99,8 +99,8 @@ impl Display for Loop<'_> {
         if figures.wrong_bits > 0 {
             writeln!(
                 f,
-                "         {} wrong bits found in {} pieces, which were read from flash and sent anew",
-                figures.wrong_bits, figures.pieces_scrubbed
+                "         wrong bits found in {}: read from flash and sent anew",
+                pieces(figures.pieces_scrubbed)
             )?;
         }
         if figures.pieces_late > figures.pieces_taken / 20 {
@@ -111,6 +111,13 @@ impl Display for Loop<'_> {
             )?;
         }
         Ok(())
+    }
+}
+
+fn pieces(count: u64) -> String {
+    match count {
+        1 => "one piece".into(),
+        n => format!("{n} pieces"),
     }
 }
 

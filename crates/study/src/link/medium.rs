@@ -9,8 +9,8 @@ use super::design::{Design, LAPS};
 use super::resolve::{Corner, line};
 use crate::datasheet::Library;
 use crate::optics;
-use crate::optics::link::Report;
-use crate::optics::modulation::Fec;
+use crate::optics::link::{Line, Report};
+use crate::optics::modulation::{Fec, required_snr_db};
 
 /// A loop with the light of a design in it.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,7 +60,7 @@ pub fn lit(design: &Design, library: &Library, laps: Option<f64>) -> Result<Lit,
     let fec = *design.signal.correction()?;
     let rate_bit_per_s: f64 = report.channels.iter().map(|c| c.net_rate_bit_per_s).sum();
     if rate_bit_per_s <= 0.0 {
-        return Err(dark(&report).into());
+        return Err(dark(&line, &report).into());
     }
     let (mut wrong, mut worst) = (0.0, 0.0f64);
     let rates = line.bit_error_rates(&report, laps);
@@ -89,16 +89,23 @@ pub fn lit(design: &Design, library: &Library, laps: Option<f64>) -> Result<Lit,
     Ok(Lit { spec, optics })
 }
 
-fn dark(report: &Report) -> optics::Error {
+/// Behind this line no channel carries data.
+fn dark(line: &Line, report: &Report) -> optics::Error {
     let best_db = report.channels.iter().map(|channel| channel.snr_db);
+    let ends = &line.transceiver;
+    let needed_db = ends
+        .formats
+        .iter()
+        .map(|format| required_snr_db(*format, ends.bit_error_threshold) + ends.margin_db);
     optics::Error::Value {
         key: "length".into(),
         value: format!("{} km", report.length_km),
         accepted: format!(
-            "a shorter loop, or fewer laps than {}: no channel carries data, the best has an SNR \
-             of {:.1} dB behind them",
+            "a line behind which some channel has the {:.1} dB that its format needs: the best \
+             has {:.1} dB after {} laps, so no channel carries data",
+            needed_db.fold(f64::MAX, f64::min),
+            best_db.fold(f64::MIN, f64::max),
             report.laps,
-            best_db.fold(f64::MIN, f64::max)
         ),
     }
 }
@@ -180,7 +187,7 @@ mod tests {
         assert!(far.spec.residual_ber <= 1.0001e-15);
         let error = lit(&design("c-l").of_length(200_000.0).unwrap(), &library, None);
         let message = error.unwrap_err().to_string();
-        for word in ["length = 200000 km", "no channel", "SNR"] {
+        for word in ["length = 200000 km", "no channel", "dB"] {
             assert!(message.contains(word), "{message}");
         }
         assert!(design("c-l").of_length(1e9).is_err());

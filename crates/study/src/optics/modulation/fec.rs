@@ -17,12 +17,12 @@ pub struct Fec {
 
 /// What a code leaves of bits that it can correct: the ratio by which its
 /// threshold is defined, in all of the sources below.
-pub const RESIDUAL: f64 = 1e-15;
+const RESIDUAL: f64 = 1e-15;
 
 impl Fec {
     /// Share of the payload's bits that are wrong after correction, from that
     /// before it. Only the threshold is published, not the curve: up to it
-    /// [`RESIDUAL`]; beyond it the decoder fails, and the bits stay as they came.
+    /// 10⁻¹⁵; beyond it the decoder fails, and the bits stay as they came.
     /// Between the two lie some hundredths of a decibel (the "waterfall").
     pub fn residual(&self, bit_error_rate: f64) -> f64 {
         match bit_error_rate <= self.bit_error_threshold {
