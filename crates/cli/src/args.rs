@@ -115,6 +115,9 @@ pub struct BenchArgs {
     /// Also measure this way of running the model, within the same budgets
     #[arg(long, value_name = "WAY")]
     pub baseline: Option<Baseline>,
+    /// Also write what each budget makes of the model into this directory, as BYTES.json, for `delayline study decode --plan`
+    #[arg(long, value_name = "DIR", conflicts_with = "batch")]
+    pub plans: Option<PathBuf>,
     /// Tokens to decode, each a lap of its own
     #[arg(short = 'n', long, value_name = "N", default_value_t = 16,
           value_parser = clap::value_parser!(u32).range(1..))]

@@ -142,6 +142,11 @@ fn measure(args: &BenchArgs, way: Way, budget: Option<u64>, model_bytes: u64) ->
         way,
         tokens: args.tokens,
         prompt_tokens: args.prompt_tokens,
+        plan: args
+            .plans
+            .as_ref()
+            .zip(budget)
+            .map(|(dir, budget)| dir.join(format!("{budget}.json"))),
         engine: EngineArgs {
             memory: budget,
             medium: args.engine.medium.clone().filter(|_| budget.is_some()),

@@ -7,15 +7,15 @@ mod speed;
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use delayline_runtime::{ModelFile, Options, Way, Weight};
-use delayline_study::report::html::write_whole;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::args::InspectArgs;
 use crate::config;
 use crate::output::Output;
+use crate::plan;
 use crate::size::format_size;
 
 use self::look::{Look, look};
@@ -113,9 +113,7 @@ pub fn run(args: &InspectArgs, output: &Output) -> Result<()> {
             "no plan is written: {} is the smallest budget that works",
             format_size(inspection.at.budget_bytes)
         );
-        let text = serde_json::to_string(&inspection.at.plan)?;
-        write_whole(path, text.as_bytes())
-            .with_context(|| format!("{} cannot be written", path.display()))?;
+        plan::write(&inspection.at.plan, path)?;
         output.note(format_args!("wrote {}", path.display()));
     }
     let mut object = serde_json::to_value(&inspection)?;

@@ -10,6 +10,7 @@ mod inspect;
 mod interrupt;
 mod medium;
 mod output;
+mod plan;
 mod report;
 mod run;
 mod serve;

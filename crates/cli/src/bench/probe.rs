@@ -12,6 +12,7 @@ use delayline_runtime::{Class, Engine, Options, Usage, Vocab};
 use super::figures::{Sample, median};
 use crate::args::EngineArgs;
 use crate::config;
+use crate::plan;
 use crate::report::FiberFigures;
 
 /// How the model is run.
@@ -37,6 +38,9 @@ pub struct Job {
     /// Tokens of the prompt
     #[arg(long)]
     pub prompt_tokens: u32,
+    /// Where to write what was made of the model
+    #[arg(long)]
+    pub plan: Option<PathBuf>,
     /// The rest
     #[command(flatten)]
     pub engine: EngineArgs,
@@ -60,6 +64,8 @@ impl Job {
         option("way", Some(named(way)));
         option("tokens", Some(self.tokens.to_string()));
         option("prompt-tokens", Some(self.prompt_tokens.to_string()));
+        let plan = self.plan.as_deref();
+        option("plan", plan.map(|path| path.display().to_string()));
         let medium = engine.medium.as_ref().map(|medium| medium.text.clone());
         option("medium", medium);
         option("memory", engine.memory.map(|n| n.to_string()));
@@ -116,6 +122,10 @@ pub fn run(job: &Job) -> Result<()> {
         true => None,
         false => Some(read_again(&mut engine, prompt)?),
     };
+    if let Some((path, stream)) = job.plan.as_deref().zip(engine.stream()) {
+        let plan = plan::of(stream, &job.model, options.medium.depth);
+        plan::write(&plan, path)?;
+    }
     let memory = engine.memory();
     let lap_s = median(laps.iter().copied()).unwrap_or(0.0);
     let sample = Sample {

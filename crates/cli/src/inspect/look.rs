@@ -9,6 +9,8 @@ use delayline_runtime::{Engine, Error, ModelFile, Options};
 use delayline_study::decode::PlanFile;
 use serde::Serialize;
 
+use crate::plan;
+
 use super::Outcome;
 use super::speed::Speed;
 
@@ -74,16 +76,13 @@ pub fn look(path: &Path, options: &Options, speed: Option<Speed>) -> Result<Outc
     let native_from_bytes = engine.native_from().unwrap_or(0);
     let stream = engine.stream().expect("it was opened to be streamed");
     let (itinerary, residency) = (stream.itinerary(), stream.residency());
-    let plan = &itinerary.plan;
-    let (steady, read_len) = stream.steady();
-    let reads = (read_len, options.medium.depth);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let lens = || plan.extents.iter().map(|extent| extent.len);
+    let lap = &itinerary.plan;
+    let lens = || lap.extents.iter().map(|extent| extent.len);
     let predicted = speed.map(|speed| {
         let bytes = lens().sum::<u64>() + expert_bytes_per_lap;
         let compute_s = bytes as f64 / speed.memory_rate_bytes_per_s;
         let rate = speed.device_rate_bytes_per_s;
-        let lap_s = lap_time_s(plan, &itinerary.schedule, residency, compute_s, rate);
+        let lap_s = lap_time_s(lap, &itinerary.schedule, residency, compute_s, rate);
         // Experts are asked for when they are needed: nothing hides their reads.
         let lap_s = lap_s + expert_bytes_per_lap as f64 / rate;
         Predicted {
@@ -101,17 +100,17 @@ pub fn look(path: &Path, options: &Options, speed: Option<Speed>) -> Result<Outc
         ctx,
         ubatch,
         extents: Extents {
-            count: plan.extents.len(),
+            count: lap.extents.len(),
             bytes: lens().sum(),
             smallest_bytes: lens().min().unwrap_or(0),
             largest_bytes: lens().max().unwrap_or(0),
         },
-        runs: plan.runs.len(),
+        runs: lap.runs.len(),
         bytes_per_lap: stream.bytes_per_lap(),
         expert_bytes_per_lap,
         predicted,
         native_from_bytes,
-        plan: PlanFile::new(&name, &steady.plan, residency, reads, &steady.asks),
+        plan: plan::of(stream, path, options.medium.depth),
     })))
 }
 
