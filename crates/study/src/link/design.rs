@@ -170,7 +170,16 @@ impl Design {
         let crosstalk_db = self.crosstalk_db_per_km.unwrap_or(-60.0);
         CROSSTALK_DB.check("crosstalk_db_per_km", crosstalk_db)?;
         self.signal.check()?;
-        for band in &self.bands {
+        for (index, band) in self.bands.iter().enumerate() {
+            // Reports tell bands apart by their names.
+            let again = self.bands[..index].iter().any(|b| b.name == band.name);
+            if again || band.name.trim().is_empty() {
+                return Err(Error::Value {
+                    key: "band.name".into(),
+                    value: format!("{:?}", band.name),
+                    accepted: "a name that no other band has".into(),
+                });
+            }
             let key = |name: &str| format!("{}.{name}", band.key());
             LAUNCH_DBM.check(&key("launch_dbm"), band.launch_dbm.unwrap_or(0.0))?;
             let noise_figure_db = band.noise_figure_db.unwrap_or(5.0);

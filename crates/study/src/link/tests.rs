@@ -122,6 +122,13 @@ fn what_cannot_be_is_refused_by_key_value_and_range() {
             assert!(message.contains(part), "{with}: {message}");
         }
     }
+    let twice = design("", "");
+    let band = twice.split_once("[[band]]").expect("there is one").1;
+    let message = refusal(&format!("{twice}[[band]]{band}"));
+    assert!(
+        message.contains("band.name = \"C\" is not possible"),
+        "{message}"
+    );
     let message =
         refusal("name = \"x\"\nfiber = \"smf\"\ntransceiver = \"zr400\"\nspans = 1\nspan_km = 1.0");
     assert!(message.contains("band is missing"), "{message}");
