@@ -15,15 +15,15 @@ pub struct Fec {
     pub source: &'static str,
 }
 
-/// What a code leaves of bits that it can correct: the ratio by which its
-/// threshold is defined, in all of the sources below.
+/// What a code leaves of bits that it can correct: what its threshold is for, by
+/// [`Fec::bit_error_threshold`] and the source of each code.
 const RESIDUAL: f64 = 1e-15;
 
 impl Fec {
     /// Share of the payload's bits that are wrong after correction, from that
     /// before it. Only the threshold is published, not the curve: up to it
     /// 10⁻¹⁵; beyond it the decoder fails, and the bits stay as they came.
-    /// Between the two lie some hundredths of a decibel (the "waterfall").
+    /// How steep it is between the two, no data sheet says.
     pub fn residual(&self, bit_error_rate: f64) -> f64 {
         match bit_error_rate <= self.bit_error_threshold {
             true => RESIDUAL.min(bit_error_rate),
