@@ -67,13 +67,7 @@ impl Case {
         let dense = self.model.dense_bytes();
         let chosen = self.model.needed_bytes(self.batch) - dense;
         let course = self.course(dense, chosen, window_bytes, self.resident_bytes);
-        let (streamed, window) = match self.plan {
-            Some(_) => (course.streamed_bytes(), course.residency.window),
-            None => (
-                (dense - self.resident_bytes as f64).max(0.0) + chosen,
-                window_bytes,
-            ),
-        };
+        let (streamed, window) = (course.streamed_bytes(), course.residency.window);
         At {
             roofline: Roofline::new(compute_s, streamed, rate, latency_s, window as f64),
             machine: Machine {
@@ -104,7 +98,11 @@ impl Case {
         let course = self.course(all, 0.0, window_bytes, 0);
         let held = course.residency.streamed_bytes as f64;
         let capacity = units * corner.more_is_better(self.unit.capacity_bytes);
-        let copies = (capacity / held * (1.0 + 1e-9)).floor().max(1.0);
+        // Where all of it stays, nothing comes by.
+        let copies = match held > 0.0 {
+            true => (capacity / held * (1.0 + 1e-9)).floor().max(1.0),
+            false => 1.0,
+        };
         let turn_s = medium_turn_s / copies;
         let turns = (compute_s / turn_s * (1.0 - 1e-9)).ceil().max(1.0);
         let window = course.residency.window as f64;

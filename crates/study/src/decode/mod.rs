@@ -265,6 +265,14 @@ pub fn decode(library: &Library, case: &Case) -> Result<Decoded, DecodeError> {
     let medium = Sized::at_least(case.unit.clone(), need, case.units);
     let typical = case.at(&medium, Corner::Typical);
     let lap = run(&typical)?;
+    if lap.lap_s <= 0.0 {
+        return Err(DecodeError::Value {
+            what: "the compute time",
+            got: "0 s".to_owned(),
+            expected: "above 0 s where all weights stay in the window and nothing passes"
+                .to_owned(),
+        });
+    }
     let mut ends = [lap.lap_s; 2];
     for (end, corner) in ends.iter_mut().zip([Corner::Fast, Corner::Slow]) {
         let at = case.at(&medium, corner);

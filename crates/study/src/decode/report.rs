@@ -33,6 +33,21 @@ struct Row {
     decoded: Decoded,
 }
 
+impl Row {
+    /// What tells it from other rows.
+    fn name_among(&self, rows: &[Self]) -> String {
+        let several = |of: &dyn Fn(&Self) -> &str| rows.iter().any(|row| of(row) != of(self));
+        let mut name = format!("{}, batch {}", self.medium, self.batch);
+        if several(&|row| &row.accelerator) {
+            name = format!("{}, {name}", self.accelerator);
+        }
+        if several(&|row| &row.model) {
+            name = format!("{}, {name}", self.model);
+        }
+        name
+    }
+}
+
 /// Batches of the plot.
 const BATCHES: [u32; 10] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
 /// Lengths of the plot, in kilometres.
@@ -78,8 +93,12 @@ pub fn report(
         .collect();
     let rows = rows?;
     let names = |of: &dyn Fn(&Row) -> &str| {
-        let mut names: Vec<String> = rows.iter().map(|row| of(row).to_owned()).collect();
-        names.dedup();
+        let mut names: Vec<&str> = Vec::new();
+        for name in rows.iter().map(of) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
         names.join(", ")
     };
     let mut report = Report {
@@ -345,7 +364,7 @@ fn whiskers(rows: &[Row]) -> Vec<Plot> {
             rows: rows
                 .iter()
                 .map(|row| Whisker {
-                    name: format!("{}, batch {}", row.medium, row.batch),
+                    name: row.name_among(rows),
                     value: of(&row.decoded),
                 })
                 .collect(),

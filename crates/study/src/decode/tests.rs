@@ -338,6 +338,25 @@ fn a_measured_machine_can_be_given() {
     assert!(decoded.lap_s.is_exact());
 }
 
+/// Where all weights fit the window nothing passes, and only compute is left.
+#[test]
+fn a_model_that_the_chip_holds_only_computes() {
+    let library = Library::embedded();
+    for medium in ["article", "edsac", "hbf"] {
+        let mut case = case(&library, "llama-8b", "wse3", medium);
+        let decoded = decode(&library, &case).expect("it runs");
+        assert_eq!(decoded.passing_bytes, 0.0, "{medium}");
+        near(decoded.of_roofline, 1.0, 1e-3, medium);
+        assert_eq!(decoded.limit, Limit::Compute, "{medium}");
+        case.compute_s = Some(0.0);
+        let error = decode(&library, &case).expect_err("a lap takes time");
+        assert!(
+            error.to_string().contains("the compute time is 0 s"),
+            "{error}"
+        );
+    }
+}
+
 #[test]
 fn what_cannot_be_is_named() {
     let library = Library::embedded();
