@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use delayline_runtime::ModelFile;
 use delayline_runtime::cap::Cap;
+use serde::de::DeserializeOwned;
 
 use crate::args::{Baseline, BenchArgs, EngineArgs};
 use crate::config;
@@ -109,8 +110,33 @@ fn whole_model(args: &BenchArgs, model_bytes: u64, output: &Output) -> Option<Sa
         .min_by(|a, b| (a.lap_s - lap).abs().total_cmp(&(b.lap_s - lap).abs()))
 }
 
-/// One measurement in a process of its own.
+/// One measurement of laps one by one.
 fn measure(args: &BenchArgs, way: Way, budget: Option<u64>) -> Result<Sample> {
+    let job = job(args, way, budget);
+    let (mut sample, cap): (Sample, _) = in_process(&job, budget)?;
+    sample.cap_peak_bytes = cap.as_ref().and_then(Cap::peak_bytes);
+    Ok(sample)
+}
+
+/// What a process is to measure; no batch yet.
+fn job(args: &BenchArgs, way: Way, budget: Option<u64>) -> Job {
+    Job {
+        model: args.model.clone(),
+        way,
+        tokens: args.tokens,
+        prompt_tokens: args.prompt_tokens,
+        batch: Vec::new(),
+        repeat: 1,
+        engine: EngineArgs {
+            memory: budget,
+            ..args.engine.clone()
+        },
+    }
+}
+
+/// A measurement in a process of its own, under a cap where there is a budget; and
+/// that cap.
+fn in_process<T: DeserializeOwned>(job: &Job, budget: Option<u64>) -> Result<(T, Option<Cap>)> {
     let cap = budget.map(Cap::new).transpose().context(
         "cannot make a memory cgroup to hold each measurement to its budget \
          (run as root, or in a cgroup that is delegated to you)",
@@ -119,16 +145,6 @@ fn measure(args: &BenchArgs, way: Way, budget: Option<u64>) -> Result<Sample> {
     let mut command = match &cap {
         Some(cap) => cap.command(&program),
         None => std::process::Command::new(&program),
-    };
-    let job = Job {
-        model: args.model.clone(),
-        way,
-        tokens: args.tokens,
-        prompt_tokens: args.prompt_tokens,
-        engine: EngineArgs {
-            memory: budget,
-            ..args.engine.clone()
-        },
     };
     command
         .args(job.arguments())
@@ -159,7 +175,5 @@ fn measure(args: &BenchArgs, way: Way, budget: Option<u64>) -> Result<Sample> {
         .lines()
         .last()
         .context("the measurement printed nothing")?;
-    let mut sample: Sample = serde_json::from_str(line)?;
-    sample.cap_peak_bytes = cap.as_ref().and_then(Cap::peak_bytes);
-    Ok(sample)
+    Ok((serde_json::from_str(line)?, cap))
 }

@@ -57,7 +57,7 @@ pub use log::kernel_features;
 pub use model_file::{Facts, ModelFile, Part, PartFile, Weight, WeightId};
 pub use piece::Piece;
 pub use process::{Usage, available_bytes, share_heap};
-pub use report::{Laps, MemoryReport};
+pub use report::{Laps, MemoryReport, Source};
 pub use sample::{Candidates, Sampler, Sampling};
 pub use session::{Finish, Generated, Session};
 pub use stream::{Class, Stream};
