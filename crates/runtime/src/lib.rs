@@ -39,10 +39,10 @@ pub mod watch;
 mod zeros;
 
 /// What [`Options::around`] puts between the files and the line, and what that
-/// needs to be a medium itself.
+/// needs to be a medium itself; and what a [`Fiber`] is made of.
 pub mod medium {
     pub use delayline_line::{Completion, Medium, Read};
-    pub use delayline_medium::{Faults, Faulty};
+    pub use delayline_medium::{Faults, Faulty, LoopSpec};
 }
 
 pub use chat::{Message, Template};

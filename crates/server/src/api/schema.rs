@@ -14,6 +14,7 @@ use super::error::ApiError;
 
 mod json;
 mod range;
+mod ways;
 
 use json::Json;
 use range::Range;
@@ -107,9 +108,25 @@ fn refuse(what: impl std::fmt::Display) -> ApiError {
     ApiError::param("response_format", format!("`response_format` {what}"))
 }
 
+/// What the references of a schema point at.
+#[derive(Clone, Copy)]
+struct Refs<'a>(&'a Json);
+
+impl<'a> Refs<'a> {
+    /// A part of the schema, by its pointer.
+    fn target(self, pointer: &str) -> Option<&'a Json> {
+        if pointer == "#" {
+            return Some(self.0);
+        }
+        let mut steps = pointer.strip_prefix("#/")?.split('/');
+        let unescape = |step: &str| step.replace("~1", "/").replace("~0", "~");
+        steps.try_fold(self.0, |at, step| at.get(&unescape(step)))
+    }
+}
+
 /// One schema on its way to a grammar.
 struct Converter<'a> {
-    root: &'a Json,
+    refs: Refs<'a>,
     rules: String,
     count: usize,
     parts: usize,
@@ -120,8 +137,9 @@ struct Converter<'a> {
 
 impl<'a> Converter<'a> {
     fn convert(schema: &'a Json) -> Result<String, ApiError> {
+        ways::check(schema)?;
         let mut this = Converter {
-            root: schema,
+            refs: Refs(schema),
             rules: String::new(),
             count: 0,
             parts: 0,
@@ -212,7 +230,10 @@ impl<'a> Converter<'a> {
             Some(Json::String(kind)) => self.kind(kind, schema, fields),
             Some(Json::Array(kinds)) => {
                 let mut bodies = Vec::new();
-                for kind in kinds {
+                for (at, kind) in kinds.iter().enumerate() {
+                    if kinds[..at].contains(kind) {
+                        return Err(refuse("holds a `type` with the same twice"));
+                    }
                     let Json::String(kind) = kind else {
                         return Err(refuse("holds a `type` that is no text"));
                     };
@@ -288,13 +309,7 @@ impl<'a> Converter<'a> {
             return Ok(name.clone());
         }
         let unknown = || refuse(format!("refers to `{pointer}`, which it does not hold"));
-        let path = pointer.strip_prefix("#/").ok_or_else(unknown)?;
-        let mut target = self.root;
-        for step in path.split('/') {
-            target = target
-                .get(&step.replace("~1", "/").replace("~0", "~"))
-                .ok_or_else(unknown)?;
-        }
+        let target = self.refs.target(pointer).ok_or_else(unknown)?;
         self.count += 1;
         let name = format!("n{}", self.count);
         // Known before it is written, so that it may refer to itself.

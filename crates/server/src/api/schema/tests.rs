@@ -81,6 +81,12 @@ fn what_cannot_be_held_is_refused() {
             "from 0 to 1000",
         ),
         (r#"7"#, "no object"),
+        (r#"{"type": "null", "type": "null"}"#, "twice"),
+        (r#"{"type": ["null", "null"]}"#, "twice"),
+        (
+            r##"{"anyOf": [{"items": {"$ref": "#"}}, {"items": {"$ref": "#"}}]}"##,
+            "comes back",
+        ),
     ] {
         let error = convert(schema).expect_err(schema);
         assert!(error.contains(says), "{schema}: {error}");
