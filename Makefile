@@ -56,7 +56,7 @@ bench: model build ## compare memory budgets, and llama.cpp's mmap, in one run
 
 .PHONY: fuzz
 fuzz: model build ## send the server many more odd requests than the tests do
-	EXAMPLES=$(or $(EXAMPLES),500) scripts/test-clients -k schemathesis
+	bench/fuzz $(EXAMPLES)
 
 .PHONY: clean
 clean: ## remove what was built, but not the models

@@ -109,7 +109,7 @@ pub struct BenchArgs {
     )]
     pub budgets: Vec<Budget>,
     /// Instead measure laps that so many sequences share, one after the other, such as 1,2,4,8,16; under --memory or the first of --budgets
-    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "baseline",
+    #[arg(long, value_name = "LIST", value_delimiter = ',',
           value_parser = clap::value_parser!(u32).range(1..=64))]
     pub batch: Vec<u32>,
     /// Also measure this way of running the model, within the same budgets
@@ -132,7 +132,7 @@ pub struct BenchArgs {
     pub engine: EngineArgs,
 }
 
-/// What `bench` can compare with.
+/// What `bench` and `serve` can compare with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Baseline {
     /// llama.cpp with the model mapped into memory

@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use delayline_runtime::ModelFile;
 use delayline_runtime::cap::Cap;
+use serde::de::DeserializeOwned;
 
 use crate::args::{Baseline, BenchArgs, EngineArgs};
 use crate::config;
@@ -43,7 +44,7 @@ pub fn run(args: &BenchArgs, output: &Output) -> Result<()> {
     };
 
     if !args.batch.is_empty() {
-        return batch::run(args, budgets[0], output);
+        return batch::run(args, budgets[0], model_bytes, output);
     }
     let whole = whole_model(args, model_bytes, output);
     let mut results: Vec<Budgeted> = budgets
@@ -113,45 +114,58 @@ fn whole_model(args: &BenchArgs, model_bytes: u64, output: &Output) -> Option<Sa
 /// that counts for the process, and the real one has in its glass. How many there
 /// are only the process knows, so there is room for the whole model; what it took
 /// without them is told apart afterwards.
-fn glass_room(args: &BenchArgs, way: Way, model_bytes: u64) -> u64 {
-    let medium = args.engine.medium.as_ref().filter(|_| way == Way::Streamed);
+fn glass_room(job: &Job, model_bytes: u64) -> u64 {
+    let medium = job.engine.medium.as_ref();
     match medium.is_some_and(|medium| medium.fiber.is_some()) {
         true => model_bytes,
         false => 0,
     }
 }
 
-/// One measurement in a process of its own, capped if it has a budget. Without one
-/// everything stays, and nothing is left for another medium.
+/// One measurement of laps one by one.
 fn measure(args: &BenchArgs, way: Way, budget: Option<u64>, model_bytes: u64) -> Result<Sample> {
-    let room = glass_room(args, way, model_bytes);
-    let cap = budget
-        .map(|budget| Cap::new(budget + room))
-        .transpose()
-        .context(
-            "cannot make a memory cgroup to hold each measurement to its budget \
-         (run as root, or in a cgroup that is delegated to you)",
-        )?;
-    let program = std::env::current_exe()?;
-    let mut command = match &cap {
-        Some(cap) => cap.command(&program),
-        None => std::process::Command::new(&program),
-    };
-    let job = Job {
+    let job = job(args, way, budget);
+    let (mut sample, cap): (Sample, _) = in_process(&job, model_bytes)?;
+    let peak = cap.as_ref().and_then(Cap::peak_bytes);
+    sample.cap_peak_bytes = peak.map(|peak| peak.saturating_sub(sample.glass_bytes()));
+    Ok(sample)
+}
+
+/// What a process is to measure; no batch yet. Without a budget everything stays,
+/// and nothing is left for another medium; nor has mmap one.
+fn job(args: &BenchArgs, way: Way, budget: Option<u64>) -> Job {
+    let streams = budget.is_some() && way == Way::Streamed;
+    let plan = args.plans.as_ref().zip(budget).filter(|_| streams);
+    Job {
         model: args.model.clone(),
         way,
         tokens: args.tokens,
         prompt_tokens: args.prompt_tokens,
-        plan: args
-            .plans
-            .as_ref()
-            .zip(budget)
-            .map(|(dir, budget)| dir.join(format!("{budget}.json"))),
+        batch: Vec::new(),
+        repeat: 1,
+        plan: plan.map(|(dir, budget)| dir.join(format!("{budget}.json"))),
         engine: EngineArgs {
             memory: budget,
-            medium: args.engine.medium.clone().filter(|_| budget.is_some()),
+            medium: args.engine.medium.clone().filter(|_| streams),
             ..args.engine.clone()
         },
+    }
+}
+
+/// A measurement in a process of its own, under a cap where there is a budget; and
+/// that cap.
+fn in_process<T: DeserializeOwned>(job: &Job, model_bytes: u64) -> Result<(T, Option<Cap>)> {
+    let room = glass_room(job, model_bytes);
+    let budget = job.engine.memory;
+    let cap = budget.map(|budget| Cap::new(budget + room)).transpose();
+    let cap = cap.context(
+        "cannot make a memory cgroup to hold each measurement to its budget \
+         (run as root, or in a cgroup that is delegated to you)",
+    )?;
+    let program = std::env::current_exe()?;
+    let mut command = match &cap {
+        Some(cap) => cap.command(&program),
+        None => std::process::Command::new(&program),
     };
     command
         .args(job.arguments())
@@ -182,8 +196,5 @@ fn measure(args: &BenchArgs, way: Way, budget: Option<u64>, model_bytes: u64) ->
         .lines()
         .last()
         .context("the measurement printed nothing")?;
-    let mut sample: Sample = serde_json::from_str(line)?;
-    let peak = cap.as_ref().and_then(Cap::peak_bytes);
-    sample.cap_peak_bytes = peak.map(|peak| peak.saturating_sub(sample.glass_bytes()));
-    Ok(sample)
+    Ok((serde_json::from_str(line)?, cap))
 }

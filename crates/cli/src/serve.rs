@@ -6,11 +6,11 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use delayline_runtime::Way;
+use delayline_runtime::{Source, Way};
 use delayline_server::{Config, Handle, Limits, Started};
 use serde_json::json;
 
-use crate::args::ServeArgs;
+use crate::args::{Baseline, ServeArgs};
 use crate::config;
 use crate::interrupt::{self, EXIT_CODE, Interrupted};
 use crate::output::{Output, format_seconds};
@@ -65,9 +65,13 @@ fn wait(handle: &Handle, asked: &mpsc::Receiver<()>) -> bool {
 
 fn config(args: &ServeArgs) -> Result<Config> {
     let seconds = |s: u32| Duration::from_secs(s.into());
+    let way = match args.baseline {
+        Some(Baseline::Mmap) => Way::Mmap,
+        None => Way::Auto,
+    };
     Ok(Config {
         model: args.model.clone(),
-        engine: config::options(&args.engine, Way::Auto)?,
+        engine: config::options(&args.engine, way)?,
         riders: args.batch,
         address: SocketAddr::new(args.access.host, args.access.port),
         keys: args.access.api_key.clone(),
@@ -89,6 +93,7 @@ fn tell_of(started: &Started, output: &Output) -> Result<()> {
         "event": "serving",
         "address": started.address.to_string(),
         "model": started.model,
+        "medium": started.source.to_string(),
         "max_sequences": started.seats,
         "context_tokens": started.ctx,
         "kv_tokens": started.cells,
@@ -119,6 +124,10 @@ fn tell_of(started: &Started, output: &Output) -> Result<()> {
 
 fn lap(started: &Started) -> String {
     let time = |s: Option<f64>| s.map_or_else(|| "unknown time".to_owned(), format_seconds);
+    if started.source == Source::Mapping {
+        let took = time(started.compute_s);
+        return format!("mapped by llama.cpp, {took} for one token, waiting included");
+    }
     if started.streamed_bytes == 0 {
         return format!(
             "all weights in memory, {} of compute",
@@ -130,14 +139,18 @@ fn lap(started: &Started) -> String {
         None => "less than the compute".to_owned(),
     };
     format!(
-        "{} stream past in {medium}, {} of compute for one token",
+        "{} from {} stream past in {medium}, {} of compute for one token",
         format_size(started.streamed_bytes),
+        started.source,
         time(started.compute_s)
     )
 }
 
 fn limit(started: &Started) -> String {
     match started.limit {
+        None if started.source == Source::Mapping => {
+            "unknown: nobody sees how long llama.cpp waits for the page cache".into()
+        }
         None => "not measured yet".into(),
         Some(limit) if limit < 1.0 => {
             "compute, from the first sequence on: each more makes a lap longer".into()

@@ -5,6 +5,7 @@ use crate::context::{KvType, Shape};
 use crate::engine::Options;
 use crate::error::Error;
 use crate::model_file::ModelFile;
+use crate::sample::SPELLED;
 use crate::{cgroup, process};
 
 /// What stays free of the machine's or the cgroup's memory by default, as a
@@ -23,9 +24,14 @@ const SLACK: u64 = 1 << 20;
 /// copy: bytes for each token of the vocabulary.
 const SAMPLING: u64 = 2 * 12;
 
-/// A grammar that has to choose spells out all tokens of the vocabulary at once:
-/// bytes for each, as measured with 49,152 of them.
-const GRAMMAR: u64 = 256;
+/// A grammar that has to choose spells out tokens, so many at once: bytes for each.
+/// That is for tokens of 31 characters, with two lists of what is left of them for
+/// each character.
+const SPELLING: u64 = 32 * 128;
+
+/// Rules of a grammar, for each sequence: the largest that the server makes of a
+/// schema counts out 4,000, at some 90 bytes each.
+const GRAMMAR: u64 = 512 << 10;
 
 /// The kernel charges a cgroup 64 pages in advance on each core that works for it.
 const CHARGED_AHEAD: u64 = 64 * 4096;
@@ -56,8 +62,12 @@ pub fn needs(occupied: u64, vocab: u64) -> u64 {
 }
 
 /// What is set aside for the caller, as `options` say.
-pub fn set_aside(options: &Options, vocab: u64) -> u64 {
-    options.reserve + if options.grammars { GRAMMAR * vocab } else { 0 }
+pub fn set_aside(options: &Options) -> u64 {
+    let grammars = match options.grammars {
+        true => SPELLING * SPELLED as u64 + GRAMMAR * u64::from(options.seqs.unwrap_or(1)),
+        false => 0,
+    };
+    options.reserve + grammars
 }
 
 /// What is left of `bytes` when the page tables for them are paid from it.
@@ -96,7 +106,7 @@ pub fn native(file: &ModelFile, base: u64, shape: &Shape) -> u64 {
 /// unlimited memory would bring, and so never too small.
 pub fn native_from(file: &ModelFile, options: &Options, base: u64, shape: &Shape) -> u64 {
     let ctx = context(file, options, u64::MAX, shape);
-    native(file, base, &Shape { ctx, ..*shape }) + set_aside(options, file.facts().vocab)
+    native(file, base, &Shape { ctx, ..*shape }) + set_aside(options)
 }
 
 /// The budget in force: what the user said, else what the machine or the cgroup

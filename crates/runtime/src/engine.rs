@@ -16,7 +16,7 @@ use crate::fiber::Fiber;
 use crate::model_file::ModelFile;
 use crate::piece::{self, Piece};
 use crate::process::{self, Usage};
-use crate::report::{Laps, MemoryReport};
+use crate::report::{Laps, MemoryReport, Source};
 use crate::stream::{Class, Stream};
 
 /// How to run a model. `None` is the default that suits the model.
@@ -115,6 +115,10 @@ impl Engine {
                 let message = "llama.cpp cannot load a striped model itself: name the model";
                 return Err(Error::Option(message.into()));
             }
+            if options.fiber.is_some() {
+                let message = "llama.cpp reads the files itself, from flash: leave the loop out";
+                return Err(Error::Option(message.into()));
+            }
             let way = if options.way == Way::Native {
                 Load::Native
             } else {
@@ -136,8 +140,7 @@ impl Engine {
         let native_from = Some(budget::native_from(&file, options, base, &shape));
         let streams = options.fiber.is_some() || file.stripe_unit().is_some();
         if options.way == Way::Auto && !streams {
-            let native = budget::native(&file, base, &shape)
-                + budget::set_aside(options, file.facts().vocab);
+            let native = budget::native(&file, base, &shape) + budget::set_aside(options);
             if native <= total {
                 drop(model);
                 let shape = Shape {
@@ -354,6 +357,21 @@ impl Engine {
     /// How the weights got into memory.
     pub fn way(&self) -> Load {
         self.way
+    }
+
+    /// Where the weights of a lap come from.
+    pub fn source(&self) -> Source {
+        let stream = self.stream.as_ref().filter(|s| s.bytes_per_lap() > 0);
+        let circuit = stream.and_then(Stream::circuit);
+        match (self.way, stream, circuit) {
+            (Load::Mmap, ..) => Source::Mapping,
+            (_, None, _) => Source::Memory,
+            (.., Some(circuit)) => Source::Fiber(circuit.spec().clone()),
+            _ if self.file.stripe_unit().is_some() => {
+                Source::Drives(self.file.parts()[0].files.len())
+            }
+            _ => Source::Flash,
+        }
     }
 
     /// What all laps so far took.

@@ -39,10 +39,10 @@ pub mod watch;
 mod zeros;
 
 /// What [`Options::around`] puts between the files and the line, and what that
-/// needs to be a medium itself.
+/// needs to be a medium itself; and what a [`Fiber`] is made of.
 pub mod medium {
     pub use delayline_line::{Completion, Medium, Read};
-    pub use delayline_medium::{Faults, Faulty};
+    pub use delayline_medium::{Faults, Faulty, LoopSpec};
 }
 
 pub use atlas::Steady;
@@ -58,7 +58,7 @@ pub use log::kernel_features;
 pub use model_file::{Facts, ModelFile, Part, PartFile, Weight, WeightId};
 pub use piece::Piece;
 pub use process::{Usage, available_bytes, share_heap};
-pub use report::{Laps, MemoryReport};
+pub use report::{Laps, MemoryReport, Source};
 pub use sample::{Candidates, Sampler, Sampling};
 pub use session::{Finish, Generated, Session};
 pub use stream::{Class, Stream};

@@ -1,5 +1,36 @@
-//! What an engine tells of itself: where the budget goes, what laps took.
-//! Measures nothing.
+//! What an engine tells of itself: where its weights come from, where the budget
+//! goes, what laps took. Measures nothing.
+
+use std::fmt;
+
+use delayline_medium::LoopSpec;
+
+/// Where the weights of a lap come from. Shown as the noun of a sentence.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// They are all in memory.
+    Memory,
+    /// llama.cpp's mapping of the files: the page cache, and flash behind it.
+    Mapping,
+    /// Files on flash.
+    Flash,
+    /// Files on so many drives, whose rates add up.
+    Drives(usize),
+    /// A fiber loop.
+    Fiber(LoopSpec),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("memory"),
+            Self::Mapping => f.write_str("the page cache"),
+            Self::Flash | Self::Drives(1) => f.write_str("flash"),
+            Self::Drives(count) => write!(f, "{count} drives"),
+            Self::Fiber(_) => f.write_str("the fiber loop"),
+        }
+    }
+}
 
 /// Where the budget goes, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -99,6 +99,10 @@ pub struct Sampler {
 #[derive(Debug, Default)]
 pub struct Candidates(Vec<sys::llama_token_data>);
 
+/// So many tokens are shown to a grammar at once: it spells out all that it is
+/// shown, in memory that the budget has set aside ([`crate::budget`]).
+pub(crate) const SPELLED: usize = 1024;
+
 impl Candidates {
     fn fill(&mut self, logits: &[f32]) {
         self.0.clear();
@@ -187,7 +191,9 @@ impl Sampler {
             // of one token is much cheaper than of all.
             if !allows(grammar, token) {
                 all.fill(logits);
-                apply_to(grammar, &mut all.0);
+                for some in all.0.chunks_mut(SPELLED) {
+                    apply_to(grammar, some);
+                }
                 (token, logit) = choose(&mut self.chain, &mut all.0)?;
             }
             if logit == f32::NEG_INFINITY {

@@ -109,7 +109,7 @@ impl Stream {
 
         let needs = budget::needs(occupied, file.facts().vocab)
             + atlas.layout.small_bytes
-            + budget::set_aside(options, file.facts().vocab)
+            + budget::set_aside(options)
             + options.fiber.as_ref().map_or(0, |_| fiber::NEEDS);
         let spend = Needs {
             total,

@@ -26,6 +26,15 @@ function bar(id, parts, label) {
   if (label) place.setAttribute("aria-label", label);
 }
 
+/** Where the weights are, and what comes of that. */
+function source({ medium, glass, device_bytes_per_s }) {
+  if (!glass) return device_bytes_per_s ? `${medium}, up to ${rate(device_bytes_per_s)}` : medium;
+  const { length_km, loops, lap_s, rate_bytes_per_s } = glass;
+  const fiber = `${digits(length_km)} km of fiber`;
+  const all = loops > 1 ? `${whole(loops)} loops of ${fiber}` : `a loop of ${fiber}`;
+  return `${all}: light goes round in ${seconds(lap_s)}, ${rate(rate_bytes_per_s)} pass`;
+}
+
 export class Figures {
   #history;
   #machine;
@@ -43,6 +52,7 @@ export class Figures {
     write("version", `Delayline ${machine.version}`);
     document.title = `${machine.model} – Delayline`;
     for (const place of document.querySelectorAll("[data-medium]")) place.textContent = machine.medium;
+    write("medium", source(machine));
     for (const key of document.querySelectorAll("[data-streaming]")) key.hidden = machine.window_bytes === 0;
     at("key-picked").hidden = !machine.stretches.some((stretch) => stretch.kind === "picked");
     const { budget_bytes, resident_bytes, window_bytes, kv_bytes, buffer_bytes } = machine;
@@ -141,6 +151,9 @@ export class Figures {
       return ["none", "The machine rests.", "Nobody rides. Ask something, and the weights go round."];
     }
     if (!mean || mean.lap_s === 0) return ["none", "The weights go round.", "The first laps are under way."];
+    if (machine.mapped) {
+      return ["none", "llama.cpp has mapped the model.", "What its laps wait for nobody sees: this is the way to compare with."];
+    }
     if (machine.window_bytes === 0) {
       return ["compute", "The compute sets the pace.", "All weights are in memory; nothing is streamed."];
     }

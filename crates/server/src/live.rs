@@ -27,8 +27,14 @@ pub struct Machine {
     pub started_unix_ms: u64,
     /// The model, by the name that the API knows it by.
     pub model: String,
-    /// What the weights stream from, in a word or two, such as `flash`.
+    /// What the weights stream from, as a sentence would name it: `flash`,
+    /// `2 drives`, `the fiber loop`; or `memory`.
     pub medium: String,
+    /// Whether llama.cpp has mapped the files itself, for comparison: what its laps
+    /// wait for nobody sees.
+    pub mapped: bool,
+    /// The fiber, if they circulate in one.
+    pub glass: Option<Glass>,
     /// What a decoding lap passes over, in order; neighbours of one kind come as
     /// one stretch, up to 1 % of the lap.
     pub stretches: Vec<Stretch>,
@@ -42,7 +48,8 @@ pub struct Machine {
     pub kv_bytes: u64,
     /// Everything else of the budget that is in use, in bytes.
     pub buffer_bytes: u64,
-    /// What the medium can do, in bytes per second, as last measured.
+    /// What the medium can do, in bytes per second: of a fiber loop what passes,
+    /// of others as measured at the start.
     pub device_bytes_per_s: Option<f64>,
     /// The part of a lap that is compute, in seconds, if the lap carries one token.
     pub compute_s: Option<f64>,
@@ -56,6 +63,19 @@ pub struct Machine {
     pub context_tokens: u32,
     /// Compute threads.
     pub threads: u32,
+}
+
+/// A fiber loop.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Glass {
+    /// Length of a loop, in km.
+    pub length_km: f64,
+    /// Loops in parallel.
+    pub loops: u32,
+    /// A lap of the light, in seconds.
+    pub lap_s: f64,
+    /// Bytes of the model that pass each second, all loops together.
+    pub rate_bytes_per_s: f64,
 }
 
 /// A part of the plan.

@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use delayline_runtime::batch::Batcher;
-use delayline_runtime::{MemoryReport, ModelFile, Template, Vocab};
+use delayline_runtime::{MemoryReport, ModelFile, Source, Template, Vocab};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 
@@ -18,7 +18,7 @@ use crate::config::{Config, Error, Limits};
 use crate::engine::Engine;
 use crate::http;
 use crate::listen;
-use crate::live::{self, Kind, Machine, Stretch};
+use crate::live::{self, Glass, Kind, Machine, Stretch};
 use crate::shared::{Health, Shared};
 
 /// Laps of each size that are measured before the first request.
@@ -43,12 +43,14 @@ pub struct Started {
     /// Most tokens of an answer whose request does not say.
     pub default_tokens: usize,
     /// How many sequences a lap carries until compute is its longer part; 0 if it
-    /// always is.
+    /// always is. `None` if nobody knows, as with a mapped model.
     pub limit: Option<f64>,
-    /// Compute of a lap of one token, in seconds.
+    /// Compute of a lap of one token, in seconds; of a mapped model the whole lap.
     pub compute_s: Option<f64>,
     /// How long the bytes of a lap take, in seconds, if the compute waits for them.
     pub medium_s: Option<f64>,
+    /// Where the weights of a lap come from.
+    pub source: Source,
     /// Bytes that a lap streams.
     pub streamed_bytes: u64,
     /// Where the budget goes.
@@ -204,7 +206,7 @@ fn open(config: &Config, shared: &Shared) -> Result<(Batcher, Opened), Error> {
     let device = device_rate(config);
     let mut engine = delayline_runtime::Engine::open(&config.model, &options)?;
     let (threads, cells) = (engine.threads(), engine.ctx() as usize);
-    let memory = engine.memory();
+    let (memory, source) = (engine.memory(), engine.source());
     let (mut notices, mut streamed_bytes) = (Vec::new(), 0);
     let mut stretches = vec![Stretch {
         bytes: memory.resident_weights,
@@ -234,6 +236,7 @@ fn open(config: &Config, shared: &Shared) -> Result<(Batcher, Opened), Error> {
         limit: pace.limit(),
         compute_s: pace.compute_s(1),
         medium_s: pace.medium_s(),
+        source,
         streamed_bytes,
         memory,
         notices,
@@ -253,13 +256,8 @@ fn open(config: &Config, shared: &Shared) -> Result<(Batcher, Opened), Error> {
 /// opened, while the budget is free; if that fails, opening it will tell why.
 fn device_rate(config: &Config) -> Option<f64> {
     let file = ModelFile::open(&config.model).ok()?;
-    let files: Vec<&Path> = file
-        .parts()
-        .iter()
-        .map(|part| part.path.as_path())
-        .collect();
     let budget = config.engine.memory.unwrap_or(u64::MAX);
-    delayline_runtime::device_rate(&files, budget).ok()
+    delayline_runtime::device_rate(&file.paths(), budget).ok()
 }
 
 /// The file's name without its ending and, of a split model, its number.
@@ -279,18 +277,30 @@ fn describe(
     stretches: Vec<Stretch>,
 ) -> Machine {
     let memory = started.memory;
+    let glass = match &started.source {
+        Source::Fiber(spec) => Some(Glass {
+            length_km: spec.length_km,
+            loops: spec.loops,
+            lap_s: spec.lap_s(),
+            rate_bytes_per_s: spec.net_bytes_per_s(),
+        }),
+        _ => None,
+    };
+    // What passes in the fiber is what it can do; the drive is only behind it.
+    let device = glass.map(|glass| glass.rate_bytes_per_s).or(device);
     Machine {
         model: started.model.clone(),
-        medium: if started.streamed_bytes > 0 {
-            "flash"
-        } else {
-            "memory"
-        }
-        .into(),
+        medium: started.source.to_string(),
+        mapped: started.source == Source::Mapping,
+        glass,
         stretches,
         budget_bytes: memory.budget,
         window_bytes: memory.window,
-        resident_bytes: memory.resident_weights,
+        resident_bytes: if started.source == Source::Mapping {
+            0
+        } else {
+            memory.resident_weights
+        },
         kv_bytes: memory.kv,
         buffer_bytes: memory.buffers,
         device_bytes_per_s: device,

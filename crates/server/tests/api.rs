@@ -94,17 +94,18 @@ fn an_answer_obeys_its_schema_and_its_stops() {
         "type": "object",
         "properties": {
             "name": {"type": "string", "maxLength": 12},
-            "age": {"type": "integer"},
+            "age": {"type": "integer", "minimum": 18, "exclusiveMaximum": 100},
+            "share": {"type": "number", "minimum": 0, "maximum": 1},
             "tags": {"type": "array", "items": {"enum": ["a", "b"]}, "maxItems": 2},
             "more": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/pair"}]}
         },
-        "required": ["age", "more"],
+        "required": ["age", "share", "more"],
         "$defs": {"pair": {"type": "array", "items": {"type": "boolean"}, "minItems": 2, "maxItems": 2}}
     });
     let format = json!({"type": "json_schema", "json_schema": {"name": "p", "schema": schema}});
     for seed in 0..4 {
         let body = with(
-            chat("A person, please.", 120),
+            chat("A person, please.", 160),
             "response_format",
             format.clone(),
         );
@@ -116,14 +117,17 @@ fn an_answer_obeys_its_schema_and_its_stops() {
             .expect("a text");
         let value: Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"));
         let fields = value.as_object().expect("an object");
-        assert!(fields["age"].is_i64() || fields["age"].is_u64(), "{text}");
+        let age = fields["age"].as_i64().expect("a whole number");
+        assert!((18..100).contains(&age), "{text}");
+        let share = fields["share"].as_f64().expect("a number");
+        assert!((0.0..=1.0).contains(&share), "{text}");
         assert!(
             fields["more"].is_null() || fields["more"].as_array().is_some_and(|m| m.len() == 2)
         );
         assert!(
             fields
                 .keys()
-                .all(|k| ["name", "age", "tags", "more"].contains(&k.as_str()))
+                .all(|k| ["name", "age", "share", "tags", "more"].contains(&k.as_str()))
         );
     }
     let body = with(

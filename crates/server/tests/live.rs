@@ -6,8 +6,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::{Condvar, Mutex};
 
-use delayline_runtime::medium::{Completion, Medium, Read};
-use delayline_runtime::{Options, Way};
+use delayline_runtime::medium::{Completion, LoopSpec, Medium, Read};
+use delayline_runtime::{Fiber, Options, Way};
 use delayline_server::live::{BINS, Lap, Machine, Progress, State};
 use delayline_server::{Config, Limits, start};
 
@@ -97,6 +97,47 @@ fn next(lines: &mut impl Iterator<Item = String>) -> Event {
     panic!("the stream has ended")
 }
 
+/// What a server tells first of its machine.
+fn machine(config: Config) -> Machine {
+    let server = start(config).expect("a server");
+    let live = send(
+        server.started().address,
+        "GET /live HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    );
+    let mut lines = BufReader::new(live).lines().map(|line| line.expect("text"));
+    match next(&mut lines) {
+        Event::Machine(machine) => *machine,
+        other => panic!("the machine comes first, not {other:?}"),
+    }
+}
+
+#[test]
+fn the_medium_is_named_with_what_it_can_do() {
+    let with = |change: fn(&mut Options)| {
+        let mut config = config();
+        config.engine.around = None;
+        change(&mut config.engine);
+        machine(config)
+    };
+    let fiber = with(|engine| engine.fiber = Some(Fiber::new(LoopSpec::new(1000.0, 1e12))));
+    let glass = fiber.glass.expect("it circulates");
+    assert_eq!(fiber.medium, "the fiber loop");
+    assert_eq!((glass.length_km, glass.loops), (1000.0, 1));
+    // 1.468 · 1000 km at the speed of light, and 85 % of a terabit.
+    assert!((glass.lap_s - 4.896_72e-3).abs() < 1e-8, "{}", glass.lap_s);
+    assert!((glass.rate_bytes_per_s - 106.25e9).abs() < 1.0);
+    assert_eq!(fiber.device_bytes_per_s, Some(glass.rate_bytes_per_s));
+
+    let whole = with(|engine| (engine.way, engine.weights) = (Way::Native, None));
+    assert_eq!((whole.medium.as_str(), whole.mapped), ("memory", false));
+    let mapped = with(|engine| engine.way = Way::Mmap);
+    assert_eq!(
+        (mapped.medium.as_str(), mapped.mapped),
+        ("the page cache", true)
+    );
+    assert_eq!((mapped.limit_sequences, mapped.resident_bytes), (None, 0));
+}
+
 #[test]
 fn a_long_lap_is_told_while_it_goes_and_whole_at_its_end() {
     let server = start(config()).expect("a server");
@@ -109,6 +150,7 @@ fn a_long_lap_is_told_while_it_goes_and_whole_at_its_end() {
     };
     let len: u64 = machine.stretches.iter().map(|s| s.bytes).sum();
     assert!(machine.window_bytes > 0 && machine.window_bytes < len);
+    assert_eq!((machine.medium.as_str(), machine.glass), ("flash", None));
     let Event::Progress(first) = next(&mut lines) else {
         panic!("how it goes comes second")
     };

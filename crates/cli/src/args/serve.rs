@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::EngineArgs;
+use super::{Baseline, EngineArgs};
 
 /// Serve a model to OpenAI-compatible clients.
 ///
@@ -23,6 +23,10 @@ pub struct ServeArgs {
     /// Most sequences that share a lap; each may have --ctx tokens as far as the KV cache has room
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub batch: u32,
+    /// Run the model this way instead, to compare with; --memory is then only a hint, and
+    /// nothing but a memory cgroup keeps it
+    #[arg(long, value_name = "WAY", hide_short_help = true)]
+    pub baseline: Option<Baseline>,
     #[command(flatten)]
     pub access: AccessArgs,
     #[command(flatten)]

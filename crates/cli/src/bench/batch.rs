@@ -1,45 +1,40 @@
-//! `bench --batch`: laps that several sequences share, all sizes in one process
-//! and in turns, so that what the machine does meanwhile hits all of them.
+//! `bench --batch`: what sharing laps brings, and beside it llama.cpp's own way. Does
+//! not know how a lap is shared: that is `bench/batch/laps.rs`.
 
-use anyhow::{Result, anyhow, bail};
-use delayline_runtime::batch::{Batcher, Event, Refused, Request};
-use delayline_runtime::{Engine, Laps, Options, Sampling, Way};
+pub mod laps;
+
+use anyhow::{Result, bail};
 use serde_json::json;
 
-use super::figures::median;
-use super::probe;
+use self::laps::{Measured, Size};
+use super::probe::{Job, Way};
+use super::{in_process, job};
 use crate::args::BenchArgs;
-use crate::config;
 use crate::interrupt::{self, Interrupted};
 use crate::output::{Output, Table, format_seconds};
 use crate::size::{format_rate, format_size};
 
-/// What was measured of one batch size: medians over its laps.
+/// What was measured of one way, of all its processes.
 #[derive(Debug, Default)]
-struct Size {
-    sequences: u32,
-    laps_s: Vec<f64>,
-    stalls_s: Vec<f64>,
-    read: u64,
+struct Total {
+    sizes: Vec<Size>,
+    streamed_bytes: u64,
+    limit: Option<f64>,
 }
 
-impl Size {
-    fn add(&mut self, took: Laps) {
-        self.laps_s.push(took.ns as f64 / 1e9);
-        self.stalls_s.push(took.stall_ns as f64 / 1e9);
-        self.read += took.bytes_read;
+impl Total {
+    fn add(&mut self, measured: Measured) {
+        self.sizes.resize_with(measured.sizes.len(), Size::default);
+        for (size, more) in self.sizes.iter_mut().zip(measured.sizes) {
+            size.join(more);
+        }
+        self.streamed_bytes = measured.streamed_bytes;
+        self.limit = measured.limit;
     }
 
-    fn lap_s(&self) -> f64 {
-        median(self.laps_s.iter().copied()).unwrap_or(f64::NAN)
-    }
-
-    fn stall_s(&self) -> f64 {
-        median(self.stalls_s.iter().copied()).unwrap_or(f64::NAN)
-    }
-
-    fn tokens_per_s(&self) -> f64 {
-        f64::from(self.sequences) / self.lap_s()
+    /// The sizes of which there were laps.
+    fn measured(&self) -> impl Iterator<Item = &Size> {
+        self.sizes.iter().filter(|size| !size.laps_s.is_empty())
     }
 }
 
@@ -47,37 +42,27 @@ impl Size {
 ///
 /// # Errors
 /// When the model cannot be run with so many sequences under the budget.
-pub fn run(args: &BenchArgs, budget: u64, output: &Output) -> Result<()> {
-    let most = args.batch.iter().copied().max().unwrap_or(1);
-    let one = args.prompt_tokens + args.tokens + 2;
-    let ctx = args.engine.ctx.unwrap_or(one.next_multiple_of(16));
-    let options = Options {
-        memory: Some(budget),
-        ctx: Some(ctx),
-        seqs: Some(most),
-        ..config::options(&args.engine, Way::Streamed)?
+pub fn run(args: &BenchArgs, budget: u64, model_bytes: u64, output: &Output) -> Result<()> {
+    // All sizes take turns in one process; where there are two ways, these do too.
+    let (turns, repeat) = match args.baseline {
+        Some(_) => (args.repeat, 1),
+        None => (1, args.repeat),
     };
-    let mut engine = Engine::open(&args.model, &options)?;
-    let prompt = probe::text(&engine, args.prompt_tokens as usize)?;
-    let streamed = engine.stream().map_or(0, |stream| stream.bytes_per_lap());
-    let mut batcher = Batcher::new(engine, Some(ctx));
-    if (batcher.seats() as u32) < most {
-        bail!("this model carries one sequence a lap");
-    }
-    batcher.warm_up(1)?;
-    let mut sizes: Vec<Size> = args
-        .batch
-        .iter()
-        .map(|&sequences| Size {
-            sequences,
-            ..Size::default()
-        })
-        .collect();
-    let mut progress = output.progress("measuring", u64::from(args.repeat) * sizes.len() as u64);
+    let ways: &[Way] = match args.baseline {
+        Some(_) => &[Way::Streamed, Way::Mmap],
+        None => &[Way::Streamed],
+    };
+    let mut totals = [Total::default(), Total::default()];
+    let mut progress = output.count("measuring", u64::from(turns) * ways.len() as u64);
     let mut done = 0;
-    for _ in 0..args.repeat {
-        for size in &mut sizes {
-            measure(&mut batcher, &prompt, args.tokens, size)?;
+    for _ in 0..turns {
+        for (&way, total) in ways.iter().zip(&mut totals) {
+            let job = Job {
+                batch: args.batch.clone(),
+                repeat,
+                ..job(args, way, Some(budget))
+            };
+            total.add(in_process(&job, model_bytes)?.0);
             done += 1;
             progress.set(done);
             if interrupt::asked() {
@@ -86,68 +71,19 @@ pub fn run(args: &BenchArgs, budget: u64, output: &Output) -> Result<()> {
         }
     }
     drop(progress);
-    report(budget, streamed, &batcher, &sizes, output)
+    report(budget, &totals, output)
 }
 
-/// Laps of one size: all sequences have read their prompts before the first counts.
-fn measure(batcher: &mut Batcher, prompt: &[i32], tokens: u32, size: &mut Size) -> Result<()> {
-    let mut riders = Vec::new();
-    for at in 0..size.sequences as usize {
-        let mut prompt = prompt.to_vec();
-        // Texts that begin alike would share what was computed.
-        let turn = at % prompt.len();
-        prompt.rotate_left(turn);
-        let request = Request {
-            prompt,
-            most: tokens as usize + 2,
-            sampling: Sampling {
-                temperature: 0.0,
-                ..Sampling::default()
-            },
-            stop: Vec::new(),
-            logprobs: None,
-            grammar: None,
-        };
-        let joined = batcher.join(request).map_err(|refused| match refused {
-            Refused::Never(error) => anyhow!(error),
-            Refused::Full(_) => {
-                anyhow!(
-                    "an eighth of the budget has no room in the KV cache for {} sequences: \
-                 raise --memory, or lower -n or --prompt-tokens",
-                    size.sequences
-                )
-            }
-        })?;
-        riders.push(joined.id);
-    }
-    let mut events: Vec<Event> = Vec::new();
-    let (mut counted, all) = (0, size.sequences as usize);
-    while batcher.ready() && counted < tokens {
-        let carried = batcher.lap(&mut events).map_err(|failed| failed.error)?;
-        events.clear();
-        // Laps with prompts, or that a sequence has left early, are of another size.
-        if carried.decoded == all && carried.prompt_tokens == 0 {
-            size.add(carried.took);
-            counted += 1;
-        }
-    }
-    for id in riders {
-        batcher.leave(id);
-    }
-    Ok(())
-}
-
-fn report(
-    budget: u64,
-    streamed: u64,
-    batcher: &Batcher,
-    sizes: &[Size],
-    output: &Output,
-) -> Result<()> {
-    let Some(first) = sizes.iter().find(|size| !size.laps_s.is_empty()) else {
+fn report(budget: u64, [streamed, mmap]: &[Total; 2], output: &Output) -> Result<()> {
+    let Some(first) = streamed.measured().next() else {
         bail!("no lap carried all of its sequences: the model ended them at once");
     };
-    let mut table = Table::new([
+    let of = |total: &'_ Total, sequences: u32| -> Option<f64> {
+        let mut sizes = total.measured();
+        let size = sizes.find(|size| size.sequences == sequences)?;
+        Some(size.tokens_per_s())
+    };
+    let mut heads = vec![
         "sequences",
         "lap",
         "compute",
@@ -156,11 +92,17 @@ fn report(
         "tok/s",
         "each",
         "faster",
-    ]);
-    for size in sizes.iter().filter(|size| !size.laps_s.is_empty()) {
+    ];
+    let compares = mmap.measured().next().is_some();
+    if compares {
+        heads.extend(["mmap tok/s", "than mmap"]);
+    }
+    let mut table = Table::of(heads.into_iter().map(str::to_owned));
+    for size in streamed.measured() {
         let (lap_s, stall_s) = (size.lap_s(), size.stall_s());
         let rate = size.read as f64 / size.laps_s.iter().sum::<f64>();
         let faster = size.tokens_per_s() / first.tokens_per_s();
+        let other = of(mmap, size.sequences);
         output.object(&json!({
             "event": "batch",
             "sequences": size.sequences,
@@ -172,8 +114,9 @@ fn report(
             "tokens_per_s": size.tokens_per_s(),
             "tokens_per_s_each": 1.0 / lap_s,
             "ratio": faster,
+            "mmap_tokens_per_s": other,
         }))?;
-        table.row([
+        let mut row = vec![
             size.sequences.to_string(),
             format_seconds(lap_s),
             format_seconds(lap_s - stall_s),
@@ -182,17 +125,27 @@ fn report(
             format!("{:.2}", size.tokens_per_s()),
             format!("{:.2}", 1.0 / lap_s),
             format!("{faster:.2}×"),
-        ]);
+        ];
+        if compares {
+            let other = other.unwrap_or(f64::NAN);
+            row.push(format!("{other:.2}"));
+            row.push(format!("{:.2}×", size.tokens_per_s() / other));
+        }
+        table.row(row);
     }
     output.line(&table)?;
-    let limit = match batcher.pace().limit() {
+    let limit = match streamed.limit {
         Some(limit) if limit < 1.0 => "compute is the longer part of every lap".to_owned(),
         Some(limit) => format!("compute is the longer part of a lap from {limit:.1} sequences on"),
         None => "no number of sequences made compute the longer part of a lap".to_owned(),
     };
+    let turns = match compares {
+        true => "both ways in turns",
+        false => "all sizes in turns in one process",
+    };
     output.line(format_args!(
-        "{} streamed a lap within {}; {limit}. Medians, all sizes in turns in one process.",
-        format_size(streamed),
+        "{} streamed a lap within {}; {limit}. Medians, {turns}.",
+        format_size(streamed.streamed_bytes),
         format_size(budget)
     ))?;
     Ok(())

@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use delayline_runtime::{Class, Engine, Options, Usage, Vocab};
 
+use super::batch;
 use super::figures::{Sample, median};
 use crate::args::EngineArgs;
 use crate::config;
@@ -22,6 +23,15 @@ pub enum Way {
     Streamed,
     /// By llama.cpp's mmap.
     Mmap,
+}
+
+impl From<Way> for delayline_runtime::Way {
+    fn from(way: Way) -> Self {
+        match way {
+            Way::Streamed => Self::Streamed,
+            Way::Mmap => Self::Mmap,
+        }
+    }
 }
 
 /// One measurement of `bench`.
@@ -41,6 +51,12 @@ pub struct Job {
     /// Where to write what was made of the model
     #[arg(long)]
     pub plan: Option<PathBuf>,
+    /// Instead, laps that so many sequences share
+    #[arg(long, value_delimiter = ',')]
+    pub batch: Vec<u32>,
+    /// How often each of these is measured, in turns
+    #[arg(long, default_value_t = 1)]
+    pub repeat: u32,
     /// The rest
     #[command(flatten)]
     pub engine: EngineArgs,
@@ -68,6 +84,11 @@ impl Job {
         option("plan", plan.map(|path| path.display().to_string()));
         let medium = engine.medium.as_ref().map(|medium| medium.text.clone());
         option("medium", medium);
+        if !self.batch.is_empty() {
+            let batch: Vec<String> = self.batch.iter().map(u32::to_string).collect();
+            option("batch", Some(batch.join(",")));
+            option("repeat", Some(self.repeat.to_string()));
+        }
         option("memory", engine.memory.map(|n| n.to_string()));
         option("window", engine.window.map(|n| n.to_string()));
         option("threads", engine.threads.map(|n| n.to_string()));
@@ -84,11 +105,12 @@ impl Job {
 
 /// Measures and prints.
 pub fn run(job: &Job) -> Result<()> {
+    if !job.batch.is_empty() {
+        println!("{}", serde_json::to_string(&batch::laps::measure(job)?)?);
+        return Ok(());
+    }
     let start = Instant::now();
-    let way = match job.way {
-        Way::Streamed => delayline_runtime::Way::Streamed,
-        Way::Mmap => delayline_runtime::Way::Mmap,
-    };
+    let way = job.way.into();
     let ctx = (job.prompt_tokens + job.tokens + 1).next_multiple_of(256);
     let options = Options {
         ctx: job.engine.ctx.or(Some(ctx)),

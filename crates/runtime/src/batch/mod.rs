@@ -23,6 +23,7 @@ mod rider;
 mod share;
 mod stop;
 
+use crate::empty::Load;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::piece::Piece;
@@ -127,7 +128,10 @@ impl Batcher {
             vocab: Vocab::new(engine.model()),
             seats,
             candidates: Candidates::default(),
-            pace: Pace::default(),
+            pace: match engine.way() {
+                Load::Mmap => Pace::blind(),
+                Load::Empty | Load::Native => Pace::default(),
+            },
             ctx: ctx.map_or(4096, |ctx| ctx as usize).min(cells),
             next_id: 0,
             now: 0,

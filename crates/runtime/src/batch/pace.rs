@@ -24,9 +24,19 @@ pub struct Pace {
     compute: f64,
     compute_rows: f64,
     medium_s: Option<f64>,
+    blind: bool,
 }
 
 impl Pace {
+    /// Of laps that hide what they wait for, as those of a mapped model do: their
+    /// compute is taken as all of them, and no limit is told.
+    pub fn blind() -> Self {
+        Self {
+            blind: true,
+            ..Self::default()
+        }
+    }
+
     /// Takes in a lap of so many rows that took `lap_s` seconds, of which the
     /// compute waited `stall_s`.
     pub fn add(&mut self, rows: usize, lap_s: f64, stall_s: f64) {
@@ -79,9 +89,9 @@ impl Pace {
 
     /// From how many sequences a lap on compute is its longer part; 0 when it
     /// always is. `None` before anything was measured, and when no number of
-    /// rows would show.
+    /// rows would show, or nobody can see.
     pub fn limit(&self) -> Option<f64> {
-        let (a, b) = self.line()?;
+        let (a, b) = self.line().filter(|_| !self.blind)?;
         let Some(medium_s) = self.medium_s else {
             return Some(0.0);
         };
@@ -158,6 +168,16 @@ mod tests {
             pace.add(rows, rows as f64, 0.0);
         }
         near(pace.limit(), 0.0);
+        assert_eq!(pace.spare(2), 2);
+    }
+
+    #[test]
+    fn who_cannot_see_laps_wait_tells_no_limit() {
+        let mut pace = Pace::blind();
+        for rows in [1, 3] {
+            pace.add(rows, rows as f64, 0.0);
+        }
+        assert_eq!(pace.limit(), None);
         assert_eq!(pace.spare(2), 2);
     }
 

@@ -13,15 +13,24 @@ use serde::Deserialize;
 use super::error::ApiError;
 
 mod json;
+mod range;
+mod ways;
 
 use json::Json;
+use range::Range;
 
 /// Most bytes of a schema, and most subschemas, properties and values together.
 const SCHEMA_BYTES: usize = 32 << 10;
 const PARTS: usize = 512;
 
+/// Most repetitions that all of its bounds count out together: a rule each.
+const COUNTED: u64 = 4000;
+
 /// Most repetitions that can be counted; llama.cpp has a limit of its own.
 const REPEATS: u64 = 1000;
+
+/// Keywords that bound a number.
+const BOUNDS: [&str; 4] = ["minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"];
 
 /// What every grammar may refer to.
 const BASE: &str = r#"ws ::= | " " | "\n" [ \t]{0,20}
@@ -99,23 +108,42 @@ fn refuse(what: impl std::fmt::Display) -> ApiError {
     ApiError::param("response_format", format!("`response_format` {what}"))
 }
 
+/// What the references of a schema point at.
+#[derive(Clone, Copy)]
+struct Refs<'a>(&'a Json);
+
+impl<'a> Refs<'a> {
+    /// A part of the schema, by its pointer.
+    fn target(self, pointer: &str) -> Option<&'a Json> {
+        if pointer == "#" {
+            return Some(self.0);
+        }
+        let mut steps = pointer.strip_prefix("#/")?.split('/');
+        let unescape = |step: &str| step.replace("~1", "/").replace("~0", "~");
+        steps.try_fold(self.0, |at, step| at.get(&unescape(step)))
+    }
+}
+
 /// One schema on its way to a grammar.
 struct Converter<'a> {
-    root: &'a Json,
+    refs: Refs<'a>,
     rules: String,
     count: usize,
     parts: usize,
+    counted: u64,
     /// Rules of what `$ref` points at, by pointer.
     named: HashMap<&'a str, String>,
 }
 
 impl<'a> Converter<'a> {
     fn convert(schema: &'a Json) -> Result<String, ApiError> {
+        ways::check(schema)?;
         let mut this = Converter {
-            root: schema,
+            refs: Refs(schema),
             rules: String::new(),
             count: 0,
             parts: 0,
+            counted: 0,
             named: HashMap::from([("#", "whole-schema".to_owned())]),
         };
         let body = this.body(schema)?;
@@ -138,6 +166,17 @@ impl<'a> Converter<'a> {
         if self.parts > PARTS {
             return Err(refuse(format!(
                 "has more than {PARTS} subschemas, properties and values"
+            )));
+        }
+        Ok(())
+    }
+
+    /// As many repetitions more are counted out.
+    fn counts(&mut self, more: u64) -> Result<(), ApiError> {
+        self.counted += more;
+        if self.counted > COUNTED {
+            return Err(refuse(format!(
+                "counts out more than {COUNTED} characters and items, all its bounds together"
             )));
         }
         Ok(())
@@ -191,7 +230,10 @@ impl<'a> Converter<'a> {
             Some(Json::String(kind)) => self.kind(kind, schema, fields),
             Some(Json::Array(kinds)) => {
                 let mut bodies = Vec::new();
-                for kind in kinds {
+                for (at, kind) in kinds.iter().enumerate() {
+                    if kinds[..at].contains(kind) {
+                        return Err(refuse("holds a `type` with the same twice"));
+                    }
                     let Json::String(kind) = kind else {
                         return Err(refuse("holds a `type` that is no text"));
                     };
@@ -219,16 +261,28 @@ impl<'a> Converter<'a> {
             "array" => self.array(schema, fields),
             "string" => {
                 only(fields, &["type", "minLength", "maxLength"])?;
-                let counts = repeats(schema, "minLength", "maxLength")?;
+                let (least, most) = bounds(schema, "minLength", "maxLength")?;
+                self.counts(most.unwrap_or(least))?;
+                let counts = braces(least, most);
                 Ok(format!("\"\\\"\" char{counts} \"\\\"\""))
             }
             "null" => {
                 only(fields, &["type"])?;
                 Ok("\"null\"".into())
             }
-            "integer" | "number" | "boolean" => {
+            "boolean" => {
                 only(fields, &["type"])?;
                 Ok(kind.to_owned())
+            }
+            "integer" | "number" => {
+                only(fields, &[&["type"], BOUNDS.as_slice()].concat())?;
+                let range = range(schema)?;
+                let rule = match kind {
+                    _ if range == Range::default() => Some(kind.to_owned()),
+                    "integer" => range.integers(),
+                    _ => range.numbers(),
+                };
+                rule.ok_or_else(|| refuse("holds bounds that no number is within"))
             }
             other => Err(refuse(format!("holds the unknown type `{other}`"))),
         }
@@ -255,13 +309,7 @@ impl<'a> Converter<'a> {
             return Ok(name.clone());
         }
         let unknown = || refuse(format!("refers to `{pointer}`, which it does not hold"));
-        let path = pointer.strip_prefix("#/").ok_or_else(unknown)?;
-        let mut target = self.root;
-        for step in path.split('/') {
-            target = target
-                .get(&step.replace("~1", "/").replace("~0", "~"))
-                .ok_or_else(unknown)?;
-        }
+        let target = self.refs.target(pointer).ok_or_else(unknown)?;
         self.count += 1;
         let name = format!("n{}", self.count);
         // Known before it is written, so that it may refer to itself.
@@ -282,6 +330,7 @@ impl<'a> Converter<'a> {
             None => "value".into(),
         };
         let (least, most) = bounds(schema, "minItems", "maxItems")?;
+        self.counts(most.unwrap_or(least))?;
         if most == Some(0) {
             return Ok("\"[\" ws \"]\"".into());
         }
@@ -408,6 +457,33 @@ fn required(schema: &Json) -> Result<Vec<&str>, ApiError> {
     names.collect()
 }
 
+/// The bounds of a number; of two on one side the tighter.
+fn range(schema: &Json) -> Result<Range, ApiError> {
+    let bound = |name: &str, itself: bool| match schema.get(name) {
+        None => Ok(None),
+        Some(Json::Number(n)) => {
+            let whole = n.as_f64().filter(|x| x.fract() == 0.0);
+            match whole.filter(|x| x.abs() <= range::MOST as f64) {
+                Some(x) => Ok(Some((x as i64, itself))),
+                None => Err(refuse(format!(
+                    "holds `{name}` that is no whole number of at most 15 digits"
+                ))),
+            }
+        }
+        Some(_) => Err(refuse(format!("holds `{name}` that is no number"))),
+    };
+    let [least, above, most, below] = BOUNDS;
+    let from = [bound(least, true)?, bound(above, false)?];
+    let until = [bound(most, true)?, bound(below, false)?];
+    // At the same number the one that leaves it out is tighter.
+    let tightest = |n: &(i64, bool)| (n.0, !n.1);
+    let loosest = |n: &(i64, bool)| (n.0, n.1);
+    Ok(Range {
+        from: from.into_iter().flatten().max_by_key(tightest),
+        until: until.into_iter().flatten().min_by_key(loosest),
+    })
+}
+
 fn bounds(schema: &Json, least: &str, most: &str) -> Result<(u64, Option<u64>), ApiError> {
     let number = |name: &str| match schema.get(name) {
         None => Ok(None),
@@ -424,11 +500,6 @@ fn bounds(schema: &Json, least: &str, most: &str) -> Result<(u64, Option<u64>), 
         return Err(refuse(format!("holds `{least}` larger than `{most}`")));
     }
     Ok((from, until))
-}
-
-fn repeats(schema: &Json, least: &str, most: &str) -> Result<String, ApiError> {
-    let (from, until) = bounds(schema, least, most)?;
-    Ok(braces(from, until))
 }
 
 fn braces(from: u64, until: Option<u64>) -> String {

@@ -32,6 +32,14 @@ impl Json {
         }
     }
 
+    /// The fields of an object; none of anything else.
+    pub fn fields(&self) -> &[(String, Json)] {
+        match self {
+            Self::Object(fields) => fields,
+            _ => &[],
+        }
+    }
+
     /// The items of a list.
     pub fn items(&self) -> Option<&[Json]> {
         match self {
@@ -114,9 +122,12 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
-        let mut fields = Vec::new();
-        while let Some(field) = map.next_entry()? {
-            fields.push(field);
+        let mut fields: Vec<(String, Json)> = Vec::new();
+        while let Some((name, value)) = map.next_entry::<String, Json>()? {
+            if fields.iter().any(|(other, _)| *other == name) {
+                return Err(A::Error::custom(format!("`{name}` is there twice")));
+            }
+            fields.push((name, value));
         }
         Ok(Json::Object(fields))
     }

@@ -32,6 +32,14 @@ fn schemas_become_rules() {
             "whole-schema ::= (integer) | (\"null\")\n",
         ),
         (
+            r#"{"type": "integer", "minimum": 1, "exclusiveMaximum": 10}"#,
+            "whole-schema ::= [1-9]\n",
+        ),
+        (
+            r#"{"type": "number", "minimum": 0, "exclusiveMinimum": 0, "maximum": 1}"#,
+            "whole-schema ::= \"0\" \".\" [0-9]{0,15} [1-9] | \"1\" (\".\" \"0\"{1,16})?\n",
+        ),
+        (
             r#"{"type": "array", "items": {"type": "boolean"}, "minItems": 1, "maxItems": 3}"#,
             "whole-schema ::= \"[\" ws r1 ws (\",\" ws r1 ws){0,2} \"]\"\n",
         ),
@@ -49,7 +57,14 @@ fn schemas_become_rules() {
 fn what_cannot_be_held_is_refused() {
     for (schema, says) in [
         (r#"{"type": "string", "pattern": "a+"}"#, "`pattern`"),
-        (r#"{"type": "integer", "minimum": 3}"#, "`minimum`"),
+        (r#"{"type": "number", "minimum": 0.5}"#, "whole number"),
+        (r#"{"type": "integer", "maximum": 1e99}"#, "15 digits"),
+        (
+            r#"{"type": "integer", "minimum": 3, "exclusiveMaximum": 3}"#,
+            "no number is within",
+        ),
+        (r#"{"type": "integer", "multipleOf": 3}"#, "`multipleOf`"),
+        (r#"{"type": "boolean", "minimum": 3}"#, "`minimum`"),
         (r#"{"not": {}}"#, "`not`"),
         (r#"{"type": "thing"}"#, "unknown type"),
         (r#"{"type": 7}"#, "`type` that is no text"),
@@ -66,12 +81,21 @@ fn what_cannot_be_held_is_refused() {
             "from 0 to 1000",
         ),
         (r#"7"#, "no object"),
+        (r#"{"type": "null", "type": "null"}"#, "twice"),
+        (r#"{"type": ["null", "null"]}"#, "twice"),
+        (
+            r##"{"anyOf": [{"items": {"$ref": "#"}}, {"items": {"$ref": "#"}}]}"##,
+            "comes back",
+        ),
     ] {
         let error = convert(schema).expect_err(schema);
         assert!(error.contains(says), "{schema}: {error}");
     }
     let many = format!(r#"{{"enum": [{}0]}}"#, "0,".repeat(600));
     assert!(convert(&many).unwrap_err().contains("more than 512"));
+    let string = r#"{"type": "string", "maxLength": 1000}"#;
+    let long = format!(r#"{{"anyOf": [{}]}}"#, [string; 5].join(","));
+    assert!(convert(&long).unwrap_err().contains("counts out"));
     let deep = "[".repeat(200);
     assert!(convert(&deep).is_err());
 }

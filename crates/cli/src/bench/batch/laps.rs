@@ -1,0 +1,155 @@
+//! Measures laps that several sequences share, all sizes in one process and in
+//! turns, so that what the machine does meanwhile hits all of them.
+
+use anyhow::{Result, anyhow, bail};
+use delayline_runtime::batch::{Batcher, Event, Refused, Request};
+use delayline_runtime::{Engine, Laps, Options, Sampling};
+use serde::{Deserialize, Serialize};
+
+use crate::bench::figures::median;
+use crate::bench::probe::{self, Job};
+use crate::config;
+
+/// What a process has measured.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Measured {
+    /// Each size, in the order in which they were asked for.
+    pub sizes: Vec<Size>,
+    /// Bytes that a lap streams.
+    pub streamed_bytes: u64,
+    /// From how many sequences on compute is the longer part of a lap.
+    pub limit: Option<f64>,
+}
+
+/// The laps of one batch size.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Size {
+    /// How many ride.
+    pub sequences: u32,
+    /// How long laps took.
+    pub laps_s: Vec<f64>,
+    /// How long the compute waited in them.
+    pub stalls_s: Vec<f64>,
+    /// What was read for all of them, in bytes.
+    pub read: u64,
+}
+
+impl Size {
+    fn add(&mut self, took: Laps) {
+        self.laps_s.push(took.ns as f64 / 1e9);
+        self.stalls_s.push(took.stall_ns as f64 / 1e9);
+        self.read += took.bytes_read;
+    }
+
+    /// Takes in what another process has measured of this size.
+    pub fn join(&mut self, more: Self) {
+        self.sequences = more.sequences;
+        self.laps_s.extend(more.laps_s);
+        self.stalls_s.extend(more.stalls_s);
+        self.read += more.read;
+    }
+
+    /// A lap, in seconds: the median.
+    pub fn lap_s(&self) -> f64 {
+        median(self.laps_s.iter().copied()).unwrap_or(f64::NAN)
+    }
+
+    /// Waiting in a lap, in seconds: the median.
+    pub fn stall_s(&self) -> f64 {
+        median(self.stalls_s.iter().copied()).unwrap_or(f64::NAN)
+    }
+
+    /// Of all sequences together.
+    pub fn tokens_per_s(&self) -> f64 {
+        f64::from(self.sequences) / self.lap_s()
+    }
+}
+
+/// Measures.
+///
+/// # Errors
+/// When the model cannot be run with so many sequences under the budget.
+pub fn measure(job: &Job) -> Result<Measured> {
+    let most = job.batch.iter().copied().max().unwrap_or(1);
+    let one = job.prompt_tokens + job.tokens + 2;
+    let ctx = job.engine.ctx.unwrap_or(one.next_multiple_of(16));
+    let options = Options {
+        ctx: Some(ctx),
+        seqs: Some(most),
+        ..config::options(&job.engine, job.way.into())?
+    };
+    let mut engine = Engine::open(&job.model, &options)?;
+    let prompt = probe::text(&engine, job.prompt_tokens as usize)?;
+    let streamed_bytes = engine.stream().map_or(0, |stream| stream.bytes_per_lap());
+    let mut batcher = Batcher::new(engine, Some(ctx));
+    if (batcher.seats() as u32) < most {
+        bail!("this model carries one sequence a lap");
+    }
+    batcher.warm_up(1)?;
+    let mut sizes: Vec<Size> = job
+        .batch
+        .iter()
+        .map(|&sequences| Size {
+            sequences,
+            ..Size::default()
+        })
+        .collect();
+    for _ in 0..job.repeat {
+        for size in &mut sizes {
+            ride(&mut batcher, &prompt, job.tokens, size)?;
+        }
+    }
+    Ok(Measured {
+        sizes,
+        streamed_bytes,
+        limit: batcher.pace().limit(),
+    })
+}
+
+/// Laps of one size: all sequences have read their prompts before the first counts.
+fn ride(batcher: &mut Batcher, prompt: &[i32], tokens: u32, size: &mut Size) -> Result<()> {
+    let mut riders = Vec::new();
+    for at in 0..size.sequences as usize {
+        let mut prompt = prompt.to_vec();
+        // Texts that begin alike would share what was computed.
+        let turn = at % prompt.len();
+        prompt.rotate_left(turn);
+        let request = Request {
+            prompt,
+            most: tokens as usize + 2,
+            sampling: Sampling {
+                temperature: 0.0,
+                ..Sampling::default()
+            },
+            stop: Vec::new(),
+            logprobs: None,
+            grammar: None,
+        };
+        let joined = batcher.join(request).map_err(|refused| match refused {
+            Refused::Never(error) => anyhow!(error),
+            Refused::Full(_) => {
+                anyhow!(
+                    "an eighth of the budget has no room in the KV cache for {} sequences: \
+                 raise --memory, or lower -n or --prompt-tokens",
+                    size.sequences
+                )
+            }
+        })?;
+        riders.push(joined.id);
+    }
+    let mut events: Vec<Event> = Vec::new();
+    let (mut counted, all) = (0, size.sequences as usize);
+    while batcher.ready() && counted < tokens {
+        let carried = batcher.lap(&mut events).map_err(|failed| failed.error)?;
+        events.clear();
+        // Laps with prompts, or that a sequence has left early, are of another size.
+        if carried.decoded == all && carried.prompt_tokens == 0 {
+            size.add(carried.took);
+            counted += 1;
+        }
+    }
+    for id in riders {
+        batcher.leave(id);
+    }
+    Ok(())
+}
