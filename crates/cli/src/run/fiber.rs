@@ -10,6 +10,9 @@ use crate::output::format_seconds;
 use crate::report::FiberFigures;
 use crate::size::{format_rate, places};
 
+/// What optimum coding has to gain over the plain order to be told of, as a factor.
+const GAIN: f64 = 1.01;
+
 /// Where the weights lie and what that is worth.
 pub struct Placement<'a>(pub &'a Circuit);
 
@@ -88,6 +91,14 @@ impl Display for Loop<'_> {
             figures.pieces_taken,
             figures.passes_missed,
         )?;
+        let [coded, plain] = [figures.predicted_lap_s, figures.predicted_plain_lap_s];
+        if plain > coded * GAIN {
+            let [coded, plain] = [coded, plain].map(format_seconds);
+            writeln!(
+                f,
+                "         placed to come by when they are wanted: by the plan a lap takes {coded}, in plain order {plain}"
+            )?;
+        }
         if figures.cuts > 0 {
             let dark = megabytes(figures.dark_bytes);
             writeln!(
