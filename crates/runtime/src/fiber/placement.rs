@@ -143,10 +143,7 @@ impl Placement {
             return true;
         }
         let schedule = Schedule::new(course.lap.plan, plan::NEAR_BYTES);
-        let slow_s = match fiber.compute_s {
-            Some(known_s) => known_s,
-            None => self.compute_s * OFF,
-        };
+        let slow_s = fiber.compute_s.unwrap_or(self.compute_s * OFF);
         let slow = task(fiber, course, &schedule, self.copies, slow_s);
         let lap_s = plan::coded_lap_s(&slow, &self.coding.phase_s);
         self.coding.distance() < SAME && lap_s <= self.coding.lap_s * (1.0 + SAME)

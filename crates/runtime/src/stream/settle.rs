@@ -13,8 +13,8 @@ use crate::fiber::{self, Lap};
 /// every drive we know busy.
 const LOOKAHEAD: u64 = 128 << 20;
 
-/// Look-aheads that are tried for a loop: this part of the longest apart.
-const TRIED: u64 = 8;
+/// Steps in which the look-ahead is shortened for a loop, down to none.
+const STEPS: u64 = 8;
 
 /// What stays, and how many bytes items may keep beside it.
 ///
@@ -58,8 +58,8 @@ pub(super) fn settle_budget(
     })?;
     if let (Some(fiber), None) = (&options.fiber, options.window) {
         let ahead = residency.window - plan::window_min(&schedule, &residency.streamed());
-        let shorter = (0..TRIED).rev();
-        let shorter = shorter.filter_map(|eighths| choose(ahead / TRIED * eighths).ok());
+        let shorter = (0..STEPS).rev();
+        let shorter = shorter.filter_map(|steps| choose(ahead / STEPS * steps).ok());
         let all = std::iter::once(residency).chain(shorter);
         residency = fiber::fittest(fiber, lap, all)?;
     }
