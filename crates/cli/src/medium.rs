@@ -62,9 +62,12 @@ pub fn typed(text: &str) -> Result<MediumArg> {
 
 /// Keys and values; a word alone is a preset's name, and the first.
 fn pairs(parameters: &str) -> Result<Vec<(String, String)>> {
-    let mut all = Vec::new();
+    let mut all: Vec<(String, String)> = Vec::new();
     for (at, word) in parameters.split(',').map(str::trim).enumerate() {
         match word.split_once('=') {
+            Some((key, _)) if all.iter().any(|(given, _)| given == key.trim()) => {
+                bail!("`{word}`: {} is given twice", key.trim())
+            }
             Some((key, value)) => all.push((key.trim().into(), value.trim().into())),
             None if at == 0 => all.push(("preset".into(), word.into())),
             None => bail!("`{word}` is no parameter: expected key=value"),

@@ -138,7 +138,7 @@ impl Figures {
 }
 
 /// What the fiber loop was and did.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FiberFigures {
     pub length_km: f64,
     pub group_index: f64,
@@ -223,6 +223,19 @@ impl FiberFigures {
         }
     }
 
+    /// Whether a part of what streams has no room in the loop.
+    pub fn is_split(&self) -> bool {
+        self.left_out_bytes > 0
+    }
+
+    /// What loop and drive can bring of laps of so many bytes, in bytes per second,
+    /// where the drive brings what is not on the loop at this rate.
+    pub fn rate_beside(&self, drive_bytes_per_s: f64, bytes_per_lap: u64) -> f64 {
+        let turn_s = if self.pieces > 0 { self.turn_s } else { 0.0 };
+        let rest = bytes_per_lap.saturating_sub(self.placed_bytes);
+        bytes_per_lap as f64 / turn_s.max(rest as f64 / drive_bytes_per_s)
+    }
+
     /// What the loop can bring of laps of so many bytes, in bytes per second: each
     /// once in a turn, for nothing comes by twice in one.
     pub fn rate_bytes_per_s(&self, bytes_per_lap: u64) -> f64 {
@@ -292,6 +305,22 @@ mod tests {
                 ..line.clone()
             };
             assert_eq!(line.bound().map(|bound| bound.lap_s()), Some(lap_s));
+        }
+    }
+    #[test]
+    fn a_split_lap_takes_the_longer_of_a_turn_and_the_rest() {
+        for (turn_s, pieces, placed_bytes, rate) in [
+            (5.0, 1, 700, 200.0),
+            (1.0, 1, 700, 1000.0 / 3.0),
+            (5.0, 0, 0, 100.0),
+        ] {
+            let fiber = FiberFigures {
+                turn_s,
+                pieces,
+                placed_bytes,
+                ..FiberFigures::default()
+            };
+            assert_eq!(fiber.rate_beside(100.0, 1000), rate, "{fiber:?}");
         }
     }
 }

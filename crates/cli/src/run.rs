@@ -149,9 +149,12 @@ fn report(mut session: Session, generated: &Generated, open_s: f64, output: &Out
     let files = paths(session.engine());
     drop(session);
     if figures.line.bytes_per_lap > 0 {
+        let bytes = figures.line.bytes_per_lap;
+        let drive = || device_rate(&files, figures.memory.budget_bytes);
         let rate = match &figures.fiber {
-            Some(fiber) => Ok(fiber.rate_bytes_per_s(figures.line.bytes_per_lap)),
-            None => device_rate(&files, figures.memory.budget_bytes),
+            Some(fiber) if fiber.is_split() => drive().map(|rate| fiber.rate_beside(rate, bytes)),
+            Some(fiber) => Ok(fiber.rate_bytes_per_s(bytes)),
+            None => drive(),
         };
         match rate {
             Ok(rate) => figures.compare(rate),

@@ -16,9 +16,10 @@
 //! says when each extent is wanted, and modulo the lap where on the loop it
 //! should lie. Sorted by that, extents are packed around the loop; what is wanted
 //! in the second lap then lies between what is wanted in the first, as sectors
-//! of a disk were interleaved. All small `m`, several ways of packing, and the
-//! plain order are tried by simulation, the best one is improved by exchanges,
-//! and its distance to the bound is reported.
+//! of a disk were interleaved. What is wanted when, is said by compute alone, by
+//! bytes alone, or by the window: as soon as there is room. All small `m`, several
+//! ways of packing, and the plain order are tried by simulation, the best one is
+//! improved by exchanges, and its distance to the bound is reported.
 
 mod best;
 mod ring;
@@ -32,6 +33,10 @@ use crate::types::Plan;
 
 /// Laps of the loop to a lap of compute that are tried at most.
 const TURNS_MAX: usize = 48;
+
+/// Compute is taken to be slower by these factors where extents are placed for when the
+/// window has room: of placements that are as good, one with time to spare is taken.
+const SLOWER: [f64; 3] = [2.0, 1.3, 1.0];
 
 /// The loop as the coding sees it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -104,22 +109,46 @@ pub fn in_order(task: &Task<'_>, on_loop: &[bool]) -> Coding {
 /// lap.
 pub fn optimum(task: &Task<'_>, on_loop: &[bool]) -> Coding {
     let search = Search::new(task, on_loop);
+    let mut best = constructed(&search);
+    best.improve();
+    search.coding(&best.phase_s)
+}
+
+/// A good placement, without the exchanges that may make it better: for comparing
+/// many tasks. Arguments as in [`optimum`].
+pub fn draft(task: &Task<'_>, on_loop: &[bool]) -> Coding {
+    let search = Search::new(task, on_loop);
+    search.coding(&constructed(&search).phase_s)
+}
+
+/// The best of all that can be constructed.
+fn constructed<'a, 'b>(search: &'a Search<'b>) -> Best<'a, 'b> {
     let plain: Vec<usize> = (0..search.extents.len()).collect();
-    let mut best = Best::new(&search, &plain);
-    let fewest = (search.bound_s() / task.ring.lap_s).ceil() as usize;
+    let mut best = Best::new(search, &plain);
+    let fewest = (search.bound_s() / search.task.ring.lap_s).ceil() as usize;
     for turns in 1..=(fewest + 8).min(TURNS_MAX) {
+        let turns = turns as f64;
+        if best.is_done() {
+            break;
+        }
         for wanted in [&search.by_compute, &search.by_bytes] {
             if best.is_done() {
                 break;
             }
-            let (order, ideal) = search.wanted(wanted, turns as f64);
+            let (order, ideal_s) = search.wanted(wanted, turns);
             best.offer(search.packed(&order, Slack::End), &order);
             best.offer(search.packed(&order, Slack::Even), &order);
-            best.offer(search.near(&order, &ideal), &order);
+            best.offer(search.near(&order, &ideal_s), &order);
+        }
+        for slower in SLOWER {
+            if best.is_done() {
+                break;
+            }
+            let (order, ideal_s) = search.ready(turns, slower);
+            best.offer(search.near(&order, &ideal_s), &order);
         }
     }
-    best.improve();
-    search.coding(&best.phase_s)
+    best
 }
 
 /// The placement for a lap of compute of `turns` laps of the loop, without trying

@@ -23,7 +23,7 @@ mod types;
 mod window;
 
 pub use bound::{Bound, Side, lap_bound_s};
-pub use coding::{Coding, Loop, Task, coded_lap_s, in_order, interleaved, optimum};
+pub use coding::{Coding, Loop, Task, coded_lap_s, draft, in_order, interleaved, optimum};
 pub use extents::{Cut, CutError, Home, Weight, cut, default_target};
 pub use lap::{first_lap_s, lap_time_s};
 pub use residency::{Memory, Residency, TooSmall, choose};

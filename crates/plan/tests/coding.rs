@@ -252,9 +252,60 @@ fn what_is_not_on_the_loop_comes_from_behind_it() {
     };
     let none = optimum(&task, &[false; 4]);
     // Four blocks at four seconds each.
-    assert_eq!((none.lap_s, none.bound_s), (16.0, 4.0));
+    assert_eq!((none.lap_s, none.bound_s), (16.0, 16.0));
     assert_eq!(none.phase_s, vec![None; 4]);
     let some = optimum(&task, &[true, false, true, false]);
     assert!(some.lap_s < none.lap_s);
     assert_eq!(some.phase_s.iter().flatten().count(), 2);
+}
+
+/// A small model with an output head of three tenths of its bytes and compute, which
+/// has to fit the window at once; laps in turns of the loop, coded, by window.
+fn with_a_head(compute_s: f64, windows: std::ops::Range<u64>) -> Vec<f64> {
+    let (layers, head) = (60, 26);
+    let mut blocks = vec![1; layers];
+    blocks.push(head);
+    let sum: u64 = blocks.iter().sum();
+    let shares: Vec<f64> = blocks.iter().map(|&b| b as f64 / sum as f64).collect();
+    let plan = chain(&blocks, &shares);
+    let schedule = Schedule::new(&plan, 0);
+    // One fifteenth of the loop is free.
+    let ring = Loop {
+        lap_s: 1.0,
+        rate_bytes_per_s: (sum * ALIGN) as f64 * 16.0 / 15.0,
+        read_len: 4 * ALIGN,
+        ..ring(1)
+    };
+    let all = vec![true; blocks.len()];
+    let lap = |window| {
+        let residency = streamed(&plan, window);
+        let task = Task {
+            plan: &plan,
+            schedule: &schedule,
+            residency: &residency,
+            compute_s,
+            ring,
+        };
+        let coded = optimum(&task, &all);
+        check_sound(&coded, &plan, &ring);
+        coded.lap_s
+    };
+    windows.map(lap).collect()
+}
+
+#[test]
+fn where_the_window_is_full_decides_where_the_loop_is_empty() {
+    // Whatever the window is beyond the least, the free fifteenth lies where the head
+    // has to be waited for: before it until it has room, behind it while it computes.
+    for compute_s in [0.05, 0.1, 0.12, 0.15, 0.2] {
+        let laps = with_a_head(compute_s, 26..40);
+        assert!(
+            laps.iter().all(|lap| lap - 1.0 < 1e-9),
+            "{compute_s}: {laps:?}"
+        );
+    }
+    // It computes longer than that: then three layers have to fit beside it.
+    let laps = with_a_head(0.3, 26..40);
+    assert!(laps[3..].iter().all(|lap| lap - 1.0 < 1e-9), "{laps:?}");
+    assert!(laps[..3].iter().all(|lap| lap - 2.0 < 1e-9), "{laps:?}");
 }

@@ -17,7 +17,7 @@ use self::placement::Placement;
 use crate::error::Error;
 use crate::model_file::ModelFile;
 
-pub(crate) use self::placement::Course;
+pub(crate) use self::placement::{Course, Lap, fittest};
 
 /// Reads under way at once: a loop takes any number, the window is the limit.
 const DEPTH: usize = 1024;
@@ -113,7 +113,7 @@ impl Circuit {
             spec,
             // Until it is measured, everything comes from behind.
             if is_open { &[] } else { &placement.placed },
-            (course.read_len, DEPTH),
+            (course.lap.read_len, DEPTH),
             &part_lens,
         )
         .map_err(Error::Memory)?;
@@ -133,7 +133,7 @@ impl Circuit {
     /// Places everything anew for a lap of which the compute was measured, in
     /// seconds.
     pub(crate) fn place(&mut self, course: &Course<'_>, measured_s: f64) -> Result<(), Error> {
-        let compute_s = course.believed_s(measured_s);
+        let compute_s = course.lap.believed_s(measured_s);
         self.placement = Placement::best(&self.fiber, course, compute_s)?;
         self.is_open = false;
         let Placement { placed, copies, .. } = &self.placement;

@@ -2,41 +2,40 @@
 //! graphs, decides what stays, builds the line, and drives one lap at a time.
 
 mod fill;
+mod settle;
+mod source;
 
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use delayline_line::{Config, Line, Medium, Span};
-use delayline_medium::{Drive, Flash, Memory, RealClock, Stripe};
-use delayline_plan::{self as plan, NEAR_BYTES, Residency, Schedule};
+use delayline_line::Span;
+use delayline_medium::Memory;
+use delayline_plan::Residency;
 
+use self::settle::settle_budget;
+use self::source::{open_line, open_medium};
 use crate::atlas::{Atlas, Steady};
 use crate::budget::{self, Needs};
 use crate::context::{Context, Shape};
 use crate::empty::Model;
 use crate::engine::{Options, status};
-use crate::error::{Error, mib};
-use crate::fiber::{self, Circuit, Course};
+use crate::error::Error;
+use crate::fiber::{self, Circuit, Course, Lap};
 use crate::graph::{Graph, Tensor, Use};
 use crate::items::Items;
 use crate::itinerary::Itinerary;
 use crate::lap::{RealLine, Supplies};
 use crate::layout::{Layout, Role};
-use crate::model_file::{ModelFile, Names, PartFile};
+use crate::model_file::{ModelFile, Names};
 use crate::piece::{self, Piece};
 use crate::prefault::Prefault;
 use crate::process::{self, Usage};
 use crate::pump::Pump;
 use crate::watch::{Ring, Stretch, Watch};
 
-/// Largest single read in bytes, and how often a failed one is tried again.
+/// Largest single read in bytes.
 const READ_LEN: u32 = 4 << 20;
-const RETRIES: u32 = 3;
-
-/// Bytes of look-ahead beyond the largest run, at most: 32 reads of 4 MiB keep
-/// every drive we know busy.
-const LOOKAHEAD: u64 = 128 << 20;
 
 /// The kinds of laps; each has a graph of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +116,14 @@ impl Stream {
             passing: atlas.layout.passing_bytes,
             kv: context.kv_bytes(),
         };
-        let (residency, keep) = settle_budget(&atlas, &graphs[0], spend, options)?;
+        let plan = atlas.lay_out(&graphs[0]).plan;
+        let lap = Lap {
+            plan: &plan,
+            weight_bytes: file.weight_bytes(),
+            threads: shape.threads,
+            read_len: READ_LEN,
+        };
+        let (residency, keep) = settle_budget(&lap, spend, options)?;
 
         let placed = atlas.layout.place(file, &atlas.cut, &residency);
         let memory = Memory::new(placed.len)?;
@@ -130,11 +136,8 @@ impl Stream {
         atlas.ring = Ring::of(&graphs[0], &atlas);
         let (medium, notices) = open_medium(file, &memory, options)?;
         let course = Course {
-            plan: &atlas.lay_out(&graphs[0]).plan,
+            lap,
             residency: &residency,
-            weight_bytes: file.weight_bytes(),
-            threads: shape.threads,
-            read_len: READ_LEN,
         };
         let (medium, circuit) =
             fiber::around(options.fiber.as_ref(), medium, file, &memory, &course)?;
@@ -355,116 +358,6 @@ fn learn_all(
     // As many outputs as a lap can have: what a node may ask for is learned too.
     let many = learn(shape.ubatch, shape.seqs)?;
     Ok([single, many, learn(shape.ubatch, 0)?])
-}
-
-/// What stays, and how many bytes items may keep beside it.
-fn settle_budget(
-    atlas: &Atlas,
-    graph: &Graph,
-    spend: Needs,
-    options: &Options,
-) -> Result<(Residency, u64), Error> {
-    let fixed = spend.needs + spend.passing;
-    let available = budget::without_tables(spend.total.saturating_sub(fixed));
-    let available = available.min(options.weights.unwrap_or(u64::MAX));
-    let plan = atlas.lay_out(graph).plan;
-    let schedule = Schedule::new(&plan, NEAR_BYTES);
-    let choose = |lookahead| {
-        let memory = plan::Memory {
-            available,
-            lookahead,
-        };
-        plan::choose(&plan, &schedule, memory)
-    };
-    let choice = match options.window {
-        None => choose((available / 8).clamp(u64::from(READ_LEN), LOOKAHEAD)),
-        // What is asked for beyond the least.
-        Some(window) => choose(0).and_then(|least| choose(window.saturating_sub(least.window))),
-    };
-    let residency = choice.map_err(|small| {
-        let needed = budget::with_tables(small.needed) + fixed + budget::NOISE;
-        Error::Budget {
-            budget: spend.total,
-            needed,
-            weights: small.needed,
-            detail: format!(
-                "KV cache {}, program and buffers {}, window {}",
-                mib(spend.kv),
-                mib(spend.needs.saturating_sub(spend.kv)),
-                mib(small.needed + spend.passing)
-            ),
-        }
-    })?;
-    let spare = available - residency.window - residency.resident_bytes;
-    let keep = if residency.streamed_bytes == 0 {
-        spare
-    } else {
-        0
-    };
-    Ok((residency, keep))
-}
-
-/// The files, and what is to be around them.
-fn open_medium(
-    file: &ModelFile,
-    memory: &Arc<Memory>,
-    options: &Options,
-) -> Result<(Box<dyn Medium>, Vec<String>), Error> {
-    let mut notices = Vec::new();
-    let mut flash = |drive: usize| -> Result<Flash, Error> {
-        let mut files = Vec::new();
-        for part in file.parts() {
-            let PartFile { path, file, .. } = &part.files[drive];
-            files.push((path.clone(), file.try_clone().map_err(Error::Memory)?));
-        }
-        let flash = Flash::from_files(files, memory.clone(), &options.medium)?;
-        notices.extend(flash.notices().iter().map(ToString::to_string));
-        Ok(flash)
-    };
-    let medium: Box<dyn Medium> = match file.stripe_unit() {
-        None => Box::new(flash(0)?),
-        Some(unit) => {
-            let mut drives = Vec::new();
-            for (number, file) in file.parts()[0].files.iter().enumerate() {
-                let folder = file.path.parent().unwrap_or(&file.path);
-                drives.push(Drive {
-                    medium: flash(number)?,
-                    name: folder.display().to_string(),
-                });
-            }
-            Box::new(Stripe::new(drives, unit, options.medium.depth))
-        }
-    };
-    let medium = match &options.around {
-        Some(around) => around(medium),
-        None => medium,
-    };
-    Ok((medium, notices))
-}
-
-fn open_line(
-    file: &ModelFile,
-    medium: Box<dyn Medium>,
-    atlas: &Atlas,
-    residency: &Residency,
-    options: &Options,
-) -> Result<RealLine, Error> {
-    let mut line = Line::new(
-        medium,
-        RealClock::default(),
-        atlas.cut.extents.clone(),
-        file.parts().iter().map(|p| p.len).collect(),
-        atlas.homes.clone(),
-        Config {
-            window: residency.window,
-            read_len: READ_LEN,
-            retries: RETRIES,
-        },
-    )?;
-    if options.trace {
-        line.trace_on();
-    }
-    Ok(line)
 }
 
 fn load_small(line: &mut RealLine, spans: &[Span]) -> Result<(), Error> {

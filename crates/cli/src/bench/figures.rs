@@ -329,22 +329,18 @@ fn object(args: &BenchArgs, result: &Budgeted, d: &Derived) -> serde_json::Value
 #[cfg(test)]
 mod tests {
     use super::{Limit, Sample, median};
+    use crate::report::FiberFigures;
 
     #[test]
     fn a_lap_is_limited_by_what_takes_longest() {
         let sample = |turn_s, placed_bytes, bytes_per_lap| {
-            let fiber = serde_json::json!({
-                "length_km": 1.0, "group_index": 1.0, "loops": 1, "rate_bit_per_s": 1.0,
-                "overhead": 0.0, "guard_s": 0.0, "residual_ber": 0.0, "net_rate_bytes_per_s": 1.0,
-                "lap_s": 2.0 * turn_s, "copies": 2, "turn_s": turn_s, "capacity_bytes": 1,
-                "placed_bytes": placed_bytes, "left_out_bytes": 0, "in_flight_bytes": 1,
-                "pieces": 1, "pieces_taken": 1, "bytes_taken": 1, "passes_missed": 0,
-                "beside_bytes": 0, "wrong_bits": 0, "pieces_scrubbed": 0, "cuts": 0,
-                "dark_bytes": 0, "pieces_late": 0, "placed_for_compute_s": 1.0,
-                "predicted_lap_s": 1.0, "predicted_plain_lap_s": 1.0,
-            });
+            let fiber = FiberFigures {
+                turn_s,
+                placed_bytes,
+                ..FiberFigures::default()
+            };
             Sample {
-                fiber: Some(serde_json::from_value(fiber).expect("figures of a loop")),
+                fiber: Some(fiber),
                 bytes_per_lap,
                 prompt_laps: 3,
                 ..Sample::default()

@@ -97,6 +97,10 @@ fn what_cannot_be_is_named_with_its_range() {
         ),
         ("fiber:length=infkm,rate=1Tbit/s", &["length=infkm"]),
         ("fiber:length=nankm,rate=1Tbit/s", &["length=nankm"]),
+        (
+            "fiber:length=1km,rate=1Tbit/s,length=2km",
+            &["`length=2km`", "twice"],
+        ),
         ("tape", &["flash", "fiber:"]),
         ("none.toml", &["none.toml cannot be read"]),
     ] {

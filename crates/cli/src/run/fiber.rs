@@ -10,6 +10,9 @@ use crate::output::format_seconds;
 use crate::report::FiberFigures;
 use crate::size::{format_rate, places};
 
+/// What optimum coding has to gain over the plain order to be told of, as a factor.
+const GAIN: f64 = 1.01;
+
 /// Where the weights lie and what that is worth.
 pub struct Placement<'a>(pub &'a Circuit);
 
@@ -61,15 +64,35 @@ pub struct Loop<'a>(pub &'a FiberFigures);
 impl Display for Loop<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let figures = self.0;
+        if figures.pieces == 0 {
+            return match figures.is_split() {
+                true => writeln!(
+                    f,
+                    "fiber    holds no piece of the model: all of it comes from the drive"
+                ),
+                false => writeln!(f, "fiber    empty: all weights stay in memory"),
+            };
+        }
+        self.light(f)?;
+        self.placement(f)?;
+        self.faults(f)
+    }
+}
+
+impl Loop<'_> {
+    /// What goes round.
+    fn light(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let figures = self.0;
         let glass = figures.length_km * f64::from(figures.loops);
+        let digits = places(glass);
         let loops = match figures.loops {
             1 => String::new(),
             n => format!(" in {n} loops"),
         };
         writeln!(
             f,
-            "fiber    {glass} km of glass{loops}, {} in flight at {} ({} with error correction)",
-            megabytes(figures.placed_bytes),
+            "fiber    {glass:.digits$} km of glass{loops}, {} in flight at {} ({} with error correction)",
+            megabytes(figures.placed_bytes * u64::from(figures.copies)),
             format_rate(figures.net_rate_bytes_per_s),
             megabytes(figures.in_flight_bytes),
         )?;
@@ -87,7 +110,33 @@ impl Display for Loop<'_> {
             figures.pieces,
             figures.pieces_taken,
             figures.passes_missed,
-        )?;
+        )
+    }
+
+    /// What lies where, and what that is worth.
+    fn placement(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let figures = self.0;
+        if figures.is_split() {
+            writeln!(
+                f,
+                "         {} of each lap have no room in it and come from the drive",
+                megabytes(figures.left_out_bytes)
+            )?;
+        }
+        let [coded, plain] = [figures.predicted_lap_s, figures.predicted_plain_lap_s];
+        if plain > coded * GAIN {
+            let [coded, plain] = [coded, plain].map(format_seconds);
+            writeln!(
+                f,
+                "         placed to come by when they are wanted: by the plan a lap takes {coded}, in plain order {plain}"
+            )?;
+        }
+        Ok(())
+    }
+
+    /// What went wrong.
+    fn faults(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let figures = self.0;
         if figures.cuts > 0 {
             let dark = megabytes(figures.dark_bytes);
             writeln!(
@@ -135,4 +184,40 @@ fn megabytes(bytes: u64) -> String {
         _ => (bytes as f64 / 1e9, "GB"),
     };
     format!("{value:.0$} {unit}", places(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_out_of_the_ordinary_is_told_and_nothing_else() {
+        let plain = FiberFigures {
+            loops: 1,
+            copies: 1,
+            pieces: 3,
+            placed_bytes: 2_000_000,
+            predicted_lap_s: 0.05,
+            predicted_plain_lap_s: 0.05,
+            ..FiberFigures::default()
+        };
+        let check = |change: fn(&mut FiberFigures), words: &[&str], lines: usize| {
+            let mut figures = plain.clone();
+            change(&mut figures);
+            let text = Loop(&figures).to_string();
+            assert!(words.iter().all(|word| text.contains(word)), "{text}");
+            assert_eq!(text.lines().count(), lines, "{text}");
+        };
+        check(|_| {}, &["2.00 MB in flight"], 2);
+        check(|f| f.copies = 2, &["4.00 MB in flight", "in 2 copies"], 2);
+        let gains = &["a lap takes 50.0 ms, in plain order 100 ms"];
+        check(|f| f.predicted_plain_lap_s = 0.1, gains, 3);
+        let split = &["1.50 MB of each lap", "come from the drive"];
+        check(|f| f.left_out_bytes = 1_500_000, split, 3);
+        check(|f| f.pieces = 0, &["all weights stay in memory"], 1);
+        let none = |f: &mut FiberFigures| (f.pieces, f.left_out_bytes) = (0, 1);
+        check(none, &["all of it comes from the drive"], 1);
+        check(|f| f.cuts = 2, &["failed 2 times"], 3);
+        check(|f| f.pieces_late = 1, &["this machine sets the pace"], 3);
+    }
 }

@@ -95,10 +95,11 @@ impl Summary<'_> {
     fn lap(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let line = &self.0.line;
         let bytes = format_size(line.bytes_per_lap);
-        let source = if self.0.fiber.is_some() {
-            "fiber"
-        } else {
-            "drive"
+        let source = match &self.0.fiber {
+            Some(fiber) if fiber.pieces == 0 => "drive",
+            Some(fiber) if fiber.is_split() => "fiber and the drive",
+            Some(_) => "fiber",
+            None => "drive",
         };
         write!(f, "lap      {bytes} from the {source} for each token")?;
         if let Some((lap_s, compute_s)) = line.lap_s.zip(line.compute_s) {
@@ -133,12 +134,13 @@ impl Summary<'_> {
         if let Some(rate) = figures.decode_tokens_per_s {
             write!(f, "{}", format_tokens_per_s(rate))?;
             if let Some((limit, bound)) = figures.line.of_limit.zip(figures.line.bound()) {
-                let side = match bound.side() {
-                    Side::Compute => "processor",
-                    Side::Stream if figures.fiber.is_some() => "fiber",
-                    Side::Stream => "drive",
+                let allowed = match (bound.side(), &figures.fiber) {
+                    (Side::Compute, _) => "the processor allows",
+                    (Side::Stream, Some(fiber)) if fiber.is_split() => "fiber and drive allow",
+                    (Side::Stream, Some(_)) => "the fiber allows",
+                    (Side::Stream, None) => "the drive allows",
                 };
-                write!(f, ", {} of what the {side} allows", percent(limit))?;
+                write!(f, ", {} of what {allowed}", percent(limit))?;
             }
             write!(f, "; ")?;
         }

@@ -2,7 +2,6 @@
 //! many laps, filled by what comes by.
 
 use super::search::Search;
-use crate::schedule::Step;
 use std::collections::VecDeque;
 
 /// Laps of compute that are simulated before the steady state is measured, and
@@ -13,51 +12,70 @@ pub(super) const LAPS: usize = 60;
 impl Search<'_> {
     /// The simulation: a lap in the steady state, in seconds.
     pub(super) fn lap_s(&self, phase_s: &[f64]) -> f64 {
-        let mut ring = Ring {
-            window: self.task.residency.window,
-            end: 0,
-            asked_s: 0.0,
-            behind_s: 0.0,
-            now_s: 0.0,
-            room: VecDeque::from([(0.0, self.task.residency.window)]),
-        };
+        let mut ring = Ring::new(self, 1.0);
         let mut warm_s = 0.0;
         for lap in 0..WARM_LAPS + LAPS {
             if lap == WARM_LAPS {
                 warm_s = ring.now_s;
             }
-            if !ring.lap(self, phase_s) {
+            if !ring.lap(|read| self.comes_s(read, phase_s)) {
                 return f64::INFINITY;
             }
         }
         (ring.now_s - warm_s) / LAPS as f64
     }
 
-    /// When the `len` bytes at `from` of a step have come, which were asked for at
-    /// `asked_s`. Asked for in the middle of their passing, they are missed.
-    fn comes_s(
-        &self,
-        step: &Step,
-        (from, len): (u64, u64),
-        asked_s: f64,
-        behind_s: &mut f64,
-        phase_s: &[f64],
-    ) -> f64 {
+    /// When a read has come. Asked for in the middle of its passing, it is missed.
+    fn comes_s(&self, read: Read, phase_s: &[f64]) -> f64 {
         let ring = &self.task.ring;
-        let Some(i) = self.index[step.extent.index()] else {
-            *behind_s = behind_s.max(asked_s) + len as f64 / ring.behind_bytes_per_s;
-            return *behind_s;
-        };
-        let begins_s = phase_s[i] + ring.takes_s(from);
+        let begins_s = phase_s[read.i] + ring.takes_s(read.from);
         // A rounding error is no lap.
-        let laps = ((asked_s - begins_s) / ring.lap_s - 1e-9).ceil().max(0.0);
-        begins_s + laps * ring.lap_s + len as f64 / ring.rate_bytes_per_s
+        let laps = ((read.asked_s - begins_s) / ring.lap_s - 1e-9)
+            .ceil()
+            .max(0.0);
+        begins_s + laps * ring.lap_s + read.len as f64 / ring.rate_bytes_per_s
+    }
+
+    /// When each would begin to pass if it came by as soon as there is room for it, in
+    /// laps of compute of `turns` turns or more: in seconds since the first of them.
+    /// Compute is taken to be `slower` by a factor, so that there is time to spare.
+    pub(super) fn ready_s(&self, turns: f64, slower: f64) -> Vec<f64> {
+        let loop_ = &self.task.ring;
+        let mut begins_s = vec![f64::NEG_INFINITY; self.extents.len()];
+        let mut passed_s: f64 = 0.0;
+        let mut ring = Ring::new(self, slower);
+        for _ in 0..WARM_LAPS {
+            ring.lap(|read| {
+                let begins_s = &mut begins_s[read.i];
+                if read.from == 0 {
+                    *begins_s = (*begins_s + turns * loop_.lap_s).max(passed_s);
+                }
+                // An extent passes as a whole, so the last read may delay the first.
+                *begins_s = begins_s.max(read.asked_s - loop_.takes_s(read.from));
+                passed_s = *begins_s + loop_.takes_s(read.from + read.len);
+                passed_s
+            });
+        }
+        let first_s = begins_s.first().copied().unwrap_or(0.0);
+        begins_s.iter().map(|begin_s| begin_s - first_s).collect()
     }
 }
 
+/// A read of something on the loop: `len` bytes from `from` of the extent with this
+/// index among those on the loop.
+#[derive(Clone, Copy)]
+struct Read {
+    i: usize,
+    from: u64,
+    len: u64,
+    asked_s: f64,
+}
+
 /// The window over any number of laps, as in `lap.rs`, but filled by what comes by.
-struct Ring {
-    window: u64,
+struct Ring<'a, 'b> {
+    search: &'a Search<'b>,
+    /// By which compute is slower.
+    slower: f64,
     /// Position behind the last step placed.
     end: u64,
     /// When the last step was asked for: they are in order.
@@ -69,18 +87,32 @@ struct Ring {
     room: VecDeque<(f64, u64)>,
 }
 
-impl Ring {
-    /// One lap; false if the window is too small.
-    fn lap(&mut self, search: &Search<'_>, phase_s: &[f64]) -> bool {
-        let layout = &search.layout;
-        let starts = layout.positions(&mut self.end, self.window);
+impl<'a, 'b> Ring<'a, 'b> {
+    fn new(search: &'a Search<'b>, slower: f64) -> Self {
+        Self {
+            search,
+            slower,
+            end: 0,
+            asked_s: 0.0,
+            behind_s: 0.0,
+            now_s: 0.0,
+            room: VecDeque::from([(0.0, search.task.residency.window)]),
+        }
+    }
+
+    /// One lap, in which reads on the loop have come when `comes_s` says; false if
+    /// the window is too small.
+    fn lap(&mut self, mut comes_s: impl FnMut(Read) -> f64) -> bool {
+        let Search { task, layout, .. } = self.search;
+        let window = task.residency.window;
+        let starts = layout.positions(&mut self.end, window);
         let mut next = 0;
-        for (run, time_s) in search.times.iter().enumerate() {
+        for (run, time_s) in self.search.times.iter().enumerate() {
             while next < layout.started[run] {
                 let step = layout.steps[next];
                 // Each read is made as soon as there is room for it.
-                for from in (0..step.len).step_by(search.task.ring.read_len as usize) {
-                    let len = (step.len - from).min(search.task.ring.read_len);
+                for from in (0..step.len).step_by(task.ring.read_len as usize) {
+                    let len = (step.len - from).min(task.ring.read_len);
                     let end = starts[next] + from + len;
                     while self.room.front().is_some_and(|&(_, limit)| limit < end) {
                         self.room.pop_front();
@@ -89,14 +121,26 @@ impl Ring {
                         return false;
                     };
                     self.asked_s = self.asked_s.max(since_s);
-                    let behind_s = &mut self.behind_s;
-                    let came_s = search.comes_s(step, (from, len), self.asked_s, behind_s, phase_s);
+                    let asked_s = self.asked_s;
+                    let came_s = match self.search.index[step.extent.index()] {
+                        Some(i) => comes_s(Read {
+                            i,
+                            from,
+                            len,
+                            asked_s,
+                        }),
+                        None => {
+                            let takes_s = len as f64 / task.ring.behind_bytes_per_s;
+                            self.behind_s = self.behind_s.max(asked_s) + takes_s;
+                            self.behind_s
+                        }
+                    };
                     self.now_s = self.now_s.max(came_s);
                 }
                 next += 1;
             }
-            self.now_s += time_s;
-            let limit = starts[layout.oldest[run]] + self.window;
+            self.now_s += time_s * self.slower;
+            let limit = starts[layout.oldest[run]] + window;
             if self.room.back().is_none_or(|&(_, most)| most < limit) {
                 self.room.push_back((self.now_s, limit));
             }

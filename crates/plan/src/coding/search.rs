@@ -71,18 +71,35 @@ impl<'a> Search<'a> {
     /// In which order the loop should carry what is `wanted` after these shares of
     /// a lap of `turns` turns, and where each would lie best, in seconds.
     pub(super) fn wanted(&self, wanted: &[f64], turns: f64) -> (Vec<usize>, Vec<f64>) {
-        let phase = |i: usize| (wanted[i] * turns).fract() * self.task.ring.lap_s;
-        let mut order: Vec<usize> = (0..self.extents.len()).collect();
-        order.sort_by(|&a, &b| phase(a).total_cmp(&phase(b)).then(a.cmp(&b)));
-        let ideal = order.iter().map(|&i| phase(i)).collect();
-        (order, ideal)
+        let lap_s = self.task.ring.lap_s;
+        self.around(|i| (wanted[i] * turns).fract() * lap_s)
     }
 
-    /// Compute, or one lap of the loop, for nothing on it comes twice in one.
+    /// The same for what should come as soon as there is room for it, also if compute
+    /// is `slower` by a factor.
+    pub(super) fn ready(&self, turns: f64, slower: f64) -> (Vec<usize>, Vec<f64>) {
+        let (ready_s, lap_s) = (self.ready_s(turns, slower), self.task.ring.lap_s);
+        self.around(|i| ready_s[i] % lap_s)
+    }
+
+    fn around(&self, phase_s: impl Fn(usize) -> f64) -> (Vec<usize>, Vec<f64>) {
+        let mut order: Vec<usize> = (0..self.extents.len()).collect();
+        order.sort_by(|&a, &b| phase_s(a).total_cmp(&phase_s(b)).then(a.cmp(&b)));
+        let ideal_s = order.iter().map(|&i| phase_s(i)).collect();
+        (order, ideal_s)
+    }
+
+    /// Compute, or one lap of the loop, for nothing on it comes twice in one, or what
+    /// the medium behind takes.
     pub(super) fn bound_s(&self) -> f64 {
+        let beside = self.layout.steps.iter();
+        let beside = beside.filter(|step| self.index[step.extent.index()].is_none());
+        let bytes: u64 = beside.map(|step| step.len).sum();
+        let behind_s = bytes as f64 / self.task.ring.behind_bytes_per_s;
+        let least_s = self.task.compute_s.max(behind_s);
         match self.extents.is_empty() {
-            true => self.task.compute_s,
-            false => self.task.compute_s.max(self.task.ring.lap_s),
+            true => least_s,
+            false => least_s.max(self.task.ring.lap_s),
         }
     }
 

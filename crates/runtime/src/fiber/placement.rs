@@ -32,18 +32,24 @@ const TRIED: u32 = 16;
 /// what is set aside for a loop.
 const LIGHTS: u64 = 8192;
 
-/// What decides where extents are placed.
+/// A lap of the model, whatever stays.
 #[derive(Clone, Copy)]
-pub(crate) struct Course<'a> {
+pub(crate) struct Lap<'a> {
     pub plan: &'a Plan,
-    pub residency: &'a Residency,
     pub weight_bytes: u64,
     pub threads: u32,
     pub read_len: u32,
 }
 
-impl Course<'_> {
-    /// Compute of a lap in seconds, before it is measured.
+/// What decides where extents are placed.
+#[derive(Clone, Copy)]
+pub(crate) struct Course<'a> {
+    pub lap: Lap<'a>,
+    pub residency: &'a Residency,
+}
+
+impl Lap<'_> {
+    /// Compute of one in seconds, before it is measured.
     fn assumed_s(&self) -> f64 {
         self.weight_bytes as f64 / COMPUTE_BYTES_PER_S / f64::from(self.threads)
     }
@@ -72,19 +78,26 @@ pub(super) struct Placement {
 impl Placement {
     /// The best that is found for a lap of so much compute, in seconds.
     pub fn best(fiber: &Fiber, course: &Course<'_>, compute_s: f64) -> Result<Self, Error> {
-        Self::of(fiber, course, compute_s, usize::MAX)
+        Self::of(fiber, course, compute_s, usize::MAX, plan::optimum)
     }
 
-    /// A good one for as much compute as is assumed.
+    /// A good one for as much compute as is known or assumed.
     pub fn trial(fiber: &Fiber, course: &Course<'_>) -> Result<Self, Error> {
-        Self::of(fiber, course, course.assumed_s(), 1)
+        let compute_s = fiber.compute_s.unwrap_or(course.lap.assumed_s());
+        Self::of(fiber, course, compute_s, 1, plan::draft)
     }
 
-    /// The best, if at most so many numbers of copies are tried.
-    fn of(fiber: &Fiber, course: &Course<'_>, compute_s: f64, tries: usize) -> Result<Self, Error> {
-        let schedule = Schedule::new(course.plan, plan::NEAR_BYTES);
+    /// The best that `code` finds, if at most so many numbers of copies are tried.
+    fn of(
+        fiber: &Fiber,
+        course: &Course<'_>,
+        compute_s: f64,
+        tries: usize,
+        code: fn(&plan::Task<'_>, &[bool]) -> Coding,
+    ) -> Result<Self, Error> {
+        let schedule = Schedule::new(course.lap.plan, plan::NEAR_BYTES);
         let on_loop = chosen(fiber, &schedule, course)?;
-        let extents = marked(course.plan, &on_loop);
+        let extents = marked(course.lap.plan, &on_loop);
         let circulates: u64 = extents.iter().map(|extent| extent.len).sum();
         check_host(circulates)?;
         let left_out = course.residency.streamed_bytes.saturating_sub(circulates);
@@ -97,7 +110,7 @@ impl Placement {
             let plain = plan::in_order(&task, &on_loop);
             let plain_lap_s = plain.lap_s;
             let coding = match fiber.order {
-                Order::Optimum => plan::optimum(&task, &on_loop),
+                Order::Optimum => code(&task, &on_loop),
                 Order::Plain => plain,
             };
             if best
@@ -105,7 +118,7 @@ impl Placement {
                 .is_none_or(|best| coding.lap_s < best.coding.lap_s)
             {
                 best = Some(Self {
-                    placed: placed(course.plan, &coding),
+                    placed: placed(course.lap.plan, &coding),
                     copies,
                     compute_s,
                     coding,
@@ -124,16 +137,60 @@ impl Placement {
     }
 
     /// Whether it is near the bound, and stays so with another compute, within what
-    /// the assumption may be wrong by: then nothing needs to be measured.
+    /// an assumption may be wrong by: then nothing needs to be measured.
     pub fn is_good(&self, fiber: &Fiber, course: &Course<'_>) -> bool {
         if self.placed.is_empty() || fiber.order == Order::Plain {
             return true;
         }
-        let schedule = Schedule::new(course.plan, plan::NEAR_BYTES);
-        let slow_s = self.compute_s * OFF;
+        let schedule = Schedule::new(course.lap.plan, plan::NEAR_BYTES);
+        let slow_s = fiber.compute_s.unwrap_or(self.compute_s * OFF);
         let slow = task(fiber, course, &schedule, self.copies, slow_s);
         let lap_s = plan::coded_lap_s(&slow, &self.coding.phase_s);
         self.coding.distance() < SAME && lap_s <= self.coding.lap_s * (1.0 + SAME)
+    }
+}
+
+/// Of ways to divide the memory, the first with which all that streams can be placed
+/// well, whatever the compute; else that with the shortest lap. A longer window is not
+/// always better: where its ring ends decides when the largest extents have room, and
+/// what stays instead needs none.
+///
+/// # Errors
+/// Of the first, when all are refused.
+pub(crate) fn fittest(
+    fiber: &Fiber,
+    lap: &Lap<'_>,
+    ways: impl Iterator<Item = Residency>,
+) -> Result<Residency, Error> {
+    let mut best: Option<(f64, Residency)> = None;
+    let mut refused = None;
+    for residency in ways {
+        let course = Course {
+            lap: *lap,
+            residency: &residency,
+        };
+        let trial = match Placement::trial(fiber, &course) {
+            Ok(trial) => trial,
+            Err(error) => {
+                refused.get_or_insert(error);
+                continue;
+            }
+        };
+        let lap_s = trial.coding.lap_s;
+        if trial.is_good(fiber, &course) {
+            return Ok(residency);
+        }
+        if best
+            .as_ref()
+            .is_none_or(|&(least_s, _)| lap_s < least_s * (1.0 - 1e-9))
+        {
+            best = Some((lap_s, residency));
+        }
+    }
+    match (best, refused) {
+        (Some((_, residency)), _) => Ok(residency),
+        (None, Some(error)) => Err(error),
+        (None, None) => Err(Error::Defect("there is no way to divide memory".into())),
     }
 }
 
@@ -145,7 +202,7 @@ fn task<'a>(
     compute_s: f64,
 ) -> plan::Task<'a> {
     plan::Task {
-        plan: course.plan,
+        plan: course.lap.plan,
         schedule,
         residency: course.residency,
         compute_s,
@@ -155,7 +212,7 @@ fn task<'a>(
             lap_s: fiber.spec.lap_s() / f64::from(copies),
             rate_bytes_per_s: fiber.spec.net_bytes_per_s(),
             guard_s: fiber.spec.guard_s,
-            read_len: course.read_len.into(),
+            read_len: course.lap.read_len.into(),
             behind_bytes_per_s: BEHIND_BYTES_PER_S,
         },
     }
@@ -182,7 +239,7 @@ fn copies(
     compute_s: f64,
 ) -> Result<Vec<u32>, Error> {
     let bytes = extents.iter().map(|extent| extent.len).sum();
-    let count = pieces(extents.iter().copied(), course.read_len).max(1);
+    let count = pieces(extents.iter().copied(), course.lap.read_len).max(1);
     let accounted = (LIGHTS / count).max(1) as u32;
     let most = fiber.spec.copies_that_fit(bytes, count).min(accounted);
     match fiber.copies {
@@ -205,14 +262,14 @@ fn copies(
 /// Which extents circulate: all that stream, or, where they may be split, as many
 /// as fit, spread evenly over the lap so that both sources always have work.
 fn chosen(fiber: &Fiber, schedule: &Schedule, course: &Course<'_>) -> Result<Vec<bool>, Error> {
-    let mut streams = vec![false; course.plan.extents.len()];
+    let mut streams = vec![false; course.lap.plan.extents.len()];
     for step in schedule.steps() {
         let at = step.extent.index();
         streams[at] = !course.residency.resident[at];
     }
     let fits = |marks: &[bool]| {
-        let extents = marked(course.plan, marks);
-        let count = pieces(extents.iter().copied(), course.read_len);
+        let extents = marked(course.lap.plan, marks);
+        let count = pieces(extents.iter().copied(), course.lap.read_len);
         let bytes = extents.iter().map(|extent| extent.len).sum();
         fiber.spec.check_fits(bytes, count)
     };
@@ -260,4 +317,82 @@ fn refusal(no_room: DoesNotFit) -> Error {
         "{no_room}; more --memory lets more weights stay, and split=yes lets the rest come \
          from the drive"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use delayline_medium::LoopSpec;
+    use delayline_plan::{ExtentId, Run};
+
+    use super::*;
+
+    const MB: u64 = 1 << 20;
+
+    /// 60 layers of 1 MiB and a head of 26, each a run.
+    fn model() -> Plan {
+        let lens = (0..=60).map(|i| if i < 60 { MB } else { 26 * MB });
+        let mut plan = Plan::default();
+        for (i, len) in (0..).zip(lens) {
+            let offset = plan.extents.last().map_or(0, |e: &Extent| e.offset + e.len);
+            let part = 0;
+            plan.extents.push(Extent { part, offset, len });
+            plan.runs.push(Run {
+                needs: vec![ExtentId(i)],
+                compute: len as f64,
+            });
+        }
+        plan
+    }
+
+    /// The head streams through this window of so many MiB, or stays.
+    fn way(window: u64, stays: bool) -> Residency {
+        let mut resident = vec![false; 60];
+        resident.push(stays);
+        let resident_bytes = if stays { 26 * MB } else { 0 };
+        Residency {
+            resident,
+            window: window * MB,
+            resident_bytes,
+            streamed_bytes: 86 * MB - resident_bytes,
+        }
+    }
+
+    /// A loop that holds so many MiB, and the window that is taken of these ways.
+    fn taken(holds: u64, ways: &[Residency]) -> Result<u64, Error> {
+        let mut spec = LoopSpec::new(1e4, 1e9);
+        spec.rate_bit_per_s *= (holds * MB) as f64 / spec.capacity_bytes() as f64;
+        let plan = model();
+        let lap = Lap {
+            plan: &plan,
+            weight_bytes: 86 * MB,
+            threads: 2,
+            read_len: 4 << 20,
+        };
+        let taken = fittest(&Fiber::new(spec), &lap, ways.iter().cloned())?;
+        Ok(taken.window / MB)
+    }
+
+    #[test]
+    fn a_shorter_window_is_taken_where_laps_are_shorter() {
+        // With the head in the window a slow lap takes two turns, with the head in
+        // memory one; with nothing to read ahead it takes many.
+        let (long, short, none) = (way(30, false), way(8, true), way(1, true));
+        let check = |holds, ways: &[&Residency], window| {
+            let ways: Vec<Residency> = ways.iter().map(|&way| way.clone()).collect();
+            assert_eq!(
+                taken(holds, &ways).unwrap(),
+                window,
+                "{holds} MiB, {ways:?}"
+            );
+        };
+        check(92, &[&long, &short, &none], 8);
+        check(92, &[&long, &none], 30);
+        check(92, &[&none, &short], 8);
+        // Room enough to wait for the head.
+        check(130, &[&long, &short], 30);
+        // Only what streams has to fit.
+        check(70, &[&long, &short], 8);
+        let refused = taken(50, &[long, short]).unwrap_err().to_string();
+        assert!(refused.contains("90.2 MB should circulate"), "{refused}");
+    }
 }

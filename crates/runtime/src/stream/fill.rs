@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{Class, READ_LEN, Stream};
 use crate::context::Context;
 use crate::error::Error;
-use crate::fiber::{Circuit, Course};
+use crate::fiber::{Circuit, Course, Lap};
 use crate::model_file::ModelFile;
 use crate::piece::Piece;
 
@@ -20,15 +20,15 @@ impl Stream {
         if self.circuit.as_ref().is_some_and(Circuit::wants_compute) {
             let compute_s = self.measure(context, file)?;
             let plan = &self.learned(Class::Single).itinerary.clone().plan;
-            let course = Course {
+            let lap = Lap {
                 plan,
-                residency: &self.residency,
                 weight_bytes: file.weight_bytes(),
                 threads: context.shape().threads,
                 read_len: READ_LEN,
             };
             let circuit = self.circuit.as_mut().expect("seen above");
-            circuit.place(&course, compute_s)?;
+            let residency = &self.residency;
+            circuit.place(&Course { lap, residency }, compute_s)?;
         }
         match &self.circuit {
             Some(circuit) => circuit.fill(self.residency.window),
