@@ -254,6 +254,12 @@ fn a_conversation_goes_on_where_it_was() {
     let mut text = prompts[1].clone();
     text.extend(heard.tokens[&first].iter().map(|(token, _)| token));
     text.extend([7, 8, 9]);
+    // One that cannot ride costs nothing of what is there.
+    let refused = batcher.join(Request {
+        grammar: Some("root ::= root".into()),
+        ..request(&text[..30], 5)
+    });
+    assert!(matches!(refused, Err(Refused::Never(_))), "{refused:?}");
     // Everything but the last generated token was computed.
     let joined = batcher.join(request(&text, 5)).expect("a place");
     assert_eq!(joined.cached, prompts[1].len() + 4);
