@@ -355,7 +355,8 @@ fn the_description_is_complete() {
             // Of a wrong type: known parameters complain of it, unknown ones of themselves.
             let reply = client.post(path, &with(base.clone(), name, json!({"wrong": 1})));
             let error = reply.json()["error"].clone();
-            let free = ["user", "metadata", "safety_identifier", "prompt_cache_key"].contains(&name.as_str());
+            let free = ["user", "metadata", "safety_identifier", "prompt_cache_key"]
+                .contains(&name.as_str());
             assert_eq!(error.is_null(), free, "{name}: {reply:?}");
             let neutral = error["code"] == "unsupported_parameter";
             let values =

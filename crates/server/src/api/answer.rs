@@ -88,7 +88,8 @@ impl Head {
     /// The first chunk of a chat; a text has none.
     pub fn begin(&self) -> Option<String> {
         let delta = json!({"role": "assistant", "content": ""});
-        (self.kind == Kind::Chat).then(|| self.chunk(json!([choice("delta", delta, None, None)]), None))
+        (self.kind == Kind::Chat)
+            .then(|| self.chunk(json!([choice("delta", delta, None, None)]), None))
     }
 
     /// A piece of text.
