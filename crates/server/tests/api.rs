@@ -232,7 +232,7 @@ fn what_cannot_be_is_told_in_openais_form() {
             "`messages` is missing",
         ),
         (
-            post(&with(chat("x", 1), "tools", json!([])).to_string()),
+            post(&with(chat("x", 1), "tools", json!([{"type": "function"}])).to_string()),
             400,
             "invalid_request_error",
             "`tools`",
