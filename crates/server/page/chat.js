@@ -206,7 +206,6 @@ export class Chat {
       model: this.model,
       messages,
       stream: true,
-      stream_options: { include_usage: true },
       ...(temperature >= 0 && { temperature }),
       ...(most > 0 && { max_tokens: most }),
     };

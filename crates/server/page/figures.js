@@ -3,10 +3,8 @@
 
 import { bytes, count, digits, percent, rate, seconds, whole } from "./units.js";
 
-/** The share of a lap that may be waiting before the medium is said to set the pace. */
-const MEDIUM_SETS_IT = 0.1;
-/** And below which the compute is. */
-const COMPUTE_SETS_IT = 0.03;
+/** Medium and compute that differ by less than this share of a lap keep the same pace. */
+const ALIKE = 0.05;
 /** Over how many seconds figures are means. */
 const OVER_S = 3;
 
@@ -34,6 +32,26 @@ function source({ medium, glass, device_bytes_per_s }) {
   const all = loops > 1 ? `${whole(loops)} loops of ${fiber}` : `a loop of ${fiber}`;
   return `${all}: light goes round in ${seconds(lap_s)}, ${rate(rate_bytes_per_s)} pass`;
 }
+
+/**
+ * What a lap takes from the medium and from the compute, which work side by side,
+ * in seconds; the longer one sets the pace. `mean` has sums over laps, `device` is
+ * what the medium can do in bytes per second, if that is known. It never takes less
+ * than it was waited for, even when it is slower than it was when it was measured.
+ */
+export function sides(mean, device) {
+  const [lap_s, stall_s, read_bytes] = [mean.lap_s, mean.stall_s, mean.read_bytes].map((sum) => sum / mean.laps);
+  const compute_s = lap_s - stall_s;
+  const medium_s = Math.min(lap_s, Math.max(stall_s, device ? read_bytes / device : stall_s));
+  const alike = Math.abs(medium_s - compute_s) < ALIKE * lap_s;
+  return { lap_s, compute_s, medium_s, longer: alike ? "both" : medium_s > compute_s ? "medium" : "compute" };
+}
+
+const PACE = {
+  medium: "The medium sets the pace.",
+  compute: "The compute sets the pace.",
+  both: "Both keep the same pace.",
+};
 
 export class Figures {
   #history;
@@ -157,15 +175,9 @@ export class Figures {
     if (machine.window_bytes === 0) {
       return ["compute", "The compute sets the pace.", "All weights are in memory; nothing is streamed."];
     }
-    const stalled = mean.stall_s / mean.lap_s;
-    const free = this.#freeSeats();
-    if (stalled > MEDIUM_SETS_IT) {
-      return ["medium", "The medium sets the pace.", `The compute waits for ${medium} in ${percent(stalled)} of each lap.${free}`];
-    }
-    if (stalled < COMPUTE_SETS_IT) {
-      return ["compute", "The compute sets the pace.", `The window is filled from ${medium} in time.`];
-    }
-    return ["both", "Both keep the same pace.", `The compute waits for ${medium} in ${percent(stalled)} of each lap.`];
+    const { lap_s, compute_s, medium_s, longer } = sides(mean, machine.device_bytes_per_s);
+    const parts = `In a lap of ${seconds(lap_s)}, the bytes from ${medium} take ${seconds(medium_s)} and the compute ${seconds(compute_s)}, side by side.`;
+    return [longer, PACE[longer], `${parts}${longer === "medium" ? this.#freeSeats() : ""}`];
   }
 
   #freeSeats() {

@@ -94,11 +94,19 @@ impl App {
         let prompt = self.tokens(&ask.prompt)?;
         let prompt_tokens = prompt.len();
         if prompt_tokens >= self.ctx {
-            return Err(ApiError::too_long(format!(
+            let message = format!(
                 "the prompt has {prompt_tokens} tokens, and with an answer there is room for {}: \
                  shorten it",
                 self.ctx
-            )));
+            );
+            let name = match kind {
+                Kind::Chat => "messages",
+                Kind::Text => "prompt",
+            };
+            return Err(ApiError {
+                param: Some(name.into()),
+                ..ApiError::too_long(message)
+            });
         }
         let head = Head {
             kind,

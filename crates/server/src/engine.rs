@@ -281,16 +281,18 @@ impl Engine {
     fn rest(&mut self) {
         self.lap_ended = None;
         self.shared.feed.rests(self.shared.queue.len());
-        let known = self.shared.queue.len();
+        // With places free, whoever has come in meanwhile is taken on at once; with
+        // none, who waits already is no news.
         if !self.answers.is_empty() {
+            let known = self.shared.queue.len();
             self.shared.queue.wait(known, NAP);
         } else if self.failures >= ILL {
-            self.shared.queue.wait(known, PROBE);
+            self.shared.queue.wait(0, PROBE);
             if self.shared.queue.is_empty() && !self.shared.draining() {
                 self.probe();
             }
         } else {
-            self.shared.queue.wait(known, SLEEP);
+            self.shared.queue.wait(0, SLEEP);
         }
     }
 

@@ -149,5 +149,11 @@ mod tests {
                 waiting.join().expect("it ends");
             });
         }
+        // Who came in before the wait is news as well, unless already known.
+        let queue = Queue::new(1);
+        queue.push(1).expect("room");
+        queue.wait(0, Duration::from_secs(3600));
+        queue.wait(1, Duration::ZERO);
+        assert_eq!(queue.pop(), Some(1));
     }
 }

@@ -138,8 +138,8 @@ impl Riding {
         let Some(finish) = step.finish else {
             return (out, false);
         };
-        event(&mut out, &head.end(finish));
-        if head.include_usage {
+        event(&mut out, &head.end(finish, self.usage));
+        if head.include_usage == Some(true) {
             event(&mut out, &head.usage(self.usage));
         }
         event(&mut out, "[DONE]");

@@ -62,17 +62,17 @@ pub struct Rider {
 }
 
 impl Rider {
-    /// A sequence of which the first `fed` tokens are in the KV cache already.
+    /// A sequence of which nothing is in the KV cache yet.
     ///
     /// # Errors
     /// When there is no sampler as asked for.
-    pub fn new(vocab: &Vocab, request: Request, fed: usize) -> Result<Self, Error> {
+    pub fn new(vocab: &Vocab, request: Request) -> Result<Self, Error> {
         let mut sampler = Sampler::new(vocab, &request.sampling, request.grammar.as_deref())?;
         sampler.prompt(&request.prompt);
         Ok(Self {
             prompt: request.prompt.len(),
             tokens: request.prompt,
-            fed,
+            fed: 0,
             most: request.most,
             sampler,
             utf8: Utf8::default(),
@@ -106,7 +106,7 @@ impl Rider {
         self.tokens.len() + 1 >= self.reserved()
     }
 
-    /// A lap has carried so many of its tokens.
+    /// So many more of its tokens are in the KV cache.
     pub fn advance(&mut self, tokens: usize) {
         self.fed += tokens;
     }
@@ -173,7 +173,8 @@ fn likeliest(vocab: &Vocab, logits: &[f32], token: i32, top: usize) -> Vec<Likel
         Likely {
             token,
             bytes,
-            logprob: (f64::from(logit.unwrap_or(f32::NEG_INFINITY)) - total) as f32,
+            // What cannot be is told as a number too: JSON has no infinity.
+            logprob: ((f64::from(logit.unwrap_or(f32::NEG_INFINITY)) - total) as f32).max(-9999.0),
         }
     };
     let mut best: Vec<i32> = Vec::with_capacity(top + 1);

@@ -54,8 +54,9 @@ pub struct Head {
     pub created: u64,
     /// The model.
     pub model: String,
-    /// Whether chunks say that usage comes last.
-    pub include_usage: bool,
+    /// Whether usage comes last, in a chunk of its own, and the others say so; if
+    /// nothing was said, it comes with the end.
+    pub include_usage: Option<bool>,
 }
 
 impl Head {
@@ -74,10 +75,12 @@ impl Head {
         })
     }
 
-    fn chunk(&self, choices: Value) -> String {
+    fn chunk(&self, choices: Value, usage: Option<Usage>) -> String {
         let mut object = self.object(true, choices);
-        if self.include_usage {
-            object["usage"] = Value::Null;
+        match (self.include_usage, usage) {
+            (Some(true), _) => object["usage"] = Value::Null,
+            (None, Some(usage)) => object["usage"] = usage.json(),
+            _ => {}
         }
         object.to_string()
     }
@@ -85,7 +88,8 @@ impl Head {
     /// The first chunk of a chat; a text has none.
     pub fn begin(&self) -> Option<String> {
         let delta = json!({"role": "assistant", "content": ""});
-        (self.kind == Kind::Chat).then(|| self.chunk(json!([choice("delta", delta, None, None)])))
+        (self.kind == Kind::Chat)
+            .then(|| self.chunk(json!([choice("delta", delta, None, None)]), None))
     }
 
     /// A piece of text.
@@ -94,17 +98,17 @@ impl Head {
             Kind::Chat => choice("delta", json!({"content": text}), logprobs, None),
             Kind::Text => choice("text", text.into(), logprobs, None),
         };
-        self.chunk(json!([choice]))
+        self.chunk(json!([choice]), None)
     }
 
     /// The last chunk with a choice.
-    pub fn end(&self, finish: Finish) -> String {
+    pub fn end(&self, finish: Finish, usage: Usage) -> String {
         let reason = Some(finish_reason(finish));
         let choice = match self.kind {
             Kind::Chat => choice("delta", json!({}), None, reason),
             Kind::Text => choice("text", "".into(), None, reason),
         };
-        self.chunk(json!([choice]))
+        self.chunk(json!([choice]), Some(usage))
     }
 
     /// The chunk that tells of usage.

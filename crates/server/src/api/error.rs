@@ -55,11 +55,23 @@ impl ApiError {
         }
     }
 
+    /// A parameter that this server has for the sake of one value alone.
+    pub fn only(name: &str, values: &[&str]) -> Self {
+        let message = format!(
+            "`{name}` is not supported by this server: leave it out, or let it be {}",
+            values.join(" or ")
+        );
+        Self {
+            message,
+            ..Self::unsupported(name)
+        }
+    }
+
     /// The prompt is longer than the context.
     pub fn too_long(message: impl Into<String>) -> Self {
         Self {
             code: Some("context_length_exceeded"),
-            ..Self::param("messages", message)
+            ..Self::invalid(message)
         }
     }
 

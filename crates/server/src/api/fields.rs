@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, Value};
 
 use super::error::ApiError;
 
@@ -79,12 +79,14 @@ impl<'a> Fields<'a> {
     /// When one asks for something else.
     pub fn neutral(&mut self, table: &[(&str, &[&str])]) -> Result<(), ApiError> {
         for (name, values) in table {
-            if let Some(raw) = self.0.remove(*name)
-                && !values
-                    .iter()
-                    .any(|value| *value == raw.get() || *value == "*")
-            {
-                return Err(ApiError::unsupported(name));
+            let Some(raw) = self.0.remove(*name) else {
+                continue;
+            };
+            // However it is spaced.
+            let given = serde_json::from_str::<Value>(raw.get()).ok();
+            let fine = |value: &&str| *value == "*" || serde_json::from_str(value).ok() == given;
+            if !values.iter().any(fine) {
+                return Err(ApiError::only(name, values));
             }
         }
         Ok(())
@@ -111,7 +113,7 @@ mod tests {
             fields.number("t", 0.0, 2.0)?;
             fields.whole("n", 1, 9)?;
             fields.take::<bool>("b", "true or false")?;
-            fields.neutral(&[("one", &["1", "1.0"]), ("any", &["*"])])?;
+            fields.neutral(&[("one", &["1", "1.0"]), ("any", &["*"]), ("list", &["[]"])])?;
             fields.finish()
         });
         parsed.err().map(|error| error.message).unwrap_or_default()
@@ -122,6 +124,7 @@ mod tests {
         for fine in [
             r#"{"t": 2, "n": 9, "b": false, "one": 1, "any": [7]}"#,
             r#"{"t": null, "tools": null}"#,
+            r#"{"list": [ ]}"#,
         ] {
             assert_eq!(message(fine), "", "{fine}");
         }
@@ -137,7 +140,7 @@ mod tests {
             ),
             (r#"{"n": 1.5}"#, "`n` must be a whole number"),
             (r#"{"b": 1}"#, "`b` must be true or false"),
-            (r#"{"one": 2}"#, "`one` is not supported"),
+            (r#"{"one": 2}"#, "leave it out, or let it be 1 or 1.0"),
             (r#"{"tools": []}"#, "`tools` is not supported"),
         ] {
             let message = message(bad);

@@ -26,9 +26,22 @@ const NEUTRAL: &[(&str, &[&str])] = &[
     ("logit_bias", &["{}"]),
     ("store", &["false"]),
     ("service_tier", &["\"auto\"", "\"default\""]),
-    // For the client's own book-keeping.
+    // For the client's own book-keeping, or hints that change no answer.
     ("user", &["*"]),
     ("metadata", &["*"]),
+    ("safety_identifier", &["*"]),
+    ("prompt_cache_key", &["*"]),
+];
+
+/// Those that only a chat has.
+const NEUTRAL_CHAT: &[(&str, &[&str])] = &[
+    ("modalities", &["[\"text\"]"]),
+    // Without tools there is nothing to choose or to call.
+    ("tools", &["[]"]),
+    ("tool_choice", &["\"none\"", "\"auto\""]),
+    ("parallel_tool_calls", &["true", "false"]),
+    ("functions", &["[]"]),
+    ("function_call", &["\"none\"", "\"auto\""]),
 ];
 
 /// The parameters that mean something, of both kinds of requests; the OpenAPI
@@ -74,8 +87,9 @@ pub struct Ask {
     pub model: Option<String>,
     /// Whether the answer is sent as it comes.
     pub stream: bool,
-    /// Whether the last event tells of usage.
-    pub include_usage: bool,
+    /// Whether a stream tells of usage in an event of its own; if nothing was said,
+    /// its end does.
+    pub include_usage: Option<bool>,
     /// Most tokens to generate.
     pub max_tokens: Option<usize>,
     /// How tokens are chosen; `None` is a seed by chance.
@@ -119,6 +133,7 @@ enum TextPrompt {
 /// What is wrong with it.
 pub fn chat(body: &[u8]) -> Result<Ask, ApiError> {
     let mut fields = Fields::parse(body)?;
+    fields.neutral(NEUTRAL_CHAT)?;
     let expected = "a list of messages with `role` and `content`";
     let turns: Vec<RawTurn> = fields
         .take("messages", expected)?
@@ -225,7 +240,7 @@ fn common(
         prompt,
         model,
         stream: stream.unwrap_or(false),
-        include_usage: options.include_usage.unwrap_or(false),
+        include_usage: options.include_usage,
         max_tokens: max.or(max_tokens),
         sampling,
         // Any whole number will do; equal ones give equal answers.
@@ -285,7 +300,7 @@ mod tests {
             (ask.seed, ask.max_tokens, ask.logprobs),
             (Some(5), Some(8), Some(3))
         );
-        assert!(ask.stream && ask.include_usage);
+        assert!(ask.stream && ask.include_usage == Some(true));
         assert_eq!(
             (ask.stop, ask.model),
             (vec!["x".to_owned()], Some("m".into()))
@@ -293,10 +308,28 @@ mod tests {
     }
 
     #[test]
+    fn what_asks_for_nothing_is_taken() {
+        for more in [
+            r#", "n": 1, "logit_bias": { }, "user": "me", "metadata": {"a": "b"}"#,
+            r#", "safety_identifier": "x", "prompt_cache_key": "y", "store": false"#,
+            r#", "service_tier": "auto", "modalities": [ "text" ]"#,
+            r#", "tools": [ ], "tool_choice": "none", "parallel_tool_calls": true"#,
+            r#", "functions": [], "function_call": "auto""#,
+        ] {
+            assert_eq!(ask(more), ask(""), "{more}");
+        }
+        let text = r#"{"prompt": "a", "best_of": 1, "echo": false, "suffix": ""}"#;
+        let plain = completion(br#"{"prompt": "a"}"#);
+        assert_eq!(completion(text.as_bytes()).ok(), plain.ok());
+    }
+
+    #[test]
     fn what_cannot_be_done_is_said() {
         for (more, says) in [
             (r#", "n": 2"#, "`n` is not supported"),
-            (r#", "tools": []"#, "`tools` is not supported"),
+            (r#", "tools": [{}]"#, "`tools` is not supported"),
+            (r#", "tool_choice": "required""#, "`tool_choice` is not"),
+            (r#", "modalities": ["audio"]"#, "`modalities` is not"),
             (
                 r#", "logit_bias": {"5": 1}"#,
                 "`logit_bias` is not supported",

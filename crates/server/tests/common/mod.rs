@@ -41,7 +41,9 @@ pub fn config() -> Config {
             memory: Some(4 << 30),
             weights: Some(48 << 20),
             way: Way::Streamed,
-            threads: Some(2),
+            // The medium is slower than one thread, and on a busy machine several
+            // would wait for each other.
+            threads: Some(1),
             ctx: Some(1024),
             ubatch: Some(32),
             ..Options::default()

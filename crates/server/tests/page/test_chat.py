@@ -35,8 +35,8 @@ def said(text, finish="stop"):
     """An answer as the server would send it."""
     chunk = {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]}
     end = {"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]}
-    usage = {"choices": [], "usage": {"completion_tokens": 3}}
-    parts = [json.dumps(part) for part in (chunk, end, usage)] + ["[DONE]"]
+    end["usage"] = {"completion_tokens": 3}
+    parts = [json.dumps(part) for part in (chunk, end)] + ["[DONE]"]
     return "".join(f"data: {part}\n\n" for part in parts)
 
 

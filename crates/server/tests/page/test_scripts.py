@@ -138,3 +138,34 @@ def test_the_history_tells_rates_and_forgets(page):
     assert recent["stall_s"] / recent["lap_s"] == pytest.approx(0.5)
     assert recent["read_bytes"] / recent["lap_s"] == pytest.approx(4e8)
     assert [(s["from_s"], s["to_s"], s["laps"]) for s in after] == [(180, 182, 1), (182, 190, 0), (190, 191, 4)]
+
+
+@pytest.mark.parametrize(
+    "stall, read, device, medium, longer",
+    [
+        # The bytes take nine tenths of a lap, the compute the share that did not wait.
+        (0.19, 90, 100, 0.9, "medium"),
+        (0.5, 90, 100, 0.9, "medium"),
+        (0.08, 90, 100, 0.9, "both"),
+        (0, 30, 100, 0.3, "compute"),
+        # Waiting for bytes that were soon there: more compute than bytes.
+        (0.19, 40, 100, 0.4, "compute"),
+        # A medium slower than when it was measured, faster, or not measured.
+        (0.7, 20, 100, 0.7, "medium"),
+        (0.7, 120, 100, 1, "medium"),
+        (0.7, 20, None, 0.7, "medium"),
+        (0.1, 20, None, 0.1, "compute"),
+    ],
+)
+def test_the_longer_side_sets_the_pace(page, stall, read, device, medium, longer):
+    """Sums of two laps of a second each."""
+    got = page.evaluate(
+        """async ([stall, read, device]) => {
+          const { sides } = await import("/page/figures.js");
+          return sides({ laps: 2, lap_s: 2, stall_s: 2 * stall, read_bytes: 2 * read }, device);
+        }""",
+        [stall, read, device],
+    )
+    assert got["compute_s"] == pytest.approx(1 - stall)
+    assert got["medium_s"] == pytest.approx(medium)
+    assert got["longer"] == longer

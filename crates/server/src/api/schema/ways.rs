@@ -15,6 +15,10 @@ const WAYS: u64 = 64;
 /// How far a chain of references is followed to see what it begins with.
 const CHAIN: usize = 16;
 
+/// How many comparisons finding that out may take: alternatives of alternatives
+/// are compared each with each.
+const LOOKS: usize = 300_000;
+
 /// Refuses a schema that can be read in too many ways.
 ///
 /// # Errors
@@ -24,6 +28,7 @@ pub fn check(schema: &Json) -> Result<(), ApiError> {
         refs: Refs(schema),
         under_way: vec![("#", 1)],
         done: HashMap::new(),
+        looks: LOOKS,
     };
     walk.go(schema, 1)
 }
@@ -34,6 +39,8 @@ struct Walk<'a> {
     under_way: Vec<(&'a str, u64)>,
     /// Those that were gone through, with the most ways.
     done: HashMap<&'a str, u64>,
+    /// Comparisons left.
+    looks: usize,
 }
 
 impl<'a> Walk<'a> {
@@ -51,7 +58,13 @@ impl<'a> Walk<'a> {
             let all = schema.get(name).and_then(Json::items).unwrap_or_default();
             for one in all {
                 let alike = all.iter().filter(|other| self.alike(one, other, CHAIN));
-                self.go(one, ways * alike.count().max(1) as u64)?;
+                let alike = alike.count().max(1) as u64;
+                if self.looks == 0 {
+                    return Err(refuse(
+                        "has too many alternatives to tell apart: let it have fewer",
+                    ));
+                }
+                self.go(one, ways * alike)?;
             }
         }
         if let Some(items) = schema.get("items") {
@@ -93,9 +106,11 @@ impl<'a> Walk<'a> {
         outcome
     }
 
-    /// Whether two alternatives may both still be open within what they hold.
-    fn alike(&self, a: &'a Json, b: &'a Json, chain: usize) -> bool {
-        if chain == 0 {
+    /// Whether two alternatives may both still be open within what they hold; also
+    /// if that takes too long to find out.
+    fn alike(&mut self, a: &'a Json, b: &'a Json, chain: usize) -> bool {
+        self.looks = self.looks.saturating_sub(1);
+        if chain == 0 || self.looks == 0 {
             return true;
         }
         for (one, other) in [(a, b), (b, a)] {
@@ -110,7 +125,24 @@ impl<'a> Walk<'a> {
             }
         }
         let both = |kind| may_be(a, kind) && may_be(b, kind);
-        both("array") || both("object") && begin_alike(a, b)
+        both("array") || both("object") && self.begin_alike(a, b)
+    }
+
+    /// Whether the first property of one object may be the other's, with the same value.
+    fn begin_alike(&mut self, a: &Json, b: &Json) -> bool {
+        // An object that may begin with this or that is taken to be like any other.
+        let (Some((name_a, a)), Some((name_b, b))) = (first(a), first(b)) else {
+            return true;
+        };
+        if name_a != name_b {
+            return false;
+        }
+        // Any value may come where none is told.
+        let (Some(a), Some(b)) = (values(a), values(b)) else {
+            return true;
+        };
+        self.looks = self.looks.saturating_sub(a.len() * b.len());
+        self.looks == 0 || a.iter().any(|value| b.contains(value))
     }
 }
 
@@ -127,34 +159,22 @@ fn may_be(schema: &Json, kind: &str) -> bool {
     }
 }
 
-/// Whether the first property of one object may be the other's, with the same value.
-fn begin_alike(a: &Json, b: &Json) -> bool {
-    let first = |schema: &Json| -> Option<(String, Vec<String>)> {
-        let (name, value) = schema.get("properties")?.fields().first()?.clone();
-        let is_required = schema
-            .get("required")?
-            .items()?
-            .contains(&Json::String(name.clone()));
-        let is_closed = matches!(
-            schema.get("additionalProperties"),
-            None | Some(Json::Bool(false))
-        );
-        if !is_required || !is_closed {
-            return None;
-        }
-        let values = match (value.get("const"), value.get("enum")) {
-            (Some(value), _) => vec![value.to_text()],
-            (None, Some(Json::Array(values))) => values.iter().map(Json::to_text).collect(),
-            _ => Vec::new(),
-        };
-        Some((name, values))
-    };
-    // An object that may begin with this or that is taken to be like any other.
-    let (Some(a), Some(b)) = (first(a), first(b)) else {
-        return true;
-    };
-    let free = a.1.is_empty() || b.1.is_empty();
-    a.0 == b.0 && (free || a.1.iter().any(|value| b.1.contains(value)))
+/// The property that an object begins with, if there is no other way.
+fn first(schema: &Json) -> Option<(&str, &Json)> {
+    let (name, value) = schema.get("properties")?.fields().first()?;
+    let required = schema.get("required")?.items()?;
+    let is_required = required.contains(&Json::String(name.clone()));
+    let other = schema.get("additionalProperties");
+    let is_closed = matches!(other, None | Some(Json::Bool(false)));
+    (is_required && is_closed).then_some((name, value))
+}
+
+/// The values that a schema names.
+fn values(schema: &Json) -> Option<&[Json]> {
+    match schema.get("const") {
+        Some(value) => Some(std::slice::from_ref(value)),
+        None => schema.get("enum")?.items(),
+    }
 }
 
 #[cfg(test)]
@@ -198,6 +218,20 @@ mod tests {
             deep = format!(r#"{{"anyOf": [{list}, {list}]}}"#);
         }
         assert!(verdict(&deep).contains("more than 64 ways"));
+    }
+
+    #[test]
+    fn telling_apart_takes_no_time_without_bound() {
+        // 100^6 chains of references, none of which is like a number.
+        let mut defs = String::from(r#""d6": {"type": "string"}"#);
+        for at in 0..6 {
+            let next = format!(r##"{{"$ref": "#/$defs/d{}"}}"##, at + 1);
+            defs += &format!(r#", "d{at}": {{"anyOf": [{}]}}"#, [&*next; 100].join(","));
+        }
+        let why = verdict(&format!(
+            r##"{{"anyOf": [{{"$ref": "#/$defs/d0"}}, {{"type": "null"}}], "$defs": {{{defs}}}}}"##
+        ));
+        assert!(why.contains("too many alternatives"), "{why}");
     }
 
     #[test]
