@@ -33,16 +33,19 @@ function source({ medium, glass, device_bytes_per_s }) {
   return `${all}: light goes round in ${seconds(lap_s)}, ${rate(rate_bytes_per_s)} pass`;
 }
 
+/** Share of a lap in waiting from which on it is as long as its bytes take; the server's limit of riders counts so too. */
+const WAITED = 0.02;
+
 /**
  * What a lap takes from the medium and from the compute, which work side by side,
  * in seconds; the longer one sets the pace. `mean` has sums over laps, `device` is
- * what the medium can do in bytes per second, if that is known. It never takes less
- * than it was waited for, even when it is slower than it was when it was measured.
+ * what the medium can do in bytes per second, if that is known. A lap that waited
+ * is as long as its bytes took; of others, what the medium could do tells.
  */
 export function sides(mean, device) {
   const [lap_s, stall_s, read_bytes] = [mean.lap_s, mean.stall_s, mean.read_bytes].map((sum) => sum / mean.laps);
   const compute_s = lap_s - stall_s;
-  const medium_s = Math.min(lap_s, Math.max(stall_s, device ? read_bytes / device : stall_s));
+  const medium_s = stall_s > WAITED * lap_s ? lap_s : Math.min(lap_s, device ? read_bytes / device : 0);
   const alike = Math.abs(medium_s - compute_s) < ALIKE * lap_s;
   return { lap_s, compute_s, medium_s, longer: alike ? "both" : medium_s > compute_s ? "medium" : "compute" };
 }
