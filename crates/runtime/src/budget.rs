@@ -2,9 +2,9 @@
 //! that follow. All in bytes unless said otherwise.
 
 use crate::context::{KvType, Shape};
-use crate::engine::Options;
 use crate::error::Error;
 use crate::model_file::ModelFile;
+use crate::options::Options;
 use crate::sample::SPELLED;
 use crate::{cgroup, process};
 

@@ -9,70 +9,16 @@ use std::time::Instant;
 use delayline_line::Counters;
 
 use crate::budget;
-use crate::context::{Context, FlashAttention, KvType, Shape};
+use crate::context::{Context, Shape};
 use crate::empty::{Load, Model, load};
 use crate::error::{Error, mib};
-use crate::fiber::Fiber;
+use crate::kind::{check_kind, seqs_of};
 use crate::model_file::ModelFile;
+use crate::options::{Options, Way};
 use crate::piece::{self, Piece};
 use crate::process::{self, Usage};
 use crate::report::{Laps, MemoryReport, Source};
 use crate::stream::{Class, Stream};
-
-/// How to run a model. `None` is the default that suits the model.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// Whole-process budget in bytes.
-    pub memory: Option<u64>,
-    /// Window in bytes.
-    pub window: Option<u64>,
-    /// At most so many bytes for the window and the weights that stay, even
-    /// where the budget would allow more.
-    pub weights: Option<u64>,
-    /// Compute threads.
-    pub threads: Option<u32>,
-    /// Context of a sequence in tokens: prompt and answer together.
-    pub ctx: Option<u32>,
-    /// Most sequences that share a lap; none is one.
-    pub seqs: Option<u32>,
-    /// What the caller itself will take of the budget later on, in bytes.
-    pub reserve: u64,
-    /// Whether answers may have to follow a grammar, which takes memory to choose.
-    pub grammars: bool,
-    /// Micro-batch in tokens.
-    pub ubatch: Option<u32>,
-    /// KV cache format.
-    pub kv: KvType,
-    /// Attention kernel.
-    pub flash: FlashAttention,
-    /// How the weights get into memory.
-    pub way: Way,
-    /// Whether to record a trace.
-    pub trace: bool,
-    /// How the files are read.
-    pub medium: delayline_medium::Options,
-    /// Another medium around the files, such as one with faults.
-    pub around: Option<Around>,
-    /// A fiber loop around that, in which the streamed weights circulate.
-    pub fiber: Option<Fiber>,
-}
-
-/// Wraps the files' medium in another.
-pub type Around = fn(Box<dyn delayline_line::Medium>) -> Box<dyn delayline_line::Medium>;
-
-/// How the weights get into memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Way {
-    /// Natively when everything fits into the budget, else streamed.
-    #[default]
-    Auto,
-    /// Streamed, also when everything would fit.
-    Streamed,
-    /// By llama.cpp, with its repacked kernels.
-    Native,
-    /// By llama.cpp's mmap, with unrepacked kernels; no budget is kept.
-    Mmap,
-}
 
 /// A model ready to run.
 pub struct Engine {
@@ -439,35 +385,4 @@ fn too_long(path: &Path, options: &Options, total: u64, file: &ModelFile, shape:
         Err(other) => other,
         Ok(_) => Error::Defect("a model was opened in no memory".into()),
     }
-}
-
-/// Recurrent states cannot be cut into pieces that share a lap, nor go back after
-/// one that failed: such models carry one sequence.
-fn seqs_of(model: &Model, asked: u32) -> u32 {
-    // SAFETY: the model is live.
-    let recurrent = unsafe {
-        llama_cpp_sys_2::llama_model_is_recurrent(model.as_ptr())
-            || llama_cpp_sys_2::llama_model_is_hybrid(model.as_ptr())
-    };
-    if recurrent { 1 } else { asked }
-}
-
-/// Text in, text out: anything else is out of scope, and said so.
-fn check_kind(model: &Model) -> Result<(), Error> {
-    // SAFETY: the model is live.
-    let (encoder, decoder, diffusion) = unsafe {
-        (
-            llama_cpp_sys_2::llama_model_has_encoder(model.as_ptr()),
-            llama_cpp_sys_2::llama_model_has_decoder(model.as_ptr()),
-            llama_cpp_sys_2::llama_model_is_diffusion(model.as_ptr()),
-        )
-    };
-    if encoder || !decoder || diffusion {
-        return Err(Error::Option(
-            "this model is not a plain text generator (it has an encoder or is a diffusion model), \
-             which Delayline does not run yet"
-                .into(),
-        ));
-    }
-    Ok(())
 }

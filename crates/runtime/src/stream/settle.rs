@@ -5,9 +5,9 @@ use delayline_plan::{self as plan, NEAR_BYTES, Residency, Schedule};
 
 use super::READ_LEN;
 use crate::budget::{self, Needs};
-use crate::engine::Options;
 use crate::error::{Error, mib};
 use crate::fiber::{self, Lap};
+use crate::options::Options;
 
 /// Bytes of look-ahead beyond the largest run, at most: 32 reads of 4 MiB keep
 /// every drive we know busy.

@@ -9,10 +9,10 @@ use delayline_plan::Residency;
 
 use super::READ_LEN;
 use crate::atlas::Atlas;
-use crate::engine::Options;
 use crate::error::Error;
 use crate::lap::RealLine;
 use crate::model_file::{ModelFile, PartFile};
+use crate::options::Options;
 
 /// How often a failed read is tried again.
 const RETRIES: u32 = 3;
