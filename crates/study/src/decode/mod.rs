@@ -13,7 +13,8 @@
 //! - Where everything comes by, everything passes in every turn, needed or not.
 //!   The simulation runs the program's own fiber loop, laid out by the program's
 //!   own optimum coding; by the closed form a lap then takes whole turns, so that
-//!   a compute of 1.3 turns takes two. If the medium holds the model `n` times
+//!   a compute of 1.3 turns takes two (unless the window holds so much that some
+//!   laps do with one). If the medium holds the model `n` times
 //!   over, a turn of the model is an `n`th of the medium's.
 //! - The accelerator draws its full power also while it waits.
 

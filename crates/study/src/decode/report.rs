@@ -233,9 +233,10 @@ fn notes(library: &Library, rows: &[Row]) -> Vec<String> {
     let comes_by = |row: &&Row| row.decoded.medium.unit.access == Access::ComesBy;
     if rows.iter().any(|row| comes_by(&row)) {
         notes.push(
-            "Where everything comes by, a sequence gets at most one token a turn of the model; the \
-             layout of the weights round the loop is taken to be the best possible. No accelerator \
-             sold today has a port for such a rate: it is taken to have one."
+            "Where everything comes by, a sequence gets at most one token a turn of the model, and \
+             the closed form is whole turns: exact for a window that is small against what passes; \
+             a large one can take one turn for some laps and two for others. No accelerator sold \
+             today has a port for such a rate: it is taken to have one."
                 .to_owned(),
         );
     }
