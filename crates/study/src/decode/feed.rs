@@ -6,9 +6,10 @@
 //! difference whether a machine is of mercury or of light.
 
 use delayline_medium::{FiberLoop, Link, LoopSpec, Placed, Simulated, Source, VirtualClock};
-use delayline_plan::{Loop, NEAR_BYTES, Schedule, Task, interleaved, optimum};
+use delayline_plan::{Loop, Task, interleaved, optimum};
 
 use super::course::Course;
+use super::simulate::Set;
 
 /// Ticks of a lap of an on-demand medium, about.
 const LAP_TICKS: f64 = 1e11;
@@ -58,75 +59,67 @@ fn rate_in_ticks(course: &Course) -> u64 {
     (lap_bytes * SECOND / LAP_TICKS).round().max(1.0) as u64
 }
 
-/// The drive, for parts of these lengths.
+/// The drive.
 pub(super) fn on_demand(
-    course: &Course,
-    (latency_s, depth): (f64, usize),
-    ticks_per_s: f64,
-    part_lens: &[u64],
+    case: &Set<'_>,
+    latency_s: f64,
+    depth: usize,
     clock: &VirtualClock,
 ) -> Simulated {
     let link = Link {
-        rate_bytes_per_s: rate_in_ticks(course),
-        latency_ns: (latency_s * ticks_per_s).round() as u64,
+        rate_bytes_per_s: rate_in_ticks(case.course),
+        latency_ns: (latency_s * case.ticks_per_s).round() as u64,
         depth,
     };
-    Simulated::new(link, Source::Lengths(part_lens.to_vec()), clock.clone())
+    let source = Source::Lengths(case.part_lens.clone());
+    Simulated::new(link, source, clock.clone())
 }
 
-/// The loop, full, its extents placed for a lap of `compute_s` seconds.
+/// The loop, full, its extents placed for a lap of `compute_s` seconds, with a drive
+/// behind it that is as fast.
 pub(super) fn comes_by(
-    course: &Course,
-    feed: (f64, f64, f64),
+    case: &Set<'_>,
+    ring: Loop,
+    latency_s: f64,
     compute_s: f64,
-    depth: usize,
-    part_lens: &[u64],
     clock: &VirtualClock,
 ) -> FiberLoop<Simulated, VirtualClock> {
-    let (turn_s, rate_bytes_per_s, latency_s) = feed;
-    let ticks_per_s = TURN_TICKS / turn_s;
-    let schedule = Schedule::new(&course.plan, NEAR_BYTES);
+    let course = case.course;
     let task = Task {
         plan: &course.plan,
-        schedule: &schedule,
+        schedule: &case.schedule,
         residency: &course.residency,
         compute_s,
-        ring: Loop {
-            lap_s: turn_s,
-            rate_bytes_per_s,
-            guard_s: 0.0,
-            read_len: course.read_len.into(),
-            behind_bytes_per_s: rate_bytes_per_s,
-        },
+        ring,
     };
     let on_loop = course.residency.streamed();
     let phase_s = match course.is_even {
         false => optimum(&task, &on_loop).phase_s,
         true => {
             // A rounding error is no turn.
-            let turns = (compute_s / turn_s - 1e-9).ceil().max(1.0);
+            let turns = (compute_s / ring.lap_s - 1e-9).ceil().max(1.0);
             interleaved(&task, &on_loop, turns)
         }
     };
-    let second_s = SECOND / ticks_per_s;
-    let placed = course.plan.extents.iter().zip(phase_s);
-    let placed: Vec<Placed> = placed
-        .filter_map(|(&extent, phase_s)| {
-            phase_s.map(|phase_s| Placed {
-                extent,
-                phase_s: phase_s / second_s,
-            })
-        })
-        .collect();
-    let mut spec = LoopSpec::new(1.0, 8.0 * rate_bytes_per_s * second_s);
+    // What the medium takes for a second, in seconds.
+    let second_s = SECOND / case.ticks_per_s;
+    let rate = ring.rate_bytes_per_s * second_s;
+    let places = course.plan.extents.iter().zip(phase_s);
+    let places = places.map(|(&extent, phase_s)| {
+        let phase_s = phase_s? / second_s;
+        Some(Placed { extent, phase_s })
+    });
+    let placed: Vec<Placed> = places.flatten().collect();
+    let mut spec = LoopSpec::new(1.0, 8.0 * rate);
     spec.overhead = 0.0;
     spec.length_km = TURN_TICKS / SECOND / spec.lap_s();
     let behind = Link {
-        rate_bytes_per_s: (rate_bytes_per_s * second_s).max(1.0) as u64,
-        latency_ns: (latency_s * ticks_per_s).round() as u64,
-        depth,
+        rate_bytes_per_s: rate.max(1.0) as u64,
+        latency_ns: (latency_s * case.ticks_per_s).round() as u64,
+        depth: case.depth,
     };
-    let behind = Simulated::new(behind, Source::Lengths(part_lens.to_vec()), clock.clone());
-    let reads = (course.read_len, depth);
-    FiberLoop::without_bytes(behind, clock.clone(), spec, &placed, reads, part_lens)
+    let source = Source::Lengths(case.part_lens.clone());
+    let behind = Simulated::new(behind, source, clock.clone());
+    let reads = (course.read_len, case.depth);
+    FiberLoop::without_bytes(behind, clock.clone(), spec, &placed, reads, &case.part_lens)
 }

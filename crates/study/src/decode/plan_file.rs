@@ -13,8 +13,12 @@ use super::course::{Course, Demand};
 
 /// The format that this program writes and reads.
 const VERSION: u32 = 1;
+/// More files than any model has.
+const PARTS_MAX: usize = 10_000;
 /// More extents, runs or demands than any model has.
 const COUNT_MAX: usize = 1 << 20;
+/// More reads than any lap has, what it asks for on the way included.
+const READS_MAX: u64 = 1 << 22;
 /// More bytes than any model has.
 const BYTES_MAX: u64 = 1 << 50;
 
@@ -170,8 +174,14 @@ impl PlanFile {
         let mut total = 0u64;
         for (index, extent) in self.extents.iter().enumerate() {
             pages(&format!("bytes of extent {index}"), extent.bytes)?;
-            if extent.offset > BYTES_MAX || !extent.offset.is_multiple_of(ALIGN) {
+            if extent.offset > 0 {
                 pages(&format!("offset of extent {index}"), extent.offset)?;
+            }
+            if usize::from(extent.part) >= PARTS_MAX {
+                return Err(format!(
+                    "part of extent {index} is {}, but must be below {PARTS_MAX}",
+                    extent.part
+                ));
             }
             total = total.saturating_add(extent.bytes);
         }
@@ -189,9 +199,17 @@ impl PlanFile {
                     run.compute
                 ));
             }
-            if run.asks_bytes > BYTES_MAX {
-                return Err(format!("run {index} asks for {} bytes", run.asks_bytes));
-            }
+        }
+        // A simulation takes time and memory for each read.
+        let read = |bytes: u64| bytes.div_ceil(self.read_bytes.into());
+        let extents = self.extents.iter().map(|extent| read(extent.bytes));
+        let reads = extents.chain(self.runs.iter().map(|run| read(run.asks_bytes)));
+        let reads = reads.fold(0, u64::saturating_add);
+        if reads > READS_MAX {
+            return Err(format!(
+                "a lap has {reads} reads of read_bytes, {}, but must have {READS_MAX} at most",
+                self.read_bytes
+            ));
         }
         let least = delayline_plan::window_min(
             &Schedule::new(&self.plan(), NEAR_BYTES),
@@ -294,6 +312,12 @@ mod tests {
                 "multiple of 4096 up to",
             ),
             ("\"bytes\":4096", "\"bytes\":16384", "window_bytes is 8192"),
+            ("\"part\":0", "\"part\":65535", "part of extent 0 is 65535"),
+            (
+                "\"compute\":1",
+                "\"compute\":1,\"asks_bytes\":1125899906842624",
+                "reads of read_bytes, 4096",
+            ),
             (
                 "\"offset\":0",
                 "\"offset\":18446744073709547520",

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use delayline_line::{Clock, Config, Lease, Line, LineError, Medium, Span, Ticket};
 use delayline_medium::VirtualClock;
-use delayline_plan::{ALIGN, NEAR_BYTES, Schedule, Step};
+use delayline_plan::{ALIGN, Loop, NEAR_BYTES, Schedule, Step};
 
 use super::course::{Course, Demand, align};
 use super::feed::{self, Feed};
@@ -42,34 +42,48 @@ pub struct Lap {
 /// [`LineError`] when the window is too small for what is leased together.
 pub fn simulate(machine: &Machine, course: &Course, laps: u32) -> Result<Lap, LineError> {
     let clock = VirtualClock::new();
-    let ticks_per_s = machine.feed.ticks_per_s(course);
     let scratch = Scratch::new(course);
-    let parts = part_lens(course, &scratch);
-    let depth = depth(course, &scratch);
+    let set = Set {
+        course,
+        schedule: Schedule::new(&course.plan, NEAR_BYTES),
+        ticks_per_s: machine.feed.ticks_per_s(course),
+        part_lens: part_lens(course, &scratch),
+        depth: depth(course, &scratch),
+    };
     match machine.feed {
         Feed::OnDemand {
-            latency_s,
-            depth: most,
-            ..
+            latency_s, depth, ..
         } => {
-            let link = (latency_s, depth.min(most.max(1)));
-            let medium = feed::on_demand(course, link, ticks_per_s, &parts, &clock);
-            let mut run =
-                Simulation::new(machine, course, scratch, (medium, parts), clock.clone())?;
-            run.measure(1, laps)
+            let medium = feed::on_demand(&set, latency_s, set.depth.min(depth.max(1)), &clock);
+            Simulation::new(set, machine.compute_s, scratch, medium, clock)?.measure(1, laps)
         }
         Feed::ComesBy {
             turn_s,
             rate_bytes_per_s,
             latency_s,
         } => {
-            let ring = (turn_s, rate_bytes_per_s, latency_s);
-            let medium = feed::comes_by(course, ring, machine.compute_s, depth, &parts, &clock);
-            let mut run =
-                Simulation::new(machine, course, scratch, (medium, parts), clock.clone())?;
-            run.measure(laps, laps)
+            let ring = Loop {
+                lap_s: turn_s,
+                rate_bytes_per_s,
+                guard_s: 0.0,
+                read_len: course.read_len.into(),
+                behind_bytes_per_s: rate_bytes_per_s,
+            };
+            let medium = feed::comes_by(&set, ring, latency_s, machine.compute_s, &clock);
+            Simulation::new(set, machine.compute_s, scratch, medium, clock)?.measure(laps, laps)
         }
     }
+}
+
+/// What a simulation is of, whatever the medium.
+pub(super) struct Set<'a> {
+    pub course: &'a Course,
+    pub schedule: Schedule,
+    pub ticks_per_s: f64,
+    /// The parts of the course, and one more for what is asked for on the way.
+    pub part_lens: Vec<u64>,
+    /// As many reads as window and scratch can have under way.
+    pub depth: usize,
 }
 
 /// The parts of the course, and one more for what is asked for on the way.
@@ -98,11 +112,9 @@ fn depth(course: &Course, scratch: &Scratch) -> usize {
 }
 
 struct Simulation<'a, M: Medium> {
-    course: &'a Course,
-    schedule: Schedule,
+    set: Set<'a>,
     line: Line<M, VirtualClock>,
     clock: VirtualClock,
-    ticks_per_s: f64,
     /// Ticks of a unit of compute.
     ticks_a_unit: f64,
     /// Ticks of compute that are not yet whole.
@@ -152,34 +164,33 @@ impl Scratch {
 
 impl<'a, M: Medium> Simulation<'a, M> {
     fn new(
-        machine: &Machine,
-        course: &'a Course,
+        set: Set<'a>,
+        compute_s: f64,
         scratch: Scratch,
-        (medium, part_lens): (M, Vec<u64>),
+        medium: M,
         clock: VirtualClock,
     ) -> Result<Self, LineError> {
-        let ticks_per_s = machine.feed.ticks_per_s(course);
+        let course = set.course;
         let config = Config {
             window: course.residency.window,
             read_len: course.read_len,
             retries: 0,
         };
         let extents = course.plan.extents.clone();
-        let homes = homes(course);
+        let parts = set.part_lens.clone();
+        let units = course.compute();
         Ok(Self {
-            course,
-            schedule: Schedule::new(&course.plan, NEAR_BYTES),
-            line: Line::new(medium, clock.clone(), extents, part_lens, homes, config)?,
+            line: Line::new(medium, clock.clone(), extents, parts, homes(course), config)?,
             clock,
-            ticks_per_s,
-            ticks_a_unit: match course.compute() {
-                units if units > 0.0 => machine.compute_s * ticks_per_s / units,
-                _ => 0.0,
+            ticks_a_unit: match units > 0.0 {
+                true => compute_s * set.ticks_per_s / units,
+                false => 0.0,
             },
             fraction: 0.0,
             leases: Vec::new(),
             scratch,
             events: 0,
+            set,
         })
     }
 
@@ -194,7 +205,7 @@ impl<'a, M: Medium> Simulation<'a, M> {
             self.lap()?;
         }
         let counters = self.line.counters();
-        let each = f64::from(laps) * self.ticks_per_s;
+        let each = f64::from(laps) * self.set.ticks_per_s;
         Ok(Lap {
             lap_s: (self.clock.now_ns() - start) as f64 / each,
             stall_s: (counters.stall_ns - before.stall_ns) as f64 / each,
@@ -204,7 +215,7 @@ impl<'a, M: Medium> Simulation<'a, M> {
     }
 
     fn lay(&mut self) {
-        let steps = self.schedule.steps().iter();
+        let steps = self.set.schedule.steps().iter();
         self.line.lay(steps.map(|step: &Step| step.extent));
     }
 
@@ -212,10 +223,10 @@ impl<'a, M: Medium> Simulation<'a, M> {
     /// goes on across its end.
     fn lap(&mut self) -> Result<(), LineError> {
         self.lay();
-        let course = self.course;
+        let course = self.set.course;
         let mut demands = course.demands.iter().peekable();
         for (run, doing) in (0..).zip(&course.plan.runs) {
-            for step in self.schedule.leased_before(run) {
+            for step in self.set.schedule.leased_before(run) {
                 self.leases.push(self.line.acquire(step.extent)?);
                 self.events += 1;
             }
@@ -223,7 +234,7 @@ impl<'a, M: Medium> Simulation<'a, M> {
                 self.demand(demand)?;
             }
             self.compute(doing.compute);
-            for step in self.schedule.released_after(run) {
+            for step in self.set.schedule.released_after(run) {
                 let lease = self.leases.iter().position(|l| l.extent() == step.extent);
                 let at = lease.expect("what is released was leased");
                 self.line.release(self.leases.swap_remove(at));
