@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use delayline_runtime::Stream;
 use delayline_study::decode::PlanFile;
-use delayline_study::report::html::write_whole;
+use delayline_study::report::write_whole;
 
 /// The plan of a stream that has up to `depth` reads under way.
 pub fn of(stream: &Stream, model: &Path, depth: usize) -> PlanFile {

@@ -228,11 +228,18 @@ impl FiberFigures {
         self.left_out_bytes > 0
     }
 
+    /// What a lap of so many bytes takes of both: the time that the loop needs for
+    /// its part, one turn or none, and the bytes that the drive brings.
+    pub fn parts_of(&self, bytes_per_lap: u64) -> (f64, u64) {
+        let turns = f64::from(u8::from(self.placed_bytes > 0));
+        let rest = bytes_per_lap.saturating_sub(self.placed_bytes);
+        (turns * self.turn_s, rest)
+    }
+
     /// What loop and drive can bring of laps of so many bytes, in bytes per second,
     /// where the drive brings what is not on the loop at this rate.
     pub fn rate_beside(&self, drive_bytes_per_s: f64, bytes_per_lap: u64) -> f64 {
-        let turn_s = if self.pieces > 0 { self.turn_s } else { 0.0 };
-        let rest = bytes_per_lap.saturating_sub(self.placed_bytes);
+        let (turn_s, rest) = self.parts_of(bytes_per_lap);
         bytes_per_lap as f64 / turn_s.max(rest as f64 / drive_bytes_per_s)
     }
 

@@ -15,7 +15,7 @@ use delayline_study::decode::{self, Ask, Grid, Measured, PlanFile};
 use delayline_study::link::{self, Design};
 use delayline_study::media::{self, Need};
 use delayline_study::model::Model;
-use delayline_study::report::{Report, html};
+use delayline_study::report::{Report, html, write_whole};
 use delayline_study::sweep::{self, Base, Setting};
 use delayline_study::{claims, datasheet};
 use serde_json::json;
@@ -252,7 +252,7 @@ fn run_sweep(
     let csv = csv?;
     match &args.out {
         Some(path) => {
-            html::write_whole(path, csv.as_bytes())
+            write_whole(path, csv.as_bytes())
                 .with_context(|| format!("{} cannot be written", path.display()))?;
             output.object(&json!({"event": "sweep", "rows": rows, "file": path}))?;
             output.note(format_args!("wrote {rows} rows to {}", path.display()));

@@ -4,9 +4,9 @@
 mod ring;
 
 use delayline_line::{Clock, Medium, Read, ReadError, Slot};
-use delayline_medium::{Cut, Faults, FillError, LoopNotice, Placed};
-use delayline_plan::{ALIGN, Extent};
-use ring::{Bench, COUNT, PIECE, bench, with_copies};
+use delayline_medium::{Cut, Faults, FillError, LoopNotice};
+use delayline_plan::ALIGN;
+use ring::{Bench, COUNT, PIECE, bench, placed, with_copies};
 use std::ops::ControlFlow;
 
 /// Goes on filling.
@@ -217,16 +217,7 @@ fn what_is_placed_anew_circulates_anew() {
     let mut bench = Bench::filled(|spec| with_copies(spec, 2));
     bench.lap();
     // In the opposite order, as one copy.
-    let placed: Vec<Placed> = (0..COUNT)
-        .map(|i| Placed {
-            extent: Extent {
-                part: 0,
-                offset: i * PIECE,
-                len: PIECE,
-            },
-            phase_s: ((COUNT - 1 - i) * PIECE) as f64 * 1e-9,
-        })
-        .collect();
+    let placed = placed(|i| COUNT - 1 - i);
     bench.fiber.place(&placed, 1).unwrap();
     bench.lap();
     let figures = bench.figures();

@@ -93,6 +93,23 @@ fn check_sound(coding: &Coding, plan: &Plan, ring: &Loop) {
     );
 }
 
+/// The whole plan through a window of so many bytes: the optimum that was found,
+/// and the plain order.
+fn coded(plan: &Plan, window: u64, compute_s: f64, ring: Loop) -> [Coding; 2] {
+    let task = Task {
+        plan,
+        schedule: &Schedule::new(plan, 0),
+        residency: &streamed(plan, window),
+        compute_s,
+        ring,
+    };
+    let all = vec![true; plan.extents.len()];
+    let (found, plain) = (optimum(&task, &all), in_order(&task, &all));
+    check_sound(&found, plan, &ring);
+    check_sound(&plain, plan, &ring);
+    [found, plain]
+}
+
 /// The optimum that was found over the true one, and the plain order over it.
 fn compare(blocks: &[u64], compute_s: &[f64], around: u64, window: u64) -> (f64, f64) {
     let plan = chain(blocks, compute_s);
@@ -155,23 +172,12 @@ fn small_loops_come_near_the_true_optimum() {
 fn layers(count: u32, compute_s: f64, window: u64, full: f64) -> [f64; 3] {
     let blocks = vec![4; count as usize];
     let plan = chain(&blocks, &vec![1.0; count as usize]);
-    let schedule = Schedule::new(&plan, 0);
-    let residency = streamed(&plan, window);
     let ring = Loop {
         lap_s: 1.0,
-        rate_bytes_per_s: (residency.streamed_bytes as f64) / full,
+        rate_bytes_per_s: streamed(&plan, window).streamed_bytes as f64 / full,
         ..ring(1)
     };
-    let task = Task {
-        plan: &plan,
-        schedule: &schedule,
-        residency: &residency,
-        compute_s,
-        ring,
-    };
-    let all = vec![true; blocks.len()];
-    let (coded, plain) = (optimum(&task, &all), in_order(&task, &all));
-    check_sound(&coded, &plan, &ring);
+    let [coded, plain] = coded(&plan, window, compute_s, ring);
     [plain.lap_s, coded.lap_s, coded.bound_s]
 }
 
@@ -208,20 +214,10 @@ fn random_models_come_within_a_lap_of_light_of_the_bound() {
         let blocks: Vec<u64> = (0..count).map(|_| random.between(1, 6)).collect();
         let compute_s: Vec<f64> = (0..count).map(|_| random.between(1, 8) as f64).collect();
         let plan = chain(&blocks, &compute_s);
-        let schedule = Schedule::new(&plan, 0);
         let total: u64 = blocks.iter().sum();
-        let residency = streamed(&plan, total / 5 + 12);
         let ring = ring(total + total / 10);
-        let task = Task {
-            plan: &plan,
-            schedule: &schedule,
-            residency: &residency,
-            compute_s: ring.lap_s * random.between(2, 40) as f64 / 10.0,
-            ring,
-        };
-        let all = vec![true; count];
-        let (coded, plain) = (optimum(&task, &all), in_order(&task, &all));
-        check_sound(&coded, &plan, &ring);
+        let compute_s = ring.lap_s * random.between(2, 40) as f64 / 10.0;
+        let [coded, plain] = coded(&plan, total / 5 + 12, compute_s, ring);
         let over = (coded.lap_s - coded.bound_s) / ring.lap_s;
         assert!(
             over <= 1.0 + 1e-9,
@@ -268,7 +264,6 @@ fn with_a_head(compute_s: f64, windows: std::ops::Range<u64>) -> Vec<f64> {
     let sum: u64 = blocks.iter().sum();
     let shares: Vec<f64> = blocks.iter().map(|&b| b as f64 / sum as f64).collect();
     let plan = chain(&blocks, &shares);
-    let schedule = Schedule::new(&plan, 0);
     // One fifteenth of the loop is free.
     let ring = Loop {
         lap_s: 1.0,
@@ -276,20 +271,7 @@ fn with_a_head(compute_s: f64, windows: std::ops::Range<u64>) -> Vec<f64> {
         read_len: 4 * ALIGN,
         ..ring(1)
     };
-    let all = vec![true; blocks.len()];
-    let lap = |window| {
-        let residency = streamed(&plan, window);
-        let task = Task {
-            plan: &plan,
-            schedule: &schedule,
-            residency: &residency,
-            compute_s,
-            ring,
-        };
-        let coded = optimum(&task, &all);
-        check_sound(&coded, &plan, &ring);
-        coded.lap_s
-    };
+    let lap = |window| coded(&plan, window, compute_s, ring)[0].lap_s;
     windows.map(lap).collect()
 }
 

@@ -117,9 +117,10 @@ impl Stream {
             passing: atlas.layout.passing_bytes,
             kv: context.kv_bytes(),
         };
-        let plan = atlas.lay_out(&graphs[0]).plan;
+        let itinerary = atlas.lay_out(&graphs[0]);
         let lap = Lap {
-            plan: &plan,
+            plan: &itinerary.plan,
+            schedule: &itinerary.schedule,
             weight_bytes: file.weight_bytes(),
             threads: shape.threads,
             read_len: READ_LEN,

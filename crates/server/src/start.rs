@@ -203,7 +203,11 @@ fn open(config: &Config, shared: &Shared) -> Result<(Batcher, Opened), Error> {
         grammars: true,
         ..config.engine.clone()
     };
-    let device = device_rate(config);
+    // What is behind a fiber loop is nobody's measure.
+    let device = match config.engine.fiber {
+        Some(_) => None,
+        None => device_rate(config),
+    };
     let mut engine = delayline_runtime::Engine::open(&config.model, &options)?;
     let (threads, cells) = (engine.threads(), engine.ctx() as usize);
     let (memory, source) = (engine.memory(), engine.source());

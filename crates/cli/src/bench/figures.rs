@@ -167,12 +167,13 @@ struct Limit {
 
 impl Limit {
     fn of(compute_s: f64, sample: &Sample, drive_rate: f64) -> Self {
-        let on_loop = sample.fiber.as_ref().filter(|fiber| fiber.placed_bytes > 0);
-        let placed = on_loop.map_or(0, |fiber| fiber.placed_bytes);
+        let bytes = sample.bytes_per_lap;
+        let fiber = sample.fiber.as_ref();
+        let (turn_s, rest) = fiber.map_or((0.0, bytes), |fiber| fiber.parts_of(bytes));
         Self {
             compute_s,
-            turn_s: on_loop.map_or(0.0, |fiber| fiber.turn_s),
-            drive_s: sample.bytes_per_lap.saturating_sub(placed) as f64 / drive_rate,
+            turn_s,
+            drive_s: rest as f64 / drive_rate,
         }
     }
 

@@ -21,6 +21,19 @@ pub fn spec(lap_ns: u64) -> LoopSpec {
     spec
 }
 
+/// All pieces, each so many pieces behind the turn's start.
+pub fn placed(place: impl Fn(u64) -> u64) -> Vec<Placed> {
+    let one = |i: u64| Placed {
+        extent: Extent {
+            part: 0,
+            offset: i * PIECE,
+            len: PIECE,
+        },
+        phase_s: (place(i) * PIECE) as f64 * 1e-9,
+    };
+    (0..COUNT).map(one).collect()
+}
+
 /// Sixteen pieces, one behind the other from 0 on, a full loop, and a drive
 /// behind it of half its rate.
 pub struct Bench {
@@ -46,16 +59,7 @@ pub fn bench(change: impl FnOnce(&mut LoopSpec)) -> Bench {
     let behind = Faulty::new(drive, Faults::default(), 3);
     let mut spec = spec(COUNT * PIECE);
     change(&mut spec);
-    let placed: Vec<Placed> = (0..COUNT)
-        .map(|i| Placed {
-            extent: Extent {
-                part: 0,
-                offset: i * PIECE,
-                len: PIECE,
-            },
-            phase_s: (i * PIECE) as f64 * 1e-9,
-        })
-        .collect();
+    let placed = placed(|i| i);
     let lens = [bytes.len() as u64];
     let measures = (PIECE as u32, COUNT as usize);
     let fiber = FiberLoop::new(

@@ -36,6 +36,7 @@ const LIGHTS: u64 = 8192;
 #[derive(Clone, Copy)]
 pub(crate) struct Lap<'a> {
     pub plan: &'a Plan,
+    pub schedule: &'a Schedule,
     pub weight_bytes: u64,
     pub threads: u32,
     pub read_len: u32,
@@ -95,8 +96,7 @@ impl Placement {
         tries: usize,
         code: fn(&plan::Task<'_>, &[bool]) -> Coding,
     ) -> Result<Self, Error> {
-        let schedule = Schedule::new(course.lap.plan, plan::NEAR_BYTES);
-        let on_loop = chosen(fiber, &schedule, course)?;
+        let on_loop = chosen(fiber, course)?;
         let extents = marked(course.lap.plan, &on_loop);
         let circulates: u64 = extents.iter().map(|extent| extent.len).sum();
         check_host(circulates)?;
@@ -106,7 +106,7 @@ impl Placement {
             .into_iter()
             .take(tries)
         {
-            let task = task(fiber, course, &schedule, copies, compute_s);
+            let task = task(fiber, course, copies, compute_s);
             let plain = plan::in_order(&task, &on_loop);
             let plain_lap_s = plain.lap_s;
             let coding = match fiber.order {
@@ -142,9 +142,8 @@ impl Placement {
         if self.placed.is_empty() || fiber.order == Order::Plain {
             return true;
         }
-        let schedule = Schedule::new(course.lap.plan, plan::NEAR_BYTES);
         let slow_s = fiber.compute_s.unwrap_or(self.compute_s * OFF);
-        let slow = task(fiber, course, &schedule, self.copies, slow_s);
+        let slow = task(fiber, course, self.copies, slow_s);
         let lap_s = plan::coded_lap_s(&slow, &self.coding.phase_s);
         self.coding.distance() < SAME && lap_s <= self.coding.lap_s * (1.0 + SAME)
     }
@@ -194,16 +193,10 @@ pub(crate) fn fittest(
     }
 }
 
-fn task<'a>(
-    fiber: &Fiber,
-    course: &Course<'a>,
-    schedule: &'a Schedule,
-    copies: u32,
-    compute_s: f64,
-) -> plan::Task<'a> {
+fn task<'a>(fiber: &Fiber, course: &Course<'a>, copies: u32, compute_s: f64) -> plan::Task<'a> {
     plan::Task {
         plan: course.lap.plan,
-        schedule,
+        schedule: course.lap.schedule,
         residency: course.residency,
         compute_s,
         ring: plan::Loop {
@@ -261,9 +254,9 @@ fn copies(
 
 /// Which extents circulate: all that stream, or, where they may be split, as many
 /// as fit, spread evenly over the lap so that both sources always have work.
-fn chosen(fiber: &Fiber, schedule: &Schedule, course: &Course<'_>) -> Result<Vec<bool>, Error> {
+fn chosen(fiber: &Fiber, course: &Course<'_>) -> Result<Vec<bool>, Error> {
     let mut streams = vec![false; course.lap.plan.extents.len()];
-    for step in schedule.steps() {
+    for step in course.lap.schedule.steps() {
         let at = step.extent.index();
         streams[at] = !course.residency.resident[at];
     }
@@ -283,7 +276,7 @@ fn chosen(fiber: &Fiber, schedule: &Schedule, course: &Course<'_>) -> Result<Vec
     let share = no_room.capacity as f64 / no_room.bytes as f64;
     let mut due = 0.0;
     let mut left = no_room.capacity;
-    for step in schedule.steps() {
+    for step in course.lap.schedule.steps() {
         let at = step.extent.index();
         if streams[at] {
             due += step.len as f64 * share;
@@ -364,6 +357,7 @@ mod tests {
         let plan = model();
         let lap = Lap {
             plan: &plan,
+            schedule: &Schedule::new(&plan, plan::NEAR_BYTES),
             weight_bytes: 86 * MB,
             threads: 2,
             read_len: 4 << 20,

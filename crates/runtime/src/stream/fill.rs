@@ -19,9 +19,10 @@ impl Stream {
     pub(crate) fn fill(&mut self, context: &mut Context, file: &ModelFile) -> Result<(), Error> {
         if self.circuit.as_ref().is_some_and(Circuit::wants_compute) {
             let compute_s = self.measure(context, file)?;
-            let plan = &self.learned(Class::Single).itinerary.clone().plan;
+            let itinerary = self.learned(Class::Single).itinerary.clone();
             let lap = Lap {
-                plan,
+                plan: &itinerary.plan,
+                schedule: &itinerary.schedule,
                 weight_bytes: file.weight_bytes(),
                 threads: context.shape().threads,
                 read_len: READ_LEN,

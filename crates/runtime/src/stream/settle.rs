@@ -1,7 +1,7 @@
 //! What the budget leaves for weights is divided: which of them stay, and how long
 //! the window is through which the others pass.
 
-use delayline_plan::{self as plan, NEAR_BYTES, Residency, Schedule};
+use delayline_plan::{self as plan, Residency};
 
 use super::READ_LEN;
 use crate::budget::{self, Needs};
@@ -28,13 +28,12 @@ pub(super) fn settle_budget(
     let fixed = spend.needs + spend.passing;
     let available = budget::without_tables(spend.total.saturating_sub(fixed));
     let available = available.min(options.weights.unwrap_or(u64::MAX));
-    let schedule = Schedule::new(lap.plan, NEAR_BYTES);
     let choose = |lookahead| {
         let memory = plan::Memory {
             available,
             lookahead,
         };
-        plan::choose(lap.plan, &schedule, memory)
+        plan::choose(lap.plan, lap.schedule, memory)
     };
     let longest = (available / 8).clamp(u64::from(READ_LEN), LOOKAHEAD);
     let choice = match options.window {
@@ -57,7 +56,7 @@ pub(super) fn settle_budget(
         }
     })?;
     if let (Some(fiber), None) = (&options.fiber, options.window) {
-        let ahead = residency.window - plan::window_min(&schedule, &residency.streamed());
+        let ahead = residency.window - plan::window_min(lap.schedule, &residency.streamed());
         let shorter = (0..STEPS).rev();
         let shorter = shorter.filter_map(|steps| choose(ahead / STEPS * steps).ok());
         let all = std::iter::once(residency).chain(shorter);

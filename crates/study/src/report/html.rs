@@ -2,13 +2,13 @@
 //! file. Readable in light and dark, on a telephone and on paper.
 
 use std::fmt::Write;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 
 use super::format::{dollars, si};
 use super::plot::{Plot, Shape};
 use super::svg::{COLOURS, draw, escape};
-use super::{Input, Report, Table};
+use super::{Input, Report, Table, write_whole};
 use crate::datasheet::Tag;
 
 /// Columns up to which a table is only as wide as it must be.
@@ -54,30 +54,6 @@ pub fn page(report: &Report) -> String {
 /// When the file cannot be written.
 pub fn write(report: &Report, path: &Path) -> io::Result<()> {
     write_whole(path, page(report).as_bytes())
-}
-
-/// Writes `bytes` to `path` so that nobody ever sees a part of them.
-///
-/// # Errors
-/// When the file cannot be written; what was at `path` is then as before.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut file = tempfile::Builder::new()
-        .prefix(".delayline-")
-        .tempfile_in(directory)?;
-    file.write_all(bytes)?;
-    // A temporary file is private; this one is to be what any new file is.
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        file.as_file()
-            .set_permissions(std::fs::Permissions::from_mode(0o644))?;
-    }
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
 }
 
 fn add_table(out: &mut String, table: &Table) {

@@ -1,6 +1,7 @@
 //! What a study found, ready to be shown: tables, plots, notes and the figures
 //! that it rests on. Knows no terminal; [`html`] makes a page of it.
 
+mod file;
 pub mod format;
 pub mod html;
 mod plot;
@@ -12,6 +13,7 @@ use serde_json::Value;
 
 use crate::datasheet::{Figure, Library};
 
+pub use file::write_whole;
 pub use plot::{Axis, Bar, Mark, Plot, Series, Shape, Whisker};
 pub use svg::COLOURS;
 
