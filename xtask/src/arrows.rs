@@ -28,7 +28,7 @@ const ALLOWED_IN_TESTS: &str = "synth";
 
 /// One workspace member that depends on another.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Edge {
+pub(crate) struct Edge {
     pub from: String,
     /// `None` for the crate itself, so that one without arrows is known too.
     pub to: Option<String>,
@@ -36,7 +36,7 @@ pub struct Edge {
 }
 
 /// All arrows between members of the workspace.
-pub fn edges(metadata: &Metadata) -> Vec<Edge> {
+pub(crate) fn edges(metadata: &Metadata) -> Vec<Edge> {
     let members = metadata.workspace_packages();
     let mut edges = Vec::new();
     for package in &members {
@@ -60,7 +60,7 @@ pub fn edges(metadata: &Metadata) -> Vec<Edge> {
 }
 
 /// Every arrow that is not in the table, and every crate that is not.
-pub fn check(edges: &[Edge]) -> Vec<Finding> {
+pub(crate) fn check(edges: &[Edge]) -> Vec<Finding> {
     edges.iter().filter_map(judge).collect()
 }
 

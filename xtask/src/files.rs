@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// One text file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
+pub(crate) struct Source {
     /// From the root, with `/` between the parts.
     pub path: String,
     pub text: String,
@@ -26,7 +26,7 @@ const SKIPPED: [&str; 4] = [".git", "target", "models", ".venv"];
 ///
 /// # Errors
 /// When a folder or file cannot be read.
-pub fn walk(root: &Path) -> io::Result<Vec<Source>> {
+pub(crate) fn walk(root: &Path) -> io::Result<Vec<Source>> {
     let mut sources = Vec::new();
     descend(root, "", &mut sources)?;
     sources.sort_by(|a, b| a.path.cmp(&b.path));

@@ -8,7 +8,7 @@ const LONG: usize = 400;
 const TOO_LONG: usize = 800;
 
 /// The Rust files that are too long, longest first.
-pub fn check(sources: &[Source]) -> Vec<Finding> {
+pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
     let mut long: Vec<(usize, &str)> = sources
         .iter()
         .filter(|source| source.is_rust())

@@ -8,14 +8,14 @@ use crate::finding::Finding;
 
 /// A package that is not ours.
 #[derive(Clone, Debug)]
-pub struct Package {
+pub(crate) struct Package {
     pub name: String,
     pub version: String,
     pub licence: Option<String>,
 }
 
 /// All packages that the lock file brings in.
-pub fn packages(metadata: &Metadata) -> Vec<Package> {
+pub(crate) fn packages(metadata: &Metadata) -> Vec<Package> {
     let foreign = metadata
         .packages
         .iter()
@@ -29,7 +29,7 @@ pub fn packages(metadata: &Metadata) -> Vec<Package> {
 }
 
 /// Every package whose licence the list does not satisfy.
-pub fn check(deny: &str, packages: &[Package]) -> Vec<Finding> {
+pub(crate) fn check(deny: &str, packages: &[Package]) -> Vec<Finding> {
     match allowed(deny) {
         Ok(allowed) => packages
             .iter()

@@ -8,9 +8,11 @@ mod files;
 mod finding;
 mod lengths;
 mod licences;
+mod names;
 mod picture;
 mod specification;
 mod traces;
+mod types;
 mod unsafe_code;
 
 use std::path::{Path, PathBuf};
@@ -55,7 +57,7 @@ impl Repository {
 
 type Check = fn(&Repository) -> Vec<Finding>;
 
-const CHECKS: [(&str, Check); 6] = [
+const CHECKS: [(&str, Check); 7] = [
     ("arrows", |repo| {
         arrows::check(&arrows::edges(&repo.metadata))
     }),
@@ -66,6 +68,10 @@ const CHECKS: [(&str, Check); 6] = [
     ("lengths", |repo| lengths::check(&repo.sources)),
     ("traces", |repo| traces::check(&repo.sources)),
     ("specification", |repo| specification::check(&repo.sources)),
+    ("names", |repo| match types::modules(&repo.sources) {
+        Ok(modules) => names::check(&modules),
+        Err(findings) => findings,
+    }),
 ];
 
 fn main() -> ExitCode {

@@ -17,7 +17,7 @@ use self::trace::Trace;
 /// # Errors
 /// A message: the trace cannot be read or holds no such lap, or `out` cannot be
 /// written.
-pub fn draw(trace: &Path, out: &Path) -> Result<String, String> {
+pub(crate) fn draw(trace: &Path, out: &Path) -> Result<String, String> {
     let named = |problem: String| format!("{}: {problem}", trace.display());
     let text = fs::read(trace).map_err(|error| named(error.to_string()))?;
     let events = Trace::parse(&text).map_err(named)?;

@@ -9,7 +9,7 @@ use crate::finding::Finding;
 const FILE: &str = "SPECIFICATION.md";
 
 /// Every promise without a test, and every test that is not there.
-pub fn check(sources: &[Source]) -> Vec<Finding> {
+pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
     let Some(specification) = sources.iter().find(|source| source.path == FILE) else {
         return vec![Finding::error(
             FILE,

@@ -10,7 +10,7 @@ const ATTRIBUTE: &str = "#![forbid(unsafe_code)]";
 
 /// Roots without the attribute, and unsafe code beside it (tests and build
 /// scripts are roots of their own, which the attribute does not reach).
-pub fn check(sources: &[Source]) -> Vec<Finding> {
+pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
     let safe = |source: &&Source| {
         source.is_rust() && !ALLOWED.iter().any(|dir| source.path.starts_with(dir))
     };

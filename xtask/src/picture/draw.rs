@@ -33,7 +33,7 @@ const INK: &str = "#1f2630";
 const PALE: &str = "#5b6673";
 
 /// The picture, a whole SVG document.
-pub fn svg(lap: &Lap) -> String {
+pub(crate) fn svg(lap: &Lap) -> String {
     let mut page = Page {
         out: String::new(),
         px_per_us: (RIGHT - LEFT) / lap.length_us,

@@ -7,7 +7,7 @@ use super::trace::{Read, Run, Stretch, Trace};
 
 /// A whole lap: from its run 0 to the next lap's.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Span {
+pub(crate) struct Span {
     /// Its place among the trace's laps.
     pub number: usize,
     pub at: Stretch,
@@ -18,7 +18,7 @@ pub struct Span {
 const ENOUGH: usize = 3;
 
 /// The laps of a trace but the last, of which nobody knows where it ends.
-pub fn laps(runs: &[Run]) -> Vec<Span> {
+pub(crate) fn laps(runs: &[Run]) -> Vec<Span> {
     let starts: Vec<usize> = (0..runs.len()).filter(|i| runs[*i].number == 0).collect();
     let spans = starts.windows(2).enumerate().map(|(number, pair)| Span {
         number,
@@ -39,7 +39,7 @@ pub fn laps(runs: &[Run]) -> Vec<Span> {
 ///
 /// # Errors
 /// There are too few of them, as a message.
-pub fn steady(laps: &[Span]) -> Result<Span, String> {
+pub(crate) fn steady(laps: &[Span]) -> Result<Span, String> {
     let alike = laps
         .iter()
         .rev()
@@ -75,7 +75,7 @@ impl Stretch {
 
 /// A lap with everything in it, its times counted from its beginning.
 #[derive(Debug)]
-pub struct Lap {
+pub(crate) struct Lap {
     pub length_us: f64,
     /// Reads under way at some time of the lap.
     pub reads: Vec<Read>,

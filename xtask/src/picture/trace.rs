@@ -7,14 +7,14 @@ use serde::Deserialize;
 
 /// A stretch of time on one track, in microseconds of the trace's clock.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Stretch {
+pub(crate) struct Stretch {
     pub from_us: f64,
     pub to_us: f64,
 }
 
 /// A read, from when it was asked for until the line saw that it was over.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Read {
+pub(crate) struct Read {
     pub at: Stretch,
     /// Which place it took in the medium's queue.
     pub lane: u32,
@@ -26,7 +26,7 @@ pub struct Read {
 
 /// A run of compute between two pauses.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Run {
+pub(crate) struct Run {
     pub at: Stretch,
     /// Its place in the lap.
     pub number: u32,
@@ -36,7 +36,7 @@ pub struct Run {
 
 /// Everything in a trace that a picture shows.
 #[derive(Debug, Default)]
-pub struct Trace {
+pub(crate) struct Trace {
     pub reads: Vec<Read>,
     pub runs: Vec<Run>,
     pub stalls: Vec<Stretch>,
