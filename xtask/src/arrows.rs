@@ -1,136 +1,208 @@
-//! Which crate may depend on which: arrows only downward.
+//! Which crate uses which: the picture in ARCHITECTURE.md, held against what the
+//! manifests declare and the code names. The picture is the one place where an
+//! arrow is allowed.
+
+use std::collections::BTreeMap;
+use std::fmt;
 
 use cargo_metadata::{DependencyKind, Metadata};
 
+use crate::files::Source;
 use crate::finding::Finding;
+use crate::types::Module;
 
-/// The allowed arrows, the one place where they are written down.
-const ALLOWED: [(&str, &[&str]); 10] = [
-    (
-        "cli",
-        &[
-            "server", "study", "runtime", "synth", "medium", "line", "plan", "gguf",
-        ],
-    ),
-    ("server", &["runtime"]),
-    ("study", &["medium", "line", "plan", "gguf"]),
-    ("runtime", &["medium", "line", "plan", "gguf"]),
-    ("medium", &["line", "plan"]),
-    ("line", &["plan"]),
-    ("synth", &["gguf"]),
-    ("plan", &[]),
-    ("gguf", &[]),
-    ("xtask", &[]),
-];
+pub(crate) const FILE: &str = "ARCHITECTURE.md";
 
-/// Tests of any crate may write models to test with.
-const ALLOWED_IN_TESTS: &str = "synth";
+/// How the picture begins. Its lines are `a --> b & c`, for what only tests use
+/// `a -.-> b`.
+const BEGIN: &str = "```mermaid";
 
-/// One workspace member that depends on another.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One member of the workspace that depends on another.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Edge {
     pub from: String,
-    /// `None` for the crate itself, so that one without arrows is known too.
-    pub to: Option<String>,
+    pub to: String,
     pub test_only: bool,
 }
 
-/// All arrows between members of the workspace.
+impl fmt::Display for Edge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let arrow = if self.test_only { "-.->" } else { "-->" };
+        write!(f, "`{} {arrow} {}`", self.from, self.to)
+    }
+}
+
+/// All arrows between members of the workspace, as the manifests declare them.
 pub(crate) fn edges(metadata: &Metadata) -> Vec<Edge> {
     let members = metadata.workspace_packages();
-    let mut edges = Vec::new();
+    // What a crate's code uses, its tests may use as well.
+    let mut edges: BTreeMap<(String, String), bool> = BTreeMap::new();
     for package in &members {
-        let from = short(&package.name);
-        edges.push(Edge {
-            from: from.clone(),
-            to: None,
-            test_only: false,
-        });
         let inner = package
             .dependencies
             .iter()
-            .filter(|dep| members.iter().any(|m| *m.name == dep.name));
-        edges.extend(inner.map(|dep| Edge {
-            from: from.clone(),
-            to: Some(short(&dep.name)),
-            test_only: dep.kind == DependencyKind::Development,
-        }));
+            .filter(|dep| members.iter().any(|member| *member.name == dep.name));
+        for dep in inner {
+            let test_only = dep.kind == DependencyKind::Development;
+            let ends = (short(&package.name), short(&dep.name));
+            *edges.entry(ends).or_insert(true) &= test_only;
+        }
     }
-    edges
-}
-
-/// Every arrow that is not in the table, and every crate that is not.
-pub(crate) fn check(edges: &[Edge]) -> Vec<Finding> {
-    edges.iter().filter_map(judge).collect()
-}
-
-fn judge(edge: &Edge) -> Option<Finding> {
-    let Some((_, allowed)) = ALLOWED.iter().find(|(name, _)| *name == edge.from) else {
-        return edge.to.is_none().then(|| {
-            let message = "has no row in the table of arrows; add one to xtask/src/arrows.rs and ARCHITECTURE.md";
-            Finding::error(&edge.from, message)
-        });
+    let edge = |((from, to), test_only)| Edge {
+        from,
+        to,
+        test_only,
     };
-    let to = edge.to.as_deref()?;
-    let fine = allowed.contains(&to) || (edge.test_only && to == ALLOWED_IN_TESTS);
-    (!fine).then(|| {
-        let expected = if allowed.is_empty() {
-            "no other crate".to_owned()
-        } else {
-            allowed.join(", ")
-        };
-        Finding::error(
-            &edge.from,
-            format!("must not depend on {to}; it may depend on {expected}"),
-        )
-    })
+    edges.into_iter().map(edge).collect()
 }
 
 fn short(name: &str) -> String {
     name.strip_prefix("delayline-").unwrap_or(name).to_owned()
 }
 
+/// Every arrow that is declared and not drawn, drawn and not declared, or
+/// declared for code that does not use it.
+pub(crate) fn check(sources: &[Source], edges: &[Edge], modules: &[Module]) -> Vec<Finding> {
+    let text = sources.iter().find(|source| source.path == FILE);
+    let drawn = match drawn(text.map_or("", |source| &source.text)) {
+        Ok(drawn) => drawn,
+        Err(finding) => return vec![finding],
+    };
+    let mut findings = Vec::new();
+    for edge in edges {
+        if !drawn.iter().any(|(_, arrow)| arrow == edge) {
+            let message = format!(
+                "the arrow {edge} is not in the picture of {FILE}; do without the dependency, or draw it"
+            );
+            findings.push(Finding::error(&edge.from, message));
+        }
+        if !edge.test_only && !is_used(edge, modules) {
+            let message = format!("declares delayline-{} and does not use it", edge.to);
+            findings.push(Finding::error(&edge.from, message));
+        }
+    }
+    for (line, arrow) in &drawn {
+        if !edges.contains(arrow) {
+            let message = format!("no manifest declares {arrow}; take the arrow away");
+            findings.push(Finding::error(format!("{FILE}:{line}"), message));
+        }
+    }
+    findings
+}
+
+/// Whether the code of the crate names the other one.
+fn is_used(edge: &Edge, modules: &[Module]) -> bool {
+    let folder = format!("crates/{}/", edge.from);
+    let name = format!("delayline_{}", edge.to.replace('-', "_"));
+    modules
+        .iter()
+        .filter(|module| module.path.starts_with(&folder))
+        .any(|module| module.mentions.contains(&name))
+}
+
+/// The arrows of the first picture in `text`, with their lines from 1.
+fn drawn(text: &str) -> Result<Vec<(usize, Edge)>, Finding> {
+    let mut lines = (1..).zip(text.lines().map(str::trim));
+    if !lines.any(|(_, line)| line == BEGIN) {
+        let message = format!("has no picture of the crates, which begins with {BEGIN}");
+        return Err(Finding::error(FILE, message));
+    }
+    let mut drawn = Vec::new();
+    for (number, line) in lines.take_while(|(_, line)| *line != "```") {
+        if line.is_empty() || line.starts_with("flowchart") {
+            continue;
+        }
+        let (from, to, test_only) = if let Some((from, to)) = line.split_once(" --> ") {
+            (from, to, false)
+        } else if let Some((from, to)) = line.split_once(" -.-> ") {
+            (from, to, true)
+        } else {
+            let message = format!("`{line}` is not of the form `a --> b & c` or `a -.-> b`");
+            return Err(Finding::error(format!("{FILE}:{number}"), message));
+        };
+        let edge = |from: &str, to: &str| Edge {
+            from: from.trim().into(),
+            to: to.trim().into(),
+            test_only,
+        };
+        for from in from.split('&') {
+            drawn.extend(to.split('&').map(|to| (number, edge(from, to))));
+        }
+    }
+    Ok(drawn)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::tests::code;
 
     fn edge(from: &str, to: &str, test_only: bool) -> Edge {
-        let to = Some(to).filter(|to| !to.is_empty()).map(str::to_owned);
         Edge {
             from: from.into(),
-            to,
+            to: to.into(),
             test_only,
         }
     }
 
+    fn judged(picture: &str, edges: &[Edge], line_uses: &str) -> Vec<Finding> {
+        let text = format!("# Map\n\n```mermaid\nflowchart TD\n{picture}\n```\n\na --> b\n");
+        let source = Source {
+            path: FILE.into(),
+            text,
+        };
+        let modules = code(&[("crates/line/src/lib.rs", line_uses)]);
+        check(&[source], edges, &modules)
+    }
+
     #[test]
-    fn arrows_are_judged() {
-        let cases = [
-            ("cli", "runtime", false, true),
-            ("plan", "", false, true),
-            ("line", "plan", false, true),
-            ("plan", "line", false, false),
-            ("plan", "synth", false, false),
-            ("plan", "synth", true, true),
-            ("medium", "gguf", true, false),
-            ("server", "medium", false, false),
-            ("newcomer", "", false, false),
+    fn the_picture_is_held_against_the_code() {
+        let uses = "use delayline_plan::Plan; use delayline_gguf::Header;";
+        let plan = edge("line", "plan", false);
+        let gguf = edge("line", "gguf", false);
+        let synth = edge("line", "synth", true);
+        // The picture, the arrows, what the code names, the places of findings.
+        let cases: [(&str, &[Edge], &str, &[&str]); 10] = [
+            ("    line --> plan", &[plan.clone()], uses, &[]),
+            (
+                "line --> plan & gguf",
+                &[plan.clone(), gguf.clone()],
+                uses,
+                &[],
+            ),
+            ("line -.-> synth", &[synth.clone()], uses, &[]),
+            ("", &[plan.clone()], uses, &["line"]),
+            ("line --> gguf", &[plan.clone(), gguf], uses, &["line"]),
+            (
+                "line -.-> plan",
+                &[plan.clone()],
+                uses,
+                &["line", "ARCHITECTURE.md:5"],
+            ),
+            (
+                "line --> synth",
+                &[synth],
+                uses,
+                &["line", "ARCHITECTURE.md:5"],
+            ),
+            (
+                "line --> plan\n\nplan --> line",
+                &[plan.clone()],
+                uses,
+                &["ARCHITECTURE.md:7"],
+            ),
+            ("line --> plan", &[plan.clone()], "", &["line"]),
+            ("line ==> plan", &[plan], uses, &["ARCHITECTURE.md:5"]),
         ];
-        for (from, to, test_only, fine) in cases {
-            let findings = check(&[edge(from, to, test_only)]);
-            assert_eq!(findings.is_empty(), fine, "{from} -> {to}: {findings:?}");
+        for (picture, edges, uses, expect) in cases {
+            let findings = judged(picture, edges, uses);
+            let places: Vec<&str> = findings.iter().map(|f| f.place.as_str()).collect();
+            assert_eq!(places, expect, "{picture}: {findings:?}");
         }
     }
 
     #[test]
-    fn the_table_has_no_cycle() {
-        // Removing crates without arrows until none is left works only without one.
-        let mut left: Vec<_> = ALLOWED.to_vec();
-        while !left.is_empty() {
-            let names: Vec<&str> = left.iter().map(|(name, _)| *name).collect();
-            let before = left.len();
-            left.retain(|(_, to)| to.iter().any(|to| names.contains(to)));
-            assert!(left.len() < before, "a cycle among {names:?}");
-        }
+    fn a_picture_that_is_missing_is_said() {
+        assert_eq!(check(&[], &[], &[])[0].place, FILE);
     }
 }

@@ -20,7 +20,7 @@ impl Source {
 }
 
 /// Names at the top that hold what was built or fetched, or belong to other programs.
-const SKIPPED: [&str; 4] = [".git", "target", "models", ".venv"];
+const SKIPPED: [&str; 5] = [".git", "target", "models", ".venv", ".schemathesis"];
 
 /// All text files below `root`, by path. What is not UTF-8 is not text.
 ///

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod arrows;
+mod chains;
 mod files;
 mod finding;
 mod lengths;
@@ -22,11 +23,14 @@ use cargo_metadata::{Metadata, MetadataCommand};
 
 use crate::files::Source;
 use crate::finding::{Finding, Severity};
+use crate::types::Module;
 
 /// What every check may look at.
 struct Repository {
     /// Text files with their paths from the root.
     sources: Vec<Source>,
+    /// The library code among them.
+    modules: Vec<Module>,
     metadata: Metadata,
     /// `deny.toml` as it is written.
     deny: String,
@@ -42,6 +46,8 @@ impl Repository {
         let sources = files::walk(&root).map_err(|error| {
             format!("cannot read the repository at {}: {error}", root.display())
         })?;
+        let modules = types::modules(&sources)
+            .map_err(|finding| format!("{}: {}", finding.place, finding.message))?;
         let deny = sources.iter().find(|source| source.path == "deny.toml");
         let deny = deny
             .ok_or("deny.toml is missing: it lists the allowed licences")?
@@ -49,6 +55,7 @@ impl Repository {
             .clone();
         Ok(Self {
             sources,
+            modules,
             metadata,
             deny,
         })
@@ -57,9 +64,9 @@ impl Repository {
 
 type Check = fn(&Repository) -> Vec<Finding>;
 
-const CHECKS: [(&str, Check); 7] = [
+const CHECKS: [(&str, Check); 8] = [
     ("arrows", |repo| {
-        arrows::check(&arrows::edges(&repo.metadata))
+        arrows::check(&repo.sources, &arrows::edges(&repo.metadata), &repo.modules)
     }),
     ("licences", |repo| {
         licences::check(&repo.deny, &licences::packages(&repo.metadata))
@@ -68,10 +75,8 @@ const CHECKS: [(&str, Check); 7] = [
     ("lengths", |repo| lengths::check(&repo.sources)),
     ("traces", |repo| traces::check(&repo.sources)),
     ("specification", |repo| specification::check(&repo.sources)),
-    ("names", |repo| match types::modules(&repo.sources) {
-        Ok(modules) => names::check(&modules),
-        Err(findings) => findings,
-    }),
+    ("names", |repo| names::check(&repo.modules)),
+    ("chains", |repo| chains::check(&repo.sources, &repo.modules)),
 ];
 
 fn main() -> ExitCode {

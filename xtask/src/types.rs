@@ -37,26 +37,25 @@ pub(crate) struct Module {
     pub types: Vec<Definition>,
     /// All names outside tests and comments.
     pub mentions: BTreeSet<String>,
+    /// The names in each function, with those in the head of its `impl`, and in
+    /// each type.
+    pub items: Vec<BTreeSet<String>>,
 }
 
-/// The library code among `sources`, or what is no Rust.
-pub(crate) fn modules(sources: &[Source]) -> Result<Vec<Module>, Vec<Finding>> {
-    let mut modules = Vec::new();
-    let mut findings = Vec::new();
-    for source in sources.iter().filter(|source| is_library(source)) {
-        match parse(source) {
-            Ok(module) => modules.push(module),
-            Err(error) => findings.push(Finding::error(
-                format!("{}:{}", source.path, error.span().start().line),
-                format!("cannot be parsed: {error}"),
-            )),
-        }
-    }
-    if findings.is_empty() {
-        Ok(modules)
-    } else {
-        Err(findings)
-    }
+/// The library code among `sources`.
+///
+/// # Errors
+/// The first file that is no Rust.
+pub(crate) fn modules(sources: &[Source]) -> Result<Vec<Module>, Finding> {
+    let library = sources.iter().filter(|source| is_library(source));
+    library
+        .map(|source| {
+            parse(source).map_err(|error| {
+                let place = format!("{}:{}", source.path, error.span().start().line);
+                Finding::error(place, format!("cannot be parsed: {error}"))
+            })
+        })
+        .collect()
 }
 
 fn is_library(source: &Source) -> bool {
@@ -71,6 +70,7 @@ fn parse(source: &Source) -> syn::Result<Module> {
         path: source.path.clone(),
         types: Vec::new(),
         mentions: BTreeSet::new(),
+        items: Vec::new(),
     };
     if !file.attrs.iter().any(is_for_tests) {
         visit(&file.items, &mut module);
@@ -110,8 +110,27 @@ fn visit(items: &[Item], module: &mut Module) {
                 });
                 collect(item.to_token_stream(), &mut module.mentions);
             }
-            _ => collect(item.to_token_stream(), &mut module.mentions),
+            Item::Impl(item) => {
+                let mut head = BTreeSet::new();
+                collect(item.self_ty.to_token_stream(), &mut head);
+                if let Some((path, _)) = &item.trait_ {
+                    collect(path.to_token_stream(), &mut head);
+                }
+                for inner in &item.items {
+                    module.add(inner.to_token_stream(), head.clone());
+                }
+            }
+            _ => module.add(item.to_token_stream(), BTreeSet::new()),
         }
+    }
+}
+
+impl Module {
+    /// Adds an item that names `names` and what is in `tokens`.
+    fn add(&mut self, tokens: TokenStream, mut names: BTreeSet<String>) {
+        collect(tokens, &mut names);
+        self.mentions.extend(names.iter().cloned());
+        self.items.push(names);
     }
 }
 
@@ -185,21 +204,21 @@ pub(crate) mod tests {
                     fn f() { struct Inside; }\n#[cfg(test)]\nmod tests { pub struct T; }\n\
                     #[cfg(test)]\npub struct U;";
         let modules = code(&[("crates/a/src/x.rs", text)]);
-        let found: Vec<(&str, bool, usize)> = modules[0]
+        let found: Vec<(&str, Reach, usize)> = modules[0]
             .types
             .iter()
-            .map(|d| (d.name.as_str(), d.reach == Reach::Public, d.line))
+            .map(|d| (d.name.as_str(), d.reach, d.line))
             .collect();
         let expect = [
-            ("A", true, 1),
-            ("B", true, 2),
-            ("C", true, 3),
-            ("D", true, 4),
-            ("E", true, 5),
-            ("F", false, 6),
-            ("G", false, 7),
-            ("H", true, 9),
-            ("Id", true, 11),
+            ("A", Reach::Public, 1),
+            ("B", Reach::Public, 2),
+            ("C", Reach::Public, 3),
+            ("D", Reach::Public, 4),
+            ("E", Reach::Public, 5),
+            ("F", Reach::Within, 6),
+            ("G", Reach::Within, 7),
+            ("H", Reach::Public, 9),
+            ("Id", Reach::Public, 11),
         ];
         assert_eq!(found, expect);
     }
@@ -243,7 +262,7 @@ pub(crate) mod tests {
             path: "crates/a/src/x.rs".into(),
             text: "struct A;\nstruct {".into(),
         };
-        let findings = modules(&[source]).unwrap_err();
-        assert_eq!(findings[0].place, "crates/a/src/x.rs:2");
+        let finding = modules(&[source]).unwrap_err();
+        assert_eq!(finding.place, "crates/a/src/x.rs:2");
     }
 }
