@@ -1,4 +1,4 @@
-//! `study`: arguments to the library, its reports to the terminal. Reckons
+//! `study`: arguments to the library, its reports to the terminal. Calculates
 //! nothing itself.
 
 pub mod args;
@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use delayline_study::datasheet::{Kind, Library};
-use delayline_study::decode::{self, Ask, Grid, Measured, PlanFile};
+use delayline_study::datasheet::{Library, SheetKind};
+use delayline_study::decode::{self, CaseGrid, CaseOptions, MeasuredMedium, PlanFile};
 use delayline_study::link::{self, Design};
 use delayline_study::media::{self, Need};
-use delayline_study::model::Model;
+use delayline_study::model::LanguageModel;
 use delayline_study::report::{Report, html, write_whole};
 use delayline_study::sweep::{self, Base, Setting};
 use delayline_study::{claims, datasheet};
@@ -38,11 +38,11 @@ pub fn run(args: &StudyArgs, output: &Output) -> Result<()> {
     match &args.command {
         StudyCommand::Sweep(sweep) => run_sweep(&library, sweep, &args.common, output),
         StudyCommand::Link(link) => {
-            set(&mut library, &mut Ask::default(), &args.common.set)?;
+            set(&mut library, &mut CaseOptions::default(), &args.common.set)?;
             run_link(&library, link, &args.common, output)
         }
         StudyCommand::Claims(claims) => {
-            set(&mut library, &mut Ask::default(), &args.common.set)?;
+            set(&mut library, &mut CaseOptions::default(), &args.common.set)?;
             show(
                 &claims::report(&library, &claims.numbers)?,
                 &args.common,
@@ -50,7 +50,7 @@ pub fn run(args: &StudyArgs, output: &Output) -> Result<()> {
             )
         }
         StudyCommand::Media(media) => {
-            set(&mut library, &mut Ask::default(), &args.common.set)?;
+            set(&mut library, &mut CaseOptions::default(), &args.common.set)?;
             show(&media_report(&library, media)?, &args.common, output)
         }
         StudyCommand::Decode(decode) => {
@@ -58,7 +58,7 @@ pub fn run(args: &StudyArgs, output: &Output) -> Result<()> {
             show(&report, &args.common, output)
         }
         StudyCommand::Sheets(sheets) => {
-            set(&mut library, &mut Ask::default(), &args.common.set)?;
+            set(&mut library, &mut CaseOptions::default(), &args.common.set)?;
             show(
                 &datasheet::report(&library, &sheets.ids)?,
                 &args.common,
@@ -91,7 +91,7 @@ fn run_link(
     if args.print {
         return Ok(output.line(text.trim_end())?);
     }
-    let design = Design::parse(&text).with_context(|| format!("{name} is no design"))?;
+    let design = Design::parse(&text).with_context(|| format!("{name} is not a valid design"))?;
     show(
         &link::report(library, &design, args.channels)?,
         common,
@@ -110,7 +110,7 @@ fn show(report: &Report, common: &CommonArgs, output: &Output) -> Result<()> {
 }
 
 /// Gives single figures other values; several of one are for a sweep.
-fn set(library: &mut Library, ask: &mut Ask, settings: &[Setting]) -> Result<Option<u32>> {
+fn set(library: &mut Library, ask: &mut CaseOptions, settings: &[Setting]) -> Result<Option<u32>> {
     let mut batch = None;
     for setting in settings {
         let [value] = setting.values[..] else {
@@ -128,7 +128,7 @@ fn set(library: &mut Library, ask: &mut Ask, settings: &[Setting]) -> Result<Opt
 fn media_report(library: &Library, args: &MediaArgs) -> Result<Report> {
     let bytes = match args.hold {
         Some(bytes) => bytes as f64,
-        None => Model::of(library, &args.model)?.weights_bytes,
+        None => LanguageModel::of(library, &args.model)?.weights_bytes,
     };
     let need = Need {
         bytes,
@@ -144,7 +144,7 @@ fn decode_report(mut library: Library, args: &DecodeArgs, common: &CommonArgs) -
         true => vec![name.to_owned()],
         false => ids.to_vec(),
     };
-    let grid = Grid {
+    let grid = CaseGrid {
         models: match &ask.plan {
             Some(plan) => vec![plan.model.clone()],
             None => one(ask.weights_bytes.is_some(), "weights", &args.model),
@@ -173,7 +173,7 @@ fn media_to_decode_from(library: &Library, args: &DecodeArgs) -> Vec<String> {
         return args.medium.clone();
     }
     let has_memory = |id: &String| {
-        let sheet = library.sheet(Kind::Accelerator, id);
+        let sheet = library.sheet(SheetKind::Accelerator, id);
         sheet.is_ok_and(|sheet| sheet.find("memory").is_some())
     };
     let own = args.accelerator.iter().all(has_memory).then_some("own");
@@ -181,11 +181,11 @@ fn media_to_decode_from(library: &Library, args: &DecodeArgs) -> Vec<String> {
     media.map(str::to_owned).collect()
 }
 
-fn ask(args: &MachineArgs) -> Result<Ask> {
+fn ask(args: &MachineArgs) -> Result<CaseOptions> {
     let plan = args.plan.as_deref().map(PlanFile::read).transpose()?;
-    Ok(Ask {
+    Ok(CaseOptions {
         weights_bytes: args.weights,
-        measured: args.rate.map(|rate_bytes_per_s| Measured {
+        measured: args.rate.map(|rate_bytes_per_s| MeasuredMedium {
             rate_bytes_per_s,
             latency_s: args.latency_us * 1e-6,
             turn_s: args.turn_ms.map(|turn| turn * 1e-3),

@@ -3,16 +3,16 @@
 
 use std::time::Instant;
 
-use delayline_study::decode::{Course, Feed, Machine, simulate};
+use delayline_study::decode::{Course, SimulatedFeed, SimulatedMachine, simulate};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let window_bytes = 50_000_000;
-    let on_demand = |latency_s| Feed::OnDemand {
+    let on_demand = |latency_s| SimulatedFeed::OnDemand {
         rate_bytes_per_s: 32e12,
         latency_s,
         depth: 4096,
     };
-    let comes_by = Feed::ComesBy {
+    let comes_by = SimulatedFeed::ComesBy {
         turn_s: 810e9 / 32e12,
         rate_bytes_per_s: 32.1e12,
         latency_s: 0.0,
@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ("from a loop", 0.0, comes_by),
     ] {
         let course = Course::even(126, 810e9 - chosen, chosen, window_bytes, 0);
-        let machine = Machine {
+        let machine = SimulatedMachine {
             feed,
             compute_s: 0.02,
         };

@@ -4,9 +4,10 @@
 use std::time::Instant;
 
 use delayline_study::datasheet::Library;
-use delayline_study::link::{Corner, Design, line};
-use delayline_study::optics::comb::{Comb, Group};
-use delayline_study::optics::fiber::{Dispersion, Fiber};
+use delayline_study::interval::Corner;
+use delayline_study::link::{Design, line};
+use delayline_study::optics::comb::{ChannelGroup, Comb};
+use delayline_study::optics::fiber::{Dispersion, OpticalFiber};
 use delayline_study::optics::gn::{closed_form_w, from_profile_w};
 use delayline_study::optics::units::watts;
 
@@ -58,7 +59,7 @@ fn link(launch_dbm: Option<f64>) -> f64 {
 }
 
 fn comb(first_thz: f64, spacing_ghz: f64, channels: usize, symbol_rate_gbd: f64) -> Comb {
-    let group = Group {
+    let group = ChannelGroup {
         key: "band".into(),
         first_thz,
         spacing_ghz,
@@ -72,20 +73,20 @@ fn comb(first_thz: f64, spacing_ghz: f64, channels: usize, symbol_rate_gbd: f64)
 fn closed_form() -> f64 {
     let comb = comb(191.35, 50.0, 96, 32.0);
     let powers_w = vec![watts(0.0); 96];
-    let span = || closed_form_w(&Fiber::gnpy(), 80e3, comb.channels(), &powers_w)[48];
+    let span = || closed_form_w(&OpticalFiber::gnpy(), 80e3, comb.channels(), &powers_w)[48];
     (0..10).map(|_| span()).sum()
 }
 
 /// GNPy's `ggn_spectrally_separated` over a Raman profile: 56 channels, of which
 /// GNPy computes seven and the program all.
 fn integrated() -> f64 {
-    let fiber = Fiber {
+    let fiber = OpticalFiber {
         dispersion: Dispersion::Linear {
             ps_per_nm_km: 17.0,
             slope_ps_per_nm2_km: 0.067,
             reference_nm: 1550.0,
         },
-        ..Fiber::gnpy()
+        ..OpticalFiber::gnpy()
     };
     let comb = comb(186.1, 200.0, 56, 130.0);
     from_profile_w(&fiber, 80e3, comb.channels(), &vec![watts(4.0); 56])[28]

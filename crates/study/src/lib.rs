@@ -3,17 +3,17 @@
 //! no llama.cpp and no real device.
 //!
 //! Every number comes from a [`datasheet`] with its source, and carries its
-//! [`range`] through to the result.
+//! [`interval`] through to the result.
 
 #![forbid(unsafe_code)]
 
 pub mod claims;
 pub mod datasheet;
 pub mod decode;
+pub mod interval;
 pub mod link;
 pub mod media;
 pub mod model;
 pub mod optics;
-pub mod range;
 pub mod report;
 pub mod sweep;

@@ -16,7 +16,7 @@ pub use design::{Design, PRESETS, preset};
 pub use fiber::fiber;
 pub use medium::{Lit, Optics, lit};
 pub use report::report;
-pub use resolve::{Corner, line};
+pub use resolve::line;
 
 #[cfg(test)]
 mod tests;

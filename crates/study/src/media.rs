@@ -8,9 +8,9 @@ use delayline_medium::LoopSpec;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::datasheet::{Kind, Library, Sheet, SheetError};
+use crate::datasheet::{Library, Sheet, SheetError, SheetKind};
+use crate::interval::Interval;
 use crate::optics::units::LIGHT_M_PER_S;
-use crate::range::Range;
 
 pub use report::report;
 
@@ -26,7 +26,7 @@ pub struct Need {
 /// How a medium gives what it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Access {
+pub enum Delivery {
     /// What is asked for comes after a latency.
     OnDemand,
     /// Everything comes by, again and again.
@@ -35,13 +35,13 @@ pub enum Access {
 
 /// A part of the power and the price.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Part {
+pub struct CostPart {
     /// Which part.
     pub name: String,
     /// What it draws, in watts.
-    pub power_w: Range,
+    pub power_w: Interval,
     /// What it costs, in dollars.
-    pub price: Range,
+    pub price: Interval,
 }
 
 /// One unit of a medium: a module, a stack, a drive, a loop.
@@ -52,29 +52,29 @@ pub struct Unit {
     /// For people.
     pub name: String,
     /// How it is read.
-    pub access: Access,
+    pub access: Delivery,
     /// What it holds, in bytes.
-    pub capacity_bytes: Range,
+    pub capacity_bytes: Interval,
     /// What it delivers, in bytes per second.
-    pub rate_bytes_per_s: Range,
+    pub rate_bytes_per_s: Interval,
     /// Mean time until something asked for at random begins to come, in seconds.
-    pub latency_s: Range,
+    pub latency_s: Interval,
     /// Time of a whole turn in seconds, where everything comes by.
-    pub lap_s: Option<Range>,
+    pub lap_s: Option<Interval>,
     /// Energy to read one more bit, in joules. Zero where reading changes
     /// nothing, because everything is sent anyway.
-    pub energy_j_per_bit: Range,
+    pub energy_j_per_bit: Interval,
     /// What it draws without being read, in watts.
-    pub standby_w: Range,
+    pub standby_w: Interval,
     /// What it costs, in dollars.
-    pub price: Range,
+    pub price: Interval,
     /// What power and price consist of.
-    pub parts: Vec<Part>,
+    pub parts: Vec<CostPart>,
     /// What a byte of capacity draws in watts and costs in dollars, where that
     /// is what is known: modules come in several sizes, which is a choice and
     /// no uncertainty of the price.
     #[serde(skip)]
-    per_byte: Option<(Range, Range)>,
+    per_byte: Option<(Interval, Interval)>,
 }
 
 /// A medium sized for a need.
@@ -83,24 +83,24 @@ pub struct Sized {
     /// One of its units.
     pub unit: Unit,
     /// How many it takes.
-    pub units: Range,
+    pub units: Interval,
     /// How many it takes to hold the bytes.
-    pub units_to_hold: Range,
+    pub units_to_hold: Interval,
     /// How many it takes to reach the rate.
-    pub units_to_feed: Range,
+    pub units_to_feed: Interval,
     /// What they hold together, in bytes.
-    pub capacity_bytes: Range,
+    pub capacity_bytes: Interval,
     /// What they deliver together, in bytes per second.
-    pub rate_bytes_per_s: Range,
+    pub rate_bytes_per_s: Interval,
     /// What they draw without being read, in watts.
-    pub standby_w: Range,
+    pub standby_w: Interval,
     /// What they draw while feeding at the rate of the need, in watts.
-    pub power_w: Range,
+    pub power_w: Interval,
     /// Joules for each bit delivered at that rate, standby included; `None` if
     /// the need has no rate.
-    pub delivered_j_per_bit: Option<Range>,
+    pub delivered_j_per_bit: Option<Interval>,
     /// What they cost, in dollars.
-    pub price: Range,
+    pub price: Interval,
 }
 
 /// Why there is no such medium.
@@ -131,7 +131,7 @@ pub enum MediaError {
 
 /// The ids of all media, stores first, then what comes by.
 pub fn ids(library: &Library) -> Vec<String> {
-    let kinds = [Kind::Loop, Kind::Store, Kind::Acoustic];
+    let kinds = [SheetKind::Loop, SheetKind::Store, SheetKind::Acoustic];
     let all = kinds.into_iter().flat_map(|kind| library.of_kind(kind));
     all.map(|sheet| sheet.id.clone()).collect()
 }
@@ -147,9 +147,9 @@ pub fn unit(library: &Library, id: &str) -> Result<Unit, MediaError> {
     };
     let sheet = library.any(id).map_err(|_| no_medium())?;
     match sheet.kind {
-        Kind::Store => Ok(store(sheet)),
-        Kind::Acoustic => Ok(acoustic(sheet)),
-        Kind::Loop => light(library, sheet),
+        SheetKind::Store => Ok(store(sheet)),
+        SheetKind::Acoustic => Ok(acoustic(sheet)),
+        SheetKind::Loop => light(library, sheet),
         _ => Err(no_medium()),
     }
 }
@@ -179,12 +179,18 @@ pub fn size(library: &Library, id: &str, need: Need) -> Result<Sized, MediaError
 impl Unit {
     /// A medium of which only this is known: it draws and costs nothing, or
     /// that is counted elsewhere.
-    pub fn plain(id: &str, name: &str, capacity: Range, rate: Range, latency: Range) -> Self {
-        let nothing = Range::exact(0.0);
+    pub fn plain(
+        id: &str,
+        name: &str,
+        capacity: Interval,
+        rate: Interval,
+        latency: Interval,
+    ) -> Self {
+        let nothing = Interval::exact(0.0);
         Self {
             id: id.to_owned(),
             name: name.to_owned(),
-            access: Access::OnDemand,
+            access: Delivery::OnDemand,
             capacity_bytes: capacity,
             rate_bytes_per_s: rate,
             latency_s: latency,
@@ -206,9 +212,9 @@ impl Sized {
 
     /// As many of `unit` as `need` takes, and no fewer than `least`.
     pub fn at_least(unit: Unit, need: Need, least: u32) -> Self {
-        let units_to_hold = (Range::exact(need.bytes) / unit.capacity_bytes).ceil();
-        let units_to_feed = (Range::exact(need.rate_bytes_per_s) / unit.rate_bytes_per_s).ceil();
-        let least = Range::exact(f64::from(least));
+        let units_to_hold = (Interval::exact(need.bytes) / unit.capacity_bytes).ceil();
+        let units_to_feed = (Interval::exact(need.rate_bytes_per_s) / unit.rate_bytes_per_s).ceil();
+        let least = Interval::exact(f64::from(least));
         let units = units_to_hold.max(units_to_feed).max(least);
         let capacity_bytes = together(&unit, need, least.typical);
         let (standby_w, price) = match unit.per_byte {
@@ -236,7 +242,7 @@ impl Sized {
 /// What the units hold together, in bytes. The capacity of one decides how many
 /// there are, so the product of both ranges would count it twice: instead the
 /// extremes over the ends of capacity and rate are taken.
-fn together(unit: &Unit, need: Need, least: f64) -> Range {
+fn together(unit: &Unit, need: Need, least: f64) -> Interval {
     let held = |capacity: f64, rate: f64| {
         let units = |total: f64, each: f64| (total / each * (1.0 - 1e-9)).ceil();
         let units = units(need.bytes, capacity).max(units(need.rate_bytes_per_s, rate));
@@ -247,7 +253,7 @@ fn together(unit: &Unit, need: Need, least: f64) -> Range {
     let ends = [capacity.low, capacity.typical, capacity.high]
         .map(|capacity| [rate.low, rate.typical, rate.high].map(|rate| held(capacity, rate)));
     let ends = || ends.iter().flatten().copied();
-    Range::new(
+    Interval::new(
         ends().fold(typical, f64::min),
         typical,
         ends().fold(typical, f64::max),
@@ -261,7 +267,7 @@ fn store(sheet: &Sheet) -> Unit {
     Unit {
         id: sheet.id.clone(),
         name: sheet.name.clone(),
-        access: Access::OnDemand,
+        access: Delivery::OnDemand,
         capacity_bytes,
         rate_bytes_per_s: sheet.get("rate"),
         latency_s: sheet.get("latency"),
@@ -269,7 +275,7 @@ fn store(sheet: &Sheet) -> Unit {
         energy_j_per_bit: sheet.get("energy"),
         standby_w,
         price,
-        parts: vec![Part {
+        parts: vec![CostPart {
             name: sheet.name.clone(),
             power_w: standby_w,
             price,
@@ -284,15 +290,15 @@ fn acoustic(sheet: &Sheet) -> Unit {
     Unit {
         id: sheet.id.clone(),
         name: sheet.name.clone(),
-        access: Access::ComesBy,
+        access: Delivery::ComesBy,
         capacity_bytes,
         rate_bytes_per_s: capacity_bytes / delay_s,
         latency_s: delay_s / 2.0,
         lap_s: Some(delay_s),
-        energy_j_per_bit: Range::exact(0.0),
+        energy_j_per_bit: Interval::exact(0.0),
         standby_w: sheet.get("power"),
         price: sheet.get("price"),
-        parts: vec![Part {
+        parts: vec![CostPart {
             name: "tubes and tanks".to_owned(),
             power_w: sheet.get("power"),
             price: sheet.get("price"),
@@ -305,9 +311,9 @@ fn acoustic(sheet: &Sheet) -> Unit {
 /// and regeneration, whether anyone reads it or not: that power is standby.
 fn light(library: &Library, sheet: &Sheet) -> Result<Unit, MediaError> {
     let part = |name: &str, kind| library.sheet(kind, &sheet.references[name]);
-    let fiber = part("fiber", Kind::Fiber)?;
-    let transceiver = part("transceiver", Kind::Transceiver)?;
-    let amplifier = part("amplifier", Kind::Amplifier)?;
+    let fiber = part("fiber", SheetKind::Fiber)?;
+    let transceiver = part("transceiver", SheetKind::Transceiver)?;
+    let amplifier = part("amplifier", SheetKind::Amplifier)?;
 
     let length_m = sheet.get("length");
     let delay_s = delay_s(length_m, fiber.get("group_index"));
@@ -315,31 +321,31 @@ fn light(library: &Library, sheet: &Sheet) -> Result<Unit, MediaError> {
     let lit_bits_per_s = rate_bytes_per_s * 8.0 * sheet.get("regenerations");
     let amplifiers = sheet.get("sites") * sheet.get("amplifiers_per_site");
     let parts = vec![
-        Part {
+        CostPart {
             name: transceiver.name.clone(),
             power_w: lit_bits_per_s * transceiver.get("energy"),
             price: lit_bits_per_s * transceiver.get("price"),
         },
-        Part {
+        CostPart {
             name: amplifier.name.clone(),
             power_w: amplifiers * amplifier.get("power"),
             price: amplifiers * amplifier.get("price"),
         },
-        Part {
+        CostPart {
             name: fiber.name.clone(),
-            power_w: Range::exact(0.0),
+            power_w: Interval::exact(0.0),
             price: length_m * fiber.get("price"),
         },
     ];
     Ok(Unit {
         id: sheet.id.clone(),
         name: sheet.name.clone(),
-        access: Access::ComesBy,
+        access: Delivery::ComesBy,
         capacity_bytes: rate_bytes_per_s * delay_s,
         rate_bytes_per_s,
         latency_s: delay_s / 2.0,
         lap_s: Some(delay_s),
-        energy_j_per_bit: Range::exact(0.0),
+        energy_j_per_bit: Interval::exact(0.0),
         standby_w: parts.iter().map(|part| part.power_w).sum(),
         price: parts.iter().map(|part| part.price).sum(),
         parts,
@@ -351,10 +357,10 @@ fn light(library: &Library, sheet: &Sheet) -> Result<Unit, MediaError> {
 /// rate is net, and no sheet says what becomes of single bits.
 ///
 /// # Errors
-/// When there is no such loop.
+/// When there is no loop of that name.
 pub fn as_loop(library: &Library, id: &str) -> Result<LoopSpec, MediaError> {
-    let sheet = library.sheet(Kind::Loop, id)?;
-    let fiber = library.sheet(Kind::Fiber, &sheet.references["fiber"])?;
+    let sheet = library.sheet(SheetKind::Loop, id)?;
+    let fiber = library.sheet(SheetKind::Fiber, &sheet.references["fiber"])?;
     let rate_bit_per_s = sheet.get("rate").typical * 8.0;
     Ok(LoopSpec {
         group_index: fiber.get("group_index").typical,
@@ -366,7 +372,7 @@ pub fn as_loop(library: &Library, id: &str) -> Result<LoopSpec, MediaError> {
 
 /// Time that light takes through `length_m` of a medium of this group index, in
 /// seconds: `n_g · L / c`.
-pub fn delay_s(length_m: Range, group_index: Range) -> Range {
+pub fn delay_s(length_m: Interval, group_index: Interval) -> Interval {
     length_m * group_index / LIGHT_M_PER_S
 }
 

@@ -3,11 +3,11 @@
 
 use serde::Serialize;
 
-use crate::datasheet::{Kind, Library, SheetError};
+use crate::datasheet::{Library, SheetError, SheetKind};
 
 /// The experts of a mixture.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Experts {
+pub struct MixtureOfExperts {
     /// One expert of one layer, in bytes.
     pub bytes: f64,
     /// How many a layer has.
@@ -20,7 +20,7 @@ pub struct Experts {
 
 /// What a lap over a model reads and computes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Model {
+pub struct LanguageModel {
     /// For people.
     pub name: String,
     /// How many layers.
@@ -34,17 +34,17 @@ pub struct Model {
     /// Weights that a token is multiplied with.
     pub active_parameters: f64,
     /// The experts, if it is a mixture.
-    pub experts: Option<Experts>,
+    pub experts: Option<MixtureOfExperts>,
 }
 
-impl Model {
+impl LanguageModel {
     /// The model of a data sheet.
     ///
     /// # Errors
     /// [`SheetError`] when there is none, or its experts are more or heavier than
     /// there can be.
     pub fn of(library: &Library, id: &str) -> Result<Self, SheetError> {
-        let sheet = library.sheet(Kind::Model, id)?;
+        let sheet = library.sheet(SheetKind::Model, id)?;
         let get = |key: &str| sheet.get(key).typical;
         let find = |key: &str| sheet.find(key).map(|value| value.typical);
         let experts = match (
@@ -53,7 +53,7 @@ impl Model {
             find("experts_per_token"),
             find("expert_layers"),
         ) {
-            (Some(bytes), Some(count), Some(per_token), Some(layers)) => Some(Experts {
+            (Some(bytes), Some(count), Some(per_token), Some(layers)) => Some(MixtureOfExperts {
                 bytes,
                 count,
                 per_token,
@@ -125,7 +125,7 @@ impl Model {
     }
 }
 
-impl Experts {
+impl MixtureOfExperts {
     /// How many different experts of a layer `batch` tokens choose on average,
     /// if each chooses its own ones evenly and independently of the others:
     /// `E · (1 − (1 − k/E)^b)`. Real routers favour some, so that this is an
@@ -156,7 +156,7 @@ impl Experts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::range::Range;
+    use crate::interval::Interval;
 
     /// The average over all choices, by counting them: `count` experts, `batch`
     /// tokens that each choose `per_token` different ones.
@@ -179,7 +179,7 @@ mod tests {
     fn distinct_experts_are_those_that_counting_gives() {
         for count in 1..=5 {
             for per_token in 1..=count {
-                let experts = Experts {
+                let experts = MixtureOfExperts {
                     bytes: 1.0,
                     count: f64::from(count),
                     per_token: f64::from(per_token),
@@ -206,7 +206,7 @@ mod tests {
             (4.0, 4.0),
             (2.0, 1.0),
         ] {
-            let experts = Experts {
+            let experts = MixtureOfExperts {
                 bytes: 1.0,
                 count,
                 per_token,
@@ -230,7 +230,7 @@ mod tests {
             ("gpt-oss-120b", 5.0e9, 61.0e9),
             ("deepseek-v3", 37.7e9, 653.9e9),
         ] {
-            let model = Model::of(&library, id).expect("it is embedded");
+            let model = LanguageModel::of(&library, id).expect("it is embedded");
             assert!(
                 (model.needed_bytes(1) / needed - 1.0).abs() < 0.02,
                 "{id}: {}",
@@ -265,9 +265,9 @@ mod tests {
             let mut library = Library::embedded();
             let path = format!("deepseek-v3.{key}");
             library
-                .set(&path, Range::exact(value))
+                .set(&path, Interval::exact(value))
                 .expect("by itself it can be");
-            let error = Model::of(&library, "deepseek-v3")
+            let error = LanguageModel::of(&library, "deepseek-v3")
                 .expect_err(&path)
                 .to_string();
             assert!(error.contains(expect), "{error}");
@@ -278,9 +278,12 @@ mod tests {
     fn experts_heavier_than_the_model_are_refused() {
         let mut library = Library::embedded();
         library
-            .set("deepseek-v3.weights", crate::range::Range::exact(600.0))
+            .set(
+                "deepseek-v3.weights",
+                crate::interval::Interval::exact(600.0),
+            )
             .expect("it can be");
-        let error = Model::of(&library, "deepseek-v3")
+        let error = LanguageModel::of(&library, "deepseek-v3")
             .expect_err("too small")
             .to_string();
         assert!(

@@ -8,8 +8,8 @@ use rayon::prelude::*;
 use thiserror::Error;
 
 use crate::datasheet::{Library, SheetError};
-use crate::decode::{Ask, DecodeError, Decoded, decode};
-use crate::range::Range;
+use crate::decode::{CaseOptions, DecodeError, Decoded, decode};
+use crate::interval::Interval;
 use crate::report::format::plain;
 
 /// A parameter and the values that it takes.
@@ -24,9 +24,9 @@ pub struct Setting {
 
 /// Parameters that are not figures of a data sheet.
 const OWN: [&str; 6] = ["batch", "context", "units", "feed", "window", "resident"];
-/// Most bytes, or bytes a second, that a parameter may be.
+/// Largest value of a parameter in bytes or bytes per second.
 const BYTES_MAX: f64 = 1e18;
-/// Most rows of a sweep.
+/// Maximum number of rows of a sweep.
 const ROWS_MAX: usize = 1_000_000;
 
 /// Why a sweep cannot be made.
@@ -48,7 +48,7 @@ pub enum SweepError {
         /// The least that it may be.
         least: u32,
     },
-    /// Bytes, or bytes a second, that nobody has.
+    /// Bytes, or bytes per second, out of range.
     #[error("{name} is {}, but must be from 0 to {}", plain(*value), plain(BYTES_MAX))]
     Bytes {
         /// Which parameter.
@@ -139,7 +139,7 @@ fn parse_values(text: &str) -> Option<Vec<f64>> {
 /// [`SweepError`] when there is no such parameter or it cannot be that.
 pub fn apply(
     library: &mut Library,
-    ask: &mut Ask,
+    ask: &mut CaseOptions,
     name: &str,
     value: f64,
 ) -> Result<Option<u32>, SweepError> {
@@ -169,7 +169,7 @@ pub fn apply(
         "resident" => ask.resident_bytes = bytes()? as u64,
         _ => {
             library.figure(name).map_err(SweepError::Unknown)?;
-            library.set(name, Range::exact(value))?;
+            library.set(name, Interval::exact(value))?;
         }
     }
     Ok(None)
@@ -204,7 +204,7 @@ const COLUMNS: [&str; 16] = [
 /// have, before anything is run; [`SweepError::Stopped`].
 pub fn sweep(
     library: &Library,
-    ask: &Ask,
+    ask: &CaseOptions,
     base: &Base,
     settings: &[Setting],
     stop: &AtomicBool,
@@ -277,7 +277,7 @@ fn combination(settings: &[Setting], row: usize) -> Vec<f64> {
 
 fn run(
     library: &Library,
-    ask: &Ask,
+    ask: &CaseOptions,
     base: &Base,
     settings: &[Setting],
     values: &[f64],

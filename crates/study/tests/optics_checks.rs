@@ -3,16 +3,16 @@
 //! was run for.
 
 use delayline_study::optics::amplifier::Amplifier;
-use delayline_study::optics::comb::{Channel, Comb, Group};
-use delayline_study::optics::fiber::{Attenuation, Fiber, RamanGain};
+use delayline_study::optics::comb::{Channel, ChannelGroup, Comb};
+use delayline_study::optics::fiber::{Attenuation, OpticalFiber, RamanGain};
 use delayline_study::optics::gn::{Isrs, closed_form_w, eta_per_w2, from_profile_w};
 use delayline_study::optics::lap::delay_s;
-use delayline_study::optics::noise::{Model, Solver, Span, accumulated};
+use delayline_study::optics::noise::{NoiseModel, Solver, Span, accumulated};
 use delayline_study::optics::units::{DB_PER_NEPER, LIGHT_M_PER_S, db, linear, watts};
 
 /// 96 channels of 32 GBd by 50 GHz from 191.35 THz.
 fn gnpy_comb() -> Comb {
-    Comb::new(&[Group {
+    Comb::new(&[ChannelGroup {
         key: "band".into(),
         first_thz: 191.35,
         spacing_ghz: 50.0,
@@ -25,7 +25,7 @@ fn gnpy_comb() -> Comb {
 /// GNPy, `gn_model_analytic`: 80 km at 0 dBm with 0.5 dB at each connector.
 #[test]
 fn golden_closed_form_gn_of_gnpy() {
-    let (fiber, comb) = (Fiber::gnpy(), gnpy_comb());
+    let (fiber, comb) = (OpticalFiber::gnpy(), gnpy_comb());
     let connector = linear(-0.5);
     let powers_w = vec![watts(0.0) * connector; 96];
     let noise_w = closed_form_w(&fiber, 80e3, comb.channels(), &powers_w);
@@ -44,7 +44,7 @@ fn golden_closed_form_gn_of_gnpy() {
 /// Semrau, Killey, Bayvel: 251 channels over 10 THz, 100 km, no Raman slope.
 #[test]
 fn golden_isrs_gn() {
-    let comb = Comb::new(&[Group {
+    let comb = Comb::new(&[ChannelGroup {
         key: "band".into(),
         first_thz: 193.414489 - 125.0 * 0.040005,
         spacing_ghz: 40.005,
@@ -81,10 +81,10 @@ fn golden_isrs_gn() {
 /// closed form is an approximation within a few tenths of a decibel.
 #[test]
 fn the_integral_over_a_profile_is_near_the_closed_form() {
-    let fiber = Fiber {
+    let fiber = OpticalFiber {
         raman_gain: RamanGain::None,
         attenuation: Attenuation::Flat { db_per_km: 0.2 },
-        ..Fiber::gnpy()
+        ..OpticalFiber::gnpy()
     };
     let comb = gnpy_comb();
     let powers_w = vec![1e-3; 96];
@@ -98,7 +98,7 @@ fn the_integral_over_a_profile_is_near_the_closed_form() {
 
 fn span(noise_figure_db: f64, connector_loss_db: f64) -> Span {
     Span {
-        fiber: Fiber::gnpy(),
+        fiber: OpticalFiber::gnpy(),
         length_km: 80.0,
         connector_loss_db,
         splitter_loss_db: 0.0,
@@ -107,7 +107,7 @@ fn span(noise_figure_db: f64, connector_loss_db: f64) -> Span {
             max_output_dbm: 25.0,
             max_gain_db: 30.0,
         }],
-        model: Model::Gn,
+        model: NoiseModel::Gn,
     }
 }
 
@@ -116,7 +116,7 @@ fn span(noise_figure_db: f64, connector_loss_db: f64) -> Span {
 /// its tilt are off there.
 #[test]
 fn golden_main_example_of_gnpy() {
-    let comb = Comb::new(&[Group {
+    let comb = Comb::new(&[ChannelGroup {
         key: "band".into(),
         first_thz: 191.3,
         spacing_ghz: 50.0,
@@ -177,11 +177,11 @@ fn golden_laps() {
 /// frequencies says how much is right.
 #[test]
 fn the_integral_over_a_profile_is_the_sum_over_the_plane() {
-    let fiber = Fiber {
+    let fiber = OpticalFiber {
         raman_gain: RamanGain::None,
-        ..Fiber::gnpy()
+        ..OpticalFiber::gnpy()
     };
-    let comb = Comb::new(&[Group {
+    let comb = Comb::new(&[ChannelGroup {
         key: "band".into(),
         first_thz: 193.0,
         spacing_ghz: 75.0,
@@ -200,7 +200,7 @@ fn the_integral_over_a_profile_is_the_sum_over_the_plane() {
 
 /// The GN integral of a flat loss as a double sum, self and cross terms only.
 fn by_brute_force(
-    fiber: &Fiber,
+    fiber: &OpticalFiber,
     length_m: f64,
     channels: &[Channel],
     powers_w: &[f64],
@@ -242,7 +242,7 @@ fn by_brute_force(
 /// nonlinearity for all channels, which is 0.3 dB off at the edges.
 #[test]
 fn isrs_gn_is_near_the_integral_over_a_raman_profile() {
-    let comb = Comb::new(&[Group {
+    let comb = Comb::new(&[ChannelGroup {
         key: "band".into(),
         first_thz: 186.1,
         spacing_ghz: 100.0,
@@ -250,7 +250,7 @@ fn isrs_gn_is_near_the_integral_over_a_raman_profile() {
         channels: 100,
     }])
     .unwrap();
-    let noise = |model: Model| {
+    let noise = |model: NoiseModel| {
         let span = Span {
             model,
             ..span(5.0, 0.0)
@@ -261,7 +261,7 @@ fn isrs_gn_is_near_the_integral_over_a_raman_profile() {
         };
         passage.noise.iter().map(of).collect::<Vec<f64>>()
     };
-    let (closed, solved) = (noise(Model::IsrsGn), noise(Model::Profile));
+    let (closed, solved) = (noise(NoiseModel::IsrsGn), noise(NoiseModel::Profile));
     for channel in 0..100 {
         let apart_db = db(closed[channel] / solved[channel]);
         assert!(apart_db.abs() < 0.7, "channel {channel}: {apart_db} dB");

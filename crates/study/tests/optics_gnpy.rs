@@ -2,11 +2,11 @@
 //! writes the golden file; these tests need neither it nor Python.
 
 use delayline_study::optics::amplifier::Amplifier;
-use delayline_study::optics::comb::{Comb, Group};
-use delayline_study::optics::fiber::{Attenuation, Dispersion, Fiber, RamanGain};
+use delayline_study::optics::comb::{ChannelGroup, Comb};
+use delayline_study::optics::fiber::{Attenuation, Dispersion, OpticalFiber, RamanGain};
 use delayline_study::optics::gn::{closed_form_w, from_profile_w};
 use delayline_study::optics::lap::delay_s;
-use delayline_study::optics::noise::{Model, Solver, Span, accumulated};
+use delayline_study::optics::noise::{NoiseModel, Solver, Span, accumulated};
 use delayline_study::optics::raman::Equations;
 use delayline_study::optics::units::{db, watts};
 use serde::Deserialize;
@@ -60,7 +60,7 @@ fn golden() -> Golden {
 }
 
 /// GNPy's default fiber, with its measured spectrum of the Raman gain.
-fn fiber(golden: &Golden) -> Fiber {
+fn fiber(golden: &Golden) -> OpticalFiber {
     let Spectrum {
         shift_thz,
         m_per_w,
@@ -72,14 +72,14 @@ fn fiber(golden: &Golden) -> Fiber {
         .zip(m_per_w)
         .map(|(thz, gain)| (*thz, gain * reference))
         .collect();
-    Fiber {
+    OpticalFiber {
         raman_gain: RamanGain::Table { thz_m_per_w },
-        ..Fiber::gnpy()
+        ..OpticalFiber::gnpy()
     }
 }
 
 fn comb(first_thz: f64, spacing_ghz: f64, channels: usize, symbol_rate_gbd: f64) -> Comb {
-    Comb::new(&[Group {
+    Comb::new(&[ChannelGroup {
         key: "band".into(),
         first_thz,
         spacing_ghz,
@@ -106,7 +106,7 @@ fn near_db(what: &str, got: f64, expect: f64, tolerance_db: f64) {
 #[test]
 fn closed_form_gn_over_c_and_l() {
     let golden = golden();
-    let fiber = Fiber {
+    let fiber = OpticalFiber {
         attenuation: Attenuation::Flat { db_per_km: 0.19 },
         dispersion: WITH_SLOPE,
         ..fiber(&golden)
@@ -153,7 +153,7 @@ fn power_profile_over_s_c_and_l() {
 #[test]
 fn gn_integrated_over_a_raman_profile() {
     let golden = golden();
-    let fiber = Fiber {
+    let fiber = OpticalFiber {
         dispersion: WITH_SLOPE,
         ..fiber(&golden)
     };
@@ -187,7 +187,7 @@ fn ten_spans_with_amplifiers() {
     let golden = golden();
     let comb = comb(191.35, 50.0, 96, 32.0);
     let span = Span {
-        fiber: Fiber {
+        fiber: OpticalFiber {
             raman_gain: RamanGain::None,
             ..fiber(&golden)
         },
@@ -199,7 +199,7 @@ fn ten_spans_with_amplifiers() {
             max_output_dbm: 25.0,
             max_gain_db: 30.0,
         }],
-        model: Model::Gn,
+        model: NoiseModel::Gn,
     };
     let passage = Solver::new(&span, &comb).pass(&vec![watts(0.0); 96]);
     for (channel, noise) in passage.noise.iter().enumerate() {

@@ -4,7 +4,8 @@
 //! told of an experiment is as in the data sheets and the defaults of a design.
 
 use delayline_study::datasheet::Library;
-use delayline_study::link::{Corner, Design, line};
+use delayline_study::interval::Corner;
+use delayline_study::link::{Design, line};
 use delayline_study::optics::units::{db, linear};
 
 /// What was measured, and how.

@@ -9,7 +9,7 @@ use delayline_study::sweep::Setting;
 
 use crate::size::{parse_rate, parse_size};
 
-/// Times that can be told apart from nothing and from for ever, in the unit of
+/// Times that are accepted, in the unit of
 /// their option.
 const TIMES: std::ops::RangeInclusive<f64> = 1e-6..=1e9;
 /// Sizes of models that are worth a simulation and end within it, in bytes.

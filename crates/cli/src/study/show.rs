@@ -1,7 +1,7 @@
 //! A report on the terminal: tables that fit it, and notes. Knows no study.
 
 use anyhow::Result;
-use delayline_study::report::{Report, Table};
+use delayline_study::report::{Report, ReportTable};
 
 use crate::output::{self, Output};
 
@@ -30,7 +30,7 @@ pub fn report(report: &Report, output: &Output) -> Result<()> {
 }
 
 /// The table, or, where its cells are sentences, a paragraph a row.
-fn lines(table: &Table) -> String {
+fn lines(table: &ReportTable) -> String {
     let is_prose = |cell: &String| cell.chars().count() > CELL_MAX;
     if table.rows.iter().flatten().any(is_prose) {
         let rows = table.rows.iter().map(|row| paragraph(&table.heads, row));
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn sentences_become_paragraphs() {
-        let mut table = Table::new("", &["", "said", "verdict"]);
+        let mut table = ReportTable::new("", &["", "said", "verdict"]);
         let said = "it is said that the longest sentence has no end at all";
         table.row(["7".to_owned(), said.to_owned(), "holds".to_owned()]);
         assert_eq!(lines(&table), format!(" 7. {said}\n    verdict: holds"));

@@ -5,8 +5,8 @@ use super::loops::{amplifiers, conveyor, fiber_price, growth, in_flight, keeping
 use super::rivals::{dram_price, flash, hollow, trap, vacuum};
 use super::{Claim, ClaimError, Finding};
 use crate::datasheet::Library;
+use crate::interval::Interval;
 use crate::media::{Need, Sized, Unit, size, unit};
-use crate::range::Range;
 
 /// What decides how much the article's loop holds, and how fast it is.
 pub(super) const HELD: &[&str] = &[
@@ -61,7 +61,7 @@ pub fn all(library: &Library) -> Result<Vec<Claim>, ClaimError> {
     .collect()
 }
 
-pub(super) fn finding(what: &str, value: Range, unit: &'static str) -> Finding {
+pub(super) fn finding(what: &str, value: Interval, unit: &'static str) -> Finding {
     Finding {
         what: what.to_owned(),
         value,
@@ -80,7 +80,7 @@ pub(super) fn paths(groups: &[&[&str]]) -> Vec<String> {
     all
 }
 
-pub(super) fn value(library: &Library, path: &str) -> Result<Range, ClaimError> {
+pub(super) fn value(library: &Library, path: &str) -> Result<Interval, ClaimError> {
     Ok(library.figure(path)?.value)
 }
 

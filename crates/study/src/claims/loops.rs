@@ -4,23 +4,23 @@ use super::list::{
     HELD, POWER, PRICE, article, articles_need, finding, paths, rival, typical, unit_of, value,
 };
 use super::{Claim, ClaimError, Verdict, less, turn};
-use crate::datasheet::{Kind, Library};
+use crate::datasheet::{Library, SheetKind};
 use crate::decode::CERTAIN_SHARE;
-use crate::model::Model;
-use crate::range::Range;
+use crate::interval::Interval;
+use crate::model::LanguageModel;
 use crate::report::format::{digits, percent};
 
 /// What DRAM draws at the very least, as said and as computed.
 const REFRESH: &str = "refresh of as much DRAM";
-/// How far a number may be off and still be called right: it was said in
-/// passing, in round numbers.
+/// Relative error up to which a number counts as right: the claims were made in
+/// round numbers.
 const ROUND: f64 = 0.05;
 
 pub fn in_flight(library: &Library) -> Result<Claim, ClaimError> {
     let unit = article(library)?;
     let said = value(library, "said-loop.capacity")?;
     let said_rate = value(library, "said-loop.rate")?;
-    let off = |is: Range, said: Range| (is.typical / said.typical - 1.0).abs();
+    let off = |is: Interval, said: Interval| (is.typical / said.typical - 1.0).abs();
     let (capacity_off, rate_off) = (
         off(unit.capacity_bytes, said),
         off(unit.rate_bytes_per_s, said_rate),
@@ -62,15 +62,15 @@ pub fn in_flight(library: &Library) -> Result<Claim, ClaimError> {
 }
 
 /// What DRAM draws to keep what the loop holds.
-fn dram_keeps(library: &Library) -> Result<Range, ClaimError> {
-    let held = Range::exact(articles_need(library)?.bytes);
+fn dram_keeps(library: &Library) -> Result<Interval, ClaimError> {
+    let held = Interval::exact(articles_need(library)?.bytes);
     Ok(held * value(library, "dram.standby")?)
 }
 
 pub fn keeping(library: &Library) -> Result<Claim, ClaimError> {
     let light = article(library)?.standby_w;
     let keeps = dram_keeps(library)?;
-    let held = Range::exact(articles_need(library)?.bytes);
+    let held = Interval::exact(articles_need(library)?.bytes);
     let refresh = held * value(library, "dram.refresh")?;
     let delivers = |library: &Library| {
         let loop_w = unit_of(library, "article")?.standby_w.typical;
@@ -240,8 +240,8 @@ pub fn conveyor(library: &Library) -> Result<Claim, ClaimError> {
         finding("DRAM", random, "s"),
     ];
     let mut inputs = paths(&[&["article.length", "smf.group_index", "dram.latency"]]);
-    for sheet in library.of_kind(Kind::Model) {
-        let model = Model::of(library, &sheet.id)?;
+    for sheet in library.of_kind(SheetKind::Model) {
+        let model = LanguageModel::of(library, &sheet.id)?;
         let Some(experts) = model.experts else {
             continue;
         };
@@ -249,12 +249,12 @@ pub fn conveyor(library: &Library) -> Result<Claim, ClaimError> {
         let certain = f64::from(experts.certain_from(CERTAIN_SHARE));
         computed.push(finding(
             &format!("{}: needed at batch 1", model.name),
-            Range::exact(share),
+            Interval::exact(share),
             "%",
         ));
         computed.push(finding(
             &format!("{}: certain again from batch", model.name),
-            Range::exact(certain),
+            Interval::exact(certain),
             "",
         ));
         let keys = [
@@ -324,7 +324,7 @@ pub fn growth(library: &Library) -> Result<Claim, ClaimError> {
     if let Some(years) = years {
         computed.push(finding(
             "years until a stack has caught up",
-            Range::exact(years),
+            Interval::exact(years),
             "",
         ));
     }

@@ -14,8 +14,8 @@ use serde::Serialize;
 
 use crate::datasheet::{Library, SheetError};
 use crate::decode::DecodeError;
+use crate::interval::Interval;
 use crate::media::MediaError;
-use crate::range::Range;
 use thiserror::Error;
 
 pub use list::all;
@@ -39,7 +39,7 @@ pub struct Finding {
     /// What it is.
     pub what: String,
     /// In base units.
-    pub value: Range,
+    pub value: Interval,
     /// The base unit; `$` for dollars, empty for plain numbers, `%` for shares
     /// of 1.
     pub unit: &'static str,
@@ -51,7 +51,7 @@ pub struct Turn {
     /// The input that would have to change, `sheet.key`.
     pub input: String,
     /// What it is now, in `unit`.
-    pub now: Range,
+    pub now: Interval,
     /// What would be so from there on.
     pub so_that: String,
     /// What it would have to be, in `unit`; `None` if no possible value of it
@@ -97,7 +97,7 @@ pub enum ClaimError {
 }
 
 /// Whether `left` is less than `right`, over the whole range of both.
-pub fn less(left: Range, right: Range) -> Verdict {
+pub fn less(left: Interval, right: Interval) -> Verdict {
     if left.high < right.low {
         Verdict::Holds
     } else if left.low >= right.high {
@@ -151,7 +151,7 @@ pub fn turn(
     let now = figure.written;
     let mut changed = library.clone();
     let mut at = |value: f64| {
-        changed.set(path, Range::exact(value)).ok()?;
+        changed.set(path, Interval::exact(value)).ok()?;
         margin(&changed).filter(|margin| margin.is_finite())
     };
     let start = now.typical;

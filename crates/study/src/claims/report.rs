@@ -6,10 +6,10 @@ use super::list::articles_need;
 use super::rivals::PRICED;
 use super::{Claim, ClaimError, Finding, all};
 use crate::datasheet::Library;
+use crate::interval::Interval;
 use crate::media::{size, unit};
-use crate::range::Range;
 use crate::report::format::{count_range, digits, dollars_range, percent, si_range};
-use crate::report::{Axis, Mark, Plot, Report, Series, Shape, Table};
+use crate::report::{Axis, Plot, PlotMark, PlotShape, Report, ReportTable, Series};
 
 /// Points of a curve.
 const POINTS: usize = 49;
@@ -49,8 +49,8 @@ pub fn report(library: &Library, numbers: &[u32]) -> Result<Report, ClaimError> 
     Ok(report)
 }
 
-fn verdicts(claims: &[Claim]) -> Table {
-    let mut table = Table::new("Verdicts", &["", "said", "verdict", "because"]);
+fn verdicts(claims: &[Claim]) -> ReportTable {
+    let mut table = ReportTable::new("Verdicts", &["", "said", "verdict", "because"]);
     for claim in claims {
         table.row([
             claim.number.to_string(),
@@ -62,8 +62,8 @@ fn verdicts(claims: &[Claim]) -> Table {
     table
 }
 
-fn numbers_table(claims: &[Claim]) -> Table {
-    let mut table = Table::new("Numbers", &["", "what", "said", "computed"]);
+fn numbers_table(claims: &[Claim]) -> ReportTable {
+    let mut table = ReportTable::new("Numbers", &["", "what", "said", "computed"]);
     for claim in claims {
         for (index, finding) in claim.computed.iter().enumerate() {
             let mut said = claim.numbers_said.iter();
@@ -87,8 +87,8 @@ fn first(index: usize, claim: &Claim) -> String {
     }
 }
 
-fn turns(claims: &[Claim]) -> Table {
-    let mut table = Table::new(
+fn turns(claims: &[Claim]) -> ReportTable {
+    let mut table = ReportTable::new(
         "Where it would turn",
         &["", "so that", "if this alone", "now", "became", "that is"],
     );
@@ -102,7 +102,7 @@ fn turns(claims: &[Claim]) -> Table {
                 written(turn.now, &turn.unit),
                 turn.at.map_or_else(
                     || "\u{2013}".to_owned(),
-                    |at| written(Range::exact(at), &turn.unit),
+                    |at| written(Interval::exact(at), &turn.unit),
                 ),
                 times.map_or_else(String::new, |times| match times < 1.0 {
                     true => format!("÷ {}", digits(1.0 / times)),
@@ -115,9 +115,9 @@ fn turns(claims: &[Claim]) -> Table {
 }
 
 /// A value as on its data sheet: `6 $/km (3.7–35)`.
-fn written(value: Range, unit: &str) -> String {
+fn written(value: Interval, unit: &str) -> String {
     let unit = if unit == "1" { "" } else { unit };
-    let typical = format!("{} {unit}", count_range(Range::exact(value.typical)));
+    let typical = format!("{} {unit}", count_range(Interval::exact(value.typical)));
     let typical = typical.trim();
     match value.is_exact() {
         true => typical.to_owned(),
@@ -163,7 +163,7 @@ fn price_over_dram(library: &Library) -> Option<Plot> {
         points: spread(low, high)
             .filter_map(|price| {
                 let mut changed = library.clone();
-                changed.set("dram.price", Range::exact(price)).ok()?;
+                changed.set("dram.price", Interval::exact(price)).ok()?;
                 Some((price, size(&changed, "dram", need).ok()?.price.typical))
             })
             .collect(),
@@ -180,11 +180,11 @@ fn price_over_dram(library: &Library) -> Option<Plot> {
             "Holding and feeding what the article's loop does. Where the line of DRAM crosses \
                   another, both cost the same."
                 .to_owned(),
-        shape: Shape::Lines {
+        shape: PlotShape::Lines {
             x: Axis::log("price of a GB of DRAM", "$"),
             y: Axis::log("price", "$"),
             series,
-            marks: vec![Mark {
+            marks: vec![PlotMark {
                 label: "now".to_owned(),
                 x: Some(now),
                 y: 0.0,
@@ -199,7 +199,7 @@ fn power_over_energy(library: &Library) -> Option<Plot> {
     let (low, high) = (1e-3, 100.0);
     let points = spread(low, high).filter_map(|energy| {
         let mut changed = library.clone();
-        changed.set("zr400.energy", Range::exact(energy)).ok()?;
+        changed.set("zr400.energy", Interval::exact(energy)).ok()?;
         Some((
             energy * 1e-12,
             unit(&changed, "article").ok()?.standby_w.typical,
@@ -220,7 +220,7 @@ fn power_over_energy(library: &Library) -> Option<Plot> {
     }
     let mark = |id: &str| {
         let figure = library.figure(&format!("{id}.energy")).ok()?;
-        Some(Mark {
+        Some(PlotMark {
             label: library.any(id).ok()?.name.clone(),
             x: Some(figure.value.typical),
             y: 0.0,
@@ -231,7 +231,7 @@ fn power_over_energy(library: &Library) -> Option<Plot> {
         caption: "What the article's loop draws if its transceivers took so much for a bit. What \
                   remains at the left are the amplifiers."
             .to_owned(),
-        shape: Shape::Lines {
+        shape: PlotShape::Lines {
             x: Axis::log("energy of a transceiver", "J/bit"),
             y: Axis::log("power", "W"),
             series,
@@ -241,7 +241,7 @@ fn power_over_energy(library: &Library) -> Option<Plot> {
 }
 
 /// Values from today on that change by a share each year, with their range.
-fn trend(name: &str, start: f64, growth: Range) -> Series {
+fn trend(name: &str, start: f64, growth: Interval) -> Series {
     let at = |growth: f64, year: usize| start * (1.0 + growth).powi(year as i32);
     Series {
         name: name.to_owned(),
@@ -261,7 +261,7 @@ fn rates_over_years(library: &Library) -> Option<Plot> {
     Some(Plot {
         title: "Growth: a fiber against a stack".to_owned(),
         caption: "If both go on as they did. Shaded: the ranges of the trends.".to_owned(),
-        shape: Shape::Lines {
+        shape: PlotShape::Lines {
             x: Axis::linear("years from now", ""),
             y: Axis::log("rate", "B/s"),
             series: vec![
@@ -282,7 +282,7 @@ fn prices_over_years(library: &Library) -> Option<Plot> {
         caption: "The loop follows the trend of optics, DRAM its own; both for the same capacity \
                   and rate."
             .to_owned(),
-        shape: Shape::Lines {
+        shape: PlotShape::Lines {
             x: Axis::linear("years from now", ""),
             y: Axis::log("price", "$"),
             series: vec![

@@ -5,9 +5,9 @@ use super::list::{
 };
 use super::{Claim, ClaimError, Turn, Verdict, less, turn};
 use crate::datasheet::Library;
+use crate::interval::Interval;
 use crate::media::{delay_s, size, unit};
-use crate::model::Model;
-use crate::range::Range;
+use crate::model::LanguageModel;
 use crate::report::format::{digits, percent};
 
 /// The model of claim 9: the largest that is dense and well known.
@@ -119,11 +119,11 @@ pub fn hollow(library: &Library) -> Result<Claim, ClaimError> {
 
 pub fn trap(library: &Library) -> Result<Claim, ClaimError> {
     let unit = article(library)?;
-    let model = Model::of(library, TRAPPED)?;
-    let loops = Range::exact(model.weights_bytes) / unit.capacity_bytes;
+    let model = LanguageModel::of(library, TRAPPED)?;
+    let loops = Interval::exact(model.weights_bytes) / unit.capacity_bytes;
     let lap = unit.lap_s.unwrap_or(unit.latency_s);
     let margin = |library: &Library| {
-        let weights = Model::of(library, TRAPPED).ok()?.weights_bytes;
+        let weights = LanguageModel::of(library, TRAPPED).ok()?.weights_bytes;
         Some(weights / unit_of(library, "article")?.capacity_bytes.typical - 1.0)
     };
     let whole = loops.ceil();
@@ -138,13 +138,13 @@ pub fn trap(library: &Library) -> Result<Claim, ClaimError> {
             finding(&format!("loops for {}", model.name), loops, ""),
             finding(
                 "tokens per second, each, at most",
-                Range::exact(1.0) / lap,
+                Interval::exact(1.0) / lap,
                 "",
             ),
             finding("whole loops cost", whole * unit.price, "$"),
             finding("whole loops draw", whole * unit.standby_w, "W"),
         ],
-        verdict: less(Range::exact(1.0), loops),
+        verdict: less(Interval::exact(1.0), loops),
         because:
             "capacity and turns are the same product seen from two sides: a longer loop holds \
                   more and comes by less often"
@@ -239,7 +239,7 @@ pub fn dram_price(library: &Library) -> Result<Claim, ClaimError> {
         let turned = turn(library, "dram.price", &so_that, margin)?;
         if let ("hbf", Some(years)) = (id, years_until(&turned, growth)) {
             let what = format!("years until no dearer than {}", other.name);
-            computed.push(finding(&what, Range::exact(years), ""));
+            computed.push(finding(&what, Interval::exact(years), ""));
         }
         turns.push(turned);
         match id {

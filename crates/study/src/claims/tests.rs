@@ -2,7 +2,7 @@
 //! against themselves.
 
 use super::*;
-use crate::datasheet::Kind;
+use crate::datasheet::SheetKind;
 use crate::media::Need;
 
 fn claims() -> (Library, Vec<Claim>) {
@@ -11,7 +11,7 @@ fn claims() -> (Library, Vec<Claim>) {
     (library, claims)
 }
 
-fn computed(claims: &[Claim], number: u32, what: &str) -> Range {
+fn computed(claims: &[Claim], number: u32, what: &str) -> Interval {
     let claim = &claims[number as usize - 1];
     assert_eq!(claim.number, number);
     let found = claim.computed.iter().find(|finding| finding.what == what);
@@ -99,10 +99,12 @@ fn every_input_is_on_a_data_sheet_and_every_turn_turns() {
             // All inputs exact, so that verdicts are sharp.
             for path in &claim.inputs {
                 let typical = library.figure(path).expect("it is there").written.typical;
-                changed.set(path, Range::exact(typical)).expect("it can be");
+                changed
+                    .set(path, Interval::exact(typical))
+                    .expect("it can be");
             }
             changed
-                .set(&turn.input, Range::exact(value))
+                .set(&turn.input, Interval::exact(value))
                 .expect("it can be");
             all(&changed).expect("all sheets are there")[number - 1].verdict
         };
@@ -121,7 +123,7 @@ fn the_inputs_are_those_that_decide() {
         let findings = findings.chain(&claims[index].numbers_said);
         findings.map(|finding| finding.value.typical).collect()
     };
-    let paths = Kind::ALL
+    let paths = SheetKind::ALL
         .into_iter()
         .flat_map(|kind| library.of_kind(kind))
         .flat_map(|sheet| {
@@ -136,7 +138,7 @@ fn the_inputs_are_those_that_decide() {
         // What is counted, or at its limit, goes up or down by one.
         let set = [now * 1.1, now + 1.0, now - 1.0, now / 1.1]
             .into_iter()
-            .any(|value| value != now && changed.set(&path, Range::exact(value)).is_ok());
+            .any(|value| value != now && changed.set(&path, Interval::exact(value)).is_ok());
         assert!(set, "{path}");
         let Ok(after) = all(&changed) else {
             continue; // An expert more than there is room for.
@@ -165,7 +167,7 @@ fn a_turning_point_is_found_on_either_side() {
 
 #[test]
 fn verdicts_need_the_whole_range() {
-    let range = Range::new;
+    let range = Interval::new;
     assert_eq!(
         less(range(1.0, 2.0, 3.0), range(4.0, 5.0, 6.0)),
         Verdict::Holds
@@ -191,7 +193,7 @@ fn at_the_break_even_both_cost_the_same() {
     let mut changed = library.clone();
     let at = turn.at.expect("it turns");
     changed
-        .set("dram.price", Range::exact(at))
+        .set("dram.price", Interval::exact(at))
         .expect("it can be");
     let unit = crate::media::unit(&library, "article").expect("it is there");
     let need = Need {

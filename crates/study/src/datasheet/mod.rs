@@ -23,10 +23,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::range::Range;
+use crate::interval::Interval;
 
 pub use report::report;
-pub use schema::{Key, Kind};
+pub use schema::{Key, SheetKind};
 pub use unit::Dimension;
 
 /// The files that are part of the program.
@@ -48,9 +48,9 @@ const EMBEDDED: &[(&str, &str)] = &[
 pub enum Tag {
     /// Read at its source.
     Read,
-    /// Told by someone else: news, a vendor's blog.
+    /// From someone other than the source: news, a vendor's blog.
     SecondHand,
-    /// Nobody's figure: what seems reasonable.
+    /// An assumption without a source.
     Assumption,
     /// Computed from others.
     Computed,
@@ -62,9 +62,9 @@ pub enum Tag {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Figure {
     /// In the base unit of its key's [`Dimension`].
-    pub value: Range,
+    pub value: Interval,
     /// As it was written, in `unit`.
-    pub written: Range,
+    pub written: Interval,
     /// The unit that it was written in.
     pub unit: String,
     /// Where it is from.
@@ -81,7 +81,7 @@ pub struct Sheet {
     /// What figures are named by.
     pub id: String,
     /// What sort of thing it is.
-    pub kind: Kind,
+    pub kind: SheetKind,
     /// For people.
     pub name: String,
     /// What one should know of it; may be empty.
@@ -228,7 +228,7 @@ impl Library {
     }
 
     /// All sheets of a kind, in order of their ids.
-    pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Sheet> {
+    pub fn of_kind(&self, kind: SheetKind) -> impl Iterator<Item = &Sheet> {
         self.sheets.values().filter(move |sheet| sheet.kind == kind)
     }
 
@@ -236,7 +236,7 @@ impl Library {
     ///
     /// # Errors
     /// [`SheetError::Unknown`] with the ids that there are.
-    pub fn sheet(&self, kind: Kind, id: &str) -> Result<&Sheet, SheetError> {
+    pub fn sheet(&self, kind: SheetKind, id: &str) -> Result<&Sheet, SheetError> {
         let found = self.sheets.get(id).filter(|sheet| sheet.kind == kind);
         found.ok_or_else(|| SheetError::Unknown {
             what: format!("data sheet of kind {}", parse::kind_name(kind)),
@@ -276,7 +276,7 @@ impl Library {
     ///
     /// # Errors
     /// [`SheetError::Unknown`], or [`SheetError::Value`] when it cannot be.
-    pub fn set(&mut self, path: &str, written: Range) -> Result<(), SheetError> {
+    pub fn set(&mut self, path: &str, written: Interval) -> Result<(), SheetError> {
         let mut figure = self.figure(path)?.clone();
         let (id, name) = path.split_once('.').expect("a figure's name has a dot");
         let sheet = self.sheets.get_mut(id).expect("the figure is there");
@@ -293,15 +293,15 @@ impl Sheet {
     /// The value of a figure that every sheet of its kind has, in base units.
     ///
     /// # Panics
-    /// When the key is optional and absent, or not a key of its kind: a slip
-    /// of the program, since sheets are checked when they are read.
-    pub fn get(&self, key: &str) -> Range {
+    /// When the key is optional and absent, or not a key of its kind: a bug
+    /// in the program, since sheets are checked when they are read.
+    pub fn get(&self, key: &str) -> Interval {
         self.find(key)
             .unwrap_or_else(|| panic!("{} has no figure {key}", self.id))
     }
 
     /// The value of a figure that a sheet may lack, in base units.
-    pub fn find(&self, key: &str) -> Option<Range> {
+    pub fn find(&self, key: &str) -> Option<Interval> {
         self.figures.get(key).map(|figure| figure.value)
     }
 }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use super::{Figure, Key, Kind, Sheet, SheetError, Tag, list};
-use crate::range::Range;
+use super::{Figure, Key, Sheet, SheetError, SheetKind, Tag, list};
+use crate::interval::Interval;
 use crate::report::format::plain as number;
 
 /// Keys of every sheet beside its figures.
@@ -44,7 +44,7 @@ fn add_sheet(
 ) -> Result<(), SheetError> {
     let known = sheets.get(id);
     let kind = match (entries.get("kind"), known) {
-        (Some(value), _) => Kind::deserialize(value.clone()).map_err(|_| {
+        (Some(value), _) => SheetKind::deserialize(value.clone()).map_err(|_| {
             wrong(
                 place,
                 "kind",
@@ -130,7 +130,12 @@ pub fn complete(sheets: &BTreeMap<String, Sheet>, file: &str) -> Result<(), Shee
 }
 
 /// Checks a value in `unit` and converts it to base units.
-pub fn value(key: &Key, written: Range, unit: &str, place: &str) -> Result<Range, SheetError> {
+pub fn value(
+    key: &Key,
+    written: Interval,
+    unit: &str,
+    place: &str,
+) -> Result<Interval, SheetError> {
     let fail = |got: String, expected: String| SheetError::Value {
         place: place.to_owned(),
         key: key.name.to_owned(),
@@ -147,7 +152,7 @@ pub fn value(key: &Key, written: Range, unit: &str, place: &str) -> Result<Range
         .expect("the schema is checked");
     let (least, most) = (key.least * base, key.most * base);
     let value = written.rising(|value| value * factor);
-    // A hair of room for what is a limit in another unit.
+    // Tolerance for a limit that is written in another unit.
     let room = 1e-12 * most.abs().min(f64::MAX / 2.0);
     let counted = [written.low, written.typical, written.high];
     if key.whole && counted.iter().any(|count| count.fract() != 0.0) {
@@ -180,7 +185,7 @@ fn figure(key: &Key, entry: &Value, place: &str) -> Result<Figure, SheetError> {
             .ok_or_else(|| missing(&place_of, name, expected))
     };
     let raw = part("value")?;
-    let written = Range::deserialize(raw.clone()).map_err(|_| {
+    let written = Interval::deserialize(raw.clone()).map_err(|_| {
         let expected = "a number, or [low, typical, high] that do not fall";
         wrong(place, key.name, raw, expected)
     })?;
@@ -217,7 +222,7 @@ fn whole(key: &Key) -> String {
 }
 
 /// What a message says of a value that was given.
-fn shown(written: Range, unit: &str) -> String {
+fn shown(written: Interval, unit: &str) -> String {
     let [low, typical, high] = [written.low, written.typical, written.high].map(number);
     let value = match written.is_exact() {
         true => typical,
@@ -251,7 +256,7 @@ fn missing(place: &str, key: &str, expected: &str) -> SheetError {
 }
 
 /// The kind as it is written.
-pub fn kind_name(kind: Kind) -> String {
+pub fn kind_name(kind: SheetKind) -> String {
     match serde_json::to_value(kind) {
         Ok(serde_json::Value::String(name)) => name,
         _ => format!("{kind:?}"),

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{Library, Sheet, SheetError};
 use crate::report::format::{count_range, digits};
 use crate::report::html::tag_name;
-use crate::report::{Report, Table};
+use crate::report::{Report, ReportTable};
 
 /// A list of all sheets, or the sheets `ids` with all their figures.
 ///
@@ -37,7 +37,7 @@ pub fn report(library: &Library, ids: &[String]) -> Result<Report, SheetError> {
 }
 
 fn list(library: &Library) -> Report {
-    let mut table = Table::new("", &["id", "kind", "what", "figures"]);
+    let mut table = ReportTable::new("", &["id", "kind", "what", "figures"]);
     for sheet in library.sheets.values() {
         table.row([
             sheet.id.clone(),
@@ -54,9 +54,9 @@ fn list(library: &Library) -> Report {
     }
 }
 
-fn table(sheet: &Sheet) -> Table {
+fn table(sheet: &Sheet) -> ReportTable {
     let title = format!("{}: {}", sheet.id, sheet.name);
-    let mut table = Table::new(
+    let mut table = ReportTable::new(
         &title,
         &["figure", "value", "unit", "known", "date", "source"],
     );

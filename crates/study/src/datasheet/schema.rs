@@ -8,7 +8,7 @@ use super::unit::Dimension;
 /// What a data sheet describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum SheetKind {
     /// A fiber, or what light goes through instead of one.
     Fiber,
     /// An optical amplifier.
@@ -33,7 +33,7 @@ pub enum Kind {
     Claim,
 }
 
-impl Kind {
+impl SheetKind {
     /// All kinds.
     pub const ALL: [Self; 11] = [
         Self::Fiber,
@@ -203,7 +203,7 @@ const CLAIM: &[Key] = &[
     key("units", One, "1", 0.0, 1e12).optional(),
 ];
 
-impl Kind {
+impl SheetKind {
     /// Its keys, in the order of the table above.
     pub fn keys(self) -> &'static [Key] {
         match self {
@@ -222,12 +222,12 @@ impl Kind {
     }
 
     /// Keys that name another sheet, and its kind.
-    pub fn references(self) -> &'static [(&'static str, Kind)] {
+    pub fn references(self) -> &'static [(&'static str, SheetKind)] {
         match self {
             Self::Loop => &[
-                ("fiber", Kind::Fiber),
-                ("transceiver", Kind::Transceiver),
-                ("amplifier", Kind::Amplifier),
+                ("fiber", SheetKind::Fiber),
+                ("transceiver", SheetKind::Transceiver),
+                ("amplifier", SheetKind::Amplifier),
             ],
             _ => &[],
         }
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn every_key_has_a_unit_of_its_dimension() {
-        for kind in Kind::ALL {
+        for kind in SheetKind::ALL {
             for key in kind.keys() {
                 assert!(
                     key.dimension.factor(key.unit).is_some(),

@@ -6,16 +6,16 @@ use super::*;
 fn the_sheets_of_the_program_are_whole() {
     let library = Library::embedded();
     for kind in [
-        Kind::Store,
-        Kind::Loop,
-        Kind::Acoustic,
-        Kind::Model,
-        Kind::Accelerator,
+        SheetKind::Store,
+        SheetKind::Loop,
+        SheetKind::Acoustic,
+        SheetKind::Model,
+        SheetKind::Accelerator,
     ] {
         assert!(library.of_kind(kind).count() > 0, "{kind:?}");
     }
     let figure = library.figure("article.length").expect("it is embedded");
-    assert_eq!(figure.value, Range::exact(200e3));
+    assert_eq!(figure.value, Interval::exact(200e3));
     assert_eq!((figure.unit.as_str(), figure.tag), ("km", Tag::SecondHand));
 }
 
@@ -117,7 +117,7 @@ fn single_figures_are_replaced() {
         .add("mine.toml", &dram("rate", "[1, 2, 3]", "TB/s"))
         .expect("it is right");
     let rate = library.figure("dram.rate").expect("it is there");
-    assert_eq!(rate.value, Range::new(1e12, 2e12, 3e12));
+    assert_eq!(rate.value, Interval::new(1e12, 2e12, 3e12));
     assert_eq!(library.figure("dram.price").expect("it is there"), &before);
 }
 
@@ -125,12 +125,12 @@ fn single_figures_are_replaced() {
 fn figures_are_set_in_their_own_unit() {
     let mut library = Library::embedded();
     library
-        .set("article.length", Range::exact(400.0))
+        .set("article.length", Interval::exact(400.0))
         .expect("it can be");
     let figure = library.figure("article.length").expect("it is there");
     assert_eq!(
         (figure.value, figure.tag),
-        (Range::exact(400e3), Tag::Given)
+        (Interval::exact(400e3), Tag::Given)
     );
     for (path, value, part) in [
         ("article.length", -1.0, "from 0.000001 to 1000000000 km"),
@@ -146,7 +146,7 @@ fn figures_are_set_in_their_own_unit() {
         ("article", 1.0, "no figure of article"),
     ] {
         let error = library
-            .set(path, Range::exact(value))
+            .set(path, Interval::exact(value))
             .expect_err(path)
             .to_string();
         assert!(error.contains(part), "{error}");
@@ -164,7 +164,7 @@ fn directories_are_read_in_order() {
     library.load(directory.path()).expect("they are right");
     assert_eq!(
         library.figure("dram.price").expect("it is there").written,
-        Range::exact(2.0)
+        Interval::exact(2.0)
     );
     let empty = tempfile::tempdir().expect("a temporary directory");
     let error = library.load(empty.path()).expect_err("it is empty");

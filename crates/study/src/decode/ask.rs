@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use super::{Accelerator, Case, DecodeError, Planned};
 use crate::datasheet::Library;
-use crate::media::{self, Access, Unit};
-use crate::model::Model;
-use crate::range::Range;
+use crate::interval::Interval;
+use crate::media::{self, Delivery, Unit};
+use crate::model::LanguageModel;
 
 /// What is asked, by names; everything that is the same for all cases of a
 /// table.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Ask {
+pub struct CaseOptions {
     /// Weights of so many bytes instead of a model of a data sheet.
     pub weights_bytes: Option<u64>,
     /// A medium as it was measured instead of one of a data sheet.
-    pub measured: Option<Measured>,
+    pub measured: Option<MeasuredMedium>,
     /// A plan of the program's instead of a model of a data sheet.
     pub plan: Option<Arc<Planned>>,
     /// Tokens of context of each sequence.
@@ -35,7 +35,7 @@ pub struct Ask {
 
 /// A medium of which this is known, and that holds anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Measured {
+pub struct MeasuredMedium {
     /// In bytes per second.
     pub rate_bytes_per_s: f64,
     /// In seconds.
@@ -48,7 +48,7 @@ pub struct Measured {
 /// none is larger than a few per cent of them.
 const PLAIN_LAYERS: u32 = 32;
 
-impl Ask {
+impl CaseOptions {
     /// The case of a model, an accelerator, a medium (`own` for the
     /// accelerator's memory) and a batch. Names are not looked at where a
     /// figure is given instead.
@@ -65,9 +65,9 @@ impl Ask {
     ) -> Result<Case, DecodeError> {
         let accelerator = Accelerator::of(library, accelerator)?;
         let model = match (&self.plan, self.weights_bytes) {
-            (Some(plan), _) => Model::plain(model, 1, plan.course.weights_bytes() as f64),
-            (None, Some(bytes)) => Model::plain("weights", PLAIN_LAYERS, bytes as f64),
-            (None, None) => Model::of(library, model)?,
+            (Some(plan), _) => LanguageModel::plain(model, 1, plan.course.weights_bytes() as f64),
+            (None, Some(bytes)) => LanguageModel::plain("weights", PLAIN_LAYERS, bytes as f64),
+            (None, None) => LanguageModel::of(library, model)?,
         };
         let resident_bytes = match &self.plan {
             Some(plan) => plan.course.residency.resident_bytes,
@@ -106,7 +106,7 @@ impl Ask {
 
 /// As many accelerators as it takes to hold the model, keys and values in their
 /// own memories; at least so many as are asked for.
-fn enough(one: Accelerator, model: &Model, ask: &Ask, batch: u32) -> Accelerator {
+fn enough(one: Accelerator, model: &LanguageModel, ask: &CaseOptions, batch: u32) -> Accelerator {
     let Some((memory, _)) = one.memory else {
         return one;
     };
@@ -116,7 +116,7 @@ fn enough(one: Accelerator, model: &Model, ask: &Ask, batch: u32) -> Accelerator
     one.times(count.max(ask.units))
 }
 
-impl Measured {
+impl MeasuredMedium {
     fn unit(&self) -> Result<Unit, DecodeError> {
         let positive = |what, got: f64, unit: &str| match got > 0.0 && got.is_finite() {
             true => Ok(()),
@@ -137,7 +137,7 @@ impl Measured {
         if let Some(turn_s) = self.turn_s {
             positive("the turn", turn_s, "seconds")?;
         }
-        let exact = Range::exact;
+        let exact = Interval::exact;
         let rate = self.rate_bytes_per_s;
         let capacity = self.turn_s.map_or(1e18, |turn_s| rate * turn_s);
         let mut unit = Unit::plain(
@@ -148,7 +148,7 @@ impl Measured {
             exact(self.latency_s),
         );
         if let Some(turn_s) = self.turn_s {
-            unit.access = Access::ComesBy;
+            unit.access = Delivery::ComesBy;
             unit.lap_s = Some(exact(turn_s));
         }
         Ok(unit)

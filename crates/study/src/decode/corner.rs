@@ -3,44 +3,16 @@
 
 use std::borrow::Cow;
 
-use super::{Case, Course, Feed, Machine, Roofline};
+use super::{Case, Course, Roofline, SimulatedFeed, SimulatedMachine};
+use crate::interval::Corner;
 use crate::media::Sized;
-use crate::range::Range;
-
-/// The two ends and the middle: which end of each figure makes a lap longest.
-#[derive(Clone, Copy, Debug)]
-pub enum Corner {
-    Slow,
-    Typical,
-    Fast,
-}
-
-impl Corner {
-    /// A figure of which more makes a lap shorter.
-    pub fn more_is_better(self, range: Range) -> f64 {
-        match self {
-            Self::Slow => range.low,
-            Self::Typical => range.typical,
-            Self::Fast => range.high,
-        }
-    }
-
-    /// A figure of which more makes a lap longer.
-    pub fn less_is_better(self, range: Range) -> f64 {
-        match self {
-            Self::Slow => range.high,
-            Self::Typical => range.typical,
-            Self::Fast => range.low,
-        }
-    }
-}
 
 /// Reads that a drive of a data sheet takes at once: as many as it needs.
 const DEPTH: usize = 4096;
 
 /// A case at one corner: the machine, what a lap uses, and the closed form.
 pub struct At<'a> {
-    pub machine: Machine,
+    pub machine: SimulatedMachine,
     pub course: Cow<'a, Course>,
     pub roofline: Roofline,
     pub turns: Option<u32>,
@@ -70,8 +42,8 @@ impl Case {
         let (streamed, window) = (course.streamed_bytes(), course.residency.window);
         At {
             roofline: Roofline::new(compute_s, streamed, rate, latency_s, window as f64),
-            machine: Machine {
-                feed: Feed::OnDemand {
+            machine: SimulatedMachine {
+                feed: SimulatedFeed::OnDemand {
                     rate_bytes_per_s: rate,
                     latency_s,
                     depth: self.plan.as_ref().map_or(DEPTH, |plan| plan.depth),
@@ -108,8 +80,8 @@ impl Case {
         let window = course.residency.window as f64;
         At {
             roofline: Roofline::new(compute_s, held, held / (turns * turn_s), 0.0, window),
-            machine: Machine {
-                feed: Feed::ComesBy {
+            machine: SimulatedMachine {
+                feed: SimulatedFeed::ComesBy {
                     turn_s,
                     rate_bytes_per_s: capacity.max(held) / medium_turn_s,
                     latency_s: corner.less_is_better(self.unit.latency_s),

@@ -20,7 +20,7 @@ const SECOND: f64 = 1e9;
 
 /// A medium by its figures.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Feed {
+pub enum SimulatedFeed {
     /// What is asked for comes.
     OnDemand {
         /// In bytes per second.
@@ -41,7 +41,7 @@ pub enum Feed {
     },
 }
 
-impl Feed {
+impl SimulatedFeed {
     /// How many ticks a second takes.
     pub(super) fn ticks_per_s(&self, course: &Course) -> f64 {
         match *self {

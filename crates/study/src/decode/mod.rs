@@ -35,20 +35,20 @@ use delayline_line::LineError;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::datasheet::{Kind, Library, SheetError};
-use crate::media::{Access, MediaError, Need, Sized, Unit};
-use crate::model::Model;
-use crate::range::Range;
+use crate::datasheet::{Library, SheetError, SheetKind};
+use crate::interval::{Corner, Interval};
+use crate::media::{Delivery, MediaError, Need, Sized, Unit};
+use crate::model::LanguageModel;
 
-use corner::{At, Corner};
+use corner::At;
 
-pub use ask::{Ask, Measured};
+pub use ask::{CaseOptions, MeasuredMedium};
 pub use course::{Course, Demand, extent_bytes};
-pub use feed::Feed;
+pub use feed::SimulatedFeed;
 pub use plan_file::{PlanError, PlanFile, PlannedExtent, PlannedRun};
-pub use report::{Grid, report};
+pub use report::{CaseGrid, report};
 pub use roofline::{Limit, Roofline};
-pub use simulate::{Lap, Machine, simulate};
+pub use simulate::{SimulatedLap, SimulatedMachine, simulate};
 
 /// How many laps are measured: of a short one some periods of whatever repeats,
 /// of a long one fewer, so that they have about so many runs together.
@@ -63,22 +63,22 @@ pub struct Accelerator {
     /// For people.
     pub name: String,
     /// Arithmetic, in operations per second.
-    pub compute_flop_per_s: Range,
+    pub compute_flop_per_s: Interval,
     /// The window through which weights pass, in bytes.
-    pub sram_bytes: Range,
+    pub sram_bytes: Interval,
     /// Memory beside the chip: bytes and bytes per second.
-    pub memory: Option<(Range, Range)>,
+    pub memory: Option<(Interval, Interval)>,
     /// What it draws, in watts.
-    pub power_w: Range,
+    pub power_w: Interval,
     /// What it costs, in dollars.
-    pub price: Range,
+    pub price: Interval,
 }
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Case {
     /// The model.
-    pub model: Model,
+    pub model: LanguageModel,
     /// What computes it.
     pub accelerator: Accelerator,
     /// What feeds it.
@@ -118,7 +118,7 @@ pub struct Decoded {
     /// The medium, as many units as it takes.
     pub medium: Sized,
     /// One lap, in seconds.
-    pub lap_s: Range,
+    pub lap_s: Interval,
     /// The closed form for the typical values.
     pub roofline: Roofline,
     /// What limits it, by the closed form.
@@ -132,13 +132,13 @@ pub struct Decoded {
     /// Share of them that the lap needed.
     pub needed_share: f64,
     /// Tokens per second of one sequence.
-    pub tokens_per_s: Range,
+    pub tokens_per_s: Interval,
     /// Tokens per second of all.
-    pub total_tokens_per_s: Range,
+    pub total_tokens_per_s: Interval,
     /// Joules a token, without the building's overhead.
-    pub joules_per_token: Range,
+    pub joules_per_token: Interval,
     /// Dollars for a million tokens: depreciation and energy.
-    pub dollars_per_million: Range,
+    pub dollars_per_million: Interval,
     /// Of a mixture: how many different experts of a layer a lap needs.
     pub distinct_experts: Option<f64>,
     /// Of a mixture: from which batch on the order is as good as certain.
@@ -193,7 +193,7 @@ pub enum DecodeError {
     #[error("{0} has no memory beside its SRAM: choose another medium than `own`")]
     NoMemory(String),
     /// The line could not run.
-    #[error("the window does not do: {0}")]
+    #[error("the simulation cannot run: {0}")]
     Line(#[from] LineError),
 }
 
@@ -203,7 +203,7 @@ impl Accelerator {
     /// # Errors
     /// [`SheetError`] when there is none.
     pub fn of(library: &Library, id: &str) -> Result<Self, SheetError> {
-        let sheet = library.sheet(Kind::Accelerator, id)?;
+        let sheet = library.sheet(SheetKind::Accelerator, id)?;
         Ok(Self {
             name: sheet.name.clone(),
             compute_flop_per_s: sheet.get("compute"),
@@ -275,16 +275,16 @@ pub fn decode(library: &Library, case: &Case) -> Result<Decoded, DecodeError> {
         });
     }
     let mut ends = [lap.lap_s; 2];
-    for (end, corner) in ends.iter_mut().zip([Corner::Fast, Corner::Slow]) {
+    for (end, corner) in ends.iter_mut().zip([Corner::Best, Corner::Worst]) {
         let at = case.at(&medium, corner);
         if (at.machine, &at.course) != (typical.machine, &typical.course) {
             *end = run(&at)?.lap_s;
         }
     }
-    let lap_s = Range::new(ends[0].min(lap.lap_s), lap.lap_s, ends[1].max(lap.lap_s));
+    let lap_s = Interval::new(ends[0].min(lap.lap_s), lap.lap_s, ends[1].max(lap.lap_s));
     let batch = f64::from(case.batch);
-    let total_tokens_per_s = Range::exact(batch) / lap_s;
-    let read_bits_per_s = Range::exact(lap.streamed_bytes * 8.0) / lap_s;
+    let total_tokens_per_s = Interval::exact(batch) / lap_s;
+    let read_bits_per_s = Interval::exact(lap.streamed_bytes * 8.0) / lap_s;
     let medium_w = medium.standby_w + read_bits_per_s * case.unit.energy_j_per_bit;
     let power_w = medium_w + case.accelerator.power_w;
     let price = medium.price + case.accelerator.price;
@@ -298,10 +298,10 @@ pub fn decode(library: &Library, case: &Case) -> Result<Decoded, DecodeError> {
         stall_share: (lap.stall_s / lap.lap_s).min(1.0),
         passing_bytes: lap.streamed_bytes,
         needed_share: match case.unit.access {
-            Access::ComesBy => (needed / case.model.weights_bytes).min(1.0),
-            Access::OnDemand => 1.0,
+            Delivery::ComesBy => (needed / case.model.weights_bytes).min(1.0),
+            Delivery::OnDemand => 1.0,
         },
-        tokens_per_s: Range::exact(1.0) / lap_s,
+        tokens_per_s: Interval::exact(1.0) / lap_s,
         total_tokens_per_s,
         joules_per_token: power_w / total_tokens_per_s,
         dollars_per_million: dollars_per_second(library, price, power_w)? / total_tokens_per_s
@@ -315,7 +315,7 @@ pub fn decode(library: &Library, case: &Case) -> Result<Decoded, DecodeError> {
     })
 }
 
-fn run(at: &At<'_>) -> Result<Lap, LineError> {
+fn run(at: &At<'_>) -> Result<SimulatedLap, LineError> {
     let runs = at.course.plan.runs.len() as u64;
     let laps = (RUNS / runs.max(1)).clamp(*LAPS.start(), *LAPS.end());
     simulate(&at.machine, &at.course, laps as u32)
@@ -325,10 +325,10 @@ fn run(at: &At<'_>) -> Result<Lap, LineError> {
 /// sold, and energy with the building's overhead.
 fn dollars_per_second(
     library: &Library,
-    price: Range,
-    power_w: Range,
-) -> Result<Range, SheetError> {
-    let economy = library.sheet(Kind::Economy, "economy")?;
+    price: Interval,
+    power_w: Interval,
+) -> Result<Interval, SheetError> {
+    let economy = library.sheet(SheetKind::Economy, "economy")?;
     let sold_s = economy.get("lifetime") * economy.get("utilisation");
     let energy = power_w * economy.get("overhead") * economy.get("electricity");
     Ok(price / sold_s + energy)

@@ -3,15 +3,15 @@
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::{Access, Ask, DecodeError, Decoded, Limit, decode};
-use crate::datasheet::{Kind, Library};
-use crate::range::Range;
+use super::{CaseOptions, DecodeError, Decoded, Delivery, Limit, decode};
+use crate::datasheet::{Library, SheetKind};
+use crate::interval::Interval;
 use crate::report::format::{count_range, dollars, dollars_range, percent, si, si_range};
-use crate::report::{Axis, Mark, Plot, Report, Series, Shape, Table, Whisker};
+use crate::report::{Axis, Plot, PlotMark, PlotShape, Report, ReportTable, Series, Whisker};
 
 /// Which cases to compare: every combination.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Grid {
+pub struct CaseGrid {
     /// Ids of models.
     pub models: Vec<String>,
     /// Ids of accelerators.
@@ -62,8 +62,8 @@ const LENGTHS_KM: [f64; 13] = [
 /// [`DecodeError`] of the first case that has no answer.
 pub fn report(
     library: &Library,
-    ask: &Ask,
-    grid: &Grid,
+    ask: &CaseOptions,
+    grid: &CaseGrid,
     plots: bool,
 ) -> Result<Report, DecodeError> {
     let mut cases = Vec::new();
@@ -126,8 +126,8 @@ pub fn report(
     Ok(report)
 }
 
-fn speed(rows: &[Row]) -> Table {
-    let mut table = Table::new(
+fn speed(rows: &[Row]) -> ReportTable {
+    let mut table = ReportTable::new(
         "Speed",
         &[
             "model",
@@ -149,7 +149,7 @@ fn speed(rows: &[Row]) -> Table {
             row.model.clone(),
             row.accelerator.clone(),
             row.medium.clone(),
-            count_range(Range::exact(d.medium.units.typical)),
+            count_range(Interval::exact(d.medium.units.typical)),
             row.batch.to_string(),
             si(d.lap_s.typical, "s"),
             si_range(d.tokens_per_s, ""),
@@ -162,8 +162,8 @@ fn speed(rows: &[Row]) -> Table {
     table
 }
 
-fn cost(rows: &[Row]) -> Table {
-    let mut table = Table::new(
+fn cost(rows: &[Row]) -> ReportTable {
+    let mut table = ReportTable::new(
         "Power, money, and what passes",
         &[
             "model",
@@ -197,7 +197,7 @@ fn cost(rows: &[Row]) -> Table {
 }
 
 /// Without the columns of names that say the same in every row: the title does.
-fn brief(mut table: Table) -> Table {
+fn brief(mut table: ReportTable) -> ReportTable {
     for head in ["model", "accelerator"] {
         let Some(column) = table.heads.iter().position(|name| name == head) else {
             continue;
@@ -230,7 +230,7 @@ fn notes(library: &Library, rows: &[Row]) -> Vec<String> {
          latency, and a bound otherwise."
             .to_owned(),
     ];
-    let comes_by = |row: &&Row| row.decoded.medium.unit.access == Access::ComesBy;
+    let comes_by = |row: &&Row| row.decoded.medium.unit.access == Delivery::ComesBy;
     if rows.iter().any(|row| comes_by(&row)) {
         notes.push(
             "Where everything comes by, a sequence gets at most one token a turn of the model, and \
@@ -252,11 +252,11 @@ fn notes(library: &Library, rows: &[Row]) -> Vec<String> {
         }
         told.push(&row.model);
         let sheet = library
-            .of_kind(Kind::Model)
+            .of_kind(SheetKind::Model)
             .find(|sheet| sheet.name == row.model);
         let count = sheet
             .and_then(|sheet| sheet.find("experts"))
-            .unwrap_or(Range::exact(0.0));
+            .unwrap_or(Interval::exact(0.0));
         notes.push(format!(
             "{}: at batch {} a lap needs {distinct:.1} of {} experts a layer on average; from batch \
              {certain} on, 99 % of them: from there the order is as good as certain again.",
@@ -268,7 +268,7 @@ fn notes(library: &Library, rows: &[Row]) -> Vec<String> {
 
 /// Tokens per second of all sequences over the batch, simulated, with the
 /// closed form beside it.
-fn over_batch(library: &Library, ask: &Ask, grid: &Grid) -> Option<Plot> {
+fn over_batch(library: &Library, ask: &CaseOptions, grid: &CaseGrid) -> Option<Plot> {
     let (model, accelerator) = (grid.models.first()?, grid.accelerators.first()?);
     let points: Vec<(usize, u32, Decoded)> = (0..grid.media.len())
         .flat_map(|medium| BATCHES.map(|batch| (medium, batch)))
@@ -302,7 +302,7 @@ fn over_batch(library: &Library, ask: &Ask, grid: &Grid) -> Option<Plot> {
         caption: "All sequences together. Shaded: what the data sheets leave open. Lines that end \
                   early: the keys and values of more sequences do not fit."
             .to_owned(),
-        shape: Shape::Lines {
+        shape: PlotShape::Lines {
             x: Axis::log("sequences in a lap", ""),
             y: Axis::log("tokens per second", ""),
             series,
@@ -312,9 +312,9 @@ fn over_batch(library: &Library, ask: &Ask, grid: &Grid) -> Option<Plot> {
 }
 
 /// Tokens per second of one sequence over the length of each loop.
-fn over_length(library: &Library, ask: &Ask, grid: &Grid) -> Option<Plot> {
+fn over_length(library: &Library, ask: &CaseOptions, grid: &CaseGrid) -> Option<Plot> {
     let (model, accelerator) = (grid.models.first()?, grid.accelerators.first()?);
-    let is_loop = |id: &&String| library.sheet(Kind::Loop, id).is_ok();
+    let is_loop = |id: &&String| library.sheet(SheetKind::Loop, id).is_ok();
     let loops: Vec<&String> = grid.media.iter().filter(is_loop).collect();
     let batch = *grid.batches.first()?;
     let series: Vec<Series> = loops
@@ -324,7 +324,7 @@ fn over_length(library: &Library, ask: &Ask, grid: &Grid) -> Option<Plot> {
             for km in LENGTHS_KM {
                 let mut changed = library.clone();
                 changed
-                    .set(&format!("{id}.length"), Range::exact(km))
+                    .set(&format!("{id}.length"), Interval::exact(km))
                     .ok()?;
                 let case = ask.case(&changed, model, accelerator, id, batch).ok()?;
                 let decoded = decode(&changed, &case).ok()?;
@@ -343,11 +343,11 @@ fn over_length(library: &Library, ask: &Ask, grid: &Grid) -> Option<Plot> {
             "Batch {batch}, as many loops side by side as hold the model. A longer loop holds more \
              and comes by less often: fewer loops, fewer tokens."
         ),
-        shape: Shape::Lines {
+        shape: PlotShape::Lines {
             x: Axis::log("length", "m"),
             y: Axis::log("tokens per second, each", ""),
             series,
-            marks: vec![Mark {
+            marks: vec![PlotMark {
                 label: "200 km".to_owned(),
                 x: Some(200e3),
                 y: 0.0,
@@ -357,10 +357,10 @@ fn over_length(library: &Library, ask: &Ask, grid: &Grid) -> Option<Plot> {
 }
 
 fn whiskers(rows: &[Row]) -> Vec<Plot> {
-    let plot = |title: &str, axis: Axis, of: &dyn Fn(&Decoded) -> Range| Plot {
+    let plot = |title: &str, axis: Axis, of: &dyn Fn(&Decoded) -> Interval| Plot {
         title: title.to_owned(),
         caption: String::new(),
-        shape: Shape::Whiskers {
+        shape: PlotShape::Whiskers {
             x: axis,
             rows: rows
                 .iter()

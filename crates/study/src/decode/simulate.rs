@@ -8,23 +8,23 @@ use delayline_medium::VirtualClock;
 use delayline_plan::{ALIGN, Loop, NEAR_BYTES, Schedule, Step};
 
 use super::course::{Course, Demand, align};
-use super::feed::{self, Feed};
+use super::feed::{self, SimulatedFeed};
 
-/// Most reads at once.
+/// Maximum number of reads under way at once.
 const DEPTH_MAX: usize = 4096;
 
 /// A machine: what feeds it and what a lap computes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Machine {
+pub struct SimulatedMachine {
     /// What feeds it.
-    pub feed: Feed,
+    pub feed: SimulatedFeed,
     /// Compute of a lap that never waits, in seconds.
     pub compute_s: f64,
 }
 
 /// What a lap took, in the steady state.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Lap {
+pub struct SimulatedLap {
     /// From lap to lap, in seconds.
     pub lap_s: f64,
     /// The part of it that the compute waited, in seconds.
@@ -40,7 +40,11 @@ pub struct Lap {
 ///
 /// # Errors
 /// [`LineError`] when the window is too small for what is leased together.
-pub fn simulate(machine: &Machine, course: &Course, laps: u32) -> Result<Lap, LineError> {
+pub fn simulate(
+    machine: &SimulatedMachine,
+    course: &Course,
+    laps: u32,
+) -> Result<SimulatedLap, LineError> {
     let clock = VirtualClock::new();
     let scratch = Scratch::new(course);
     let set = Set {
@@ -51,13 +55,13 @@ pub fn simulate(machine: &Machine, course: &Course, laps: u32) -> Result<Lap, Li
         depth: depth(course, &scratch),
     };
     match machine.feed {
-        Feed::OnDemand {
+        SimulatedFeed::OnDemand {
             latency_s, depth, ..
         } => {
             let medium = feed::on_demand(&set, latency_s, set.depth.min(depth.max(1)), &clock);
             Simulation::new(set, machine.compute_s, scratch, medium, clock)?.measure(1, laps)
         }
-        Feed::ComesBy {
+        SimulatedFeed::ComesBy {
             turn_s,
             rate_bytes_per_s,
             latency_s,
@@ -195,7 +199,7 @@ impl<'a, M: Medium> Simulation<'a, M> {
     }
 
     /// The average of `laps` laps after `warm` others.
-    fn measure(&mut self, warm: u32, laps: u32) -> Result<Lap, LineError> {
+    fn measure(&mut self, warm: u32, laps: u32) -> Result<SimulatedLap, LineError> {
         self.lay();
         for _ in 0..warm {
             self.lap()?;
@@ -206,7 +210,7 @@ impl<'a, M: Medium> Simulation<'a, M> {
         }
         let counters = self.line.counters();
         let each = f64::from(laps) * self.set.ticks_per_s;
-        Ok(Lap {
+        Ok(SimulatedLap {
             lap_s: (self.clock.now_ns() - start) as f64 / each,
             stall_s: (counters.stall_ns - before.stall_ns) as f64 / each,
             streamed_bytes: (counters.bytes_read - before.bytes_read) as f64 / f64::from(laps),

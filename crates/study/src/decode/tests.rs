@@ -10,8 +10,8 @@ fn near(got: f64, expected: f64, tolerance: f64, what: &str) {
     );
 }
 
-fn on_demand(rate_bytes_per_s: f64, latency_s: f64) -> Feed {
-    Feed::OnDemand {
+fn on_demand(rate_bytes_per_s: f64, latency_s: f64) -> SimulatedFeed {
+    SimulatedFeed::OnDemand {
         rate_bytes_per_s,
         latency_s,
         depth: 4096,
@@ -26,7 +26,7 @@ fn case(library: &Library, model: &str, accelerator: &str, medium: &str) -> Case
         _ => media::unit(library, medium).expect("it is embedded"),
     };
     Case {
-        model: Model::of(library, model).expect("it is embedded"),
+        model: LanguageModel::of(library, model).expect("it is embedded"),
         accelerator,
         unit,
         units: 0,
@@ -49,7 +49,7 @@ fn the_line_runs_at_the_roofline_where_that_is_exact() {
             let window_bytes = 8 << 20;
             let course = Course::even(40, 2e9, 0.0, window_bytes, 0);
             let bytes = course.weights_bytes() as f64;
-            let machine = Machine {
+            let machine = SimulatedMachine {
                 feed: on_demand(rate, 0.0),
                 compute_s: of_medium * bytes / rate,
             };
@@ -80,8 +80,8 @@ fn a_lap_on_a_loop_takes_whole_turns() {
             let mut course = Course::even(12, 96.0 * 65_536.0, 0.0, 12 * 65_536, 0);
             course.is_even = is_even;
             let turn_s = course.weights_bytes() as f64 / 1e9;
-            let machine = Machine {
-                feed: Feed::ComesBy {
+            let machine = SimulatedMachine {
+                feed: SimulatedFeed::ComesBy {
                     turn_s,
                     rate_bytes_per_s: 1e9,
                     latency_s: 0.0,
@@ -135,17 +135,17 @@ fn a_plan_of_the_program_is_run() {
     assert_eq!(planned.course.streamed_bytes(), streamed + page as f64);
 
     let library = Library::embedded();
-    let mut ask = Ask {
-        measured: Some(Measured {
+    let mut ask = CaseOptions {
+        measured: Some(MeasuredMedium {
             rate_bytes_per_s: 1e9,
             latency_s: 5e-3,
             turn_s: None,
         }),
         plan: Some(Arc::new(planned)),
         compute_s: Some(1e-6),
-        ..Ask::default()
+        ..CaseOptions::default()
     };
-    let decoded = |ask: &Ask| {
+    let decoded = |ask: &CaseOptions| {
         let case = ask.case(&library, "plan", "h100", "measured", 1);
         decode(&library, &case.expect("it is one")).expect("it runs")
     };
@@ -157,7 +157,7 @@ fn a_plan_of_the_program_is_run() {
         "{:?}",
         lap.lap_s
     );
-    ask.measured = Some(Measured {
+    ask.measured = Some(MeasuredMedium {
         rate_bytes_per_s: 1e9,
         latency_s: 0.0,
         turn_s: Some(2e-3),
@@ -179,7 +179,7 @@ fn what_stays_does_not_pass() {
     let bytes = Course::even(40, 2e9, 0.0, window_bytes, 0).weights_bytes();
     for share in [0.25, 0.5, 0.75] {
         let course = Course::even(40, 2e9, 0.0, window_bytes, (share * bytes as f64) as u64);
-        let machine = Machine {
+        let machine = SimulatedMachine {
             feed: on_demand(1e9, 0.0),
             compute_s: 0.1,
         };
@@ -203,7 +203,7 @@ fn no_lap_beats_the_roofline() {
         for chosen in [0.0, 5e7] {
             for compute_s in [0.0, 0.1] {
                 let course = Course::even(20, 2e8, chosen, window_bytes, 0);
-                let machine = Machine {
+                let machine = SimulatedMachine {
                     feed: on_demand(2e9, latency_s),
                     compute_s,
                 };
@@ -227,7 +227,7 @@ fn every_router_shows_the_latency() {
     let window_bytes = 64 << 20;
     let lap_s = |latency_s| {
         let course = Course::even(50, 1e9, 1e9, window_bytes, 0);
-        let machine = Machine {
+        let machine = SimulatedMachine {
             feed: on_demand(1e11, latency_s),
             compute_s: 0.0,
         };
@@ -327,8 +327,8 @@ fn its_own_memory_runs_at_its_own_rate() {
 fn a_measured_machine_can_be_given() {
     let library = Library::embedded();
     let mut case = case(&library, "llama-8b", "h100", "dram");
-    let exact = Range::exact;
-    case.model = Model::plain("file", 30, 98e6);
+    let exact = Interval::exact;
+    case.model = LanguageModel::plain("file", 30, 98e6);
     case.unit = Unit::plain("disk", "disk", exact(1e12), exact(2e9), exact(1e-4));
     case.window_bytes = Some(8 << 20);
     case.resident_bytes = 30_000_000;

@@ -5,9 +5,9 @@ use serde::Serialize;
 
 use super::Error;
 use super::design::Design;
-use crate::datasheet::{Kind, Library};
-use crate::optics::link::Report;
-use crate::range::Range;
+use crate::datasheet::{Library, SheetKind};
+use crate::interval::Interval;
+use crate::optics::link::LineReport;
 
 /// One component.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -19,9 +19,9 @@ pub struct Item {
     /// What the count counts.
     pub unit: &'static str,
     /// Power that it takes.
-    pub power_w: Range,
+    pub power_w: Interval,
     /// What it costs to buy.
-    pub price_usd: Range,
+    pub price_usd: Interval,
     /// The data sheet's id.
     pub sheet: String,
 }
@@ -32,9 +32,9 @@ pub struct Cost {
     /// One by one.
     pub items: Vec<Item>,
     /// All power.
-    pub power_w: Range,
+    pub power_w: Interval,
     /// All money.
-    pub price_usd: Range,
+    pub price_usd: Interval,
 }
 
 /// Counts, prices and powers of a design whose line gave this report. The rates
@@ -43,11 +43,11 @@ pub struct Cost {
 ///
 /// # Errors
 /// When a sheet is not there.
-pub fn cost(design: &Design, library: &Library, report: &Report) -> Result<Cost, Error> {
+pub fn cost(design: &Design, library: &Library, report: &LineReport) -> Result<Cost, Error> {
     let mut items = vec![transceivers(design, library, report)?];
     let each_band = u64::from(report.spans) * u64::from(report.cores);
     for band in &design.bands {
-        let sheet = library.sheet(Kind::Amplifier, &band.amplifier)?;
+        let sheet = library.sheet(SheetKind::Amplifier, &band.amplifier)?;
         items.push(Item {
             name: format!("{}, {} band", sheet.name, band.name),
             count: each_band as f64,
@@ -65,8 +65,8 @@ pub fn cost(design: &Design, library: &Library, report: &Report) -> Result<Cost,
     })
 }
 
-fn transceivers(design: &Design, library: &Library, report: &Report) -> Result<Item, Error> {
-    let sheet = library.sheet(Kind::Transceiver, &design.transceiver)?;
+fn transceivers(design: &Design, library: &Library, report: &LineReport) -> Result<Item, Error> {
+    let sheet = library.sheet(SheetKind::Transceiver, &design.transceiver)?;
     Ok(Item {
         name: sheet.name.clone(),
         count: report.transceivers as f64,
@@ -78,15 +78,15 @@ fn transceivers(design: &Design, library: &Library, report: &Report) -> Result<I
 }
 
 /// As many fibers as hold the cores.
-fn fiber(design: &Design, library: &Library, report: &Report) -> Result<Item, Error> {
-    let sheet = library.sheet(Kind::Fiber, &design.fiber)?;
+fn fiber(design: &Design, library: &Library, report: &LineReport) -> Result<Item, Error> {
+    let sheet = library.sheet(SheetKind::Fiber, &design.fiber)?;
     let fibers = (f64::from(report.cores) / sheet.get("cores").typical).ceil();
     let length_km = report.length_km * fibers;
     Ok(Item {
         name: sheet.name.clone(),
         count: length_km,
         unit: "km",
-        power_w: Range::exact(0.0),
+        power_w: Interval::exact(0.0),
         price_usd: sheet.get("price") * (length_km * 1e3),
         sheet: sheet.id.clone(),
     })

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::optics::Error;
 use crate::optics::error::{Accepted, accepted};
 use crate::optics::modulation::{FECS, Fec, Format, fec};
-use crate::optics::noise::{Accumulation, Model};
+use crate::optics::noise::{Accumulation, NoiseModel};
 
 /// A link's design.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ pub struct Design {
     pub crosstalk_db_per_km: Option<f64>,
     /// How nonlinear noise is computed.
     #[serde(default)]
-    pub model: Model,
+    pub model: NoiseModel,
     /// How the noise of spans adds up.
     #[serde(default)]
     pub accumulation: Accumulation,

@@ -2,18 +2,16 @@
 //! bands. Knows which law each property follows; does not know what light does.
 
 use crate::datasheet::Sheet;
-use crate::optics::fiber::{Attenuation, Dispersion, EffectiveArea, Fiber, RamanGain};
-use crate::range::Range;
-
-use super::Corner;
+use crate::interval::{Corner, Interval};
+use crate::optics::fiber::{Attenuation, Dispersion, EffectiveArea, OpticalFiber, RamanGain};
 
 /// The fiber of a data sheet, its figures taken for one corner of their ranges.
-pub fn fiber(sheet: &Sheet, corner: Corner) -> Fiber {
+pub fn fiber(sheet: &Sheet, corner: Corner) -> OpticalFiber {
     let glass = sheet.find("nonlinear_index").is_some();
     let area_um2 = sheet
         .find("effective_area")
         .map(|area| corner.more_is_better(area) * 1e12);
-    Fiber {
+    OpticalFiber {
         attenuation: attenuation(sheet, corner),
         dispersion: dispersion(sheet),
         effective_area: match area_um2 {
@@ -40,7 +38,7 @@ pub fn fiber(sheet: &Sheet, corner: Corner) -> Fiber {
 /// or one value otherwise.
 fn attenuation(sheet: &Sheet, corner: Corner) -> Attenuation {
     let at = |key: &str| {
-        let range: Option<Range> = sheet.find(key);
+        let range: Option<Interval> = sheet.find(key);
         range.map(|range| corner.less_is_better(range) * 1e3)
     };
     let middle = at("attenuation_1550").unwrap_or(0.0);
@@ -74,14 +72,14 @@ fn dispersion(sheet: &Sheet) -> Dispersion {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datasheet::{Kind, Library};
+    use crate::datasheet::{Library, SheetKind};
     use crate::optics::units::LIGHT_M_PER_S;
 
     /// Every sheet is met at the wavelengths it has, in every corner.
     #[test]
     fn sheets_are_met_at_their_wavelengths() {
         let library = Library::embedded();
-        for sheet in library.of_kind(Kind::Fiber) {
+        for sheet in library.of_kind(SheetKind::Fiber) {
             for corner in Corner::ALL {
                 let fiber = fiber(sheet, corner);
                 for nm in [1310.0, 1383.0, 1550.0, 1625.0] {

@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use super::Error;
 use super::design::{Design, LAPS};
-use super::resolve::{Corner, line};
+use super::resolve::line;
 use crate::datasheet::Library;
+use crate::interval::Corner;
 use crate::optics;
-use crate::optics::link::{Line, Report};
+use crate::optics::link::{LineReport, OpticalLine};
 use crate::optics::modulation::{Fec, required_snr_db};
 
 /// A loop with the light of a design in it.
@@ -90,7 +91,7 @@ pub fn lit(design: &Design, library: &Library, laps: Option<f64>) -> Result<Lit,
 }
 
 /// Behind this line no channel carries data.
-fn dark(line: &Line, report: &Report) -> optics::Error {
+fn dark(line: &OpticalLine, report: &LineReport) -> optics::Error {
     let best_db = report.channels.iter().map(|channel| channel.snr_db);
     let ends = &line.transceiver;
     let needed_db = ends

@@ -6,12 +6,12 @@ use serde_json::json;
 use super::answer::{Answer, Error, answer};
 use super::design::Design;
 use crate::datasheet::Library;
-use crate::optics::link::{ChannelReport, GroupReport, Report as Line};
+use crate::interval::Interval;
+use crate::optics::link::{ChannelReport, GroupReport, LineReport};
 use crate::optics::modulation::Format;
-use crate::optics::noise::{Accumulation, Model};
-use crate::range::Range;
+use crate::optics::noise::{Accumulation, NoiseModel};
 use crate::report::format::{count_range, digits, dollars_range, si, si_range};
-use crate::report::{Axis, Bar, Mark, Plot, Report, Series, Shape, Table};
+use crate::report::{Axis, Bar, Plot, PlotMark, PlotShape, Report, ReportTable, Series};
 
 /// What there is to say of a design; `channels` adds a row for each channel.
 ///
@@ -58,9 +58,9 @@ fn capitalised(name: &str) -> String {
     first.into_iter().flatten().chain(letters).collect()
 }
 
-fn in_all(answer: &Answer) -> Table {
+fn in_all(answer: &Answer) -> ReportTable {
     let line = &answer.typical;
-    let mut table = Table::new("", &["in all", ""]);
+    let mut table = ReportTable::new("", &["in all", ""]);
     let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
     row("net rate", si_range(answer.net_rate_bit_per_s, "bit/s"));
     row("  with ideal codes", si(line.gmi_rate_bit_per_s, "bit/s"));
@@ -81,8 +81,8 @@ fn in_all(answer: &Answer) -> Table {
     table
 }
 
-fn bands(line: &Line) -> Table {
-    let mut table = Table::new(
+fn bands(line: &LineReport) -> ReportTable {
+    let mut table = ReportTable::new(
         "Bands, each core",
         &[
             "band",
@@ -140,8 +140,8 @@ fn formats<'a>(channels: impl Iterator<Item = &'a ChannelReport>) -> String {
     }
 }
 
-fn laps(line: &Line) -> Table {
-    let mut table = Table::new(
+fn laps(line: &LineReport) -> ReportTable {
+    let mut table = ReportTable::new(
         "Laps without regeneration, formats chosen anew for each number",
         &["laps", "mean SNR", "worst SNR", "net rate"],
     );
@@ -162,8 +162,8 @@ fn laps(line: &Line) -> Table {
     table
 }
 
-fn components(answer: &Answer) -> Table {
-    let mut table = Table::new("Power and money", &["component", "", "power", "price"]);
+fn components(answer: &Answer) -> ReportTable {
+    let mut table = ReportTable::new("Power and money", &["component", "", "power", "price"]);
     for item in &answer.cost.items {
         table.row([
             item.name.clone(),
@@ -175,8 +175,8 @@ fn components(answer: &Answer) -> Table {
     table
 }
 
-fn channel_by_channel(line: &Line) -> Table {
-    let mut table = Table::new(
+fn channel_by_channel(line: &LineReport) -> ReportTable {
+    let mut table = ReportTable::new(
         "Channels, each core",
         &[
             "frequency",
@@ -221,7 +221,7 @@ fn decibels(value: f64) -> String {
 }
 
 /// `19.6 dB (19.3–20)`.
-fn decibel_range(range: Range) -> String {
+fn decibel_range(range: Interval) -> String {
     let typical = format!("{} dB", digits(range.typical));
     match range.is_exact() {
         true => typical,
@@ -236,9 +236,9 @@ fn notes(answer: &Answer) -> Vec<String> {
         .map(|mark| format!("Beyond the models, {}: {}.", mark.about, mark.text))
         .collect();
     let model = match answer.design.model {
-        Model::Profile => "the GN model integrated over the solved power profile",
-        Model::Gn => "the GN model in closed form, without Raman scattering",
-        Model::IsrsGn => "the ISRS-GN model in closed form",
+        NoiseModel::Profile => "the GN model integrated over the solved power profile",
+        NoiseModel::Gn => "the GN model in closed form, without Raman scattering",
+        NoiseModel::IsrsGn => "the ISRS-GN model in closed form",
     };
     let accumulation = match answer.design.accumulation {
         Accumulation::Incoherent => "span after span by power",
@@ -267,7 +267,7 @@ fn plots(answer: &Answer) -> Vec<Plot> {
     let over_frequency = |title: &str, caption: &str, y: Axis, series: Vec<Series>| Plot {
         title: title.to_owned(),
         caption: caption.to_owned(),
-        shape: Shape::Lines {
+        shape: PlotShape::Lines {
             x: Axis::linear("frequency", "Hz"),
             y,
             series,
@@ -308,13 +308,13 @@ fn plots(answer: &Answer) -> Vec<Plot> {
 }
 
 /// The channels of each band, by frequency.
-fn by_band(line: &Line) -> impl Iterator<Item = &[ChannelReport]> {
+fn by_band(line: &LineReport) -> impl Iterator<Item = &[ChannelReport]> {
     line.channels.chunk_by(|a, b| a.group == b.group)
 }
 
 /// Where each band begins.
-fn starts(line: &Line) -> Vec<Mark> {
-    let mark = |band: &[ChannelReport]| Mark {
+fn starts(line: &LineReport) -> Vec<PlotMark> {
+    let mark = |band: &[ChannelReport]| PlotMark {
         label: band[0].group.clone(),
         x: Some(band[0].frequency_thz * 1e12),
         y: 0.0,
@@ -323,7 +323,7 @@ fn starts(line: &Line) -> Vec<Mark> {
 }
 
 /// A line over each band, broken between them.
-fn spectrum(line: &Line, name: &str, of: impl Fn(&ChannelReport) -> f64) -> Series {
+fn spectrum(line: &LineReport, name: &str, of: impl Fn(&ChannelReport) -> f64) -> Series {
     let mut points = Vec::new();
     for band in by_band(line) {
         let at = |channel: &ChannelReport| (channel.frequency_thz * 1e12, of(channel));
@@ -337,7 +337,7 @@ fn spectrum(line: &Line, name: &str, of: impl Fn(&ChannelReport) -> f64) -> Seri
     }
 }
 
-fn after_laps(line: &Line) -> Plot {
+fn after_laps(line: &LineReport) -> Plot {
     let carrying = line
         .by_laps
         .iter()
@@ -345,7 +345,7 @@ fn after_laps(line: &Line) -> Plot {
     Plot {
         title: "Rate against laps without regeneration".to_owned(),
         caption: "Formats chosen anew for each number of laps.".to_owned(),
-        shape: Shape::Lines {
+        shape: PlotShape::Lines {
             x: Axis::log("laps", ""),
             y: Axis::linear("net rate", "bit/s"),
             series: vec![Series {
@@ -369,7 +369,7 @@ fn shares(answer: &Answer) -> Plot {
     Plot {
         title: "Where power and money go".to_owned(),
         caption: "Typical figures.".to_owned(),
-        shape: Shape::Shares {
+        shape: PlotShape::Shares {
             parts: items.iter().map(|item| item.name.clone()).collect(),
             rows: vec![
                 bar(

@@ -3,64 +3,30 @@
 
 use super::design::{BandDesign, Design};
 use super::fiber::fiber;
-use crate::datasheet::{Kind, Library};
+use crate::datasheet::{Library, SheetKind};
+use crate::interval::Corner;
 use crate::optics::amplifier::Amplifier;
 use crate::optics::comb::{self, Comb};
-use crate::optics::link::{Group, Line, Transceiver};
+use crate::optics::link::{BandLaunch, OpticalLine, Transceiver};
 use crate::optics::noise::Span;
 use crate::optics::units::linear;
-use crate::range::Range;
 
 use super::Error;
-
-/// Where in its range each figure is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Corner {
-    /// All at their worst.
-    Worst,
-    /// All typical.
-    Typical,
-    /// All at their best.
-    Best,
-}
-
-impl Corner {
-    /// All corners.
-    pub const ALL: [Self; 3] = [Self::Worst, Self::Typical, Self::Best];
-
-    /// A figure of which more is better.
-    pub fn more_is_better(self, range: Range) -> f64 {
-        match self {
-            Self::Worst => range.low,
-            Self::Typical => range.typical,
-            Self::Best => range.high,
-        }
-    }
-
-    /// A figure of which less is better.
-    pub fn less_is_better(self, range: Range) -> f64 {
-        match self {
-            Self::Worst => range.high,
-            Self::Typical => range.typical,
-            Self::Best => range.low,
-        }
-    }
-}
 
 /// The line of a design.
 ///
 /// # Errors
 /// When a sheet is not there, or the channels make no comb.
-pub fn line(design: &Design, library: &Library, corner: Corner) -> Result<Line, Error> {
-    let sheet = library.sheet(Kind::Fiber, &design.fiber)?;
+pub fn line(design: &Design, library: &Library, corner: Corner) -> Result<OpticalLine, Error> {
+    let sheet = library.sheet(SheetKind::Fiber, &design.fiber)?;
     let mut fiber = fiber(sheet, corner);
     fiber.crosstalk_per_km = design.crosstalk_db_per_km.map_or(0.0, linear);
     let amplifiers = design
         .bands
         .iter()
         .map(|band| amplifier(band, library, corner));
-    let groups: Vec<comb::Group> = design.bands.iter().map(channels).collect();
-    Ok(Line {
+    let groups: Vec<comb::ChannelGroup> = design.bands.iter().map(channels).collect();
+    Ok(OpticalLine {
         span: Span {
             fiber,
             length_km: design.span_km,
@@ -79,8 +45,8 @@ pub fn line(design: &Design, library: &Library, corner: Corner) -> Result<Line, 
     })
 }
 
-fn channels(band: &BandDesign) -> comb::Group {
-    comb::Group {
+fn channels(band: &BandDesign) -> comb::ChannelGroup {
+    comb::ChannelGroup {
         key: band.key(),
         first_thz: band.first_thz,
         spacing_ghz: band.spacing_ghz,
@@ -89,8 +55,8 @@ fn channels(band: &BandDesign) -> comb::Group {
     }
 }
 
-fn group(band: &BandDesign) -> Group {
-    Group {
+fn group(band: &BandDesign) -> BandLaunch {
+    BandLaunch {
         name: band.name.clone(),
         key: band.key(),
         launch_dbm: band.launch_dbm,
@@ -100,7 +66,7 @@ fn group(band: &BandDesign) -> Group {
 /// Output power and gain are what the best type of its kind can do in every
 /// corner: one buys the type that the design needs.
 fn amplifier(band: &BandDesign, library: &Library, corner: Corner) -> Result<Amplifier, Error> {
-    let sheet = library.sheet(Kind::Amplifier, &band.amplifier)?;
+    let sheet = library.sheet(SheetKind::Amplifier, &band.amplifier)?;
     let most = |key: &str| sheet.get(key).high;
     let noise_figure = corner.less_is_better(sheet.get("noise_figure"));
     Ok(Amplifier {

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::datasheet::Library;
-use crate::range::Range;
+use crate::interval::Corner;
+use crate::interval::Interval;
 
 /// A design of one C band, with a line of it replaced.
 fn design(replace: &str, with: &str) -> String {
@@ -306,7 +307,7 @@ fn no_dispersion_no_loss_no_glass_are_numbers_too() {
     for edge in edges {
         let mut library = Library::embedded();
         for (key, value) in edge {
-            let value = Range::exact(*value);
+            let value = Interval::exact(*value);
             library.set(&format!("smf.{key}"), value).unwrap();
         }
         for fiber in ["smf", "hollow", "vacuum"] {

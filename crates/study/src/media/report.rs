@@ -4,11 +4,13 @@
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::{Access, MediaError, Need, Part, Sized, ids, size};
+use super::{CostPart, Delivery, MediaError, Need, Sized, ids, size};
 use crate::datasheet::Library;
-use crate::range::Range;
+use crate::interval::Interval;
 use crate::report::format::{count_range, dollars_range, si, si_range};
-use crate::report::{Axis, Bar, COLOURS, Mark, Plot, Report, Series, Shape, Table, Whisker};
+use crate::report::{
+    Axis, Bar, COLOURS, Plot, PlotMark, PlotShape, Report, ReportTable, Series, Whisker,
+};
 
 /// Points of a line.
 const POINTS: usize = 41;
@@ -49,8 +51,8 @@ pub fn report(library: &Library, need: Need, media: &[String]) -> Result<Report,
     Ok(report)
 }
 
-fn table(sized: &[Sized]) -> Table {
-    let mut table = Table::new(
+fn table(sized: &[Sized]) -> ReportTable {
+    let mut table = ReportTable::new(
         "",
         &[
             "medium",
@@ -73,7 +75,7 @@ fn table(sized: &[Sized]) -> Table {
         let dash = "–".to_owned();
         table.row([
             one.unit.name.clone(),
-            count_range(Range::exact(one.units.typical)),
+            count_range(Interval::exact(one.units.typical)),
             because.to_owned(),
             si_range(one.power_w, "W"),
             dollars_range(one.price),
@@ -104,10 +106,10 @@ fn notes(sized: &[Sized]) -> Vec<String> {
 }
 
 fn plots(library: &Library, need: Need, sized: &[Sized]) -> Vec<Plot> {
-    let whiskers = |title: &str, axis: Axis, of: &dyn Fn(&Sized) -> Range| Plot {
+    let whiskers = |title: &str, axis: Axis, of: &dyn Fn(&Sized) -> Interval| Plot {
         title: title.to_owned(),
         caption: String::new(),
-        shape: Shape::Whiskers {
+        shape: PlotShape::Whiskers {
             x: axis,
             rows: sized
                 .iter()
@@ -139,7 +141,7 @@ fn plots(library: &Library, need: Need, sized: &[Sized]) -> Vec<Plot> {
 }
 
 /// What the loops consist of.
-fn shares(sized: &[Sized], title: &str, of: fn(&Part) -> f64) -> Plot {
+fn shares(sized: &[Sized], title: &str, of: fn(&CostPart) -> f64) -> Plot {
     let loops = sized.iter().filter(|one| one.unit.parts.len() > 1);
     let rows = loops.map(|one| Bar {
         name: one.unit.name.clone(),
@@ -148,7 +150,7 @@ fn shares(sized: &[Sized], title: &str, of: fn(&Part) -> f64) -> Plot {
     Plot {
         title: title.to_owned(),
         caption: "Typical values.".to_owned(),
-        shape: Shape::Shares {
+        shape: PlotShape::Shares {
             parts: ["transceivers", "amplifiers", "fiber"]
                 .map(str::to_owned)
                 .to_vec(),
@@ -163,10 +165,12 @@ fn price_over_size(library: &Library, need: Need, sized: &[Sized]) -> Plot {
         .map(|n| 10f64.powf(9.0 + 5.0 * n as f64 / (POINTS - 1) as f64))
         .collect();
     // One loop for all, and no more lines than there are colours.
-    let first_loop = sized.iter().find(|one| one.unit.access == Access::ComesBy);
+    let first_loop = sized
+        .iter()
+        .find(|one| one.unit.access == Delivery::ComesBy);
     let stores = sized
         .iter()
-        .filter(|one| one.unit.access == Access::OnDemand);
+        .filter(|one| one.unit.access == Delivery::OnDemand);
     let few: Vec<&Sized> = first_loop.into_iter().chain(stores).take(COLOURS).collect();
     let series = few.par_iter().map(|one| Series {
         name: one.unit.name.clone(),
@@ -184,11 +188,11 @@ fn price_over_size(library: &Library, need: Need, sized: &[Sized]) -> Plot {
         caption: "At the same rate. A loop holds rate times delay and no more, so its price grows \
                   with the size at once; flash is bought for its rate and holds far more."
             .to_owned(),
-        shape: Shape::Lines {
+        shape: PlotShape::Lines {
             x: Axis::log("held", "B"),
             y: Axis::log("price", "$"),
             series: series.collect(),
-            marks: vec![Mark {
+            marks: vec![PlotMark {
                 label: "this need".to_owned(),
                 x: Some(need.bytes),
                 y: 0.0,

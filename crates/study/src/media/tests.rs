@@ -29,7 +29,7 @@ fn hollow_core_holds_a_third_less() {
     let index = library
         .figure("hollow.group_index")
         .expect("it is embedded");
-    let delay = delay_s(Range::exact(200e3), index.value);
+    let delay = delay_s(Interval::exact(200e3), index.value);
     near(delay.typical * 32e12, 21.4e9, 5e-3);
 }
 
@@ -38,7 +38,7 @@ fn hollow_core_holds_a_third_less() {
 fn light_is_paid_for_all_the_time() {
     let mut library = Library::embedded();
     library
-        .set("article.rate", Range::exact(256.0))
+        .set("article.rate", Interval::exact(256.0))
         .expect("it can be");
     let zr = unit(&library, "article").expect("it is embedded");
     near(zr.parts[0].power_w.high, 12.8e3, 1e-9);
@@ -51,7 +51,7 @@ fn light_is_paid_for_all_the_time() {
         .expect("it can be");
     let cpo = unit(&library, "article").expect("it is embedded");
     near(cpo.parts[0].power_w.low, 1.4336e3, 1e-9);
-    assert_eq!(cpo.energy_j_per_bit, Range::exact(0.0));
+    assert_eq!(cpo.energy_j_per_bit, Interval::exact(0.0));
 }
 
 /// Claim 7: 32 TB/s is 20 stacks of High Bandwidth Flash, which hold 10 TB.

@@ -8,9 +8,9 @@ use super::units::{PLANCK_J_S, linear};
 pub struct Amplifier {
     /// Noise figure.
     pub noise_figure_db: f64,
-    /// Most light that it gives, over all channels.
+    /// Maximum output power over all channels, in dBm.
     pub max_output_dbm: f64,
-    /// Most gain that it gives.
+    /// Maximum gain in dB.
     pub max_gain_db: f64,
 }
 

@@ -5,7 +5,7 @@ use super::bands::{BANDS_NM, Band};
 use super::error::{Accepted, Error, accepted};
 use super::units::frequency_thz;
 
-/// Most channels that one comb may have; the power equations are solved over
+/// Maximum number of channels of one comb; the power equations are solved over
 /// all pairs of them.
 pub const MOST_CHANNELS: usize = 4096;
 
@@ -34,7 +34,7 @@ impl Channel {
 
 /// Channels at equal distances, as people write them down.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Group {
+pub struct ChannelGroup {
     /// What a message calls it, such as `band.C`.
     pub key: String,
     /// Centre of the lowest channel.
@@ -58,7 +58,7 @@ impl Comb {
     ///
     /// # Errors
     /// When a group is out of range, outside the bands, or covers another.
-    pub fn new(groups: &[Group]) -> Result<Self, Error> {
+    pub fn new(groups: &[ChannelGroup]) -> Result<Self, Error> {
         let mut channels = Vec::new();
         for (index, group) in groups.iter().enumerate() {
             channels.extend(group.expand(index)?);
@@ -108,7 +108,7 @@ impl Comb {
     }
 }
 
-impl Group {
+impl ChannelGroup {
     fn expand(&self, index: usize) -> Result<Vec<Channel>, Error> {
         let key = |name: &str| format!("{}.{name}", self.key);
         COUNT.check(&key("channels"), self.channels as f64)?;
@@ -131,8 +131,8 @@ impl Group {
     }
 }
 
-/// Whether two neighbours leave each other alone; a hertz is not told.
-fn apart(lower: &Channel, upper: &Channel, groups: &[Group]) -> Result<(), Error> {
+/// Whether two neighbouring spectra do not overlap, to within a hertz.
+fn apart(lower: &Channel, upper: &Channel, groups: &[ChannelGroup]) -> Result<(), Error> {
     let needed_hz = (lower.symbol_rate_hz + upper.symbol_rate_hz) / 2.0;
     let overlap_hz = needed_hz - (upper.frequency_hz - lower.frequency_hz);
     if overlap_hz <= 1.0 {
@@ -157,8 +157,8 @@ fn apart(lower: &Channel, upper: &Channel, groups: &[Group]) -> Result<(), Error
 mod tests {
     use super::*;
 
-    fn group(key: &str, first_thz: f64, spacing_ghz: f64, channels: usize) -> Group {
-        Group {
+    fn group(key: &str, first_thz: f64, spacing_ghz: f64, channels: usize) -> ChannelGroup {
+        ChannelGroup {
             key: key.into(),
             first_thz,
             spacing_ghz,
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn what_is_not_a_comb_is_refused_by_key_value_and_range() {
-        let check = |groups: &[Group], expect: &[&str]| {
+        let check = |groups: &[ChannelGroup], expect: &[&str]| {
             let message = Comb::new(groups).unwrap_err().to_string();
             for part in expect {
                 assert!(message.contains(part), "{message}");

@@ -17,7 +17,7 @@ use super::units::LIGHT_M_PER_S;
 
 /// A fiber, or one core of one.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Fiber {
+pub struct OpticalFiber {
     /// Loss over wavelength.
     pub attenuation: Attenuation,
     /// Chromatic dispersion over wavelength.
@@ -35,7 +35,7 @@ pub struct Fiber {
     pub crosstalk_per_km: f64,
 }
 
-impl Fiber {
+impl OpticalFiber {
     /// The fiber that GNPy assumes: 0.2 dB/km, 83 µm², one β₂ at all
     /// wavelengths; with the Raman gain of silica.
     pub fn gnpy() -> Self {
@@ -99,14 +99,14 @@ mod tests {
 
     #[test]
     fn gamma_is_that_of_the_reference() {
-        let gamma = Fiber::gnpy().gamma_per_w_m(LIGHT_M_PER_S / 1550e-9) * 1e3;
+        let gamma = OpticalFiber::gnpy().gamma_per_w_m(LIGHT_M_PER_S / 1550e-9) * 1e3;
         assert!((gamma - 1.27).abs() < 0.005, "{gamma}");
     }
 
     /// What the lower frequency gains in photons, the higher loses.
     #[test]
     fn photons_are_conserved() {
-        let fiber = Fiber::gnpy();
+        let fiber = OpticalFiber::gnpy();
         let (low_hz, high_hz) = (187e12, 196e12);
         let gained = fiber.raman_per_w_m(low_hz, high_hz) / low_hz;
         let lost = fiber.raman_per_w_m(high_hz, low_hz) / high_hz;

@@ -5,7 +5,7 @@ use super::units::LIGHT_M_PER_S;
 
 /// A loop that carries data at a rate.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Loop {
+pub struct OpticalLoop {
     /// Length of one lap.
     pub length_km: f64,
     /// Speed of light in vacuum over the speed of a pulse in the loop.
@@ -15,7 +15,7 @@ pub struct Loop {
     pub net_rate_bit_per_s: f64,
 }
 
-impl Loop {
+impl OpticalLoop {
     /// Time of one lap: length over group velocity.
     pub fn delay_s(&self) -> f64 {
         delay_s(self.length_km, self.group_index)
@@ -39,7 +39,7 @@ mod tests {
     /// Check 1 of the reference: Carmack's loop.
     #[test]
     fn golden_the_article_s_loop() {
-        let article = Loop {
+        let article = OpticalLoop {
             length_km: 200.0,
             group_index: 1.468,
             net_rate_bit_per_s: 256e12,

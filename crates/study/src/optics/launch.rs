@@ -3,7 +3,7 @@
 //! measure is what ideal shaping would carry.
 
 use super::comb::Comb;
-use super::link::Line;
+use super::link::OpticalLine;
 use super::modulation::shannon_bits;
 use super::noise::{Solver, Span, accumulated};
 use super::units::{db, watts};
@@ -53,7 +53,7 @@ pub fn powers_w(span: &Span, comb: &Comb, launches: &[Launch]) -> Vec<f64> {
 /// The launch of every group: what was given, or the best found. A pattern
 /// search from the local optimum, in which nonlinear noise is half of the
 /// amplifiers'; Poggiolini et al., J. Lightwave Technol. 32 (2014) 694.
-pub fn optimised(line: &Line, given_dbm: &[Option<f64>]) -> Vec<Launch> {
+pub fn optimised(line: &OpticalLine, given_dbm: &[Option<f64>]) -> Vec<Launch> {
     let comb = line
         .comb
         .thinned(line.comb.channels().len().div_ceil(SEARCH_CHANNELS));
@@ -97,7 +97,7 @@ pub fn optimised(line: &Line, given_dbm: &[Option<f64>]) -> Vec<Launch> {
 }
 
 /// Symbol rate of a channel of the group in dB over 1 GHz.
-fn group_width_db(line: &Line, group: usize) -> f64 {
+fn group_width_db(line: &OpticalLine, group: usize) -> f64 {
     let of_group = line.comb.channels().iter().find(|c| c.group == group);
     of_group.map_or(0.0, |channel| db(channel.symbol_rate_hz * 1e-9))
 }
@@ -105,7 +105,7 @@ fn group_width_db(line: &Line, group: usize) -> f64 {
 /// Moves each free group to where the sum over its channels is at its optimum
 /// while the others stay: P³ scales the nonlinear noise, so the third root.
 fn to_local_optimum(
-    line: &Line,
+    line: &OpticalLine,
     solver: &Solver,
     comb: &Comb,
     launches: &mut [Launch],
@@ -127,7 +127,7 @@ fn to_local_optimum(
 }
 
 fn improve(
-    line: &Line,
+    line: &OpticalLine,
     solver: &Solver,
     comb: &Comb,
     launches: &mut Vec<Launch>,
@@ -156,7 +156,7 @@ fn improve(
 }
 
 /// Bits a second in one polarisation with ideal shaping, after all laps.
-fn carried(line: &Line, solver: &Solver, comb: &Comb, launches: &[Launch]) -> f64 {
+fn carried(line: &OpticalLine, solver: &Solver, comb: &Comb, launches: &[Launch]) -> f64 {
     let passage = solver.pass(&powers_w(&line.span, comb, launches));
     let spans = f64::from(line.spans) * line.laps;
     let of_channel = |(i, noise)| {
@@ -172,10 +172,11 @@ fn carried(line: &Line, solver: &Solver, comb: &Comb, launches: &[Launch]) -> f6
 mod tests {
     use super::*;
     use crate::datasheet::Library;
-    use crate::link::{Corner, Design, line, preset};
+    use crate::interval::Corner;
+    use crate::link::{Design, line, preset};
     use crate::optics::units::dbm;
 
-    fn line_of(name: &str) -> Line {
+    fn line_of(name: &str) -> OpticalLine {
         let design = Design::parse(preset(name).unwrap()).unwrap();
         line(&design, &Library::embedded(), Corner::Typical).unwrap()
     }

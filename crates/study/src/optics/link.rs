@@ -5,8 +5,8 @@
 mod report;
 mod validity;
 
-pub use report::{ChannelReport, GroupReport, LapsReport, Report};
-pub use validity::{Mark, marks};
+pub use report::{ChannelReport, GroupReport, LapsReport, LineReport};
+pub use validity::{ValidityMark, marks};
 
 use super::comb::{Channel, Comb};
 use super::error::Error;
@@ -18,7 +18,7 @@ use super::modulation::{
 use super::noise::{Accumulation, Noise, Passage, Solver, Span, accumulated};
 use super::units::{db, dbm};
 
-/// Laps at which a count ends: light that never fades is not told from this.
+/// Largest number of laps that is counted; light that never fades reports this.
 pub const MOST_LAPS: u64 = 1_000_000_000;
 
 /// What turns bits into light and back.
@@ -40,7 +40,7 @@ pub struct Transceiver {
 
 /// What is said of one group of the comb.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Group {
+pub struct BandLaunch {
     /// Its name, for reports.
     pub name: String,
     /// What messages call it.
@@ -51,7 +51,7 @@ pub struct Group {
 
 /// A line: spans in a row, closed to a loop.
 #[derive(Clone, Debug)]
-pub struct Line {
+pub struct OpticalLine {
     /// Each span.
     pub span: Span,
     /// How many there are in a lap.
@@ -59,7 +59,7 @@ pub struct Line {
     /// The channels.
     pub comb: Comb,
     /// One entry for each group of the comb.
-    pub groups: Vec<Group>,
+    pub groups: Vec<BandLaunch>,
     /// The ends.
     pub transceiver: Transceiver,
     /// Laps after which the SNR counts.
@@ -70,7 +70,7 @@ pub struct Line {
     pub accumulation: Accumulation,
 }
 
-impl Line {
+impl OpticalLine {
     /// Length of a lap.
     pub fn length_km(&self) -> f64 {
         self.span.length_km * f64::from(self.spans)
@@ -94,7 +94,7 @@ impl Line {
     ///
     /// # Errors
     /// When a launch power or a gain is beyond an amplifier.
-    pub fn solve(&self) -> Result<Report, Error> {
+    pub fn solve(&self) -> Result<LineReport, Error> {
         let given: Vec<Option<f64>> = self.groups.iter().map(|group| group.launch_dbm).collect();
         self.check_powers()?;
         let launches = optimised(self, &given);
@@ -215,7 +215,7 @@ impl Line {
 
     /// Share of the bits of each channel that are wrong before correction if it
     /// keeps its format and its power but goes so many laps; `None` of a dark one.
-    pub fn bit_error_rates(&self, report: &Report, laps: f64) -> Vec<Option<f64>> {
+    pub fn bit_error_rates(&self, report: &LineReport, laps: f64) -> Vec<Option<f64>> {
         let of_channel = |(channel, found): (&Channel, &ChannelReport)| {
             let snr = self.snr(&found.noise, channel, laps);
             found.format.map(|format| bit_error_rate(format, snr))
@@ -231,7 +231,7 @@ impl Line {
         1.0 / accumulated(noise, spans, exponent, self.transceiver.snr_db)
     }
 
-    /// The most laps after which a channel still has the SNR that it needs.
+    /// The maximum number of laps after which a channel still has the SNR that it needs.
     fn most_laps(&self, noise: &Noise, channel: &Channel, needed_db: f64) -> u64 {
         let enough = |laps: u64| db(self.snr(noise, channel, laps as f64)) >= needed_db;
         let (mut good, mut bad) = (0, MOST_LAPS + 1);
@@ -269,7 +269,7 @@ impl Line {
         channels: Vec<ChannelReport>,
         passage: &Passage,
         required: &[(Format, f64)],
-    ) -> Report {
+    ) -> LineReport {
         let groups = (0..self.groups.len())
             .map(|index| {
                 let name = &self.groups[index].name;
@@ -291,7 +291,7 @@ impl Line {
             LapsReport::of(laps, f64::from(self.cores), all)
         };
         let doublings = (0..12).map(|power| f64::from(1u32 << power));
-        Report::of(
+        LineReport::of(
             self,
             channels,
             groups,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::amplifier::{Amplifier, emission_w};
 use super::comb::Comb;
-use super::fiber::Fiber;
+use super::fiber::OpticalFiber;
 use super::gn::{Isrs, closed_form_w, eta_per_w2, from_profile};
 use super::raman::{Equations, Profile};
 use super::units::{db, linear};
@@ -13,7 +13,7 @@ use super::units::{db, linear};
 /// How nonlinear noise is computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Model {
+pub enum NoiseModel {
     /// The GN model integrated over the solved power profile.
     #[default]
     Profile,
@@ -27,7 +27,7 @@ pub enum Model {
 #[derive(Clone, Debug)]
 pub struct Span {
     /// The fiber.
-    pub fiber: Fiber,
+    pub fiber: OpticalFiber,
     /// Its length.
     pub length_km: f64,
     /// Loss of the connector at each end.
@@ -38,7 +38,7 @@ pub struct Span {
     /// The amplifier of each group of the comb.
     pub amplifiers: Vec<Amplifier>,
     /// How nonlinear noise is computed.
-    pub model: Model,
+    pub model: NoiseModel,
 }
 
 /// Noise over signal of one span, for one channel.
@@ -128,9 +128,9 @@ impl<'a> Solver<'a> {
         }
         let length_m = self.span.length_km * 1e3;
         let total_w = match self.span.model {
-            Model::Profile => return from_profile(fiber, profile, channels, input_w),
-            Model::Gn => closed_form_w(fiber, length_m, channels, input_w),
-            Model::IsrsGn => {
+            NoiseModel::Profile => return from_profile(fiber, profile, channels, input_w),
+            NoiseModel::Gn => closed_form_w(fiber, length_m, channels, input_w),
+            NoiseModel::IsrsGn => {
                 let span = Isrs::of(fiber, length_m, channels);
                 let eta = eta_per_w2(&span, channels, input_w, 1, false);
                 eta.iter()

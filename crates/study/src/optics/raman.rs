@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use super::comb::Channel;
-use super::fiber::{Fiber, RamanGain};
+use super::fiber::{OpticalFiber, RamanGain};
 
 /// Least number of steps along a fiber.
 const LEAST_STEPS: usize = 16;
@@ -40,7 +40,7 @@ pub struct Equations {
 
 impl Equations {
     /// The coefficients of these channels in this fiber.
-    pub fn new(fiber: &Fiber, channels: &[Channel]) -> Self {
+    pub fn new(fiber: &OpticalFiber, channels: &[Channel]) -> Self {
         let alpha_per_m = channels
             .iter()
             .map(|channel| fiber.attenuation_per_m(channel.frequency_hz))
@@ -143,11 +143,11 @@ fn dot(left: &[f64], right: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::optics::comb::{Comb, Group};
+    use crate::optics::comb::{ChannelGroup, Comb};
     use crate::optics::fiber::Attenuation;
 
     fn comb(channels: usize) -> Comb {
-        Comb::new(&[Group {
+        Comb::new(&[ChannelGroup {
             key: "band".into(),
             first_thz: 185.0,
             spacing_ghz: 500.0,
@@ -157,10 +157,10 @@ mod tests {
         .unwrap()
     }
 
-    fn fiber(db_per_km: f64) -> Fiber {
-        Fiber {
+    fn fiber(db_per_km: f64) -> OpticalFiber {
+        OpticalFiber {
             attenuation: Attenuation::Flat { db_per_km },
-            ..Fiber::gnpy()
+            ..OpticalFiber::gnpy()
         }
     }
 
@@ -187,7 +187,7 @@ mod tests {
     /// the lower one grow logistically.
     #[test]
     fn two_channels_follow_the_logistic_curve() {
-        let comb = Comb::new(&[Group {
+        let comb = Comb::new(&[ChannelGroup {
             spacing_ghz: 900.0,
             symbol_rate_gbd: 10.0,
             key: "band".into(),

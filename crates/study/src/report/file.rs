@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Writes `bytes` to `path` so that nobody ever sees a part of them.
+/// Writes `bytes` to `path` atomically: readers see the old file or the whole new one.
 ///
 /// # Errors
 /// When the file cannot be written; what was at `path` is then as before.

@@ -1,6 +1,6 @@
 //! Numbers for people: three digits and a prefix. Knows no table.
 
-use crate::range::Range;
+use crate::interval::Interval;
 
 const PREFIXES: [(f64, &str); 10] = [
     (1e15, "P"),
@@ -38,7 +38,7 @@ pub fn digits(value: f64) -> String {
     }
 }
 
-/// A number for a message, as it was written, but for those that nobody can read
+/// A number for a message, as it was written, except for those too long to read
 /// with all their zeros: `1e300`.
 pub fn plain(value: f64) -> String {
     match value.abs() {
@@ -62,7 +62,7 @@ pub fn si(value: f64, unit: &str) -> String {
 
 /// `31.3 GB (29–33)`, from a range in base units; one value if all are equal
 /// when written so.
-pub fn si_range(range: Range, unit: &str) -> String {
+pub fn si_range(range: Interval, unit: &str) -> String {
     let (factor, prefix) = prefix(range.typical);
     let [low, typical, high] = [range.low, range.typical, range.high].map(|v| digits(v / factor));
     let unit = format!("{prefix}{unit}");
@@ -86,7 +86,7 @@ pub fn dollars(value: f64) -> String {
 }
 
 /// `$1.5M ($1M–$2.6M)`.
-pub fn dollars_range(range: Range) -> String {
+pub fn dollars_range(range: Interval) -> String {
     let [low, typical, high] = [range.low, range.typical, range.high].map(dollars);
     match low == high {
         true => typical,
@@ -95,7 +95,7 @@ pub fn dollars_range(range: Range) -> String {
 }
 
 /// A plain number with its range: `20 (16–20)`, or with prefixes from 10,000 on.
-pub fn count_range(range: Range) -> String {
+pub fn count_range(range: Interval) -> String {
     if range.typical.abs() >= 1e4 {
         return si_range(range, "");
     }
@@ -160,14 +160,14 @@ mod tests {
 
     #[test]
     fn ranges_have_the_prefix_of_what_is_typical() {
-        let range = Range::new(900e6, 1.5e9, 2e9);
+        let range = Interval::new(900e6, 1.5e9, 2e9);
         assert_eq!(si_range(range, "B"), "1.5 GB (0.9–2)");
-        assert_eq!(si_range(Range::exact(1.5e9), "B"), "1.5 GB");
+        assert_eq!(si_range(Interval::exact(1.5e9), "B"), "1.5 GB");
         assert_eq!(
-            dollars_range(Range::new(900.0, 1500.0, 2e6)),
+            dollars_range(Interval::new(900.0, 1500.0, 2e6)),
             "$1.5k ($900–$2M)"
         );
-        assert_eq!(count_range(Range::new(16.0, 20.0, 20.0)), "20 (16–20)");
-        assert_eq!(count_range(Range::new(1e4, 2e4, 2e4)), "20 k (10–20)");
+        assert_eq!(count_range(Interval::new(16.0, 20.0, 20.0)), "20 (16–20)");
+        assert_eq!(count_range(Interval::new(1e4, 2e4, 2e4)), "20 k (10–20)");
     }
 }

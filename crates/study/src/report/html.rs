@@ -6,9 +6,9 @@ use std::io;
 use std::path::Path;
 
 use super::format::{dollars, si};
-use super::plot::{Plot, Shape};
+use super::plot::{Plot, PlotShape};
 use super::svg::{COLOURS, draw, escape};
-use super::{Input, Report, Table, write_whole};
+use super::{Input, Report, ReportTable, write_whole};
 use crate::datasheet::Tag;
 
 /// Columns up to which a table is only as wide as it must be.
@@ -56,7 +56,7 @@ pub fn write(report: &Report, path: &Path) -> io::Result<()> {
     write_whole(path, page(report).as_bytes())
 }
 
-fn add_table(out: &mut String, table: &Table) {
+fn add_table(out: &mut String, table: &ReportTable) {
     if !table.title.is_empty() {
         let _ = writeln!(out, "<h2>{}</h2>", escape(&table.title));
     }
@@ -109,10 +109,10 @@ fn add_plot(out: &mut String, plot: &Plot) {
     let Some(svg) = draw(plot) else { return };
     let _ = writeln!(out, "<figure>\n<h2>{}</h2>", escape(&plot.title));
     let legend: Vec<(String, bool)> = match &plot.shape {
-        Shape::Lines { series, .. } if series.len() > 1 => {
+        PlotShape::Lines { series, .. } if series.len() > 1 => {
             series.iter().map(|s| (s.name.clone(), s.dashed)).collect()
         }
-        Shape::Shares { parts, .. } => parts.iter().map(|part| (part.clone(), false)).collect(),
+        PlotShape::Shares { parts, .. } => parts.iter().map(|part| (part.clone(), false)).collect(),
         _ => Vec::new(),
     };
     if !legend.is_empty() {
@@ -185,13 +185,13 @@ pub fn value(value: f64, unit: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plot::{Axis, Bar, Mark, Series, Whisker};
+    use super::super::plot::{Axis, Bar, PlotMark, Series, Whisker};
     use super::*;
     use crate::datasheet::Library;
-    use crate::range::Range;
+    use crate::interval::Interval;
 
     fn report() -> Report {
-        let mut table = Table::new("Media & more", &["medium", "price"]);
+        let mut table = ReportTable::new("Media & more", &["medium", "price"]);
         table.row(["<loop>".to_owned(), "$1k ($1–$2k)".to_owned()]);
         let mut report = Report {
             title: "A \"study\"".to_owned(),
@@ -201,7 +201,7 @@ mod tests {
                 Plot {
                     title: "lines".to_owned(),
                     caption: String::new(),
-                    shape: Shape::Lines {
+                    shape: PlotShape::Lines {
                         x: Axis::log("length", "m"),
                         y: Axis::linear("rate", ""),
                         series: vec![
@@ -217,7 +217,7 @@ mod tests {
                                 ..Series::default()
                             },
                         ],
-                        marks: vec![Mark {
+                        marks: vec![PlotMark {
                             label: "now".to_owned(),
                             x: Some(3.0),
                             y: 0.0,
@@ -227,16 +227,16 @@ mod tests {
                 Plot {
                     title: "whiskers".to_owned(),
                     caption: String::new(),
-                    shape: Shape::Whiskers {
+                    shape: PlotShape::Whiskers {
                         x: Axis::log("power", "W"),
                         rows: vec![
                             Whisker {
                                 name: "a".to_owned(),
-                                value: Range::new(0.0, 1.0, 9.0),
+                                value: Interval::new(0.0, 1.0, 9.0),
                             },
                             Whisker {
                                 name: "b".to_owned(),
-                                value: Range::exact(0.0),
+                                value: Interval::exact(0.0),
                             },
                         ],
                     },
@@ -244,7 +244,7 @@ mod tests {
                 Plot {
                     title: "shares".to_owned(),
                     caption: "parts".to_owned(),
-                    shape: Shape::Shares {
+                    shape: PlotShape::Shares {
                         parts: vec!["x".to_owned(), "y".to_owned()],
                         rows: vec![
                             Bar {
@@ -293,11 +293,11 @@ mod tests {
     fn plots_without_values_are_left_out() {
         let mut report = report();
         for plot in &mut report.plots {
-            if let Shape::Lines { series, .. } = &mut plot.shape {
+            if let PlotShape::Lines { series, .. } = &mut plot.shape {
                 series.clear();
             }
         }
-        if let Shape::Lines { marks, .. } = &mut report.plots[0].shape {
+        if let PlotShape::Lines { marks, .. } = &mut report.plots[0].shape {
             marks.clear();
         }
         assert_eq!(page(&report).matches("<svg").count(), 2);

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::datasheet::{Figure, Library};
 
 pub use file::write_whole;
-pub use plot::{Axis, Bar, Mark, Plot, Series, Shape, Whisker};
+pub use plot::{Axis, Bar, Plot, PlotMark, PlotShape, Series, Whisker};
 pub use svg::COLOURS;
 
 /// Everything that a command has to say.
@@ -25,11 +25,11 @@ pub struct Report {
     /// A sentence or two under it; may be empty.
     pub intro: String,
     /// In order of reading.
-    pub tables: Vec<Table>,
+    pub tables: Vec<ReportTable>,
     /// In order of looking.
     pub plots: Vec<Plot>,
     /// Tables to look something up in: behind the plots.
-    pub details: Vec<Table>,
+    pub details: Vec<ReportTable>,
     /// What one should know about the results.
     pub notes: Vec<String>,
     /// The figures of the data sheets that decide them.
@@ -40,7 +40,7 @@ pub struct Report {
 
 /// A table; the first column names, the others mostly hold numbers.
 #[derive(Clone, Debug, Default)]
-pub struct Table {
+pub struct ReportTable {
     /// Above it; may be empty.
     pub title: String,
     /// Names of the columns.
@@ -59,7 +59,7 @@ pub struct Input {
     pub figure: Figure,
 }
 
-impl Table {
+impl ReportTable {
     /// An empty table of these columns.
     pub fn new(title: &str, heads: &[&str]) -> Self {
         Self {

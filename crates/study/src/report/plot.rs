@@ -26,7 +26,7 @@ pub struct Series {
 
 /// Something to compare with: a line across the plot.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Mark {
+pub struct PlotMark {
     /// Beside the line.
     pub label: String,
     /// Where on the x axis; on the y axis if `None`.
@@ -41,7 +41,7 @@ pub struct Whisker {
     /// Left of it.
     pub name: String,
     /// Low, typical and high.
-    pub value: crate::range::Range,
+    pub value: crate::interval::Interval,
 }
 
 /// Parts of a whole, in a row of its own.
@@ -55,7 +55,7 @@ pub struct Bar {
 
 /// The form of a plot.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Shape {
+pub enum PlotShape {
     /// Lines over x.
     Lines {
         /// The horizontal axis.
@@ -65,7 +65,7 @@ pub enum Shape {
         /// The lines.
         series: Vec<Series>,
         /// What to compare with.
-        marks: Vec<Mark>,
+        marks: Vec<PlotMark>,
     },
     /// A row each, with a dot and its range.
     Whiskers {
@@ -91,7 +91,7 @@ pub struct Plot {
     /// What one should see in it; may be empty.
     pub caption: String,
     /// Its form and values.
-    pub shape: Shape,
+    pub shape: PlotShape,
 }
 
 impl Axis {

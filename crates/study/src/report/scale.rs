@@ -2,7 +2,7 @@
 
 use super::plot::Axis;
 
-/// An axis from a least to a most value.
+/// An axis from a minimum to a maximum.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scale {
     low: f64,

@@ -7,7 +7,7 @@ mod rows;
 
 use std::fmt::Write;
 
-use super::plot::{Plot, Shape};
+use super::plot::{Plot, PlotShape};
 
 /// How many colours there are before they come again.
 pub const COLOURS: usize = 8;
@@ -35,14 +35,14 @@ impl Frame {
 /// The plot as an SVG element; `None` if it has no values to show.
 pub fn draw(plot: &Plot) -> Option<String> {
     match &plot.shape {
-        Shape::Lines {
+        PlotShape::Lines {
             x,
             y,
             series,
             marks,
         } => lines::lines(&plot.title, (x, y), series, marks),
-        Shape::Whiskers { x, rows } => rows::whiskers(&plot.title, x, rows),
-        Shape::Shares { parts, rows } => Some(rows::shares(&plot.title, parts, rows)),
+        PlotShape::Whiskers { x, rows } => rows::whiskers(&plot.title, x, rows),
+        PlotShape::Shares { parts, rows } => Some(rows::shares(&plot.title, parts, rows)),
     }
 }
 

@@ -62,8 +62,15 @@ fn all_combinations_are_run_in_order() {
         done.fetch_add(1, Ordering::Relaxed);
     };
     let stop = AtomicBool::new(false);
-    let csv =
-        sweep(&library, &Ask::default(), &base(), &settings, &stop, count).expect("it can be");
+    let csv = sweep(
+        &library,
+        &CaseOptions::default(),
+        &base(),
+        &settings,
+        &stop,
+        count,
+    )
+    .expect("it can be");
     let lines: Vec<&str> = csv.lines().collect();
     assert_eq!((lines.len(), done.load(Ordering::Relaxed)), (7, 6));
     assert!(lines[0].starts_with("article.length,batch,units,lap_s,"));
@@ -85,8 +92,15 @@ fn what_has_no_answer_says_why_in_its_row() {
     let library = Library::embedded();
     let stop = AtomicBool::new(false);
     let settings = [setting("context=0,100000000")];
-    let csv =
-        sweep(&library, &Ask::default(), &base(), &settings, &stop, || {}).expect("it can be");
+    let csv = sweep(
+        &library,
+        &CaseOptions::default(),
+        &base(),
+        &settings,
+        &stop,
+        || {},
+    )
+    .expect("it can be");
     let last = csv.lines().last().expect("it has lines");
     assert!(last.contains("keys and values of 1 sequences"), "{last}");
     assert!(
@@ -102,9 +116,16 @@ fn what_cannot_be_set_is_refused_before_anything_runs() {
     let refused = |text: &str, part: &str| {
         let settings = [setting("units=0,1"), setting(text)];
         let run = || panic!("something ran");
-        let error = sweep(&library, &Ask::default(), &base(), &settings, &stop, run)
-            .expect_err(text)
-            .to_string();
+        let error = sweep(
+            &library,
+            &CaseOptions::default(),
+            &base(),
+            &settings,
+            &stop,
+            run,
+        )
+        .expect_err(text)
+        .to_string();
         assert!(error.contains(part), "{error}");
     };
     refused(
@@ -126,7 +147,7 @@ fn a_sweep_can_be_stopped() {
     let stop = AtomicBool::new(true);
     let run = sweep(
         &Library::embedded(),
-        &Ask::default(),
+        &CaseOptions::default(),
         &base(),
         &[],
         &stop,

@@ -5,12 +5,12 @@ use std::f64::consts::PI;
 
 use super::{CROSS_WEIGHT, NO_DISPERSION, NO_LOSS, SELF_WEIGHT};
 use crate::optics::comb::Channel;
-use crate::optics::fiber::Fiber;
+use crate::optics::fiber::OpticalFiber;
 
 /// Nonlinear noise of each channel, at the input of a span of `length_m`, for
 /// powers there; Poggiolini, arXiv 1209.0394, eqs. 120 to 123.
 pub fn closed_form_w(
-    fiber: &Fiber,
+    fiber: &OpticalFiber,
     length_m: f64,
     channels: &[Channel],
     powers_w: &[f64],

@@ -6,7 +6,7 @@ use std::f64::consts::PI;
 
 use super::{NO_DISPERSION, NO_LOSS, away_from_zero};
 use crate::optics::comb::Channel;
-use crate::optics::fiber::Fiber;
+use crate::optics::fiber::OpticalFiber;
 
 /// What the closed form needs to know of a span; all channels see the same.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +33,7 @@ impl Isrs {
     /// The closed form's view of a fiber: one attenuation, one nonlinearity, two
     /// terms of dispersion, and the straight line through the origin that fits
     /// the Raman gain over the comb best.
-    pub fn of(fiber: &Fiber, span_m: f64, channels: &[Channel]) -> Self {
+    pub fn of(fiber: &OpticalFiber, span_m: f64, channels: &[Channel]) -> Self {
         let first = channels.first().map_or(0.0, |channel| channel.frequency_hz);
         let last = channels.last().map_or(0.0, |channel| channel.frequency_hz);
         let reference_hz = (first + last) / 2.0;
@@ -61,7 +61,7 @@ impl Isrs {
 }
 
 /// Least squares of a line through the origin over shifts up to `width_hz`.
-fn raman_slope(fiber: &Fiber, reference_hz: f64, width_hz: f64) -> f64 {
+fn raman_slope(fiber: &OpticalFiber, reference_hz: f64, width_hz: f64) -> f64 {
     const POINTS: u32 = 50;
     let (mut above, mut below) = (0.0, 0.0);
     for point in 1..=POINTS {

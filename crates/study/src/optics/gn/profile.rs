@@ -7,10 +7,10 @@ use std::f64::consts::{FRAC_PI_2, PI};
 
 use rayon::prelude::*;
 
-use super::table::{Grid, Table};
+use super::table::{MismatchGrid, MixingTable};
 use super::{CROSS_WEIGHT, SELF_WEIGHT};
 use crate::optics::comb::Channel;
-use crate::optics::fiber::Fiber;
+use crate::optics::fiber::OpticalFiber;
 use crate::optics::raman::{Equations, Profile};
 
 /// Channels that are closer than this, in their symbol rates, are integrated
@@ -29,7 +29,7 @@ const GAUSS_2: f64 = 0.577_350_269_189_625_7;
 
 /// Nonlinear noise of each channel at the input of a span, for powers there.
 pub fn from_profile_w(
-    fiber: &Fiber,
+    fiber: &OpticalFiber,
     length_m: f64,
     channels: &[Channel],
     powers_w: &[f64],
@@ -43,7 +43,7 @@ pub fn from_profile_w(
 /// with itself, and that with all others. Poggiolini, arXiv 1209.0394, eq. 1,
 /// with the profile's μ of Cantono et al., arXiv 1710.02225, eq. 21.
 pub fn from_profile(
-    fiber: &Fiber,
+    fiber: &OpticalFiber,
     profile: &Profile,
     channels: &[Channel],
     powers_w: &[f64],
@@ -52,11 +52,11 @@ pub fn from_profile(
         .iter()
         .map(|channel| fiber.attenuation_per_m(channel.frequency_hz))
         .fold(f64::MAX, f64::min);
-    let grid = Grid::new(&profile.z_m, least_alpha);
-    let tables: Vec<Table> = profile
+    let grid = MismatchGrid::new(&profile.z_m, least_alpha);
+    let tables: Vec<MixingTable> = profile
         .ln_gain
         .par_iter()
-        .map(|ln_gain| Table::new(&grid, ln_gain))
+        .map(|ln_gain| MixingTable::new(&grid, ln_gain))
         .collect();
     let delays: Vec<Delays> = channels
         .iter()
@@ -89,7 +89,7 @@ struct Delays {
 }
 
 impl Delays {
-    fn new(fiber: &Fiber, channel: &Channel) -> Self {
+    fn new(fiber: &OpticalFiber, channel: &Channel) -> Self {
         let delay = |side: f64| {
             let hz = channel.frequency_hz + side * channel.symbol_rate_hz / 2.0;
             fiber.dispersion.group_delay_s_per_m(hz)
@@ -120,7 +120,7 @@ fn node_side(node: usize) -> f64 {
 /// ∫∫|μ|² of a channel with itself, in m²·Hz², over all f₁, f₂ with f₁ + f₂ in
 /// the spectrum too. With u = f₁·f₂ and M the table's integral, two squares and
 /// two triangles are left, each a smooth integral of M.
-fn self_mixing(table: &Table, channel: &Channel, beta2_s2_per_m: f64) -> f64 {
+fn self_mixing(table: &MixingTable, channel: &Channel, beta2_s2_per_m: f64) -> f64 {
     let half_hz = channel.symbol_rate_hz / 2.0;
     let curve = 4.0 * PI * PI * beta2_s2_per_m;
     let most = curve * half_hz * half_hz;
@@ -136,7 +136,7 @@ fn self_mixing(table: &Table, channel: &Channel, beta2_s2_per_m: f64) -> f64 {
 }
 
 /// The mismatch over which a profile mixes, about 1 over its effective length.
-fn table_width(table: &Table) -> f64 {
+fn table_width(table: &MixingTable) -> f64 {
     1.0 / table.peak_m2().sqrt()
 }
 
@@ -157,7 +157,7 @@ fn gauss(f: impl Fn(f64) -> f64) -> f64 {
 /// ∫∫|μ|² of two channels, in m²·Hz²: f₁ and f₁ + f₂ in the other's spectrum, f₂
 /// in the channel's own, around its centre.
 fn cross_mixing(
-    table: &Table,
+    table: &MixingTable,
     channel: &Channel,
     other: &Channel,
     walk_off: impl Fn(usize) -> f64,

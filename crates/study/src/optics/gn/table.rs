@@ -15,7 +15,7 @@ const REACH: f64 = 24.0;
 /// A grid of phase mismatches and the phases of all places at each of them: the
 /// same for all channels of a fiber.
 #[derive(Debug)]
-pub struct Grid {
+pub struct MismatchGrid {
     step_per_m: f64,
     len: usize,
     z_m: Vec<f64>,
@@ -23,7 +23,7 @@ pub struct Grid {
     phases: Vec<(f64, f64)>,
 }
 
-impl Grid {
+impl MismatchGrid {
     /// A grid for fibers with these places and at least this attenuation.
     pub fn new(z_m: &[f64], alpha_per_m: f64) -> Self {
         let length_m = z_m.last().copied().unwrap_or(0.0);
@@ -82,7 +82,7 @@ impl Grid {
 
 /// The mixing of one channel's profile and its integral from zero.
 #[derive(Debug)]
-pub struct Table {
+pub struct MixingTable {
     step_per_m: f64,
     mixing_m2: Vec<f64>,
     integral_m: Vec<f64>,
@@ -91,10 +91,10 @@ pub struct Table {
     tail: f64,
 }
 
-impl Table {
+impl MixingTable {
     /// The table of a channel whose logarithm of power over its input is given
     /// at the grid's places.
-    pub fn new(grid: &Grid, ln_gain: &[f64]) -> Self {
+    pub fn new(grid: &MismatchGrid, ln_gain: &[f64]) -> Self {
         let mixing_m2 = grid.mixing_m2(ln_gain);
         let integral_m = integrated(&mixing_m2, grid.step_per_m);
         // Far out only the jumps at both ends of the fiber are left of the
@@ -153,12 +153,12 @@ fn integrated(values: &[f64], step: f64) -> Vec<f64> {
 mod tests {
     use super::*;
 
-    fn exponential(alpha_per_m: f64, length_m: f64) -> (Table, f64) {
+    fn exponential(alpha_per_m: f64, length_m: f64) -> (MixingTable, f64) {
         let z_m: Vec<f64> = (0..=40).map(|i| length_m * f64::from(i) / 40.0).collect();
-        let grid = Grid::new(&z_m, alpha_per_m);
+        let grid = MismatchGrid::new(&z_m, alpha_per_m);
         let ln: Vec<f64> = z_m.iter().map(|z| -alpha_per_m * z).collect();
         (
-            Table::new(&grid, &ln),
+            MixingTable::new(&grid, &ln),
             grid.step_per_m * (grid.len - 1) as f64,
         )
     }

@@ -3,9 +3,9 @@
 
 use serde::Serialize;
 
-use super::{Line, Mark};
+use super::{OpticalLine, ValidityMark};
 use crate::optics::bands::Band;
-use crate::optics::lap::Loop;
+use crate::optics::lap::OpticalLoop;
 use crate::optics::modulation::Format;
 use crate::optics::noise::Noise;
 use crate::optics::units::{dbm, watts};
@@ -141,7 +141,7 @@ impl LapsReport {
 
 /// Everything.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Report {
+pub struct LineReport {
     /// Length of a lap.
     pub length_km: f64,
     /// Spans in it.
@@ -171,7 +171,7 @@ pub struct Report {
     /// Fiber, of all cores as if each had its own.
     pub fiber_km: f64,
     /// What the models are not valid for.
-    pub marks: Vec<Mark>,
+    pub marks: Vec<ValidityMark>,
     /// Groups, of one core.
     pub groups: Vec<GroupReport>,
     /// The whole after more and more laps.
@@ -180,18 +180,18 @@ pub struct Report {
     pub channels: Vec<ChannelReport>,
 }
 
-impl Report {
+impl LineReport {
     pub(super) fn of(
-        line: &Line,
+        line: &OpticalLine,
         channels: Vec<ChannelReport>,
         groups: Vec<GroupReport>,
         by_laps: Vec<LapsReport>,
-        marks: Vec<Mark>,
+        marks: Vec<ValidityMark>,
     ) -> Self {
         let cores = f64::from(line.cores);
         let sum = |f: fn(&ChannelReport) -> f64| cores * channels.iter().map(f).sum::<f64>();
         let net_rate_bit_per_s = sum(|c| c.net_rate_bit_per_s);
-        let lap = Loop {
+        let lap = OpticalLoop {
             length_km: line.length_km(),
             group_index: line.span.fiber.group_index,
             net_rate_bit_per_s,

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::Line;
+use super::OpticalLine;
 use crate::optics::comb::Channel;
-use crate::optics::noise::{Model, Noise, Passage};
+use crate::optics::noise::{Noise, NoiseModel, Passage};
 
 /// Dispersion below which the GN model's assumption of signals that look like
 /// noise fails; Poggiolini, arXiv 1209.0394.
@@ -26,7 +26,7 @@ const MATTERS: f64 = 0.02;
 
 /// A warning that goes with a result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Mark {
+pub struct ValidityMark {
     /// What it is about, such as a band.
     pub about: String,
     /// What is beyond the model, and what that means.
@@ -34,7 +34,7 @@ pub struct Mark {
 }
 
 /// All marks of a line.
-pub fn marks(line: &Line, passage: &Passage) -> Vec<Mark> {
+pub fn marks(line: &OpticalLine, passage: &Passage) -> Vec<ValidityMark> {
     let mut marks = low_dispersion(line, passage);
     marks.extend(too_wide(line));
     marks.extend(tilt_left_out(line, passage));
@@ -43,7 +43,7 @@ pub fn marks(line: &Line, passage: &Passage) -> Vec<Mark> {
 
 /// Near zero dispersion three channels mix efficiently, which no model here
 /// counts, and the GN model itself fails.
-fn low_dispersion(line: &Line, passage: &Passage) -> Vec<Mark> {
+fn low_dispersion(line: &OpticalLine, passage: &Passage) -> Vec<ValidityMark> {
     let mut weak: BTreeMap<String, usize> = BTreeMap::new();
     for (channel, noise) in line.comb.channels().iter().zip(&passage.noise) {
         let dispersion = line
@@ -55,7 +55,7 @@ fn low_dispersion(line: &Line, passage: &Passage) -> Vec<Mark> {
             *weak.entry(band_name(channel)).or_default() += 1;
         }
     }
-    let mark = |(band, channels): (String, usize)| Mark {
+    let mark = |(band, channels): (String, usize)| ValidityMark {
         text: format!(
             "{channels} channels have less than {LEAST_DISPERSION_PS_PER_NM_KM} ps/nm/km: the GN model does not hold there, and mixing of three channels is left out; their nonlinear noise is too low an estimate"
         ),
@@ -64,14 +64,14 @@ fn low_dispersion(line: &Line, passage: &Passage) -> Vec<Mark> {
     weak.into_iter().map(mark).collect()
 }
 
-fn too_wide(line: &Line) -> Option<Mark> {
+fn too_wide(line: &OpticalLine) -> Option<ValidityMark> {
     let width_thz = line.comb.width_hz() * 1e-12;
     let (model, most_thz) = match line.span.model {
-        Model::Gn => ("gn", WIDEST_GN_THZ),
-        Model::IsrsGn => ("isrs-gn", WIDEST_ISRS_THZ),
-        Model::Profile => return None,
+        NoiseModel::Gn => ("gn", WIDEST_GN_THZ),
+        NoiseModel::IsrsGn => ("isrs-gn", WIDEST_ISRS_THZ),
+        NoiseModel::Profile => return None,
     };
-    (width_thz > most_thz).then(|| Mark {
+    (width_thz > most_thz).then(|| ValidityMark {
         about: format!("model {model}"),
         text: format!(
             "the comb is {width_thz:.1} THz wide, the closed form holds to about {most_thz} THz: use model = \"profile\""
@@ -79,8 +79,8 @@ fn too_wide(line: &Line) -> Option<Mark> {
     })
 }
 
-fn tilt_left_out(line: &Line, passage: &Passage) -> Option<Mark> {
-    if line.span.model != Model::Gn {
+fn tilt_left_out(line: &OpticalLine, passage: &Passage) -> Option<ValidityMark> {
+    if line.span.model != NoiseModel::Gn {
         return None;
     }
     let channels = line.comb.channels();
@@ -92,7 +92,7 @@ fn tilt_left_out(line: &Line, passage: &Passage) -> Option<Mark> {
         alpha * line.span.length_km - passage.loss_db[i]
     };
     let tilt_db = (gain_db(0) - gain_db(channels.len() - 1)).abs();
-    (tilt_db > MOST_TILT_DB).then(|| Mark {
+    (tilt_db > MOST_TILT_DB).then(|| ValidityMark {
         about: "model gn".into(),
         text: format!(
             "Raman scattering tilts the comb by {tilt_db:.1} dB a span, which this closed form leaves out of nonlinear noise: use model = \"profile\""

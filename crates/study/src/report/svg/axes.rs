@@ -20,7 +20,7 @@ pub fn tick(value: f64, axis: &Axis) -> String {
         "$" if value.abs() < 1e3 => format!("${}", digits(value)),
         "$" => dollars(value),
         unit if BESIDE_THE_NAME.contains(&unit) => digits(value),
-        // Nobody measures fiber in megametres.
+        // Fiber lengths are given in kilometres, not megametres.
         "m" if value >= 1e3 => format!("{} km", digits(value / 1e3)),
         unit => si(value, unit),
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::super::plot::{Axis, Mark, Series};
+use super::super::plot::{Axis, PlotMark, Series};
 use super::super::scale::Scale;
 use super::axes::{self, tick};
 use super::{COLOURS, Frame, WIDTH, escape, line, open, text, width_of};
@@ -15,7 +15,7 @@ pub fn lines(
     title: &str,
     (x, y): (&Axis, &Axis),
     series: &[Series],
-    marks: &[Mark],
+    marks: &[PlotMark],
 ) -> Option<String> {
     let points = || series.iter().flat_map(|s| s.points.iter());
     let bands = series
@@ -43,7 +43,7 @@ pub fn lines(
         band(&mut out, one, colour, place);
         curve(&mut out, one, colour, (x, y), place);
     }
-    let at = |mark: &Mark| Some(frame.x(x_scale.place(mark.x?)?));
+    let at = |mark: &PlotMark| Some(frame.x(x_scale.place(mark.x?)?));
     let mut labels = Labels {
         lines: marks.iter().filter_map(at).collect(),
         right: frame.right,
@@ -125,7 +125,7 @@ fn curve(
 }
 
 /// A mark across the plot.
-fn level(out: &mut String, mark: &Mark, at: Option<f64>, frame: &Frame) {
+fn level(out: &mut String, mark: &PlotMark, at: Option<f64>, frame: &Frame) {
     let Some(at) = at.map(|at| frame.y(at)) else {
         return;
     };
@@ -147,7 +147,7 @@ struct Labels {
 /// A mark from top to bottom; its label goes into the first row at the top where
 /// it meets no other. It hangs to the left where it would leave the plot or cross
 /// another mark.
-fn upright(out: &mut String, mark: &Mark, at: Option<f64>, frame: &Frame, labels: &mut Labels) {
+fn upright(out: &mut String, mark: &PlotMark, at: Option<f64>, frame: &Frame, labels: &mut Labels) {
     let Some(at) = at else { return };
     line(out, "mark", (at, frame.top), (at, frame.bottom));
     let width = width_of(&mark.label) + 5.0;
@@ -176,15 +176,15 @@ fn upright(out: &mut String, mark: &Mark, at: Option<f64>, frame: &Frame, labels
 mod tests {
     use super::*;
 
-    fn mark(label: &str, x: f64) -> Mark {
-        Mark {
+    fn mark(label: &str, x: f64) -> PlotMark {
+        PlotMark {
             label: label.to_owned(),
             x: Some(x),
             y: 0.0,
         }
     }
 
-    fn drawn(points: &[(f64, f64)], marks: &[Mark]) -> String {
+    fn drawn(points: &[(f64, f64)], marks: &[PlotMark]) -> String {
         let series = Series {
             points: points.to_vec(),
             ..Series::default()

@@ -16,21 +16,56 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 /// A value with its range, `low ≤ typical ≤ high`, in any unit.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Range {
-    /// The least it can be.
+pub struct Interval {
+    /// The minimum.
     pub low: f64,
-    /// What to reckon with.
+    /// The value to calculate with.
     pub typical: f64,
-    /// The most it can be.
+    /// The maximum.
     pub high: f64,
 }
 
-impl Range {
+/// Where in its range each figure is taken, so that a whole case is as bad or as
+/// good as its data sheets leave open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Corner {
+    /// All at their worst.
+    Worst,
+    /// All typical.
+    Typical,
+    /// All at their best.
+    Best,
+}
+
+impl Corner {
+    /// All corners.
+    pub const ALL: [Self; 3] = [Self::Worst, Self::Typical, Self::Best];
+
+    /// A figure of which more is better.
+    pub fn more_is_better(self, range: Interval) -> f64 {
+        match self {
+            Self::Worst => range.low,
+            Self::Typical => range.typical,
+            Self::Best => range.high,
+        }
+    }
+
+    /// A figure of which less is better.
+    pub fn less_is_better(self, range: Interval) -> f64 {
+        match self {
+            Self::Worst => range.high,
+            Self::Typical => range.typical,
+            Self::Best => range.low,
+        }
+    }
+}
+
+impl Interval {
     /// A range from its three values.
     ///
     /// # Panics
     /// When they are not in order, or one is not a number. Use
-    /// [`Range::checked`] for values that someone typed.
+    /// [`Interval::checked`] for values that someone typed.
     pub fn new(low: f64, typical: f64, high: f64) -> Self {
         Self::checked(low, typical, high)
             .unwrap_or_else(|| panic!("{low}, {typical}, {high} are not low, typical, high"))
@@ -111,41 +146,41 @@ impl Range {
     }
 }
 
-impl From<f64> for Range {
+impl From<f64> for Interval {
     fn from(value: f64) -> Self {
         Self::exact(value)
     }
 }
 
-impl Add for Range {
+impl Add for Interval {
     type Output = Self;
     fn add(self, other: Self) -> Self {
         self.with(other, |a, b| a + b)
     }
 }
 
-impl Sub for Range {
+impl Sub for Interval {
     type Output = Self;
     fn sub(self, other: Self) -> Self {
         self.corners(other, |a, b| a - b)
     }
 }
 
-impl Mul for Range {
+impl Mul for Interval {
     type Output = Self;
     fn mul(self, other: Self) -> Self {
         self.corners(other, |a, b| a * b)
     }
 }
 
-impl Mul<f64> for Range {
+impl Mul<f64> for Interval {
     type Output = Self;
     fn mul(self, factor: f64) -> Self {
         self * Self::exact(factor)
     }
 }
 
-impl Div for Range {
+impl Div for Interval {
     type Output = Self;
     /// # Panics
     /// When 0 lies within the divisor: the result would have no bounds.
@@ -158,20 +193,20 @@ impl Div for Range {
     }
 }
 
-impl Div<f64> for Range {
+impl Div<f64> for Interval {
     type Output = Self;
     fn div(self, divisor: f64) -> Self {
         self / Self::exact(divisor)
     }
 }
 
-impl std::iter::Sum for Range {
+impl std::iter::Sum for Interval {
     fn sum<I: Iterator<Item = Self>>(iter: I) -> Self {
         iter.fold(Self::exact(0.0), |sum, value| sum + value)
     }
 }
 
-impl fmt::Display for Range {
+impl fmt::Display for Interval {
     /// `2`, or `2 (1–4)`, as `f64` prints them, with its precision if given.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.typical, f)?;
@@ -186,7 +221,7 @@ impl fmt::Display for Range {
     }
 }
 
-impl<'de> Deserialize<'de> for Range {
+impl<'de> Deserialize<'de> for Interval {
     /// From a number, `[low, typical, high]`, or the object that is written.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
@@ -219,8 +254,8 @@ impl<'de> Deserialize<'de> for Range {
 mod tests {
     use super::*;
 
-    fn range(low: f64, typical: f64, high: f64) -> Range {
-        Range::new(low, typical, high)
+    fn range(low: f64, typical: f64, high: f64) -> Interval {
+        Interval::new(low, typical, high)
     }
 
     #[test]
@@ -233,8 +268,8 @@ mod tests {
             (a / b, range(0.1, 0.25, 0.8)),
             (a * -1.0, range(-4.0, -2.0, -1.0)),
             (a / 2.0, range(0.5, 1.0, 2.0)),
-            (a.max(Range::exact(3.0)), range(3.0, 3.0, 4.0)),
-            (a.min(Range::exact(3.0)), range(1.0, 2.0, 3.0)),
+            (a.max(Interval::exact(3.0)), range(3.0, 3.0, 4.0)),
+            (a.min(Interval::exact(3.0)), range(1.0, 2.0, 3.0)),
             (a.falling(|x| 1.0 / x), range(0.25, 0.5, 1.0)),
             ((a / 3.0).ceil(), range(1.0, 1.0, 2.0)),
             ([a, b].into_iter().sum(), range(6.0, 10.0, 14.0)),
@@ -250,10 +285,10 @@ mod tests {
         let mut all = Vec::new();
         for low in values {
             for typical in values {
-                all.extend(values.map(|high| Range::checked(low, typical, high)));
+                all.extend(values.map(|high| Interval::checked(low, typical, high)));
             }
         }
-        let all: Vec<Range> = all.into_iter().flatten().collect();
+        let all: Vec<Interval> = all.into_iter().flatten().collect();
         for &a in &all {
             for &b in &all {
                 for x in [a.low, a.typical, a.high] {
@@ -269,40 +304,40 @@ mod tests {
 
     #[test]
     fn whole_numbers_survive_rounding() {
-        let third = Range::exact(1.0) / 3.0;
-        assert_eq!((third * 9.0).ceil(), Range::exact(3.0));
-        assert_eq!(Range::exact(3.0 + 1e-6).ceil(), Range::exact(4.0));
+        let third = Interval::exact(1.0) / 3.0;
+        assert_eq!((third * 9.0).ceil(), Interval::exact(3.0));
+        assert_eq!(Interval::exact(3.0 + 1e-6).ceil(), Interval::exact(4.0));
     }
 
     #[test]
     fn ranges_are_read_and_written() {
         for (text, expected) in [
-            ("2", Range::exact(2.0)),
+            ("2", Interval::exact(2.0)),
             ("[1, 2.5, 3]", range(1.0, 2.5, 3.0)),
             (
                 "{\"low\": 1, \"typical\": 2, \"high\": 3}",
                 range(1.0, 2.0, 3.0),
             ),
         ] {
-            let got: Range = serde_json::from_str(text).expect(text);
+            let got: Interval = serde_json::from_str(text).expect(text);
             assert_eq!(got, expected, "{text}");
             let again = serde_json::to_string(&got).expect("it has only numbers");
-            assert_eq!(serde_json::from_str::<Range>(&again).expect(&again), got);
+            assert_eq!(serde_json::from_str::<Interval>(&again).expect(&again), got);
         }
         for text in ["[3, 2, 1]", "[1, 2]", "\"2\"", "null", "[1, 2, 3, 4]"] {
-            let error = serde_json::from_str::<Range>(text).expect_err(text);
+            let error = serde_json::from_str::<Interval>(text).expect_err(text);
             assert!(
                 error.to_string().contains("[low, typical, high]"),
                 "{error}"
             );
         }
         assert_eq!(format!("{:.1}", range(1.0, 2.0, 4.0)), "2.0 (1.0–4.0)");
-        assert_eq!(format!("{:.1}", Range::exact(2.0)), "2.0");
+        assert_eq!(format!("{:.1}", Interval::exact(2.0)), "2.0");
     }
 
     #[test]
     #[should_panic(expected = "cannot divide")]
     fn what_holds_zero_cannot_divide() {
-        let _ = Range::exact(1.0) / range(-1.0, 1.0, 2.0);
+        let _ = Interval::exact(1.0) / range(-1.0, 1.0, 2.0);
     }
 }
