@@ -4,13 +4,13 @@
 mod common;
 
 use std::fs::{self, File};
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use delayline_runtime::cap::Cap;
 use delayline_synth::{Arch, Experts, Quant, Shape};
+use delayline_testing::cannot_run;
 use tempfile::TempDir;
 
 const MIB: u64 = 1 << 20;
@@ -64,12 +64,7 @@ impl Program {
 /// A cap, or the reason why there is none, for all to see.
 fn cap(limit_bytes: u64) -> Option<Cap> {
     Cap::new(limit_bytes)
-        .inspect_err(|error| {
-            _ = writeln!(
-                io::stderr(),
-                "skipped: no memory cgroup can be made: {error}"
-            )
-        })
+        .inspect_err(|error| cannot_run(format!("no memory cgroup can be made: {error}")))
         .ok()
 }
 

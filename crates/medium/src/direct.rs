@@ -187,6 +187,7 @@ mod tests {
     use super::*;
     use crate::{Access, Backend, Flash, HUGE, Options, findings};
     use delayline_line::{Medium, Read, Slot};
+    use delayline_testing::cannot_run;
     use std::os::unix::fs::FileExt;
     use std::path::{Path, PathBuf};
     use std::process::{Command, Stdio};
@@ -214,13 +215,12 @@ mod tests {
     /// Such a file that is on the drive and not in the page cache, or
     /// `None` where files are in memory.
     fn cold() -> Option<tempfile::NamedTempFile> {
-        let temp = written_in(&std::env::temp_dir());
+        // The folder for temporary files may be in memory; that of the build is not.
+        let program = std::env::current_exe().unwrap();
+        let temp = written_in(program.parent().unwrap());
         let here = findings(temp.path()).unwrap();
         if here.file_system == "tmpfs" || cached(temp.path()) > 0 {
-            eprintln!(
-                "{}: files stay in memory here, nothing to see",
-                here.file_system
-            );
+            cannot_run(format!("files stay in memory on {}", here.file_system));
             return None;
         }
         Some(temp)
@@ -295,10 +295,8 @@ mod tests {
             let made = shell.args(["-c", script]).arg(&image).arg(this.dir());
             let output = made.output().unwrap();
             if !output.status.success() {
-                eprintln!(
-                    "skipped: no file system can be mounted here: {}",
-                    String::from_utf8_lossy(&output.stderr).trim()
-                );
+                let message = String::from_utf8_lossy(&output.stderr);
+                cannot_run(format!("no file system can be mounted: {}", message.trim()));
                 return None;
             }
             Some(this)

@@ -8,6 +8,7 @@ use delayline_medium::{
     stripes,
 };
 use delayline_plan::Extent;
+use delayline_testing::cannot_run;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -236,7 +237,7 @@ fn flash(
     register: bool,
 ) -> Box<dyn Medium> {
     if backend == Backend::Uring && !has_uring() {
-        eprintln!("io_uring is not available here: threads stand in for it");
+        cannot_run("io_uring is not available; threads stand in for it");
         return flash(model, memory, Backend::Threads, access, false);
     }
     // Half of the memory, so that some reads are registered and some are not.

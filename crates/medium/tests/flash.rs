@@ -328,7 +328,7 @@ fn a_file_system_without_direct_io_is_read_all_the_same_and_told_of_once() {
     // sysfs has no direct I/O, and these bytes never change while it runs.
     let path = Path::new("/sys/kernel/notes");
     let Ok(bytes) = std::fs::read(path) else {
-        eprintln!("{}: not here, nothing to see", path.display());
+        delayline_testing::cannot_run(format!("there is no {}", path.display()));
         return;
     };
     assert_eq!(findings(path).unwrap().direct_io, DirectIo::Refused);

@@ -164,19 +164,14 @@ impl Drop for Cap {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
+    use delayline_testing::cannot_run;
 
     const MIB: u64 = 1 << 20;
 
     /// A cap, or the reason why there is none, for all to see.
     fn cap(limit_bytes: u64) -> Option<Cap> {
         Cap::new(limit_bytes)
-            .inspect_err(|error| {
-                _ = writeln!(
-                    io::stderr(),
-                    "skipped: no memory cgroup can be made: {error}"
-                )
-            })
+            .inspect_err(|error| cannot_run(format!("no memory cgroup can be made: {error}")))
             .ok()
     }
 

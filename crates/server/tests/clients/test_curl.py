@@ -7,9 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from conftest import KEY
+from conftest import KEY, cannot_run
 
 
 def curl(url, body, *more):
@@ -19,8 +17,9 @@ def curl(url, body, *more):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
 def test_curl(url):
+    if not shutil.which("curl"):
+        cannot_run("there is no curl")
     body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 3}
     answer = json.loads(curl(url, body))
     assert answer["choices"][0]["message"]["role"] == "assistant"

@@ -1,0 +1,57 @@
+//! What the tests of all crates share: what to do where a test cannot run.
+#![forbid(unsafe_code)]
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+/// Tells that the calling test cannot run on this machine, and why. The caller
+/// then returns.
+///
+/// A test that did not run must not look like one that passed. So the reason is
+/// printed past the capture of the test harness, and in continuous integration
+/// (`CI=true`), where everything has to run, the test fails.
+///
+/// ```
+/// # fn mounted() -> Result<(), std::io::Error> { Ok(()) }
+/// if let Err(error) = mounted() {
+///     delayline_testing::cannot_run(format!("no file system can be mounted: {error}"));
+///     return;
+/// }
+/// ```
+///
+/// # Panics
+/// In continuous integration.
+pub fn cannot_run(why: impl Display) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    // Where standard error is closed there is nobody to tell.
+    _ = writeln!(io::stderr(), "SKIPPED {test}: {why}");
+    assert!(
+        !must_run(std::env::var("CI").ok().as_deref()),
+        "cannot run: {why}; with CI=true every test must run"
+    );
+}
+
+/// Whether that value of `CI` says that every test must run.
+fn must_run(ci: Option<&str>) -> bool {
+    !matches!(ci, None | Some("" | "0" | "false"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::must_run;
+
+    #[test]
+    fn in_continuous_integration_every_test_must_run() {
+        for (ci, expect) in [
+            (None, false),
+            (Some(""), false),
+            (Some("0"), false),
+            (Some("false"), false),
+            (Some("true"), true),
+            (Some("1"), true),
+        ] {
+            assert_eq!(must_run(ci), expect, "{ci:?}");
+        }
+    }
+}
