@@ -1,10 +1,15 @@
-//! `unsafe` lives in two crates; all others forbid it at their roots.
+//! `unsafe` lives in two crates; all others forbid it at their roots. The
+//! bindings of llama.cpp are named in one file, behind which exceptions stop.
 
 use crate::files::Source;
 use crate::finding::Finding;
 
 /// Where `unsafe` may be. Clippy asks for the argument at each block.
 const ALLOWED: [&str; 2] = ["crates/medium/", "crates/runtime/"];
+
+/// The bindings, and where alone they are named.
+const BINDINGS: &str = concat!("llama_cpp", "_sys_2");
+const BORDER: &str = "/src/sys.rs";
 
 const ATTRIBUTE: &str = "#![forbid(unsafe_code)]";
 
@@ -28,6 +33,17 @@ pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
                 findings.push(Finding::error(
                     place,
                     "unsafe code is for the crates medium and runtime alone",
+                ));
+            }
+        }
+    }
+    let past = |source: &&Source| source.is_rust() && !source.path.ends_with(BORDER);
+    for source in sources.iter().filter(past) {
+        for (number, line) in source.text.lines().enumerate() {
+            if line.contains(BINDINGS) {
+                findings.push(Finding::error(
+                    format!("{}:{}", source.path, number + 1),
+                    format!("{BINDINGS} is for sys.rs alone, where exceptions are caught"),
                 ));
             }
         }
@@ -69,6 +85,7 @@ mod tests {
     fn sources_are_judged() {
         let good = "//! Doc.\n#![forbid(unsafe_code)]\n";
         let block = format!("fn f() {{ {} {{ g() }} }}", "unsafe");
+        let past = format!("use {BINDINGS} as raw;");
         let cases = [
             ("crates/plan/src/lib.rs", good, 0),
             ("crates/plan/src/lib.rs", "//! Doc.\n", 1),
@@ -84,6 +101,8 @@ mod tests {
             ("crates/medium/src/lib.rs", &block, 0),
             ("crates/runtime/src/pump.rs", &block, 0),
             ("README.md", &block, 0),
+            ("crates/runtime/src/sys.rs", &past, 0),
+            ("crates/runtime/src/context.rs", &past, 1),
         ];
         for (path, text, expect) in cases {
             assert_eq!(found(path, text), expect, "{path}: {text:?}");

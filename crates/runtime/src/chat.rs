@@ -39,10 +39,14 @@ impl Template {
     /// # Errors
     /// When it has none, or it is not sound Jinja.
     pub fn of(vocab: &Vocab) -> Result<Self, Error> {
-        let source = vocab.chat_template().ok_or_else(|| {
+        let source = vocab.chat_template()?.ok_or_else(|| {
             Error::Template("it has none; use -p PROMPT to complete a text instead".into())
         })?;
-        Self::new(source, vocab.special_text(true), vocab.special_text(false))
+        Self::new(
+            source,
+            vocab.special_text(true)?,
+            vocab.special_text(false)?,
+        )
     }
 
     /// From a template and the texts of the model's first and last token.

@@ -6,13 +6,12 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use llama_cpp_sys_2 as sys;
-
 use crate::empty::Model;
 use crate::error::Error;
 use crate::log;
 use crate::piece::Piece;
 use crate::pump::{Pump, on_abort, on_node};
+use crate::sys;
 
 /// Number format of the KV cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,12 +70,15 @@ pub struct Shape {
 /// A context with its persistent threads; freed on drop.
 pub struct Context {
     ptr: NonNull<sys::llama_context>,
-    threads: NonNull<sys::ggml_threadpool>,
     batch: Batch,
     announced: Announced,
     vocab: usize,
     shape: Shape,
-    // Freed after the context, which points into it.
+    /// What was thrown while sequences were forgotten: the KV cache may hold
+    /// anything until it is cleared.
+    unknown: Option<sys::Exception>,
+    // Freed after the context, which points into both.
+    threads: Threads,
     _model: Arc<Model>,
 }
 
@@ -115,36 +117,42 @@ impl Context {
             params.abort_callback = Some(on_abort);
             params.abort_callback_data = pump.user_data();
         }
-        let threads = threads(shape.threads)?;
+        let threads = Threads::new(shape.threads)?;
         let announced = Rc::new(Cell::new(Announced::default()));
         let watch = {
             let announced = announced.clone();
             move |line: &str| announced.set(announced.get().with(line))
         };
         let (ptr, complaints) = log::complaints(|| {
-            // SAFETY: the model is live; llama.cpp catches its own exceptions.
+            // SAFETY: the model is live.
             log::watching(watch, || unsafe {
                 sys::llama_init_from_model(model.as_ptr(), params)
             })
         });
+        let what = "make a context for this model";
+        let ptr = ptr.map_err(|thrown| thrown.during(what))?;
         let ptr = NonNull::new(ptr).ok_or(Error::Llama {
-            what: "make a context for this model",
+            what,
             message: complaints,
         })?;
-        // SAFETY: both are live; the pool is freed after the context, in `drop`.
-        unsafe { sys::llama_attach_threadpool(ptr.as_ptr(), threads.as_ptr(), threads.as_ptr()) };
         // SAFETY: the model is live.
         let vocab =
             unsafe { sys::llama_vocab_n_tokens(sys::llama_model_get_vocab(model.as_ptr())) };
-        Ok(Self {
+        let context = Self {
             ptr,
-            threads,
             batch: Batch::new(shape.ubatch, shape.seqs),
             announced: announced.get(),
             vocab: vocab.max(0) as usize,
             shape,
+            unknown: None,
+            threads,
             _model: model.clone(),
-        })
+        };
+        let pool = context.threads.0.as_ptr();
+        // SAFETY: both are live; the pool is freed after the context.
+        unsafe { sys::llama_attach_threadpool(ptr.as_ptr(), pool, pool) }
+            .map_err(|thrown| thrown.during("use its threads"))?;
+        Ok(context)
     }
 
     /// For llama.cpp's functions; valid as long as `self`.
@@ -170,12 +178,20 @@ impl Context {
     /// Runs one micro-batch, which may carry several sequences. Returns
     /// llama.cpp's status (0 is success).
     ///
+    /// # Errors
+    /// When llama.cpp threw an exception; what the KV cache holds of these
+    /// sequences is then to be forgotten, as after any status but 0.
+    ///
     /// # Panics
     /// When there are no tokens, or more than a micro-batch.
-    pub fn decode(&mut self, pieces: &[Piece]) -> i32 {
+    pub fn decode(&mut self, pieces: &[Piece]) -> Result<i32, Error> {
+        if let Some(thrown) = &self.unknown {
+            return Err(thrown.clone().during("forget a sequence"));
+        }
         let batch = self.batch.fill(pieces);
         // SAFETY: the batch's arrays live in `self.batch` and hold `n_tokens`.
         unsafe { sys::llama_decode(self.ptr.as_ptr(), batch) }
+            .map_err(|thrown| thrown.during("decode"))
     }
 
     /// The logits of the last output, one for each token of the vocabulary.
@@ -187,7 +203,7 @@ impl Context {
     /// its pieces; -1 is the last output.
     pub fn logits_of(&self, token: i32) -> Option<&[f32]> {
         // SAFETY: the context is live and not decoding; any number is allowed.
-        let ptr = unsafe { sys::llama_get_logits_ith(self.ptr.as_ptr(), token) };
+        let ptr = unsafe { sys::llama_get_logits_ith(self.ptr.as_ptr(), token) }.ok()?;
         // SAFETY: llama.cpp gives a row of the vocabulary's length, valid until
         // the next decode, which needs `&mut self`.
         (!ptr.is_null()).then(|| unsafe { std::slice::from_raw_parts(ptr, self.vocab) })
@@ -202,43 +218,59 @@ impl Context {
     /// cannot (recurrent models).
     pub fn forget(&mut self, seq: u32, pos: u32) -> bool {
         // SAFETY: the context is live.
-        unsafe {
+        let forgotten = unsafe {
             let memory = sys::llama_get_memory(self.ptr.as_ptr());
             sys::llama_memory_seq_rm(memory, seq as i32, pos as i32, -1)
-        }
+        };
+        forgotten.unwrap_or_else(|thrown| {
+            self.unknown = Some(thrown);
+            false
+        })
     }
 
     /// Forgets all tokens.
     pub fn clear(&mut self) {
         // SAFETY: the context is live.
-        unsafe { sys::llama_memory_clear(sys::llama_get_memory(self.ptr.as_ptr()), true) }
+        let cleared = unsafe {
+            let memory = sys::llama_get_memory(self.ptr.as_ptr());
+            sys::llama_memory_clear(memory, true)
+        };
+        self.unknown = cleared.err();
     }
 }
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // SAFETY: each is live and freed once, the context before its threads.
-        unsafe {
-            sys::llama_detach_threadpool(self.ptr.as_ptr());
-            sys::llama_free(self.ptr.as_ptr());
-            sys::ggml_threadpool_free(self.threads.as_ptr());
-        }
+        // SAFETY: live and freed once, before its threads.
+        unsafe { sys::llama_free(self.ptr.as_ptr()) }
     }
 }
 
-/// llama.cpp would create and join its threads at every run of nodes; ours stay.
-/// They spin a while before they sleep: runs follow each other closely.
-fn threads(n: u32) -> Result<NonNull<sys::ggml_threadpool>, Error> {
-    // SAFETY: a plain struct by value; the pool is checked for null.
-    let pool = unsafe {
-        let mut params = sys::ggml_threadpool_params_default(n as i32);
-        params.poll = 50;
-        sys::ggml_threadpool_new(&mut params)
-    };
-    NonNull::new(pool).ok_or_else(|| Error::Llama {
-        what: "start its threads",
-        message: format!("{n} threads were refused"),
-    })
+/// llama.cpp would create and join its threads at every run of nodes; these stay
+/// until they are dropped. They spin a while before they sleep: runs follow each
+/// other closely.
+struct Threads(NonNull<sys::ggml_threadpool>);
+
+impl Threads {
+    fn new(n: u32) -> Result<Self, Error> {
+        // SAFETY: a plain struct by value; the pool is checked for null.
+        let pool = unsafe {
+            let mut params = sys::ggml_threadpool_params_default(n as i32);
+            params.poll = 50;
+            sys::ggml_threadpool_new(&mut params)
+        };
+        NonNull::new(pool).map(Self).ok_or_else(|| Error::Llama {
+            what: "start its threads",
+            message: format!("{n} threads were refused"),
+        })
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // SAFETY: live and freed once; the context that used it is gone.
+        unsafe { sys::ggml_threadpool_free(self.0.as_ptr()) }
+    }
 }
 
 /// What llama.cpp said it allocated, in bytes. Its log is the only public place

@@ -9,11 +9,10 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use llama_cpp_sys_2 as sys;
-
 use crate::error::Error;
 use crate::log;
 use crate::model_file::ModelFile;
+use crate::sys;
 
 /// llama.cpp logs this line when all headers have been read and no weight has.
 const HEADERS_READ: &str = "loaded meta data with";
@@ -152,8 +151,7 @@ fn load_paths(paths: &[CString], how: Load) -> Result<Arc<Model>, Error> {
     };
     let (ptr, complaints) = log::complaints(|| {
         let mut raw: Vec<*const std::ffi::c_char> = paths.iter().map(|p| p.as_ptr()).collect();
-        // SAFETY: the strings outlive the call; llama.cpp catches its own
-        // exceptions and returns null.
+        // SAFETY: the strings outlive the call.
         unsafe {
             match raw.as_mut_slice() {
                 [one] => sys::llama_model_load_from_file(*one, params),
@@ -161,8 +159,10 @@ fn load_paths(paths: &[CString], how: Load) -> Result<Arc<Model>, Error> {
             }
         }
     });
+    let what = "load this model";
+    let ptr = ptr.map_err(|thrown| thrown.during(what))?;
     let ptr = NonNull::new(ptr).ok_or_else(|| Error::Llama {
-        what: "load this model",
+        what,
         message: if complaints.is_empty() {
             "it gave no reason".into()
         } else {

@@ -229,7 +229,7 @@ impl Engine {
     }
 
     fn whole_lap(&mut self, pieces: &[Piece]) -> Result<(), Error> {
-        let outcome = status(self.context.decode(pieces));
+        let outcome = self.context.decode(pieces).and_then(status);
         if outcome.is_err() {
             piece::undo(pieces, &mut self.context);
         }
@@ -262,7 +262,7 @@ impl Engine {
     /// Tokens that the context holds, of all sequences together.
     pub fn ctx(&self) -> u32 {
         // SAFETY: the context is live.
-        unsafe { llama_cpp_sys_2::llama_n_ctx(self.context.as_ptr()) }
+        unsafe { crate::sys::llama_n_ctx(self.context.as_ptr()) }
     }
 
     /// Most sequences that share a lap.

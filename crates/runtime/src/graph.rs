@@ -5,10 +5,9 @@
 
 use std::ffi::CStr;
 
-use llama_cpp_sys_2 as sys;
-
 use crate::error::Error;
 use crate::model_file::{Names, WeightId};
+use crate::sys;
 
 /// How a node uses a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

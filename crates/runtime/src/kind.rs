@@ -8,8 +8,8 @@ use crate::error::Error;
 pub(crate) fn seqs_of(model: &Model, asked: u32) -> u32 {
     // SAFETY: the model is live.
     let recurrent = unsafe {
-        llama_cpp_sys_2::llama_model_is_recurrent(model.as_ptr())
-            || llama_cpp_sys_2::llama_model_is_hybrid(model.as_ptr())
+        crate::sys::llama_model_is_recurrent(model.as_ptr())
+            || crate::sys::llama_model_is_hybrid(model.as_ptr())
     };
     if recurrent { 1 } else { asked }
 }
@@ -19,9 +19,9 @@ pub(crate) fn check_kind(model: &Model) -> Result<(), Error> {
     // SAFETY: the model is live.
     let (encoder, decoder, diffusion) = unsafe {
         (
-            llama_cpp_sys_2::llama_model_has_encoder(model.as_ptr()),
-            llama_cpp_sys_2::llama_model_has_decoder(model.as_ptr()),
-            llama_cpp_sys_2::llama_model_is_diffusion(model.as_ptr()),
+            crate::sys::llama_model_has_encoder(model.as_ptr()),
+            crate::sys::llama_model_has_decoder(model.as_ptr()),
+            crate::sys::llama_model_is_diffusion(model.as_ptr()),
         )
     };
     if encoder || !decoder || diffusion {

@@ -5,15 +5,14 @@ use std::ffi::c_void;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use delayline_line::{Lease, Line, Span, Ticket};
-use delayline_medium::{Memory, RealClock};
-use llama_cpp_sys_2 as sys;
-
 use crate::error::Error;
 use crate::graph::Graph;
 use crate::items::Items;
 use crate::itinerary::{Feed, Itinerary, Supply};
+use crate::sys;
 use crate::watch::Watch;
+use delayline_line::{Lease, Line, Span, Ticket};
+use delayline_medium::{Memory, RealClock};
 
 /// The line as it runs in production.
 pub type RealLine = Line<Box<dyn delayline_line::Medium>, RealClock>;

@@ -36,6 +36,7 @@ mod session;
 mod sound;
 mod stream;
 mod striped;
+mod sys;
 mod vocab;
 pub mod watch;
 mod zeros;

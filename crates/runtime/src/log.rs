@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::Once;
 
-use llama_cpp_sys_2 as sys;
+use crate::sys;
 
 type Watch = Box<dyn FnMut(&str)>;
 
@@ -31,8 +31,9 @@ pub fn init() {
         unsafe {
             sys::llama_log_set(Some(on_log), std::ptr::null_mut());
             sys::ggml_set_abort_callback(Some(on_abort));
-            sys::llama_backend_init();
+            sys::llama_backend_init()
         }
+        .expect("memory for llama.cpp's tables");
     });
 }
 
@@ -106,9 +107,13 @@ fn without_folder(text: &str) -> &str {
 pub fn kernel_features() -> String {
     init();
     // SAFETY: returns a pointer to a static string.
-    unsafe { CStr::from_ptr(sys::llama_print_system_info()) }
-        .to_string_lossy()
-        .into_owned()
+    match unsafe { sys::llama_print_system_info() } {
+        // SAFETY: it ends with a zero byte.
+        Ok(text) => unsafe { CStr::from_ptr(text) }
+            .to_string_lossy()
+            .into_owned(),
+        Err(_) => String::new(),
+    }
 }
 
 #[cfg(test)]

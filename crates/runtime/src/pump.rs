@@ -7,13 +7,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-use llama_cpp_sys_2 as sys;
-
 use crate::error::Error;
 use crate::graph::{Graph, Learner};
 use crate::itinerary::Itinerary;
 use crate::lap::{Lap, RealLine, Supplies};
 use crate::model_file::Names;
+use crate::sys;
 use crate::zeros::Zeros;
 
 /// What the callback is doing.

@@ -3,9 +3,8 @@
 use std::ffi::CString;
 use std::ptr::NonNull;
 
-use llama_cpp_sys_2 as sys;
-
 use crate::error::Error;
+use crate::sys;
 use crate::vocab::Vocab;
 
 /// How tokens are chosen.
@@ -56,7 +55,11 @@ const GENERATED_TOKENS: i32 = 4096;
 struct Part(NonNull<sys::llama_sampler>);
 
 impl Part {
-    fn new(raw: *mut sys::llama_sampler, what: &'static str) -> Result<Self, Error> {
+    fn new(
+        raw: Result<*mut sys::llama_sampler, sys::Exception>,
+        what: &'static str,
+    ) -> Result<Self, Error> {
+        let raw = raw.map_err(|thrown| thrown.during(what))?;
         let message = || "it gave no reason".into();
         let raw = NonNull::new(raw).ok_or_else(|| Error::Llama {
             what,
@@ -65,15 +68,28 @@ impl Part {
         Ok(Self(raw))
     }
 
-    fn accept(&mut self, token: i32) {
-        // SAFETY: live; the caller gives tokens of the vocabulary, to a grammar
-        // only those that it allows.
-        unsafe { sys::llama_sampler_accept(self.0.as_ptr(), token) }
+    /// Appends a sampler to this chain.
+    fn add(&mut self, next: Result<*mut sys::llama_sampler, sys::Exception>) -> Result<(), Error> {
+        let what = "make a sampler";
+        let next = Self::new(next, what)?;
+        // SAFETY: both are live.
+        unsafe { sys::llama_sampler_chain_add(self.0.as_ptr(), next.0.as_ptr()) }
+            .map_err(|thrown| thrown.during(what))?;
+        // The chain has taken it over.
+        std::mem::forget(next);
+        Ok(())
     }
 
-    fn apply(&mut self, candidates: &mut sys::llama_token_data_array) {
+    fn accept(&mut self, token: i32) -> Result<(), Error> {
+        // SAFETY: live.
+        unsafe { sys::llama_sampler_accept(self.0.as_ptr(), token) }
+            .map_err(|thrown| thrown.during("accept a token"))
+    }
+
+    fn apply(&mut self, candidates: &mut sys::llama_token_data_array) -> Result<(), Error> {
         // SAFETY: live; the array's pointer and length belong together.
         unsafe { sys::llama_sampler_apply(self.0.as_ptr(), candidates) }
+            .map_err(|thrown| thrown.during("choose a token"))
     }
 }
 
@@ -124,36 +140,35 @@ impl Sampler {
         // SAFETY: parameters by value; the chain takes over what is added.
         unsafe {
             let chain = sys::llama_sampler_chain_init(sys::llama_sampler_chain_default_params());
-            let chain = Part::new(chain, "make a sampler")?;
-            let add = |sampler| sys::llama_sampler_chain_add(chain.0.as_ptr(), sampler);
+            let mut chain = Part::new(chain, "make a sampler")?;
             let n_vocab = sys::llama_vocab_n_tokens(vocab.as_ptr());
             if repeats {
                 let by = sampling.repeat_penalty;
-                add(sys::llama_sampler_init_penalties(
+                chain.add(sys::llama_sampler_init_penalties(
                     n_vocab,
                     PENALTY_TOKENS,
                     by,
                     0.0,
                     0.0,
-                ));
+                ))?;
             }
             if sampling.frequency_penalty != 0.0 || sampling.presence_penalty != 0.0 {
-                add(sys::llama_sampler_init_penalties(
+                chain.add(sys::llama_sampler_init_penalties(
                     n_vocab,
                     GENERATED_TOKENS,
                     1.0,
                     sampling.frequency_penalty,
                     sampling.presence_penalty,
-                ));
+                ))?;
             }
             if sampling.temperature <= 0.0 {
-                add(sys::llama_sampler_init_greedy());
+                chain.add(sys::llama_sampler_init_greedy())?;
             } else {
-                add(sys::llama_sampler_init_top_k(sampling.top_k));
-                add(sys::llama_sampler_init_top_p(sampling.top_p, 1));
-                add(sys::llama_sampler_init_min_p(sampling.min_p, 1));
-                add(sys::llama_sampler_init_temp(sampling.temperature));
-                add(sys::llama_sampler_init_dist(sampling.seed));
+                chain.add(sys::llama_sampler_init_top_k(sampling.top_k))?;
+                chain.add(sys::llama_sampler_init_top_p(sampling.top_p, 1))?;
+                chain.add(sys::llama_sampler_init_min_p(sampling.min_p, 1))?;
+                chain.add(sys::llama_sampler_init_temp(sampling.temperature))?;
+                chain.add(sys::llama_sampler_init_dist(sampling.seed))?;
             }
             Ok(Self {
                 chain,
@@ -165,18 +180,23 @@ impl Sampler {
     }
 
     /// Tells the repeat penalty of the prompt's tokens.
-    pub fn prompt(&mut self, tokens: &[i32]) {
+    ///
+    /// # Errors
+    /// When llama.cpp has no memory for them.
+    pub fn prompt(&mut self, tokens: &[i32]) -> Result<(), Error> {
         if !self.repeats {
-            return;
+            return Ok(());
         }
         let recent = tokens.len().saturating_sub(PENALTY_TOKENS as usize);
         // SAFETY: the chain is live, and the repeat penalty is the first in it.
         unsafe {
             let penalty = sys::llama_sampler_chain_get(self.chain.0.as_ptr(), 0);
             for &token in &tokens[recent..] {
-                sys::llama_sampler_accept(penalty, token);
+                sys::llama_sampler_accept(penalty, token)
+                    .map_err(|thrown| thrown.during("accept a token"))?;
             }
         }
+        Ok(())
     }
 
     /// The next token after these logits, accepted.
@@ -189,10 +209,10 @@ impl Sampler {
         if let Some(grammar) = &mut self.grammar {
             // Nearly always the grammar allows what the chain chose, and asking it
             // of one token is much cheaper than of all.
-            if !allows(grammar, token) {
+            if !allows(grammar, token)? {
                 all.fill(logits);
                 for some in all.0.chunks_mut(SPELLED) {
-                    apply_to(grammar, some);
+                    apply_to(grammar, some)?;
                 }
                 (token, logit) = choose(&mut self.chain, &mut all.0)?;
             }
@@ -201,9 +221,9 @@ impl Sampler {
                     "the grammar allows no token here that the model has",
                 ));
             }
-            grammar.accept(token);
+            grammar.accept(token)?;
         }
-        self.chain.accept(token);
+        self.chain.accept(token)?;
         Ok(token)
     }
 }
@@ -212,37 +232,40 @@ fn grammar(vocab: &Vocab, text: &str) -> Result<Part, Error> {
     let text =
         CString::new(text).map_err(|_| Error::Option("the grammar has a zero byte".into()))?;
     // SAFETY: the vocabulary is live and outlives the sampler that owns this
-    // part; both strings end with a zero byte. llama.cpp catches what its parser throws.
+    // part; both strings end with a zero byte.
     let raw =
         unsafe { sys::llama_sampler_init_grammar(vocab.as_ptr(), text.as_ptr(), c"root".as_ptr()) };
     Part::new(raw, "read this grammar")
 }
 
 /// Whether a grammar allows a token.
-fn allows(grammar: &mut Part, token: i32) -> bool {
+fn allows(grammar: &mut Part, token: i32) -> Result<bool, Error> {
     let mut one = [sys::llama_token_data {
         id: token,
         logit: 1.0,
         p: 0.0,
     }];
-    apply_to(grammar, &mut one);
-    one[0].logit != f32::NEG_INFINITY
+    apply_to(grammar, &mut one)?;
+    Ok(one[0].logit != f32::NEG_INFINITY)
 }
 
-fn apply_to(part: &mut Part, all: &mut [sys::llama_token_data]) -> sys::llama_token_data_array {
+fn apply_to(
+    part: &mut Part,
+    all: &mut [sys::llama_token_data],
+) -> Result<sys::llama_token_data_array, Error> {
     let mut array = sys::llama_token_data_array {
         data: all.as_mut_ptr(),
         size: all.len(),
         selected: -1,
         sorted: false,
     };
-    part.apply(&mut array);
-    array
+    part.apply(&mut array)?;
+    Ok(array)
 }
 
 /// What a chain selects, with its logit.
 fn choose(chain: &mut Part, all: &mut [sys::llama_token_data]) -> Result<(i32, f32), Error> {
-    let array = apply_to(chain, all);
+    let array = apply_to(chain, all)?;
     let selected = usize::try_from(array.selected).ok();
     let selected = selected.filter(|&at| at < array.size);
     // SAFETY: the array that the chain left behind holds `size` tokens, in place

@@ -108,7 +108,7 @@ impl Session {
             });
         }
         let mut sampler = Sampler::new(&self.vocab, sampling, None)?;
-        sampler.prompt(prompt);
+        sampler.prompt(prompt)?;
         let mut out = Generated {
             text: String::new(),
             tokens: Vec::new(),
@@ -140,7 +140,7 @@ impl Session {
                 out.finish = Finish::End;
                 break;
             }
-            self.vocab.piece(token, utf8.bytes());
+            self.vocab.piece(token, utf8.bytes())?;
             let text = utf8.text();
             out.text.push_str(&text);
             if piece(&text).is_break() {

@@ -192,7 +192,7 @@ impl Stream {
                 (Class::Single, &[piece]) => context.decode(&[piece.with_output()]),
                 _ => context.decode(pieces),
             };
-            self.pump.end(status(code))
+            self.pump.end(code.and_then(status))
         });
         if outcome.is_err() {
             self.laid = None;
@@ -342,6 +342,7 @@ fn learn_all(
         pump.learn(names.clone());
         let code = context.decode(&piece::even(&tokens, outputs));
         let graph = pump.learned()?;
+        let code = code?;
         if code != 2 {
             return Err(Error::Assumption(format!(
                 "a dry lap ended with status {code}, not 2"

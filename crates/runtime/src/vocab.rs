@@ -3,10 +3,9 @@
 use std::ffi::{CStr, c_char};
 use std::sync::Arc;
 
-use llama_cpp_sys_2 as sys;
-
 use crate::empty::Model;
 use crate::error::Error;
+use crate::sys;
 
 /// A model's vocabulary.
 #[derive(Clone, Debug)]
@@ -58,11 +57,12 @@ impl Vocab {
                     special,
                 )
             }
+            .map_err(|thrown| thrown.during("tokenize the prompt"))
         };
-        let mut n = call(&mut tokens);
+        let mut n = call(&mut tokens)?;
         if n < 0 && n != i32::MIN {
             tokens.resize(n.unsigned_abs() as usize, 0);
-            n = call(&mut tokens);
+            n = call(&mut tokens)?;
         }
         let n = usize::try_from(n).map_err(|_| Error::Llama {
             what: "tokenize the prompt",
@@ -73,7 +73,10 @@ impl Vocab {
     }
 
     /// Appends the bytes of a token to `out`: single tokens may be parts of characters.
-    pub fn piece(&self, token: i32, out: &mut Vec<u8>) {
+    ///
+    /// # Errors
+    /// When the vocabulary has no such token.
+    pub fn piece(&self, token: i32, out: &mut Vec<u8>) -> Result<(), Error> {
         let mut buffer = [0_u8; 256];
         let call = |buffer: &mut [u8]| {
             // SAFETY: pointer and length belong together.
@@ -87,15 +90,17 @@ impl Vocab {
                     false,
                 )
             }
+            .map_err(|thrown| thrown.during("spell a token"))
         };
-        let n = call(&mut buffer);
+        let n = call(&mut buffer)?;
         if n >= 0 {
             out.extend_from_slice(&buffer[..n as usize]);
         } else {
             let mut long = vec![0; n.unsigned_abs() as usize];
-            let n = call(&mut long).max(0) as usize;
+            let n = call(&mut long)?.max(0) as usize;
             out.extend_from_slice(&long[..n]);
         }
+        Ok(())
     }
 
     /// Whether the token ends a generation.
@@ -105,7 +110,10 @@ impl Vocab {
     }
 
     /// The text of the token that begins, or ends, a text; empty if there is none.
-    pub fn special_text(&self, begin: bool) -> String {
+    ///
+    /// # Errors
+    /// When the vocabulary names a token that it does not have.
+    pub fn special_text(&self, begin: bool) -> Result<String, Error> {
         // SAFETY: the vocabulary is live; the text is checked for null.
         unsafe {
             let vocab = self.as_ptr();
@@ -115,22 +123,27 @@ impl Vocab {
                 sys::llama_vocab_eos(vocab)
             };
             if token < 0 {
-                return String::new();
+                return Ok(String::new());
             }
-            let text = sys::llama_vocab_get_text(vocab, token);
+            let text = sys::llama_vocab_get_text(vocab, token)
+                .map_err(|thrown| thrown.during("spell a token"))?;
             if text.is_null() {
-                return String::new();
+                return Ok(String::new());
             }
-            CStr::from_ptr(text).to_string_lossy().into_owned()
+            Ok(CStr::from_ptr(text).to_string_lossy().into_owned())
         }
     }
 
     /// The model's chat template, in Jinja.
-    pub fn chat_template(&self) -> Option<String> {
+    ///
+    /// # Errors
+    /// When llama.cpp has no memory to look for it.
+    pub fn chat_template(&self) -> Result<Option<String>, Error> {
         // SAFETY: the model is live; the text is checked for null.
         unsafe {
-            let text = sys::llama_model_chat_template(self.model.as_ptr(), std::ptr::null());
-            (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
+            let text = sys::llama_model_chat_template(self.model.as_ptr(), std::ptr::null())
+                .map_err(|thrown| thrown.during("find the chat template"))?;
+            Ok((!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned()))
         }
     }
 }

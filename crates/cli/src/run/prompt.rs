@@ -66,7 +66,7 @@ fn all_of(input: impl Read) -> Result<String> {
 /// # Errors
 /// When the template cannot be rendered.
 pub fn tokens(vocab: &Vocab, text: &str, raw: bool) -> Result<Vec<i32>> {
-    if raw || vocab.chat_template().is_none() {
+    if raw || vocab.chat_template()?.is_none() {
         return Ok(vocab.tokenize(text, true, true)?);
     }
     Template::of(vocab)

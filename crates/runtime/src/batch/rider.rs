@@ -68,7 +68,7 @@ impl Rider {
     /// When there is no sampler as asked for.
     pub fn new(vocab: &Vocab, request: Request) -> Result<Self, Error> {
         let mut sampler = Sampler::new(vocab, &request.sampling, request.grammar.as_deref())?;
-        sampler.prompt(&request.prompt);
+        sampler.prompt(&request.prompt)?;
         Ok(Self {
             prompt: request.prompt.len(),
             tokens: request.prompt,
@@ -123,7 +123,7 @@ impl Rider {
     ) -> Result<Step, Error> {
         let token = self.sampler.sample(logits, candidates)?;
         let logprobs = match self.logprobs {
-            Some(top) => likeliest(vocab, logits, token, top),
+            Some(top) => likeliest(vocab, logits, token, top)?,
             None => Vec::new(),
         };
         self.tokens.push(token);
@@ -136,7 +136,7 @@ impl Rider {
             step.finish = Some(Finish::End);
             step.logprobs.clear();
         } else {
-            vocab.piece(token, self.utf8.bytes());
+            vocab.piece(token, self.utf8.bytes())?;
             let (text, stopped) = self.stops.push(&self.utf8.text());
             step.text = text;
             step.finish = match stopped {
@@ -162,20 +162,20 @@ impl Rider {
 }
 
 /// The chosen token, then the `top` likeliest ones.
-fn likeliest(vocab: &Vocab, logits: &[f32], token: i32, top: usize) -> Vec<Likely> {
+fn likeliest(vocab: &Vocab, logits: &[f32], token: i32, top: usize) -> Result<Vec<Likely>, Error> {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|&x| f64::from(x - most).exp()).sum();
     let total = f64::from(most) + sum.ln();
     let likely = |token: i32| {
         let mut bytes = Vec::new();
-        vocab.piece(token, &mut bytes);
+        vocab.piece(token, &mut bytes)?;
         let logit = logits.get(token as usize).copied();
-        Likely {
+        Ok(Likely {
             token,
             bytes,
             // What cannot be is told as a number too: JSON has no infinity.
             logprob: ((f64::from(logit.unwrap_or(f32::NEG_INFINITY)) - total) as f32).max(-9999.0),
-        }
+        })
     };
     let mut best: Vec<i32> = Vec::with_capacity(top + 1);
     for at in 0..logits.len() as i32 {

@@ -1,0 +1,80 @@
+// The border between C++ and Rust: functions of llama.cpp that may throw, each
+// behind a twin that catches. An exception that unwound into Rust's frames would
+// be undefined behaviour; here it becomes a text beside the result.
+
+#include <llama.h>
+
+#include <cstdio>
+#include <exception>
+
+namespace {
+
+// As `Caught` in sys.rs.
+struct caught {
+    bool thrown;
+    char text[256];
+};
+
+// No allocation: memory may be what there was none of.
+void note(caught * to, const char * text) noexcept {
+    to->thrown = true;
+    std::snprintf(to->text, sizeof to->text, "%s", text);
+}
+
+template <auto function> struct guarded;
+
+// The twin takes the types of the function from llama.h itself.
+template <typename Result, typename... Args, Result (*function)(Args...)>
+struct guarded<function> {
+    static Result call(caught * to, Args... args) noexcept {
+        try {
+            return function(args...);
+        } catch (const std::exception & error) {
+            note(to, error.what());
+        } catch (...) {
+            note(to, "it threw something that is no std::exception");
+        }
+        return Result();
+    }
+};
+
+} // namespace
+
+// A pointer `delayline_NAME` to the twin of NAME.
+#define GUARD(name)                                                              \
+    extern "C" {                                                                 \
+    extern decltype(&guarded<&name>::call) const delayline_##name;               \
+    decltype(&guarded<&name>::call) const delayline_##name = &guarded<&name>::call; \
+    }
+
+GUARD(llama_backend_init)
+GUARD(llama_print_system_info)
+
+GUARD(llama_model_load_from_file)
+GUARD(llama_model_load_from_splits)
+GUARD(llama_model_chat_template)
+
+GUARD(llama_init_from_model)
+GUARD(llama_attach_threadpool)
+GUARD(llama_detach_threadpool)
+GUARD(llama_decode)
+GUARD(llama_get_logits_ith)
+GUARD(llama_memory_clear)
+GUARD(llama_memory_seq_rm)
+
+GUARD(llama_tokenize)
+GUARD(llama_token_to_piece)
+GUARD(llama_vocab_get_text)
+
+GUARD(llama_sampler_chain_init)
+GUARD(llama_sampler_chain_add)
+GUARD(llama_sampler_init_penalties)
+GUARD(llama_sampler_init_greedy)
+GUARD(llama_sampler_init_top_k)
+GUARD(llama_sampler_init_top_p)
+GUARD(llama_sampler_init_min_p)
+GUARD(llama_sampler_init_temp)
+GUARD(llama_sampler_init_dist)
+GUARD(llama_sampler_init_grammar)
+GUARD(llama_sampler_accept)
+GUARD(llama_sampler_apply)
