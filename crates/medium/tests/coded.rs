@@ -16,18 +16,9 @@ fn model(count: u64, pages: u64) -> (Plan, Vec<Extent>) {
         len: pages * ALIGN,
     };
     let extents: Vec<Extent> = (0..count).map(extent).collect();
-    let run = |i: u64| Run {
-        needs: vec![ExtentId(i as u32)],
-        compute: 1.0,
-    };
-    let runs = (0..count).map(run).collect();
-    (
-        Plan {
-            extents: extents.clone(),
-            runs,
-        },
-        extents,
-    )
+    let run = |i| Run::reading([ExtentId(i)], 1.0);
+    let runs = (0..count as u32).map(run).collect();
+    (Plan::cycle(extents.clone(), runs), extents)
 }
 
 /// Laps of the real line over a loop in virtual time, in seconds each.

@@ -1,6 +1,6 @@
 //! What a lap takes: a fluid simulation in seconds. Knows schedule, residency,
 //! compute and a constant device rate; does not know requests, latency, queues
-//! or what a medium is.
+//! or what a medium is, and takes no time for what is written back.
 //!
 //! The drive reads the steps in order at the device rate, byte by byte, as far
 //! as the ring has room (the rules are those of [`window_min`]); a run starts
@@ -83,7 +83,8 @@ pub(crate) fn steady(
     laps_max: usize,
 ) -> f64 {
     let layout = Layout::new(schedule, resident);
-    let streamed = layout.steps.iter().map(|s| s.len).sum();
+    let reading = layout.steps.iter().filter(|s| s.mode.reads());
+    let streamed = reading.map(|s| s.len).sum();
     let bound = lap_bound_s(times.iter().sum(), streamed, rate_bytes_per_s);
     if streamed == 0 {
         return bound;
@@ -195,7 +196,7 @@ fn first_reads(schedule: &Schedule, resident: &[bool]) -> VecDeque<Arrival> {
         let index = step.extent.index();
         if !resident[index] {
             before += 1;
-        } else if !std::mem::replace(&mut seen[index], true) {
+        } else if !std::mem::replace(&mut seen[index], true) && step.mode.reads() {
             arrivals.push_back(Arrival {
                 run: step.first_run,
                 before,
@@ -249,7 +250,11 @@ impl Ring {
                 while self.arrival_due(run, next) {
                     self.read_arrival(f64::INFINITY);
                 }
-                self.read(starts[next], layout.steps[next].len)?;
+                let step = layout.steps[next];
+                match step.mode.reads() {
+                    true => self.read(starts[next], step.len)?,
+                    false => self.wait_for_room(starts[next] + step.len)?,
+                }
                 next += 1;
             }
             while self.arrival_due(run, usize::MAX) {
@@ -282,6 +287,14 @@ impl Ring {
             let bytes = limit.min(end) - at;
             self.drive_s = self.drive_s.max(since_s) + bytes as f64 / self.rate;
             at += bytes;
+        }
+        Some(())
+    }
+
+    /// Waits for room up to `end`, for a step that is not read.
+    fn wait_for_room(&mut self, end: u64) -> Option<()> {
+        while self.room.front()?.1 < end {
+            self.room.pop_front();
         }
         Some(())
     }

@@ -18,7 +18,9 @@ mod extents;
 mod lap;
 mod residency;
 mod schedule;
+mod shape;
 mod spread;
+mod transfer;
 mod types;
 mod window;
 
@@ -28,5 +30,7 @@ pub use extents::{Cut, CutError, Home, Weight, cut, default_target};
 pub use lap::{first_lap_s, lap_time_s};
 pub use residency::{Memory, Residency, TooSmall, choose};
 pub use schedule::{NEAR_BYTES, Schedule, Step};
-pub use types::{ALIGN, Extent, ExtentId, Plan, Run};
+pub use shape::{Frame, RoundTrip};
+pub use transfer::{DriveRates, Transfer};
+pub use types::{ALIGN, Extent, ExtentId, Mode, Plan, Run, Use};
 pub use window::window_min;

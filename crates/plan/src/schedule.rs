@@ -1,7 +1,9 @@
 //! When each extent of a lap is leased and released. Knows the order of runs;
 //! does not know which extents stay, nor how long anything takes.
 
-use crate::types::{ALIGN, ExtentId, Plan};
+use crate::transfer::Transfer;
+use crate::types::{ALIGN, ExtentId, Mode, Plan};
+use std::ops::Range;
 
 /// A good value for `near_bytes` of [`Schedule::new`].
 pub const NEAR_BYTES: u64 = 8 << 20;
@@ -17,6 +19,12 @@ pub struct Step {
     pub first_run: u32,
     /// It is released after this run has ended; at least `first_run`.
     pub last_run: u32,
+    /// What the runs between do with it, taken together.
+    pub mode: Mode,
+    /// Whether its bytes are written back to the medium when it is released:
+    /// they were changed, and they are read again, in this lap or the next, or
+    /// nobody reads them, so that they are a result.
+    pub saves: bool,
 }
 
 /// The steps of one lap. Every step ends in the lap that it starts in, so at
@@ -27,7 +35,8 @@ pub struct Schedule {
     /// Indices of `steps`, ordered by `last_run`.
     by_last: Vec<u32>,
     runs: u32,
-    extents: u32,
+    /// By extent: whether it holds nothing from lap to lap.
+    scratch: Vec<bool>,
 }
 
 impl Schedule {
@@ -45,41 +54,16 @@ impl Schedule {
             plan.extents.iter().all(|e| aligned(e.len)),
             "an extent's length must be a positive multiple of {ALIGN}"
         );
-        let mut steps: Vec<Step> = Vec::new();
-        let mut latest: Vec<Option<usize>> = vec![None; plan.extents.len()];
-        // Bytes needed by the runs before each run.
-        let mut before: Vec<u64> = vec![0];
-        for (run, r) in plan.runs.iter().enumerate() {
-            let mut bytes = before[run];
-            for &extent in &r.needs {
-                let len = plan.extents[extent.index()].len;
-                bytes += len;
-                if let Some(index) = latest[extent.index()] {
-                    let step = &mut steps[index];
-                    let last = step.last_run as usize;
-                    let between = before[run].saturating_sub(before[last + 1]);
-                    if last == run || between <= near_bytes.max(len) {
-                        step.last_run = run as u32;
-                        continue;
-                    }
-                }
-                latest[extent.index()] = Some(steps.len());
-                steps.push(Step {
-                    extent,
-                    len,
-                    first_run: run as u32,
-                    last_run: run as u32,
-                });
-            }
-            before.push(bytes);
-        }
+        let mut steps = merged(plan, near_bytes);
+        let scratch = scratch(plan);
+        settle(&mut steps, &scratch);
         let mut by_last: Vec<u32> = (0..steps.len() as u32).collect();
         by_last.sort_by_key(|&i| steps[i as usize].last_run);
         Self {
             steps,
             by_last,
             runs: plan.runs.len() as u32,
-            extents: plan.extents.len() as u32,
+            scratch,
         }
     }
 
@@ -96,7 +80,13 @@ impl Schedule {
 
     /// How many extents the plan has, used in the lap or not.
     pub fn extents(&self) -> usize {
-        self.extents as usize
+        self.scratch.len()
+    }
+
+    /// Whether an extent holds nothing from lap to lap: each lap overwrites it
+    /// before it reads it, as with what is pushed on a stack.
+    pub fn is_scratch(&self, extent: ExtentId) -> bool {
+        self.scratch[extent.index()]
     }
 
     /// The steps to lease before `run`.
@@ -119,15 +109,112 @@ impl Schedule {
     /// How often a lap reads each extent if none stays; one value an extent.
     pub fn reads(&self) -> Vec<u32> {
         let mut reads = vec![0; self.extents()];
-        for step in &self.steps {
+        for step in self.steps.iter().filter(|s| s.mode.reads()) {
             reads[step.extent.index()] += 1;
         }
         reads
     }
 
+    /// How often a lap reads or writes each extent less if it stays; one value an
+    /// extent. What is changed is written once a lap whether it stays or not, so
+    /// that nothing is lost with the power; scratch is not.
+    pub fn saved_by_staying(&self) -> Vec<u32> {
+        let mut saved = self.reads();
+        let mut written = self.scratch.clone();
+        for step in self.steps.iter().filter(|s| s.saves) {
+            let index = step.extent.index();
+            // The first write of what is not scratch is made in any case.
+            saved[index] += u32::from(std::mem::replace(&mut written[index], true));
+        }
+        saved
+    }
+
     /// The bytes that a lap reads; `streamed` has one value an extent.
     pub fn streamed_bytes(&self, streamed: &[bool]) -> u64 {
         let moving = self.steps.iter().filter(|s| streamed[s.extent.index()]);
-        moving.map(|s| s.len).sum()
+        moving.filter(|s| s.mode.reads()).map(|s| s.len).sum()
+    }
+
+    /// What these runs of a lap read and write back, if what is `resident` stays
+    /// (one value an extent). An extent that stays is written once a lap, after
+    /// its last change; nothing of it if it is scratch.
+    pub fn transfer(&self, resident: &[bool], runs: Range<u32>) -> Transfer {
+        let mut sum = Transfer::default();
+        let mut written = vec![false; self.extents()];
+        for step in self.steps.iter().rev() {
+            let index = step.extent.index();
+            if step.mode.reads() && !resident[index] && runs.contains(&step.first_run) {
+                sum.read += step.len;
+            }
+            let again = resident[index] && (written[index] || self.scratch[index]);
+            if step.saves && !again && runs.contains(&step.last_run) {
+                sum.written += step.len;
+            }
+            written[index] |= step.saves;
+        }
+        sum
+    }
+}
+
+/// The steps of `plan`, without what they save.
+fn merged(plan: &Plan, near_bytes: u64) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    let mut latest: Vec<Option<usize>> = vec![None; plan.extents.len()];
+    // Bytes needed by the runs before each run.
+    let mut before: Vec<u64> = vec![0];
+    for (run, r) in plan.runs.iter().enumerate() {
+        let mut bytes = before[run];
+        for used in &r.uses {
+            let len = plan.extents[used.extent.index()].len;
+            bytes += len;
+            if let Some(index) = latest[used.extent.index()] {
+                let step = &mut steps[index];
+                let last = step.last_run as usize;
+                let between = before[run].saturating_sub(before[last + 1]);
+                if last == run || between <= near_bytes.max(len) {
+                    step.last_run = run as u32;
+                    step.mode = step.mode.then(used.mode);
+                    continue;
+                }
+            }
+            latest[used.extent.index()] = Some(steps.len());
+            steps.push(Step {
+                extent: used.extent,
+                len,
+                first_run: run as u32,
+                last_run: run as u32,
+                mode: used.mode,
+                saves: false,
+            });
+        }
+        before.push(bytes);
+    }
+    steps
+}
+
+/// By extent: whether a lap overwrites it first and reads it later.
+fn scratch(plan: &Plan) -> Vec<bool> {
+    let mut first: Vec<Option<Mode>> = vec![None; plan.extents.len()];
+    let mut read = vec![false; plan.extents.len()];
+    for used in plan.runs.iter().flat_map(|r| &r.uses) {
+        first[used.extent.index()].get_or_insert(used.mode);
+        read[used.extent.index()] |= used.mode != Mode::Write;
+    }
+    let overwritten = first.into_iter().map(|mode| mode == Some(Mode::Write));
+    overwritten
+        .zip(read)
+        .map(|(over, read)| over && read)
+        .collect()
+}
+
+/// Says of each step whether it is written back: it changes its extent, and the
+/// next step of the extent reads it. Whether there is one after the last, in the
+/// next lap or outside, is what `scratch` tells.
+fn settle(steps: &mut [Step], scratch: &[bool]) {
+    let mut is_read_next: Vec<bool> = scratch.iter().map(|scratch| !scratch).collect();
+    for step in steps.iter_mut().rev() {
+        let next = &mut is_read_next[step.extent.index()];
+        step.saves = step.mode.writes() && *next;
+        *next = step.mode.reads();
     }
 }

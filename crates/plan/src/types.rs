@@ -27,23 +27,111 @@ pub struct Extent {
     pub len: u64,
 }
 
+/// What a run does with the bytes of an extent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Reads them; they stay as they are.
+    #[default]
+    Read,
+    /// Overwrites all of them, so that they need not be read before.
+    Write,
+    /// Reads and changes them.
+    Modify,
+}
+
+impl Mode {
+    /// Whether the bytes must be there before the run starts.
+    pub fn reads(self) -> bool {
+        self != Self::Write
+    }
+
+    /// Whether they are others afterwards.
+    pub fn writes(self) -> bool {
+        self != Self::Read
+    }
+
+    /// This use and a later one as a single use, if the extent is in memory all
+    /// the while.
+    pub fn then(self, later: Self) -> Self {
+        match (self, later) {
+            (Self::Read, Self::Read) => Self::Read,
+            (Self::Write, _) => Self::Write,
+            _ => Self::Modify,
+        }
+    }
+}
+
+/// A run's use of an extent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Use {
+    /// Which extent.
+    pub extent: ExtentId,
+    /// What the run does with it.
+    pub mode: Mode,
+}
+
+impl Use {
+    /// A use that reads.
+    pub fn read(extent: ExtentId) -> Self {
+        let mode = Mode::Read;
+        Self { extent, mode }
+    }
+
+    /// A use that overwrites.
+    pub fn write(extent: ExtentId) -> Self {
+        let mode = Mode::Write;
+        Self { extent, mode }
+    }
+
+    /// A use that changes.
+    pub fn modify(extent: ExtentId) -> Self {
+        let mode = Mode::Modify;
+        Self { extent, mode }
+    }
+}
+
 /// A stretch of compute that starts once all its extents are there.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Run {
-    /// The extents it reads, in order of first use, each once.
-    pub needs: Vec<ExtentId>,
+    /// The extents it uses, in order of first use, each once.
+    pub uses: Vec<Use>,
     /// Its share of a lap's compute time, in any unit: only proportions count.
     pub compute: f64,
 }
 
-/// The order in which one lap uses its extents; the lap repeats (*cyclic*).
+impl Run {
+    /// A run that reads these extents, each once.
+    pub fn reading(extents: impl IntoIterator<Item = ExtentId>, compute: f64) -> Self {
+        let uses = extents.into_iter().map(Use::read).collect();
+        Self { uses, compute }
+    }
+
+    /// Whether it uses the extent.
+    pub fn needs(&self, extent: ExtentId) -> bool {
+        self.uses.iter().any(|u| u.extent == extent)
+    }
+
+    /// Adds an extent that it reads, if it does not use it yet.
+    pub fn read(&mut self, extent: ExtentId) {
+        if !self.needs(extent) {
+            self.uses.push(Use::read(extent));
+        }
+    }
+}
+
+/// The order in which one lap uses its extents; the lap repeats.
 ///
-/// Training will be a palindrome, activations a stack, graph sampling a trace:
-/// they will be other constructors of the same order, not other types.
+/// Futures of other shapes are other constructors of the same order:
+/// [`Plan::cycle`] for inference, [`Plan::there_and_back`] for training,
+/// [`Plan::stack`] for activations, [`Plan::trace`] for what sampling ran ahead
+/// to find.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     /// Every extent that a lap can need.
     pub extents: Vec<Extent>,
     /// The runs of a lap in order.
     pub runs: Vec<Run>,
+    /// The runs before which the order turns round, ascending; none in a cycle.
+    /// They divide the lap into phases.
+    pub turns: Vec<u32>,
 }

@@ -39,12 +39,12 @@ fn a_schedule_tells_what_to_lease_and_release() {
         for (run, r) in plan.runs.iter().enumerate() {
             let run = run as u32;
             leased.extend(schedule.leased_before(run));
-            for need in &r.needs {
-                let times = leased.iter().filter(|s| s.extent == *need).count();
+            for used in &r.uses {
+                let times = leased.iter().filter(|s| s.extent == used.extent).count();
                 assert_eq!(times, 1, "seed {seed} run {run}");
             }
             for step in schedule.released_after(run) {
-                assert!(r.needs.contains(&step.extent), "seed {seed} run {run}");
+                assert!(r.needs(step.extent), "seed {seed} run {run}");
                 leased.retain(|s| s != step);
             }
         }

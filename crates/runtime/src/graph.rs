@@ -31,7 +31,7 @@ pub enum How {
 
 /// One use of a weight by a node.
 #[derive(Clone, Copy, Debug)]
-pub struct Use {
+pub struct WeightUse {
     /// The node's position among all nodes of the graph.
     pub node: u32,
     /// Which source of the node it is.
@@ -60,7 +60,7 @@ pub struct Graph {
     /// Each node's operation, to notice a graph that is not the learned one.
     pub ops: Vec<sys::ggml_op>,
     /// In order of nodes.
-    pub uses: Vec<Use>,
+    pub uses: Vec<WeightUse>,
 }
 
 /// Records a graph while it is announced.
@@ -132,7 +132,7 @@ impl Learner {
                 // SAFETY: root is live.
                 .map_or_else(|| unsafe { (*root).data }, |(_, data)| *data);
             let view = source != root;
-            self.graph.uses.push(Use {
+            self.graph.uses.push(WeightUse {
                 node: index,
                 src,
                 tensor: Tensor(root),

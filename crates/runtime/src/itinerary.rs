@@ -77,10 +77,7 @@ pub fn lay_out(
         out: Itinerary {
             nodes: graph.nodes,
             ends: vec![false; graph.nodes as usize],
-            plan: Plan {
-                extents: extents.to_vec(),
-                runs: Vec::new(),
-            },
+            plan: Plan::cycle(extents.to_vec(), Vec::new()),
             ..Itinerary::default()
         },
         run: Run::default(),
@@ -128,7 +125,7 @@ impl Builder {
     fn node(
         &mut self,
         node: u32,
-        uses: &[crate::graph::Use],
+        uses: &[crate::graph::WeightUse],
         run_bytes: u64,
         weight_bytes: &impl Fn(WeightId) -> u64,
         home: &impl Fn(WeightId) -> Option<ExtentId>,
@@ -141,10 +138,10 @@ impl Builder {
                 .filter_map(|u| home(u.weight)),
             run_bytes,
         );
-        let news = supplies.iter().any(
-            |s| matches!(s, Supply::Extent { extent, .. } if !self.run.needs.contains(extent)),
-        );
-        let overfull = self.full && news && !self.run.needs.is_empty();
+        let news = supplies
+            .iter()
+            .any(|s| matches!(s, Supply::Extent { extent, .. } if !self.run.needs(*extent)));
+        let overfull = self.full && news && !self.run.uses.is_empty();
         let indexed = supplies.iter().any(|s| matches!(s, Supply::Items(_)));
         let repointed = uses.iter().zip(&supplies).any(|(u, s)| {
             self.fed
@@ -163,10 +160,8 @@ impl Builder {
             if s == Supply::Settled && !u.view {
                 continue;
             }
-            if let Supply::Extent { extent, .. } = s
-                && !self.run.needs.contains(&extent)
-            {
-                self.run.needs.push(extent);
+            if let Supply::Extent { extent, .. } = s {
+                self.run.read(extent);
             }
             self.fed.push((u.tensor, s));
             let (ids_src, group) = match (s, u.how) {

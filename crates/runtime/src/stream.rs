@@ -22,7 +22,7 @@ use crate::empty::Model;
 use crate::engine::status;
 use crate::error::Error;
 use crate::fiber::{self, Circuit, Course, Lap};
-use crate::graph::{Graph, Tensor, Use};
+use crate::graph::{Graph, Tensor, WeightUse};
 use crate::items::Items;
 use crate::itinerary::Itinerary;
 use crate::lap::{RealLine, Supplies};
@@ -327,7 +327,7 @@ impl Stream {
     }
 }
 
-fn uses(classes: &[Option<Learned>; 3]) -> impl Iterator<Item = &Use> {
+fn uses(classes: &[Option<Learned>; 3]) -> impl Iterator<Item = &WeightUse> {
     classes.iter().flatten().flat_map(|l| &l.graph.uses)
 }
 

@@ -10,7 +10,7 @@ use delayline_line::Counters;
 use delayline_plan::ExtentId;
 
 use crate::atlas::Atlas;
-use crate::graph::{Graph, How, Use};
+use crate::graph::{Graph, How, WeightUse};
 use crate::layout::Role;
 use crate::model_file::WeightId;
 
@@ -96,7 +96,7 @@ impl Ring {
     }
 }
 
-fn stop(u: &Use, atlas: &Atlas) -> Option<Stop> {
+fn stop(u: &WeightUse, atlas: &Atlas) -> Option<Stop> {
     match (atlas.layout.roles[u.weight.0 as usize], u.how) {
         (Role::Dense { .. }, How::Whole) => {
             atlas.home(u.weight).map(|home| Stop::Extent(home.extent))

@@ -30,6 +30,27 @@ impl Random {
     }
 }
 
+/// Calls `case` with as many generators, from a fresh seed that is printed, so
+/// that it is shown when a case fails; `SEED=n` gives it instead.
+pub fn random_cases(count: u64, mut case: impl FnMut(&mut Random)) {
+    let now = || {
+        let since = std::time::UNIX_EPOCH.elapsed();
+        since.expect("the clock is past 1970").as_nanos() as u64
+    };
+    let given = std::env::var("SEED").ok();
+    let seed = given.map_or_else(now, |seed| seed.parse().expect("SEED is a whole number"));
+    println!("SEED={seed}");
+    for index in 0..count {
+        println!("case {index}");
+        case(&mut Random(seed.wrapping_add(index)));
+    }
+}
+
+/// Extents of these lengths in blocks of `ALIGN`, one behind the other.
+pub fn extents(blocks: &[u64]) -> Vec<Extent> {
+    plan(blocks, &[]).extents
+}
+
 /// A plan whose extents have the given lengths in blocks of `ALIGN`, and whose
 /// runs need the given extents and take the given compute.
 pub fn plan(blocks: &[u64], runs: &[(Vec<u32>, f64)]) -> Plan {
@@ -43,16 +64,10 @@ pub fn plan(blocks: &[u64], runs: &[(Vec<u32>, f64)]) -> Plan {
             len,
         }
     });
-    Plan {
-        extents: extents.collect(),
-        runs: runs
-            .iter()
-            .map(|(needs, compute)| Run {
-                needs: needs.iter().copied().map(ExtentId).collect(),
-                compute: *compute,
-            })
-            .collect(),
-    }
+    let runs = runs
+        .iter()
+        .map(|(needs, compute)| Run::reading(needs.iter().copied().map(ExtentId), *compute));
+    Plan::cycle(extents.collect(), runs.collect())
 }
 
 /// Extents of 1 to `most` blocks; most runs need one that is new, some share

@@ -329,10 +329,7 @@ mod tests {
             let offset = plan.extents.last().map_or(0, |e: &Extent| e.offset + e.len);
             let part = 0;
             plan.extents.push(Extent { part, offset, len });
-            plan.runs.push(Run {
-                needs: vec![ExtentId(i)],
-                compute: len as f64,
-            });
+            plan.runs.push(Run::reading([ExtentId(i)], len as f64));
         }
         plan
     }

@@ -61,14 +61,8 @@ impl Course {
             offset: index * len,
             len,
         });
-        let run = |index: usize| Run {
-            needs: vec![ExtentId(index as u32)],
-            compute: len as f64,
-        };
-        let plan = Plan {
-            extents: extents.collect(),
-            runs: (0..count).map(run).collect(),
-        };
+        let run = |index| Run::reading([ExtentId(index)], len as f64);
+        let plan = Plan::cycle(extents.collect(), (0..count as u32).map(run).collect());
         let chosen = chosen_bytes / f64::from(layers);
         let demand = |layer: u32| Demand {
             run: (layer + 1) * pieces as u32,

@@ -118,7 +118,7 @@ impl PlanFile {
                 .collect(),
             runs: runs
                 .map(|(run, at)| PlannedRun {
-                    needs: run.needs.iter().map(|extent| extent.0).collect(),
+                    needs: run.uses.iter().map(|u| u.extent.0).collect(),
                     compute: run.compute,
                     asks_bytes: of_run(at).map(|(_, bytes)| bytes).sum(),
                 })
@@ -230,14 +230,10 @@ impl PlanFile {
             offset: e.offset,
             len: e.bytes,
         });
-        let runs = self.runs.iter().map(|run| Run {
-            needs: run.needs.iter().copied().map(ExtentId).collect(),
-            compute: run.compute,
-        });
-        Plan {
-            extents: extents.collect(),
-            runs: runs.collect(),
-        }
+        let needs = |run: &PlannedRun| run.needs.clone().into_iter().map(ExtentId);
+        let runs = self.runs.iter();
+        let runs = runs.map(|run| Run::reading(needs(run), run.compute));
+        Plan::cycle(extents.collect(), runs.collect())
     }
 
     /// The plan that it describes.
