@@ -9,7 +9,7 @@ mod tests;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use delayline_medium::{LoopSpec, Quantity, SpecBuilder, SpecError};
+use delayline_fiber::{LoopSpec, Quantity, SpecBuilder, SpecError};
 use delayline_runtime::{Fiber, Order};
 use delayline_study::link::Optics;
 

@@ -7,7 +7,6 @@
 //! | [`Flash`] | files on a drive: io_uring and direct I/O, with fallbacks that it tells of |
 //! | [`Dram`] | bytes already in memory: the ideal medium, and the one of tests |
 //! | [`Simulated`] | a rate, a latency and a depth, in virtual time |
-//! | [`FiberLoop`] | a fiber in which the weights circulate, around any other medium, in real or virtual time |
 //! | [`Stripe`] | several other media as one, stripe by stripe |
 //! | [`Faulty`] | any other medium, with seeded delays, short reads and errors |
 //!
@@ -36,7 +35,6 @@ mod dram;
 mod engine;
 mod error;
 mod faulty;
-mod fiber_loop;
 mod flash;
 mod identity;
 mod memory;
@@ -54,10 +52,6 @@ pub use dram::Dram;
 pub use engine::{Backend, Options};
 pub use error::{MemoryError, Notice, OpenError, ProbeError};
 pub use faulty::{Faults, Faulty};
-pub use fiber_loop::{
-    Cut, DoesNotFit, FiberLoop, FillError, Gauge, LoopFigures, LoopNotice, LoopSpec, Placed,
-    Quantity, SpecBuilder, SpecError, pieces,
-};
 pub use flash::{Flash, Traffic};
 pub use identity::Fingerprint;
 pub use memory::{HUGE, Memory};

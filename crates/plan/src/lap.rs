@@ -57,7 +57,7 @@ pub fn first_lap_s(
 }
 
 /// Seconds of compute of each run. If no run has a share, all have the same.
-pub(crate) fn run_times(plan: &Plan, compute_s: f64) -> Vec<f64> {
+pub fn run_times(plan: &Plan, compute_s: f64) -> Vec<f64> {
     let total: f64 = plan.runs.iter().map(|r| r.compute).sum();
     let share = |compute: f64| match total > 0.0 {
         true => compute / total,
@@ -124,8 +124,9 @@ pub(crate) fn steady(
     bound.max((ends[last] - ends[last - span]) / span.max(1) as f64)
 }
 
-/// What does not change from lap to lap.
-pub(crate) struct Layout<'a> {
+/// What does not change from lap to lap: which steps stream, and which of them each
+/// run needs and releases.
+pub struct Layout<'a> {
     /// The streamed steps in order.
     pub steps: Vec<&'a Step>,
     /// How many of them start before or in each run.
@@ -135,6 +136,7 @@ pub(crate) struct Layout<'a> {
 }
 
 impl<'a> Layout<'a> {
+    /// The steps of a schedule that stream, where `resident` marks the extents that stay.
     pub fn new(schedule: &'a Schedule, resident: &[bool]) -> Self {
         let all = schedule.steps().iter();
         let steps: Vec<&Step> = all.filter(|s| !resident[s.extent.index()]).collect();

@@ -8,12 +8,10 @@
 //! make a [`Plan`]; its [`Schedule`] says when each extent is leased and
 //! released; [`choose`] divides the memory between the window and the extents
 //! that stay; [`lap_bound_s`] and [`lap_time_s`] say what a lap then takes.
-//! Where the extents circulate in a loop, [`optimum`] says what lies where.
 
 #![forbid(unsafe_code)]
 
 mod bound;
-mod coding;
 mod extents;
 mod lap;
 mod residency;
@@ -25,9 +23,8 @@ mod types;
 mod window;
 
 pub use bound::{Bound, Side, lap_bound_s};
-pub use coding::{Coding, Loop, Task, coded_lap_s, draft, in_order, interleaved, optimum};
 pub use extents::{Cut, CutError, Home, Weight, cut, default_target};
-pub use lap::{first_lap_s, lap_time_s};
+pub use lap::{Layout as LapLayout, first_lap_s, lap_time_s, run_times};
 pub use residency::{Memory, Residency, TooSmall, choose};
 pub use schedule::{NEAR_BYTES, Schedule, Step};
 pub use shape::{Frame, RoundTrip};

@@ -9,9 +9,9 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use delayline_fiber::{Coding, FiberLoop, FillError, Gauge, LoopNotice, LoopSpec};
 use delayline_line::{Completion, Medium, Read};
-use delayline_medium::{FiberLoop, FillError, Gauge, LoopNotice, LoopSpec, Memory, RealClock};
-use delayline_plan::Coding;
+use delayline_medium::{Memory, RealClock};
 
 use self::placement::Placement;
 use crate::error::Error;

@@ -44,8 +44,9 @@ mod zeros;
 /// What [`Options::around`] puts between the files and the line, and what that
 /// needs to be a medium itself; and what a [`Fiber`] is made of.
 pub mod medium {
+    pub use delayline_fiber::LoopSpec;
     pub use delayline_line::{Completion, Medium, Read};
-    pub use delayline_medium::{Faults, Faulty, LoopSpec};
+    pub use delayline_medium::{Faults, Faulty};
 }
 
 pub use atlas::Steady;

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use delayline_medium::LoopSpec;
+use delayline_fiber::LoopSpec;
 
 /// Where the weights of a lap come from. Shown as the noun of a sentence.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use common::{alone, assert_same, logits, options, scratch, streamed, synth};
-use delayline_medium::{Cut, LoopNotice, LoopSpec};
+use delayline_fiber::{Cut, LoopNotice, LoopSpec};
 use delayline_runtime::{Engine, Error, Fiber, Options, Order, Way};
 use delayline_synth::Quant;
 

@@ -4,7 +4,7 @@
 
 mod report;
 
-use delayline_medium::LoopSpec;
+use delayline_fiber::LoopSpec;
 use serde::Serialize;
 use thiserror::Error;
 

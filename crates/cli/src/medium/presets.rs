@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use delayline_medium::{LoopSpec, SpecBuilder, SpecError};
+use delayline_fiber::{LoopSpec, SpecBuilder, SpecError};
 use delayline_study::datasheet::Library;
 use delayline_study::link::{self, Design, Lit, Optics};
 use delayline_study::media;

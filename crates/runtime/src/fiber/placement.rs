@@ -1,8 +1,8 @@
 //! Which extents circulate, how often, and where on the loop: what the plan makes
 //! of a loop and a lap's compute. It does not touch the loop.
 
-use delayline_medium::{DoesNotFit, Placed, pieces};
-use delayline_plan::{self as plan, Coding, Extent, Plan, Residency, Schedule};
+use delayline_fiber::{self as fiber_loop, Coding, DoesNotFit, Placed, pieces};
+use delayline_plan::{Extent, Plan, Residency, Schedule};
 
 use super::{Fiber, Order};
 use crate::error::{Error, mib};
@@ -79,13 +79,13 @@ pub(super) struct Placement {
 impl Placement {
     /// The best that is found for a lap of so much compute, in seconds.
     pub fn best(fiber: &Fiber, course: &Course<'_>, compute_s: f64) -> Result<Self, Error> {
-        Self::of(fiber, course, compute_s, usize::MAX, plan::optimum)
+        Self::of(fiber, course, compute_s, usize::MAX, fiber_loop::optimum)
     }
 
     /// A good one for as much compute as is known or assumed.
     pub fn trial(fiber: &Fiber, course: &Course<'_>) -> Result<Self, Error> {
         let compute_s = fiber.compute_s.unwrap_or(course.lap.assumed_s());
-        Self::of(fiber, course, compute_s, 1, plan::draft)
+        Self::of(fiber, course, compute_s, 1, fiber_loop::draft)
     }
 
     /// The best that `code` finds, if at most so many numbers of copies are tried.
@@ -94,7 +94,7 @@ impl Placement {
         course: &Course<'_>,
         compute_s: f64,
         tries: usize,
-        code: fn(&plan::Task<'_>, &[bool]) -> Coding,
+        code: fn(&fiber_loop::Task<'_>, &[bool]) -> Coding,
     ) -> Result<Self, Error> {
         let on_loop = chosen(fiber, course)?;
         let extents = marked(course.lap.plan, &on_loop);
@@ -107,7 +107,7 @@ impl Placement {
             .take(tries)
         {
             let task = task(fiber, course, copies, compute_s);
-            let plain = plan::in_order(&task, &on_loop);
+            let plain = fiber_loop::in_order(&task, &on_loop);
             let plain_lap_s = plain.lap_s;
             let coding = match fiber.order {
                 Order::Optimum => code(&task, &on_loop),
@@ -144,7 +144,7 @@ impl Placement {
         }
         let slow_s = fiber.compute_s.unwrap_or(self.compute_s * OFF);
         let slow = task(fiber, course, self.copies, slow_s);
-        let lap_s = plan::coded_lap_s(&slow, &self.coding.phase_s);
+        let lap_s = fiber_loop::coded_lap_s(&slow, &self.coding.phase_s);
         self.coding.distance() < SAME && lap_s <= self.coding.lap_s * (1.0 + SAME)
     }
 }
@@ -193,13 +193,18 @@ pub(crate) fn fittest(
     }
 }
 
-fn task<'a>(fiber: &Fiber, course: &Course<'a>, copies: u32, compute_s: f64) -> plan::Task<'a> {
-    plan::Task {
+fn task<'a>(
+    fiber: &Fiber,
+    course: &Course<'a>,
+    copies: u32,
+    compute_s: f64,
+) -> fiber_loop::Task<'a> {
+    fiber_loop::Task {
         plan: course.lap.plan,
         schedule: course.lap.schedule,
         residency: course.residency,
         compute_s,
-        ring: plan::Loop {
+        ring: fiber_loop::Loop {
             // With copies at equal distances the loop is one of that part, passed
             // several times a lap.
             lap_s: fiber.spec.lap_s() / f64::from(copies),
@@ -314,8 +319,8 @@ fn refusal(no_room: DoesNotFit) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use delayline_medium::LoopSpec;
-    use delayline_plan::{ExtentId, Run};
+    use delayline_fiber::LoopSpec;
+    use delayline_plan::{ExtentId, NEAR_BYTES, Run};
 
     use super::*;
 
@@ -354,7 +359,7 @@ mod tests {
         let plan = model();
         let lap = Lap {
             plan: &plan,
-            schedule: &Schedule::new(&plan, plan::NEAR_BYTES),
+            schedule: &Schedule::new(&plan, NEAR_BYTES),
             weight_bytes: 86 * MB,
             threads: 2,
             read_len: 4 << 20,

@@ -5,8 +5,8 @@
 //! short enough that an extent takes thousands of them. So it makes no
 //! difference whether a machine is of mercury or of light.
 
-use delayline_medium::{FiberLoop, Link, LoopSpec, Placed, Simulated, Source, VirtualClock};
-use delayline_plan::{Loop, Task, interleaved, optimum};
+use delayline_fiber::{FiberLoop, Loop, LoopSpec, Placed, Task, interleaved, optimum};
+use delayline_medium::{Link, Simulated, Source, VirtualClock};
 
 use super::course::Course;
 use super::simulate::Set;

@@ -3,9 +3,10 @@
 
 use std::collections::VecDeque;
 
+use delayline_fiber::Loop;
 use delayline_line::{Clock, Config, Lease, Line, LineError, Medium, Span, Ticket};
 use delayline_medium::VirtualClock;
-use delayline_plan::{ALIGN, Loop, NEAR_BYTES, Schedule, Step};
+use delayline_plan::{ALIGN, NEAR_BYTES, Schedule, Step};
 
 use super::course::{Course, Demand, align};
 use super::feed::{self, SimulatedFeed};

@@ -1,7 +1,7 @@
 //! A design as a medium to run a model from: the loop's length, delay and net
 //! rate, and how the light decays that goes round in it. Knows no model.
 
-use delayline_medium::LoopSpec;
+use delayline_fiber::LoopSpec;
 use serde::Serialize;
 
 use super::Error;

@@ -1,11 +1,9 @@
 //! A loop of sixteen pieces in virtual time, for the tests of loops.
 #![allow(dead_code, reason = "each test program uses its part")]
 
+use delayline_fiber::{FiberLoop, LoopFigures, LoopSpec, Placed};
 use delayline_line::{Clock, Completion, Medium, Read, Slot};
-use delayline_medium::{
-    Dram, Faults, Faulty, FiberLoop, Link, LoopFigures, LoopSpec, Memory, Placed, Rng, Simulated,
-    Source, VirtualClock,
-};
+use delayline_medium::{Dram, Faults, Faulty, Link, Memory, Rng, Simulated, Source, VirtualClock};
 use delayline_plan::{ALIGN, Extent};
 use std::ops::ControlFlow;
 use std::sync::Arc;

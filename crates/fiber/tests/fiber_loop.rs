@@ -3,8 +3,9 @@
 
 mod ring;
 
+use delayline_fiber::{Cut, FillError, LoopNotice};
 use delayline_line::{Clock, Medium, Read, ReadError, Slot};
-use delayline_medium::{Cut, Faults, FillError, LoopNotice};
+use delayline_medium::Faults;
 use delayline_plan::ALIGN;
 use ring::{Bench, COUNT, PIECE, bench, placed, with_copies};
 use std::ops::ControlFlow;

@@ -2,9 +2,10 @@
 
 mod ring;
 
+use delayline_fiber::{Coding, FiberLoop, Loop, LoopSpec, Placed, Task, in_order, optimum};
 use delayline_line::{Clock, Config, Line};
-use delayline_medium::{FiberLoop, Link, LoopSpec, Placed, Simulated, Source, VirtualClock};
-use delayline_plan::{self as plan, ALIGN, Extent, ExtentId, Plan, Residency, Run, Schedule};
+use delayline_medium::{Link, Simulated, Source, VirtualClock};
+use delayline_plan::{ALIGN, Extent, ExtentId, Plan, Residency, Run, Schedule};
 use ring::spec;
 
 /// A model of `count` extents of so many pages, one a run, that take `compute_s`
@@ -22,7 +23,7 @@ fn model(count: u64, pages: u64) -> (Plan, Vec<Extent>) {
 }
 
 /// Laps of the real line over a loop in virtual time, in seconds each.
-fn line_lap_s(task: &plan::Task<'_>, spec: &LoopSpec, coding: &plan::Coding) -> f64 {
+fn line_lap_s(task: &Task<'_>, spec: &LoopSpec, coding: &Coding) -> f64 {
     let (plan, clock) = (task.plan, VirtualClock::new());
     let placed: Vec<Placed> = plan
         .extents
@@ -90,12 +91,12 @@ fn the_line_on_a_loop_takes_what_the_plan_predicts() {
                 streamed_bytes: bytes,
                 window: window * pages * ALIGN,
             };
-            let task = plan::Task {
+            let task = Task {
                 plan: &plan,
                 schedule: &schedule,
                 residency: &residency,
                 compute_s: compute_laps * spec.turn_s(),
-                ring: plan::Loop {
+                ring: Loop {
                     lap_s: spec.turn_s(),
                     rate_bytes_per_s: spec.net_bytes_per_s(),
                     guard_s: 0.0,
@@ -104,7 +105,7 @@ fn the_line_on_a_loop_takes_what_the_plan_predicts() {
                 },
             };
             let all = vec![true; 48];
-            for coding in [plan::in_order(&task, &all), plan::optimum(&task, &all)] {
+            for coding in [in_order(&task, &all), optimum(&task, &all)] {
                 let real_s = line_lap_s(&task, &spec, &coding);
                 let off = real_s / coding.lap_s - 1.0;
                 assert!(

@@ -1,7 +1,7 @@
 //! When each piece of the model passes the tap. It knows the lap and where on
 //! it each piece lies, not what is in them or who waits.
 
-use super::spec::LoopSpec;
+use crate::spec::LoopSpec;
 use delayline_plan::Extent;
 use std::collections::HashMap;
 

@@ -18,7 +18,7 @@ struct Copy {
 }
 
 /// The light of all pieces.
-pub(super) struct Lights {
+pub(crate) struct Lights {
     copies: u64,
     /// Of each piece all copies, piece by piece.
     light: Vec<Copy>,
@@ -29,7 +29,7 @@ pub(super) struct Lights {
 }
 
 /// What was found when a piece was taken.
-pub(super) struct Found {
+pub(crate) struct Found {
     /// Laps in which this copy was not looked at.
     pub laps: u64,
     /// Passes of the piece, since it was last taken, with nobody there.

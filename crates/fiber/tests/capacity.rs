@@ -1,6 +1,7 @@
 //! What a fiber loop holds, and what is said to those who want more.
 
-use delayline_medium::{LoopSpec, Rng, SpecBuilder};
+use delayline_fiber::{LoopSpec, SpecBuilder};
+use delayline_medium::Rng;
 
 #[test]
 fn the_article_s_loop_has_its_figures() {

@@ -2,7 +2,7 @@
 //! pack them around the loop. Does not know how long a lap then takes.
 
 use super::{Coding, Task};
-use crate::lap::{Layout, run_times};
+use delayline_plan::{LapLayout, run_times};
 
 /// Where the free part of the loop goes.
 #[derive(Clone, Copy)]
@@ -17,7 +17,7 @@ pub(super) enum Slack {
 /// `extents`.
 pub(super) struct Search<'a> {
     pub(super) task: Task<'a>,
-    pub(super) layout: Layout<'a>,
+    pub(super) layout: LapLayout<'a>,
     pub(super) times: Vec<f64>,
     /// Those on the loop, in order of first use.
     pub(super) extents: Vec<usize>,
@@ -33,7 +33,7 @@ pub(super) struct Search<'a> {
 impl<'a> Search<'a> {
     pub(super) fn new(task: &Task<'a>, on_loop: &[bool]) -> Self {
         let resident = &task.residency.resident;
-        let layout = Layout::new(task.schedule, resident);
+        let layout = LapLayout::new(task.schedule, resident);
         let times = run_times(task.plan, task.compute_s);
         let mut search = Self {
             task: *task,

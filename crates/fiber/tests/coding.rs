@@ -1,12 +1,12 @@
 //! Optimum coding against every placement there is, for small loops, and what
 //! it gains over the plain order.
 
+#[path = "../../plan/tests/common/mod.rs"]
 mod common;
 
 use common::{Random, plan};
-use delayline_plan::{
-    ALIGN, Coding, Loop, Plan, Residency, Schedule, Task, coded_lap_s, in_order, optimum,
-};
+use delayline_fiber::{Coding, Loop, Task, coded_lap_s, in_order, optimum};
+use delayline_plan::{ALIGN, Plan, Residency, Schedule};
 
 /// A loop that passes one block a second and holds so many.
 fn ring(blocks: u64) -> Loop {

@@ -17,26 +17,18 @@
 
 mod fault;
 mod fill;
-mod gauge;
-mod glass;
-mod light;
-mod orbit;
-mod quantity;
-mod spec;
 mod tap;
 
 pub use fill::FillError;
-pub use gauge::{Gauge, LoopFigures, LoopNotice};
-pub use orbit::{Placed, pieces};
-pub use quantity::Quantity;
-pub use spec::{Cut, DoesNotFit, LoopSpec, SpecBuilder, SpecError};
 
 use self::fault::Fault;
-use self::glass::Glass;
-use self::light::Lights;
-use self::orbit::Orbit;
-use crate::{Memory, Pace, Rng};
+use crate::gauge::{Gauge, LoopFigures};
+use crate::glass::Glass;
+use crate::light::Lights;
+use crate::orbit::{Orbit, Placed};
+use crate::spec::LoopSpec;
 use delayline_line::{Completion, Medium, Read};
+use delayline_medium::{Memory, Pace, Rng};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::io;

@@ -2,7 +2,7 @@
 //! parameter has a name, a unit and a range; it is set from text here, for the
 //! command line and for files alike. It does not know what circulates.
 
-use super::quantity::Quantity;
+use crate::quantity::Quantity;
 use std::fmt;
 use thiserror::Error;
 

@@ -2,9 +2,9 @@
 //! not know when a piece that was sent comes by.
 
 use super::FiberLoop;
-use super::orbit::Piece;
-use crate::Pace;
+use crate::orbit::Piece;
 use delayline_line::{Completion, Medium, Read, ReadError, Slot};
+use delayline_medium::Pace;
 use std::collections::{HashMap, VecDeque};
 use std::ops::{ControlFlow, Range};
 use thiserror::Error;

@@ -1,9 +1,10 @@
 //! The light fails and comes back: when, and what becomes of the reads that wait
 //! for it. It does not know how they are served then.
 
-use super::{Errand, FiberLoop, LoopNotice, Waiting};
-use crate::Pace;
+use super::{Errand, FiberLoop, Waiting};
+use crate::gauge::LoopNotice;
 use delayline_line::Medium;
+use delayline_medium::Pace;
 use std::cmp::Reverse;
 
 /// What is to become of the light, in nanoseconds of the clock.

@@ -3,11 +3,11 @@
 //! memory of this process. A thread of its own takes bytes out, as a receiver
 //! would, while the compute goes on. It does not know when anything passes.
 
-use crate::Memory;
+use delayline_medium::Memory;
+use rustix::fs::{MemfdFlags, memfd_create};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::FromRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -175,11 +175,5 @@ fn take(file: &File, memory: &Memory, job: &Job, chunk: &mut [u8]) -> io::Result
 
 /// A file in memory that no path leads to.
 fn nameless() -> io::Result<File> {
-    // SAFETY: the name is a string with its end; the call takes nothing else.
-    let fd = unsafe { libc::memfd_create(c"fiber".as_ptr(), libc::MFD_CLOEXEC) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a descriptor that was just made and that nobody else has.
-    Ok(unsafe { File::from_raw_fd(fd) })
+    Ok(memfd_create("fiber", MemfdFlags::CLOEXEC)?.into())
 }

@@ -27,9 +27,7 @@ mod search;
 
 use self::best::Best;
 use self::search::{Search, Slack};
-use crate::residency::Residency;
-use crate::schedule::Schedule;
-use crate::types::Plan;
+use delayline_plan::{Plan, Residency, Schedule};
 
 /// Laps of the loop to a lap of compute that are tried at most.
 const TURNS_MAX: usize = 48;

@@ -1,9 +1,10 @@
 //! The tap and the sender: pieces are taken as they pass, wrong bits and all, and
 //! sent anew. It does not know why a piece is sent.
 
-use super::{Errand, FiberLoop, LoopNotice, Waiting};
-use crate::{Pace, Rng};
+use super::{Errand, FiberLoop, Waiting};
+use crate::gauge::LoopNotice;
 use delayline_line::{Completion, Medium, Read};
+use delayline_medium::{Pace, Rng};
 use std::cmp::Reverse;
 
 /// Wrong bits of a piece that are drawn at most: more make it no worse.

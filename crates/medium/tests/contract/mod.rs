@@ -1,28 +1,25 @@
-//! What every medium owes the line, checked on each of them with one suite. It
-//! knows a medium by the trait alone.
+//! What every medium owes the line, checked on each of them with one suite: a test
+//! program includes it and says in its `MEDIA` on which. It knows a medium by the
+//! trait alone.
+
+use super::MEDIA;
 
 use delayline_line::{Completion, Medium, Read, Slot};
-use delayline_medium::{
-    Access, Backend, Dram, Drive, Faults, Faulty, FiberLoop, Flash, Link, LoopSpec, Memory,
-    Options, Pace, Placed, RealClock, Rng, Simulated, Source, Stripe, VirtualClock, shares,
-    stripes,
-};
-use delayline_plan::Extent;
-use delayline_testing::cannot_run;
+use delayline_medium::{Dram, Link, Memory, Rng, Simulated, Source, VirtualClock};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-const ALIGN: u64 = 4096;
+pub const ALIGN: u64 = 4096;
 /// Reads at once in these tests, and the longest of them.
-const DEPTH: usize = 8;
-const LONGEST: u64 = 16 * ALIGN;
+pub const DEPTH: usize = 8;
+pub const LONGEST: u64 = 16 * ALIGN;
 
 /// The files of a model of two parts, neither of whole pages, and their bytes.
-struct Model {
+pub struct Model {
     _dir: tempfile::TempDir,
-    paths: Vec<PathBuf>,
-    bytes: Vec<Vec<u8>>,
+    pub paths: Vec<PathBuf>,
+    pub bytes: Vec<Vec<u8>>,
 }
 
 impl Model {
@@ -55,212 +52,20 @@ impl Model {
     }
 }
 
-/// The media under test, each a way to make one over a model and a memory.
-type Make = fn(&Model, &Arc<Memory>) -> Box<dyn Medium>;
-const MEDIA: [(&str, Make); 16] = [
-    ("flash, io_uring, direct", |model, memory| {
-        flash(model, memory, Backend::Uring, Access::Direct, false)
-    }),
-    ("flash, io_uring, registered", |model, memory| {
-        flash(model, memory, Backend::Uring, Access::Direct, true)
-    }),
-    ("flash, io_uring, buffered", |model, memory| {
-        flash(model, memory, Backend::Uring, Access::Buffered, false)
-    }),
-    ("flash, threads, direct", |model, memory| {
-        flash(model, memory, Backend::Threads, Access::Direct, false)
-    }),
-    ("flash, threads, buffered", |model, memory| {
-        flash(model, memory, Backend::Threads, Access::Buffered, false)
-    }),
-    ("dram", |model, memory| Box::new(dram(model, memory))),
-    ("faulty without faults", |model, memory| {
-        Box::new(Faulty::new(dram(model, memory), Faults::default(), 1))
-    }),
-    ("faulty with delays", |model, memory| {
-        let faults = Faults {
-            delay_polls: 5,
-            delay_ns: 1000,
-            reorder: true,
-            ..Faults::default()
-        };
-        let clock = VirtualClock::new();
-        Box::new(Faulty::new(simulated(model, memory, &clock), faults, 2).in_time(clock))
-    }),
-    ("simulated", |model, memory| {
-        Box::new(simulated(model, memory, &VirtualClock::new()))
-    }),
-    ("stripe of one", |model, memory| {
-        stripe(model, memory, 1, ALIGN)
-    }),
-    ("stripe of three", |model, memory| {
-        stripe(model, memory, 3, 2 * ALIGN)
-    }),
-    ("stripe of three with delays", |model, memory| {
-        let faults = Faults {
-            delay_polls: 5,
-            reorder: true,
-            ..Faults::default()
-        };
-        let drives = drives(model, memory, 3, ALIGN).into_iter().zip(0..);
-        let shaky = drives.map(|(drive, seed)| Drive {
-            medium: Faulty::new(drive.medium, faults.clone(), seed),
-            name: drive.name,
-        });
-        Box::new(Stripe::new(shaky.collect(), ALIGN, DEPTH))
-    }),
-    ("fiber loop", |model, memory| {
-        let clock = VirtualClock::new();
-        let behind = simulated(model, memory, &clock);
-        Box::new(fiber(model, memory, behind, clock, 0.0))
-    }),
-    ("fiber loop in real time", |model, memory| {
-        Box::new(fiber(
-            model,
-            memory,
-            dram(model, memory),
-            RealClock::new(),
-            0.0,
-        ))
-    }),
-    ("fiber loop with decay", |model, memory| {
-        let clock = VirtualClock::new();
-        let behind = simulated(model, memory, &clock);
-        Box::new(fiber(model, memory, behind, clock, 1e-5))
-    }),
-    ("fiber loop, cut", |model, memory| {
-        let clock = VirtualClock::new();
-        let behind = simulated(model, memory, &clock);
-        let mut all = fiber(model, memory, behind, clock, 0.0);
-        all.break_fiber();
-        Box::new(all)
-    }),
-];
+/// A way to make a medium over a model and a memory.
+pub type Make = fn(&Model, &Arc<Memory>) -> Box<dyn Medium>;
 
-fn stripe(model: &Model, memory: &Arc<Memory>, count: u64, unit: u64) -> Box<dyn Medium> {
-    Box::new(Stripe::new(drives(model, memory, count, unit), unit, DEPTH))
-}
-
-/// Drives that take fewer reads than the stripe does, with their shares of the model.
-fn drives(model: &Model, memory: &Arc<Memory>, count: u64, unit: u64) -> Vec<Drive<Dram>> {
-    let mut parts = vec![vec![Vec::new(); model.bytes.len()]; count as usize];
-    for (part, bytes) in model.bytes.iter().enumerate() {
-        let mut from = 0;
-        for (drive, at, len) in stripes(unit, count, 0, bytes.len() as u64) {
-            assert_eq!(
-                parts[drive][part].len() as u64,
-                at,
-                "stripes follow each other"
-            );
-            parts[drive][part].extend(&bytes[from..from + len as usize]);
-            from += len as usize;
-        }
-        for (drive, len) in shares(unit, count, bytes.len() as u64)
-            .into_iter()
-            .enumerate()
-        {
-            assert_eq!(parts[drive][part].len() as u64, len);
-        }
-    }
-    let drive = |(number, parts)| Drive {
-        medium: Dram::new(parts, memory.clone(), 3),
-        name: format!("drive {number}"),
-    };
-    (0..).zip(parts).map(drive).collect()
-}
-
-/// A loop on which every page of the model is a piece, and every other one
-/// the start of a longer piece too. It is filled from `behind`.
-fn fiber<M: Medium, C: Pace>(
-    model: &Model,
-    memory: &Arc<Memory>,
-    behind: M,
-    clock: C,
-    residual_ber: f64,
-) -> FiberLoop<M, C> {
-    // A lap of 5 ms holds the model many times over.
-    let spec = LoopSpec {
-        residual_ber,
-        ..LoopSpec::new(1000.0, 1e10)
-    };
-    let mut placed = Vec::new();
-    for (part, bytes) in model.bytes.iter().enumerate() {
-        for offset in (0..bytes.len() as u64).step_by(ALIGN as usize) {
-            for pages in [1, 3] {
-                let extent = Extent {
-                    part: part as u16,
-                    offset,
-                    len: pages * ALIGN,
-                };
-                if pages == 1 || offset % (2 * ALIGN) == 0 {
-                    let phase_s = placed.len() as f64 * 1e-5 % spec.lap_s();
-                    placed.push(Placed { extent, phase_s });
-                }
-            }
-        }
-    }
-    let part_lens: Vec<u64> = model.bytes.iter().map(|bytes| bytes.len() as u64).collect();
-    let measures = (LONGEST as u32, DEPTH);
-    let mut all = FiberLoop::new(
-        behind,
-        clock,
-        memory.clone(),
-        spec,
-        &placed,
-        measures,
-        &part_lens,
-    )
-    .unwrap();
-    all.fill(0..memory.len(), |_, _| std::ops::ControlFlow::Continue(()))
-        .unwrap();
-    all
-}
-
-fn dram(model: &Model, memory: &Arc<Memory>) -> Dram {
+pub fn dram(model: &Model, memory: &Arc<Memory>) -> Dram {
     Dram::new(model.bytes.clone(), memory.clone(), DEPTH)
 }
 
-fn simulated(model: &Model, memory: &Arc<Memory>, clock: &VirtualClock) -> Simulated {
+pub fn simulated(model: &Model, memory: &Arc<Memory>, clock: &VirtualClock) -> Simulated {
     let link = Link {
         rate_bytes_per_s: 3_000_000_000,
         latency_ns: 80_000,
         depth: DEPTH,
     };
     Simulated::new(link, Source::Dram(dram(model, memory)), clock.clone())
-}
-
-fn flash(
-    model: &Model,
-    memory: &Arc<Memory>,
-    backend: Backend,
-    access: Access,
-    register: bool,
-) -> Box<dyn Medium> {
-    if backend == Backend::Uring && !has_uring() {
-        cannot_run("io_uring is not available; threads stand in for it");
-        return flash(model, memory, Backend::Threads, access, false);
-    }
-    // Half of the memory, so that some reads are registered and some are not.
-    let register = register
-        .then_some(0..memory.len() / 2 / ALIGN * ALIGN)
-        .into_iter()
-        .collect();
-    let options = Options {
-        depth: DEPTH,
-        backend,
-        access,
-        register,
-    };
-    Box::new(Flash::open(&model.paths, memory.clone(), &options).unwrap())
-}
-
-fn has_uring() -> bool {
-    let memory = Memory::new(ALIGN).unwrap();
-    let options = Options {
-        backend: Backend::Uring,
-        ..Options::default()
-    };
-    Flash::open(&[std::env::current_exe().unwrap()], memory, &options).is_ok()
 }
 
 /// Runs `check` on every medium, with room for `DEPTH` reads of `LONGEST`.
