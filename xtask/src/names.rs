@@ -13,6 +13,7 @@ const SHARED: &str = "Error";
 #[rustfmt::skip]
 const REMAINING: &[&str] = &[
     "Config",
+    "Course",
     "Cut",
     "Engine",
     "Event",

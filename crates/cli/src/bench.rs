@@ -11,8 +11,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use delayline_runtime::ModelFile;
-use delayline_runtime::cap::Cap;
+use delayline_llama::ModelFile;
+use delayline_llama::cap::Cap;
 use serde::de::DeserializeOwned;
 
 use crate::args::{Baseline, BenchArgs, EngineArgs};
@@ -89,7 +89,7 @@ pub fn run(args: &BenchArgs, output: &Output) -> Result<()> {
 
 /// The same kernels with everything in memory: the compute side of the limit.
 fn whole_model(args: &BenchArgs, model_bytes: u64, output: &Output) -> Option<Sample> {
-    let free = delayline_runtime::available_bytes()?;
+    let free = delayline_llama::available_bytes()?;
     if model_bytes + (1 << 30) > free {
         output.detail(
             "the model does not fit into this machine: compute time is what laps did not wait",

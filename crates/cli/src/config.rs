@@ -4,7 +4,7 @@
 use anyhow::Result;
 use clap::CommandFactory;
 use clap::error::ErrorKind;
-use delayline_runtime::{Fiber, FlashAttention, KvType, Options, Sampling, Way};
+use delayline_llama::{Fiber, FlashAttention, KvType, Options, Sampling, Way};
 
 use crate::args::{self, Cli, EngineArgs, FlashAttn, SamplingArgs};
 use crate::run::show_filling;

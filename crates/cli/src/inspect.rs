@@ -8,7 +8,7 @@ mod speed;
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use delayline_runtime::{ModelFile, Options, Way, Weight};
+use delayline_llama::{ModelFile, Options, Way, Weight};
 use serde::Serialize;
 use serde_json::{Value, json};
 

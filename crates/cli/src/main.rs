@@ -24,7 +24,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{CommandFactory, Parser};
-use delayline_runtime::cgroup;
+use delayline_llama::cgroup;
 use serde_json::json;
 
 use crate::args::{Cli, Command};
@@ -84,7 +84,7 @@ fn dispatch(command: &Command, output: &Output) -> Result<()> {
 /// What llama.cpp and the cgroup say.
 fn given() -> doctor::Given {
     doctor::Given {
-        kernels: Some(delayline_runtime::kernel_features()),
+        kernels: Some(delayline_llama::kernel_features()),
         cgroup: cgroup::current().map(|group| doctor::CgroupMemory {
             is_v2: group.is_v2(),
             limit_bytes: group.limit_bytes(),

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 use delayline_fiber::{LoopSpec, Quantity, SpecBuilder, SpecError};
-use delayline_runtime::{Fiber, Order};
+use delayline_llama::{Fiber, Order};
 use delayline_study::link::Optics;
 
 use self::presets::Source;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use delayline_runtime::Stream;
+use delayline_llama::Stream;
 use delayline_study::decode::PlanFile;
 use delayline_study::report::write_whole;
 

@@ -4,8 +4,8 @@
 
 use std::path::PathBuf;
 
+use delayline_llama::{Circuit, Engine, Finish, Generated, Usage, cgroup};
 use delayline_plan::Bound;
-use delayline_runtime::{Circuit, Engine, Finish, Generated, Usage, cgroup};
 use serde::{Deserialize, Serialize};
 
 /// What a generation took. Bytes, seconds, and shares of 1.

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use delayline_runtime::{Engine, Error, Generated, Sampling, Session, Way, device_rate};
+use delayline_llama::{Engine, Error, Generated, Sampling, Session, Way, device_rate};
 use serde_json::{Value, json};
 
 use crate::args::{EngineArgs, RunArgs};

@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use delayline_runtime::{Source, Way};
+use delayline_llama::{Source, Way};
 use delayline_server::{Config, Handle, Limits, Started};
 use serde_json::json;
 

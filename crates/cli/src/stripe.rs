@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use delayline_llama::{Manifest, ModelFile, StripedPart};
 use delayline_medium::stripes;
-use delayline_runtime::{Manifest, ModelFile, StripedPart};
 use serde_json::json;
 use tempfile::NamedTempFile;
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use delayline_runtime::cap::Cap;
+use delayline_llama::cap::Cap;
 use delayline_synth::{Arch, Experts, Quant, Shape};
 use delayline_testing::cannot_run;
 use tempfile::TempDir;

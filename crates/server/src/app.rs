@@ -5,8 +5,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use delayline_runtime::batch::Request;
-use delayline_runtime::{Sampling, Template, Vocab};
+use delayline_llama::batch::Request;
+use delayline_llama::{Sampling, Template, Vocab};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::api::answer::{Head, Kind};

@@ -12,7 +12,7 @@ pub struct Config {
     /// The model's file.
     pub model: PathBuf,
     /// How to run it; `seqs` is set by [`Config::riders`], `reserve` by the server.
-    pub engine: delayline_runtime::Options,
+    pub engine: delayline_llama::Options,
     /// Most sequences that share a lap.
     pub riders: u32,
     /// Where to listen; port 0 lets the system choose.
@@ -114,7 +114,7 @@ pub enum Error {
     },
     /// The model cannot be run.
     #[error(transparent)]
-    Runtime(#[from] delayline_runtime::Error),
+    Runtime(#[from] delayline_llama::Error),
     /// Threads or timers were refused.
     #[error("the system refused what a server needs: {0}")]
     System(#[from] std::io::Error),
@@ -161,7 +161,7 @@ mod tests {
     fn config(address: &str, key: Option<&str>, insecure: bool) -> Config {
         Config {
             model: PathBuf::new(),
-            engine: delayline_runtime::Options::default(),
+            engine: delayline_llama::Options::default(),
             riders: 1,
             address: address.parse().expect("an address"),
             keys: key.map(str::to_owned).into_iter().collect(),

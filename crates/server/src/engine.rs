@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use delayline_runtime::Error;
-use delayline_runtime::batch::{Batcher, Carried, Event, Failed, Refused, RiderId};
+use delayline_llama::Error;
+use delayline_llama::batch::{Batcher, Carried, Event, Failed, Refused, RiderId};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 

@@ -4,8 +4,8 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use delayline_runtime::batch::{Carried, Pace};
-use delayline_runtime::watch::Watch;
+use delayline_llama::batch::{Carried, Pace};
+use delayline_llama::watch::Watch;
 use tokio::sync::broadcast;
 
 use crate::live::{Bins, Lap, Machine, Progress, State, Totals};

@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use delayline_runtime::Finish;
+use delayline_llama::Finish;
 use futures_util::stream;
 use tokio::time::{Instant, timeout_at};
 

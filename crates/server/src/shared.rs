@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use delayline_runtime::batch::{Request, Step};
+use delayline_llama::batch::{Request, Step};
 use tokio::sync::mpsc;
 
 use crate::api::error::ApiError;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use delayline_runtime::batch::Batcher;
-use delayline_runtime::{MemoryReport, ModelFile, Source, Template, Vocab};
+use delayline_llama::batch::Batcher;
+use delayline_llama::{MemoryReport, ModelFile, Source, Template, Vocab};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 
@@ -84,7 +84,7 @@ pub fn start(config: Config) -> Result<Handle, Error> {
     socket.set_nonblocking(true)?;
     let address = socket.local_addr()?;
     let shared = Arc::new(Shared::new(config.limits.queue));
-    delayline_runtime::share_heap();
+    delayline_llama::share_heap();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(TASKS)
         .max_blocking_threads(TASKS)
@@ -197,7 +197,7 @@ fn compute(config: &Config, shared: &Arc<Shared>, tell: &mpsc::Sender<Result<Ope
 }
 
 fn open(config: &Config, shared: &Shared) -> Result<(Batcher, Opened), Error> {
-    let options = delayline_runtime::Options {
+    let options = delayline_llama::Options {
         seqs: Some(config.riders.max(1)),
         reserve: config.limits.reserve(),
         grammars: true,
@@ -208,7 +208,7 @@ fn open(config: &Config, shared: &Shared) -> Result<(Batcher, Opened), Error> {
         Some(_) => None,
         None => device_rate(config),
     };
-    let mut engine = delayline_runtime::Engine::open(&config.model, &options)?;
+    let mut engine = delayline_llama::Engine::open(&config.model, &options)?;
     let (threads, cells) = (engine.threads(), engine.ctx() as usize);
     let (memory, source) = (engine.memory(), engine.source());
     let (mut notices, mut streamed_bytes) = (Vec::new(), 0);
@@ -261,7 +261,7 @@ fn open(config: &Config, shared: &Shared) -> Result<(Batcher, Opened), Error> {
 fn device_rate(config: &Config) -> Option<f64> {
     let file = ModelFile::open(&config.model).ok()?;
     let budget = config.engine.memory.unwrap_or(u64::MAX);
-    delayline_runtime::device_rate(&file.paths(), budget).ok()
+    delayline_llama::device_rate(&file.paths(), budget).ok()
 }
 
 /// The file's name without its ending and, of a split model, its number.

@@ -6,8 +6,8 @@ mod common;
 use std::sync::Mutex;
 
 use common::{CHAT, alone, chat, config, endless, events, read_until, start};
-use delayline_runtime::Options;
-use delayline_runtime::medium::{Completion, Faults, Faulty, Medium, Read};
+use delayline_llama::Options;
+use delayline_llama::medium::{Completion, Faults, Faulty, Medium, Read};
 use delayline_server::Config;
 
 /// What the medium takes on with its next read.

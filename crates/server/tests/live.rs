@@ -6,8 +6,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::{Condvar, Mutex};
 
-use delayline_runtime::medium::{Completion, LoopSpec, Medium, Read};
-use delayline_runtime::{Fiber, Options, Way};
+use delayline_llama::medium::{Completion, LoopSpec, Medium, Read};
+use delayline_llama::{Fiber, Options, Way};
 use delayline_server::live::{BINS, Lap, Machine, Progress, State};
 use delayline_server::{Config, Limits, start};
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
-use delayline_runtime::{Class, Engine, Options, Usage, Vocab};
+use delayline_llama::{Class, Engine, Options, Usage, Vocab};
 
 use super::batch;
 use super::figures::{Sample, median};
@@ -25,7 +25,7 @@ pub enum Way {
     Mmap,
 }
 
-impl From<Way> for delayline_runtime::Way {
+impl From<Way> for delayline_llama::Way {
     fn from(way: Way) -> Self {
         match way {
             Way::Streamed => Self::Streamed,

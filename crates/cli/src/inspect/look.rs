@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use anyhow::Result;
+use delayline_llama::{Engine, Error, ModelFile, Options};
 use delayline_plan::lap_time_s;
-use delayline_runtime::{Engine, Error, ModelFile, Options};
 use delayline_study::decode::PlanFile;
 use serde::Serialize;
 

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use delayline_llama::ModelFile;
 use delayline_medium::device_rate;
-use delayline_runtime::ModelFile;
 use serde::Serialize;
 
 use crate::args::InspectArgs;

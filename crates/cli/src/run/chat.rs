@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use delayline_runtime::{Error, Finish, Generated, Message, Session, Template};
+use delayline_llama::{Error, Finish, Generated, Message, Session, Template};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 

@@ -3,7 +3,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use delayline_runtime::Circuit;
+use delayline_llama::Circuit;
 use delayline_study::link::Optics;
 
 use crate::output::format_seconds;

@@ -4,7 +4,7 @@
 use std::io::{self, IsTerminal, Read};
 
 use anyhow::{Context, Result, bail};
-use delayline_runtime::{Message, Template, Vocab};
+use delayline_llama::{Message, Template, Vocab};
 
 use crate::args::RunArgs;
 use crate::config::conflict;

@@ -1,7 +1,7 @@
 //! Answers in OpenAI's JSON form: whole ones and the chunks of a stream.
 
-use delayline_runtime::Finish;
-use delayline_runtime::batch::Likely;
+use delayline_llama::Finish;
+use delayline_llama::batch::Likely;
 use serde_json::{Value, json};
 
 /// Which of the two kinds of answers.

@@ -1,6 +1,6 @@
 //! The turns of a conversation as clients send them.
 
-use delayline_runtime::Message;
+use delayline_llama::Message;
 use serde::Deserialize;
 
 use super::error::ApiError;

@@ -1,6 +1,6 @@
 //! What a client asks for: both kinds of requests in one form.
 
-use delayline_runtime::{Message, Sampling};
+use delayline_llama::{Message, Sampling};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 

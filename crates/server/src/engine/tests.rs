@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use delayline_runtime::batch::{Batcher, Request};
-use delayline_runtime::{Options, Sampling};
+use delayline_llama::batch::{Batcher, Request};
+use delayline_llama::{Options, Sampling};
 use delayline_synth::Quant;
 use tokio::sync::mpsc;
 
@@ -60,7 +60,7 @@ fn slow_readers_wait_for_themselves_alone() {
                 memory: Some(4 << 30),
                 ..Options::default()
             };
-            let engine = delayline_runtime::Engine::open(&path, &options).expect("it opens");
+            let engine = delayline_llama::Engine::open(&path, &options).expect("it opens");
             Engine::new(Batcher::new(engine, None), shared).run();
         }
     });

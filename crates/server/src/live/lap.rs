@@ -1,7 +1,7 @@
 //! From what the runtime lets one watch of its laps to what the picture shows:
 //! coarser, and by place instead of by time.
 
-use delayline_runtime::watch;
+use delayline_llama::watch;
 
 use super::{BINS, Bins, Kind, Stretch};
 

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use delayline_runtime::{Options, Way};
+use delayline_llama::{Options, Way};
 use delayline_server::{Config, Handle, Limits};
 use serde_json::{Value, json};
 

@@ -2,8 +2,8 @@
 //! turns, so that what the machine does meanwhile hits all of them.
 
 use anyhow::{Result, anyhow, bail};
-use delayline_runtime::batch::{Batcher, Event, Refused, Request};
-use delayline_runtime::{Engine, Laps, Options, Sampling};
+use delayline_llama::batch::{Batcher, Event, Refused, Request};
+use delayline_llama::{Engine, Laps, Options, Sampling};
 use serde::{Deserialize, Serialize};
 
 use crate::bench::figures::median;

@@ -1,0 +1,180 @@
+//! The budget: what is allowed, what llama.cpp takes of it, and the defaults
+//! that follow. All in bytes unless said otherwise.
+
+use crate::error::Error;
+use crate::model_file::ModelFile;
+use crate::options::Options;
+use crate::shape::{KvType, Shape};
+use crate::{cgroup, process};
+
+/// What stays free of the machine's or the cgroup's memory by default, as a
+/// share: other programs and the page cache live there too.
+const MARGIN: f64 = 0.1;
+
+/// A context so short that its KV cache is always made: that of the smallest
+/// budget, unless the user asks for another.
+pub const SHORT_CTX: u32 = 512;
+
+/// What the process grows by after the measurement, not tied to any size: heap
+/// of templates and scheduling, io_uring's rings, kernel structures.
+const SLACK: u64 = 1 << 20;
+
+/// Sampling copies the logits with their tokens, and sorts them into a second
+/// copy: bytes for each token of the vocabulary.
+const SAMPLING: u64 = 2 * 12;
+
+/// A grammar that has to choose spells out tokens, so many at once: bytes for each.
+/// That is for tokens of 31 characters, with two lists of what is left of them for
+/// each character.
+const SPELLING: u64 = 32 * 128;
+
+/// Rules of a grammar, for each sequence: the largest that the server makes of a
+/// schema counts out 4,000, at some 90 bytes each.
+const GRAMMAR: u64 = 512 << 10;
+
+/// The kernel charges a cgroup 64 pages in advance on each core that works for it.
+const CHARGED_AHEAD: u64 = 64 * 4096;
+
+/// What two runs of the same program differ by when each measures itself: the
+/// smallest budget that one names must do for the next.
+pub const NOISE: u64 = 256 << 10;
+
+/// A page of 4 KiB costs 8 bytes of page table.
+const TABLE_SHARE: u64 = 512;
+
+/// What a budget is spent on, in bytes, beside window and large weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// The whole budget.
+    pub total: u64,
+    /// Program, buffers, KV cache, small weights.
+    pub needs: u64,
+    /// Rows and experts that are in memory for a run only.
+    pub passing: u64,
+    /// The KV cache's part of `needs`.
+    pub kv: u64,
+}
+
+/// What the process needs beside window and weights, when it occupies so much now.
+pub fn needs(occupied: u64, vocab: u64) -> u64 {
+    occupied + SLACK + SAMPLING * vocab + CHARGED_AHEAD * u64::from(threads(None))
+}
+
+/// What is set aside for the caller, as `options` say; a grammar that has to
+/// choose spells out `spelled` tokens at once.
+pub fn set_aside(options: &Options, spelled: u64) -> u64 {
+    let grammars = match options.grammars {
+        true => SPELLING * spelled + GRAMMAR * u64::from(options.seqs.unwrap_or(1)),
+        false => 0,
+    };
+    options.reserve + grammars
+}
+
+/// What is left of `bytes` when the page tables for them are paid from it.
+pub fn without_tables(bytes: u64) -> u64 {
+    bytes - bytes.div_ceil(TABLE_SHARE + 1)
+}
+
+/// `bytes` and the page tables for them.
+pub fn with_tables(bytes: u64) -> u64 {
+    bytes + bytes.div_ceil(TABLE_SHARE) + 1
+}
+
+/// What running natively takes: weights (repacked in place of the original, a
+/// tied table twice), and what comes beside them: while they are loaded, a
+/// staging copy of the largest; afterwards KV cache and buffers.
+pub fn native(file: &ModelFile, base: u64, shape: &Shape) -> u64 {
+    let largest = file.weights().iter().map(|w| w.len).max().unwrap_or(0);
+    let tied = if file.weights().iter().any(|w| w.name == "output.weight") {
+        0
+    } else {
+        file.weights()
+            .iter()
+            .find(|w| w.name == "token_embd.weight")
+            .map_or(0, |w| w.len)
+    };
+    let weights = file.weight_bytes() + tied;
+    let facts = file.facts();
+    let widest = facts.embedding.max(facts.feed_forward);
+    // llama.cpp's default micro-batch of 512 rows, a few activations wide.
+    let buffers = 512 * widest * 16 + u64::from(shape.seqs) * facts.vocab * 8 + (32 << 20);
+    let kv = kv_bytes(file, shape.ctx, shape.kv);
+    needs(base, facts.vocab) + with_tables(weights) + largest.max(kv + buffers)
+}
+
+/// The budget from which on the model runs natively: that with the context which
+/// unlimited memory would bring, and so never too small.
+pub fn native_from(file: &ModelFile, options: &Options, base: u64, shape: &Shape) -> u64 {
+    let ctx = context(file, options, u64::MAX, shape);
+    native(file, base, &Shape { ctx, ..*shape })
+}
+
+/// The budget in force: what the user said, else what the machine or the cgroup
+/// has free with a margin.
+///
+/// # Errors
+/// When neither is known.
+pub fn allowed(asked: Option<u64>) -> Result<u64, Error> {
+    if let Some(bytes) = asked {
+        return Ok(bytes);
+    }
+    let machine = process::available_bytes();
+    let group = cgroup::current().and_then(|group| group.available_bytes());
+    let free = match (machine, group) {
+        (Some(a), Some(b)) => a.min(b),
+        (Some(a), None) | (None, Some(a)) => a,
+        (None, None) => {
+            return Err(Error::Option(
+                "free memory is unknown here: set a budget with --memory".into(),
+            ));
+        }
+    };
+    Ok((free as f64 * (1.0 - MARGIN)) as u64 + process::Usage::now().resident)
+}
+
+/// Compute threads: as asked, else one for each core this process may use.
+pub fn threads(asked: Option<u32>) -> u32 {
+    asked
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32))
+        .clamp(1, 512)
+}
+
+/// Rows from which a streamed lap of a 4-bit model is compute-bound, assuming
+/// 200 GFLOP/s a thread and a drive of 3 GB/s. Assumed, not measured, so that
+/// the same command gives the same tokens.
+pub fn default_ubatch(threads: u32) -> u32 {
+    (32 * threads).next_power_of_two().clamp(64, 512)
+}
+
+/// Tokens that the KV cache holds: a context, as asked or by default, for each
+/// sequence, or what an eighth of the budget holds, but one context at least.
+pub fn context(file: &ModelFile, options: &Options, total: u64, shape: &Shape) -> u32 {
+    let trained = file.facts().context.clamp(1, u64::from(u32::MAX)) as u32;
+    let one = options.ctx.unwrap_or(trained.min(4096)).max(1);
+    let least = options.ctx.unwrap_or(SHORT_CTX).max(1);
+    let mut ctx = one.saturating_mul(shape.seqs);
+    while ctx > least && kv_bytes(file, ctx, shape.kv) > total / 8 {
+        ctx = (ctx / 2).max(least);
+    }
+    ctx
+}
+
+/// What a context of `shape.ctx` tokens needs more than a short one: KV cache,
+/// and for each row of a micro-batch a row of attention of up to 64 heads.
+pub fn longer_context(file: &ModelFile, options: &Options, shape: &Shape) -> u64 {
+    let kv = |ctx| kv_bytes(file, ctx, shape.kv);
+    let rows = u64::from(options.ubatch.unwrap_or(1).clamp(1, shape.ctx));
+    kv(shape.ctx).saturating_sub(kv(SHORT_CTX))
+        + rows * u64::from(shape.ctx.saturating_sub(SHORT_CTX)) * 64 * 4
+}
+
+/// KV cache of `ctx` tokens, from the header; an upper bound.
+pub fn kv_bytes(file: &ModelFile, ctx: u32, kv: KvType) -> u64 {
+    let per_value = match kv {
+        KvType::F32 => 4.0,
+        KvType::F16 => 2.0,
+        KvType::Q8_0 => 34.0 / 32.0,
+        KvType::Q4_0 => 18.0 / 32.0,
+    };
+    (file.facts().kv_values as f64 * per_value * f64::from(ctx.next_multiple_of(256))) as u64
+}

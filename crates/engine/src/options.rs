@@ -1,0 +1,59 @@
+//! How to run a model. Decides nothing.
+
+use crate::fiber::Fiber;
+use crate::shape::{FlashAttention, KvType};
+
+/// How to run a model. `None` is the default that suits the model.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Whole-process budget in bytes.
+    pub memory: Option<u64>,
+    /// Window in bytes.
+    pub window: Option<u64>,
+    /// At most so many bytes for the window and the weights that stay, even
+    /// where the budget would allow more.
+    pub weights: Option<u64>,
+    /// Compute threads.
+    pub threads: Option<u32>,
+    /// Context of a sequence in tokens: prompt and answer together.
+    pub ctx: Option<u32>,
+    /// Most sequences that share a lap; none is one.
+    pub seqs: Option<u32>,
+    /// What the caller itself will take of the budget later on, in bytes.
+    pub reserve: u64,
+    /// Whether answers may have to follow a grammar, which takes memory to choose.
+    pub grammars: bool,
+    /// Micro-batch in tokens.
+    pub ubatch: Option<u32>,
+    /// KV cache format.
+    pub kv: KvType,
+    /// Attention kernel.
+    pub flash: FlashAttention,
+    /// How the weights get into memory.
+    pub way: Way,
+    /// Whether to record a trace.
+    pub trace: bool,
+    /// How the files are read.
+    pub medium: delayline_medium::Options,
+    /// Another medium around the files, such as one with faults.
+    pub around: Option<Around>,
+    /// A fiber loop around that, in which the streamed weights circulate.
+    pub fiber: Option<Fiber>,
+}
+
+/// Wraps the files' medium in another.
+pub type Around = fn(Box<dyn delayline_line::Medium>) -> Box<dyn delayline_line::Medium>;
+
+/// How the weights get into memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// Natively when everything fits into the budget, else streamed.
+    #[default]
+    Auto,
+    /// Streamed, also when everything would fit.
+    Streamed,
+    /// By llama.cpp, with its repacked kernels.
+    Native,
+    /// By llama.cpp's mmap, with unrepacked kernels; no budget is kept.
+    Mmap,
+}

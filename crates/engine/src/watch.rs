@@ -1,0 +1,210 @@
+//! A lap as others may watch it: what it passes over, how far it has come, and
+//! where its time went. Written by the compute thread between runs, read by any
+//! other. Decides nothing.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use delayline_line::Counters;
+use delayline_plan::ExtentId;
+
+use crate::atlas::Atlas;
+use crate::graph::{Graph, How, WeightUse};
+use crate::layout::Role;
+use crate::model_file::WeightId;
+
+/// Where bytes are when the compute comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// In memory for good.
+    Resident,
+    /// On their way through the window.
+    Streamed,
+    /// Experts, of which a lap needs some: fetched when they are known.
+    Picked,
+}
+
+/// A part of what a decoding lap passes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// How long, in bytes.
+    pub bytes: u64,
+    /// Where its bytes are.
+    pub kind: Kind,
+}
+
+/// What a decoding lap passes over, each extent where it is used first. Rows of
+/// tables and small weights, a trifle of the bytes, are left out.
+#[derive(Clone, Debug, Default)]
+pub struct Ring {
+    /// In the order of their first use.
+    pub stretches: Vec<Stretch>,
+    ends: HashMap<Stop, u64>,
+}
+
+/// What a node uses of the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Stop {
+    Extent(ExtentId),
+    Experts(WeightId),
+}
+
+impl Ring {
+    /// Of the decoding graph, when it is known what stays.
+    pub fn of(graph: &Graph, atlas: &Atlas) -> Self {
+        let mut ring = Self::default();
+        let mut end = 0;
+        for u in &graph.uses {
+            let Some(stop) = stop(u, atlas) else {
+                continue;
+            };
+            if ring.ends.contains_key(&stop) {
+                continue;
+            }
+            let (bytes, kind) = match stop {
+                Stop::Extent(id) => {
+                    let stays = atlas.homes[id.index()].is_some();
+                    let kind = if stays {
+                        Kind::Resident
+                    } else {
+                        Kind::Streamed
+                    };
+                    (atlas.cut.extents[id.index()].len, kind)
+                }
+                Stop::Experts(weight) => (atlas.weight_bytes[weight.0 as usize], Kind::Picked),
+            };
+            end += bytes;
+            ring.ends.insert(stop, end);
+            ring.stretches.push(Stretch { bytes, kind });
+        }
+        ring
+    }
+
+    /// How far a lap through `graph` is after each node that takes it further, in
+    /// bytes of the ring.
+    pub fn places(&self, graph: &Graph, atlas: &Atlas) -> Vec<(u32, u64)> {
+        let mut places: Vec<(u32, u64)> = Vec::new();
+        for u in &graph.uses {
+            let end = stop(u, atlas).and_then(|stop| self.ends.get(&stop));
+            if let Some(&end) = end
+                && end > places.last().map_or(0, |&(_, place)| place)
+            {
+                places.push((u.node, end));
+            }
+        }
+        places
+    }
+}
+
+fn stop(u: &WeightUse, atlas: &Atlas) -> Option<Stop> {
+    match (atlas.layout.roles[u.weight.0 as usize], u.how) {
+        (Role::Dense { .. }, How::Whole) => {
+            atlas.home(u.weight).map(|home| Stop::Extent(home.extent))
+        }
+        (Role::Indexed { .. }, How::Indexed { experts: true, .. }) => Some(Stop::Experts(u.weight)),
+        _ => None,
+    }
+}
+
+/// The moment at which a run begins to compute, or the lap ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// How far the lap is, in bytes of its stretches.
+    pub place: u64,
+    /// Since the lap began, in nanoseconds.
+    pub at_ns: u64,
+    /// In which the compute waited, in nanoseconds.
+    pub stall_ns: u64,
+    /// Bytes used so far of those that the medium brought.
+    pub bytes_read: u64,
+    /// How much of the window has arrived and is not yet used, in bytes.
+    pub arrived: u64,
+}
+
+/// A lap under way.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// When it began.
+    pub began: Instant,
+    /// Its latest mark.
+    pub mark: Mark,
+    /// Whether the compute is between runs since then: if that lasts, it waits.
+    pub between: bool,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    now: Option<Now>,
+    before: Counters,
+    marks: Vec<Mark>,
+    last: Vec<Mark>,
+}
+
+/// What there is to see of the laps. One lock a run, held for some nanoseconds.
+#[derive(Debug, Default)]
+pub struct Watch(Mutex<Seen>);
+
+impl Watch {
+    /// The lap under way, if there is one.
+    pub fn now(&self) -> Option<Now> {
+        self.seen().now
+    }
+
+    /// The marks of the latest lap that came to its end, in order: one for each
+    /// run, and one for the end.
+    pub fn last(&self) -> Vec<Mark> {
+        self.seen().last.clone()
+    }
+
+    /// A lap begins; `counters` are the line's.
+    pub fn begin(&self, counters: Counters) {
+        let mut seen = self.seen();
+        seen.before = counters;
+        seen.marks.clear();
+        seen.now = Some(Now {
+            began: Instant::now(),
+            mark: Mark::default(),
+            between: true,
+        });
+    }
+
+    /// A run is over, the next has not begun.
+    pub fn between(&self) {
+        if let Some(now) = &mut self.seen().now {
+            now.between = true;
+        }
+    }
+
+    /// A run begins, or the last has ended.
+    pub fn mark(&self, place: u64, counters: Counters, arrived: u64) {
+        let mut guard = self.seen();
+        let seen = &mut *guard;
+        let Some(now) = &mut seen.now else {
+            return;
+        };
+        now.between = false;
+        now.mark = Mark {
+            place,
+            at_ns: now.began.elapsed().as_nanos() as u64,
+            stall_ns: counters.stall_ns - seen.before.stall_ns,
+            bytes_read: counters.bytes_read - seen.before.bytes_read,
+            arrived,
+        };
+        seen.marks.push(now.mark);
+    }
+
+    /// The lap is over; what it was is kept if it came to its end.
+    pub fn end(&self, whole: bool) {
+        let mut guard = self.seen();
+        let seen = &mut *guard;
+        seen.now = None;
+        if whole {
+            std::mem::swap(&mut seen.marks, &mut seen.last);
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

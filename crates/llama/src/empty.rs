@@ -1,0 +1,173 @@
+//! A llama.cpp model without bytes: its metadata and tensors exist, its weights
+//! are address space that faults when touched. Knows nothing of feeding.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::ptr::NonNull;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::log;
+use crate::sys;
+use delayline_engine::Error;
+use delayline_engine::ModelFile;
+
+/// llama.cpp logs this line when all headers have been read and no weight has.
+const HEADERS_READ: &str = "loaded meta data with";
+
+/// A loaded model; freed on drop.
+#[derive(Debug)]
+pub struct Model {
+    ptr: NonNull<sys::llama_model>,
+}
+
+// SAFETY: freeing a model asks for no particular thread, and what is done with
+// it through its pointer is `unsafe` and answers for itself: the vocabulary is
+// only read, weights are only touched by the one context that computes.
+unsafe impl Send for Model {}
+// SAFETY: as above; `&Model` gives nothing but the pointer.
+unsafe impl Sync for Model {}
+
+impl Model {
+    /// For llama.cpp's functions; valid as long as `self`.
+    pub fn as_ptr(&self) -> *mut sys::llama_model {
+        self.ptr.as_ptr()
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        // SAFETY: the pointer came from llama.cpp's loader and is freed once;
+        // contexts hold an `Arc` of the model, so none outlives it.
+        unsafe { sys::llama_model_free(self.ptr.as_ptr()) }
+    }
+}
+
+/// How the weights get into memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// Not at all: Delayline feeds them.
+    Empty,
+    /// By llama.cpp with direct I/O and its repacked kernels.
+    Native,
+    /// By llama.cpp's mmap with unrepacked kernels: the oracle and the baseline.
+    Mmap,
+}
+
+/// Loads `file` in the given way.
+///
+/// # Errors
+/// When llama.cpp refuses the model, or did not keep the order of events that
+/// loading without bytes relies on.
+pub fn load(file: &ModelFile, how: Load) -> Result<Arc<Model>, Error> {
+    log::init();
+    match how {
+        Load::Empty => load_empty(file),
+        Load::Native | Load::Mmap => {
+            let paths = file
+                .parts()
+                .iter()
+                .map(|part| {
+                    CString::new(part.path.as_os_str().as_encoded_bytes()).map_err(|_| {
+                        Error::Open {
+                            path: part.path.clone(),
+                            message: "the path holds a zero byte".into(),
+                        }
+                    })
+                })
+                .collect::<Result<Vec<_>, _>>()?;
+            load_paths(&paths, how)
+        }
+    }
+}
+
+fn load_empty(file: &ModelFile) -> Result<Arc<Model>, Error> {
+    let mut shells = Vec::new();
+    for part in file.parts() {
+        shells.push(shell(&part.header, part.len).map_err(Error::Memory)?);
+    }
+    let paths: Vec<CString> = shells
+        .iter()
+        .map(|shell| {
+            CString::new(format!("/proc/self/fd/{}", shell.as_raw_fd())).expect("no zero byte")
+        })
+        .collect();
+
+    let shells = Rc::new(shells);
+    let emptied = Rc::new(std::cell::Cell::new(0_u32));
+    let watch = {
+        let (shells, emptied) = (shells.clone(), emptied.clone());
+        move |line: &str| {
+            if line.contains(HEADERS_READ) {
+                let all = shells.iter().all(|shell| shell.set_len(0).is_ok());
+                emptied.set(emptied.get() + if all { 1 } else { 100 });
+            }
+        }
+    };
+    let model = log::watching(watch, || load_paths(&paths, Load::Empty))?;
+
+    if emptied.get() != 1 {
+        return Err(Error::Assumption(
+            "the headers were not announced once before mapping".into(),
+        ));
+    }
+    for shell in shells.iter() {
+        use std::os::unix::fs::MetadataExt;
+        let blocks = shell.metadata().map_err(Error::Memory)?.blocks();
+        if blocks != 0 {
+            return Err(Error::Assumption(format!(
+                "{blocks} blocks were loaded for an empty model"
+            )));
+        }
+    }
+    Ok(model)
+}
+
+/// A file in memory with the header's bytes and the full length, sparse.
+fn shell(header: &[u8], len: u64) -> std::io::Result<File> {
+    // SAFETY: a plain system call with a NUL-terminated name.
+    let fd = unsafe { libc::memfd_create(c"delayline-shell".as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new and owned by nobody else.
+    let mut file = unsafe { File::from_raw_fd(fd) };
+    file.write_all(header)?;
+    file.set_len(len)?;
+    Ok(file)
+}
+
+fn load_paths(paths: &[CString], how: Load) -> Result<Arc<Model>, Error> {
+    // SAFETY: returns a plain struct by value.
+    let mut params = unsafe { sys::llama_model_default_params() };
+    params.n_gpu_layers = 0;
+    params.lazy_mode = sys::LLAMA_LAZY_MODE_OFF;
+    params.use_extra_bufts = how == Load::Native;
+    params.load_mode = match how {
+        Load::Native => sys::LLAMA_LOAD_MODE_DIRECT_IO,
+        Load::Empty | Load::Mmap => sys::LLAMA_LOAD_MODE_MMAP,
+    };
+    let (ptr, complaints) = log::complaints(|| {
+        let mut raw: Vec<*const std::ffi::c_char> = paths.iter().map(|p| p.as_ptr()).collect();
+        // SAFETY: the strings outlive the call.
+        unsafe {
+            match raw.as_mut_slice() {
+                [one] => sys::llama_model_load_from_file(*one, params),
+                many => sys::llama_model_load_from_splits(many.as_mut_ptr(), many.len(), params),
+            }
+        }
+    });
+    let what = "load this model";
+    let ptr = ptr.map_err(|thrown| thrown.during(what))?;
+    let ptr = NonNull::new(ptr).ok_or_else(|| Error::Llama {
+        what,
+        message: if complaints.is_empty() {
+            "it gave no reason".into()
+        } else {
+            complaints
+        },
+    })?;
+    Ok(Arc::new(Model { ptr }))
+}

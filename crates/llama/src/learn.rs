@@ -1,0 +1,157 @@
+//! Learns a graph from a *dry lap*: it is built and announced node by node, its
+//! first node computes on zeros, then the abort callback ends it. Costs no
+//! byte of the model.
+
+use std::ffi::CStr;
+
+use delayline_engine::{Error, Graph, How, Names, Tensor, WeightUse};
+
+use crate::sys;
+
+/// Records a graph while it is announced.
+pub struct Learner {
+    names: Names,
+    zeros: *mut std::ffi::c_void,
+    graph: Graph,
+    computed: u32,
+    patched: Vec<(Tensor, *mut std::ffi::c_void)>,
+}
+
+/// Fused kernels compute a few nodes before the first abort is polled; so many
+/// leading nodes get zeros to read.
+const FED_WITH_ZEROS: u32 = 8;
+
+impl Learner {
+    /// `zeros` is readable address space of the largest weight's size.
+    pub fn new(names: Names, zeros: *mut std::ffi::c_void) -> Self {
+        Self {
+            names,
+            zeros,
+            graph: Graph::default(),
+            computed: 0,
+            patched: Vec::new(),
+        }
+    }
+
+    /// Takes one announced node.
+    ///
+    /// # Safety
+    /// `node` is a live node of the graph being announced.
+    pub unsafe fn node(&mut self, node: *mut sys::ggml_tensor) {
+        let index = self.graph.nodes;
+        self.graph.nodes += 1;
+        // SAFETY: the caller's promise.
+        let n = unsafe { &*node };
+        self.graph.ops.push(n.op);
+        // SAFETY: as above.
+        if !unsafe { computes(n) } {
+            return;
+        }
+        self.computed += 1;
+        for (src, &source) in n.src.iter().enumerate() {
+            if source.is_null() {
+                continue;
+            }
+            // SAFETY: sources of a live node are live; `view_src` is their root.
+            let (root, name) = unsafe {
+                let root = if (*source).view_src.is_null() {
+                    source
+                } else {
+                    (*source).view_src
+                };
+                (root, CStr::from_ptr((*root).name.as_ptr()).to_bytes())
+            };
+            // SAFETY: root is live.
+            if unsafe { (*root).op } != sys::GGML_OP_NONE {
+                continue;
+            }
+            let Some(&weight) = self.names.get(name) else {
+                continue;
+            };
+            // SAFETY: n's sources are live.
+            let how = unsafe { how(n, src) };
+            let vacant = self
+                .patched
+                .iter()
+                .find(|(tensor, _)| tensor.0 == root.cast())
+                // SAFETY: root is live.
+                .map_or_else(|| unsafe { (*root).data }, |(_, data)| *data);
+            let view = source != root;
+            self.graph.uses.push(WeightUse {
+                node: index,
+                src,
+                tensor: Tensor(root.cast()),
+                vacant,
+                view,
+                weight,
+                how,
+            });
+            if self.computed <= FED_WITH_ZEROS {
+                // SAFETY: the tensor belongs to the model and nothing computes
+                // while nodes are announced; `finish` puts the address back.
+                unsafe {
+                    for tensor in [root, source] {
+                        self.patched.push((Tensor(tensor.cast()), (*tensor).data));
+                        (*tensor).data = self.zeros;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends the lap: the addresses are put back, the graph is handed out.
+    ///
+    /// # Errors
+    /// When a weight-reading graph announced no weights at all.
+    pub fn finish(self) -> Result<Graph, Error> {
+        for (tensor, data) in self.patched.into_iter().rev() {
+            // SAFETY: as in `node`; the graph is not computing any more.
+            unsafe { (*tensor.0.cast::<sys::ggml_tensor>()).data = data }
+        }
+        if self.graph.uses.is_empty() {
+            return Err(Error::Assumption("the graph announced no weights".into()));
+        }
+        Ok(self.graph)
+    }
+}
+
+/// Whether the CPU backend computes this node: graphs carry unselected ones.
+///
+/// # Safety
+/// `node` is live.
+unsafe fn computes(node: &sys::ggml_tensor) -> bool {
+    let empty_op = matches!(
+        node.op,
+        sys::GGML_OP_NONE
+            | sys::GGML_OP_RESHAPE
+            | sys::GGML_OP_TRANSPOSE
+            | sys::GGML_OP_VIEW
+            | sys::GGML_OP_PERMUTE
+    );
+    !empty_op
+        && node.flags & sys::GGML_TENSOR_FLAG_COMPUTE as i32 != 0
+        && node.ne.iter().all(|&n| n > 0)
+}
+
+/// How `node` uses its source `src`.
+///
+/// # Safety
+/// The node's sources are live.
+unsafe fn how(node: &sys::ggml_tensor, src: usize) -> How {
+    let indexed = |ids_src: usize| {
+        // SAFETY: the caller's promise.
+        let ids = unsafe { &*node.src[ids_src] };
+        How::Indexed {
+            ids_src,
+            ids_tensor: Tensor(node.src[ids_src].cast()),
+            ids: ids.ne.iter().map(|&n| n.max(0) as u64).product(),
+            experts: node.op == sys::GGML_OP_MUL_MAT_ID,
+        }
+    };
+    match node.op {
+        sys::GGML_OP_MUL_MAT if src == 0 => How::Whole,
+        sys::GGML_OP_GET_ROWS if src == 0 => indexed(1),
+        sys::GGML_OP_MUL_MAT_ID if src == 0 => indexed(2),
+        _ => How::Small,
+    }
+}

@@ -1,0 +1,284 @@
+//! From logits to a token: llama.cpp's sampler chain, and its grammar beside it.
+
+use std::ffi::CString;
+use std::ptr::NonNull;
+
+use crate::sys;
+use crate::vocab::Vocab;
+use delayline_engine::Error;
+
+/// How tokens are chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// 0 takes the likeliest token; higher is wilder.
+    pub temperature: f32,
+    /// Only the `k` likeliest; 0 is all.
+    pub top_k: i32,
+    /// Only the likeliest that together reach this probability; 1 is all.
+    pub top_p: f32,
+    /// Only those at least this likely relative to the likeliest; 0 is all.
+    pub min_p: f32,
+    /// Divides the logits of recent tokens, the prompt's included; 1 is off.
+    pub repeat_penalty: f32,
+    /// Taken off a generated token's logit for each time it came; 0 is off.
+    pub frequency_penalty: f32,
+    /// Taken off the logit of each generated token once; 0 is off.
+    pub presence_penalty: f32,
+    /// Seed of the choice.
+    pub seed: u32,
+}
+
+impl Default for Sampling {
+    /// llama.cpp's own defaults.
+    fn default() -> Self {
+        Self {
+            temperature: 0.8,
+            top_k: 40,
+            top_p: 0.95,
+            min_p: 0.05,
+            repeat_penalty: 1.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            seed: 0,
+        }
+    }
+}
+
+/// How many recent tokens the repeat penalty looks at.
+const PENALTY_TOKENS: i32 = 64;
+
+/// How many generated tokens the other penalties look at.
+const GENERATED_TOKENS: i32 = 4096;
+
+/// One of llama.cpp's samplers; freed on drop.
+#[derive(Debug)]
+struct Part(NonNull<sys::llama_sampler>);
+
+impl Part {
+    fn new(
+        raw: Result<*mut sys::llama_sampler, sys::Exception>,
+        what: &'static str,
+    ) -> Result<Self, Error> {
+        let raw = raw.map_err(|thrown| thrown.during(what))?;
+        let message = || "it gave no reason".into();
+        let raw = NonNull::new(raw).ok_or_else(|| Error::Llama {
+            what,
+            message: message(),
+        })?;
+        Ok(Self(raw))
+    }
+
+    /// Appends a sampler to this chain.
+    fn add(&mut self, next: Result<*mut sys::llama_sampler, sys::Exception>) -> Result<(), Error> {
+        let what = "make a sampler";
+        let next = Self::new(next, what)?;
+        // SAFETY: both are live.
+        unsafe { sys::llama_sampler_chain_add(self.0.as_ptr(), next.0.as_ptr()) }
+            .map_err(|thrown| thrown.during(what))?;
+        // The chain has taken it over.
+        std::mem::forget(next);
+        Ok(())
+    }
+
+    fn accept(&mut self, token: i32) -> Result<(), Error> {
+        // SAFETY: live.
+        unsafe { sys::llama_sampler_accept(self.0.as_ptr(), token) }
+            .map_err(|thrown| thrown.during("accept a token"))
+    }
+
+    fn apply(&mut self, candidates: &mut sys::llama_token_data_array) -> Result<(), Error> {
+        // SAFETY: live; the array's pointer and length belong together.
+        unsafe { sys::llama_sampler_apply(self.0.as_ptr(), candidates) }
+            .map_err(|thrown| thrown.during("choose a token"))
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // SAFETY: live and freed once.
+        unsafe { sys::llama_sampler_free(self.0.as_ptr()) }
+    }
+}
+
+/// A sampler chain, with a grammar where one is asked for.
+#[derive(Debug)]
+pub struct Sampler {
+    chain: Part,
+    grammar: Option<Part>,
+    repeats: bool,
+    // The grammar reads the vocabulary as long as it lives.
+    _vocab: Vocab,
+}
+
+/// The tokens to choose from, as llama.cpp's samplers want them; kept between
+/// choices, because there are as many as the vocabulary has.
+#[derive(Debug, Default)]
+pub struct Candidates(Vec<sys::llama_token_data>);
+
+/// So many tokens are shown to a grammar at once: it spells out all that it is
+/// shown, in memory that the budget has set aside ([`delayline_engine::budget`]).
+pub(crate) const SPELLED: usize = 1024;
+
+impl Candidates {
+    fn fill(&mut self, logits: &[f32]) {
+        self.0.clear();
+        let all = logits.iter().zip(0..);
+        self.0
+            .extend(all.map(|(&logit, id)| sys::llama_token_data { id, logit, p: 0.0 }));
+    }
+}
+
+impl Sampler {
+    /// As `sampling` says; `grammar`, in llama.cpp's notation with the rule `root`,
+    /// bounds what can be chosen.
+    ///
+    /// # Errors
+    /// When llama.cpp refuses memory or the grammar.
+    pub fn new(vocab: &Vocab, sampling: &Sampling, grammar: Option<&str>) -> Result<Self, Error> {
+        let grammar = grammar.map(|text| self::grammar(vocab, text)).transpose()?;
+        let repeats = sampling.repeat_penalty != 1.0;
+        // SAFETY: parameters by value; the chain takes over what is added.
+        unsafe {
+            let chain = sys::llama_sampler_chain_init(sys::llama_sampler_chain_default_params());
+            let mut chain = Part::new(chain, "make a sampler")?;
+            let n_vocab = sys::llama_vocab_n_tokens(vocab.as_ptr());
+            if repeats {
+                let by = sampling.repeat_penalty;
+                chain.add(sys::llama_sampler_init_penalties(
+                    n_vocab,
+                    PENALTY_TOKENS,
+                    by,
+                    0.0,
+                    0.0,
+                ))?;
+            }
+            if sampling.frequency_penalty != 0.0 || sampling.presence_penalty != 0.0 {
+                chain.add(sys::llama_sampler_init_penalties(
+                    n_vocab,
+                    GENERATED_TOKENS,
+                    1.0,
+                    sampling.frequency_penalty,
+                    sampling.presence_penalty,
+                ))?;
+            }
+            if sampling.temperature <= 0.0 {
+                chain.add(sys::llama_sampler_init_greedy())?;
+            } else {
+                chain.add(sys::llama_sampler_init_top_k(sampling.top_k))?;
+                chain.add(sys::llama_sampler_init_top_p(sampling.top_p, 1))?;
+                chain.add(sys::llama_sampler_init_min_p(sampling.min_p, 1))?;
+                chain.add(sys::llama_sampler_init_temp(sampling.temperature))?;
+                chain.add(sys::llama_sampler_init_dist(sampling.seed))?;
+            }
+            Ok(Self {
+                chain,
+                grammar,
+                repeats,
+                _vocab: vocab.clone(),
+            })
+        }
+    }
+
+    /// Tells the repeat penalty of the prompt's tokens.
+    ///
+    /// # Errors
+    /// When llama.cpp has no memory for them.
+    pub fn prompt(&mut self, tokens: &[i32]) -> Result<(), Error> {
+        if !self.repeats {
+            return Ok(());
+        }
+        let recent = tokens.len().saturating_sub(PENALTY_TOKENS as usize);
+        // SAFETY: the chain is live, and the repeat penalty is the first in it.
+        unsafe {
+            let penalty = sys::llama_sampler_chain_get(self.chain.0.as_ptr(), 0);
+            for &token in &tokens[recent..] {
+                sys::llama_sampler_accept(penalty, token)
+                    .map_err(|thrown| thrown.during("accept a token"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The next token after these logits, accepted.
+    ///
+    /// # Errors
+    /// When the logits or the grammar leave nothing to choose from.
+    pub fn sample(&mut self, logits: &[f32], all: &mut Candidates) -> Result<i32, Error> {
+        all.fill(logits);
+        let (mut token, mut logit) = choose(&mut self.chain, &mut all.0)?;
+        if let Some(grammar) = &mut self.grammar {
+            // Nearly always the grammar allows what the chain chose, and asking it
+            // of one token is much cheaper than of all.
+            if !allows(grammar, token)? {
+                all.fill(logits);
+                for some in all.0.chunks_mut(SPELLED) {
+                    apply_to(grammar, some)?;
+                }
+                (token, logit) = choose(&mut self.chain, &mut all.0)?;
+            }
+            if logit == f32::NEG_INFINITY {
+                return Err(nothing(
+                    "the grammar allows no token here that the model has",
+                ));
+            }
+            grammar.accept(token)?;
+        }
+        self.chain.accept(token)?;
+        Ok(token)
+    }
+}
+
+fn grammar(vocab: &Vocab, text: &str) -> Result<Part, Error> {
+    let text =
+        CString::new(text).map_err(|_| Error::Option("the grammar has a zero byte".into()))?;
+    // SAFETY: the vocabulary is live and outlives the sampler that owns this
+    // part; both strings end with a zero byte.
+    let raw =
+        unsafe { sys::llama_sampler_init_grammar(vocab.as_ptr(), text.as_ptr(), c"root".as_ptr()) };
+    Part::new(raw, "read this grammar")
+}
+
+/// Whether a grammar allows a token.
+fn allows(grammar: &mut Part, token: i32) -> Result<bool, Error> {
+    let mut one = [sys::llama_token_data {
+        id: token,
+        logit: 1.0,
+        p: 0.0,
+    }];
+    apply_to(grammar, &mut one)?;
+    Ok(one[0].logit != f32::NEG_INFINITY)
+}
+
+fn apply_to(
+    part: &mut Part,
+    all: &mut [sys::llama_token_data],
+) -> Result<sys::llama_token_data_array, Error> {
+    let mut array = sys::llama_token_data_array {
+        data: all.as_mut_ptr(),
+        size: all.len(),
+        selected: -1,
+        sorted: false,
+    };
+    part.apply(&mut array)?;
+    Ok(array)
+}
+
+/// What a chain selects, with its logit.
+fn choose(chain: &mut Part, all: &mut [sys::llama_token_data]) -> Result<(i32, f32), Error> {
+    let array = apply_to(chain, all)?;
+    let selected = usize::try_from(array.selected).ok();
+    let selected = selected.filter(|&at| at < array.size);
+    // SAFETY: the array that the chain left behind holds `size` tokens, in place
+    // or in a buffer of its own, until it is applied again.
+    let chosen = selected.map(|at| unsafe { *array.data.add(at) });
+    chosen
+        .map(|data| (data.id, data.logit))
+        .ok_or_else(|| nothing("no token was selected"))
+}
+
+fn nothing(message: &str) -> Error {
+    Error::Llama {
+        what: "choose a token",
+        message: message.into(),
+    }
+}

@@ -1,0 +1,218 @@
+//! Text to tokens and back, by llama.cpp's tokenizer.
+
+use std::ffi::{CStr, c_char};
+use std::sync::Arc;
+
+use crate::empty::Model;
+use crate::sys;
+use delayline_engine::Error;
+
+/// A model's vocabulary.
+#[derive(Clone, Debug)]
+pub struct Vocab {
+    model: Arc<Model>,
+}
+
+impl Vocab {
+    /// Of `model`.
+    pub fn new(model: &Arc<Model>) -> Self {
+        Self {
+            model: model.clone(),
+        }
+    }
+
+    /// For llama.cpp's functions; valid as long as `self`.
+    pub fn as_ptr(&self) -> *const sys::llama_vocab {
+        // SAFETY: the model is live and owns its vocabulary.
+        unsafe { sys::llama_model_get_vocab(self.model.as_ptr()) }
+    }
+
+    /// How many tokens there are.
+    pub fn tokens(&self) -> usize {
+        // SAFETY: the vocabulary is live.
+        let n = unsafe { sys::llama_vocab_n_tokens(self.as_ptr()) };
+        usize::try_from(n).unwrap_or(0)
+    }
+
+    /// Tokens of `text`; `special` texts such as `<|im_end|>` become their
+    /// tokens, `begin` adds what the model wants at the start.
+    ///
+    /// # Errors
+    /// When the text is longer than llama.cpp can count.
+    pub fn tokenize(&self, text: &str, begin: bool, special: bool) -> Result<Vec<i32>, Error> {
+        let len = i32::try_from(text.len())
+            .map_err(|_| Error::Option("the prompt is longer than 2 GiB".into()))?;
+        let mut tokens = vec![0_i32; text.len() + 8];
+        let call = |out: &mut [i32]| {
+            // SAFETY: pointers and lengths belong together; the text need not
+            // end with a zero byte.
+            unsafe {
+                sys::llama_tokenize(
+                    self.as_ptr(),
+                    text.as_ptr().cast::<c_char>(),
+                    len,
+                    out.as_mut_ptr(),
+                    out.len() as i32,
+                    begin,
+                    special,
+                )
+            }
+            .map_err(|thrown| thrown.during("tokenize the prompt"))
+        };
+        let mut n = call(&mut tokens)?;
+        if n < 0 && n != i32::MIN {
+            tokens.resize(n.unsigned_abs() as usize, 0);
+            n = call(&mut tokens)?;
+        }
+        let n = usize::try_from(n).map_err(|_| Error::Llama {
+            what: "tokenize the prompt",
+            message: "it gave no count".into(),
+        })?;
+        tokens.truncate(n);
+        Ok(tokens)
+    }
+
+    /// Appends the bytes of a token to `out`: single tokens may be parts of characters.
+    ///
+    /// # Errors
+    /// When the vocabulary has no such token.
+    pub fn piece(&self, token: i32, out: &mut Vec<u8>) -> Result<(), Error> {
+        let mut buffer = [0_u8; 256];
+        let call = |buffer: &mut [u8]| {
+            // SAFETY: pointer and length belong together.
+            unsafe {
+                sys::llama_token_to_piece(
+                    self.as_ptr(),
+                    token,
+                    buffer.as_mut_ptr().cast::<c_char>(),
+                    buffer.len() as i32,
+                    0,
+                    false,
+                )
+            }
+            .map_err(|thrown| thrown.during("spell a token"))
+        };
+        let n = call(&mut buffer)?;
+        if n >= 0 {
+            out.extend_from_slice(&buffer[..n as usize]);
+        } else {
+            let mut long = vec![0; n.unsigned_abs() as usize];
+            let n = call(&mut long)?.max(0) as usize;
+            out.extend_from_slice(&long[..n]);
+        }
+        Ok(())
+    }
+
+    /// Whether the token ends a generation.
+    pub fn is_end(&self, token: i32) -> bool {
+        // SAFETY: the vocabulary is live; any number is allowed.
+        unsafe { sys::llama_vocab_is_eog(self.as_ptr(), token) }
+    }
+
+    /// The text of the token that begins, or ends, a text; empty if there is none.
+    ///
+    /// # Errors
+    /// When the vocabulary names a token that it does not have.
+    pub fn special_text(&self, begin: bool) -> Result<String, Error> {
+        // SAFETY: the vocabulary is live; the text is checked for null.
+        unsafe {
+            let vocab = self.as_ptr();
+            let token = if begin {
+                sys::llama_vocab_bos(vocab)
+            } else {
+                sys::llama_vocab_eos(vocab)
+            };
+            if token < 0 {
+                return Ok(String::new());
+            }
+            let text = sys::llama_vocab_get_text(vocab, token)
+                .map_err(|thrown| thrown.during("spell a token"))?;
+            if text.is_null() {
+                return Ok(String::new());
+            }
+            Ok(CStr::from_ptr(text).to_string_lossy().into_owned())
+        }
+    }
+
+    /// The model's chat template, in Jinja.
+    ///
+    /// # Errors
+    /// When llama.cpp has no memory to look for it.
+    pub fn chat_template(&self) -> Result<Option<String>, Error> {
+        // SAFETY: the model is live; the text is checked for null.
+        unsafe {
+            let text = sys::llama_model_chat_template(self.model.as_ptr(), std::ptr::null())
+                .map_err(|thrown| thrown.during("find the chat template"))?;
+            Ok((!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned()))
+        }
+    }
+}
+
+/// Bytes of tokens become text as soon as whole characters are there.
+#[derive(Debug, Default)]
+pub struct Utf8 {
+    pending: Vec<u8>,
+}
+
+impl Utf8 {
+    /// Where to append a token's bytes.
+    pub fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.pending
+    }
+
+    /// The text that is complete; bytes that can never be become U+FFFD.
+    pub fn text(&mut self) -> String {
+        let mut out = String::new();
+        loop {
+            match std::str::from_utf8(&self.pending) {
+                Ok(text) => {
+                    out.push_str(text);
+                    self.pending.clear();
+                    return out;
+                }
+                Err(error) => {
+                    let valid = error.valid_up_to();
+                    out.push_str(&String::from_utf8_lossy(&self.pending[..valid]));
+                    let Some(bad) = error.error_len() else {
+                        self.pending.drain(..valid);
+                        return out;
+                    };
+                    out.push(char::REPLACEMENT_CHARACTER);
+                    self.pending.drain(..valid + bad);
+                }
+            }
+        }
+    }
+
+    /// What is left at the end of a generation.
+    pub fn finish(&mut self) -> String {
+        let rest = String::from_utf8_lossy(&self.pending).into_owned();
+        self.pending.clear();
+        rest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Utf8;
+
+    #[test]
+    fn characters_wait_for_their_last_byte() {
+        let euro = "a€b".as_bytes();
+        let mut utf8 = Utf8::default();
+        let mut out = Vec::new();
+        for byte in euro {
+            utf8.bytes().push(*byte);
+            out.push(utf8.text());
+        }
+        assert_eq!(out, ["a", "", "", "€", "b"]);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_marked() {
+        let mut utf8 = Utf8::default();
+        utf8.bytes().extend([b'x', 0xff, b'y', 0xe2]);
+        assert_eq!(utf8.text(), "x\u{fffd}y");
+        assert_eq!(utf8.finish(), "\u{fffd}");
+    }
+}
