@@ -14,7 +14,7 @@ use delayline_medium::Memory;
 use delayline_plan::Residency;
 
 use self::settle::settle_budget;
-use self::source::{open_line, open_medium};
+use self::source::{Source, open_line, open_medium};
 use crate::atlas::{Atlas, Steady};
 use crate::budget::{self, Needs};
 use crate::context::{Context, Shape};
@@ -128,7 +128,7 @@ impl Stream {
         let (residency, keep) = settle_budget(&lap, spend, options)?;
 
         let placed = atlas.layout.place(file, &atlas.cut, &residency);
-        let memory = Memory::new(placed.len)?;
+        let (memory, region) = Memory::new(placed.len)?;
         for range in &placed.sparse {
             memory.no_huge(range.clone());
         }
@@ -143,7 +143,8 @@ impl Stream {
         };
         let (medium, circuit) =
             fiber::around(options.fiber.as_ref(), medium, file, &memory, &course)?;
-        let mut line = open_line(file, medium, &atlas, &residency, options)?;
+        let source = Source { medium, region };
+        let mut line = open_line(file, source, &atlas, &residency, options)?;
         load_small(&mut line, &placed.small)?;
         settle_small(file, &atlas.layout, &graphs, &placed.small, &memory);
         pump.supply(Supplies::new(
