@@ -28,7 +28,6 @@ const REMAINING: &[&str] = &[
     "Pace",
     "Placed",
     "Progress",
-    "ReadError",
     "Refused",
     "Shape",
     "Source",
