@@ -29,7 +29,6 @@ const REMAINING: &[&str] = &[
     "Pace",
     "Placed",
     "Progress",
-    "ReadError",
     "Refused",
     "Shape",
     "Source",

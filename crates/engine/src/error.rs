@@ -97,7 +97,7 @@ pub enum Error {
     Medium(#[from] delayline_medium::OpenError),
     /// The fiber loop cannot be filled.
     #[error("the loop cannot be filled: {0}")]
-    Fill(delayline_line::ReadError),
+    Fill(delayline_line::MediumError),
     /// Whoever opened the model wanted no more, while a loop was filled.
     #[error("stopped while the loop was filled")]
     Stopped,

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use delayline_fiber::{Coding, FiberLoop, FillError, Gauge, LoopNotice, LoopSpec};
-use delayline_line::{Completion, Medium, Read};
+use delayline_line::{Caps, Completion, Medium, MediumEvent, Op, Region, Stats};
 use delayline_medium::{Memory, RealClock};
 
 use self::placement::Placement;
@@ -143,16 +143,18 @@ impl Circuit {
 
     /// The loop as the line sees it.
     pub fn medium(&self) -> Box<dyn Medium> {
-        Box::new(Shared(self.ring.clone()))
+        let caps = self.ring.borrow().caps().clone();
+        let ring = self.ring.clone();
+        Box::new(Shared { caps, ring })
     }
 
     /// Sends the weights into the loop, through `window` bytes of the memory.
-    pub fn fill(&self, window: u64) -> Result<(), Error> {
+    pub fn fill(&self, region: &mut Region, window: u64) -> Result<(), Error> {
         let told = |done, total| match self.fiber.progress {
             Some(progress) => progress(done, total),
             None => ControlFlow::Continue(()),
         };
-        let filled = self.ring.borrow_mut().fill(0..window, told);
+        let filled = self.ring.borrow_mut().fill(region, 0..window, told);
         filled.map_err(|error| match error {
             FillError::Read(error) => Error::Fill(error),
             FillError::Stopped => Error::Stopped,
@@ -239,18 +241,29 @@ pub fn around(
 }
 
 /// One loop with two holders: the line, and whoever asks how it does.
-struct Shared(Rc<RefCell<Loop>>);
+struct Shared {
+    caps: Caps,
+    ring: Rc<RefCell<Loop>>,
+}
 
 impl Medium for Shared {
-    fn depth(&self) -> usize {
-        self.0.borrow().depth()
+    fn caps(&self) -> &Caps {
+        &self.caps
     }
 
-    fn submit(&mut self, read: Read) {
-        self.0.borrow_mut().submit(read);
+    fn submit(&mut self, op: Op) {
+        self.ring.borrow_mut().submit(op);
     }
 
     fn poll(&mut self, wait: bool, done: &mut Vec<Completion>) {
-        self.0.borrow_mut().poll(wait, done);
+        self.ring.borrow_mut().poll(wait, done);
+    }
+
+    fn stats(&self) -> Stats {
+        self.ring.borrow().stats()
+    }
+
+    fn events(&mut self, out: &mut Vec<MediumEvent>) {
+        self.ring.borrow_mut().events(out);
     }
 }

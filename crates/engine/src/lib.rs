@@ -41,5 +41,5 @@ pub use process::{Usage, available_bytes, share_heap};
 pub use report::{Laps, MemoryReport, Source};
 pub use settle::settle_budget;
 pub use shape::{FlashAttention, KvType, Shape};
-pub use source::{READ_LEN, RealLine, open_line, open_medium};
+pub use source::{LineSource, READ_LEN, RealLine, open_line, open_medium};
 pub use striped::{Manifest, StripedPart};

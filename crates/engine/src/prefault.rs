@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn the_whole_range_is_in_memory_unchanged_and_the_thread_ends() {
-        let memory = Memory::new(LEN).expect("address space");
+        let (memory, _) = Memory::new(LEN).expect("address space");
         memory.copy_in(LEN / 2, &[7; 4096]);
         let before = Usage::now().resident;
         let prefault = Prefault::start(memory.clone(), 0..LEN);
@@ -87,7 +87,7 @@ mod tests {
         drop(prefault);
         assert_eq!(Arc::strong_count(&memory), 1);
 
-        let memory = Memory::new(LEN).expect("address space");
+        let (memory, _) = Memory::new(LEN).expect("address space");
         drop(Prefault::start(memory.clone(), 0..LEN));
         assert_eq!(Arc::strong_count(&memory), 1, "the thread has ended");
     }

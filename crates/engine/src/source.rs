@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use delayline_line::{Config, Line, Medium};
+use delayline_line::{Config, Line, LineSetup, Medium, Region};
 use delayline_medium::{Drive, Flash, Memory, RealClock, Stripe};
 use delayline_plan::Residency;
 
@@ -27,15 +27,15 @@ pub fn open_medium(
     memory: &Arc<Memory>,
     options: &Options,
 ) -> Result<(Box<dyn Medium>, Vec<String>), Error> {
-    let mut notices = Vec::new();
+    let mut events = Vec::new();
     let mut flash = |drive: usize| -> Result<Flash, Error> {
         let mut files = Vec::new();
         for part in file.parts() {
             let PartFile { path, file, .. } = &part.files[drive];
             files.push((path.clone(), file.try_clone().map_err(Error::Memory)?));
         }
-        let flash = Flash::from_files(files, memory.clone(), &options.medium)?;
-        notices.extend(flash.notices().iter().map(ToString::to_string));
+        let mut flash = Flash::from_files(files, memory.clone(), &options.medium)?;
+        flash.events(&mut events);
         Ok(flash)
     };
     let medium: Box<dyn Medium> = match file.stripe_unit() {
@@ -56,27 +56,39 @@ pub fn open_medium(
         Some(around) => around(medium),
         None => medium,
     };
+    let notices = events.into_iter().map(|event| event.message).collect();
     Ok((medium, notices))
+}
+
+/// Where bytes come from, and the memory that they go to.
+pub struct LineSource {
+    /// What is read from.
+    pub medium: Box<dyn Medium>,
+    /// The memory that it reads into.
+    pub region: Region,
 }
 
 /// The line that feeds laps through the window.
 pub fn open_line(
     file: &ModelFile,
-    medium: Box<dyn Medium>,
+    source: LineSource,
     atlas: &Atlas,
     residency: &Residency,
     options: &Options,
 ) -> Result<RealLine, Error> {
     let mut line = Line::new(
-        medium,
+        source.medium,
         RealClock::default(),
-        atlas.cut.extents.clone(),
-        file.parts().iter().map(|p| p.len).collect(),
-        atlas.homes.clone(),
-        Config {
-            window: residency.window,
-            read_len: READ_LEN,
-            retries: RETRIES,
+        source.region,
+        LineSetup {
+            extents: atlas.cut.extents.clone(),
+            part_lens: file.parts().iter().map(|p| p.len).collect(),
+            homes: atlas.homes.clone(),
+            config: Config {
+                window: residency.window,
+                read_len: READ_LEN,
+                retries: RETRIES,
+            },
         },
     )?;
     if options.trace {

@@ -22,12 +22,15 @@ mod tap;
 pub use fill::FillError;
 
 use self::fault::Fault;
-use crate::gauge::{Gauge, LoopFigures};
+use crate::gauge::{Gauge, LoopFigures, LoopNotice};
 use crate::glass::Glass;
 use crate::light::Lights;
 use crate::orbit::{Orbit, Placed};
 use crate::spec::LoopSpec;
-use delayline_line::{Completion, Medium, Read};
+use delayline_line::{
+    Caps, Completion, Durability, EventClass, Medium, MediumError, MediumEvent, Op, Rates, Stats,
+    Verb,
+};
 use delayline_medium::{Memory, Pace, Rng};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -51,13 +54,16 @@ pub struct FiberLoop<M, C> {
     /// How extents are cut into pieces, and where the files end.
     read_len: u32,
     part_lens: Vec<u64>,
-    depth: usize,
+    caps: Caps,
+    stats: Stats,
+    /// What ends without the loop.
+    at_once: Vec<Completion>,
     /// Reads that wait for their piece, and by when it has passed.
     passing: BinaryHeap<Reverse<(u64, u64)>>,
     waiting: HashMap<u64, Waiting>,
     tickets: u64,
     /// Reads for the medium behind that it has no place for yet.
-    queue: VecDeque<Read>,
+    queue: VecDeque<Op>,
     /// Why each read is with the medium behind, by its name; queued ones too.
     errands: HashMap<u64, Errand>,
     cut: Fault,
@@ -67,7 +73,7 @@ pub struct FiberLoop<M, C> {
 }
 
 struct Waiting {
-    read: Read,
+    op: Op,
     piece: u32,
     pass: u64,
     /// Without glass: whether it would check.
@@ -148,6 +154,18 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
     ) -> Self {
         let orbit = Orbit::new(&spec, placed, read_len, part_lens);
         let gauge = Gauge::default();
+        let caps = Caps {
+            depth,
+            largest_len: read_len,
+            best_len: read_len,
+            rates: Rates {
+                read_bytes_per_s: Some(spec.net_bytes_per_s() as u64),
+                ..Rates::default()
+            },
+            writable: false,
+            durability: Durability::Volatile,
+            ..behind.caps().clone()
+        };
         gauge.count(|figures| *figures = at_start(&spec, &orbit));
         let mut all = Self {
             glass: None,
@@ -161,7 +179,9 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
             orbit,
             read_len,
             part_lens: part_lens.to_vec(),
-            depth,
+            caps,
+            stats: Stats::default(),
+            at_once: Vec::new(),
             passing: BinaryHeap::new(),
             waiting: HashMap::new(),
             tickets: 0,
@@ -187,7 +207,7 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
     }
 
     fn under_way(&self) -> usize {
-        self.waiting.len() + self.errands.len()
+        self.waiting.len() + self.errands.len() + self.at_once.len()
     }
 
     /// Since lap 0 began.
@@ -196,26 +216,27 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
     }
 
     /// Has the medium behind do a read.
-    fn send_errand(&mut self, read: Read, errand: Errand) {
-        let twin = self.errands.insert(read.id, errand);
-        assert!(twin.is_none(), "two reads under way are named {}", read.id);
-        self.queue.push_back(read);
+    fn send_errand(&mut self, op: Op, errand: Errand) {
+        let twin = self.errands.insert(op.id, errand);
+        assert!(twin.is_none(), "two reads under way are named {}", op.id);
+        self.queue.push_back(op);
         self.pass_on();
     }
 
     /// Gives the medium behind what it has place for.
     fn pass_on(&mut self) {
-        while self.errands.len() - self.queue.len() < self.behind.depth()
-            && let Some(read) = self.queue.pop_front()
+        while self.errands.len() - self.queue.len() < self.behind.caps().depth
+            && let Some(op) = self.queue.pop_front()
         {
-            self.behind.submit(read);
+            self.behind.submit(op);
         }
     }
 
-    /// Takes what the medium behind has done.
-    fn land_errands(&mut self, wait: bool, done: &mut Vec<Completion>) {
+    /// Takes what the medium behind has done; returns how many reads.
+    fn land_errands(&mut self, wait: bool, done: &mut Vec<Completion>) -> usize {
         let mut came = std::mem::take(&mut self.scratch);
         self.behind.poll(wait, &mut came);
+        let over = came.len();
         for completion in came.drain(..) {
             let errand = self.errands.remove(&completion.id).expect("its own reads");
             let bytes = u64::from(*completion.result.as_ref().unwrap_or(&0));
@@ -230,14 +251,16 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
                     }
                     let whole = bytes == u64::from(self.orbit.pieces[piece as usize].bytes);
                     if whole && !matches!(self.cut, Fault::Lasts { .. }) {
-                        self.send(piece, completion.slot.at());
+                        self.send(piece, completion.buffer.at());
                     }
                 }
             }
+            self.stats.count(Verb::Read, &completion.result);
             done.push(completion);
         }
         self.scratch = came;
         self.pass_on();
+        over
     }
 
     /// When something happens next without the medium behind, by the clock.
@@ -254,28 +277,37 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
 }
 
 impl<M: Medium, C: Pace> Medium for FiberLoop<M, C> {
-    fn depth(&self) -> usize {
-        self.depth
+    fn caps(&self) -> &Caps {
+        &self.caps
     }
 
-    fn submit(&mut self, read: Read) {
+    fn submit(&mut self, op: Op) {
         assert!(
-            self.under_way() < self.depth,
-            "more than {} reads under way",
-            self.depth
+            self.under_way() < self.caps.depth,
+            "more than {} operations under way",
+            self.caps.depth
         );
+        if let Some(glass) = &self.glass {
+            glass.memory().check_owns(&op.buffer);
+        }
         self.follow_fault();
-        let Some(piece) = self.orbit.find(read.part, read.offset, read.slot.len()) else {
-            return self.send_errand(read, Errand::Beside);
+        if op.verb != Verb::Read {
+            let result = without_writes(&op);
+            self.stats.count(op.verb, &result);
+            return self.at_once.push(op.complete(result));
+        }
+        let Some(piece) = self.orbit.find(op.part, op.offset, op.buffer.len()) else {
+            return self.send_errand(op, Errand::Beside);
         };
         match self.next_pass(piece) {
-            Some(pass) => self.await_piece(read, piece, pass),
-            None => self.send_errand(read, Errand::Dark(piece)),
+            Some(pass) => self.await_piece(op, piece, pass),
+            None => self.send_errand(op, Errand::Dark(piece)),
         }
     }
 
     fn poll(&mut self, wait: bool, done: &mut Vec<Completion>) {
         let before = done.len();
+        done.append(&mut self.at_once);
         loop {
             self.follow_fault();
             self.land_light(done);
@@ -288,10 +320,51 @@ impl<M: Medium, C: Pace> Medium for FiberLoop<M, C> {
             // What the medium behind does takes moments, a lap may be longer.
             match self.next_ns() {
                 Some(next_ns) if self.errands.is_empty() => self.clock.wait_until_ns(next_ns),
-                _ => self.land_errands(true, done),
+                next_ns => {
+                    if self.land_errands(true, done) > 0 {
+                        continue;
+                    }
+                    // The medium behind has lost what it was asked for.
+                    match next_ns {
+                        Some(next_ns) => self.clock.wait_until_ns(next_ns),
+                        None => return,
+                    }
+                }
             }
         }
     }
+
+    fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    fn events(&mut self, out: &mut Vec<MediumEvent>) {
+        self.behind.events(out);
+        out.extend(
+            self.gauge
+                .take_notices()
+                .into_iter()
+                .map(|notice| MediumEvent {
+                    class: match notice {
+                        LoopNotice::Cut { bytes } => EventClass::Lost { bytes },
+                        LoopNotice::Mended => EventClass::Recovering,
+                        LoopNotice::Refilled => EventClass::Recovered,
+                    },
+                    message: notice.to_string(),
+                }),
+        );
+    }
+}
+
+/// A loop takes no writes; what nobody writes is settled.
+fn without_writes(op: &Op) -> Result<u32, MediumError> {
+    if op.verb == Verb::Sync {
+        return Ok(0);
+    }
+    let reason = "what circulates is a copy that nobody can change on its way; \
+                  write to the medium behind, and fill the loop again";
+    let reason = io::Error::new(io::ErrorKind::Unsupported, reason);
+    Err(MediumError::refused("fiber loop", op.asked(), reason))
 }
 
 /// Figures of a loop that has done nothing yet.

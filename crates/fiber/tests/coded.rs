@@ -3,8 +3,8 @@
 mod ring;
 
 use delayline_fiber::{Coding, FiberLoop, Loop, LoopSpec, Placed, Task, in_order, optimum};
-use delayline_line::{Clock, Config, Line};
-use delayline_medium::{Link, Simulated, Source, VirtualClock};
+use delayline_line::{Clock, Config, Line, LineSetup, Region};
+use delayline_medium::{Link, Simulated, VirtualClock};
 use delayline_plan::{ALIGN, Extent, ExtentId, Plan, Residency, Run, Schedule};
 use ring::spec;
 
@@ -40,7 +40,7 @@ fn line_lap_s(task: &Task<'_>, spec: &LoopSpec, coding: &Coding) -> f64 {
         latency_ns: 0,
         depth: 64,
     };
-    let behind = Simulated::new(link, Source::Lengths(vec![total]), clock.clone());
+    let behind = Simulated::without_bytes(link, vec![total], clock.clone());
     let read_len = task.ring.read_len as u32;
     let measures = (read_len, 512);
     let fiber = FiberLoop::without_bytes(
@@ -56,9 +56,14 @@ fn line_lap_s(task: &Task<'_>, spec: &LoopSpec, coding: &Coding) -> f64 {
         read_len,
         retries: 0,
     };
-    let homes = vec![None; plan.extents.len()];
-    let extents = plan.extents.clone();
-    let mut line = Line::new(fiber, clock.clone(), extents, vec![total], homes, config).unwrap();
+    let setup = LineSetup {
+        extents: plan.extents.clone(),
+        part_lens: vec![total],
+        homes: vec![None; plan.extents.len()],
+        config,
+    };
+    let region = Region::new(config.window);
+    let mut line = Line::new(fiber, clock.clone(), region, setup).unwrap();
     let order = || task.schedule.steps().iter().map(|step| step.extent);
     let run_ns = (task.compute_s * 1e9) as u64 / plan.runs.len() as u64;
     line.lay(order());

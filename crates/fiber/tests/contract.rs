@@ -5,36 +5,36 @@ mod contract;
 
 use contract::{ALIGN, DEPTH, LONGEST, Make, Model, dram, simulated};
 use delayline_fiber::{FiberLoop, LoopSpec, Placed};
-use delayline_line::Medium;
+use delayline_line::{Medium, Region};
 use delayline_medium::{Memory, Pace, RealClock, VirtualClock};
 use delayline_plan::Extent;
 use std::sync::Arc;
 
 /// The media under test.
 const MEDIA: [(&str, Make); 4] = [
-    ("fiber loop", |model, memory| {
+    ("fiber loop", |model, memory, region| {
         let clock = VirtualClock::new();
         let behind = simulated(model, memory, &clock);
-        Box::new(fiber(model, memory, behind, clock, 0.0))
+        Box::new(fiber(model, (memory, region), behind, clock, 0.0))
     }),
-    ("fiber loop in real time", |model, memory| {
+    ("fiber loop in real time", |model, memory, region| {
         Box::new(fiber(
             model,
-            memory,
+            (memory, region),
             dram(model, memory),
             RealClock::new(),
             0.0,
         ))
     }),
-    ("fiber loop with decay", |model, memory| {
+    ("fiber loop with decay", |model, memory, region| {
         let clock = VirtualClock::new();
         let behind = simulated(model, memory, &clock);
-        Box::new(fiber(model, memory, behind, clock, 1e-5))
+        Box::new(fiber(model, (memory, region), behind, clock, 1e-5))
     }),
-    ("fiber loop, cut", |model, memory| {
+    ("fiber loop, cut", |model, memory, region| {
         let clock = VirtualClock::new();
         let behind = simulated(model, memory, &clock);
-        let mut all = fiber(model, memory, behind, clock, 0.0);
+        let mut all = fiber(model, (memory, region), behind, clock, 0.0);
         all.break_fiber();
         Box::new(all)
     }),
@@ -44,7 +44,7 @@ const MEDIA: [(&str, Make); 4] = [
 /// the start of a longer piece too. It is filled from `behind`.
 fn fiber<M: Medium, C: Pace>(
     model: &Model,
-    memory: &Arc<Memory>,
+    (memory, region): (&Arc<Memory>, &mut Region),
     behind: M,
     clock: C,
     residual_ber: f64,
@@ -82,7 +82,9 @@ fn fiber<M: Medium, C: Pace>(
         &part_lens,
     )
     .unwrap();
-    all.fill(0..memory.len(), |_, _| std::ops::ControlFlow::Continue(()))
-        .unwrap();
+    all.fill(region, 0..memory.len(), |_, _| {
+        std::ops::ControlFlow::Continue(())
+    })
+    .unwrap();
     all
 }

@@ -4,7 +4,7 @@
 mod ring;
 
 use delayline_fiber::{Cut, FillError, LoopNotice};
-use delayline_line::{Clock, Medium, Read, ReadError, Slot};
+use delayline_line::{Clock, Medium, MediumError, Op};
 use delayline_medium::Faults;
 use delayline_plan::ALIGN;
 use ring::{Bench, COUNT, PIECE, bench, placed, with_copies};
@@ -50,12 +50,8 @@ fn a_piece_comes_when_it_has_passed_and_once_a_lap() {
 fn what_is_no_whole_piece_comes_from_behind_at_once() {
     let mut bench = Bench::filled(|_| {});
     let start_ns = bench.clock.now_ns();
-    bench.fiber.submit(Read {
-        id: 0,
-        part: 0,
-        offset: 0,
-        slot: Slot::claim(0, ALIGN as u32),
-    });
+    let buffer = bench.region.lend(0, ALIGN as u32);
+    bench.fiber.submit(Op::read(0, 0, 0, buffer));
     let mut done = Vec::new();
     bench.fiber.poll(true, &mut done);
     assert_eq!(done[0].result, Ok(ALIGN as u32));
@@ -240,15 +236,15 @@ fn filling_can_be_stopped_at_any_piece() {
     for stop in 1..=COUNT {
         let mut bench = bench(|_| {});
         let all = 0..bench.memory.len();
-        let outcome = bench
-            .fiber
-            .fill(all.clone(), |done, _| match done < stop * PIECE {
+        let outcome = bench.fiber.fill(&mut bench.region, all.clone(), |done, _| {
+            match done < stop * PIECE {
                 true => ControlFlow::Continue(()),
                 false => ControlFlow::Break(()),
-            });
+            }
+        });
         assert_eq!(outcome, Err(FillError::Stopped), "after {stop}");
         // Nothing is under way: what is there is right, and the rest can follow.
-        bench.fiber.fill(all, on).unwrap();
+        bench.fiber.fill(&mut bench.region, all, on).unwrap();
         bench.lap();
         assert_eq!(bench.figures().taken, COUNT, "after {stop}");
     }
@@ -275,11 +271,14 @@ fn a_loop_that_cannot_be_filled_says_why() {
         broken: vec![(0, 5 * PIECE..5 * PIECE + 1)],
         ..Faults::default()
     });
-    let error = broken.fiber.fill(0..broken.memory.len(), on).unwrap_err();
-    let FillError::Read(ReadError::Os { offset, .. }) = &error else {
+    let error = {
+        let all = 0..broken.memory.len();
+        broken.fiber.fill(&mut broken.region, all, on).unwrap_err()
+    };
+    let FillError::Read(MediumError::Failed { asked, .. }) = &error else {
         panic!("{error}")
     };
-    assert_eq!(*offset, 5 * PIECE, "{error}");
+    assert_eq!(asked.offset, 5 * PIECE, "{error}");
     // What fails now and then is tried again.
     let mut shaky = bench(|_| {});
     shaky.fiber.behind_mut().set_faults(Faults {
@@ -288,7 +287,8 @@ fn a_loop_that_cannot_be_filled_says_why() {
         in_a_row: 2,
         ..Faults::default()
     });
-    shaky.fiber.fill(0..shaky.memory.len(), on).unwrap();
+    let all = 0..shaky.memory.len();
+    shaky.fiber.fill(&mut shaky.region, all, on).unwrap();
     shaky.fiber.behind_mut().set_faults(Faults::default());
     shaky.lap();
     assert_eq!(shaky.figures().taken, COUNT);

@@ -3,28 +3,36 @@
 
 use std::time::Instant;
 
-use delayline_line::{Clock, Completion, Config, Line, Medium, Read};
+use delayline_line::{
+    Caps, Clock, Completion, Config, Line, LineError, LineSetup, Medium, MediumEvent, Op, Region,
+    Stats,
+};
 use delayline_plan::{ALIGN, Extent, ExtentId};
 
-struct Nothing(Vec<Completion>);
+struct Nothing {
+    caps: Caps,
+    done: Vec<Completion>,
+}
 
 impl Medium for Nothing {
-    fn depth(&self) -> usize {
-        32
+    fn caps(&self) -> &Caps {
+        &self.caps
     }
 
-    fn submit(&mut self, read: Read) {
-        let len = read.slot.len();
-        self.0.push(Completion {
-            id: read.id,
-            slot: read.slot,
-            result: Ok(len),
-        });
+    fn submit(&mut self, op: Op) {
+        let len = op.buffer.len();
+        self.done.push(op.complete(Ok(len)));
     }
 
     fn poll(&mut self, _wait: bool, done: &mut Vec<Completion>) {
-        done.append(&mut self.0);
+        done.append(&mut self.done);
     }
+
+    fn stats(&self) -> Stats {
+        Stats::default()
+    }
+
+    fn events(&mut self, _: &mut Vec<MediumEvent>) {}
 }
 
 struct Still;
@@ -35,7 +43,7 @@ impl Clock for Still {
     }
 }
 
-fn main() -> Result<(), delayline_line::LineError> {
+fn main() -> Result<(), LineError> {
     const EXTENTS: u64 = 1000;
     const LAPS: u64 = 3000;
     let extents: Vec<Extent> = (0..EXTENTS)
@@ -54,15 +62,21 @@ fn main() -> Result<(), delayline_line::LineError> {
         read_len: 2 * ALIGN as u32,
         retries: 0,
     };
-    let part_lens = vec![EXTENTS * 4 * ALIGN];
-    let mut line = Line::new(
-        Nothing(Vec::new()),
-        Still,
+    let setup = LineSetup {
         extents,
-        part_lens,
+        part_lens: vec![EXTENTS * 4 * ALIGN],
         homes,
         config,
-    )?;
+    };
+    let nothing = Nothing {
+        caps: Caps {
+            depth: 32,
+            ..Caps::default()
+        },
+        done: Vec::new(),
+    };
+    let region = Region::new((256 + 4 * EXTENTS) * ALIGN);
+    let mut line = Line::new(nothing, Still, region, setup)?;
     let ids = || (0..EXTENTS as u32).map(ExtentId);
     let start = Instant::now();
     line.lay(ids());

@@ -3,41 +3,51 @@
 
 use delayline_plan::{ALIGN, Extent, ExtentId};
 
-use crate::LineError;
-use crate::types::Config;
+use crate::types::LineSetup;
+use crate::{Caps, LineError};
 
-pub(crate) fn config(
-    config: &Config,
-    depth: usize,
-    extents: usize,
-    homes: usize,
-) -> Result<(), LineError> {
+/// Checks everything, for a memory of `memory` bytes.
+pub(crate) fn all(setup: &LineSetup, caps: &Caps, memory: u64) -> Result<(), LineError> {
+    config(setup, caps, memory)?;
+    for (index, (one, home)) in setup.extents.iter().zip(&setup.homes).enumerate() {
+        extent(ExtentId(index as u32), one, *home, setup, memory)?;
+    }
+    homes(&setup.extents, &setup.homes)
+}
+
+fn config(setup: &LineSetup, caps: &Caps, memory: u64) -> Result<(), LineError> {
+    let LineSetup {
+        extents,
+        homes,
+        config,
+        ..
+    } = setup;
     let read_len = u64::from(config.read_len);
-    let align = || format!("a multiple of {ALIGN}");
+    let largest = u64::from(caps.largest_len);
     let figures = [
         (
             "a window",
             config.window,
-            config.window.is_multiple_of(ALIGN),
-            align(),
+            config.window.is_multiple_of(ALIGN) && config.window <= memory,
+            format!("a multiple of {ALIGN}, at most the memory's {memory}"),
         ),
         (
             "a read length",
             read_len,
-            read_len > 0 && read_len.is_multiple_of(ALIGN),
-            format!("a positive multiple of {ALIGN}"),
+            read_len > 0 && read_len.is_multiple_of(ALIGN) && read_len <= largest,
+            format!("a positive multiple of {ALIGN}, at most the medium's {largest}"),
         ),
         (
             "a medium's depth",
-            depth as u64,
-            (1..=1 << 20).contains(&depth),
+            caps.depth as u64,
+            (1..=1 << 20).contains(&caps.depth),
             "1 to 1048576".to_owned(),
         ),
         (
             "a number of homes",
-            homes as u64,
-            homes == extents,
-            format!("{extents}, one for each extent"),
+            homes.len() as u64,
+            homes.len() == extents.len(),
+            format!("{}, one for each extent", extents.len()),
         ),
     ];
     match figures.into_iter().find(|(_, _, good, _)| !good) {
@@ -50,17 +60,21 @@ pub(crate) fn config(
     }
 }
 
-pub(crate) fn extent(
+fn extent(
     id: ExtentId,
     extent: &Extent,
     home: Option<u64>,
-    part_lens: &[u64],
-    config: &Config,
+    setup: &LineSetup,
+    memory: u64,
 ) -> Result<(), LineError> {
+    let LineSetup {
+        part_lens, config, ..
+    } = setup;
     let align = || format!("a positive multiple of {ALIGN}");
     let part_len = part_lens.get(usize::from(extent.part)).copied();
     let end = extent.offset.saturating_add(extent.len);
     let limit = part_len.unwrap_or(0).next_multiple_of(ALIGN);
+    let fits = |at: u64| at.saturating_add(extent.len) <= memory;
     let figures = [
         (
             "part",
@@ -89,8 +103,11 @@ pub(crate) fn extent(
         (
             "home",
             home.unwrap_or(config.window),
-            home.is_none_or(|at| at >= config.window && at.is_multiple_of(ALIGN)),
-            format!("aligned and behind the window of {}", config.window),
+            home.is_none_or(|at| at >= config.window && at.is_multiple_of(ALIGN) && fits(at)),
+            format!(
+                "aligned, behind the window of {} and within the memory of {memory}",
+                config.window
+            ),
         ),
         (
             "length",
@@ -110,7 +127,7 @@ pub(crate) fn extent(
     }
 }
 
-pub(crate) fn homes(extents: &[Extent], homes: &[Option<u64>]) -> Result<(), LineError> {
+fn homes(extents: &[Extent], homes: &[Option<u64>]) -> Result<(), LineError> {
     let mut taken: Vec<(u64, u64, usize)> = homes
         .iter()
         .zip(extents)

@@ -4,7 +4,7 @@
 use delayline_plan::ExtentId;
 use thiserror::Error;
 
-use crate::ReadError;
+use crate::MediumError;
 
 /// Why the line cannot give what was asked. The line stays usable after each.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -46,7 +46,7 @@ pub enum LineError {
         /// How often it was asked for.
         attempts: u32,
         /// What the last attempt said.
-        source: ReadError,
+        source: MediumError,
     },
     /// A fetch of an indexed weight's rows failed. Fetching again tries again.
     #[error(
@@ -61,7 +61,7 @@ pub enum LineError {
         /// How often it was asked for.
         attempts: u32,
         /// What the last attempt said.
-        source: ReadError,
+        source: MediumError,
     },
     /// The extent can never come as long as the leases that are out stay out.
     #[error(

@@ -2,11 +2,12 @@
 //! read is tried again. It does not know which reads are made, nor in what order.
 
 use std::collections::VecDeque;
+use std::io;
 
 use delayline_plan::ALIGN;
 
 use crate::window::Key;
-use crate::{Completion, Read, ReadError, Slot};
+use crate::{Asked, Completion, MediumError, Op, Region, Verb};
 
 /// For whom a read is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub(crate) struct Failure {
     pub part: u16,
     pub offset: u64,
     pub attempts: u32,
-    pub source: ReadError,
+    pub source: MediumError,
 }
 
 /// A read under way, or waiting to be tried again.
@@ -61,13 +62,13 @@ pub(crate) struct Landing {
     pub id: u64,
     pub lane: u32,
     pub target: Target,
-    /// Bytes of the slot that need no further read.
+    /// Bytes of the buffer that need no further read.
     pub settled: u32,
     /// Bytes that came and count.
     pub landed: u32,
     /// Bytes that came, but have to be read again.
     pub dropped: u32,
-    /// Bytes of the slot that this read would still have to bring.
+    /// Bytes of the buffer that this read would still have to bring.
     pub rest: u32,
     pub short: bool,
     pub verdict: Verdict,
@@ -76,6 +77,8 @@ pub(crate) struct Landing {
 /// One lane for each read that the medium takes at a time.
 #[derive(Debug)]
 pub(crate) struct Flights {
+    /// Lends the memory that reads go to.
+    pub region: Region,
     lanes: Vec<Option<Flight>>,
     free: Vec<u32>,
     again: VecDeque<u32>,
@@ -84,8 +87,9 @@ pub(crate) struct Flights {
 }
 
 impl Flights {
-    pub(crate) fn new(depth: usize, retries: u32) -> Self {
+    pub(crate) fn new(region: Region, depth: usize, retries: u32) -> Self {
         Self {
+            region,
             lanes: vec![None; depth],
             free: (0..depth as u32).rev().collect(),
             again: VecDeque::with_capacity(depth),
@@ -109,7 +113,7 @@ impl Flights {
     }
 
     /// Names a new read. The caller has made sure that a lane is free.
-    pub(crate) fn launch(&mut self, target: Target, piece: Piece) -> Read {
+    pub(crate) fn launch(&mut self, target: Target, piece: Piece) -> Op {
         let lane = self.free.pop().expect("a free lane");
         self.lanes[lane as usize] = Some(Flight {
             id: 0,
@@ -127,7 +131,7 @@ impl Flights {
     }
 
     /// Tries the next such read again.
-    pub(crate) fn retry(&mut self) -> Read {
+    pub(crate) fn retry(&mut self) -> Op {
         let lane = self.again.pop_front().expect("a read to retry");
         self.send(lane)
     }
@@ -145,9 +149,9 @@ impl Flights {
     ///
     /// # Panics
     /// When the medium completes what it was not asked for, or returns another
-    /// slot: the memory would not be the line's to give away.
+    /// buffer: the memory would not be the line's to give away.
     pub(crate) fn land(&mut self, completion: Completion, part_lens: &[u64]) -> Landing {
-        let Completion { id, slot, result } = completion;
+        let Completion { id, buffer, result } = completion;
         let lane = self.lane_of(id);
         let flight = self.lanes[lane as usize]
             .as_mut()
@@ -155,10 +159,11 @@ impl Flights {
             .unwrap_or_else(|| panic!("the medium completed read {id}, which is not under way"));
         let piece = flight.piece;
         assert_eq!(
-            (slot.at(), slot.len()),
+            (buffer.at(), buffer.len()),
             (piece.at, piece.len),
-            "the medium returned another slot than that of read {id}"
+            "the medium returned another buffer than that of read {id}"
         );
+        self.region.take_back(buffer);
         let to_end = part_lens[usize::from(piece.part)] - piece.offset;
         let expected = to_end.min(u64::from(piece.len)) as u32;
         let mut landing = Landing {
@@ -182,12 +187,14 @@ impl Flights {
                 let kept = got - got % ALIGN as u32;
                 (landing.settled, landing.landed, landing.dropped) = (kept, kept, got - kept);
                 landing.short = true;
-                ReadError::Os {
-                    source_name: format!("part {}", piece.part),
+                let asked = Asked {
+                    verb: Verb::Read,
                     offset: piece.offset,
                     len: piece.len,
-                    message: format!("only {got} of {expected} bytes came"),
-                }
+                };
+                let short = format!("only {got} of {expected} bytes came");
+                let short = io::Error::new(io::ErrorKind::UnexpectedEof, short);
+                MediumError::failed(format!("part {}", piece.part), asked, short)
             }
             Err(source) => {
                 (landing.settled, landing.landed) = (0, 0);
@@ -198,8 +205,7 @@ impl Flights {
         flight.piece.at += u64::from(landing.settled);
         flight.piece.len -= landing.settled;
         landing.rest = flight.piece.len;
-        let gone = matches!(source, ReadError::Gone { .. });
-        if flight.attempts < self.max_attempts && !gone {
+        if flight.attempts < self.max_attempts && source.is_worth_retrying() {
             landing.verdict = Verdict::Again;
             self.again.push_back(lane);
         } else {
@@ -214,19 +220,15 @@ impl Flights {
         landing
     }
 
-    fn send(&mut self, lane: u32) -> Read {
+    fn send(&mut self, lane: u32) -> Op {
         let id = self.serial * self.lanes.len() as u64 + u64::from(lane);
         self.serial += 1;
         let flight = self.lanes[lane as usize].as_mut().expect("a lane in use");
         flight.id = id;
         flight.attempts += 1;
         let piece = flight.piece;
-        Read {
-            id,
-            part: piece.part,
-            offset: piece.offset,
-            slot: Slot::claim(piece.at, piece.len),
-        }
+        let buffer = self.region.lend(piece.at, piece.len);
+        Op::read(id, piece.part, piece.offset, buffer)
     }
 
     fn flight(&self, lane: u32) -> &Flight {
@@ -251,24 +253,22 @@ mod tests {
     fn check(
         (offset, len, part_len): (u32, u32, u32),
         retries: u32,
-        results: &[Result<u32, ReadError>],
+        results: &[Result<u32, MediumError>],
         expect: &[(u32, u32, u32, &str)],
     ) {
-        let mut flights = Flights::new(1, retries);
+        let mut flights = Flights::new(Region::new(9 * u64::from(A)), 1, retries);
         let piece = Piece {
             part: 0,
             offset: u64::from(offset),
             at: 0,
             len,
         };
-        let mut read = flights.launch(Target::Fetch(0), piece);
+        let mut read = Some(flights.launch(Target::Fetch(0), piece));
         for (n, (result, expect)) in results.iter().zip(expect).enumerate() {
-            let done = Completion {
-                id: read.id,
-                slot: Slot::claim(read.slot.at(), read.slot.len()),
-                result: result.clone(),
-            };
+            let done = read.take().expect("a read under way");
+            let done = done.complete(result.clone());
             let landing = flights.land(done, &[u64::from(part_len)]);
+            assert!(flights.region.is_whole());
             let verdict = match landing.verdict {
                 Verdict::Landed => "landed".to_owned(),
                 Verdict::Again => "again".to_owned(),
@@ -282,25 +282,27 @@ mod tests {
             if verdict == "again" {
                 let rest = flights.flight(0).piece;
                 assert_eq!(rest.at, rest.offset - u64::from(offset));
-                read = flights.retry();
+                read = Some(flights.retry());
             }
         }
     }
 
-    fn broken() -> ReadError {
-        ReadError::Os {
-            source_name: "test".into(),
-            offset: 0,
-            len: 0,
-            message: "broken".into(),
-        }
+    const ASKED: Asked = Asked {
+        verb: Verb::Read,
+        offset: 0,
+        len: 0,
+    };
+
+    fn broken() -> MediumError {
+        MediumError::failed("test", ASKED, io::Error::other("broken"))
     }
 
-    fn gone() -> ReadError {
-        ReadError::Gone {
-            source_name: "test".into(),
-            message: "gone".into(),
-        }
+    fn gone() -> MediumError {
+        MediumError::gone("test", io::Error::other("gone"))
+    }
+
+    fn refused() -> MediumError {
+        MediumError::refused("test", ASKED, io::Error::other("never"))
     }
 
     #[test]
@@ -346,16 +348,19 @@ mod tests {
             &[Err(gone())],
             &[(0, 0, 0, "failed at 4096 after 1")],
         );
+        check(
+            two,
+            5,
+            &[Err(refused())],
+            &[(0, 0, 0, "failed at 4096 after 1")],
+        );
     }
 
     #[test]
     #[should_panic(expected = "not under way")]
     fn a_completion_out_of_nowhere_is_refused() {
-        let done = Completion {
-            id: 3,
-            slot: Slot::claim(0, A),
-            result: Ok(A),
-        };
-        Flights::new(2, 0).land(done, &[4096]);
+        let mut region = Region::new(4096);
+        let done = Op::read(3, 0, 0, region.lend(0, A)).complete(Ok(A));
+        Flights::new(region, 2, 0).land(done, &[4096]);
     }
 }

@@ -12,28 +12,35 @@
 //! reads out; [`Line`] only carries them between it, the medium and the clock.
 //!
 //! ```
-//! # use delayline_line::{Clock, Completion, Config, Line, Medium, Read};
+//! # use delayline_line::{Caps, Clock, Completion, Config, Line, LineSetup, Medium, MediumEvent, Op, Region, Stats};
 //! # use delayline_plan::{Extent, ExtentId};
-//! # struct Instant(Vec<Completion>);
+//! # struct Instant(Caps, Vec<Completion>);
 //! # impl Medium for Instant {
-//! #     fn depth(&self) -> usize { 4 }
-//! #     fn submit(&mut self, read: Read) {
-//! #         let len = read.slot.len();
-//! #         self.0.push(Completion { id: read.id, slot: read.slot, result: Ok(len) });
+//! #     fn caps(&self) -> &Caps { &self.0 }
+//! #     fn submit(&mut self, op: Op) {
+//! #         let len = op.buffer.len();
+//! #         self.1.push(op.complete(Ok(len)));
 //! #     }
-//! #     fn poll(&mut self, _: bool, done: &mut Vec<Completion>) { done.append(&mut self.0); }
+//! #     fn poll(&mut self, _: bool, done: &mut Vec<Completion>) { done.append(&mut self.1); }
+//! #     fn stats(&self) -> Stats { Stats::default() }
+//! #     fn events(&mut self, _: &mut Vec<MediumEvent>) {}
 //! # }
 //! # struct Stopped;
 //! # impl Clock for Stopped { fn now_ns(&self) -> u64 { 0 } }
-//! # let (medium, clock) = (Instant(Vec::new()), Stopped);
+//! # let (medium, clock) = (Instant(Caps::default(), Vec::new()), Stopped);
 //! // Two extents of a file of 12 KiB; the first stays, at 8192, behind the window.
+//! let region = Region::new(12288);
 //! let extents = vec![
 //!     Extent { part: 0, offset: 0, len: 4096 },
 //!     Extent { part: 0, offset: 4096, len: 8192 },
 //! ];
-//! let homes = vec![Some(8192), None];
-//! let config = Config { window: 8192, read_len: 4096, retries: 2 };
-//! let mut line = Line::new(medium, clock, extents, vec![12288], homes, config)?;
+//! let setup = LineSetup {
+//!     extents,
+//!     part_lens: vec![12288],
+//!     homes: vec![Some(8192), None],
+//!     config: Config { window: 8192, read_len: 4096, retries: 2 },
+//! };
+//! let mut line = Line::new(medium, clock, region, setup)?;
 //! for _lap in 0..3 {
 //!     line.lay([ExtentId(0), ExtentId(1)]);
 //!     for id in [ExtentId(0), ExtentId(1)] {
@@ -64,6 +71,9 @@ mod window;
 pub use clock::Clock;
 pub use error::LineError;
 pub use line::Line;
-pub use medium::{Completion, Medium, Read, ReadError, Slot};
+pub use medium::{
+    Alignment, Asked, Buffer, Caps, Completion, Durability, EventClass, Medium, MediumError,
+    MediumEvent, Op, Rates, Region, RegionId, Stats, Tally, Verb,
+};
 pub use trace::{Event, EventKind, write_chrome};
-pub use types::{Config, Counters, Lease, Span, Ticket};
+pub use types::{Config, Counters, Lease, LineSetup, Span, Ticket};

@@ -1,13 +1,13 @@
 //! The line: carries completions from the medium to the state machine and reads
 //! back, and waits. It does not know which read is next, nor why.
 
-use delayline_plan::{ALIGN, Extent, ExtentId};
+use delayline_plan::{ALIGN, ExtentId};
 
 use crate::check;
 use crate::state::State;
 use crate::trace::{Event, EventKind};
-use crate::types::{Config, Counters, Lease, Span, Ticket};
-use crate::{Clock, Completion, LineError, Medium};
+use crate::types::{Counters, Lease, LineSetup, Span, Ticket};
+use crate::{Clock, Completion, LineError, Medium, Region};
 
 /// The engine: turns plan and medium into extents that are there when the
 /// compute asks.
@@ -24,33 +24,20 @@ pub struct Line<M: Medium, C: Clock> {
 }
 
 impl<M: Medium, C: Clock> Line<M, C> {
-    /// A line over `extents` of files that are `part_lens` bytes long. `homes`
-    /// has one entry for each extent: `Some(at)` makes it resident, read once to
-    /// memory position `at` behind the window; `None` streams it through the
-    /// window. Reads nothing yet.
+    /// A line that reads from `medium` into the memory of `region`. Reads nothing
+    /// yet.
     ///
     /// # Errors
     /// [`LineError::Config`] and [`LineError::Extent`] when a figure is out of
     /// range or off alignment, an extent lies outside its file or is longer than
-    /// the window, or two homes overlap.
-    pub fn new(
-        medium: M,
-        clock: C,
-        extents: Vec<Extent>,
-        part_lens: Vec<u64>,
-        homes: Vec<Option<u64>>,
-        config: Config,
-    ) -> Result<Self, LineError> {
-        let depth = medium.depth();
-        check::config(&config, depth, extents.len(), homes.len())?;
-        for (index, (extent, home)) in extents.iter().zip(&homes).enumerate() {
-            check::extent(ExtentId(index as u32), extent, *home, &part_lens, &config)?;
-        }
-        check::homes(&extents, &homes)?;
+    /// the window, a home is outside the memory, or two overlap.
+    pub fn new(medium: M, clock: C, region: Region, setup: LineSetup) -> Result<Self, LineError> {
+        check::all(&setup, medium.caps(), region.len())?;
+        let depth = medium.caps().depth;
         Ok(Self {
-            window: config.window,
-            part_lens: part_lens.clone(),
-            state: State::new(extents, part_lens, homes, config, depth),
+            window: setup.config.window,
+            part_lens: setup.part_lens.clone(),
+            state: State::new(setup, region, depth),
             medium,
             clock,
             done: Vec::with_capacity(depth),
@@ -197,6 +184,12 @@ impl<M: Medium, C: Clock> Line<M, C> {
     /// The medium, to set it up; reads are the line's to submit and to reap.
     pub fn medium_mut(&mut self) -> &mut M {
         &mut self.medium
+    }
+
+    /// The medium, and what lends the memory, to set the medium up while no read
+    /// is under way.
+    pub fn medium_and_region(&mut self) -> (&mut M, &mut Region) {
+        (&mut self.medium, self.state.region_mut())
     }
 
     /// Collects events from now on.

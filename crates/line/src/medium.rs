@@ -1,118 +1,201 @@
-//! The seam to where the extents are.
+//! The seam to where the extents are: one kind of operation, its completion, and
+//! the trait that every medium implements.
 
-use thiserror::Error;
+mod buffer;
+mod caps;
+mod error;
+mod stats;
 
-/// A range of the memory that the medium was built with, owned: it is neither
-/// `Clone` nor `Copy`, moves into a [`Read`], belongs to the request until that
-/// completes, and comes back in its [`Completion`].
-#[derive(Debug, PartialEq, Eq)]
-pub struct Slot {
-    at: u64,
-    len: u32,
+use std::fmt;
+
+pub use buffer::{Buffer, Region, RegionId};
+pub use caps::{Alignment, Caps, Durability, Rates};
+pub use error::MediumError;
+pub use stats::{EventClass, MediumEvent, Stats, Tally};
+
+/// What an operation does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verb {
+    /// Bytes of the part go into the buffer.
+    Read,
+    /// Bytes of the buffer go into the part.
+    Write,
+    /// Every write to the part that had completed when this was submitted
+    /// survives a power cut, once this has completed without an error.
+    Sync,
 }
 
-impl Slot {
-    /// A claim on `len` bytes at byte `at` of the memory. Whoever makes one
-    /// answers for it that no two live slots overlap; in production that is
-    /// the line alone.
-    pub fn claim(at: u64, len: u32) -> Self {
-        Self { at, len }
-    }
-
-    /// First byte, from the start of the memory.
-    pub fn at(&self) -> u64 {
-        self.at
-    }
-
-    /// Length in bytes.
-    pub fn len(&self) -> u32 {
-        self.len
-    }
-
-    /// Whether it spans no bytes.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Sync => "sync",
+        })
     }
 }
 
-/// One request to a medium. Offset, length and memory position are multiples
-/// of `plan::ALIGN`.
+/// One operation of a medium. Offset, length and position of the buffer are
+/// multiples of what [`Caps::align`] says; multiples of `plan::ALIGN` suit every
+/// medium.
+///
+/// Operations under way that touch the same bytes of a part, at least one of
+/// them a write, take effect in any order.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Read {
-    /// The line's own name for it, returned in the completion.
+pub struct Op {
+    /// The caller's own name for it, returned in the completion. Names of
+    /// operations under way differ.
     pub id: u64,
+    /// What to do.
+    pub verb: Verb,
     /// Which file of the model.
     pub part: u16,
-    /// First byte in that file.
+    /// First byte in that file. A read may reach past the end of the part and is
+    /// short then; a write has to end within it. 0 for a sync.
     pub offset: u64,
-    /// Where the bytes go; its length is the length of the read.
-    pub slot: Slot,
+    /// The memory, of the operation's length. It belongs to the operation until
+    /// that completes. [`Buffer::empty`] for a sync.
+    pub buffer: Buffer,
 }
 
-/// What became of a [`Read`].
+impl Op {
+    /// A read of `buffer.len()` bytes.
+    pub fn read(id: u64, part: u16, offset: u64, buffer: Buffer) -> Self {
+        let verb = Verb::Read;
+        Self {
+            id,
+            verb,
+            part,
+            offset,
+            buffer,
+        }
+    }
+
+    /// A write of `buffer.len()` bytes.
+    pub fn write(id: u64, part: u16, offset: u64, buffer: Buffer) -> Self {
+        let verb = Verb::Write;
+        Self {
+            id,
+            verb,
+            part,
+            offset,
+            buffer,
+        }
+    }
+
+    /// A sync of a part.
+    pub fn sync(id: u64, part: u16) -> Self {
+        Self {
+            id,
+            verb: Verb::Sync,
+            part,
+            offset: 0,
+            buffer: Buffer::empty(),
+        }
+    }
+
+    /// What it asks for, for messages.
+    pub fn asked(&self) -> Asked {
+        Asked {
+            verb: self.verb,
+            offset: self.offset,
+            len: self.buffer.len(),
+        }
+    }
+
+    /// Ends it: the buffer goes back with the result.
+    pub fn complete(self, result: Result<u32, MediumError>) -> Completion {
+        Completion {
+            id: self.id,
+            buffer: self.buffer,
+            result,
+        }
+    }
+}
+
+/// What an operation asked for, without its buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// What to do.
+    pub verb: Verb,
+    /// First byte in the part.
+    pub offset: u64,
+    /// Length in bytes.
+    pub len: u32,
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { verb, offset, len } = self;
+        match verb {
+            Verb::Sync => write!(f, "{verb}"),
+            _ => write!(f, "{verb} of {len} bytes at {offset}"),
+        }
+    }
+}
+
+/// What became of an [`Op`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct Completion {
-    /// The read's name.
+    /// The operation's name.
     pub id: u64,
     /// The memory, back from the medium.
-    pub slot: Slot,
-    /// How many bytes, from the slot's start, were filled; fewer than asked is
-    /// a short read, which the line judges (at the end of a file it is right).
-    pub result: Result<u32, ReadError>,
+    pub buffer: Buffer,
+    /// How many bytes, from the buffer's start, were read or written; 0 for a
+    /// sync. Fewer than asked is a short operation, which the caller judges (a
+    /// read at the end of a part is right to be short).
+    ///
+    /// After an error nobody knows what the buffer of a read holds, nor which
+    /// bytes of a write arrived; after one of a sync, nobody knows which of the
+    /// writes since the last good sync survive.
+    pub result: Result<u32, MediumError>,
 }
 
-/// Why a read failed. The line retries, then gives up with the last of these.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum ReadError {
-    /// The operating system's error.
-    #[error("{source_name}: read of {len} bytes at {offset} failed: {message}")]
-    Os {
-        /// File or device, for a person.
-        source_name: String,
-        /// First byte asked for.
-        offset: u64,
-        /// Bytes asked for.
-        len: u32,
-        /// The system's text.
-        message: String,
-    },
-    /// The medium as a whole is gone (a cut fiber, a pulled drive).
-    #[error("{source_name}: the medium is gone: {message}")]
-    Gone {
-        /// Which one.
-        source_name: String,
-        /// What is known of it.
-        message: String,
-    },
-}
-
-/// Where extents are: takes reads, gives completions, in any order.
+/// Where extents are: takes operations, gives completions, in any order.
 pub trait Medium {
-    /// How many reads it takes before completions must be reaped.
-    fn depth(&self) -> usize;
+    /// What it can do. The answer never changes.
+    fn caps(&self) -> &Caps;
 
-    /// Queues a read. Never blocks; may batch until the next [`Medium::poll`].
+    /// Queues an operation. Never blocks; may batch until the next
+    /// [`Medium::poll`]. What the medium does not do, such as a write to a
+    /// read-only one, completes with an error.
     ///
     /// # Panics
-    /// When more than [`Medium::depth`] reads are under way: the line counts.
-    fn submit(&mut self, read: Read);
+    /// When more than [`Caps::depth`] operations are under way, or the buffer is
+    /// of another memory than the medium's: the caller counts and knows.
+    fn submit(&mut self, op: Op);
 
-    /// Hands queued reads on and appends what has completed to `done`. With
-    /// `wait`, returns only with at least one completion, unless no read is
+    /// Hands queued operations on and appends what has completed to `done`. With
+    /// `wait`, returns only with at least one completion, unless no operation is
     /// under way. In virtual time, waiting advances the clock.
     fn poll(&mut self, wait: bool, done: &mut Vec<Completion>);
+
+    /// What it has done so far.
+    fn stats(&self) -> Stats;
+
+    /// Appends what happened since this was last asked and a person, or the
+    /// caller, should know: each fallback, a loss, a recovery.
+    fn events(&mut self, out: &mut Vec<MediumEvent>);
 }
 
 impl<M: Medium + ?Sized> Medium for Box<M> {
-    fn depth(&self) -> usize {
-        (**self).depth()
+    fn caps(&self) -> &Caps {
+        (**self).caps()
     }
 
-    fn submit(&mut self, read: Read) {
-        (**self).submit(read);
+    fn submit(&mut self, op: Op) {
+        (**self).submit(op);
     }
 
     fn poll(&mut self, wait: bool, done: &mut Vec<Completion>) {
         (**self).poll(wait, done);
+    }
+
+    fn stats(&self) -> Stats {
+        (**self).stats()
+    }
+
+    fn events(&mut self, out: &mut Vec<MediumEvent>) {
+        (**self).events(out);
     }
 }

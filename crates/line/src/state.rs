@@ -6,12 +6,12 @@ use std::collections::VecDeque;
 
 use delayline_plan::{Extent, ExtentId};
 
-use crate::LineError;
 use crate::fetches::Fetches;
 use crate::flights::Flights;
 use crate::trace::{EventKind, Trace};
-use crate::types::{Config, Counters, Span};
+use crate::types::{Config, Counters, LineSetup, Span};
 use crate::window::{Key, Loads, Phase, Window};
+use crate::{LineError, Region};
 
 mod acquire;
 mod reads;
@@ -92,13 +92,13 @@ pub(crate) struct State {
 
 impl State {
     /// The arguments have been checked.
-    pub(crate) fn new(
-        extents: Vec<Extent>,
-        part_lens: Vec<u64>,
-        homes: Vec<Option<u64>>,
-        config: Config,
-        depth: usize,
-    ) -> Self {
+    pub(crate) fn new(setup: LineSetup, region: Region, depth: usize) -> Self {
+        let LineSetup {
+            extents,
+            part_lens,
+            homes,
+            config,
+        } = setup;
         let way = |home: &Option<u64>| home.map_or(Way::Streamed, |_| Way::Absent);
         Self {
             ways: homes.iter().map(way).collect(),
@@ -110,7 +110,7 @@ impl State {
             resident_due: 0,
             window: Window::new(config.window),
             loads: Loads::default(),
-            flights: Flights::new(depth, config.retries),
+            flights: Flights::new(region, depth, config.retries),
             fetches: Fetches::default(),
             leased: 0,
             urgent: false,
@@ -123,6 +123,11 @@ impl State {
             homes,
             config,
         }
+    }
+
+    /// Lends the memory.
+    pub(crate) fn region_mut(&mut self) -> &mut Region {
+        &mut self.flights.region
     }
 
     /// Reads that the medium has.

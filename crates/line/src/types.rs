@@ -1,6 +1,6 @@
 //! What callers hand to the line and get from it; no behaviour.
 
-use delayline_plan::ExtentId;
+use delayline_plan::{Extent, ExtentId};
 
 use crate::window::Key;
 
@@ -20,6 +20,21 @@ pub struct Config {
     pub read_len: u32,
     /// How often a read that failed or came short is tried again.
     pub retries: u32,
+}
+
+/// What a line is over.
+#[derive(Clone, Debug)]
+pub struct LineSetup {
+    /// The extents, by their id.
+    pub extents: Vec<Extent>,
+    /// Length of each part in bytes.
+    pub part_lens: Vec<u64>,
+    /// One entry for each extent: `Some(at)` makes it resident, read once to
+    /// memory position `at` behind the window; `None` streams it through the
+    /// window.
+    pub homes: Vec<Option<u64>>,
+    /// The measures.
+    pub config: Config,
 }
 
 /// Proof that an extent is whole in memory and stays so. It goes back with

@@ -4,7 +4,10 @@
 mod common;
 
 use common::{Bench, Manner, PAGE};
-use delayline_line::{Completion, Config, Line, LineError, Medium, Read, ReadError, Slot, Span};
+use delayline_line::{
+    Caps, Completion, Config, Line, LineError, LineSetup, Medium, MediumError, MediumEvent, Op,
+    Region, Span, Stats,
+};
 use delayline_plan::{Extent, ExtentId};
 
 fn bench(resident: &[usize], retries: u32) -> Bench {
@@ -46,7 +49,7 @@ fn check_broken(resident: &[usize], retries: u32) {
         };
         assert_eq!((extent, part, offset), (ExtentId(1), 0, 3 * PAGE));
         assert_eq!(attempts, retries + 1);
-        assert!(matches!(source, ReadError::Os { .. }));
+        assert!(matches!(source, MediumError::Failed { .. }));
     }
     bench.line.medium_mut().manner.broken = 0..0;
     // Reads that failed before the mending may have been made ahead once more.
@@ -100,7 +103,7 @@ fn a_medium_that_is_gone_is_not_asked_again() {
             panic!("{error}");
         };
         assert_eq!(attempts, 1);
-        assert!(matches!(source, ReadError::Gone { .. }));
+        assert!(matches!(source, MediumError::Gone { .. }));
         let at = bench.spare_at();
         let span = Span {
             part: 0,
@@ -163,16 +166,41 @@ fn leases_that_fill_the_window_are_an_error_until_one_is_released() {
 }
 
 /// A medium that loses every read.
-struct Hole(u64);
+struct Hole(Caps);
+
+fn hole() -> Hole {
+    Hole(Caps {
+        depth: 2,
+        ..Caps::default()
+    })
+}
 
 impl Medium for Hole {
-    fn depth(&self) -> usize {
-        2
+    fn caps(&self) -> &Caps {
+        &self.0
     }
-    fn submit(&mut self, _: Read) {
-        self.0 += 1;
-    }
+    fn submit(&mut self, _: Op) {}
     fn poll(&mut self, _: bool, _: &mut Vec<Completion>) {}
+    fn stats(&self) -> Stats {
+        Stats::default()
+    }
+    fn events(&mut self, _: &mut Vec<MediumEvent>) {}
+}
+
+/// A line over a hole, into a memory of 13 pages.
+fn line(
+    extents: &[Extent],
+    part_lens: &[u64],
+    homes: &[Option<u64>],
+    config: Config,
+) -> Result<Line<Hole, Stopped>, LineError> {
+    let setup = LineSetup {
+        extents: extents.to_vec(),
+        part_lens: part_lens.to_vec(),
+        homes: homes.to_vec(),
+        config,
+    };
+    Line::new(hole(), Stopped, Region::new(13 * PAGE), setup)
 }
 
 struct Stopped;
@@ -195,8 +223,7 @@ const CONFIG: Config = Config {
 
 #[test]
 fn a_medium_that_loses_reads_is_an_error_not_a_hang() {
-    let extents = vec![extent(0, 0, PAGE)];
-    let mut line = Line::new(Hole(0), Stopped, extents, vec![PAGE], vec![None], CONFIG).unwrap();
+    let mut line = line(&[extent(0, 0, PAGE)], &[PAGE], &[None], CONFIG).unwrap();
     let error = line.acquire(ExtentId(0)).unwrap_err();
     assert_eq!(error, LineError::Lost { reads: 1 });
     assert_eq!(line.forget(), Err(LineError::Lost { reads: 1 }));
@@ -204,13 +231,14 @@ fn a_medium_that_loses_reads_is_an_error_not_a_hang() {
 
 #[test]
 fn what_a_line_cannot_work_with_is_refused_by_name() {
-    let check = |extents: &[Extent], homes: &[Option<u64>], config: Config, expect: &str| {
-        let (extents, homes) = (extents.to_vec(), homes.to_vec());
-        let line = Line::new(Hole(0), Stopped, extents, vec![9 * PAGE - 5], homes, config);
-        match line {
-            Ok(_) => assert_eq!(expect, "ok"),
-            Err(error) => assert!(error.to_string().contains(expect), "{error}"),
-        }
+    let check = |extents: &[Extent], homes: &[Option<u64>], config: Config, expect: &str| match line(
+        extents,
+        &[9 * PAGE - 5],
+        homes,
+        config,
+    ) {
+        Ok(_) => assert_eq!(expect, "ok"),
+        Err(error) => assert!(error.to_string().contains(expect), "{error}"),
     };
     let good = extent(0, PAGE, 4 * PAGE);
     check(&[good], &[None], CONFIG, "ok");
@@ -253,6 +281,20 @@ fn what_a_line_cannot_work_with_is_refused_by_name() {
     );
     check(&[good], &[Some(3 * PAGE)], CONFIG, "home 12288");
     check(&[good], &[Some(5 * PAGE + 1)], CONFIG, "home 20481");
+    check(&[good], &[Some(10 * PAGE)], CONFIG, "home 40960");
+    check(
+        &[good],
+        &[None],
+        config(14 * PAGE, 4096),
+        "the memory's 53248",
+    );
+    let long = (1 << 30) + 4096;
+    check(
+        &[good],
+        &[None],
+        config(4 * PAGE, long),
+        "the medium's 1073741824",
+    );
     check(
         &[good, good],
         &[Some(4 * PAGE), Some(7 * PAGE)],
@@ -264,7 +306,7 @@ fn what_a_line_cannot_work_with_is_refused_by_name() {
 #[test]
 #[should_panic(expected = "cannot be fetched")]
 fn a_fetch_into_the_window_is_refused() {
-    let mut line = Line::new(Hole(0), Stopped, vec![], vec![9 * PAGE], vec![], CONFIG).unwrap();
+    let mut line = line(&[], &[9 * PAGE], &[], CONFIG).unwrap();
     let span = Span {
         part: 0,
         offset: 0,
@@ -272,10 +314,4 @@ fn a_fetch_into_the_window_is_refused() {
         at: 3 * PAGE,
     };
     let _ticket = line.fetch(&[span]);
-}
-
-#[test]
-fn slots_are_what_they_were_claimed_as() {
-    let slot = Slot::claim(3, 7);
-    assert_eq!((slot.at(), slot.len(), slot.is_empty()), (3, 7, false));
 }

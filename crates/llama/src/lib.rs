@@ -27,7 +27,7 @@ mod zeros;
 /// needs to be a medium itself; and what a [`Fiber`] is made of.
 pub mod medium {
     pub use delayline_fiber::LoopSpec;
-    pub use delayline_line::{Completion, Medium, Read};
+    pub use delayline_line::{Caps, Completion, Medium, MediumEvent, Op, Stats};
     pub use delayline_medium::{Faults, Faulty};
 }
 

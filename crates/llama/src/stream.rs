@@ -11,9 +11,9 @@ use delayline_engine::fiber::{self, Circuit, Course, Lap};
 use delayline_engine::process::{self, Usage};
 use delayline_engine::watch::{Ring, Stretch, Watch};
 use delayline_engine::{
-    Atlas, Error, Graph, Items, Itinerary, Layout, ModelFile, Names, Needs, Options, Prefault,
-    READ_LEN, RealLine, Role, Shape, Steady, Tensor, WeightUse, budget, open_line, open_medium,
-    settle_budget,
+    Atlas, Error, Graph, Items, Itinerary, Layout, LineSource, ModelFile, Names, Needs, Options,
+    Prefault, READ_LEN, RealLine, Role, Shape, Steady, Tensor, WeightUse, budget, open_line,
+    open_medium, settle_budget,
 };
 use delayline_line::Span;
 use delayline_medium::Memory;
@@ -117,7 +117,7 @@ impl Stream {
         let (residency, keep) = settle_budget(&lap, spend, options)?;
 
         let placed = atlas.layout.place(file, &atlas.cut, &residency);
-        let memory = Memory::new(placed.len)?;
+        let (memory, region) = Memory::new(placed.len)?;
         for range in &placed.sparse {
             memory.no_huge(range.clone());
         }
@@ -132,7 +132,8 @@ impl Stream {
         };
         let (medium, circuit) =
             fiber::around(options.fiber.as_ref(), medium, file, &memory, &course)?;
-        let mut line = open_line(file, medium, &atlas, &residency, options)?;
+        let source = LineSource { medium, region };
+        let mut line = open_line(file, source, &atlas, &residency, options)?;
         load_small(&mut line, &placed.small)?;
         settle_small(file, &atlas.layout, &graphs, &placed.small, &memory);
         pump.supply(Supplies::new(

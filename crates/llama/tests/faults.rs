@@ -7,7 +7,7 @@ use std::path::Path;
 
 use common::switched::{switch, switched};
 use common::{alone, assert_same, options, scratch, streamed, synth};
-use delayline_line::{LineError, ReadError};
+use delayline_line::{LineError, MediumError};
 use delayline_llama::{Class, Engine, Error, ModelFile, Options, Way};
 use delayline_medium::Faults;
 use delayline_synth::Quant;
@@ -169,7 +169,10 @@ fn check_broken(path: &Path, extra: u64, weight: &str, from: usize, fails: std::
             ),
         )) => {
             assert!(fails.contains(&lap), "{label}: failed in lap {lap}");
-            assert!(matches!(source, ReadError::Os { .. }), "{label}: {source}");
+            assert!(
+                matches!(source, MediumError::Failed { .. }),
+                "{label}: {source}"
+            );
             // The read that failed touches the weight: it is of at most 4 MiB.
             assert!(
                 offset < bytes.end && bytes.start < offset + (4 << 20),
@@ -238,7 +241,7 @@ fn a_medium_that_goes_ends_the_lap_and_may_come_back() {
                 other => panic!("{shape}: {other}"),
             };
             assert!(
-                matches!(source, ReadError::Gone { .. }),
+                matches!(source, MediumError::Gone { .. }),
                 "{shape}: {source}"
             );
         }

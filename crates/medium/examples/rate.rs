@@ -1,7 +1,7 @@
 //! Prints the read rates of a drive: `rate FILE-OR-DIRECTORY`. A table over read
 //! length and depth, then io_uring against threads, by turns.
 
-use delayline_line::{Medium, Read, Slot};
+use delayline_line::{Buffer, Medium, Op};
 use delayline_medium::{Access, Backend, Flash, Memory, Options};
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -67,7 +67,7 @@ fn sequential(
 ) -> Result<(String, f64), Box<dyn Error>> {
     const LEN: u64 = 4 << 20;
     const DEPTH: u64 = 32;
-    let memory = Memory::new(DEPTH * LEN)?;
+    let (memory, mut region) = Memory::new(DEPTH * LEN)?;
     memory.populate(0..memory.len())?;
     let register = register.then_some(0..memory.len()).into_iter().collect();
     let options = Options {
@@ -79,27 +79,22 @@ fn sequential(
     let mut flash = Flash::open(&[path], memory, &options)?;
     let total = flash.lengths()[0].min(512 << 20) / LEN;
     let (mut sent, mut got, mut done) = (0, 0, Vec::new());
-    let mut free: Vec<Slot> = (0..DEPTH)
-        .map(|index| Slot::claim(index * LEN, LEN as u32))
+    let mut free: Vec<Buffer> = (0..DEPTH)
+        .map(|index| region.lend(index * LEN, LEN as u32))
         .collect();
     while got < total {
         while sent < total
-            && let Some(slot) = free.pop()
+            && let Some(buffer) = free.pop()
         {
-            flash.submit(Read {
-                id: sent,
-                part: 0,
-                offset: sent * LEN,
-                slot,
-            });
+            flash.submit(Op::read(sent, 0, sent * LEN, buffer));
             sent += 1;
         }
         flash.poll(true, &mut done);
         for completion in done.drain(..) {
             completion.result?;
-            free.push(completion.slot);
+            free.push(completion.buffer);
             got += 1;
         }
     }
-    Ok((flash.to_string(), flash.traffic().rate_bytes_per_s()))
+    Ok((flash.to_string(), flash.stats().rate_bytes_per_s()))
 }

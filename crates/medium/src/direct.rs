@@ -33,7 +33,7 @@ pub(crate) fn examine(file: &File, len: u64) -> DirectIo {
     if set_direct(file, true).is_err() {
         return DirectIo::Refused;
     }
-    let Ok(buffer) = Memory::new(ALIGN) else {
+    let Ok((buffer, _)) = Memory::new(ALIGN) else {
         return DirectIo::Unknown;
     };
     let mut cached = 0;
@@ -104,20 +104,37 @@ pub(crate) fn read_once(
     len: u32,
     offset: u64,
 ) -> io::Result<u32> {
-    let to = memory.slot_ptr(at, len);
+    let (to, fd) = (memory.bytes_ptr(at, len), file.as_raw_fd());
+    // SAFETY: `bytes_ptr` has checked that the bytes are within the memory, which
+    // the caller keeps; the kernel writes them, Rust sees atomics.
+    unless_interrupted(|| unsafe {
+        libc::pread(fd, to.cast(), len as usize, offset as libc::off_t)
+    })
+}
+
+/// Writes once from `memory`, trying again only when interrupted; returns how
+/// many bytes went.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn write_once(
+    file: &File,
+    memory: &Memory,
+    at: u64,
+    len: u32,
+    offset: u64,
+) -> io::Result<u32> {
+    let (from, fd) = (memory.bytes_ptr(at, len), file.as_raw_fd());
+    // SAFETY: as in `read_once`; the kernel only reads the bytes.
+    unless_interrupted(|| unsafe {
+        libc::pwrite(fd, from.cast(), len as usize, offset as libc::off_t)
+    })
+}
+
+fn unless_interrupted(call: impl Fn() -> isize) -> io::Result<u32> {
     loop {
-        // SAFETY: `slot_ptr` has checked that the bytes are within the memory,
-        // which the caller keeps; the kernel writes them, Rust sees atomics.
-        let n = unsafe {
-            libc::pread(
-                file.as_raw_fd(),
-                to.cast(),
-                len as usize,
-                offset as libc::off_t,
-            )
-        };
-        if n >= 0 {
-            return Ok(n as u32);
+        if let Ok(n) = u32::try_from(call()) {
+            return Ok(n);
         }
         let error = io::Error::last_os_error();
         if error.kind() != io::ErrorKind::Interrupted {
@@ -185,8 +202,9 @@ pub(crate) fn is_cached(file: &File, offset: u64) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Fallback;
     use crate::{Access, Backend, Flash, HUGE, Options, findings};
-    use delayline_line::{Medium, Read, Slot};
+    use delayline_line::{Medium, MediumEvent, Op, Region};
     use delayline_testing::cannot_run;
     use std::os::unix::fs::FileExt;
     use std::path::{Path, PathBuf};
@@ -229,7 +247,7 @@ mod tests {
     #[test]
     fn the_page_cache_is_seen_and_dropped() {
         let Some(temp) = cold() else { return };
-        let buffer = Memory::new(HUGE).unwrap();
+        let (buffer, _) = Memory::new(HUGE).unwrap();
         no_read_ahead(temp.as_file());
         assert_eq!(
             read_once(temp.as_file(), &buffer, 0, 8 * ALIGN as u32, 16 * ALIGN).unwrap(),
@@ -247,7 +265,7 @@ mod tests {
         for access in [Access::Direct, Access::Buffered] {
             for backend in [Backend::Auto, Backend::Threads] {
                 let Some(temp) = cold() else { return };
-                let memory = Memory::new(64 * ALIGN).unwrap();
+                let (memory, region) = Memory::new(64 * ALIGN).unwrap();
                 let options = Options {
                     depth: 4,
                     backend,
@@ -255,23 +273,24 @@ mod tests {
                     ..Options::default()
                 };
                 let mut flash = Flash::open(&[temp.path()], memory, &options).unwrap();
-                read_all(&mut flash);
+                read_all(&mut flash, region);
                 assert_eq!(cached(temp.path()), 0, "{flash}");
             }
         }
     }
 
+    fn events(flash: &mut Flash) -> Vec<MediumEvent> {
+        let mut told = Vec::new();
+        flash.events(&mut told);
+        told
+    }
+
     /// Reads a file of [`cold`] in four parts.
-    fn read_all(flash: &mut Flash) {
+    fn read_all(flash: &mut Flash, mut region: Region) {
         let (mut done, quarter) = (Vec::new(), 16 * ALIGN);
         for id in 0..4 {
-            let slot = Slot::claim(id * quarter, quarter as u32);
-            flash.submit(Read {
-                id,
-                part: 0,
-                offset: id * quarter,
-                slot,
-            });
+            let buffer = region.lend(id * quarter, quarter as u32);
+            flash.submit(Op::read(id, 0, id * quarter, buffer));
         }
         while done.len() < 4 {
             flash.poll(true, &mut done);
@@ -321,17 +340,17 @@ mod tests {
             return;
         };
         let temp = written_in(&journaled.dir());
-        let memory = Memory::new(64 * ALIGN).unwrap();
+        let (memory, region) = Memory::new(64 * ALIGN).unwrap();
         let mut flash = Flash::open(&[temp.path()], memory, &Options::default()).unwrap();
         assert_eq!(findings(temp.path()).unwrap().direct_io, DirectIo::Cached);
         assert_eq!(flash.access(), [Access::Buffered]);
         let path = temp.path().to_owned();
+        let told = events(&mut flash);
         assert!(
-            flash
-                .notices()
-                .contains(&crate::Notice::DirectCached { path })
+            told.contains(&Fallback::DirectCached { path }.into()),
+            "{told:?}"
         );
-        read_all(&mut flash);
+        read_all(&mut flash, region);
         assert_eq!(cached(temp.path()), 0, "{flash}");
     }
 
@@ -348,15 +367,15 @@ mod tests {
             found == DirectIo::Bypasses,
             cached(temp.path()) == 0 && found != DirectIo::Refused
         );
-        let memory = Memory::new(ALIGN).unwrap();
-        let flash = Flash::open(&[temp.path()], memory, &Options::default()).unwrap();
+        let (memory, _) = Memory::new(ALIGN).unwrap();
+        let mut flash = Flash::open(&[temp.path()], memory, &Options::default()).unwrap();
         let direct = flash.access() == [Access::Direct];
         assert_eq!(direct, found == DirectIo::Bypasses);
-        let about_it = |notice: &&crate::Notice| !matches!(notice, crate::Notice::NoUring { .. });
-        assert_eq!(
-            flash.notices().iter().filter(about_it).count(),
-            usize::from(!direct)
-        );
+        let told = events(&mut flash);
+        let path = temp.path().display().to_string();
+        let about_it = |event: &&MediumEvent| event.message.contains(&path);
+        let count = told.iter().filter(about_it).count();
+        assert_eq!(count, usize::from(!direct), "{told:?}");
         assert_eq!(
             examine(&tempfile::tempfile().unwrap(), 0),
             DirectIo::Unknown

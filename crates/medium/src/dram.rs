@@ -2,80 +2,99 @@
 //! knows no files.
 
 use crate::Memory;
-use delayline_line::{Completion, Medium, Read, ReadError};
+use crate::refuse::refusal;
+use delayline_line::{
+    Alignment, Caps, Completion, Medium, MediumError, MediumEvent, Op, Stats, Verb,
+};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Copies from one vector a part; what is submitted completes at the next poll.
+/// Copies from and to one vector a part; what is submitted completes at the next
+/// poll, in order.
 pub struct Dram {
     parts: Vec<Vec<u8>>,
+    lens: Vec<u64>,
     memory: Arc<Memory>,
-    depth: usize,
-    queue: VecDeque<Read>,
+    caps: Caps,
+    queue: VecDeque<Op>,
+    stats: Stats,
 }
 
 impl Dram {
-    /// A medium with the bytes of each part, for `depth` reads into `memory`
+    /// A medium with the bytes of each part, for `depth` operations on `memory`
     /// at once.
     pub fn new(parts: Vec<Vec<u8>>, memory: Arc<Memory>, depth: usize) -> Self {
         Self {
+            lens: parts.iter().map(|part| part.len() as u64).collect(),
             parts,
             memory,
-            depth,
+            caps: Caps {
+                depth,
+                align: Alignment::all(1),
+                writable: true,
+                ..Caps::default()
+            },
             queue: VecDeque::new(),
+            stats: Stats::default(),
         }
     }
 
     /// Length of each part in bytes.
-    pub fn lengths(&self) -> Vec<u64> {
-        self.parts.iter().map(|part| part.len() as u64).collect()
+    pub fn lengths(&self) -> &[u64] {
+        &self.lens
     }
 
-    fn copy(&self, read: &Read) -> Result<u32, ReadError> {
-        let len = read.slot.len();
-        let part = self.parts.get(usize::from(read.part));
-        let part = part.ok_or_else(|| no_part(read, self.parts.len()))?;
+    /// The bytes of each part as they are now.
+    pub fn parts(&self) -> &[Vec<u8>] {
+        &self.parts
+    }
+
+    fn copy(&mut self, op: &Op) -> Result<u32, MediumError> {
+        if let Some(error) = refusal(|| "memory".into(), &self.lens, true, op) {
+            return Err(error);
+        }
+        let part = &mut self.parts[usize::from(op.part)];
+        let len = op.buffer.len() as usize;
         let start = part
             .len()
-            .min(usize::try_from(read.offset).unwrap_or(usize::MAX));
-        let bytes = &part[start..part.len().min(start.saturating_add(len as usize))];
-        self.memory.copy_in(read.slot.at(), bytes);
+            .min(usize::try_from(op.offset).unwrap_or(usize::MAX));
+        let end = part.len().min(start.saturating_add(len));
+        let bytes = &mut part[start..end];
+        match op.verb {
+            Verb::Read => self.memory.copy_in(op.buffer.at(), bytes),
+            Verb::Write => self.memory.copy_out(op.buffer.at(), bytes),
+            Verb::Sync => {}
+        }
         Ok(bytes.len() as u32)
     }
 }
 
-/// The error of a read from a part that is not there.
-pub(crate) fn no_part(read: &Read, parts: usize) -> ReadError {
-    ReadError::Os {
-        source_name: format!("part {}", read.part),
-        offset: read.offset,
-        len: read.slot.len(),
-        message: format!("there is no such part: the model has {parts}"),
-    }
-}
-
 impl Medium for Dram {
-    fn depth(&self) -> usize {
-        self.depth
+    fn caps(&self) -> &Caps {
+        &self.caps
     }
 
-    fn submit(&mut self, read: Read) {
+    fn submit(&mut self, op: Op) {
         assert!(
-            self.queue.len() < self.depth,
-            "more than {} reads under way",
-            self.depth
+            self.queue.len() < self.caps.depth,
+            "more than {} operations under way",
+            self.caps.depth
         );
-        self.queue.push_back(read);
+        self.memory.check_owns(&op.buffer);
+        self.queue.push_back(op);
     }
 
     fn poll(&mut self, _wait: bool, done: &mut Vec<Completion>) {
-        while let Some(read) = self.queue.pop_front() {
-            let result = self.copy(&read);
-            done.push(Completion {
-                id: read.id,
-                slot: read.slot,
-                result,
-            });
+        while let Some(op) = self.queue.pop_front() {
+            let result = self.copy(&op);
+            self.stats.count(op.verb, &result);
+            done.push(op.complete(result));
         }
     }
+
+    fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    fn events(&mut self, _: &mut Vec<MediumEvent>) {}
 }

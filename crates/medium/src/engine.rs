@@ -1,17 +1,19 @@
-//! Who issues reads, and how that is chosen: io_uring, or threads where it is
-//! refused. It knows tags, files by index and bytes, not the line's reads.
+//! Who issues operations, and how that is chosen: io_uring, or threads where it
+//! is refused. It knows tags, files by index and bytes, not the caller's operations.
 
-use crate::pool::PreadPool;
+use crate::error::Fallback;
+use crate::pool::ThreadPool;
 use crate::uring::Ring;
-use crate::{Access, Memory, Notice, OpenError};
+use crate::{Access, Memory, OpenError};
+use delayline_line::{MediumEvent, Verb};
 use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Most reads at once; a ring could hold some more, a drive gains nothing.
+/// Most operations at once; a ring could hold some more, a drive gains nothing.
 pub(crate) const MAX_DEPTH: usize = 4096;
 
-/// Who issues the reads.
+/// Who issues the operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Backend {
     /// io_uring where it is allowed, otherwise threads.
@@ -19,14 +21,14 @@ pub enum Backend {
     Auto,
     /// io_uring or an error.
     Uring,
-    /// As many threads as reads at once, each in `pread`.
+    /// As many threads as operations at once, each waiting in the system's call.
     Threads,
 }
 
-/// How to read.
+/// How files are read and written.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Reads at once, 1 to 4096.
+    /// Operations at once, 1 to 4096.
     pub depth: usize,
     /// Who issues them.
     pub backend: Backend,
@@ -34,12 +36,12 @@ pub struct Options {
     pub access: Access,
     /// Ranges of the memory to register with the kernel, in bytes, of whole
     /// pages: these get all their pages now and may not be discarded while the
-    /// medium lives. Reads elsewhere work as well.
+    /// medium lives. Buffers elsewhere work as well.
     pub register: Vec<Range<u64>>,
 }
 
 impl Default for Options {
-    /// 32 reads at once, the rest as good as the system allows.
+    /// 32 operations at once, the rest as good as the system allows.
     fn default() -> Self {
         Self {
             depth: 32,
@@ -53,13 +55,14 @@ impl Default for Options {
 /// Whichever it has become.
 pub(crate) enum Engine {
     Ring(Box<Ring>),
-    Threads(PreadPool),
+    Threads(ThreadPool),
 }
 
-/// A read as the engines know it.
+/// An operation as the engines know it.
 #[derive(Clone, Copy)]
 pub(crate) struct Job {
     pub tag: u32,
+    pub verb: Verb,
     pub part: usize,
     pub offset: u64,
     pub at: u64,
@@ -73,12 +76,12 @@ pub(crate) struct Finished {
 }
 
 impl Engine {
-    /// Picks, telling in `notices` what is not as it should be.
+    /// Picks, telling in `events` what is not as it should be.
     pub fn new(
         files: &Arc<[File]>,
         memory: &Arc<Memory>,
         options: &Options,
-        notices: &mut Vec<Notice>,
+        events: &mut Vec<MediumEvent>,
     ) -> Result<Self, OpenError> {
         let threads = options.depth;
         if options.backend != Backend::Threads {
@@ -89,19 +92,17 @@ impl Engine {
                     return Err(OpenError::NoUring { source });
                 }
                 Err(error) => {
-                    notices.push(Notice::NoUring {
-                        message: error.to_string(),
-                        threads,
-                    });
+                    let message = error.to_string();
+                    events.push(Fallback::NoUring { message, threads }.into());
                 }
             }
         }
-        PreadPool::new(files.clone(), memory.clone(), threads)
+        ThreadPool::new(files.clone(), memory.clone(), threads)
             .map(Self::Threads)
             .map_err(|source| OpenError::Threads { threads, source })
     }
 
-    /// Takes a read; never blocks.
+    /// Takes an operation; never blocks.
     pub fn queue(&mut self, job: Job) {
         match self {
             Self::Ring(ring) => ring.queue(job),
@@ -109,7 +110,7 @@ impl Engine {
         }
     }
 
-    /// Hands reads on and appends what is finished, with `wait` at least one
+    /// Hands operations on and appends what is finished, with `wait` at least one
     /// unless nothing is under way.
     pub fn reap(&mut self, wait: bool, out: &mut Vec<Finished>) {
         match self {

@@ -1,6 +1,8 @@
 //! What can go wrong while a medium is set up, and what a person should be told
-//! though it went well. Failures of single reads are the line's `ReadError`.
+//! though it went well. Failures of single operations are the line's `MediumError`.
 
+use delayline_line::{EventClass, MediumEvent};
+use delayline_plan::ALIGN;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -39,7 +41,7 @@ pub enum MemoryError {
     },
 }
 
-/// Why the files of a model could not be opened for streaming.
+/// Why files could not be opened or created for a medium.
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// No file was named.
@@ -53,6 +55,24 @@ pub enum OpenError {
         /// The system's reason.
         source: io::Error,
     },
+    /// One file cannot be created.
+    #[error("{}: cannot create a file of {len} bytes: {source}{}", path.display(), room(source))]
+    Create {
+        /// The file.
+        path: PathBuf,
+        /// Bytes it should have.
+        len: u64,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A file was to be created that direct I/O cannot write to its end.
+    #[error("{}: cannot create a file of {len} bytes: expected a positive multiple of {ALIGN}", path.display())]
+    Length {
+        /// The file.
+        path: PathBuf,
+        /// Bytes it should have.
+        len: u64,
+    },
     /// Not a regular file or block device.
     #[error("{}: not a regular file or a block device; name the model's file itself", path.display())]
     NotAFile {
@@ -60,7 +80,7 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// The depth is out of range.
-    #[error("{depth} reads at once: expected between 1 and {max}")]
+    #[error("{depth} operations at once: expected between 1 and {max}")]
     Depth {
         /// Asked for.
         depth: usize,
@@ -75,9 +95,9 @@ pub enum OpenError {
         /// The system's reason.
         source: io::Error,
     },
-    /// The threads that read cannot be started.
+    /// The threads cannot be started.
     #[error(
-        "cannot start {threads} threads to read with: {source}; lower the number of reads at once"
+        "cannot start {threads} threads to read with: {source}; lower the number of operations at once"
     )]
     Threads {
         /// How many were wanted.
@@ -85,6 +105,16 @@ pub enum OpenError {
         /// The system's reason.
         source: io::Error,
     },
+}
+
+/// What to do where there is no room for a file.
+fn room(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free some room on the drive or use another one"
+        }
+        _ => "",
+    }
 }
 
 /// Why a measurement could not be made.
@@ -98,7 +128,7 @@ pub enum ProbeError {
     Memory(#[from] MemoryError),
     /// A read failed while measuring.
     #[error(transparent)]
-    Read(#[from] delayline_line::ReadError),
+    Read(#[from] delayline_line::MediumError),
     /// The file of the measurement cannot be examined or written.
     #[error("{}: {what}: {source}", path.display())]
     File {
@@ -121,7 +151,7 @@ pub enum ProbeError {
 
 /// Something a person should know of a medium that works all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
+pub(crate) enum Fallback {
     /// The file system refuses direct I/O on this file.
     DirectRefused {
         /// The file.
@@ -141,7 +171,7 @@ pub enum Notice {
     },
 }
 
-impl fmt::Display for Notice {
+impl fmt::Display for Fallback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const THEN: &str = "reading through the page cache and dropping from it what was read, \
              which costs CPU time; move the file to a local xfs drive, or ext4 without data=journal, to avoid it";
@@ -164,6 +194,47 @@ impl fmt::Display for Notice {
                  allow it (sysctl kernel.io_uring_disabled, the container's seccomp profile) \
                  to save their CPU time"
             ),
+        }
+    }
+}
+
+impl From<Fallback> for MediumEvent {
+    fn from(fallback: Fallback) -> Self {
+        Self {
+            class: EventClass::Fallback,
+            message: fallback.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fallbacks_say_what_is_wrong_and_what_to_do() {
+        let path = PathBuf::from("m.gguf");
+        let cases = [
+            (
+                Fallback::DirectRefused { path: path.clone() },
+                "m.gguf: its file system refuses direct I/O",
+            ),
+            (
+                Fallback::DirectCached { path },
+                "m.gguf: its file system takes direct I/O but caches it",
+            ),
+            (
+                Fallback::NoUring {
+                    message: "EPERM".into(),
+                    threads: 32,
+                },
+                "(EPERM): reading with 32 threads",
+            ),
+        ];
+        for (fallback, expect) in cases {
+            let event = MediumEvent::from(fallback);
+            assert_eq!(event.class, EventClass::Fallback);
+            assert!(event.message.contains(expect), "{event}");
         }
     }
 }

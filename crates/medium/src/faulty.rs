@@ -1,10 +1,11 @@
 //! An adversary around any medium: from a seed it delays, reorders, shortens
-//! and fails reads, and keeps the contract in everything else. It does not know
+//! and fails operations, and keeps the contract in everything else. It does not know
 //! how its victim defends itself.
 
 use crate::{Memory, Rng, VirtualClock};
-use delayline_line::{Clock, Completion, Medium, Read, ReadError};
+use delayline_line::{Caps, Clock, Completion, Medium, MediumError, MediumEvent, Op, Stats, Verb};
 use std::collections::HashMap;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -20,24 +21,25 @@ pub struct Faults {
     pub delay_ns: u64,
     /// Completions that are due together come in any order.
     pub reorder: bool,
-    /// Share of reads, 0 to 1, of which fewer bytes arrive, perhaps none.
+    /// Share of reads and writes, 0 to 1, of which fewer bytes arrive, perhaps none.
     pub short: f64,
-    /// Share of reads, 0 to 1, that fail but would not the next time.
+    /// Share of operations, 0 to 1, that fail but would not the next time.
     pub transient: f64,
-    /// Most faults of these two kinds in succession to reads that end at the
+    /// Most faults of these two kinds in succession to operations that end at the
     /// same byte, so that a victim with more retries gets there.
     pub in_a_row: u32,
-    /// Ranges of bytes of a part that can never be read.
+    /// Ranges of bytes of a part that can never be read or written.
     pub broken: Vec<(u16, Range<u64>)>,
-    /// So many reads are served; from then on the medium is gone.
+    /// So many operations are served; from then on the medium is gone.
     pub gone_after: Option<u64>,
 }
 
-/// What is done to one read, decided when it is submitted: the same reads in
+/// What is done to one operation, decided when it is submitted: the same ones in
 /// the same order meet the same fate whatever the speed of the medium inside.
 struct Fate {
     polls: u64,
     ns: u64,
+    verb: Verb,
     deed: Deed,
 }
 
@@ -45,18 +47,20 @@ enum Deed {
     Nothing,
     /// A number that decides how many bytes arrive.
     Short(u64),
-    Fail(ReadError),
+    Fail(MediumError),
 }
 
 struct Held {
     due_poll: u64,
     due_ns: u64,
+    verb: Verb,
     completion: Completion,
 }
 
 /// The medium inside, and what is held back of it.
 pub struct Faulty<M> {
     inner: M,
+    stats: Stats,
     faults: Faults,
     fates: HashMap<u64, Fate>,
     held: Vec<Held>,
@@ -72,11 +76,11 @@ pub struct Faulty<M> {
 }
 
 impl<M: Medium> Faulty<M> {
-    /// Puts the faults that follow from `seed` around `inner`. Names of reads
-    /// under way must differ.
+    /// Puts the faults that follow from `seed` around `inner`.
     pub fn new(inner: M, faults: Faults, seed: u64) -> Self {
         Self {
             inner,
+            stats: Stats::default(),
             faults,
             fates: HashMap::new(),
             held: Vec::new(),
@@ -104,7 +108,7 @@ impl<M: Medium> Faulty<M> {
         self
     }
 
-    /// Has these faults instead from the next read on.
+    /// Has these faults instead from the next operation on.
     pub fn set_faults(&mut self, faults: Faults) {
         self.faults = faults;
     }
@@ -114,44 +118,42 @@ impl<M: Medium> Faulty<M> {
         &self.inner
     }
 
+    /// The medium inside, to set it up.
+    pub fn inner_mut(&mut self) -> &mut M {
+        &mut self.inner
+    }
+
     fn under_way(&self) -> usize {
         self.fates.len() + self.held.len()
     }
 
-    fn decide(&mut self, read: &Read) -> Fate {
+    fn decide(&mut self, op: &Op) -> Fate {
         // Always the same number of draws, so that fates depend on order alone.
         let polls = self.deeds.below(self.faults.delay_polls.saturating_add(1));
         let ns = self.deeds.below(self.faults.delay_ns.saturating_add(1));
         let short = self.deeds.chance(self.faults.short);
         let transient = self.deeds.chance(self.faults.transient);
         let draw = self.deeds.next_u64();
-        let end = read.offset + u64::from(read.slot.len());
+        let end = op.offset + u64::from(op.buffer.len());
         let fail = |message: &str| {
-            Deed::Fail(ReadError::Os {
-                source_name: NAME.into(),
-                offset: read.offset,
-                len: read.slot.len(),
-                message: message.into(),
-            })
+            let source = io::Error::other(message);
+            Deed::Fail(MediumError::failed(NAME, op.asked(), source))
         };
         self.served += 1;
         let touches = |(part, bad): &(u16, Range<u64>)| {
-            *part == read.part && bad.start < end && read.offset < bad.end
+            *part == op.part && bad.start < end && op.offset < bad.end
         };
-        let row = self.rows.entry((read.part, end)).or_default();
+        let row = self.rows.entry((op.part, end)).or_default();
         let spared = *row >= self.faults.in_a_row;
         let deed = if self
             .faults
             .gone_after
             .is_some_and(|most| self.served > most)
         {
-            let message = "it was taken away".into();
-            Deed::Fail(ReadError::Gone {
-                source_name: NAME.into(),
-                message,
-            })
+            let source = io::Error::other("it was taken away");
+            Deed::Fail(MediumError::gone(NAME, source))
         } else if self.faults.broken.iter().any(touches) {
-            fail("these bytes can never be read")
+            fail("these bytes can never be read or written")
         } else if spared || !(short || transient) {
             *row = 0;
             Deed::Nothing
@@ -163,7 +165,13 @@ impl<M: Medium> Faulty<M> {
                 Deed::Short(draw)
             }
         };
-        Fate { polls, ns, deed }
+        let verb = op.verb;
+        Fate {
+            polls,
+            ns,
+            verb,
+            deed,
+        }
     }
 
     /// Takes what the medium inside has done and does to it what was decided.
@@ -174,7 +182,8 @@ impl<M: Medium> Faulty<M> {
             let fate = self
                 .fates
                 .remove(&completion.id)
-                .expect("the medium inside invents no reads");
+                .expect("the medium inside invents no operations");
+            let verb = fate.verb;
             let spare = match (fate.deed, &mut completion.result) {
                 (Deed::Nothing, _) => None,
                 (Deed::Fail(error), result) => {
@@ -187,15 +196,16 @@ impl<M: Medium> Faulty<M> {
                     Some(*bytes)
                 }
             };
-            if let (Some(good), Some(memory)) = (spare, &self.spoiled) {
-                let rest = vec![0xa5; (completion.slot.len() - good) as usize];
-                memory.copy_in(completion.slot.at() + u64::from(good), &rest);
+            if let (Verb::Read, Some(good), Some(memory)) = (verb, spare, &self.spoiled) {
+                let rest = vec![0xa5; (completion.buffer.len() - good) as usize];
+                memory.copy_in(completion.buffer.at() + u64::from(good), &rest);
             }
             let due_poll = self.polls + fate.polls;
             let due_ns = self.now_ns() + fate.ns;
             self.held.push(Held {
                 due_poll,
                 due_ns,
+                verb,
                 completion,
             });
         }
@@ -212,7 +222,11 @@ impl<M: Medium> Faulty<M> {
         let timed = self.clock.is_some();
         let first = done.len();
         let due = |held: &mut Held| held.due_poll <= polls && (!timed || held.due_ns <= now_ns);
-        done.extend(self.held.extract_if(.., due).map(|held| held.completion));
+        let stats = &mut self.stats;
+        done.extend(self.held.extract_if(.., due).map(|held| {
+            stats.count(held.verb, &held.completion.result);
+            held.completion
+        }));
         if self.faults.reorder {
             for last in (first + 1..done.len()).rev() {
                 let other = first + self.order.below((last - first + 1) as u64) as usize;
@@ -223,20 +237,20 @@ impl<M: Medium> Faulty<M> {
 }
 
 impl<M: Medium> Medium for Faulty<M> {
-    fn depth(&self) -> usize {
-        self.inner.depth()
+    fn caps(&self) -> &Caps {
+        self.inner.caps()
     }
 
-    fn submit(&mut self, read: Read) {
+    fn submit(&mut self, op: Op) {
         assert!(
-            self.under_way() < self.depth(),
-            "more than {} reads under way",
-            self.depth()
+            self.under_way() < self.caps().depth,
+            "more than {} operations under way",
+            self.caps().depth
         );
-        let fate = self.decide(&read);
-        let twin = self.fates.insert(read.id, fate);
-        assert!(twin.is_none(), "two reads under way are named {}", read.id);
-        self.inner.submit(read);
+        let (id, fate) = (op.id, self.decide(&op));
+        let twin = self.fates.insert(id, fate);
+        assert!(twin.is_none(), "two operations under way are named {id}");
+        self.inner.submit(op);
     }
 
     fn poll(&mut self, wait: bool, done: &mut Vec<Completion>) {
@@ -262,5 +276,13 @@ impl<M: Medium> Medium for Faulty<M> {
             }
             self.give(done);
         }
+    }
+
+    fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    fn events(&mut self, out: &mut Vec<MediumEvent>) {
+        self.inner.events(out);
     }
 }

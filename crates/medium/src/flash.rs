@@ -1,13 +1,16 @@
-//! Files on a drive, read as fast as it can: many large reads at once, past the
-//! page cache. What the system refuses is replaced by the next best, and said
+//! Files on a drive, read and written as fast as it can: many large operations at
+//! once, past the page cache. What the system refuses is replaced by the next best, and said
 //! once. It does not know what the bytes mean or who waits for them.
 
 use crate::direct::drop_cached;
-use crate::dram::no_part;
 use crate::engine::{Engine, Finished, Job, MAX_DEPTH, Options};
 use crate::parts::{self, Access, Part};
-use crate::{Fingerprint, Memory, Notice, OpenError};
-use delayline_line::{Completion, Medium, Read, ReadError, Slot};
+use crate::refuse::refusal;
+use crate::{Fingerprint, Memory, OpenError};
+use delayline_line::{
+    Alignment, Caps, Completion, Durability, Medium, MediumError, MediumEvent, Op, Stats, Verb,
+};
+use delayline_plan::ALIGN;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -16,54 +19,37 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// How often a read that the system asks to repeat is repeated.
+/// How often an operation that the system asks to repeat is repeated.
 const AGAIN: u8 = 8;
 
-/// What a medium has done so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Reads completed, failed ones included.
-    pub reads: u64,
-    /// Bytes that arrived.
-    pub bytes: u64,
-    /// Time with at least one read under way, until its completion was reaped,
-    /// in nanoseconds.
-    pub busy_ns: u64,
-}
+/// Longest operation in bytes: Linux moves at most 2 GiB less a page at once.
+const LARGEST: u32 = 1 << 30;
 
-impl Traffic {
-    /// Bytes per second of busy time; 0 before the first.
-    pub fn rate_bytes_per_s(&self) -> f64 {
-        if self.busy_ns == 0 {
-            0.0
-        } else {
-            self.bytes as f64 * 1e9 / self.busy_ns as f64
-        }
-    }
-}
-
-/// The files of a model on a drive.
+/// Files on a drive.
 pub struct Flash {
-    // Before the parts: it waits for its reads when dropped.
+    // Before the parts: it waits for what is under way when dropped.
     engine: Engine,
     files: Arc<[File]>,
     parts: Vec<Part>,
+    lens: Vec<u64>,
+    memory: Arc<Memory>,
+    caps: Caps,
     flights: Vec<Option<Flight>>,
     free: Vec<u32>,
-    /// Reads that need no drive to fail.
-    stillborn: Vec<Completion>,
+    /// Operations that need no drive to end.
+    refused: Vec<Completion>,
     finished: Vec<Finished>,
-    notices: Vec<Notice>,
-    traffic: Traffic,
+    events: Vec<MediumEvent>,
+    stats: Stats,
     busy_since: Option<Instant>,
 }
 
-/// A read under way, at the index that is its tag.
+/// An operation under way, at the index that is its tag.
 struct Flight {
-    id: u64,
-    slot: Slot,
+    op: Op,
     job: Job,
     again: u8,
+    since: Instant,
 }
 
 impl Flash {
@@ -76,12 +62,41 @@ impl Flash {
         memory: Arc<Memory>,
         options: &Options,
     ) -> Result<Self, OpenError> {
-        let open = |path: &P| Ok((path.as_ref().to_owned(), parts::open(path.as_ref())?));
-        Self::build(
-            paths.iter().map(open).collect::<Result<_, _>>()?,
-            memory,
-            options,
-        )
+        Self::build(opened(paths, false)?, memory, options, false)
+    }
+
+    /// As [`Flash::open`], for writes too. Where a file does not end with a page
+    /// its last bytes cannot be written.
+    ///
+    /// # Errors
+    /// As [`Flash::open`], and when a file cannot be written.
+    pub fn open_for_writing<P: AsRef<Path>>(
+        paths: &[P],
+        memory: Arc<Memory>,
+        options: &Options,
+    ) -> Result<Self, OpenError> {
+        Self::build(opened(paths, true)?, memory, options, true)
+    }
+
+    /// Creates the files, part 0 first, each with its length in bytes (a multiple
+    /// of [`ALIGN`]), for reads and writes. They are of zeros, and where the file
+    /// system can promise it there is room on the drive for all of their bytes.
+    /// Files that were created stay when a later one cannot be.
+    ///
+    /// # Errors
+    /// [`OpenError`]: there is no room for a file, or one of that name is there
+    /// already, or the options cannot be met.
+    pub fn create<P: AsRef<Path>>(
+        files: &[(P, u64)],
+        memory: Arc<Memory>,
+        options: &Options,
+    ) -> Result<Self, OpenError> {
+        let create = |(path, len): &(P, u64)| {
+            let path = path.as_ref();
+            Ok((path.to_owned(), parts::create(path, *len)?))
+        };
+        let files = files.iter().map(create).collect::<Result<_, _>>()?;
+        Self::build(files, memory, options, true)
     }
 
     /// As [`Flash::open`], for files that are open already, with the names for
@@ -100,13 +115,15 @@ impl Flash {
             let again = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()));
             (path, again.unwrap_or(file))
         };
-        Self::build(files.into_iter().map(own).collect(), memory, options)
+        let files = files.into_iter().map(own).collect();
+        Self::build(files, memory, options, false)
     }
 
     fn build(
         files: Vec<(PathBuf, File)>,
         memory: Arc<Memory>,
         options: &Options,
+        writable: bool,
     ) -> Result<Self, OpenError> {
         let depth = options.depth;
         if files.is_empty() {
@@ -118,65 +135,63 @@ impl Flash {
                 max: MAX_DEPTH,
             });
         }
-        let mut notices = Vec::new();
+        let mut events = Vec::new();
         let (mut parts, mut open) = (Vec::new(), Vec::new());
         for (path, mut file) in files {
-            parts.push(parts::ready(path, &mut file, options.access, &mut notices)?);
+            parts.push(parts::ready(path, &mut file, options.access, &mut events)?);
             open.push(file);
         }
         let files: Arc<[File]> = open.into();
-        let engine = Engine::new(&files, &memory, options, &mut notices)?;
+        let engine = Engine::new(&files, &memory, options, &mut events)?;
         Ok(Self {
             engine,
             files,
+            lens: parts.iter().map(|part| part.len).collect(),
             parts,
+            memory,
+            caps: Caps {
+                depth,
+                align: Alignment::all(ALIGN as u32),
+                largest_len: LARGEST,
+                writable,
+                durability: Durability::Synced,
+                ..Caps::default()
+            },
             flights: (0..depth).map(|_| None).collect(),
             free: (0..depth as u32).rev().collect(),
-            stillborn: Vec::new(),
+            refused: Vec::new(),
             finished: Vec::new(),
-            notices,
-            traffic: Traffic::default(),
+            events,
+            stats: Stats::default(),
             busy_since: None,
         })
     }
 
-    /// What a person should know: each fallback, once.
-    pub fn notices(&self) -> &[Notice] {
-        &self.notices
-    }
-
-    /// What it has done so far.
-    pub fn traffic(&self) -> Traffic {
-        let busy = self
-            .busy_since
-            .map_or(0, |since| since.elapsed().as_nanos() as u64);
-        Traffic {
-            busy_ns: self.traffic.busy_ns + busy,
-            ..self.traffic
-        }
-    }
-
     /// Length of each part in bytes.
-    pub fn lengths(&self) -> Vec<u64> {
-        self.parts.iter().map(|part| part.len).collect()
+    pub fn lengths(&self) -> &[u64] {
+        &self.lens
     }
 
-    /// How each part is read.
+    /// How each part is read and written.
     pub fn access(&self) -> Vec<Access> {
         self.parts.iter().map(|part| part.access).collect()
     }
 
-    /// Whether io_uring issues the reads, rather than threads.
+    /// Whether io_uring issues the operations, rather than threads.
     pub fn has_uring(&self) -> bool {
         matches!(self.engine, Engine::Ring(_))
     }
 
     /// The first part whose bytes may have changed since it was opened (see
-    /// [`Fingerprint::changed`]), or which can no longer be asked.
+    /// [`Fingerprint::changed`]), or which can no longer be asked. Of files that
+    /// this medium writes only the length tells.
     pub fn changed(&self) -> Option<&Path> {
         let mut pairs = self.parts.iter().zip(self.files.iter());
         let changed = |(part, file): &(&Part, &File)| {
-            Fingerprint::of(file).map_or(true, |now| part.fingerprint.changed(&now))
+            Fingerprint::of(file).map_or(true, |now| match self.caps.writable {
+                true => part.fingerprint.size != now.size,
+                false => part.fingerprint.changed(&now),
+            })
         };
         pairs.find(changed).map(|(part, _)| part.path.as_path())
     }
@@ -187,10 +202,23 @@ impl Flash {
     }
 
     fn under_way(&self) -> usize {
-        self.flights.len() - self.free.len() + self.stillborn.len()
+        self.flights.len() - self.free.len() + self.refused.len()
     }
 
-    /// Turns an engine's result into a completion, or sends the read off again.
+    /// What ends without the drive: what is refused, and a sync of files that
+    /// nobody here writes.
+    fn at_once(&self, op: &Op) -> Option<Result<u32, MediumError>> {
+        let name = || self.parts[usize::from(op.part)].name();
+        let writable = self.caps.writable;
+        match refusal(name, &self.lens, writable, op) {
+            Some(error) => Some(Err(error)),
+            None if op.verb == Verb::Sync && !writable => Some(Ok(0)),
+            None => None,
+        }
+    }
+
+    /// Turns an engine's result into a completion, or sends the operation off
+    /// again.
     fn land(&mut self, finished: &Finished, done: &mut Vec<Completion>) {
         let place = &mut self.flights[finished.tag as usize];
         let flight = place.as_mut().expect("each tag finishes once");
@@ -200,70 +228,74 @@ impl Flash {
             flight.again += 1;
             return self.engine.queue(flight.job);
         }
-        let Flight { id, slot, job, .. } = place.take().expect("seen above");
+        let Flight { op, job, since, .. } = place.take().expect("seen above");
         self.free.push(finished.tag);
         let part = &self.parts[job.part];
         let result = match finished.result {
             Ok(bytes) => {
-                if part.access == Access::Buffered && bytes > 0 {
-                    drop_cached(&self.files[job.part], job.offset, u64::from(bytes));
+                if part.access == Access::Buffered {
+                    self.drop_from_cache(&job, bytes);
                 }
-                self.traffic.bytes += u64::from(bytes);
                 Ok(bytes)
             }
-            Err(number) => Err(describe(part, &job, number)),
+            Err(number) => Err(describe(part, &op, number)),
         };
-        done.push(Completion { id, slot, result });
+        let took_ns = since.elapsed().as_nanos() as u64;
+        self.stats.count_timed(op.verb, &result, took_ns);
+        done.push(op.complete(result));
+    }
+
+    /// What went through the page cache shall not stay there. What is written
+    /// cannot leave it before the sync.
+    fn drop_from_cache(&self, job: &Job, bytes: u32) {
+        let file = &self.files[job.part];
+        match job.verb {
+            Verb::Read if bytes > 0 => drop_cached(file, job.offset, u64::from(bytes)),
+            Verb::Read | Verb::Write => {}
+            Verb::Sync => drop_cached(file, 0, 0),
+        }
     }
 }
 
 impl Medium for Flash {
-    fn depth(&self) -> usize {
-        self.flights.len()
+    fn caps(&self) -> &Caps {
+        &self.caps
     }
 
-    fn submit(&mut self, read: Read) {
+    fn submit(&mut self, op: Op) {
         assert!(
-            self.under_way() < self.depth(),
-            "more than {} reads under way",
-            self.depth()
+            self.under_way() < self.caps.depth,
+            "more than {} operations under way",
+            self.caps.depth
         );
-        if usize::from(read.part) >= self.parts.len() {
-            let result = Err(no_part(&read, self.parts.len()));
-            return self.stillborn.push(Completion {
-                id: read.id,
-                slot: read.slot,
-                result,
-            });
+        self.memory.check_owns(&op.buffer);
+        if let Some(result) = self.at_once(&op) {
+            self.stats.count(op.verb, &result);
+            return self.refused.push(op.complete(result));
         }
-        let Read {
-            id,
-            part,
-            offset,
-            slot,
-        } = read;
-        let part = usize::from(part);
         let tag = self.free.pop().expect("fewer than `depth` are under way");
         let job = Job {
             tag,
-            part,
-            offset,
-            at: slot.at(),
-            len: slot.len(),
+            verb: op.verb,
+            part: usize::from(op.part),
+            offset: op.offset,
+            at: op.buffer.at(),
+            len: op.buffer.len(),
         };
-        self.busy_since.get_or_insert_with(Instant::now);
+        let since = Instant::now();
+        self.busy_since.get_or_insert(since);
         self.engine.queue(job);
         self.flights[tag as usize] = Some(Flight {
-            id,
-            slot,
+            op,
             job,
             again: 0,
+            since,
         });
     }
 
     fn poll(&mut self, wait: bool, done: &mut Vec<Completion>) {
         let before = done.len();
-        done.append(&mut self.stillborn);
+        done.append(&mut self.refused);
         loop {
             let wait = wait && done.len() == before;
             let mut finished = std::mem::take(&mut self.finished);
@@ -274,32 +306,43 @@ impl Medium for Flash {
                 break;
             }
         }
-        self.traffic.reads += (done.len() - before) as u64;
         if self.under_way() == 0
             && let Some(since) = self.busy_since.take()
         {
-            self.traffic.busy_ns += since.elapsed().as_nanos() as u64;
+            self.stats.busy_ns += since.elapsed().as_nanos() as u64;
         }
+    }
+
+    fn stats(&self) -> Stats {
+        let busy = self
+            .busy_since
+            .map_or(0, |since| since.elapsed().as_nanos() as u64);
+        Stats {
+            busy_ns: self.stats.busy_ns + busy,
+            ..self.stats
+        }
+    }
+
+    fn events(&mut self, out: &mut Vec<MediumEvent>) {
+        out.append(&mut self.events);
     }
 }
 
-/// The error of a read for a person; some errors mean the whole device.
-fn describe(part: &Part, job: &Job, number: i32) -> ReadError {
-    let (source_name, message) = (
-        part.name(),
-        io::Error::from_raw_os_error(number).to_string(),
-    );
+/// The files at these paths, open.
+fn opened<P: AsRef<Path>>(paths: &[P], write: bool) -> Result<Vec<(PathBuf, File)>, OpenError> {
+    let open = |path: &P| {
+        let path = path.as_ref();
+        Ok((path.to_owned(), parts::open(path, write)?))
+    };
+    paths.iter().map(open).collect()
+}
+
+/// The error of an operation for a person; some errors mean the whole device.
+fn describe(part: &Part, op: &Op, number: i32) -> MediumError {
+    let source = io::Error::from_raw_os_error(number);
     match number {
-        libc::ENODEV | libc::ENXIO | libc::ENOMEDIUM => ReadError::Gone {
-            source_name,
-            message,
-        },
-        _ => ReadError::Os {
-            source_name,
-            offset: job.offset,
-            len: job.len,
-            message,
-        },
+        libc::ENODEV | libc::ENXIO | libc::ENOMEDIUM => MediumError::gone(part.name(), source),
+        _ => MediumError::failed(part.name(), op.asked(), source),
     }
 }
 
@@ -317,7 +360,7 @@ impl fmt::Display for Flash {
         match &self.engine {
             Engine::Ring(ring) if ring.is_registered() => write!(f, "io_uring, registered memory"),
             Engine::Ring(_) => write!(f, "io_uring"),
-            Engine::Threads(_) => write!(f, "{} threads", self.depth()),
+            Engine::Threads(_) => write!(f, "{} threads", self.caps.depth),
         }?;
         let buffered = self
             .parts
@@ -333,6 +376,6 @@ impl fmt::Display for Flash {
                 self.parts.len()
             ),
         }?;
-        write!(f, ", {} reads at once", self.depth())
+        write!(f, ", {} operations at once", self.caps.depth)
     }
 }

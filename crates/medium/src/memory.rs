@@ -1,8 +1,9 @@
 //! The memory that reads go into: one reservation of address space, addressed
-//! by byte offsets as a `Slot` does, with pages where they are wanted. It does
+//! by byte offsets as a [`Buffer`] does, with pages where they are wanted. It does
 //! not know who owns which bytes: that is the line's business.
 
 use crate::MemoryError;
+use delayline_line::{Buffer, Region, RegionId};
 use delayline_plan::ALIGN;
 use std::io;
 use std::ops::Range;
@@ -20,14 +21,15 @@ const WORD: u64 = size_of::<u64>() as u64;
 ///
 /// Its bytes are written by the kernel (a read in flight), by other media (a
 /// copy) and read by native code through [`Memory::ptr`], all under the rule
-/// that a `Slot` or a lease gives one of them the bytes at a time. The line
-/// keeps that rule; memory safety of this type does not depend on it: Rust
+/// that a [`Buffer`] or a lease gives one of them the bytes at a time. Its
+/// [`Region`] and the line keep that rule; memory safety of this type does not depend on it: Rust
 /// touches the bytes only as relaxed atomic words, so that a broken rule shows
 /// as wrong bytes, which tests find, never as undefined behaviour here.
 #[derive(Debug)]
 pub struct Memory {
     base: NonNull<u8>,
     len: u64,
+    region: RegionId,
     /// Ranges that a kernel holds by their physical pages.
     pinned: Mutex<Vec<Range<u64>>>,
 }
@@ -42,12 +44,13 @@ impl Memory {
     /// Reserves `len` bytes of address space, rounded up to [`ALIGN`] and at
     /// least that, starting at a multiple of [`HUGE`]. Pages come with the
     /// first touch and are zero; from [`HUGE`] bytes on, huge pages where the
-    /// system has them, until [`Memory::no_huge`] says otherwise.
+    /// system has them, until [`Memory::no_huge`] says otherwise. With it comes
+    /// the one region that lends its bytes.
     ///
     /// # Errors
     /// [`MemoryError::Reserve`] when the address space cannot be had,
     /// [`MemoryError::Pages`] where pages are longer than [`ALIGN`].
-    pub fn new(len: u64) -> Result<Arc<Self>, MemoryError> {
+    pub fn new(len: u64) -> Result<(Arc<Self>, Region), MemoryError> {
         check_pages(page_len())?;
         let refused = |source| MemoryError::Reserve { len, source };
         let too_long = || refused(io::Error::from_raw_os_error(libc::ENOMEM));
@@ -86,15 +89,17 @@ impl Memory {
             base
         };
         let base = NonNull::new(base.cast()).expect("the kernel maps nothing at zero");
+        let region = Region::new(rounded);
         let memory = Self {
             base,
             len: rounded,
+            region: region.id(),
             pinned: Mutex::default(),
         };
         if rounded >= HUGE {
             memory.advise(&(0..rounded), libc::MADV_HUGEPAGE).ok();
         }
-        Ok(Arc::new(memory))
+        Ok((Arc::new(memory), region))
     }
 
     /// Its length in bytes, a multiple of [`ALIGN`].
@@ -113,14 +118,26 @@ impl Memory {
     /// # Panics
     /// When `at` is past the end.
     pub fn ptr(&self, at: u64) -> *const u8 {
-        self.slot_ptr(at, 0)
+        self.bytes_ptr(at, 0)
     }
 
-    /// Where `len` bytes at `at` are, for a read to fill.
+    /// Asserts that a buffer's bytes are here: a medium does so once for each
+    /// operation, before it touches one of them.
+    ///
+    /// # Panics
+    /// When it is of another memory.
+    pub fn check_owns(&self, buffer: &Buffer) {
+        assert!(
+            buffer.is_empty() || buffer.region() == self.region,
+            "{buffer:?} is of another memory than the medium's"
+        );
+    }
+
+    /// Where `len` bytes at `at` are, for a read to fill or a write to take.
     ///
     /// # Panics
     /// When they are not all within the memory.
-    pub(crate) fn slot_ptr(&self, at: u64, len: u32) -> *mut u8 {
+    pub(crate) fn bytes_ptr(&self, at: u64, len: u32) -> *mut u8 {
         self.check(&(at..at.saturating_add(u64::from(len))));
         // SAFETY: `check` has put `at` within the mapping or at its end.
         unsafe { self.base.as_ptr().add(at as usize) }
@@ -199,7 +216,7 @@ impl Memory {
         }
     }
 
-    /// Copies `bytes` in at `at`, as a medium that owns the slot there does.
+    /// Copies `bytes` in at `at`, as a medium that owns the buffer there does.
     ///
     /// # Panics
     /// When they do not all fit within the memory.
@@ -357,7 +374,7 @@ mod tests {
 
     #[test]
     fn every_small_copy_touches_its_bytes_alone() {
-        let memory = Memory::new(ALIGN).unwrap();
+        let (memory, _) = Memory::new(ALIGN).unwrap();
         for at in 0..20u64 {
             for len in 0..20usize {
                 memory.copy_in(0, &[0xee; 48]);
@@ -383,7 +400,7 @@ mod tests {
             (ALIGN, ALIGN),
             (HUGE + 1, HUGE + ALIGN),
         ] {
-            let memory = Memory::new(asked).unwrap();
+            let (memory, _) = Memory::new(asked).unwrap();
             assert_eq!(memory.len(), got);
             assert!(memory.ptr(0).addr().is_multiple_of(HUGE as usize));
             let mut last = [1];
@@ -394,7 +411,7 @@ mod tests {
 
     #[test]
     fn far_more_than_the_machine_has_can_be_reserved() {
-        let memory = Memory::new(1 << 42).unwrap();
+        let (memory, _) = Memory::new(1 << 42).unwrap();
         memory.copy_in((1 << 42) - 3, &[1, 2, 3]);
         assert_eq!(memory.len(), 1 << 42);
         assert!(Memory::new(u64::MAX).is_err());
@@ -402,7 +419,7 @@ mod tests {
 
     #[test]
     fn populating_changes_nothing_and_discarding_zeroes_its_range() {
-        let memory = Memory::new(4 * ALIGN).unwrap();
+        let (memory, _) = Memory::new(4 * ALIGN).unwrap();
         memory.no_huge(0..4 * ALIGN);
         memory.copy_in(0, &[9; 4 * ALIGN as usize]);
         memory.populate(0..4 * ALIGN).unwrap();
@@ -418,7 +435,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "registered with a medium")]
     fn registered_bytes_are_not_discarded() {
-        let memory = Memory::new(4 * ALIGN).unwrap();
+        let (memory, _) = Memory::new(4 * ALIGN).unwrap();
         memory.pin(ALIGN..3 * ALIGN);
         memory.discard(0..ALIGN);
         memory.discard(2 * ALIGN..4 * ALIGN);
@@ -427,6 +444,18 @@ mod tests {
     #[test]
     #[should_panic(expected = "not within")]
     fn bytes_outside_are_refused() {
-        Memory::new(ALIGN).unwrap().copy_out(ALIGN - 1, &mut [0; 2]);
+        Memory::new(ALIGN)
+            .unwrap()
+            .0
+            .copy_out(ALIGN - 1, &mut [0; 2]);
+    }
+
+    #[test]
+    #[should_panic(expected = "of another memory")]
+    fn a_buffer_of_another_memory_is_refused() {
+        let (memory, mut region) = Memory::new(ALIGN).unwrap();
+        memory.check_owns(&region.lend(0, 7));
+        let (_other, mut region) = Memory::new(ALIGN).unwrap();
+        memory.check_owns(&region.lend(0, 7));
     }
 }

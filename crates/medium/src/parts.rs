@@ -1,10 +1,14 @@
-//! The files of a model, open and in the mode in which they can be read. It
-//! does not know how reads are issued.
+//! The files of a medium, open and in the mode in which they can be read and
+//! written. It does not know how operations are issued.
 
 use crate::direct::{self, DirectIo};
-use crate::{Fingerprint, Notice, OpenError};
+use crate::error::Fallback;
+use crate::{Fingerprint, OpenError};
+use delayline_line::MediumEvent;
+use delayline_plan::ALIGN;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
@@ -35,8 +39,9 @@ impl Part {
     }
 }
 
-/// Opens a file for reading, refusing what cannot be read at an offset.
-pub(crate) fn open(path: &Path) -> Result<File, OpenError> {
+/// Opens a file for reading, and `write` too, refusing what cannot be read at an
+/// offset.
+pub(crate) fn open(path: &Path, write: bool) -> Result<File, OpenError> {
     let failed = |source| OpenError::Part {
         path: path.to_owned(),
         source,
@@ -48,15 +53,68 @@ pub(crate) fn open(path: &Path) -> Result<File, OpenError> {
             path: path.to_owned(),
         });
     }
-    File::open(path).map_err(failed)
+    let mut open = File::options();
+    open.read(true).write(write).open(path).map_err(failed)
 }
 
-/// Readies an open file, telling in `notices` what is not as it should be.
+/// Creates a file of `len` bytes, with room on the drive for all of them where
+/// the file system can promise that, and a name that survives a power cut.
+pub(crate) fn create(path: &Path, len: u64) -> Result<File, OpenError> {
+    if len == 0 || !len.is_multiple_of(ALIGN) {
+        let path = path.to_owned();
+        return Err(OpenError::Length { path, len });
+    }
+    let mut new = File::options();
+    new.read(true).write(true).create_new(true);
+    let failed = |source| OpenError::Create {
+        path: path.to_owned(),
+        len,
+        source,
+    };
+    let file = new.open(path).map_err(failed)?;
+    let sized = allocate(&file, len)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| sync_folder(path));
+    match sized {
+        Ok(()) => Ok(file),
+        Err(error) => {
+            // Of no use to anybody; that it cannot be removed changes nothing.
+            let _ = std::fs::remove_file(path);
+            Err(failed(error))
+        }
+    }
+}
+
+/// Makes a file `len` bytes long.
+fn allocate(file: &File, len: u64) -> io::Result<()> {
+    let end = libc::off_t::try_from(len).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
+    loop {
+        // SAFETY: a call on an open descriptor; memory is not involved.
+        if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, end) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            Some(libc::EINTR) => {}
+            Some(libc::EOPNOTSUPP | libc::ENOSYS) => return file.set_len(len),
+            _ => return Err(error),
+        }
+    }
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Readies an open file, telling in `events` what is not as it should be.
 pub(crate) fn ready(
     path: PathBuf,
     file: &mut File,
     access: Access,
-    notices: &mut Vec<Notice>,
+    events: &mut Vec<MediumEvent>,
 ) -> Result<Part, OpenError> {
     let (len, fingerprint) = match measure(file) {
         Ok(found) => found,
@@ -67,11 +125,11 @@ pub(crate) fn ready(
         Access::Direct => match direct::examine(file, len) {
             DirectIo::Bypasses | DirectIo::Unknown => Access::Direct,
             DirectIo::Cached => {
-                notices.push(Notice::DirectCached { path: path.clone() });
+                events.push(Fallback::DirectCached { path: path.clone() }.into());
                 Access::Buffered
             }
             DirectIo::Refused => {
-                notices.push(Notice::DirectRefused { path: path.clone() });
+                events.push(Fallback::DirectRefused { path: path.clone() }.into());
                 Access::Buffered
             }
         },

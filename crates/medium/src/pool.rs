@@ -1,9 +1,10 @@
-//! Reading with threads that each wait in one `pread` at a time: what is left
-//! where io_uring is refused. It knows files by their index and nothing else.
+//! Threads that each wait in one system call at a time: what is left where
+//! io_uring is refused. It knows files by their index and nothing else.
 
 use crate::Memory;
-use crate::direct::read_once;
+use crate::direct::{read_once, write_once};
 use crate::engine::{Finished, Job};
+use delayline_line::Verb;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
@@ -12,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{Builder, JoinHandle};
 
 /// The threads, and the two queues between them and their owner.
-pub(crate) struct PreadPool {
+pub(crate) struct ThreadPool {
     shared: Arc<Shared>,
     finished: Receiver<Finished>,
     threads: Vec<JoinHandle<()>>,
@@ -32,7 +33,7 @@ struct Queue {
     closed: bool,
 }
 
-impl PreadPool {
+impl ThreadPool {
     /// Starts `threads` threads.
     pub fn new(files: Arc<[File]>, memory: Arc<Memory>, threads: usize) -> io::Result<Self> {
         let shared = Arc::new(Shared {
@@ -58,7 +59,7 @@ impl PreadPool {
         Ok(pool)
     }
 
-    /// Queues a read.
+    /// Queues an operation.
     pub fn queue(&mut self, job: Job) {
         self.under_way += 1;
         self.shared
@@ -90,18 +91,22 @@ impl Shared {
     /// What each thread does until the queue is closed.
     fn work(&self, finished: &Sender<Finished>) {
         while let Some(job) = self.next() {
-            let file = &self.files[job.part];
-            let result = read_once(file, &self.memory, job.at, job.len, job.offset)
+            let result = self
+                .perform(&job)
                 .map_err(|error| error.raw_os_error().unwrap_or(libc::EIO));
-            if finished
-                .send(Finished {
-                    tag: job.tag,
-                    result,
-                })
-                .is_err()
-            {
+            let tag = job.tag;
+            if finished.send(Finished { tag, result }).is_err() {
                 return;
             }
+        }
+    }
+
+    fn perform(&self, job: &Job) -> io::Result<u32> {
+        let file = &self.files[job.part];
+        match job.verb {
+            Verb::Read => read_once(file, &self.memory, job.at, job.len, job.offset),
+            Verb::Write => write_once(file, &self.memory, job.at, job.len, job.offset),
+            Verb::Sync => file.sync_data().map(|()| 0),
         }
     }
 
@@ -119,13 +124,13 @@ impl Shared {
     }
 }
 
-impl Drop for PreadPool {
+impl Drop for ThreadPool {
     /// Forgets what no thread has begun and waits for the rest.
     fn drop(&mut self) {
         self.shared.queue.lock().expect("no holder panics").closed = true;
         self.shared.wake.notify_all();
         for thread in self.threads.drain(..) {
-            // A thread that panicked reads no more, which is all that counts.
+            // A thread that panicked does no more, which is all that counts.
             let _ = thread.join();
         }
     }

@@ -3,7 +3,7 @@
 
 use crate::direct::{self, DirectIo};
 use crate::{Access, Flash, HUGE, Memory, OpenError, Options, ProbeError, Rng, parts};
-use delayline_line::{Completion, Medium, Read, Slot};
+use delayline_line::{Buffer, Completion, Medium, Op};
 use delayline_plan::ALIGN;
 use std::fs::File;
 use std::io;
@@ -99,7 +99,7 @@ fn measure<P: AsRef<Path>>(
     slices: u32,
 ) -> Result<f64, ProbeError> {
     let need = u64::from(read_len);
-    let memory = Memory::new(need * depth as u64)?;
+    let (memory, mut region) = Memory::new(need * depth as u64)?;
     let whole = 0..memory.len();
     memory.populate(whole.clone())?;
     let options = Options {
@@ -124,27 +124,27 @@ fn measure<P: AsRef<Path>>(
         places,
         all,
     };
-    let mut free: Vec<Slot> = (0..depth as u64)
-        .map(|index| Slot::claim(index * need, read_len))
+    let mut free: Vec<Buffer> = (0..depth as u64)
+        .map(|index| region.lend(index * need, read_len))
         .collect();
     let mut done = Vec::new();
     let mut best: f64 = 0.0;
     for _ in 0..slices.max(1) {
-        let (start, before) = (Instant::now(), flash.traffic().bytes);
+        let (start, before) = (Instant::now(), flash.stats().reads.bytes);
         // At least one full queue, however short the time.
         let mut reads = 0;
         while reads < depth || start.elapsed() < budget / slices.max(1) {
-            for slot in free.drain(..) {
-                flash.submit(reader.random(&mut rng, slot));
+            for buffer in free.drain(..) {
+                flash.submit(reader.random(&mut rng, buffer));
             }
             flash.poll(true, &mut done);
             reads += done.len();
-            for Completion { slot, result, .. } in done.drain(..) {
+            for Completion { buffer, result, .. } in done.drain(..) {
                 result?;
-                free.push(slot);
+                free.push(buffer);
             }
         }
-        let bytes = flash.traffic().bytes - before;
+        let bytes = flash.stats().reads.bytes - before;
         best = best.max(bytes as f64 / start.elapsed().as_secs_f64());
     }
     Ok(best)
@@ -159,7 +159,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn random(&self, rng: &mut Rng, slot: Slot) -> Read {
+    fn random(&self, rng: &mut Rng, buffer: Buffer) -> Op {
         let mut place = rng.below(self.all);
         let mut part = 0;
         while place >= self.places[part] {
@@ -167,12 +167,7 @@ impl Reader {
             part += 1;
         }
         let offset = place * u64::from(self.read_len);
-        Read {
-            id: slot.at(),
-            part: part as u16,
-            offset,
-            slot,
-        }
+        Op::read(buffer.at(), part as u16, offset, buffer)
     }
 }
 
@@ -246,10 +241,10 @@ pub struct Findings {
 /// # Errors
 /// [`ProbeError`] when it cannot be opened or its file system tells nothing.
 pub fn findings(path: &Path) -> Result<Findings, ProbeError> {
-    let mut notices = Vec::new();
-    let mut file = parts::open(path)?;
-    let part = parts::ready(path.to_owned(), &mut file, Access::Buffered, &mut notices)?;
-    let memory = Memory::new(ALIGN)?;
+    let mut events = Vec::new();
+    let mut file = parts::open(path, false)?;
+    let part = parts::ready(path.to_owned(), &mut file, Access::Buffered, &mut events)?;
+    let (memory, _) = Memory::new(ALIGN)?;
     let options = Options {
         depth: 1,
         backend: crate::Backend::Uring,
@@ -343,8 +338,8 @@ mod tests {
         };
         let mut rng = Rng::new(1);
         let mut seen: Vec<(u16, u64)> = (0..200)
-            .map(|_| reader.random(&mut rng, Slot::claim(0, 10)))
-            .map(|read| (read.part, read.offset))
+            .map(|_| reader.random(&mut rng, Buffer::empty()))
+            .map(|op| (op.part, op.offset))
             .collect();
         seen.sort_unstable();
         seen.dedup();

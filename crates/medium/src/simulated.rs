@@ -1,9 +1,11 @@
 //! A medium in virtual time: what a drive of a given rate, latency and depth
 //! would do. It owns the queue model, and no bytes unless it is given some.
 
-use crate::dram::no_part;
-use crate::{Dram, VirtualClock};
-use delayline_line::{Clock, Completion, Medium, Read, ReadError};
+use crate::VirtualClock;
+use crate::refuse::refusal;
+use delayline_line::{
+    Alignment, Caps, Clock, Completion, Medium, MediumError, MediumEvent, Op, Rates, Stats, Verb,
+};
 use std::collections::VecDeque;
 
 /// The properties of a [`Simulated`] medium.
@@ -18,19 +20,20 @@ pub struct Link {
     pub depth: usize,
 }
 
-/// What a [`Simulated`] medium fills slots with.
-pub enum Source {
-    /// Nothing: only the lengths of the parts in bytes are known.
-    Lengths(Vec<u64>),
-    /// The bytes of a [`Dram`] of at least the link's depth.
-    Dram(Dram),
+/// What moves the bytes.
+enum Behind {
+    /// Nobody: only the lengths of the parts in bytes are known.
+    Nothing(Vec<u64>),
+    Medium(Box<dyn Medium>),
 }
 
 /// Serves reads in order, one after the other at the link's rate; each
 /// completes one latency after its last byte has left.
 pub struct Simulated {
     link: Link,
-    source: Source,
+    caps: Caps,
+    stats: Stats,
+    behind: Behind,
     clock: VirtualClock,
     /// When the last read accepted so far has left, in nanoseconds.
     free_at_ns: u64,
@@ -40,22 +43,51 @@ pub struct Simulated {
 }
 
 impl Simulated {
-    /// A medium that shares `clock` with whoever waits for it.
+    /// A medium with the bytes of `behind`, which completes at its next poll what
+    /// is submitted to it, as [`Dram`](crate::Dram) does. It shares `clock` with
+    /// whoever waits for it.
     ///
     /// # Panics
-    /// When the link's rate or depth is 0, or the source's depth is smaller.
-    pub fn new(link: Link, source: Source, clock: VirtualClock) -> Self {
+    /// When the link's rate or depth is 0, or the depth of `behind` is smaller.
+    pub fn new(link: Link, behind: impl Medium + 'static, clock: VirtualClock) -> Self {
+        assert!(
+            behind.caps().depth >= link.depth,
+            "the medium behind takes fewer operations than the link"
+        );
+        let caps = behind.caps().clone();
+        Self::build(link, caps, Behind::Medium(Box::new(behind)), clock)
+    }
+
+    /// As [`Simulated::new`], without bytes: of the parts only the lengths in bytes
+    /// are known, and buffers stay as they are.
+    ///
+    /// # Panics
+    /// When the link's rate or depth is 0.
+    pub fn without_bytes(link: Link, lens: Vec<u64>, clock: VirtualClock) -> Self {
+        let caps = Caps {
+            align: Alignment::all(1),
+            writable: true,
+            ..Caps::default()
+        };
+        Self::build(link, caps, Behind::Nothing(lens), clock)
+    }
+
+    fn build(link: Link, caps: Caps, behind: Behind, clock: VirtualClock) -> Self {
         assert!(link.rate_bytes_per_s > 0, "a link needs a rate");
         assert!(link.depth > 0, "a link needs a depth");
-        if let Source::Dram(dram) = &source {
-            assert!(
-                dram.depth() >= link.depth,
-                "the source takes fewer reads than the link"
-            );
-        }
+        let rates = Rates {
+            read_bytes_per_s: Some(link.rate_bytes_per_s),
+            ..Rates::default()
+        };
         Self {
+            caps: Caps {
+                depth: link.depth,
+                rates,
+                ..caps
+            },
+            stats: Stats::default(),
             link,
-            source,
+            behind,
             clock,
             free_at_ns: 0,
             queue: VecDeque::new(),
@@ -68,51 +100,59 @@ impl Simulated {
         self.queue.front().map(|&(due_ns, _)| due_ns)
     }
 
-    fn fill(&mut self, read: Read) -> Completion {
-        match &mut self.source {
-            Source::Lengths(lengths) => {
-                let result = match lengths.get(usize::from(read.part)) {
-                    None => Err(no_part(&read, lengths.len())),
-                    Some(len) => Ok(len.saturating_sub(read.offset).min(read.slot.len().into())),
-                };
-                let result: Result<u32, ReadError> = result.map(|bytes| bytes as u32);
-                Completion {
-                    id: read.id,
-                    slot: read.slot,
-                    result,
-                }
+    fn perform(&mut self, op: Op) -> Completion {
+        match &mut self.behind {
+            Behind::Nothing(lens) => {
+                let result = without_bytes(lens, &op);
+                op.complete(result)
             }
-            // The bytes are put there at once, though nobody may look before
-            // the completion says so.
-            Source::Dram(dram) => {
-                dram.submit(read);
-                dram.poll(true, &mut self.scratch);
+            // The bytes are moved at once, though nobody may look before the
+            // completion says so.
+            Behind::Medium(medium) => {
+                medium.submit(op);
+                medium.poll(true, &mut self.scratch);
                 self.scratch
                     .pop()
-                    .expect("what is submitted to DRAM completes at the next poll")
+                    .expect("what is submitted to the medium behind completes at its next poll")
             }
         }
     }
 }
 
+/// What becomes of an operation on parts of which only the lengths are known.
+fn without_bytes(lens: &[u64], op: &Op) -> Result<u32, MediumError> {
+    match refusal(|| "simulated medium".into(), lens, true, op) {
+        Some(error) => Err(error),
+        None if op.verb == Verb::Sync => Ok(0),
+        None => {
+            let left = lens[usize::from(op.part)].saturating_sub(op.offset);
+            Ok(left.min(op.buffer.len().into()) as u32)
+        }
+    }
+}
+
 impl Medium for Simulated {
-    fn depth(&self) -> usize {
-        self.link.depth
+    fn caps(&self) -> &Caps {
+        &self.caps
     }
 
-    fn submit(&mut self, read: Read) {
+    fn submit(&mut self, op: Op) {
         assert!(
             self.queue.len() < self.link.depth,
-            "more than {} reads under way",
+            "more than {} operations under way",
             self.link.depth
         );
-        let completion = self.fill(read);
+        let verb = op.verb;
+        let completion = self.perform(op);
         // What is not there takes no time on the link.
         let bytes = u128::from(*completion.result.as_ref().unwrap_or(&0));
         let takes_ns = (bytes * 1_000_000_000).div_ceil(u128::from(self.link.rate_bytes_per_s));
-        self.free_at_ns = self.free_at_ns.max(self.clock.now_ns()) + takes_ns as u64;
-        self.queue
-            .push_back((self.free_at_ns + self.link.latency_ns, completion));
+        let now_ns = self.clock.now_ns();
+        self.free_at_ns = self.free_at_ns.max(now_ns) + takes_ns as u64;
+        let due_ns = self.free_at_ns + self.link.latency_ns;
+        self.stats
+            .count_timed(verb, &completion.result, due_ns - now_ns);
+        self.queue.push_back((due_ns, completion));
     }
 
     fn poll(&mut self, wait: bool, done: &mut Vec<Completion>) {
@@ -124,12 +164,22 @@ impl Medium for Simulated {
             done.extend(self.queue.pop_front().map(|(_, completion)| completion));
         }
     }
+
+    fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    fn events(&mut self, out: &mut Vec<MediumEvent>) {
+        if let Behind::Medium(medium) = &mut self.behind {
+            medium.events(out);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use delayline_line::Slot;
+    use delayline_line::Region;
 
     fn link(rate_bytes_per_s: u64, latency_ns: u64, depth: usize) -> Simulated {
         let link = Link {
@@ -137,21 +187,17 @@ mod tests {
             latency_ns,
             depth,
         };
-        Simulated::new(link, Source::Lengths(vec![1 << 40]), VirtualClock::new())
+        Simulated::without_bytes(link, vec![1 << 40], VirtualClock::new())
     }
 
     /// Keeps the link full for `count` reads of 1000 bytes; when it ends.
     fn lap(medium: &mut Simulated, count: u64) -> u64 {
+        let mut region = Region::new(count * 1000);
         let (mut sent, mut got) = (0, Vec::new());
         while (got.len() as u64) < count {
-            while sent < count && sent - (got.len() as u64) < medium.depth() as u64 {
-                let slot = Slot::claim(sent * 1000, 1000);
-                medium.submit(Read {
-                    id: sent,
-                    part: 0,
-                    offset: sent * 1000,
-                    slot,
-                });
+            while sent < count && sent - (got.len() as u64) < medium.caps().depth as u64 {
+                let buffer = region.lend(sent * 1000, 1000);
+                medium.submit(Op::read(sent, 0, sent * 1000, buffer));
                 sent += 1;
             }
             medium.poll(true, &mut got);
@@ -185,12 +231,8 @@ mod tests {
     fn nothing_completes_before_its_time() {
         let mut medium = link(1_000_000_000, 100, 4);
         let mut done = Vec::new();
-        medium.submit(Read {
-            id: 1,
-            part: 0,
-            offset: 0,
-            slot: Slot::claim(0, 50),
-        });
+        let mut region = Region::new(100);
+        medium.submit(Op::read(1, 0, 0, region.lend(0, 50)));
         medium.poll(false, &mut done);
         medium.clock.advance_to(149);
         medium.poll(false, &mut done);
@@ -200,12 +242,7 @@ mod tests {
         medium.poll(false, &mut done);
         assert_eq!((done.len(), medium.next_ns()), (1, None));
         // The link was idle meanwhile: the next read starts now, not before.
-        medium.submit(Read {
-            id: 2,
-            part: 0,
-            offset: 0,
-            slot: Slot::claim(0, 50),
-        });
+        medium.submit(Op::read(2, 0, 0, region.lend(50, 50)));
         assert_eq!(medium.next_ns(), Some(300));
     }
 }

@@ -3,11 +3,13 @@
 //! knows where a byte lies, not what the drives are.
 //!
 //! Stripe `s` of a part, `unit` bytes long, is on drive `s % drives`, there at
-//! `s / drives * unit` of the part of the same number. A read becomes one read
-//! for each stripe that it touches, into neighbouring pieces of its slot, and is
-//! over when all of them are.
+//! `s / drives * unit` of the part of the same number. An operation becomes one
+//! for each stripe that it touches, on neighbouring pieces of its buffer, and is
+//! over when all of them are; a sync becomes one for each drive.
 
-use delayline_line::{Completion, Medium, Read, ReadError, Slot};
+use delayline_line::{
+    Buffer, Caps, Completion, Durability, Medium, MediumError, MediumEvent, Op, Rates, Stats, Verb,
+};
 use delayline_plan::ALIGN;
 use std::collections::{HashMap, VecDeque};
 
@@ -19,28 +21,31 @@ pub struct Drive<M> {
     pub name: String,
 }
 
-/// The drives, and the reads under way on them.
+/// The drives, and the operations under way on them.
 pub struct Stripe<M> {
     drives: Vec<Lane<M>>,
     unit: u64,
-    depth: usize,
-    /// By a number of its own: the reads that were asked for.
+    caps: Caps,
+    stats: Stats,
+    /// By a number of its own: the operations that were asked for.
     whole: HashMap<u64, Whole>,
-    /// Numbers of reads, in the order in which they were asked for.
+    /// Numbers of operations, in the order in which they were asked for.
     order: VecDeque<u64>,
     serial: u64,
     scratch: Vec<Completion>,
+    /// Empty lists of buffers, to be used again.
+    spare: Vec<Vec<Buffer>>,
 }
 
 struct Lane<M> {
     drive: Drive<M>,
     /// What it has no place for yet.
-    queue: VecDeque<Read>,
-    /// By the number that the read has there.
+    queue: VecDeque<Op>,
+    /// By the number that the operation has there.
     under_way: HashMap<u64, Share>,
 }
 
-/// Which part of which read.
+/// Which part of which operation.
 #[derive(Clone, Copy)]
 struct Share {
     whole: u64,
@@ -51,15 +56,16 @@ struct Share {
 
 struct Whole {
     id: u64,
-    at: u64,
-    len: u32,
+    verb: Verb,
+    /// Pieces of the buffer that are back.
+    back: Vec<Buffer>,
     /// Shares that are not over.
     left: u32,
-    /// Bytes from the start that came, as far as is known; what comes behind a
-    /// gap does not count.
+    /// Bytes from the start that were moved, as far as is known; what comes
+    /// behind a gap does not count.
     good: u32,
     /// The first failure in the order of bytes, and where.
-    failure: Option<(u32, ReadError)>,
+    failure: Option<(u32, MediumError)>,
 }
 
 /// Where `len` bytes at `offset` lie: for each stripe they touch, the drive, the
@@ -107,47 +113,72 @@ impl<M: Medium> Stripe<M> {
             queue: VecDeque::new(),
             under_way: HashMap::new(),
         };
+        let caps = together(&drives, depth);
         Self {
             drives: drives.into_iter().map(lane).collect(),
             unit,
-            depth,
+            caps,
+            stats: Stats::default(),
             whole: HashMap::new(),
             order: VecDeque::new(),
             serial: 0,
             scratch: Vec::new(),
+            spare: Vec::new(),
         }
     }
 
-    /// Takes what a drive has done; completes what is whole.
-    fn land(&mut self, lane: usize, wait: bool, done: &mut Vec<Completion>) {
+    /// The drives, in order: what each of them has done.
+    pub fn drives(&self) -> impl Iterator<Item = &Drive<M>> {
+        self.drives.iter().map(|lane| &lane.drive)
+    }
+
+    /// Has a drive do a share of an operation, when it has place for it.
+    fn send(&mut self, lane: usize, share: Share, op: Op) {
+        self.whole.get_mut(&share.whole).expect("just begun").left += 1;
+        let lane = &mut self.drives[lane];
+        // An operation touches a drive in several stripes: where the share begins
+        // tells them apart.
+        let id = share.whole << 32 | u64::from(share.from);
+        lane.under_way.insert(id, share);
+        lane.queue.push_back(Op { id, ..op });
+        lane.pass_on();
+    }
+
+    /// Takes what a drive has done, and completes what is whole; returns how many
+    /// shares are over.
+    fn land(&mut self, lane: usize, wait: bool, done: &mut Vec<Completion>) -> usize {
         let count = self.drives.len();
         let mut came = std::mem::take(&mut self.scratch);
         let Lane {
             drive, under_way, ..
         } = &mut self.drives[lane];
         drive.medium.poll(wait, &mut came);
-        for Completion { id, result, .. } in came.drain(..) {
-            let share = under_way.remove(&id).expect("its own reads");
+        let over = came.len();
+        for Completion { id, buffer, result } in came.drain(..) {
+            let share = under_way.remove(&id).expect("its own operations");
             let whole = self.whole.get_mut(&share.whole).expect("under way");
             whole.left -= 1;
-            whole.settle(
-                share,
-                result.map_err(|e| named(e, &drive.name, lane, count)),
-            );
+            whole.back.push(buffer);
+            let name = || format!("drive {} of {count} ({})", lane + 1, drive.name);
+            whole.settle(share, result.map_err(|error| error.within(&name())));
             if whole.left == 0 {
                 let whole = self.whole.remove(&share.whole).expect("seen above");
-                done.push(whole.complete());
+                let (verb, completion, spare) = whole.complete();
+                self.stats.count(verb, &completion.result);
+                self.spare.push(spare);
+                done.push(completion);
             }
         }
         self.scratch = came;
         self.drives[lane].pass_on();
+        over
     }
 }
 
 impl Whole {
     /// Takes in how one share ended. Shares end in any order: bytes count up to
     /// the first that is missing, so gaps are kept as failures without a reason.
-    fn settle(&mut self, share: Share, result: Result<u32, ReadError>) {
+    fn settle(&mut self, share: Share, result: Result<u32, MediumError>) {
         match result {
             Ok(bytes) if bytes == share.len => {}
             Ok(bytes) => self.good = self.good.min(share.from + bytes),
@@ -159,78 +190,93 @@ impl Whole {
         }
     }
 
-    /// A read fails if a drive failed it before the end of what came.
-    fn complete(self) -> Completion {
+    /// It fails if a drive failed it before the end of what was moved, and a sync
+    /// if any did. Returns the emptied list as well.
+    fn complete(mut self) -> (Verb, Completion, Vec<Buffer>) {
         let result = match self.failure {
-            Some((at, error)) if at < self.good => Err(error),
+            Some((at, error)) if at < self.good || self.verb == Verb::Sync => Err(error),
             _ => Ok(self.good),
         };
-        Completion {
+        self.back.sort_unstable_by_key(Buffer::at);
+        let buffer = self.back.drain(..).fold(Buffer::empty(), Buffer::join);
+        let completion = Completion {
             id: self.id,
-            slot: Slot::claim(self.at, self.len),
+            buffer,
             result,
-        }
+        };
+        (self.verb, completion, self.back)
     }
 }
 
 impl<M: Medium> Lane<M> {
     /// Gives the drive what it has place for.
     fn pass_on(&mut self) {
-        while self.under_way.len() - self.queue.len() < self.drive.medium.depth()
-            && let Some(read) = self.queue.pop_front()
+        while self.under_way.len() - self.queue.len() < self.drive.medium.caps().depth
+            && let Some(op) = self.queue.pop_front()
         {
-            self.drive.medium.submit(read);
+            self.drive.medium.submit(op);
         }
     }
 }
 
 impl<M: Medium> Medium for Stripe<M> {
-    fn depth(&self) -> usize {
-        self.depth
+    fn caps(&self) -> &Caps {
+        &self.caps
     }
 
-    fn submit(&mut self, read: Read) {
+    fn submit(&mut self, op: Op) {
         assert!(
-            self.whole.len() < self.depth,
-            "more than {} reads under way",
-            self.depth
+            self.whole.len() < self.caps.depth,
+            "more than {} operations under way",
+            self.caps.depth
         );
         let number = self.serial;
         self.serial += 1;
-        let (at, len) = (read.slot.at(), read.slot.len());
-        let (mut from, mut left) = (0, 0);
-        let drives = self.drives.len() as u64;
-        for (lane, offset, bytes) in stripes(self.unit, drives, read.offset, len.into()) {
-            let (lane, bytes) = (&mut self.drives[lane], bytes as u32);
-            let share = Share {
-                whole: number,
-                from,
-                len: bytes,
-            };
-            // A read touches a drive in several stripes: where it begins tells
-            // them apart.
-            let id = number << 32 | u64::from(from);
-            lane.under_way.insert(id, share);
-            lane.queue.push_back(Read {
-                id,
-                part: read.part,
-                offset,
-                slot: Slot::claim(at + u64::from(from), bytes),
-            });
-            lane.pass_on();
-            from += bytes;
-            left += 1;
-        }
         self.order.push_back(number);
+        let len = op.buffer.len();
         let whole = Whole {
-            id: read.id,
-            at,
-            len,
-            left,
+            id: op.id,
+            verb: op.verb,
+            back: self.spare.pop().unwrap_or_default(),
+            left: 0,
             good: len,
             failure: None,
         };
         self.whole.insert(number, whole);
+        if op.verb == Verb::Sync {
+            for lane in 0..self.drives.len() {
+                // On each drive a sync has no byte: the drive tells them apart.
+                let from = lane as u32;
+                let share = Share {
+                    whole: number,
+                    from,
+                    len: 0,
+                };
+                self.send(lane, share, Op::sync(0, op.part));
+            }
+            return;
+        }
+        let (mut from, mut rest) = (0, op.buffer);
+        let drives = self.drives.len() as u64;
+        for (lane, offset, bytes) in stripes(self.unit, drives, op.offset, len.into()) {
+            let (buffer, behind) = rest.split_at(bytes as u32);
+            rest = behind;
+            let len = buffer.len();
+            let share = Share {
+                whole: number,
+                from,
+                len,
+            };
+            let part = Op {
+                id: 0,
+                verb: op.verb,
+                part: op.part,
+                offset,
+                buffer,
+            };
+            self.send(lane, share, part);
+            from += len;
+        }
     }
 
     fn poll(&mut self, wait: bool, done: &mut Vec<Completion>) {
@@ -252,35 +298,58 @@ impl<M: Medium> Medium for Stripe<M> {
             if !wait || done.len() > before {
                 return;
             }
-            // The oldest read is the one that somebody waits for.
+            // The oldest operation is the one that somebody waits for. A drive
+            // that has lost its share of it says so at once.
             let has = |lane: &Lane<M>| lane.under_way.values().any(|s| s.whole == oldest);
-            let lane = self.drives.iter().position(has);
-            self.land(lane.expect("it is not over"), true, done);
+            let first = self.drives.iter().position(has).expect("it is not over");
+            let count = self.drives.len();
+            let mut lanes = (first..count).chain(0..first);
+            if !lanes.any(|lane| self.land(lane, true, done) > 0) {
+                return;
+            }
+        }
+    }
+
+    fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    fn events(&mut self, out: &mut Vec<MediumEvent>) {
+        for lane in &mut self.drives {
+            lane.drive.medium.events(out);
         }
     }
 }
 
-/// The error with the drive's name.
-fn named(error: ReadError, name: &str, lane: usize, count: usize) -> ReadError {
-    let prefix = format!("drive {} of {count} ({name})", lane + 1);
-    match error {
-        ReadError::Os {
-            source_name,
-            offset,
-            len,
-            message,
-        } => ReadError::Os {
-            source_name: format!("{prefix}, {source_name}"),
-            offset,
-            len,
-            message,
-        },
-        ReadError::Gone {
-            source_name,
-            message,
-        } => ReadError::Gone {
-            source_name: format!("{prefix}, {source_name}"),
-            message,
-        },
+/// What drives can do together.
+fn together<M: Medium>(drives: &[Drive<M>], depth: usize) -> Caps {
+    let all = || drives.iter().map(|drive| drive.medium.caps());
+    // The slowest one sets the pace, for all have the same share.
+    let rate = |of: fn(&Rates) -> Option<u64>| {
+        let slowest = all().map(|caps| of(&caps.rates)).min().flatten()?;
+        Some(slowest * drives.len() as u64)
+    };
+    let rates = Rates {
+        read_bytes_per_s: rate(|rates| rates.read_bytes_per_s),
+        write_bytes_per_s: rate(|rates| rates.write_bytes_per_s),
+        mixed_bytes_per_s: rate(|rates| rates.mixed_bytes_per_s),
+    };
+    let first = drives[0].medium.caps();
+    let mut caps = Caps {
+        depth,
+        rates,
+        ..first.clone()
+    };
+    for other in all() {
+        caps.align.offset = caps.align.offset.max(other.align.offset);
+        caps.align.len = caps.align.len.max(other.align.len);
+        caps.align.memory = caps.align.memory.max(other.align.memory);
+        caps.largest_len = caps.largest_len.min(other.largest_len);
+        caps.best_len = caps.best_len.max(other.best_len);
+        caps.writable &= other.writable;
+        if other.durability == Durability::Volatile {
+            caps.durability = Durability::Volatile;
+        }
     }
+    caps
 }

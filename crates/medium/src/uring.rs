@@ -1,9 +1,10 @@
-//! Reading with io_uring: requests go to the kernel in batches and come back in
+//! Reading and writing with io_uring: requests go to the kernel in batches and come back in
 //! any order, without a thread. It knows files by their index and nothing else.
 
 use crate::Memory;
 use crate::engine::{Finished, Job};
-use io_uring::{IoUring, Probe, opcode, types};
+use delayline_line::Verb;
+use io_uring::{IoUring, Probe, opcode, squeue, types};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -26,7 +27,7 @@ pub(crate) struct Ring {
 }
 
 impl Ring {
-    /// Sets up a ring for `depth` reads at once, and registers the `areas` of
+    /// Sets up a ring for `depth` operations at once, and registers the `areas` of
     /// the memory where the limit on locked memory allows.
     ///
     /// # Errors
@@ -70,7 +71,7 @@ impl Ring {
             .iter()
             .map(|piece| {
                 let len = (piece.end - piece.start) as u32;
-                let to = self.memory.slot_ptr(piece.start, len);
+                let to = self.memory.bytes_ptr(piece.start, len);
                 libc::iovec {
                     iov_base: to.cast(),
                     iov_len: len as usize,
@@ -95,29 +96,43 @@ impl Ring {
         !self.registered.is_empty()
     }
 
-    /// Queues a read; the next [`Ring::reap`] hands it on.
+    /// Queues an operation; the next [`Ring::reap`] hands it on.
     pub fn queue(&mut self, job: Job) {
-        let to = self.memory.slot_ptr(job.at, job.len);
-        let fd = types::Fd(self.files[job.part].as_raw_fd());
-        let end = job.at + u64::from(job.len);
-        let fixed = self
-            .registered
-            .iter()
-            .position(|piece| piece.start <= job.at && end <= piece.end);
-        let entry = match fixed {
-            Some(index) => opcode::ReadFixed::new(fd, to, job.len, index as u16)
-                .offset(job.offset)
-                .build(),
-            None => opcode::Read::new(fd, to, job.len)
-                .offset(job.offset)
-                .build(),
-        };
-        let entry = entry.user_data(u64::from(job.tag));
-        // SAFETY: the file and the memory live until this read is over: `self`
-        // holds both, and its drop waits for every read under way.
+        let entry = self.entry(&job).user_data(u64::from(job.tag));
+        // SAFETY: the file and the memory live until this operation is over:
+        // `self` holds both, and its drop waits for all that is under way.
         unsafe { self.ring.submission().push(&entry) }
-            .expect("the ring has room for as many reads as the medium takes");
+            .expect("the ring has room for as many operations as the medium takes");
         self.under_way += 1;
+    }
+
+    fn entry(&self, job: &Job) -> squeue::Entry {
+        let &Job {
+            part,
+            offset,
+            at,
+            len,
+            ..
+        } = job;
+        let fd = types::Fd(self.files[part].as_raw_fd());
+        let bytes = self.memory.bytes_ptr(at, len);
+        let end = at + u64::from(len);
+        let mut pieces = self.registered.iter();
+        let fixed = pieces.position(|piece| piece.start <= at && end <= piece.end);
+        let fixed = fixed.map(|index| index as u16);
+        match (job.verb, fixed) {
+            (Verb::Read, Some(index)) => opcode::ReadFixed::new(fd, bytes, len, index)
+                .offset(offset)
+                .build(),
+            (Verb::Read, None) => opcode::Read::new(fd, bytes, len).offset(offset).build(),
+            (Verb::Write, Some(index)) => opcode::WriteFixed::new(fd, bytes, len, index)
+                .offset(offset)
+                .build(),
+            (Verb::Write, None) => opcode::Write::new(fd, bytes, len).offset(offset).build(),
+            (Verb::Sync, _) => opcode::Fsync::new(fd)
+                .flags(types::FsyncFlags::DATASYNC)
+                .build(),
+        }
     }
 
     /// Hands queued reads on and appends what is finished, with `wait` at
@@ -144,7 +159,7 @@ impl Ring {
                 });
                 self.under_way -= 1;
             }
-            // Reads may be left in the queue when the kernel was out of memory:
+            // Operations may be left in the queue when the kernel was out of memory:
             // then going round again is what hands them on.
             let all_handed_on = self.ring.submission().is_empty();
             let enough = !wait || out.len() > before || self.under_way == 0;
@@ -170,12 +185,12 @@ impl Ring {
 }
 
 impl Drop for Ring {
-    /// Waits until the kernel writes into the memory no more.
+    /// Waits until the kernel uses the memory no more.
     fn drop(&mut self) {
         let mut finished = Vec::new();
         while self.under_way > 0 {
             if self.try_reap(true, &mut finished).is_err() {
-                // It may still write: the memory must then never go away.
+                // It may still use it: the memory must then never go away.
                 std::mem::forget(self.memory.clone());
                 return;
             }

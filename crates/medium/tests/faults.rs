@@ -1,6 +1,6 @@
 //! That the adversary does what it is told to, all of it, and nothing else.
 
-use delayline_line::{Completion, Medium, Read, ReadError, Slot};
+use delayline_line::{Completion, Medium, MediumError, Op, Region};
 use delayline_medium::{Dram, Faults, Faulty, Memory, Rng, VirtualClock};
 use std::sync::Arc;
 
@@ -13,35 +13,28 @@ fn bytes() -> Vec<u8> {
     bytes
 }
 
-fn faulty(faults: Faults, seed: u64) -> (Faulty<Dram>, Arc<Memory>) {
-    let memory = Memory::new(PAGES * PAGE).unwrap();
+fn faulty(faults: Faults, seed: u64) -> (Faulty<Dram>, Arc<Memory>, Region) {
+    let (memory, region) = Memory::new(PAGES * PAGE).unwrap();
     let dram = Dram::new(vec![bytes()], memory.clone(), 8);
-    (
-        Faulty::new(dram, faults, seed).spoiling(memory.clone()),
-        memory,
-    )
+    let faulty = Faulty::new(dram, faults, seed).spoiling(memory.clone());
+    (faulty, memory, region)
 }
 
 /// Reads every page once, up to eight at a time; completions in their order,
 /// the outcome of each as it was and what the memory then held.
 fn lap(faults: Faults, seed: u64) -> Vec<(Completion, Vec<u8>)> {
-    let (mut medium, memory) = faulty(faults, seed);
+    let (mut medium, memory, mut region) = faulty(faults, seed);
     let (mut next, mut out, mut done) = (0, Vec::new(), Vec::new());
     while out.len() < PAGES as usize {
         while next < PAGES && next - (out.len() as u64) < 8 {
-            let slot = Slot::claim(next * PAGE, PAGE as u32);
-            medium.submit(Read {
-                id: next,
-                part: 0,
-                offset: next * PAGE,
-                slot,
-            });
+            let buffer = region.lend(next * PAGE, PAGE as u32);
+            medium.submit(Op::read(next, 0, next * PAGE, buffer));
             next += 1;
         }
         medium.poll(next.is_multiple_of(3), &mut done);
         for completion in done.drain(..) {
             let mut now = vec![0; PAGE as usize];
-            memory.copy_out(completion.slot.at(), &mut now);
+            memory.copy_out(completion.buffer.at(), &mut now);
             out.push((completion, now));
         }
     }
@@ -56,7 +49,7 @@ fn check(faults: Faults, expect: impl Fn(&[(Completion, Vec<u8>)])) {
         let mut ids: Vec<u64> = got.iter().map(|(done, _)| done.id).collect();
         for (done, now) in &got {
             assert_eq!(
-                (done.slot.at(), done.slot.len()),
+                (done.buffer.at(), done.buffer.len()),
                 (done.id * PAGE, PAGE as u32)
             );
             let good = *done.result.as_ref().unwrap_or(&0) as usize;
@@ -67,11 +60,13 @@ fn check(faults: Faults, expect: impl Fn(&[(Completion, Vec<u8>)])) {
             );
         }
         expect(&got);
-        assert_eq!(
-            got,
-            lap(faults.clone(), seed),
-            "the seed decides everything"
-        );
+        let said = |got: &[(Completion, Vec<u8>)]| -> Vec<_> {
+            let one =
+                |(done, now): &(Completion, Vec<u8>)| (done.id, done.result.clone(), now.clone());
+            got.iter().map(one).collect()
+        };
+        let again = lap(faults.clone(), seed);
+        assert_eq!(said(&got), said(&again), "the seed decides everything");
         ids.sort_unstable();
         assert!(ids.into_iter().eq(0..PAGES), "each read completes once");
     }
@@ -152,7 +147,7 @@ fn gone_is_for_good() {
             ..Faults::default()
         },
         |got| {
-            let gone = |done: &Completion| matches!(done.result, Err(ReadError::Gone { .. }));
+            let gone = |done: &Completion| matches!(done.result, Err(MediumError::Gone { .. }));
             assert!(got.iter().all(|(done, _)| gone(done) == (done.id >= 10)));
         },
     );
@@ -166,28 +161,24 @@ fn what_always_may_fail_still_succeeds_in_the_end() {
         in_a_row: 3,
         ..Faults::default()
     };
-    let (mut medium, _memory) = faulty(faults, 3);
+    let (mut medium, _memory, mut region) = faulty(faults, 3);
     let mut done = Vec::new();
     for pass in 0..8 {
         // A victim that goes on where a short read ended is spared as well.
         let offset = if pass % 2 == 0 { 0 } else { PAGE };
-        let slot = Slot::claim(0, (2 * PAGE - offset) as u32);
-        medium.submit(Read {
-            id: pass,
-            part: 0,
-            offset,
-            slot,
-        });
+        let buffer = region.lend(0, (2 * PAGE - offset) as u32);
+        medium.submit(Op::read(pass, 0, offset, buffer));
         medium.poll(true, &mut done);
         let completion = done.pop().unwrap();
-        let whole = completion.result == Ok(completion.slot.len());
+        let whole = completion.result == Ok(completion.buffer.len());
+        region.take_back(completion.buffer);
         assert_eq!(whole, pass % 4 == 3, "pass {pass}");
     }
 }
 
 #[test]
 fn delays_in_virtual_time_pass_in_virtual_time() {
-    let memory = Memory::new(PAGE).unwrap();
+    let (memory, mut region) = Memory::new(PAGE).unwrap();
     let clock = VirtualClock::new();
     let faults = Faults {
         delay_ns: 1_000_000,
@@ -197,18 +188,15 @@ fn delays_in_virtual_time_pass_in_virtual_time() {
     let mut medium = Faulty::new(dram, faults, 5).in_time(clock.clone());
     let (mut done, mut last) = (Vec::new(), 0);
     for id in 0..20 {
-        medium.submit(Read {
-            id,
-            part: 0,
-            offset: 0,
-            slot: Slot::claim(0, PAGE as u32),
-        });
+        medium.submit(Op::read(id, 0, 0, region.lend(0, PAGE as u32)));
         medium.poll(false, &mut done);
         assert!(done.is_empty(), "the delay has only begun");
         medium.poll(true, &mut done);
         let now = delayline_line::Clock::now_ns(&clock);
         assert!(now > last && now <= last + 1_000_000);
-        assert_eq!(done.pop().unwrap().id, id);
+        let completion = done.pop().unwrap();
+        assert_eq!(completion.id, id);
+        region.take_back(completion.buffer);
         last = now;
     }
 }

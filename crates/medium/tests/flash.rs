@@ -1,14 +1,14 @@
 //! What is particular to files on a drive: what can be wrong with them, what is
 //! told of them, and how fast they are.
 
-use delayline_line::{Medium, Read, Slot};
+use delayline_line::{EventClass, Medium, MediumEvent, Op};
 use delayline_medium::{
-    Access, Backend, DirectIo, Flash, Memory, Notice, OpenError, Options, ProbeError, Rng,
-    device_rate, findings, read_rates,
+    Access, Backend, DirectIo, Flash, Memory, OpenError, Options, ProbeError, Rng, device_rate,
+    findings, read_rates,
 };
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 const PAGE: u64 = 4096;
@@ -26,7 +26,7 @@ fn write(path: &Path, len: usize) -> Vec<u8> {
 }
 
 fn refuse(paths: &[&Path], options: &Options, expect: &str) {
-    let memory = Memory::new(PAGE).unwrap();
+    let (memory, _) = Memory::new(PAGE).unwrap();
     let error = Flash::open(paths, memory, options).unwrap_err().to_string();
     assert!(error.contains(expect), "{error:?} does not say {expect:?}");
 }
@@ -57,29 +57,11 @@ fn what_cannot_be_opened_is_told() {
     }
 }
 
-#[test]
-fn notices_say_what_is_wrong_and_what_to_do() {
-    let path = PathBuf::from("m.gguf");
-    let cases = [
-        (
-            Notice::DirectRefused { path: path.clone() },
-            "m.gguf: its file system refuses direct I/O",
-        ),
-        (
-            Notice::DirectCached { path },
-            "m.gguf: its file system takes direct I/O but caches it",
-        ),
-        (
-            Notice::NoUring {
-                message: "EPERM".into(),
-                threads: 32,
-            },
-            "(EPERM): reading with 32 threads",
-        ),
-    ];
-    for (notice, expect) in cases {
-        assert!(notice.to_string().contains(expect), "{notice}");
-    }
+fn events(flash: &mut Flash) -> Vec<MediumEvent> {
+    let mut told = Vec::new();
+    flash.events(&mut told);
+    assert!(told.iter().all(|event| event.class == EventClass::Fallback));
+    told
 }
 
 #[test]
@@ -96,7 +78,7 @@ fn a_changed_file_is_noticed_and_a_replaced_one_is_not() {
             .set_modified(long_ago)
             .unwrap();
     }
-    let memory = Memory::new(PAGE).unwrap();
+    let (memory, _) = Memory::new(PAGE).unwrap();
     let flash = Flash::open(&paths, memory, &Options::default()).unwrap();
     let first = File::options().write(true).open(&paths[0]).unwrap();
     std::fs::write(dir.path().join("new"), "other").unwrap();
@@ -124,16 +106,11 @@ fn open_files_are_read_though_their_names_are_gone() {
     let bytes = write(&path, 5 * PAGE as usize + 7);
     let file = File::open(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
-    let memory = Memory::new(8 * PAGE).unwrap();
+    let (memory, mut region) = Memory::new(8 * PAGE).unwrap();
     let files = vec![(path, file.try_clone().unwrap())];
     let mut flash = Flash::from_files(files, memory.clone(), &Options::default()).unwrap();
     assert_eq!(flash.lengths(), [bytes.len() as u64]);
-    flash.submit(Read {
-        id: 1,
-        part: 0,
-        offset: 0,
-        slot: Slot::claim(0, 8 * PAGE as u32),
-    });
+    flash.submit(Op::read(1, 0, 0, region.lend(0, 8 * PAGE as u32)));
     let mut done = Vec::new();
     flash.poll(true, &mut done);
     assert_eq!(done[0].result, Ok(bytes.len() as u32));
@@ -144,10 +121,14 @@ fn open_files_are_read_though_their_names_are_gone() {
     file.read_exact_at(&mut odd, 5)
         .expect("direct I/O is off for the other user of the file");
     assert_eq!(odd, bytes[5..8]);
-    let traffic = flash.traffic();
-    assert_eq!((traffic.reads, traffic.bytes), (1, bytes.len() as u64));
-    assert!(traffic.busy_ns > 0 && traffic.rate_bytes_per_s() > 0.0);
-    assert_eq!(flash.traffic(), traffic, "idle time is not busy time");
+    let stats = flash.stats();
+    assert_eq!(
+        (stats.reads.ops, stats.reads.bytes),
+        (1, bytes.len() as u64)
+    );
+    assert!(stats.busy_ns > 0 && stats.rate_bytes_per_s() > 0.0);
+    assert!(stats.reads.latency_ns >= stats.reads.longest_ns && stats.reads.longest_ns > 0);
+    assert_eq!(flash.stats(), stats, "idle time is not busy time");
 }
 
 #[test]
@@ -156,7 +137,7 @@ fn a_read_that_fails_names_its_file() {
     let path = dir.path().join("model");
     write(&path, 10 * PAGE as usize);
     for backend in [Backend::Auto, Backend::Threads] {
-        let memory = Memory::new(PAGE).unwrap();
+        let (memory, mut region) = Memory::new(PAGE).unwrap();
         let options = Options {
             backend,
             ..Options::default()
@@ -164,15 +145,12 @@ fn a_read_that_fails_names_its_file() {
         let mut flash = Flash::open(&[&path], memory, &options).unwrap();
         // No file reaches this far: the system refuses the offset itself.
         let offset = 1 << 63;
-        flash.submit(Read {
-            id: 1,
-            part: 0,
-            offset,
-            slot: Slot::claim(0, PAGE as u32),
-        });
+        flash.submit(Op::read(1, 0, offset, region.lend(0, PAGE as u32)));
         let mut done = Vec::new();
         flash.poll(true, &mut done);
-        let error = done[0].result.as_ref().unwrap_err().to_string();
+        let error = done[0].result.as_ref().unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+        let error = error.to_string();
         assert!(
             error.contains("model: read of 4096 bytes at 9223372036854775808 failed: Invalid"),
             "{error}"
@@ -185,7 +163,7 @@ fn registered_memory_is_kept_while_the_medium_lives() {
     let dir = dir();
     let path = dir.path().join("model");
     write(&path, PAGE as usize);
-    let memory = Memory::new(2 * PAGE).unwrap();
+    let (memory, _) = Memory::new(2 * PAGE).unwrap();
     let register = Some(0..PAGE).into_iter().collect();
     let options = Options {
         depth: 1,
@@ -237,7 +215,7 @@ fn findings_are_of_the_file() {
     write(&path, 100 * PAGE as usize);
     let found = findings(&path).unwrap();
     assert!(!found.file_system.is_empty());
-    let memory = Memory::new(PAGE).unwrap();
+    let (memory, _) = Memory::new(PAGE).unwrap();
     let options = Options {
         backend: Backend::Uring,
         ..Options::default()
@@ -290,7 +268,7 @@ fn threads_take_over_where_io_uring_is_forbidden() {
     let bytes = write(&path, 3 * PAGE as usize);
     let forbidden = move || {
         forbid_io_uring();
-        let memory = Memory::new(4 * PAGE).unwrap();
+        let (memory, mut region) = Memory::new(4 * PAGE).unwrap();
         let uring = Options {
             backend: Backend::Uring,
             ..Options::default()
@@ -305,16 +283,14 @@ fn threads_take_over_where_io_uring_is_forbidden() {
             ..Options::default()
         };
         let mut flash = Flash::open(&[&path], memory.clone(), &options).unwrap();
-        let about_it = |notice: &&Notice| matches!(notice, Notice::NoUring { threads: 3, .. });
-        assert_eq!(flash.notices().iter().filter(about_it).count(), 1);
+        let told = events(&mut flash);
+        let about_it = |event: &&MediumEvent| {
+            let message = &event.message;
+            message.contains("io_uring is not available") && message.contains("with 3 threads")
+        };
+        assert_eq!(told.iter().filter(about_it).count(), 1, "{told:?}");
         assert!(!flash.has_uring());
-        let slot = Slot::claim(0, 4 * PAGE as u32);
-        flash.submit(Read {
-            id: 1,
-            part: 0,
-            offset: 0,
-            slot,
-        });
+        flash.submit(Op::read(1, 0, 0, region.lend(0, 4 * PAGE as u32)));
         flash.poll(true, &mut Vec::new());
         let mut got = vec![0; bytes.len()];
         memory.copy_out(0, &mut got);
@@ -332,18 +308,19 @@ fn a_file_system_without_direct_io_is_read_all_the_same_and_told_of_once() {
         return;
     };
     assert_eq!(findings(path).unwrap().direct_io, DirectIo::Refused);
-    let memory = Memory::new(bytes.len() as u64).unwrap();
+    let (memory, mut region) = Memory::new(bytes.len() as u64).unwrap();
     let mut flash = Flash::open(&[path], memory.clone(), &Options::default()).unwrap();
     assert_eq!(flash.access(), [Access::Buffered]);
-    let path = path.to_owned();
-    assert!(flash.notices().contains(&Notice::DirectRefused { path }));
-    let slot = Slot::claim(0, memory.len() as u32);
-    flash.submit(Read {
-        id: 1,
-        part: 0,
-        offset: 0,
-        slot,
-    });
+    let [told] = &events(&mut flash)[..] else {
+        panic!("one fallback, told once");
+    };
+    assert!(
+        told.message
+            .contains("notes: its file system refuses direct I/O"),
+        "{told}"
+    );
+    assert_eq!(events(&mut flash), []);
+    flash.submit(Op::read(1, 0, 0, region.lend(0, memory.len() as u32)));
     let mut done = Vec::new();
     flash.poll(true, &mut done);
     assert_eq!(done[0].result, Ok(bytes.len() as u32));

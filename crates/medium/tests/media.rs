@@ -13,26 +13,26 @@ use std::sync::Arc;
 
 /// The media under test.
 const MEDIA: [(&str, Make); 12] = [
-    ("flash, io_uring, direct", |model, memory| {
+    ("flash, io_uring, direct", |model, memory, _| {
         flash(model, memory, Backend::Uring, Access::Direct, false)
     }),
-    ("flash, io_uring, registered", |model, memory| {
+    ("flash, io_uring, registered", |model, memory, _| {
         flash(model, memory, Backend::Uring, Access::Direct, true)
     }),
-    ("flash, io_uring, buffered", |model, memory| {
+    ("flash, io_uring, buffered", |model, memory, _| {
         flash(model, memory, Backend::Uring, Access::Buffered, false)
     }),
-    ("flash, threads, direct", |model, memory| {
+    ("flash, threads, direct", |model, memory, _| {
         flash(model, memory, Backend::Threads, Access::Direct, false)
     }),
-    ("flash, threads, buffered", |model, memory| {
+    ("flash, threads, buffered", |model, memory, _| {
         flash(model, memory, Backend::Threads, Access::Buffered, false)
     }),
-    ("dram", |model, memory| Box::new(dram(model, memory))),
-    ("faulty without faults", |model, memory| {
+    ("dram", |model, memory, _| Box::new(dram(model, memory))),
+    ("faulty without faults", |model, memory, _| {
         Box::new(Faulty::new(dram(model, memory), Faults::default(), 1))
     }),
-    ("faulty with delays", |model, memory| {
+    ("faulty with delays", |model, memory, _| {
         let faults = Faults {
             delay_polls: 5,
             delay_ns: 1000,
@@ -42,16 +42,16 @@ const MEDIA: [(&str, Make); 12] = [
         let clock = VirtualClock::new();
         Box::new(Faulty::new(simulated(model, memory, &clock), faults, 2).in_time(clock))
     }),
-    ("simulated", |model, memory| {
+    ("simulated", |model, memory, _| {
         Box::new(simulated(model, memory, &VirtualClock::new()))
     }),
-    ("stripe of one", |model, memory| {
+    ("stripe of one", |model, memory, _| {
         stripe(model, memory, 1, ALIGN)
     }),
-    ("stripe of three", |model, memory| {
+    ("stripe of three", |model, memory, _| {
         stripe(model, memory, 3, 2 * ALIGN)
     }),
-    ("stripe of three with delays", |model, memory| {
+    ("stripe of three with delays", |model, memory, _| {
         let faults = Faults {
             delay_polls: 5,
             reorder: true,
@@ -124,7 +124,7 @@ fn flash(
 }
 
 fn has_uring() -> bool {
-    let memory = Memory::new(ALIGN).unwrap();
+    let (memory, _) = Memory::new(ALIGN).unwrap();
     let options = Options {
         backend: Backend::Uring,
         ..Options::default()

@@ -1,10 +1,9 @@
 //! Several drives as one: rates add up, in virtual time and as far as one disk
 //! allows for real, and the drive that fails is named.
 
-use delayline_line::{Medium, Read, ReadError, Slot};
+use delayline_line::{Medium, MediumError, Op, Region};
 use delayline_medium::{
-    Dram, Drive, Faults, Faulty, Link, Memory, Simulated, Source, Stripe, VirtualClock, shares,
-    stripes,
+    Dram, Drive, Faults, Faulty, Link, Memory, Simulated, Stripe, VirtualClock, shares, stripes,
 };
 
 const ALIGN: u64 = 4096;
@@ -40,20 +39,16 @@ fn seconds(count: u64) -> f64 {
     };
     let total = 64 << 20;
     let drives = shares(UNIT, count, total).into_iter().map(|len| Drive {
-        medium: Simulated::new(link, Source::Lengths(vec![len]), clock.clone()),
+        medium: Simulated::without_bytes(link, vec![len], clock.clone()),
         name: "one of them".into(),
     });
     let mut stripe = Stripe::new(drives.collect(), UNIT, 32);
+    let mut region = Region::new(total);
     let (mut offset, mut under_way, mut done) = (0, 0, Vec::new());
     while offset < total || under_way > 0 {
         while offset < total && under_way < 32 {
-            let slot = Slot::claim(offset, (16 * UNIT) as u32);
-            stripe.submit(Read {
-                id: offset,
-                part: 0,
-                offset,
-                slot,
-            });
+            let buffer = region.lend(offset, (16 * UNIT) as u32);
+            stripe.submit(Op::read(offset, 0, offset, buffer));
             offset += 16 * UNIT;
             under_way += 1;
         }
@@ -81,8 +76,8 @@ fn rates_add_up() {
 }
 
 /// One read of eight stripes over two drives, of which the second has these faults.
-fn read_with(faults: Faults) -> Result<u32, ReadError> {
-    let memory = Memory::new(8 * UNIT).unwrap();
+fn read_with(faults: Faults) -> Result<u32, MediumError> {
+    let (memory, mut region) = Memory::new(8 * UNIT).unwrap();
     let drives = [Faults::default(), faults]
         .into_iter()
         .zip(["/mnt/a", "/mnt/b"]);
@@ -94,17 +89,12 @@ fn read_with(faults: Faults) -> Result<u32, ReadError> {
         }
     });
     let mut stripe = Stripe::new(drives.collect(), UNIT, 1);
-    let slot = Slot::claim(0, (8 * UNIT) as u32);
-    stripe.submit(Read {
-        id: 3,
-        part: 0,
-        offset: 0,
-        slot,
-    });
+    let buffer = region.lend(0, (8 * UNIT) as u32);
+    stripe.submit(Op::read(3, 0, 0, buffer));
     let mut done = Vec::new();
     stripe.poll(true, &mut done);
     assert_eq!(
-        (done.len(), done[0].id, done[0].slot.len()),
+        (done.len(), done[0].id, done[0].buffer.len()),
         (1, 3, (8 * UNIT) as u32)
     );
     done.remove(0).result
@@ -117,7 +107,7 @@ fn a_drive_that_dies_is_named() {
         ..Faults::default()
     };
     let error = read_with(gone).unwrap_err();
-    assert!(matches!(error, ReadError::Gone { .. }), "{error}");
+    assert!(matches!(error, MediumError::Gone { .. }), "{error}");
     assert!(
         error.to_string().contains("drive 2 of 2 (/mnt/b)"),
         "{error}"

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use common::{CHAT, alone, chat, config, endless, events, read_until, start};
 use delayline_llama::Options;
-use delayline_llama::medium::{Completion, Faults, Faulty, Medium, Read};
+use delayline_llama::medium::{Caps, Completion, Faults, Faulty, Medium, MediumEvent, Op, Stats};
 use delayline_server::Config;
 
 /// What the medium takes on with its next read.
@@ -16,19 +16,27 @@ static NEXT: Mutex<Option<Faults>> = Mutex::new(None);
 struct Switched(Faulty<Box<dyn Medium>>);
 
 impl Medium for Switched {
-    fn depth(&self) -> usize {
-        self.0.depth()
+    fn caps(&self) -> &Caps {
+        self.0.caps()
     }
 
-    fn submit(&mut self, read: Read) {
+    fn submit(&mut self, op: Op) {
         if let Some(faults) = NEXT.lock().expect("nobody panics").take() {
             self.0.set_faults(faults);
         }
-        self.0.submit(read);
+        self.0.submit(op);
     }
 
     fn poll(&mut self, wait: bool, done: &mut Vec<Completion>) {
         self.0.poll(wait, done);
+    }
+
+    fn stats(&self) -> Stats {
+        self.0.stats()
+    }
+
+    fn events(&mut self, out: &mut Vec<MediumEvent>) {
+        self.0.events(out);
     }
 }
 

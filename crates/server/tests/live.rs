@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::{Condvar, Mutex};
 
-use delayline_llama::medium::{Completion, LoopSpec, Medium, Read};
+use delayline_llama::medium::{Caps, Completion, LoopSpec, Medium, MediumEvent, Op, Stats};
 use delayline_llama::{Fiber, Options, Way};
 use delayline_server::live::{BINS, Lap, Machine, Progress, State};
 use delayline_server::{Config, Limits, start};
@@ -22,12 +22,12 @@ fn gate(open: bool) {
 struct Gated(Box<dyn Medium>);
 
 impl Medium for Gated {
-    fn depth(&self) -> usize {
-        self.0.depth()
+    fn caps(&self) -> &Caps {
+        self.0.caps()
     }
 
-    fn submit(&mut self, read: Read) {
-        self.0.submit(read);
+    fn submit(&mut self, op: Op) {
+        self.0.submit(op);
     }
 
     fn poll(&mut self, wait: bool, done: &mut Vec<Completion>) {
@@ -38,6 +38,14 @@ impl Medium for Gated {
             return;
         }
         self.0.poll(wait, done);
+    }
+
+    fn stats(&self) -> Stats {
+        self.0.stats()
+    }
+
+    fn events(&mut self, out: &mut Vec<MediumEvent>) {
+        self.0.events(out);
     }
 }
 

@@ -77,10 +77,10 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
                 self.passing.push(Reverse((passed_ns, ticket)));
                 continue;
             }
-            let Waiting { read, piece, .. } = self.waiting.remove(&ticket).expect("of a ticket");
+            let Waiting { op, piece, .. } = self.waiting.remove(&ticket).expect("of a ticket");
             // The receiver may be writing there: it has to have ended.
             self.checks(ticket, piece, true);
-            self.send_errand(read, Errand::Dark(piece));
+            self.send_errand(op, Errand::Dark(piece));
         }
     }
 }

@@ -3,9 +3,10 @@
 
 use super::FiberLoop;
 use crate::orbit::Piece;
-use delayline_line::{Completion, Medium, Read, ReadError, Slot};
+use delayline_line::{Asked, Completion, Medium, MediumError, Op, Region, Verb};
 use delayline_medium::Pace;
 use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::ops::{ControlFlow, Range};
 use thiserror::Error;
 
@@ -17,14 +18,15 @@ const ATTEMPTS: u32 = 4;
 pub enum FillError {
     /// A piece cannot be read.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(#[from] MediumError),
     /// Whoever was told of the progress wanted no more.
     #[error("stopped before the loop was full")]
     Stopped,
 }
 
 /// A filling under way.
-struct Filling {
+struct Filling<'a> {
+    region: &'a mut Region,
     /// Pieces that are not yet asked for, and how often they were before.
     left: VecDeque<(u32, u32)>,
     /// How often each piece that is asked for was.
@@ -35,7 +37,8 @@ struct Filling {
 
 impl<M: Medium, C: Pace> FiberLoop<M, C> {
     /// Sends every dark piece into the loop, through the bytes `scratch` of the
-    /// memory, which must hold the longest piece and be nobody's meanwhile.
+    /// memory of `region`, which must hold the longest piece and be nobody's
+    /// meanwhile.
     /// `progress` is told bytes done and bytes in all after each piece, and ends
     /// this by a break. The time of a cut counts from the end of this.
     ///
@@ -47,6 +50,7 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
     /// When reads are under way, or `scratch` is too small.
     pub fn fill(
         &mut self,
+        region: &mut Region,
         scratch: Range<u64>,
         mut progress: impl FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<(), FillError> {
@@ -54,7 +58,7 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
             self.under_way() == 0,
             "the loop is filled before it is read"
         );
-        let mut filling = self.filling(scratch);
+        let mut filling = self.filling(region, scratch);
         let len_of = |piece: &Piece| u64::from(piece.len);
         let total = filling.left.iter();
         let total = total.map(|&(p, _)| len_of(&self.orbit.pieces[p as usize]));
@@ -86,26 +90,27 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
         outcome
     }
 
-    fn filling(&self, scratch: Range<u64>) -> Filling {
+    fn filling<'a>(&self, region: &'a mut Region, scratch: Range<u64>) -> Filling<'a> {
         let dark = (0..self.orbit.pieces.len() as u32).filter(|&p| self.lights.is_dark(p));
         let left: VecDeque<(u32, u32)> = dark.map(|piece| (piece, 0)).collect();
         let lens = self.orbit.pieces.iter().map(|piece| u64::from(piece.len));
         let longest = lens.max().unwrap_or(1);
-        let slots = (scratch.end - scratch.start) / longest;
+        let rooms = (scratch.end - scratch.start) / longest;
         assert!(
-            slots > 0 || left.is_empty(),
+            rooms > 0 || left.is_empty(),
             "no room for a piece of {longest} bytes"
         );
-        let slots = 0..slots.min(self.behind.depth() as u64);
+        let rooms = 0..rooms.min(self.behind.caps().depth as u64);
         Filling {
+            region,
             left,
             tries: HashMap::new(),
-            free: slots.map(|slot| scratch.start + slot * longest).collect(),
+            free: rooms.map(|room| scratch.start + room * longest).collect(),
         }
     }
 
     /// Asks for one more piece; false if there is none, or no room.
-    fn ask(&mut self, filling: &mut Filling) -> bool {
+    fn ask(&mut self, filling: &mut Filling<'_>) -> bool {
         if filling.left.is_empty() {
             return false;
         }
@@ -115,25 +120,28 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
         let (number, attempts) = filling.left.pop_front().expect("seen above");
         let piece = self.orbit.pieces[number as usize];
         filling.tries.insert(u64::from(number), attempts + 1);
-        self.behind.submit(Read {
-            id: number.into(),
-            part: piece.part,
-            offset: piece.offset,
-            slot: Slot::claim(at, piece.len),
-        });
+        let buffer = filling.region.lend(at, piece.len);
+        let read = Op::read(number.into(), piece.part, piece.offset, buffer);
+        self.behind.submit(read);
         true
     }
 
     /// Sends what came; whether it did, and not has to be asked for again.
-    fn arrived(&mut self, came: Completion, filling: &mut Filling) -> Result<bool, ReadError> {
+    fn arrived(
+        &mut self,
+        came: Completion,
+        filling: &mut Filling<'_>,
+    ) -> Result<bool, MediumError> {
         let attempts = filling.tries.remove(&came.id);
         let attempts = attempts.expect("a read of the filling");
         let number = came.id as u32;
         let piece = self.orbit.pieces[number as usize];
-        filling.free.push(came.slot.at());
+        let at = came.buffer.at();
+        filling.free.push(at);
+        filling.region.take_back(came.buffer);
         match came.result {
             Ok(bytes) if bytes == piece.bytes => {
-                self.send(number, came.slot.at());
+                self.send(number, at);
                 Ok(true)
             }
             _ if attempts < ATTEMPTS => {
@@ -146,11 +154,13 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
     }
 }
 
-fn short(piece: &Piece, bytes: u32) -> ReadError {
-    ReadError::Os {
-        source_name: format!("part {}", piece.part),
+fn short(piece: &Piece, bytes: u32) -> MediumError {
+    let asked = Asked {
+        verb: Verb::Read,
         offset: piece.offset,
         len: piece.len,
-        message: format!("it ends after {bytes} bytes"),
-    }
+    };
+    let ended = format!("it ends after {bytes} bytes");
+    let ended = io::Error::new(io::ErrorKind::UnexpectedEof, ended);
+    MediumError::failed(format!("part {}", piece.part), asked, ended)
 }

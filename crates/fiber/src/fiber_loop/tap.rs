@@ -3,7 +3,7 @@
 
 use super::{Errand, FiberLoop, Waiting};
 use crate::gauge::LoopNotice;
-use delayline_line::{Completion, Medium, Read};
+use delayline_line::{Completion, Medium, Op, Verb};
 use delayline_medium::{Pace, Rng};
 use std::cmp::Reverse;
 
@@ -38,7 +38,7 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
     }
 
     /// Has a read wait for its piece.
-    pub(super) fn await_piece(&mut self, read: Read, piece: u32, pass: u64) {
+    pub(super) fn await_piece(&mut self, op: Op, piece: u32, pass: u64) {
         let bytes = self.orbit.pieces[piece as usize].bytes;
         let found = self.lights.take(piece, pass);
         let mean = self.spec.residual_ber * f64::from(bytes) * 8.0;
@@ -53,12 +53,12 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
         self.tickets += 1;
         let good = flips.is_empty();
         if let Some(glass) = &mut self.glass {
-            glass.take(ticket, piece, bytes, read.slot.at(), flips);
+            glass.take(ticket, piece, bytes, op.buffer.at(), flips);
         }
         let passed_ns = self.orbit.passed_ns(piece, pass);
         self.passing.push(Reverse((passed_ns, ticket)));
         let waiting = Waiting {
-            read,
+            op,
             piece,
             pass,
             good,
@@ -74,7 +74,7 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
         {
             self.passing.pop();
             let waiting = self.waiting.remove(&ticket).expect("one for each ticket");
-            let Waiting { read, piece, .. } = waiting;
+            let Waiting { op, piece, .. } = waiting;
             let late = self
                 .glass
                 .as_mut()
@@ -82,7 +82,7 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
             if !self.checks(ticket, piece, waiting.good) {
                 self.gauge.count(|figures| figures.scrubbed += 1);
                 self.lights.lose(piece, waiting.pass);
-                self.send_errand(read, Errand::Wrong(piece));
+                self.send_errand(op, Errand::Wrong(piece));
                 continue;
             }
             let bytes = self.orbit.pieces[piece as usize].bytes;
@@ -91,11 +91,8 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
                 figures.taken_bytes += u64::from(bytes);
                 figures.late += u64::from(late);
             });
-            done.push(Completion {
-                id: read.id,
-                slot: read.slot,
-                result: Ok(bytes),
-            });
+            self.stats.count(Verb::Read, &Ok(bytes));
+            done.push(op.complete(Ok(bytes)));
         }
     }
 

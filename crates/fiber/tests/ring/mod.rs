@@ -2,8 +2,8 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 use delayline_fiber::{FiberLoop, LoopFigures, LoopSpec, Placed};
-use delayline_line::{Clock, Completion, Medium, Read, Slot};
-use delayline_medium::{Dram, Faults, Faulty, Link, Memory, Rng, Simulated, Source, VirtualClock};
+use delayline_line::{Clock, Completion, Medium, Op, Region};
+use delayline_medium::{Dram, Faults, Faulty, Link, Memory, Rng, Simulated, VirtualClock};
 use delayline_plan::{ALIGN, Extent};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -37,6 +37,7 @@ pub fn placed(place: impl Fn(u64) -> u64) -> Vec<Placed> {
 pub struct Bench {
     pub bytes: Vec<u8>,
     pub memory: Arc<Memory>,
+    pub region: Region,
     pub clock: VirtualClock,
     pub fiber: FiberLoop<Faulty<Simulated>, VirtualClock>,
 }
@@ -45,7 +46,7 @@ pub fn bench(change: impl FnOnce(&mut LoopSpec)) -> Bench {
     // The last piece ends with its file, within a page.
     let mut bytes = vec![0; (COUNT * PIECE) as usize - 100];
     Rng::new(5).fill(&mut bytes);
-    let memory = Memory::new(COUNT * PIECE).unwrap();
+    let (memory, region) = Memory::new(COUNT * PIECE).unwrap();
     let clock = VirtualClock::new();
     let dram = Dram::new(vec![bytes.clone()], memory.clone(), COUNT as usize);
     let link = Link {
@@ -53,7 +54,7 @@ pub fn bench(change: impl FnOnce(&mut LoopSpec)) -> Bench {
         latency_ns: 1000,
         depth: COUNT as usize,
     };
-    let drive = Simulated::new(link, Source::Dram(dram), clock.clone());
+    let drive = Simulated::new(link, dram, clock.clone());
     let behind = Faulty::new(drive, Faults::default(), 3);
     let mut spec = spec(COUNT * PIECE);
     change(&mut spec);
@@ -73,6 +74,7 @@ pub fn bench(change: impl FnOnce(&mut LoopSpec)) -> Bench {
     Bench {
         bytes,
         memory,
+        region,
         clock,
         fiber,
     }
@@ -90,7 +92,7 @@ impl Bench {
         let mut told = Vec::new();
         bench
             .fiber
-            .fill(0..bench.memory.len(), |done, all| {
+            .fill(&mut bench.region, 0..bench.memory.len(), |done, all| {
                 told.push((done, all));
                 ControlFlow::Continue(())
             })
@@ -110,12 +112,8 @@ impl Bench {
         // What stands there already must not pass for what was read.
         self.memory
             .copy_in(piece * PIECE, &vec![0xcc; PIECE as usize]);
-        self.fiber.submit(Read {
-            id: piece,
-            part: 0,
-            offset: piece * PIECE,
-            slot: Slot::claim(piece * PIECE, PIECE as u32),
-        });
+        let buffer = self.region.lend(piece * PIECE, PIECE as u32);
+        self.fiber.submit(Op::read(piece, 0, piece * PIECE, buffer));
     }
 
     /// Waits for reads; checks their bytes; which came, and when.
@@ -124,7 +122,11 @@ impl Bench {
         self.fiber.poll(true, &mut done);
         done.iter().for_each(|one| self.judge(one));
         let now_ns = self.clock.now_ns();
-        done.iter().map(|one| (one.id, now_ns)).collect()
+        let came = done.into_iter().map(|one| {
+            self.region.take_back(one.buffer);
+            (one.id, now_ns)
+        });
+        came.collect()
     }
 
     pub fn judge(&self, done: &Completion) {
@@ -132,7 +134,7 @@ impl Bench {
         let expect = &self.bytes[from..self.bytes.len().min(from + PIECE as usize)];
         assert_eq!(done.result, Ok(expect.len() as u32), "piece {}", done.id);
         let mut got = vec![0; expect.len()];
-        self.memory.copy_out(done.slot.at(), &mut got);
+        self.memory.copy_out(done.buffer.at(), &mut got);
         assert!(got == expect, "wrong bytes of piece {}", done.id);
     }
 

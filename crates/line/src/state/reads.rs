@@ -8,13 +8,13 @@ use super::{State, Way};
 use crate::flights::{Landing, Piece, Target, Verdict};
 use crate::trace::EventKind;
 use crate::window::{Key, Load, Phase};
-use crate::{Completion, Read};
+use crate::{Completion, Op};
 
 impl State {
     /// The next read to submit: what failed before, then fetches, then the
     /// future in its order, and while the window is full the resident extents
     /// that come later in it, which need no room.
-    pub(crate) fn next_read(&mut self) -> Option<Read> {
+    pub(crate) fn next_read(&mut self) -> Option<Op> {
         while let Some(target) = self.flights.next_again() {
             if self.wanted(target) {
                 self.counters.retried += 1;
@@ -139,14 +139,14 @@ impl State {
         piece
     }
 
-    fn sent(&mut self, read: Read, target: Target) -> Read {
+    fn sent(&mut self, read: Op, target: Target) -> Op {
         self.counters.reads += 1;
         let extent = self.extent_of(target);
         self.trace.push(|| EventKind::Submitted {
             read: read.id,
             lane: self.flights.lane_of(read.id),
             extent,
-            bytes: read.slot.len(),
+            bytes: read.buffer.len(),
         });
         read
     }

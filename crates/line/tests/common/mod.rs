@@ -1,4 +1,4 @@
-//! A simulated medium in virtual time that watches the line: it fills slots with
+//! A simulated medium in virtual time that watches the line: it fills buffers with
 //! garbage until their read completes, and refuses a read into memory that is
 //! in use. It does not know which reads should come.
 #![allow(dead_code, missing_docs)]
@@ -7,7 +7,12 @@ use std::cell::Cell;
 use std::ops::Range;
 use std::rc::Rc;
 
-use delayline_line::{Clock, Completion, Config, Lease, Line, LineError, Medium, Read, ReadError};
+use std::io;
+
+use delayline_line::{
+    Caps, Clock, Completion, Config, Lease, Line, LineError, LineSetup, Medium, MediumError,
+    MediumEvent, Op, Region, Stats, Verb,
+};
 use delayline_plan::{ALIGN, Extent, ExtentId};
 
 pub const PAGE: u64 = ALIGN;
@@ -79,6 +84,8 @@ impl Default for Manner {
 
 #[derive(Debug)]
 pub struct Sim {
+    caps: Caps,
+    stats: Stats,
     pub manner: Manner,
     pub memory: Vec<u8>,
     /// Memory that nothing may be read into.
@@ -90,7 +97,7 @@ pub struct Sim {
     time: Rc<Time>,
     rng: Rng,
     bus_free_ns: u64,
-    under_way: Vec<(u64, Read)>,
+    under_way: Vec<(u64, Op)>,
 }
 
 const GARBAGE: u8 = 0xEE;
@@ -114,8 +121,8 @@ fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
     a.start < b.end && b.start < a.end
 }
 
-fn range(read: &Read) -> Range<u64> {
-    read.slot.at()..read.slot.at() + u64::from(read.slot.len())
+fn range(op: &Op) -> Range<u64> {
+    op.buffer.at()..op.buffer.at() + u64::from(op.buffer.len())
 }
 
 impl Sim {
@@ -135,69 +142,62 @@ impl Sim {
         })
     }
 
-    fn complete(&mut self, read: Read) -> Completion {
-        let Read {
-            id,
-            part,
-            offset,
-            slot,
-        } = read;
+    fn complete(&mut self, op: Op) -> Completion {
+        let (part, offset) = (op.part, op.offset);
         let to_end = self.part_lens[usize::from(part)] - offset;
-        let mut got = to_end.min(u64::from(slot.len())) as u32;
+        let mut got = to_end.min(u64::from(op.buffer.len())) as u32;
         let broken = part == 0 && self.manner.broken.contains(&offset);
         let result = if self.manner.gone {
-            Err(ReadError::Gone {
-                source_name: "sim".into(),
-                message: "gone".into(),
-            })
+            Err(MediumError::gone("sim", io::Error::other("gone")))
         } else if broken || self.rng.percent(self.manner.error_percent) {
-            Err(ReadError::Os {
-                source_name: "sim".into(),
-                offset,
-                len: slot.len(),
-                message: "broken".into(),
-            })
+            let broken = io::Error::other("broken");
+            Err(MediumError::failed("sim", op.asked(), broken))
         } else {
             if self.rng.percent(self.manner.short_percent) {
                 got = self.rng.below(u64::from(got)) as u32;
                 self.faults += 1;
             }
-            let at = slot.at() as usize;
+            let at = op.buffer.at() as usize;
             file(part, offset, &mut self.memory[at..at + got as usize]);
             Ok(got)
         };
         self.faults += u64::from(result.is_err());
-        Completion { id, slot, result }
+        self.stats.count(op.verb, &result);
+        op.complete(result)
     }
 }
 
 impl Medium for Sim {
-    fn depth(&self) -> usize {
-        self.manner.depth
+    fn caps(&self) -> &Caps {
+        &self.caps
     }
 
-    fn submit(&mut self, read: Read) {
-        let slot = range(&read);
+    fn submit(&mut self, op: Op) {
+        assert_eq!(op.verb, Verb::Read);
+        let buffer = range(&op);
         assert!(self.under_way.len() < self.manner.depth, "queue overrun");
-        assert!((slot.start | slot.end | read.offset).is_multiple_of(PAGE) && !slot.is_empty());
+        assert!((buffer.start | buffer.end | op.offset).is_multiple_of(PAGE) && !buffer.is_empty());
         assert!(
-            slot.end <= self.window || slot.start >= self.window,
-            "{slot:?} lies across the window's end"
+            buffer.end <= self.window || buffer.start >= self.window,
+            "{buffer:?} lies across the window's end"
         );
-        assert!(slot.end <= self.memory.len() as u64);
-        for other in self.under_way.iter().map(|(_, read)| range(read)) {
-            assert!(!overlap(&slot, &other), "{slot:?} overlaps {other:?}");
+        assert!(buffer.end <= self.memory.len() as u64);
+        for other in self.under_way.iter().map(|(_, op)| range(op)) {
+            assert!(!overlap(&buffer, &other), "{buffer:?} overlaps {other:?}");
         }
         for guarded in &self.guarded {
-            assert!(!overlap(&slot, guarded), "{slot:?} overwrites {guarded:?}");
+            assert!(
+                !overlap(&buffer, guarded),
+                "{buffer:?} overwrites {guarded:?}"
+            );
         }
-        self.memory[slot.start as usize..slot.end as usize].fill(GARBAGE);
-        let pages = (slot.end - slot.start) / PAGE;
+        self.memory[buffer.start as usize..buffer.end as usize].fill(GARBAGE);
+        let pages = (buffer.end - buffer.start) / PAGE;
         self.bus_free_ns =
             self.bus_free_ns.max(self.time.now_ns()) + pages * self.manner.ns_per_page;
         let jitter_ns = self.rng.below(self.manner.jitter_ns + 1);
         let due_ns = self.bus_free_ns + self.manner.latency_ns + jitter_ns;
-        self.under_way.push((due_ns, read));
+        self.under_way.push((due_ns, op));
     }
 
     fn poll(&mut self, wait: bool, done: &mut Vec<Completion>) {
@@ -213,11 +213,17 @@ impl Medium for Sim {
             .position(|(due_ns, _)| *due_ns <= now_ns)
         {
             // swap_remove hands over what is due in no particular order.
-            let (_, read) = self.under_way.swap_remove(n);
-            let completion = self.complete(read);
+            let (_, op) = self.under_way.swap_remove(n);
+            let completion = self.complete(op);
             done.push(completion);
         }
     }
+
+    fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    fn events(&mut self, _: &mut Vec<MediumEvent>) {}
 }
 
 /// A line over a simulated medium, and what is needed to check it.
@@ -254,9 +260,15 @@ impl Bench {
         }
         let part_lens = vec![offset - cut];
         let time = Rc::new(Time::default());
+        let memory = memory + spare * PAGE;
         let sim = Sim {
+            caps: Caps {
+                depth: manner.depth,
+                ..Caps::default()
+            },
+            stats: Stats::default(),
             manner,
-            memory: vec![0; (memory + spare * PAGE) as usize],
+            memory: vec![0; memory as usize],
             guarded: Vec::new(),
             faults: 0,
             window: config.window,
@@ -266,14 +278,13 @@ impl Bench {
             bus_free_ns: 0,
             under_way: Vec::new(),
         };
-        let line = Line::new(
-            sim,
-            time.clone(),
-            extents.clone(),
+        let setup = LineSetup {
+            extents: extents.clone(),
             part_lens,
-            homes.clone(),
+            homes: homes.clone(),
             config,
-        );
+        };
+        let line = Line::new(sim, time.clone(), Region::new(memory), setup);
         Self {
             line: line.unwrap(),
             time,

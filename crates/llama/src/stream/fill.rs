@@ -31,8 +31,12 @@ impl Stream {
             let residency = &self.residency;
             circuit.place(&Course { lap, residency }, compute_s)?;
         }
-        match &self.circuit {
-            Some(circuit) => circuit.fill(self.residency.window),
+        match self.circuit.clone() {
+            Some(circuit) => {
+                let window = self.residency.window;
+                let (_, region) = self.line().medium_and_region();
+                circuit.fill(region, window)
+            }
             None => Ok(()),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use delayline_line::{Completion, Medium, Read};
+use delayline_line::{Caps, Completion, Medium, MediumEvent, Op, Stats};
 use delayline_medium::{Faults, Faulty};
 
 /// What it takes on with its next read.
@@ -11,19 +11,27 @@ static NEXT: Mutex<Option<Faults>> = Mutex::new(None);
 struct Switched(Faulty<Box<dyn Medium>>);
 
 impl Medium for Switched {
-    fn depth(&self) -> usize {
-        self.0.depth()
+    fn caps(&self) -> &Caps {
+        self.0.caps()
     }
 
-    fn submit(&mut self, read: Read) {
+    fn submit(&mut self, op: Op) {
         if let Some(faults) = NEXT.lock().unwrap().take() {
             self.0.set_faults(faults);
         }
-        self.0.submit(read);
+        self.0.submit(op);
     }
 
     fn poll(&mut self, wait: bool, done: &mut Vec<Completion>) {
         self.0.poll(wait, done);
+    }
+
+    fn stats(&self) -> Stats {
+        self.0.stats()
+    }
+
+    fn events(&mut self, out: &mut Vec<MediumEvent>) {
+        self.0.events(out);
     }
 }
 

@@ -4,8 +4,8 @@
 
 use super::MEDIA;
 
-use delayline_line::{Completion, Medium, Read, Slot};
-use delayline_medium::{Dram, Link, Memory, Rng, Simulated, Source, VirtualClock};
+use delayline_line::{Buffer, Completion, Medium, Op, Region};
+use delayline_medium::{Dram, Link, Memory, Rng, Simulated, VirtualClock};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ impl Model {
 }
 
 /// A way to make a medium over a model and a memory.
-pub type Make = fn(&Model, &Arc<Memory>) -> Box<dyn Medium>;
+pub type Make = fn(&Model, &Arc<Memory>, &mut Region) -> Box<dyn Medium>;
 
 pub fn dram(model: &Model, memory: &Arc<Memory>) -> Dram {
     Dram::new(model.bytes.clone(), memory.clone(), DEPTH)
@@ -65,24 +65,25 @@ pub fn simulated(model: &Model, memory: &Arc<Memory>, clock: &VirtualClock) -> S
         latency_ns: 80_000,
         depth: DEPTH,
     };
-    Simulated::new(link, Source::Dram(dram(model, memory)), clock.clone())
+    Simulated::new(link, dram(model, memory), clock.clone())
 }
 
 /// Runs `check` on every medium, with room for `DEPTH` reads of `LONGEST`.
-fn on_all(check: impl Fn(&Model, &Memory, &mut dyn Medium)) {
+fn on_all(check: impl Fn(&Model, (&Memory, &mut Region), &mut dyn Medium)) {
     let model = Model::new();
     for (name, make) in MEDIA {
         eprintln!("medium: {name}");
-        let memory = Memory::new(DEPTH as u64 * LONGEST).unwrap();
-        let mut medium = make(&model, &memory);
-        assert_eq!(medium.depth(), DEPTH);
-        check(&model, &memory, &mut *medium);
+        let (memory, mut region) = Memory::new(DEPTH as u64 * LONGEST).unwrap();
+        let mut medium = make(&model, &memory, &mut region);
+        assert_eq!(medium.caps().depth, DEPTH);
+        check(&model, (&memory, &mut region), &mut *medium);
+        assert!(region.is_whole(), "every buffer came back");
     }
 }
 
 /// Checks one completion against the bytes it should have brought.
 fn judge(model: &Model, memory: &Memory, asked: (u16, u64), done: &Completion) {
-    let expect = model.expect(asked.0.into(), asked.1, done.slot.len().into());
+    let expect = model.expect(asked.0.into(), asked.1, done.buffer.len().into());
     assert_eq!(
         done.result,
         Ok(expect.len() as u32),
@@ -91,7 +92,7 @@ fn judge(model: &Model, memory: &Memory, asked: (u16, u64), done: &Completion) {
         asked.1
     );
     let mut got = vec![0; expect.len()];
-    memory.copy_out(done.slot.at(), &mut got);
+    memory.copy_out(done.buffer.at(), &mut got);
     assert!(
         got == expect,
         "wrong bytes of part {} at {}",
@@ -100,45 +101,46 @@ fn judge(model: &Model, memory: &Memory, asked: (u16, u64), done: &Completion) {
     );
 }
 
-fn one(medium: &mut dyn Medium, part: u16, offset: u64, at: u64, len: u32) -> Completion {
-    medium.submit(Read {
-        id: 77,
-        part,
-        offset,
-        slot: Slot::claim(at, len),
-    });
+/// A read alone, to `at`.
+fn one(
+    medium: &mut dyn Medium,
+    region: &mut Region,
+    (part, offset): (u16, u64),
+    (at, len): (u64, u32),
+) -> Completion {
+    medium.submit(Op::read(77, part, offset, region.lend(at, len)));
     let mut done = Vec::new();
     medium.poll(true, &mut done);
     assert_eq!(done.len(), 1, "waiting for the only read");
     let done = done.pop().unwrap();
-    assert_eq!((done.id, done.slot.at(), done.slot.len()), (77, at, len));
+    assert_eq!(
+        (done.id, done.buffer.at(), done.buffer.len()),
+        (77, at, len)
+    );
     done
 }
 
 #[test]
 fn every_short_read_at_every_page_of_a_small_part() {
-    on_all(|model, memory, medium| {
+    on_all(|model, (memory, region), medium| {
         // The part has three pages and a byte: up to its end, over it, past it.
         for page in 0..7 {
             for pages in 1..6 {
-                let done = one(
-                    medium,
-                    1,
-                    page * ALIGN,
-                    page * ALIGN,
-                    (pages * ALIGN) as u32,
-                );
+                let to = (page * ALIGN, (pages * ALIGN) as u32);
+                let done = one(medium, region, (1, page * ALIGN), to);
                 judge(model, memory, (1, page * ALIGN), &done);
+                region.take_back(done.buffer);
             }
         }
-        let done = one(medium, 1, 1 << 40, 0, ALIGN as u32);
+        let done = one(medium, region, (1, 1 << 40), (0, ALIGN as u32));
         assert_eq!(done.result, Ok(0));
+        region.take_back(done.buffer);
     });
 }
 
 #[test]
 fn random_reads_at_depth_each_complete_once_with_their_bytes() {
-    on_all(|model, memory, medium| {
+    on_all(|model, (memory, region), medium| {
         let mut rng = Rng::new(42);
         let mut free: Vec<u64> = (0..DEPTH as u64).map(|index| index * LONGEST).collect();
         let mut asked = HashMap::new();
@@ -153,12 +155,8 @@ fn random_reads_at_depth_each_complete_once_with_their_bytes() {
                     rng.below(model.bytes[usize::from(part)].len() as u64 / ALIGN + 2) * ALIGN;
                 // What stands there already must not pass for what was read.
                 memory.copy_in(at, &vec![0xcc; len as usize]);
-                medium.submit(Read {
-                    id: next,
-                    part,
-                    offset,
-                    slot: Slot::claim(at, len as u32),
-                });
+                let buffer = region.lend(at, len as u32);
+                medium.submit(Op::read(next, part, offset, buffer));
                 assert!(asked.insert(next, (part, offset, at, len as u32)).is_none());
                 next += 1;
             }
@@ -171,8 +169,10 @@ fn random_reads_at_depth_each_complete_once_with_their_bytes() {
             for done in done.drain(..) {
                 let (part, offset, at, len) =
                     asked.remove(&done.id).expect("a read completes once");
-                assert_eq!((done.slot.at(), done.slot.len()), (at, len), "its own slot");
+                let buffer = &done.buffer;
+                assert_eq!((buffer.at(), buffer.len()), (at, len), "its own buffer");
                 judge(model, memory, (part, offset), &done);
+                region.take_back(done.buffer);
                 free.push(at);
             }
         }
@@ -183,10 +183,11 @@ fn random_reads_at_depth_each_complete_once_with_their_bytes() {
 
 #[test]
 fn waiting_without_reads_under_way_returns_at_once() {
-    on_all(|_, _, medium| {
+    on_all(|_, (_, region), medium| {
         let mut done = Vec::new();
         medium.poll(true, &mut done);
-        one(medium, 0, 0, 0, ALIGN as u32);
+        let only = one(medium, region, (0, 0), (0, ALIGN as u32));
+        region.take_back(only.buffer);
         medium.poll(true, &mut done);
         medium.poll(false, &mut done);
         assert!(done.is_empty());
@@ -195,56 +196,40 @@ fn waiting_without_reads_under_way_returns_at_once() {
 
 #[test]
 fn an_unknown_part_is_an_error_of_that_read_alone() {
-    on_all(|model, memory, medium| {
-        let error = one(medium, 2, 0, 0, ALIGN as u32)
-            .result
-            .unwrap_err()
-            .to_string();
+    on_all(|model, (memory, region), medium| {
+        let done = one(medium, region, (2, 0), (0, ALIGN as u32));
+        let error = done.result.unwrap_err().to_string();
+        region.take_back(done.buffer);
         assert!(
             error.contains("part 2") && error.contains("the model has 2"),
             "{error}"
         );
         for (id, part) in [(1, 0), (2, 9), (3, 1)] {
-            let slot = Slot::claim(id * ALIGN, ALIGN as u32);
-            medium.submit(Read {
-                id,
-                part,
-                offset: 0,
-                slot,
-            });
+            let buffer = region.lend(id * ALIGN, ALIGN as u32);
+            medium.submit(Op::read(id, part, 0, buffer));
         }
         let mut done = Vec::new();
         while done.len() < 3 {
             medium.poll(true, &mut done);
         }
-        for done in &done {
+        for done in done {
             match done.id {
                 2 => assert!(done.result.is_err()),
-                id => judge(model, memory, ((id == 3).into(), 0), done),
+                id => judge(model, memory, ((id == 3).into(), 0), &done),
             }
+            region.take_back(done.buffer);
         }
     });
 }
 
 #[test]
 fn more_reads_than_the_depth_are_the_callers_mistake() {
-    on_all(|_, _, medium| {
+    on_all(|_, (_, region), medium| {
         for id in 0..DEPTH as u64 {
-            let slot = Slot::claim(id * LONGEST, ALIGN as u32);
-            medium.submit(Read {
-                id,
-                part: 0,
-                offset: 0,
-                slot,
-            });
+            let buffer = region.lend(id * LONGEST, ALIGN as u32);
+            medium.submit(Op::read(id, 0, 0, buffer));
         }
-        let slot = Slot::claim(ALIGN, ALIGN as u32);
-        let extra = Read {
-            id: 99,
-            part: 0,
-            offset: 0,
-            slot,
-        };
+        let extra = Op::read(99, 0, 0, Buffer::empty());
         let caught =
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| medium.submit(extra)));
         assert!(caught.is_err());
@@ -253,6 +238,8 @@ fn more_reads_than_the_depth_are_the_callers_mistake() {
             medium.poll(true, &mut done);
         }
         assert_eq!(done.len(), DEPTH, "the others complete all the same");
+        done.into_iter()
+            .for_each(|done| region.take_back(done.buffer));
     });
 }
 
@@ -261,16 +248,11 @@ fn a_medium_dropped_with_reads_under_way_lets_go_of_the_memory() {
     let model = Model::new();
     for (name, make) in MEDIA {
         for polled in [false, true] {
-            let memory = Memory::new(DEPTH as u64 * LONGEST).unwrap();
-            let mut medium = make(&model, &memory);
+            let (memory, mut region) = Memory::new(DEPTH as u64 * LONGEST).unwrap();
+            let mut medium = make(&model, &memory, &mut region);
             for id in 0..DEPTH as u64 {
-                let slot = Slot::claim(id * LONGEST, LONGEST as u32);
-                medium.submit(Read {
-                    id,
-                    part: 0,
-                    offset: 0,
-                    slot,
-                });
+                let buffer = region.lend(id * LONGEST, LONGEST as u32);
+                medium.submit(Op::read(id, 0, 0, buffer));
             }
             if polled {
                 medium.poll(false, &mut Vec::new());

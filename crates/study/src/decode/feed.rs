@@ -6,7 +6,7 @@
 //! difference whether a machine is of mercury or of light.
 
 use delayline_fiber::{FiberLoop, Loop, LoopSpec, Placed, Task, interleaved, optimum};
-use delayline_medium::{Link, Simulated, Source, VirtualClock};
+use delayline_medium::{Link, Simulated, VirtualClock};
 
 use super::course::Course;
 use super::simulate::Set;
@@ -71,8 +71,7 @@ pub(super) fn on_demand(
         latency_ns: (latency_s * case.ticks_per_s).round() as u64,
         depth,
     };
-    let source = Source::Lengths(case.part_lens.clone());
-    Simulated::new(link, source, clock.clone())
+    Simulated::without_bytes(link, case.part_lens.clone(), clock.clone())
 }
 
 /// The loop, full, its extents placed for a lap of `compute_s` seconds, with a drive
@@ -118,8 +117,7 @@ pub(super) fn comes_by(
         latency_ns: (latency_s * case.ticks_per_s).round() as u64,
         depth: case.depth,
     };
-    let source = Source::Lengths(case.part_lens.clone());
-    let behind = Simulated::new(behind, source, clock.clone());
+    let behind = Simulated::without_bytes(behind, case.part_lens.clone(), clock.clone());
     let reads = (course.read_len, case.depth);
     FiberLoop::without_bytes(behind, clock.clone(), spec, &placed, reads, &case.part_lens)
 }

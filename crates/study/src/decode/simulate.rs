@@ -4,7 +4,9 @@
 use std::collections::VecDeque;
 
 use delayline_fiber::Loop;
-use delayline_line::{Clock, Config, Lease, Line, LineError, Medium, Span, Ticket};
+use delayline_line::{
+    Clock, Config, Lease, Line, LineError, LineSetup, Medium, Region, Span, Ticket,
+};
 use delayline_medium::VirtualClock;
 use delayline_plan::{ALIGN, NEAR_BYTES, Schedule, Step};
 
@@ -181,11 +183,17 @@ impl<'a, M: Medium> Simulation<'a, M> {
             read_len: course.read_len,
             retries: 0,
         };
-        let extents = course.plan.extents.clone();
-        let parts = set.part_lens.clone();
+        let setup = LineSetup {
+            extents: course.plan.extents.clone(),
+            part_lens: set.part_lens.clone(),
+            homes: homes(course),
+            config,
+        };
+        // There are no bytes, so the memory has no end.
+        let region = Region::new(u64::MAX);
         let units = course.compute();
         Ok(Self {
-            line: Line::new(medium, clock.clone(), extents, parts, homes(course), config)?,
+            line: Line::new(medium, clock.clone(), region, setup)?,
             clock,
             ticks_a_unit: match units > 0.0 {
                 true => compute_s * set.ticks_per_s / units,

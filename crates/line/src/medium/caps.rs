@@ -1,0 +1,78 @@
+//! What a medium can do, as figures; no behaviour.
+
+/// Of what offset, length and memory position of reads and writes must be
+/// multiples, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alignment {
+    /// First byte in the part.
+    pub offset: u32,
+    /// Length of the operation.
+    pub len: u32,
+    /// First byte of the buffer, from the start of its region.
+    pub memory: u32,
+}
+
+impl Alignment {
+    /// The same for all three.
+    pub const fn all(bytes: u32) -> Self {
+        Self {
+            offset: bytes,
+            len: bytes,
+            memory: bytes,
+        }
+    }
+}
+
+/// Bytes per second when the queue is never empty, where they are known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Of reads alone.
+    pub read_bytes_per_s: Option<u64>,
+    /// Of writes alone.
+    pub write_bytes_per_s: Option<u64>,
+    /// Of both together, when half of the bytes are read and half written.
+    pub mixed_bytes_per_s: Option<u64>,
+}
+
+/// What becomes of written bytes when the power fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// They are gone, and with the process too: a sync promises nothing.
+    Volatile,
+    /// What a sync has settled is kept, any of the rest may be.
+    Synced,
+}
+
+/// What a medium can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caps {
+    /// How many operations it takes before completions must be reaped.
+    pub depth: usize,
+    /// Alignment of reads and writes.
+    pub align: Alignment,
+    /// Longest operation in bytes.
+    pub largest_len: u32,
+    /// Length from which on operations reach the full rate, in bytes.
+    pub best_len: u32,
+    /// Rates as far as they are known.
+    pub rates: Rates,
+    /// Whether it takes writes; else they complete with an error.
+    pub writable: bool,
+    /// What is left of what was written.
+    pub durability: Durability,
+}
+
+impl Default for Caps {
+    /// One operation at a time, of whole pages, read only.
+    fn default() -> Self {
+        Self {
+            depth: 1,
+            align: Alignment::all(4096),
+            largest_len: 1 << 30,
+            best_len: 4 << 20,
+            rates: Rates::default(),
+            writable: false,
+            durability: Durability::Volatile,
+        }
+    }
+}
