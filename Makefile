@@ -38,6 +38,7 @@ test: model ## set up, then run every check and test
 	cargo test --locked --profile $(PROFILE) --workspace
 	scripts/test-clients
 	scripts/test-page
+	cargo package --quiet --locked --offline --workspace --no-verify --allow-dirty
 	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --profile $(PROFILE) --workspace --no-deps
 
 .PHONY: demo

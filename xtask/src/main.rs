@@ -3,6 +3,7 @@
 //! sources or metadata into findings; this one runs them and prints.
 #![forbid(unsafe_code)]
 
+mod advisories;
 mod arrows;
 mod chains;
 mod files;
@@ -27,6 +28,7 @@ use crate::types::Module;
 
 /// What every check may look at.
 struct Repository {
+    root: PathBuf,
     /// Text files with their paths from the root.
     sources: Vec<Source>,
     /// The library code among them.
@@ -54,6 +56,7 @@ impl Repository {
             .text
             .clone();
         Ok(Self {
+            root,
             sources,
             modules,
             metadata,
@@ -64,13 +67,14 @@ impl Repository {
 
 type Check = fn(&Repository) -> Vec<Finding>;
 
-const CHECKS: [(&str, Check); 8] = [
+const CHECKS: [(&str, Check); 9] = [
     ("arrows", |repo| {
         arrows::check(&repo.sources, &arrows::edges(&repo.metadata), &repo.modules)
     }),
     ("licences", |repo| {
         licences::check(&repo.deny, &licences::packages(&repo.metadata))
     }),
+    ("advisories", |repo| advisories::check(&repo.root)),
     ("unsafe", |repo| unsafe_code::check(&repo.sources)),
     ("lengths", |repo| lengths::check(&repo.sources)),
     ("traces", |repo| traces::check(&repo.sources)),
