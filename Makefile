@@ -7,7 +7,7 @@ DELAYLINE := $(or $(CARGO_TARGET_DIR),target)/$(PROFILE)/delayline
 
 # What `make demo` and `make bench` run; override on the command line.
 MEMORY ?= 80MiB
-PROMPT ?= Explain in two sentences what a mercury delay line is.
+PROMPT ?= Explain in two sentences what a computer's memory is for.
 FIBER ?= fiber:length=10000km,rate=20Gbit/s
 FIBER_OUT := $(or $(CARGO_TARGET_DIR),target)/demo-fiber.txt
 BUDGETS ?= 80MiB,90MiB,110MiB
@@ -43,7 +43,7 @@ test: model ## set up, then run every check and test
 
 .PHONY: demo
 demo: model build ## run a model in less memory than its size
-	$(DELAYLINE) run $(MODEL) --memory $(MEMORY) --ctx 256 -n 64 -p "$(PROMPT)"
+	$(DELAYLINE) run $(MODEL) --memory $(MEMORY) --ctx 256 -n 64 --temp 0 -p "$(PROMPT)"
 
 .PHONY: demo-fiber
 demo-fiber: model build ## run a model that circulates in 10,000 km of fiber, and the same from flash
