@@ -23,6 +23,28 @@
 //! // With the next three uses known, nothing is lost against knowing all.
 //! assert_eq!(replay(&trace, 8192, 3, NextUse::new(8.0, 3)).hits, 18);
 //! ```
+//! use delayline_plan::*;
+//!
+//! // Four matrices of 1 MiB in a file, each used by one run of a lap.
+//! let weights: Vec<Weight> = (0..4)
+//!     .map(|n| Weight { part: 0, offset: u64::from(n) << 20, len: 1 << 20, first_use: n, last_use: n })
+//!     .collect();
+//! let cut = cut(&weights, &[4 << 20], 1 << 20)?;
+//! let runs = cut.homes.iter().map(|home| Run::reading([home.extent], 1.0)).collect();
+//! let plan = Plan { extents: cut.extents, runs, ..Plan::default() };
+//! let schedule = Schedule::new(&plan, NEAR_BYTES);
+//!
+//! // Three of them fit: one stays, and the others pass through a window of two.
+//! let memory = Memory { available: 3 << 20, lookahead: 1 << 20 };
+//! let residency = choose(&plan, &schedule, memory)?;
+//! assert_eq!((residency.resident_bytes, residency.window), (1 << 20, 2 << 20));
+//! assert_eq!(residency.streamed_bytes, 3 << 20);
+//!
+//! // From a drive of 1 GiB/s, with a millisecond of compute, the drive decides.
+//! let bound_s = lap_bound_s(0.001, residency.streamed_bytes, f64::from(1 << 30));
+//! assert_eq!(bound_s, 3.0 / 1024.0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #![forbid(unsafe_code)]
 
