@@ -9,19 +9,6 @@
 //! released; [`choose`] divides the memory between the window and the extents
 //! that stay; [`lap_bound_s`] and [`lap_time_s`] say what a lap then takes.
 //!
-//! Where the future is not certain, a [`Policy`] says what stays: a [`Cache`] asks
-//! it, and [`replay`] tells what it would have done for a recorded trace.
-//!
-//! ```
-//! use delayline_plan::{Belady, ExtentId, Lru, NextUse, Trace, replay};
-//!
-//! // Three items of one page take turns in a memory of two.
-//! let uses = (0..30).map(|i| ExtentId(i % 3));
-//! let trace = Trace::one_by_one(vec![4096; 3], uses);
-//! assert_eq!(replay(&trace, 8192, 0, Lru::default()).hits, 0);
-//! assert_eq!(replay(&trace, 8192, 0, Belady::new(&trace)).hits, 18);
-//! // With the next three uses known, nothing is lost against knowing all.
-//! assert_eq!(replay(&trace, 8192, 3, NextUse::new(8.0, 3)).hits, 18);
 //! ```
 //! use delayline_plan::*;
 //!
@@ -44,6 +31,21 @@
 //! let bound_s = lap_bound_s(0.001, residency.streamed_bytes, f64::from(1 << 30));
 //! assert_eq!(bound_s, 3.0 / 1024.0);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Where the future is not certain, a [`Policy`] says what stays: a [`Cache`] asks
+//! it, and [`replay`] tells what it would have done for a recorded trace.
+//!
+//! ```
+//! use delayline_plan::{Belady, ExtentId, Lru, NextUse, Trace, replay};
+//!
+//! // Three items of one page take turns in a memory of two.
+//! let uses = (0..30).map(|i| ExtentId(i % 3));
+//! let trace = Trace::one_by_one(vec![4096; 3], uses);
+//! assert_eq!(replay(&trace, 8192, 0, Lru::default()).hits, 0);
+//! assert_eq!(replay(&trace, 8192, 0, Belady::new(&trace)).hits, 18);
+//! // With the next three uses known, nothing is lost against knowing all.
+//! assert_eq!(replay(&trace, 8192, 3, NextUse::new(8.0, 3)).hits, 18);
 //! ```
 
 #![forbid(unsafe_code)]
