@@ -1,5 +1,9 @@
-//! The lower bound of a lap that no policy can beat. Knows three numbers; does
-//! not know plans, rings or media.
+//! The lower bound of a lap that no policy can beat: by bytes and rates, and of a
+//! plan of any shape in so much memory. Does not know rings or media.
+
+use crate::schedule::Schedule;
+use crate::transfer::{DriveRates, Transfer};
+use crate::types::Plan;
 
 /// Which side of the machine limits a lap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,4 +61,87 @@ impl Bound {
 /// The shortest possible lap in seconds: `max(compute, streamed / rate)`.
 pub fn lap_bound_s(compute_s: f64, streamed_bytes: u64, rate_bytes_per_s: f64) -> f64 {
     Bound::new(compute_s, streamed_bytes, rate_bytes_per_s).lap_s()
+}
+
+/// The least that a lap of `plan` moves with `memory` bytes for what stays and what
+/// passes: in each phase while it lasts, and by the lap as a whole if it repeats.
+///
+/// When a phase begins, at most the memory holds bytes that it will read, and when
+/// it ends at most the memory holds bytes that it has changed: so much may be moved
+/// before and after it. Over a lap what is changed is written once, but scratch
+/// that is still in memory when it is read never is. A cycle of `S` bytes reads
+/// `S - memory`; there and back reads as much at each turn; a stack writes and reads
+/// `S - memory`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeastTransfer {
+    /// Within each phase.
+    pub phases: Vec<Transfer>,
+    /// By a lap, on average over many.
+    pub lap: Transfer,
+}
+
+impl LeastTransfer {
+    /// Of this plan in so many bytes.
+    pub fn new(plan: &Plan, memory: u64) -> Self {
+        let schedule = Schedule::new(plan, 0);
+        let phases = plan.phases();
+        let count = plan.extents.len();
+        let mut least = Self::default();
+        // By extent: the phase that changed it last in this lap.
+        let mut changed: Vec<Option<usize>> = vec![None; count];
+        let mut whole = vec![Transfer::default(); phases.len()];
+        for (at, phase) in phases.iter().enumerate() {
+            let mut scratch = 0;
+            let mut used = vec![false; count];
+            for used_by in &plan.runs[phase.start as usize..phase.end as usize] {
+                for u in &used_by.uses {
+                    let (index, len) = (u.extent.index(), plan.extents[u.extent.index()].len);
+                    if !std::mem::replace(&mut used[index], true) && u.mode.reads() {
+                        whole[at].read += len;
+                        if schedule.is_scratch(u.extent)
+                            && changed[index].is_some_and(|p| p + 1 == at)
+                        {
+                            scratch += len;
+                        }
+                    }
+                    if u.mode.writes() {
+                        changed[index] = Some(at);
+                    }
+                }
+            }
+            if let Some(before) = at.checked_sub(1) {
+                whole[before].written += scratch;
+                least.lap.written += scratch.saturating_sub(memory);
+            }
+            least.lap.read += whole[at].read.saturating_sub(memory);
+        }
+        for (index, phase) in changed.into_iter().enumerate() {
+            let len = plan.extents[index].len;
+            let is_scratch = schedule.is_scratch(crate::types::ExtentId(index as u32));
+            if let Some(phase) = phase.filter(|_| !is_scratch) {
+                whole[phase].written += len;
+                least.lap.written += len;
+            }
+        }
+        least.phases = whole.into_iter().map(|t| t.beyond(memory)).collect();
+        least
+    }
+
+    /// The shortest lap in seconds, of `compute_s` seconds of compute divided among
+    /// the runs of `plan` as it says: every phase takes as long as its compute, and as
+    /// what is moved while it lasts; and the lap as long as all that it moves.
+    pub fn lap_bound_s(&self, plan: &Plan, compute_s: f64, rates: &DriveRates) -> f64 {
+        let times = crate::lap::run_times(plan, compute_s);
+        let of_phase = |(phase, moved): (std::ops::Range<u32>, &Transfer)| {
+            let compute: f64 = times[phase.start as usize..phase.end as usize].iter().sum();
+            compute.max(rates.least_s(*moved))
+        };
+        let phases: f64 = plan
+            .phases()
+            .into_iter()
+            .zip(&self.phases)
+            .map(of_phase)
+            .sum();
+        phases.max(rates.least_s(self.lap))
+    }
 }

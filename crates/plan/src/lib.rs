@@ -33,6 +33,35 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Training goes there and back:
+//!
+//! ```
+//! use delayline_plan::*;
+//!
+//! // Eight layers of 16 MiB; the way back changes what the way there has read.
+//! let len = 16 << 20;
+//! let extents = (0..8).map(|i| Extent { part: 0, offset: i * len, len }).collect();
+//! let layer = |i| RoundTrip {
+//!     there: Run::reading([ExtentId(i)], 1.0),
+//!     back: Run { uses: vec![Use::modify(ExtentId(i))], compute: 2.0 },
+//! };
+//! let plan = Plan::there_and_back(extents, (0..8).map(layer).collect());
+//! let schedule = Schedule::new(&plan, NEAR_BYTES);
+//!
+//! // What stays in 80 MiB, and what a lap then reads and writes back.
+//! let memory = Memory { available: 5 * len, lookahead: len };
+//! let chosen = choose(&plan, &schedule, memory)?;
+//! let moved = schedule.transfer(&chosen.resident, 0..16);
+//! assert_eq!(moved.written, 8 * len);
+//!
+//! // No order of reads and writes is faster than this.
+//! let rates = DriveRates { read: 3.5e9, write: 2.0e9, mixed: 1.5e9 };
+//! let least = LeastTransfer::new(&plan, memory.available);
+//! assert!(least.lap.read <= moved.read);
+//! assert!(least.lap_bound_s(&plan, 0.1, &rates) >= 0.1);
+//! # Ok::<(), TooSmall>(())
+//! ```
+//!
 //! Where the future is not certain, a [`Policy`] says what stays: a [`Cache`] asks
 //! it, and [`replay`] tells what it would have done for a recorded trace.
 //!
@@ -59,11 +88,12 @@ mod residency;
 mod schedule;
 mod shape;
 mod spread;
+mod stack;
 mod transfer;
 mod types;
 mod window;
 
-pub use bound::{Bound, Side, lap_bound_s};
+pub use bound::{Bound, LeastTransfer, Side, lap_bound_s};
 pub use extents::{Cut, CutError, Home, Weight, cut, default_target};
 pub use lap::{Layout as LapLayout, first_lap_s, lap_time_s, run_times};
 pub use policy::{Belady, FirstCome, Frequency, Lru, NextUse, Policy, least_read_bytes};
@@ -71,6 +101,7 @@ pub use replay::{Cache, Replayed, Trace, Visit, replay};
 pub use residency::{Memory, Residency, TooSmall, choose};
 pub use schedule::{NEAR_BYTES, Schedule, Step};
 pub use shape::{Frame, RoundTrip};
+pub use stack::SpillOrder;
 pub use transfer::{DriveRates, Transfer};
 pub use types::{ALIGN, Extent, ExtentId, Mode, Plan, Run, Use};
 pub use window::window_min;

@@ -10,7 +10,9 @@
 //! leased together, the largest of them until the rest fits. *Which of the
 //! others stay?* Those that leave a stream spread evenly over the lap's compute
 //! time (see `spread.rs`), so that the drive always has something to read and
-//! never more than the window can take. Of the divisions made in this way the
+//! never more than the window can take. On the way there and back any set of
+//! extents that are used both ways saves the same, its length at each turn, so which
+//! of them stay is free for that. Of the divisions made in this way the
 //! one wins whose simulated laps are shortest, at several rates around the one
 //! at which compute and stream take the same time, where mistakes cost most.
 //!
@@ -116,7 +118,7 @@ pub fn choose(plan: &Plan, schedule: &Schedule, memory: Memory) -> Result<Reside
         });
     }
     let times = run_times(plan, 1.0);
-    let uses = Uses::new(schedule, &times);
+    let uses = Uses::new(schedule, &times, &plan.phases());
     let divisions: Vec<Residency> = worth_trying(&caps, memory)
         .map(|(cap, lookahead)| divide(schedule, &lens, &uses, cap, memory.available, lookahead))
         .collect();

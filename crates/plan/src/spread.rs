@@ -1,7 +1,8 @@
 //! Which extents stay so that the rest comes evenly. Knows when a lap uses what
 //! and how many bytes may stay; does not know windows or rates.
 
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, Step};
+use std::ops::Range;
 
 /// How often the density of the stream is halved in on.
 const HALVINGS: u32 = 14;
@@ -18,16 +19,18 @@ pub(crate) struct Stay {
 /// The lap as the spread sees it.
 pub(crate) struct Uses<'a> {
     schedule: &'a Schedule,
-    /// How often each extent is read.
-    reads: Vec<u32>,
+    /// How many reads and writes of each extent a lap has less if it stays.
+    worth: Vec<u32>,
     /// Share of the lap's compute time between the step before (cyclic) and
-    /// each step; sums to 1.
+    /// each step; sums to 1. Where a lap turns round, each phase has a share in
+    /// proportion to its bytes, for what stays is missing in all of them alike.
     since: Vec<f64>,
 }
 
 impl<'a> Uses<'a> {
-    /// `times` are the compute times of the runs, which sum to 1.
-    pub fn new(schedule: &'a Schedule, times: &[f64]) -> Self {
+    /// `times` are the compute times of the runs, which sum to 1; `phases` are the
+    /// runs of each phase.
+    pub fn new(schedule: &'a Schedule, times: &[f64], phases: &[Range<u32>]) -> Self {
         let mut starts = Vec::with_capacity(times.len());
         let mut sum = 0.0;
         for time in times {
@@ -40,28 +43,35 @@ impl<'a> Uses<'a> {
             0 => 1.0 + at(0) - at(count - 1),
             _ => at(i) - at(i - 1),
         });
+        let mut since: Vec<f64> = since.collect();
+        if phases.len() > 1 {
+            even_out(schedule, phases, &mut since);
+        }
         Self {
             schedule,
-            reads: schedule.reads(),
-            since: since.collect(),
+            worth: schedule.saved_by_staying(),
+            since,
         }
     }
 
-    /// Adds extents to those that stay, for `stay.left` bytes at most: first
-    /// what is read several times a lap, for each byte of it saves several;
-    /// then so much of everything that the rest is spread evenly over the
-    /// compute time; then what still fits. `ahead` is how many bytes can have
-    /// been read before they are used.
+    /// Adds extents to those that stay, for `stay.left` bytes at most: first what
+    /// saves most for each byte, class by class; of the class that does not fit
+    /// as a whole so much that the rest is spread evenly over the compute time; then
+    /// what still fits. `ahead` is how many bytes can have been read before they
+    /// are used.
     pub fn spread(&self, stay: &mut Stay, ahead: u64) {
-        self.keep_repeated(stay);
+        let class = self.keep_classes(stay);
         let all = self.streamed(&stay.resident) as f64;
         // The stream as thin as possible: everything streamed is certainly
         // possible, and thinner than the memory allows certainly is not.
-        let (mut thin, mut thick) = ((all - stay.left as f64).max(0.0), 4.0 * all);
+        let (mut thin, mut thick) = (
+            (all - f64::from(class) * stay.left as f64).max(0.0),
+            4.0 * all,
+        );
         let mut best = stay.clone();
         for _ in 0..HALVINGS {
             let density = (thin + thick) / 2.0;
-            match self.diffused(stay, density, ahead as f64) {
+            match self.diffused(stay, class, density, ahead as f64) {
                 Some(stays) => {
                     best = stays;
                     thick = density;
@@ -77,19 +87,33 @@ impl<'a> Uses<'a> {
     pub fn fill(&self, stay: &mut Stay) {
         let steps = self.schedule.steps().iter();
         let mut rest: Vec<_> = steps.filter(|s| !stay.resident[s.extent.index()]).collect();
-        rest.sort_by_key(|s| std::cmp::Reverse((self.reads[s.extent.index()], s.len)));
+        rest.sort_by_key(|s| std::cmp::Reverse((self.worth[s.extent.index()], s.len)));
         for step in rest {
             stay.keep(step.extent.index(), step.len);
         }
     }
 
-    fn keep_repeated(&self, stay: &mut Stay) {
-        let repeated = |s: &&crate::Step| self.reads[s.extent.index()] > 1;
-        let mut steps: Vec<_> = self.schedule.steps().iter().filter(repeated).collect();
-        steps.sort_by_key(|s| std::cmp::Reverse((self.reads[s.extent.index()], s.len)));
-        for step in steps {
-            stay.keep(step.extent.index(), step.len);
+    /// Lets classes of extents stay that save more than once a lap, the most first,
+    /// as long as they fit whole; returns what those save of which some do not.
+    fn keep_classes(&self, stay: &mut Stay) -> u32 {
+        let mut classes: Vec<u32> = self.worth.iter().copied().filter(|w| *w > 1).collect();
+        classes.sort_unstable_by(|a, b| b.cmp(a));
+        classes.dedup();
+        for class in classes {
+            let mut whole = stay.clone();
+            let mut steps = self.schedule.steps().iter();
+            let is_of = |s: &&Step| self.worth[s.extent.index()] == class;
+            if steps
+                .by_ref()
+                .filter(is_of)
+                .all(|s| whole.keep(s.extent.index(), s.len))
+            {
+                *stay = whole;
+            } else {
+                return class;
+            }
         }
+        1
     }
 
     fn streamed(&self, resident: &[bool]) -> u64 {
@@ -103,11 +127,12 @@ impl<'a> Uses<'a> {
     /// While a run computes for long, no more than `ahead` bytes can become
     /// due, for no more can have been read when it ends; making up for it all
     /// at once would be a stall. `None` if more would stay than may.
-    fn diffused(&self, from: &Stay, density: f64, ahead: f64) -> Option<Stay> {
+    fn diffused(&self, from: &Stay, class: u32, density: f64, ahead: f64) -> Option<Stay> {
         let mut due = 0.0;
-        let mut streams = vec![false; self.schedule.steps().len()];
+        let mut streams: Vec<Option<bool>> = Vec::new();
         // What the end of a lap leaves over belongs to the start of the next.
         for _ in 0..2 {
+            streams = vec![None; from.resident.len()];
             for (i, step) in self.schedule.steps().iter().enumerate() {
                 due = (due + density * self.since[i]).min(ahead);
                 let index = step.extent.index();
@@ -115,20 +140,37 @@ impl<'a> Uses<'a> {
                     continue;
                 }
                 let len = step.len as f64;
-                streams[i] = self.reads[index] > 1 || due >= len / 2.0;
-                if streams[i] {
+                let passes = || self.worth[index] != class || due >= len / 2.0;
+                // The first use in a lap decides for those that follow.
+                if *streams[index].get_or_insert_with(passes) {
                     due -= len;
                 }
             }
         }
         let mut stay = from.clone();
-        for (step, streams) in self.schedule.steps().iter().zip(streams) {
+        for step in self.schedule.steps() {
             let index = step.extent.index();
-            if !streams && !stay.resident[index] && !stay.keep(index, step.len) {
+            if streams[index] == Some(false) && !stay.keep(index, step.len) {
                 return None;
             }
         }
         Some(stay)
+    }
+}
+
+/// Gives each phase a share of the lap in proportion to the bytes of its steps.
+fn even_out(schedule: &Schedule, phases: &[Range<u32>], since: &mut [f64]) {
+    let steps = schedule.steps();
+    let all: u64 = steps.iter().map(|s| s.len).sum();
+    for phase in phases {
+        let low = steps.partition_point(|s| s.first_run < phase.start);
+        let high = steps.partition_point(|s| s.first_run < phase.end);
+        let bytes: u64 = steps[low..high].iter().map(|s| s.len).sum();
+        let time: f64 = since[low..high].iter().sum();
+        if time > 0.0 {
+            let factor = bytes as f64 / all as f64 / time;
+            since[low..high].iter_mut().for_each(|s| *s *= factor);
+        }
     }
 }
 
