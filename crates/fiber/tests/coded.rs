@@ -66,10 +66,10 @@ fn line_lap_s(task: &Task<'_>, spec: &LoopSpec, coding: &Coding) -> f64 {
     let mut line = Line::new(fiber, clock.clone(), region, setup).unwrap();
     let order = || task.schedule.steps().iter().map(|step| step.extent);
     let run_ns = (task.compute_s * 1e9) as u64 / plan.runs.len() as u64;
-    line.lay(order());
+    line.enqueue(order());
     let (mut ends, laps) = (Vec::new(), 40);
     for _ in 0..laps {
-        line.lay(order());
+        line.enqueue(order());
         for id in order() {
             let lease = line.acquire(id).unwrap();
             clock.advance_ns(run_ns);

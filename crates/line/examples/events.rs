@@ -79,9 +79,9 @@ fn main() -> Result<(), LineError> {
     let mut line = Line::new(nothing, Still, region, setup)?;
     let ids = || (0..EXTENTS as u32).map(ExtentId);
     let start = Instant::now();
-    line.lay(ids());
+    line.enqueue(ids());
     for _ in 0..LAPS {
-        line.lay(ids());
+        line.enqueue(ids());
         for id in ids() {
             let lease = line.acquire(id)?;
             line.release(lease);

@@ -63,6 +63,41 @@ pub enum LineError {
         /// What the last attempt said.
         source: MediumError,
     },
+    /// A changed extent could not be written. Its bytes stay in memory, and whatever
+    /// waits next tries again.
+    #[error(
+        "extent {} could not be written: part {part} at byte {offset}, tried {attempts} times; \
+         check the drive and its free space", extent.0
+    )]
+    Write {
+        /// Which one.
+        extent: ExtentId,
+        /// Which file of the model.
+        part: u16,
+        /// First byte in the file that did not arrive.
+        offset: u64,
+        /// How often it was tried.
+        attempts: u32,
+        /// What the last attempt said.
+        source: MediumError,
+    },
+    /// What was written may not survive a power cut: nobody knows which of the writes
+    /// since the last good sync are safe, and they have to be written again.
+    #[error("part {part} could not be synced; what was written since the last sync may be lost")]
+    Sync {
+        /// Which file of the model.
+        part: u16,
+        /// What the medium said.
+        source: MediumError,
+    },
+    /// The extent is leased to somebody who changes it.
+    #[error(
+        "extent {} is leased to be changed; give that lease back before it is used again", extent.0
+    )]
+    BeingChanged {
+        /// Which one.
+        extent: ExtentId,
+    },
     /// The extent can never come as long as the leases that are out stay out.
     #[error(
         "extent {} of {len} bytes finds no room: of the window of {window} bytes, leases hold \
@@ -81,11 +116,11 @@ pub enum LineError {
     },
     /// The medium broke its contract: it waited and had nothing to say.
     #[error(
-        "the medium has {reads} reads under way but returned from waiting without a completion; \
+        "the medium has {operations} operations under way but returned from waiting without a completion; \
          this is a bug of the medium"
     )]
     Lost {
-        /// Reads submitted and not completed.
-        reads: usize,
+        /// Operations submitted and not completed.
+        operations: usize,
     },
 }

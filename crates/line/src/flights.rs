@@ -1,5 +1,5 @@
-//! The reads under way: their names, what a completion means, and whether a
-//! read is tried again. It does not know which reads are made, nor in what order.
+//! The operations under way: their names, what a completion means, and whether one
+//! is tried again. It does not know which are made, nor in what order.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,16 +9,30 @@ use delayline_plan::ALIGN;
 use crate::window::Key;
 use crate::{Asked, Completion, MediumError, Op, Region, Verb};
 
-/// For whom a read is.
+/// For whom an operation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// An extent's load.
     Load(Key),
     /// A fetch, by its ticket's number.
     Fetch(u32),
+    /// A changed extent's way back to the medium.
+    WriteBack(Key),
+    /// All that was written to a part.
+    Sync(u16),
 }
 
-/// A range of a file and where in memory it goes.
+impl Target {
+    fn verb(self) -> Verb {
+        match self {
+            Self::Load(_) | Self::Fetch(_) => Verb::Read,
+            Self::WriteBack(_) => Verb::Write,
+            Self::Sync(_) => Verb::Sync,
+        }
+    }
+}
+
+/// A range of a file and where in memory its bytes are, or are to be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Piece {
     pub part: u16,
@@ -27,7 +41,7 @@ pub(crate) struct Piece {
     pub len: u32,
 }
 
-/// A read that was given up.
+/// An operation that was given up.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub part: u16,
@@ -36,7 +50,7 @@ pub(crate) struct Failure {
     pub source: MediumError,
 }
 
-/// A read under way, or waiting to be tried again.
+/// An operation under way, or waiting to be tried again.
 #[derive(Clone, Copy, Debug)]
 struct Flight {
     id: u64,
@@ -48,11 +62,11 @@ struct Flight {
 /// What a completion means.
 #[derive(Debug)]
 pub(crate) enum Verdict {
-    /// The read is over: all its bytes are there.
+    /// It is over: all its bytes are where they belong.
     Landed,
     /// The rest is worth another attempt.
     Again,
-    /// The read is over, and not all of it came.
+    /// It is over, and not all of its bytes arrived.
     Failed(Failure),
 }
 
@@ -62,22 +76,22 @@ pub(crate) struct Landing {
     pub id: u64,
     pub lane: u32,
     pub target: Target,
-    /// Bytes of the buffer that need no further read.
+    /// Bytes of the buffer that need no further operation.
     pub settled: u32,
-    /// Bytes that came and count.
+    /// Bytes that arrived and count.
     pub landed: u32,
-    /// Bytes that came, but have to be read again.
+    /// Bytes that arrived, but have to be moved again.
     pub dropped: u32,
-    /// Bytes of the buffer that this read would still have to bring.
+    /// Bytes of the buffer that this operation would still have to move.
     pub rest: u32,
     pub short: bool,
     pub verdict: Verdict,
 }
 
-/// One lane for each read that the medium takes at a time.
+/// One lane for each operation that the medium takes at a time.
 #[derive(Debug)]
 pub(crate) struct Flights {
-    /// Lends the memory that reads go to.
+    /// Lends the memory that operations work on.
     pub region: Region,
     lanes: Vec<Option<Flight>>,
     free: Vec<u32>,
@@ -98,7 +112,7 @@ impl Flights {
         }
     }
 
-    /// Reads that the medium has.
+    /// Operations that the medium has.
     pub(crate) fn under_way(&self) -> usize {
         self.lanes.len() - self.free.len() - self.again.len()
     }
@@ -107,12 +121,12 @@ impl Flights {
         self.free.is_empty()
     }
 
-    /// Which lane a read's name belongs to.
+    /// Which lane an operation's name belongs to.
     pub(crate) fn lane_of(&self, id: u64) -> u32 {
         (id % self.lanes.len() as u64) as u32
     }
 
-    /// Names a new read. The caller has made sure that a lane is free.
+    /// Names a new operation. The caller has made sure that a lane is free.
     pub(crate) fn launch(&mut self, target: Target, piece: Piece) -> Op {
         let lane = self.free.pop().expect("a free lane");
         self.lanes[lane as usize] = Some(Flight {
@@ -124,21 +138,21 @@ impl Flights {
         self.send(lane)
     }
 
-    /// The next read to be tried again, and for whom it is.
+    /// The next operation to be tried again, and for whom it is.
     pub(crate) fn next_again(&self) -> Option<Target> {
         let lane = *self.again.front()?;
         Some(self.flight(lane).target)
     }
 
-    /// Tries the next such read again.
+    /// Tries that one again.
     pub(crate) fn retry(&mut self) -> Op {
-        let lane = self.again.pop_front().expect("a read to retry");
+        let lane = self.again.pop_front().expect("an operation to retry");
         self.send(lane)
     }
 
-    /// Gives the next such read up instead; returns the bytes it lacked.
+    /// Gives it up instead; returns the bytes it lacked.
     pub(crate) fn abandon(&mut self) -> u32 {
-        let lane = self.again.pop_front().expect("a read to abandon");
+        let lane = self.again.pop_front().expect("an operation to abandon");
         let rest = self.flight(lane).piece.len;
         self.clear(lane);
         rest
@@ -156,14 +170,20 @@ impl Flights {
         let flight = self.lanes[lane as usize]
             .as_mut()
             .filter(|flight| flight.id == id)
-            .unwrap_or_else(|| panic!("the medium completed read {id}, which is not under way"));
+            .unwrap_or_else(|| {
+                panic!("the medium completed operation {id}, which is not under way")
+            });
         let piece = flight.piece;
         assert_eq!(
             (buffer.at(), buffer.len()),
             (piece.at, piece.len),
-            "the medium returned another buffer than that of read {id}"
+            "the medium returned another buffer than that of operation {id}"
         );
-        self.region.take_back(buffer);
+        let verb = flight.target.verb();
+        if verb != Verb::Sync {
+            self.region.take_back(buffer);
+        }
+        // Writes end within their file, reads may reach past its end.
         let to_end = part_lens[usize::from(piece.part)] - piece.offset;
         let expected = to_end.min(u64::from(piece.len)) as u32;
         let mut landing = Landing {
@@ -188,12 +208,20 @@ impl Flights {
                 (landing.settled, landing.landed, landing.dropped) = (kept, kept, got - kept);
                 landing.short = true;
                 let asked = Asked {
-                    verb: Verb::Read,
+                    verb,
                     offset: piece.offset,
                     len: piece.len,
                 };
-                let short = format!("only {got} of {expected} bytes came");
-                let short = io::Error::new(io::ErrorKind::UnexpectedEof, short);
+                let kind = match verb {
+                    Verb::Write => io::ErrorKind::WriteZero,
+                    Verb::Read | Verb::Sync => io::ErrorKind::UnexpectedEof,
+                };
+                let what = match verb {
+                    Verb::Write => "were written",
+                    Verb::Read | Verb::Sync => "came",
+                };
+                let short = format!("only {got} of {expected} bytes {what}");
+                let short = io::Error::new(kind, short);
                 MediumError::failed(format!("part {}", piece.part), asked, short)
             }
             Err(source) => {
@@ -205,7 +233,9 @@ impl Flights {
         flight.piece.at += u64::from(landing.settled);
         flight.piece.len -= landing.settled;
         landing.rest = flight.piece.len;
-        if flight.attempts < self.max_attempts && source.is_worth_retrying() {
+        // After a sync that failed, a good one says nothing of the writes before.
+        let again = verb != Verb::Sync && source.is_worth_retrying();
+        if flight.attempts < self.max_attempts && again {
             landing.verdict = Verdict::Again;
             self.again.push_back(lane);
         } else {
@@ -227,8 +257,17 @@ impl Flights {
         flight.id = id;
         flight.attempts += 1;
         let piece = flight.piece;
-        let buffer = self.region.lend(piece.at, piece.len);
-        Op::read(id, piece.part, piece.offset, buffer)
+        match flight.target.verb() {
+            Verb::Sync => Op::sync(id, piece.part),
+            Verb::Read => {
+                let buffer = self.region.lend(piece.at, piece.len);
+                Op::read(id, piece.part, piece.offset, buffer)
+            }
+            Verb::Write => {
+                let buffer = self.region.lend(piece.at, piece.len);
+                Op::write(id, piece.part, piece.offset, buffer)
+            }
+        }
     }
 
     fn flight(&self, lane: u32) -> &Flight {

@@ -3,7 +3,7 @@
 //! the two seams [`Medium`] and [`Clock`], so the same code runs under io_uring
 //! and in virtual time.
 //!
-//! A [`Line`] is told the future with [`Line::lay`] and reads it in that order,
+//! A [`Line`] is told the future with [`Line::enqueue`] and reads it in that order,
 //! as far ahead as its window allows. The compute takes extents with
 //! [`Line::acquire`], gives them back with [`Line::release`] and calls
 //! [`Line::pump`] now and then, because nothing moves between calls: there is
@@ -42,7 +42,7 @@
 //! };
 //! let mut line = Line::new(medium, clock, region, setup)?;
 //! for _lap in 0..3 {
-//!     line.lay([ExtentId(0), ExtentId(1)]);
+//!     line.enqueue([ExtentId(0), ExtentId(1)]);
 //!     for id in [ExtentId(0), ExtentId(1)] {
 //!         let lease = line.acquire(id)?;
 //!         // ... compute on the memory at lease.at() ...

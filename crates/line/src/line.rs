@@ -1,7 +1,7 @@
 //! The line: carries completions from the medium to the state machine and reads
 //! back, and waits. It does not know which read is next, nor why.
 
-use delayline_plan::{ALIGN, ExtentId};
+use delayline_plan::{ALIGN, ExtentId, Use};
 
 use crate::check;
 use crate::state::State;
@@ -44,18 +44,18 @@ impl<M: Medium, C: Clock> Line<M, C> {
         })
     }
 
-    /// Appends to the known future. A resident extent that is loaded, or asked
+    /// Appends to the known future: uses, or extents that are only read. A resident extent that is loaded, or asked
     /// for, costs nothing. Reads start with the next [`Line::pump`].
     ///
     /// # Panics
     /// When an extent is not one of those that the line was made with.
-    pub fn lay(&mut self, lap: impl IntoIterator<Item = ExtentId>) {
-        for id in lap {
-            self.state.lay(id);
+    pub fn enqueue(&mut self, uses: impl IntoIterator<Item = impl Into<Use>>) {
+        for wanted in uses {
+            self.state.enqueue(wanted.into());
         }
     }
 
-    /// How much of the laid future is still to come: uses of streamed extents
+    /// How much of the enqueued future is still to come: uses of streamed extents
     /// that are not acquired, and resident extents that are not loaded.
     pub fn ahead(&self) -> usize {
         self.state.ahead()
@@ -76,30 +76,35 @@ impl<M: Medium, C: Clock> Line<M, C> {
 
     /// Waits until the extent is whole and leases it.
     ///
-    /// Of a streamed one, the next use in the future is taken, and the uses of
-    /// others before that are skipped: their bytes are given back. If leases are
+    /// Of a streamed one, the next use of that mode in the future is taken, and all
+    /// uses before that are skipped: their bytes are given back. If leases are
     /// out, skipping also drops what was prefetched, which is read again, in
     /// order. An extent that the future does not hold is read on demand: that
-    /// drops what was prefetched, and prefetching rests until a laid extent is
-    /// acquired or more is laid. A resident extent comes without regard to the
+    /// drops what was prefetched, and prefetching rests until a enqueued extent is
+    /// acquired or more is enqueued. A resident extent comes without regard to the
     /// order.
     ///
+    /// An extent that was enqueued to be overwritten comes with whatever its memory
+    /// held.
+    ///
     /// # Errors
-    /// [`LineError::Read`] when its reads failed: what was laid stays laid, and
+    /// [`LineError::Read`] when its reads failed: what was enqueued stays enqueued, and
     /// acquiring it again tries again. [`LineError::WindowTooSmall`] when the
     /// leases that are out leave no room. [`LineError::Lost`] when the medium
     /// forgot a read.
     ///
     /// # Panics
     /// When the extent is not one of those that the line was made with.
-    pub fn acquire(&mut self, id: ExtentId) -> Result<Lease, LineError> {
+    pub fn acquire(&mut self, wanted: impl Into<Use>) -> Result<Lease, LineError> {
         self.stamp();
-        let aim = self.state.aim(id)?;
-        if let Err(error) = self.wait(Some(id), |state| state.ready(aim)) {
+        let wanted = wanted.into();
+        let aim = self.state.aim(wanted)?;
+        let id = Some(wanted.extent);
+        if let Err(error) = self.wait(id, |state| state.ready(aim)) {
             self.state.cancel(aim);
             return Err(error);
         }
-        self.state.take(aim)
+        self.state.take(aim, wanted)
     }
 
     /// Takes a lease back; its room is used by the next [`Line::pump`].
@@ -109,6 +114,47 @@ impl<M: Medium, C: Clock> Line<M, C> {
     pub fn release(&mut self, lease: Lease) {
         self.stamp();
         self.state.release(lease);
+    }
+
+    /// Takes a lease back whose bytes have changed: they are written, beside the
+    /// reads, from the next [`Line::pump`] on. They keep their room of the window
+    /// until that is done, and until then nobody reads the extent from the medium.
+    ///
+    /// # Panics
+    /// When the lease is of another line, was taken to read alone, or the extent
+    /// reaches past the end of its file.
+    pub fn write_back(&mut self, lease: Lease) {
+        self.stamp();
+        self.state.write_back(lease);
+    }
+
+    /// Bytes that are changed and not yet written.
+    pub fn dirty(&self) -> u64 {
+        self.state.dirty()
+    }
+
+    /// Waits until all that was given to [`Line::write_back`] is written. It may be
+    /// lost in a power cut until [`Line::sync`].
+    ///
+    /// # Errors
+    /// [`LineError::Write`] for the first that could not be written: none of the bytes
+    /// is lost, and this, or whatever waits next, tries again. [`LineError::Lost`]
+    /// when the medium forgot an operation.
+    pub fn settle(&mut self) -> Result<(), LineError> {
+        self.stamp();
+        self.wait(None, State::is_settled)?;
+        self.state.take_write_failure().map_or(Ok(()), Err)
+    }
+
+    /// Settles, and waits until what was written survives a power cut.
+    ///
+    /// # Errors
+    /// As [`Line::settle`]; [`LineError::Sync`] when the medium could not promise it.
+    pub fn sync(&mut self) -> Result<(), LineError> {
+        self.settle()?;
+        self.state.begin_sync();
+        self.wait(None, State::is_synced)?;
+        self.state.take_sync_failure()
     }
 
     /// Reads spans to fixed places outside the window, ahead of all prefetch.
@@ -154,19 +200,19 @@ impl<M: Medium, C: Clock> Line<M, C> {
         self.state.forget();
         loop {
             self.submit();
-            let reads = self.state.under_way();
-            if reads == 0 {
+            let operations = self.state.under_way();
+            if operations == 0 {
                 self.state.forget_failures();
                 return Ok(());
             }
             if self.reap(true) == 0 {
-                return Err(LineError::Lost { reads });
+                return Err(LineError::Lost { operations });
             }
         }
     }
 
     /// How much of what is ahead lies in the window already, in bytes: what has
-    /// come of extents that are laid and not yet acquired.
+    /// come of extents that are enqueued and not yet acquired.
     pub fn arrived(&self) -> u64 {
         self.state.arrived()
     }
@@ -236,10 +282,15 @@ impl<M: Medium, C: Clock> Line<M, C> {
             if ready(&self.state) {
                 break Ok(());
             }
-            let reads = self.state.under_way();
-            assert!(reads > 0, "the line waits and has nothing under way");
+            let operations = self.state.under_way();
+            if operations == 0
+                && let Some(error) = self.state.take_write_failure()
+            {
+                break Err(error);
+            }
+            assert!(operations > 0, "the line waits and has nothing under way");
             if self.reap(true) == 0 {
-                break Err(LineError::Lost { reads });
+                break Err(LineError::Lost { operations });
             }
         };
         self.state.trace.push(|| EventKind::StallEnd(extent));
@@ -253,7 +304,7 @@ impl<M: Medium, C: Clock> Line<M, C> {
     /// Submits all that fits; returns how many reads.
     fn submit(&mut self) -> usize {
         let mut count = 0;
-        while let Some(read) = self.state.next_read() {
+        while let Some(read) = self.state.next_op() {
             self.medium.submit(read);
             count += 1;
         }

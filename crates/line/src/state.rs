@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use delayline_plan::{Extent, ExtentId};
+use delayline_plan::{Extent, ExtentId, Mode, Use};
 
 use crate::fetches::Fetches;
 use crate::flights::Flights;
@@ -15,11 +15,14 @@ use crate::{LineError, Region};
 
 mod acquire;
 mod reads;
+mod writes;
+
+use writes::WriteBack;
 
 /// How an extent comes to be in memory.
 #[derive(Clone, Copy, Debug)]
 enum Way {
-    /// Through the window, each time that it is laid.
+    /// Through the window, each time that it is enqueued.
     Streamed,
     /// Resident, nobody has asked for it yet.
     Absent,
@@ -29,6 +32,8 @@ enum Way {
     Loading(Key),
     /// Resident and there.
     Loaded,
+    /// Resident and there, being written: nobody may change it meanwhile.
+    Writing(Key),
 }
 
 /// What an acquire is after.
@@ -46,11 +51,12 @@ pub(crate) enum Aim {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     extent: ExtentId,
+    mode: Mode,
     load: Option<Key>,
 }
 
 /// Sequence numbers start in the middle, because extents that are read on
-/// demand come before what was laid.
+/// demand come before what was enqueued.
 const FIRST_SEQ: u64 = 1 << 63;
 
 #[derive(Debug)]
@@ -60,7 +66,7 @@ pub(crate) struct State {
     homes: Vec<Option<u64>>,
     config: Config,
     ways: Vec<Way>,
-    /// Streamed uses laid and not acquired. Those that have a load are the first
+    /// Streamed uses enqueued and not acquired. Those that have a load are the first
     /// ones, and their loads lie in the window in the same order.
     future: VecDeque<Entry>,
     /// Sequence number of the future's first entry.
@@ -69,8 +75,12 @@ pub(crate) struct State {
     cursor: u64,
     /// How often each extent occurs in the future.
     uses: Vec<u32>,
+    /// Loads of each streamed extent under which it changes and that are not
+    /// written: until then its bytes on the medium are old, and nobody reads them.
+    changing: Vec<u32>,
+    writes: WriteBack,
     /// Resident extents to read, each with the sequence number of the entry
-    /// that it was laid before. May hold some that are read already.
+    /// that it was enqueued before. May hold some that are read already.
     resident_queue: VecDeque<(u64, ExtentId)>,
     /// Resident extents asked for and not there.
     resident_due: usize,
@@ -106,6 +116,8 @@ impl State {
             base: FIRST_SEQ,
             cursor: FIRST_SEQ,
             uses: vec![0; extents.len()],
+            changing: vec![0; extents.len()],
+            writes: WriteBack::new(part_lens.len()),
             resident_queue: VecDeque::new(),
             resident_due: 0,
             window: Window::new(config.window),
@@ -130,7 +142,7 @@ impl State {
         &mut self.flights.region
     }
 
-    /// Reads that the medium has.
+    /// Operations that the medium has.
     pub(crate) fn under_way(&self) -> usize {
         self.flights.under_way()
     }
@@ -143,18 +155,18 @@ impl State {
         self.window.ahead(&self.loads)
     }
 
-    pub(crate) fn lay(&mut self, id: ExtentId) {
+    pub(crate) fn enqueue(&mut self, Use { extent: id, mode }: Use) {
         self.off_plan = false;
         match self.ways[id.index()] {
             Way::Streamed => {
                 let (extent, load) = (id, None);
-                self.future.push_back(Entry { extent, load });
+                self.future.push_back(Entry { extent, mode, load });
                 self.uses[id.index()] += 1;
                 return;
             }
             Way::Loading(key) if self.loads[key].settled() => self.drop_resident(id, key),
             Way::Absent => {}
-            Way::Queued | Way::Loading(_) | Way::Loaded => return,
+            Way::Queued | Way::Loading(_) | Way::Loaded | Way::Writing(_) => return,
         }
         self.resident_due += 1;
         self.ways[id.index()] = Way::Queued;
@@ -188,7 +200,7 @@ impl State {
         });
     }
 
-    /// Once no read is under way: drops the resident extents that failed, which
+    /// Once no operation is under way: drops the resident extents that failed, which
     /// nobody will ask about.
     pub(crate) fn forget_failures(&mut self) {
         for index in 0..self.ways.len() {
@@ -199,6 +211,21 @@ impl State {
                 _ => {}
             }
         }
+    }
+
+    /// Bytes that are changed and not written.
+    pub(crate) fn dirty(&self) -> u64 {
+        self.writes.bytes()
+    }
+
+    /// Whether every write is over, also where it failed.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.writes.is_settled()
+    }
+
+    /// Whether every sync is over.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.writes.is_synced()
     }
 
     pub(crate) fn fetch(&mut self, spans: &[Span]) -> u32 {
@@ -229,7 +256,7 @@ impl State {
     }
 
     fn skip_front(&mut self) {
-        let Entry { extent, load } = self.pop_front();
+        let Entry { extent, load, .. } = self.pop_front();
         self.trace.push(|| EventKind::Skip(extent));
         if let Some(key) = load {
             self.discard(key);
@@ -243,6 +270,9 @@ impl State {
         load.phase = Phase::Done;
         load.len = load.issued;
         self.counters.bytes_wasted += load.landed;
+        if load.mode.writes() {
+            self.changing[load.extent.index()] -= 1;
+        }
     }
 
     /// Forgets a resident extent's failed load.

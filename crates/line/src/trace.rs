@@ -47,7 +47,7 @@ pub enum EventKind {
     Lease(ExtentId),
     /// A lease came back.
     Release(ExtentId),
-    /// A laid extent was passed over.
+    /// A enqueued extent was passed over.
     Skip(ExtentId),
     /// Bytes of the window now in use, gaps included.
     Window(u64),

@@ -1,6 +1,6 @@
 //! What callers hand to the line and get from it; no behaviour.
 
-use delayline_plan::{Extent, ExtentId};
+use delayline_plan::{Extent, ExtentId, Mode};
 
 use crate::window::Key;
 
@@ -16,9 +16,9 @@ pub struct Config {
     /// since the oldest lease that is out, this one included, and `m` is the
     /// longest of them.
     pub window: u64,
-    /// Largest single read in bytes, a multiple of `plan::ALIGN`.
+    /// Largest single read or write in bytes, a multiple of `plan::ALIGN`.
     pub read_len: u32,
-    /// How often a read that failed or came short is tried again.
+    /// How often a read or a write that failed or came short is tried again.
     pub retries: u32,
 }
 
@@ -38,12 +38,14 @@ pub struct LineSetup {
 }
 
 /// Proof that an extent is whole in memory and stays so. It goes back with
-/// [`crate::Line::release`]; one that is dropped instead holds its part of the
+/// [`crate::Line::release`], or with [`crate::Line::write_back`] when its bytes
+/// have changed; one that is dropped instead holds its part of the
 /// window for ever.
 #[derive(Debug)]
 #[must_use = "a lease that is not released holds its part of the window for ever"]
 pub struct Lease {
     pub(crate) extent: ExtentId,
+    pub(crate) mode: Mode,
     pub(crate) at: u64,
     /// The window's load; `None` for a resident extent.
     pub(crate) key: Option<Key>,
@@ -93,6 +95,12 @@ pub struct Counters {
     pub bytes_wasted: u64,
     /// Reads submitted, further attempts included.
     pub reads: u64,
+    /// Bytes of extents that were written.
+    pub bytes_written: u64,
+    /// Writes submitted, further attempts included.
+    pub writes: u64,
+    /// Syncs submitted.
+    pub syncs: u64,
     /// Reads that brought less than they should.
     pub short_reads: u64,
     /// Further attempts.

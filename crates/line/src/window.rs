@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::ops::{Index, IndexMut};
 
-use delayline_plan::ExtentId;
+use delayline_plan::{ExtentId, Mode};
 
 use crate::flights::Failure;
 
@@ -18,7 +18,9 @@ pub(crate) enum Phase {
     Ahead,
     /// In the compute's hands.
     Leased,
-    /// Wanted by nobody: free once no read is under way into it.
+    /// Changed: its bytes are nowhere else until they are written.
+    Dirty,
+    /// Wanted by nobody: free once no operation is under way on it.
     Done,
 }
 
@@ -26,6 +28,7 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) struct Load {
     pub extent: ExtentId,
+    pub mode: Mode,
     /// Sequence number of the future's entry that it serves (streamed ones).
     pub seq: u64,
     /// First byte in the window's endless positions (streamed ones).
@@ -34,15 +37,19 @@ pub(crate) struct Load {
     pub at: u64,
     /// Bytes reserved.
     pub len: u64,
-    /// Bytes, from the start, for which reads have been launched.
+    /// Bytes, from the start, for which operations have been launched: reads, or
+    /// writes once it is dirty.
     pub issued: u64,
-    /// Bytes not yet in memory.
+    /// Bytes not yet in memory; once it is dirty, not yet written.
     pub missing: u64,
-    /// Bytes that came; less than `len` where the file ends.
+    /// Bytes that came; less than `len` where the file ends. Once it is dirty, bytes
+    /// that were written.
     pub landed: u64,
-    /// Reads under way or waiting to be tried again.
+    /// Operations under way or waiting to be tried again.
     pub under_way: u32,
     pub phase: Phase,
+    /// It changed while it was being written, and is written once more.
+    pub changed_again: bool,
     pub failure: Option<Box<Failure>>,
 }
 
@@ -50,6 +57,7 @@ impl Load {
     pub(crate) fn new(extent: ExtentId, seq: u64, pos: u64, at: u64, len: u64) -> Self {
         Self {
             extent,
+            mode: Mode::Read,
             seq,
             pos,
             at,
@@ -59,8 +67,15 @@ impl Load {
             landed: 0,
             under_way: 0,
             phase: Phase::Ahead,
+            changed_again: false,
             failure: None,
         }
+    }
+
+    /// Turns it into one that is to be written, from its start.
+    pub(crate) fn soil(&mut self) {
+        self.phase = Phase::Dirty;
+        (self.issued, self.missing, self.landed) = (0, self.len, 0);
     }
 
     /// First position behind it.
@@ -68,7 +83,7 @@ impl Load {
         self.pos + self.len
     }
 
-    /// Whether no further read will be launched for it.
+    /// Whether no further operation will be launched for it.
     pub(crate) fn all_issued(&self) -> bool {
         self.issued == self.len || self.failure.is_some()
     }

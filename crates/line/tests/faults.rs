@@ -28,7 +28,7 @@ fn ids() -> [ExtentId; 3] {
 fn check_broken(resident: &[usize], retries: u32) {
     let mut bench = bench(resident, retries);
     bench.line.medium_mut().manner.broken = 3 * PAGE..4 * PAGE;
-    bench.line.lay(ids());
+    bench.line.enqueue(ids());
     for _ in 0..20 {
         bench.line.pump().unwrap();
         bench.time.advance(20_000);
@@ -78,12 +78,12 @@ fn a_broken_extent_that_is_skipped_or_forgotten_disturbs_nobody() {
     let mut bench = bench(&[], 1);
     bench.line.medium_mut().manner.broken = 2 * PAGE..4 * PAGE;
     for _ in 0..5 {
-        bench.line.lay(ids());
+        bench.line.enqueue(ids());
         for id in [ExtentId(0), ExtentId(2)] {
             let lease = bench.acquire(id).unwrap();
             bench.release(lease);
         }
-        bench.line.lay(ids());
+        bench.line.enqueue(ids());
         bench.line.pump().unwrap();
         bench.line.forget().unwrap();
         assert_eq!(bench.line.medium().in_flight(), 0);
@@ -137,8 +137,8 @@ fn a_file_that_ends_too_early_is_a_failure_that_says_so() {
 #[test]
 fn leases_that_fill_the_window_are_an_error_until_one_is_released() {
     let mut bench = bench(&[], 0);
-    bench.line.lay(ids());
-    bench.line.lay(ids());
+    bench.line.enqueue(ids());
+    bench.line.enqueue(ids());
     let mut leases: Vec<_> = [0, 1, 2, 0]
         .map(|id| bench.acquire(ExtentId(id)).unwrap())
         .into();
@@ -225,8 +225,8 @@ const CONFIG: Config = Config {
 fn a_medium_that_loses_reads_is_an_error_not_a_hang() {
     let mut line = line(&[extent(0, 0, PAGE)], &[PAGE], &[None], CONFIG).unwrap();
     let error = line.acquire(ExtentId(0)).unwrap_err();
-    assert_eq!(error, LineError::Lost { reads: 1 });
-    assert_eq!(line.forget(), Err(LineError::Lost { reads: 1 }));
+    assert_eq!(error, LineError::Lost { operations: 1 });
+    assert_eq!(line.forget(), Err(LineError::Lost { operations: 1 }));
 }
 
 #[test]

@@ -29,10 +29,10 @@ fn bench(pages: &[u64], resident: &[usize], window_pages: u64) -> Bench {
 /// Runs laps of one extent a run, with `compute_ns` each; returns the whole time.
 fn run(bench: &mut Bench, compute_ns: &[u64], laps: usize) -> u64 {
     let ids = || (0..compute_ns.len() as u32).map(ExtentId);
-    bench.line.lay(ids());
+    bench.line.enqueue(ids());
     for lap in 0..laps {
         if lap + 1 < laps {
-            bench.line.lay(ids());
+            bench.line.enqueue(ids());
             bench.line.pump().unwrap();
         }
         for id in ids() {
@@ -119,7 +119,7 @@ fn a_steady_line_runs_at_the_slower_of_compute_and_medium() {
 #[test]
 fn resident_extents_use_the_time_in_which_the_window_is_full() {
     let mut bench = bench(&[4, 4, 4, 30], &[3], 8);
-    bench.line.lay([0, 1, 2, 3].map(ExtentId));
+    bench.line.enqueue([0, 1, 2, 3].map(ExtentId));
     bench.line.pump().unwrap();
     bench.time.advance(1_000_000);
     bench.line.pump().unwrap();
@@ -151,7 +151,7 @@ fn fetches_go_ahead_of_the_prefetch() {
     };
     let latency_ns = manner.latency_ns + 3 * manner.ns_per_page;
     let mut bench = Bench::new(&[60], &[], 0, config, manner, 1, 4);
-    bench.line.lay([ExtentId(0)]);
+    bench.line.enqueue([ExtentId(0)]);
     let at = bench.spare_at();
     let span = delayline_line::Span {
         part: 0,
@@ -210,7 +210,7 @@ fn the_trace_accounts_for_every_read_and_every_stall() {
 fn what_has_arrived_is_what_came_and_was_not_acquired() {
     let mut bench = bench(&[2, 3, 1, 4], &[2], 20);
     let ids = || (0..4).map(ExtentId);
-    bench.line.lay(ids());
+    bench.line.enqueue(ids());
     assert_eq!(bench.line.arrived(), 0);
     bench.line.pump().unwrap();
     bench.time.advance(100 * NS_PER_PAGE);

@@ -179,7 +179,7 @@ impl Player {
 
     fn lay(&mut self) {
         let lap = self.runs.iter().flatten().copied();
-        self.bench.line.lay(lap);
+        self.bench.line.enqueue(lap);
     }
 
     fn live(&mut self) {

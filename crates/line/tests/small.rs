@@ -112,7 +112,7 @@ fn play(case: &Case, ops: &[Op]) {
     for &op in ops {
         match op {
             Op::Lay => {
-                bench.line.lay(all());
+                bench.line.enqueue(all());
                 model.lay();
             }
             Op::Acquire(id) => {
@@ -159,7 +159,7 @@ fn play(case: &Case, ops: &[Op]) {
     }
     bench.line.forget().unwrap();
     assert_eq!(bench.line.medium().in_flight(), 0);
-    bench.line.lay(all());
+    bench.line.enqueue(all());
     for id in all() {
         let lease = bench.acquire(id).unwrap();
         bench.release(lease);

@@ -208,7 +208,7 @@ impl Stream {
         let supplies = self.pump.supplies().expect("set on opening");
         supplies
             .line
-            .lay(itinerary.schedule.steps().iter().map(|s| s.extent));
+            .enqueue(itinerary.schedule.steps().iter().map(|s| s.extent));
         self.laid = Some(class);
     }
 

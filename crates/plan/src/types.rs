@@ -90,6 +90,12 @@ impl Use {
     }
 }
 
+impl From<ExtentId> for Use {
+    fn from(extent: ExtentId) -> Self {
+        Self::read(extent)
+    }
+}
+
 /// A stretch of compute that starts once all its extents are there.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Run {

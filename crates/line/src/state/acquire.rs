@@ -1,7 +1,7 @@
 //! The compute's side of the state machine: which extent it wants, whether it is
 //! there, its lease. It does not know how reads come about.
 
-use delayline_plan::ExtentId;
+use delayline_plan::{ExtentId, Use};
 
 use super::{Aim, Entry, State, Way};
 use crate::LineError;
@@ -11,11 +11,12 @@ use crate::types::Lease;
 use crate::window::{Phase, Room};
 
 impl State {
-    /// Turns to one extent: passes over what was laid before it and makes room.
-    pub(crate) fn aim(&mut self, id: ExtentId) -> Result<Aim, LineError> {
+    /// Turns to one extent: passes over what was enqueued before it and makes room.
+    pub(crate) fn aim(&mut self, wanted: Use) -> Result<Aim, LineError> {
+        let id = wanted.extent;
         match self.ways[id.index()] {
-            Way::Streamed => return self.aim_at_front(id),
-            Way::Loaded => return Ok(Aim::Resident(id)),
+            Way::Streamed => return self.aim_at_front(wanted),
+            Way::Loaded | Way::Writing(_) => return Ok(Aim::Resident(id)),
             Way::Loading(key) if self.loads[key].all_issued() => return Ok(Aim::Resident(id)),
             Way::Loading(_) | Way::Queued => {}
             Way::Absent => {
@@ -30,16 +31,22 @@ impl State {
         Ok(Aim::Resident(id))
     }
 
-    fn aim_at_front(&mut self, id: ExtentId) -> Result<Aim, LineError> {
-        let on_demand = self.uses[id.index()] == 0;
+    fn aim_at_front(&mut self, wanted: Use) -> Result<Aim, LineError> {
+        let Use { extent: id, mode } = wanted;
+        // It will be whole on the medium only when that lease is back.
+        if self.is_being_changed(id) {
+            return Err(LineError::BeingChanged { extent: id });
+        }
+        let is_it = |entry: &Entry| (entry.extent, entry.mode) == (id, mode);
+        let on_demand = self.uses[id.index()] == 0 || !self.future.iter().any(is_it);
         if on_demand {
             self.base -= 1;
             self.cursor = self.base;
             let (extent, load) = (id, None);
-            self.future.push_front(Entry { extent, load });
+            self.future.push_front(Entry { extent, mode, load });
             self.uses[id.index()] += 1;
         }
-        while self.future[0].extent != id {
+        while !is_it(&self.future[0]) {
             self.gap |= self.future[0].load.is_some();
             self.skip_front();
         }
@@ -62,7 +69,7 @@ impl State {
     /// Sees to it that the first entry will find room once reads under way are
     /// over; false if the leases leave none.
     fn make_room(&mut self, afresh: bool) -> bool {
-        let Entry { extent, load } = self.future[0];
+        let Entry { extent, load, .. } = self.future[0];
         let len = self.extents[extent.index()].len;
         match self.window.room(&self.loads, load, len) {
             Room::Never => return false,
@@ -75,7 +82,7 @@ impl State {
         for place in (0..self.window.count()).rev() {
             let key = self.window.key(place);
             match self.loads[key].phase {
-                Phase::Leased => break,
+                Phase::Leased | Phase::Dirty => break,
                 Phase::Done => {}
                 Phase::Ahead => {
                     let seq = self.loads[key].seq;
@@ -97,23 +104,23 @@ impl State {
             Aim::Resident(id) => match self.ways[id.index()] {
                 Way::Loading(key) => Some(key),
                 Way::Loaded => return true,
-                _ => None,
+                Way::Streamed | Way::Absent | Way::Queued | Way::Writing(_) => None,
             },
         };
         load.is_some_and(|key| self.loads[key].settled())
     }
 
     /// Leases what [`State::ready`] said is there.
-    pub(crate) fn take(&mut self, aim: Aim) -> Result<Lease, LineError> {
+    pub(crate) fn take(&mut self, aim: Aim, wanted: Use) -> Result<Lease, LineError> {
         let lease = match aim {
-            Aim::Resident(extent) => self.take_resident(extent)?,
+            Aim::Resident(_) => self.take_resident(wanted)?,
             Aim::Front { .. } => self.take_front(aim)?,
         };
         self.trace.push(|| EventKind::Lease(lease.extent));
         Ok(lease)
     }
 
-    fn take_resident(&mut self, extent: ExtentId) -> Result<Lease, LineError> {
+    fn take_resident(&mut self, Use { extent, mode }: Use) -> Result<Lease, LineError> {
         if let Way::Loading(key) = self.ways[extent.index()] {
             let failure = self.loads[key].failure.take().expect("a failed load");
             self.drop_resident(extent, key);
@@ -121,11 +128,16 @@ impl State {
         }
         let at = self.homes[extent.index()].expect("a resident extent's home");
         let key = None;
-        Ok(Lease { extent, at, key })
+        Ok(Lease {
+            extent,
+            mode,
+            at,
+            key,
+        })
     }
 
     fn take_front(&mut self, aim: Aim) -> Result<Lease, LineError> {
-        let Entry { extent, load } = self.future[0];
+        let Entry { extent, mode, load } = self.future[0];
         let key = load.expect("a load that is ready");
         let load = &mut self.loads[key];
         if let Some(failure) = load.failure.take() {
@@ -142,10 +154,15 @@ impl State {
         let (at, key) = (load.at, Some(key));
         (self.urgent, self.gap) = (false, false);
         self.pop_front();
-        Ok(Lease { extent, at, key })
+        Ok(Lease {
+            extent,
+            mode,
+            at,
+            key,
+        })
     }
 
-    /// Gives an acquire up. What was laid stays laid.
+    /// Gives an acquire up. What was enqueued stays enqueued.
     pub(crate) fn cancel(&mut self, aim: Aim) {
         if let Aim::Front { on_demand } = aim {
             self.urgent = false;
@@ -169,6 +186,9 @@ impl State {
             );
             load.phase = Phase::Done;
             self.leased -= load.len;
+            if load.mode.writes() {
+                self.changing[lease.extent.index()] -= 1;
+            }
             self.window.trim(&mut self.loads);
         }
         self.trace.push(|| EventKind::Release(lease.extent));

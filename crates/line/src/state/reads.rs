@@ -1,44 +1,67 @@
-//! The medium's side of the state machine: which read is next, and what its
+//! The medium's side of the state machine: which operation is next, and what its
 //! completion changes. It does not know who waits for it, but for the one extent
 //! that cannot wait.
 
 use delayline_plan::ExtentId;
 
-use super::{State, Way};
+use super::{Entry, State, Way};
 use crate::flights::{Landing, Piece, Target, Verdict};
 use crate::trace::EventKind;
 use crate::window::{Key, Load, Phase};
 use crate::{Completion, Op};
 
 impl State {
-    /// The next read to submit: what failed before, then fetches, then the
-    /// future in its order, and while the window is full the resident extents
-    /// that come later in it, which need no room.
-    pub(crate) fn next_read(&mut self) -> Option<Op> {
+    /// The next operation to submit: what failed before, then fetches, then in
+    /// turns what is to be written and the future in its order, and while the
+    /// window is full the resident extents that come later in it, which need no room.
+    pub(crate) fn next_op(&mut self) -> Option<Op> {
         while let Some(target) = self.flights.next_again() {
             if self.wanted(target) {
                 self.counters.retried += 1;
-                let read = self.flights.retry();
-                return Some(self.sent(read, target));
+                let op = self.flights.retry();
+                return Some(self.sent(op, target));
             }
             let rest = self.flights.abandon();
-            self.end_read(target, rest);
+            self.end_op(target, rest);
         }
         if self.flights.full() {
             return None;
         }
         let (target, piece) = self.next_piece()?;
-        let read = self.flights.launch(target, piece);
-        Some(self.sent(read, target))
+        self.writes.launched(target);
+        let op = self.flights.launch(target, piece);
+        Some(self.sent(op, target))
     }
 
     fn next_piece(&mut self) -> Option<(Target, Piece)> {
         if let Some((piece, number)) = self.fetches.next(self.config.read_len) {
             return Some((Target::Fetch(number), piece));
         }
-        let laid_before = self.next_resident().is_some_and(|seq| seq <= self.cursor);
+        if self.writes.is_next()
+            && let Some(write) = self.write_piece()
+        {
+            return Some(write);
+        }
+        let read = self.read_piece();
+        read.or_else(|| self.write_piece())
+            .or_else(|| self.sync_piece())
+    }
+
+    fn sync_piece(&mut self) -> Option<(Target, Piece)> {
+        let part = self.writes.next_sync()?;
+        let piece = Piece {
+            part,
+            offset: 0,
+            at: 0,
+            len: 0,
+        };
+        Some((Target::Sync(part), piece))
+    }
+
+    fn read_piece(&mut self) -> Option<(Target, Piece)> {
+        let enqueued_before = self.next_resident().is_some_and(|seq| seq <= self.cursor);
         let waited_for = self.urgent && self.cursor == self.base;
-        let piece = if laid_before && !waited_for {
+        let piece = if enqueued_before && !waited_for {
             self.resident_piece()
         } else {
             self.streamed_piece().or_else(|| self.resident_piece())
@@ -54,7 +77,7 @@ impl State {
             let entry = *self.future.get((self.cursor - self.base) as usize)?;
             let key = match entry.load {
                 Some(key) => key,
-                None => self.place(entry.extent)?,
+                None => self.place(entry)?,
             };
             let load = &self.loads[key];
             if load.all_issued() {
@@ -74,13 +97,19 @@ impl State {
     /// extent that somebody waits for must find room as a whole, since nothing
     /// before it will be released meanwhile, and right behind the leases, or a
     /// gap would stay between them.
-    fn place(&mut self, extent: ExtentId) -> Option<Key> {
+    fn place(&mut self, Entry { extent, mode, .. }: Entry) -> Option<Key> {
+        // Until it is written, the bytes there are old.
+        if self.changing[extent.index()] > 0 {
+            return None;
+        }
         let len = self.extents[extent.index()].len;
         let pos = self.window.next_pos(&self.loads, len);
         let needed = if self.urgent && self.cursor == self.base {
             if self.leased > 0 && !self.window.ends_leased(&self.loads) {
                 return None;
             }
+            len
+        } else if !mode.reads() {
             len
         } else {
             len.min(u64::from(self.config.read_len))
@@ -89,14 +118,20 @@ impl State {
             return None;
         }
         let at = self.window.memory(pos);
-        let key = self.loads.add(Load::new(extent, self.cursor, pos, at, len));
+        let mut load = Load::new(extent, self.cursor, pos, at, len);
+        load.mode = mode;
+        if !mode.reads() {
+            (load.issued, load.missing) = (len, 0);
+        }
+        self.changing[extent.index()] += u32::from(mode.writes());
+        let key = self.loads.add(load);
         self.window.push(key);
         self.future[(self.cursor - self.base) as usize].load = Some(key);
         self.note_fill();
         Some(key)
     }
 
-    /// The first resident extent with reads to launch: where it was laid.
+    /// The first resident extent with reads to launch: where it was enqueued.
     fn next_resident(&mut self) -> Option<u64> {
         loop {
             let &(seq, id) = self.resident_queue.front()?;
@@ -125,7 +160,7 @@ impl State {
         Some((key, self.cut(key, len)))
     }
 
-    fn cut(&mut self, key: Key, len: u64) -> Piece {
+    pub(super) fn cut(&mut self, key: Key, len: u64) -> Piece {
         let load = &mut self.loads[key];
         let extent = self.extents[load.extent.index()];
         let piece = Piece {
@@ -140,7 +175,11 @@ impl State {
     }
 
     fn sent(&mut self, read: Op, target: Target) -> Op {
-        self.counters.reads += 1;
+        match target {
+            Target::Load(_) | Target::Fetch(_) => self.counters.reads += 1,
+            Target::WriteBack(_) => self.counters.writes += 1,
+            Target::Sync(_) => self.counters.syncs += 1,
+        }
         let extent = self.extent_of(target);
         self.trace.push(|| EventKind::Submitted {
             read: read.id,
@@ -161,8 +200,6 @@ impl State {
             extent,
             bytes: landing.landed,
         });
-        self.counters.short_reads += u64::from(landing.short);
-        self.counters.bytes_wasted += u64::from(landing.dropped);
         let Landing {
             target,
             settled,
@@ -171,7 +208,18 @@ impl State {
             ..
         } = landing;
         let landed = u64::from(landing.landed);
+        if let Target::Load(_) | Target::Fetch(_) = target {
+            self.counters.short_reads += u64::from(landing.short);
+            self.counters.bytes_wasted += u64::from(landing.dropped);
+        }
         match target {
+            Target::Sync(_) => {}
+            Target::WriteBack(key) => {
+                let load = &mut self.loads[key];
+                load.missing -= u64::from(settled);
+                load.landed += landed;
+                self.counters.bytes_written += landed;
+            }
             Target::Fetch(number) => {
                 self.counters.bytes_read += landed;
                 self.fetches.settle(number, settled);
@@ -190,19 +238,22 @@ impl State {
             Verdict::Landed => {}
             Verdict::Failed(failure) => match target {
                 Target::Fetch(number) => self.fetches.fail(number, failure),
-                Target::Load(key) => {
+                Target::Sync(part) => return self.end_sync(part, Some(failure)),
+                Target::Load(key) | Target::WriteBack(key) => {
                     let kept = &mut self.loads[key].failure;
                     kept.get_or_insert_with(|| Box::new(failure));
                 }
             },
         }
-        self.end_read(target, rest);
+        self.end_op(target, rest);
     }
 
-    /// A read is over, for good; it lacks `rest` bytes.
-    fn end_read(&mut self, target: Target, rest: u32) {
+    /// An operation is over, for good; it lacks `rest` bytes.
+    fn end_op(&mut self, target: Target, rest: u32) {
         let key = match target {
             Target::Fetch(number) => return self.fetches.settle(number, rest),
+            Target::WriteBack(key) => return self.end_write(key),
+            Target::Sync(part) => return self.end_sync(part, None),
             Target::Load(key) => key,
         };
         let load = &mut self.loads[key];
@@ -222,6 +273,8 @@ impl State {
     fn wanted(&self, target: Target) -> bool {
         match target {
             Target::Fetch(number) => self.fetches.wanted(number),
+            Target::WriteBack(key) => self.loads[key].failure.is_none(),
+            Target::Sync(_) => true,
             Target::Load(key) => {
                 let load = &self.loads[key];
                 load.phase != Phase::Done && load.failure.is_none()
@@ -231,8 +284,8 @@ impl State {
 
     fn extent_of(&self, target: Target) -> Option<ExtentId> {
         match target {
-            Target::Fetch(_) => None,
-            Target::Load(key) => Some(self.loads[key].extent),
+            Target::Fetch(_) | Target::Sync(_) => None,
+            Target::Load(key) | Target::WriteBack(key) => Some(self.loads[key].extent),
         }
     }
 }

@@ -229,7 +229,7 @@ impl<'a, M: Medium> Simulation<'a, M> {
 
     fn lay(&mut self) {
         let steps = self.set.schedule.steps().iter();
-        self.line.lay(steps.map(|step: &Step| step.extent));
+        self.line.enqueue(steps.map(|step: &Step| step.extent));
     }
 
     /// One pass over the plan; the next is laid at its start, so that reading

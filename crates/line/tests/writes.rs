@@ -1,0 +1,534 @@
+//! Extents that change: random lives of random lines over a medium that keeps what
+//! is written, delays, shortens and fails. It watches that no byte is used before it
+//! is whole, that none is older than what was written, and that no room is used twice.
+
+mod common;
+
+use std::cell::RefCell;
+use std::io;
+use std::ops::Range;
+use std::rc::Rc;
+
+use common::{PAGE, Rng, Time};
+use delayline_line::{
+    Caps, Clock, Completion, Config, Durability, Lease, Line, LineError, LineSetup, Medium,
+    MediumError, MediumEvent, Op, Region, Stats, Verb,
+};
+use delayline_plan::{Extent, ExtentId, Mode, Use};
+use proptest::prelude::*;
+
+/// A drive and the memory beside it. One operation moves at a time.
+struct Drive {
+    caps: Caps,
+    stats: Stats,
+    time: Rc<Time>,
+    rng: Rng,
+    memory: Rc<RefCell<Vec<u8>>>,
+    disk: Rc<RefCell<Vec<u8>>>,
+    /// Ranges written and not synced.
+    unsynced: Rc<RefCell<Vec<Range<u64>>>>,
+    under_way: Vec<Pending>,
+    ns_per_page: u64,
+    jitter_ns: u64,
+    fault_percent: u64,
+    free_ns: u64,
+}
+
+struct Pending {
+    due_ns: u64,
+    op: Op,
+    /// What a write found in memory when it began.
+    bytes: Vec<u8>,
+    /// How many entries of `unsynced` a sync settles.
+    settles: usize,
+}
+
+fn on_disk(op: &Op) -> Range<u64> {
+    op.offset..op.offset + u64::from(op.buffer.len())
+}
+
+fn in_memory(op: &Op) -> Range<usize> {
+    op.buffer.at() as usize..(op.buffer.at() + u64::from(op.buffer.len())) as usize
+}
+
+fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
+    a.start < b.end && b.start < a.end
+}
+
+impl Drive {
+    fn complete(&mut self, pending: Pending) -> Completion {
+        let Pending {
+            op, bytes, settles, ..
+        } = pending;
+        let mut moved = op.buffer.len();
+        let mut result = Ok(moved);
+        if self.rng.percent(self.fault_percent) {
+            if self.rng.percent(50) && op.verb != Verb::Sync {
+                moved = self.rng.below(u64::from(moved)) as u32;
+                result = Ok(moved);
+            } else {
+                // Some of it may have moved all the same.
+                moved = self.rng.below(u64::from(moved) + 1) as u32;
+                let broken = io::Error::other("broken");
+                result = Err(MediumError::failed("drive", op.asked(), broken));
+            }
+        }
+        let (disk, memory) = (&mut *self.disk.borrow_mut(), &mut *self.memory.borrow_mut());
+        let at = op.offset as usize..op.offset as usize + moved as usize;
+        let room = in_memory(&op);
+        match op.verb {
+            Verb::Read => memory[room.start..room.start + at.len()].copy_from_slice(&disk[at]),
+            Verb::Write => {
+                assert!(
+                    memory[room] == bytes,
+                    "bytes changed while they were written"
+                );
+                disk[at.clone()].copy_from_slice(&bytes[..at.len()]);
+                self.unsynced
+                    .borrow_mut()
+                    .push(at.start as u64..at.end as u64);
+            }
+            Verb::Sync if result.is_ok() => {
+                self.unsynced.borrow_mut().drain(..settles);
+            }
+            Verb::Sync => {}
+        }
+        self.stats.count(op.verb, &result);
+        op.complete(result)
+    }
+}
+
+impl Medium for Drive {
+    fn caps(&self) -> &Caps {
+        &self.caps
+    }
+
+    fn submit(&mut self, op: Op) {
+        assert!(self.under_way.len() < self.caps.depth, "queue overrun");
+        let mut bytes = Vec::new();
+        for other in self.under_way.iter().map(|pending| &pending.op) {
+            // A read that nobody wants any more may meet a write.
+            let twice = (op.verb, other.verb) == (Verb::Write, Verb::Write)
+                && overlap(&on_disk(&op), &on_disk(other));
+            assert!(!twice, "{op:?} meets {other:?} on the drive");
+        }
+        match op.verb {
+            Verb::Read => self.memory.borrow_mut()[in_memory(&op)].fill(0xEE),
+            Verb::Write => bytes = self.memory.borrow()[in_memory(&op)].to_vec(),
+            Verb::Sync => {
+                let writes = |pending: &Pending| pending.op.verb == Verb::Write;
+                assert!(
+                    !self.under_way.iter().any(writes),
+                    "a sync before its writes"
+                );
+            }
+        }
+        let pages = u64::from(op.buffer.len()) / PAGE;
+        self.free_ns = self.free_ns.max(self.time.now_ns()) + pages * self.ns_per_page;
+        let due_ns = self.free_ns + self.rng.below(self.jitter_ns + 1);
+        let settles = self.unsynced.borrow().len();
+        self.under_way.push(Pending {
+            due_ns,
+            op,
+            bytes,
+            settles,
+        });
+    }
+
+    fn poll(&mut self, wait: bool, done: &mut Vec<Completion>) {
+        let first_ns = self.under_way.iter().map(|pending| pending.due_ns).min();
+        if let (true, Some(first_ns)) = (wait, first_ns) {
+            self.time
+                .advance(first_ns.saturating_sub(self.time.now_ns()));
+        }
+        let now_ns = self.time.now_ns();
+        while let Some(at) = self.under_way.iter().position(|p| p.due_ns <= now_ns) {
+            let pending = self.under_way.swap_remove(at);
+            let completion = self.complete(pending);
+            done.push(completion);
+        }
+    }
+
+    fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    fn events(&mut self, _: &mut Vec<MediumEvent>) {}
+}
+
+/// What a life is made of; all else comes from the seed.
+#[derive(Clone, Debug)]
+struct Life {
+    seed: u64,
+    extents: usize,
+    runs: usize,
+    laps: usize,
+    resident_percent: u64,
+    /// Share of uses that change their extent.
+    change_percent: u64,
+    fault_percent: u64,
+    /// Chance of each departure from the plan.
+    stray_percent: u64,
+    /// Pages of window beside what the runs need.
+    spare_pages: u64,
+}
+
+/// A line, and what each extent should hold.
+struct Player {
+    line: Line<Drive, Rc<Time>>,
+    time: Rc<Time>,
+    memory: Rc<RefCell<Vec<u8>>>,
+    disk: Rc<RefCell<Vec<u8>>>,
+    unsynced: Rc<RefCell<Vec<Range<u64>>>>,
+    extents: Vec<Extent>,
+    version: Vec<u64>,
+    rng: Rng,
+    life: Life,
+    failures: u64,
+}
+
+/// The bytes of a page of an extent in one of its versions.
+fn stamp(extent: usize, version: u64, page: u64) -> [u8; 8] {
+    let mixed = (extent as u64 + 1) << 40 ^ version << 8 ^ page;
+    mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes()
+}
+
+fn fill(bytes: &mut [u8], extent: usize, version: u64) {
+    for (page, bytes) in bytes.chunks_exact_mut(PAGE as usize).enumerate() {
+        let word = stamp(extent, version, page as u64);
+        bytes
+            .chunks_exact_mut(8)
+            .for_each(|b| b.copy_from_slice(&word));
+    }
+}
+
+fn is_filled(bytes: &[u8], extent: usize, version: u64) -> bool {
+    bytes
+        .chunks_exact(PAGE as usize)
+        .enumerate()
+        .all(|(page, bytes)| {
+            let word = stamp(extent, version, page as u64);
+            bytes.chunks_exact(8).all(|b| b == word)
+        })
+}
+
+impl Player {
+    fn new(life: Life) -> Self {
+        let mut rng = Rng(life.seed);
+        let pages: Vec<u64> = (0..life.extents).map(|_| 1 + rng.below(5)).collect();
+        let longest = *pages.iter().max().unwrap();
+        // Three extents of a run, one on demand, and the longest once more.
+        let window = (5 * longest + life.spare_pages) * PAGE;
+        let (mut extents, mut homes) = (Vec::new(), Vec::new());
+        let (mut offset, mut end) = (0, window);
+        for &pages in &pages {
+            let len = pages * PAGE;
+            extents.push(Extent {
+                part: 0,
+                offset,
+                len,
+            });
+            let stays = rng.percent(life.resident_percent);
+            homes.push(stays.then_some(end));
+            end += if stays { len } else { 0 };
+            offset += len;
+        }
+        let time = Rc::new(Time::default());
+        let memory = Rc::new(RefCell::new(vec![0; end as usize]));
+        let disk = Rc::new(RefCell::new(vec![0; offset as usize]));
+        for (index, extent) in extents.iter().enumerate() {
+            let at = extent.offset as usize..(extent.offset + extent.len) as usize;
+            fill(&mut disk.borrow_mut()[at], index, 0);
+        }
+        let unsynced = Rc::default();
+        let drive = Drive {
+            caps: Caps {
+                depth: 1 + rng.below(8) as usize,
+                writable: true,
+                durability: Durability::Synced,
+                ..Caps::default()
+            },
+            stats: Stats::default(),
+            time: time.clone(),
+            rng: Rng(rng.below(u64::MAX)),
+            memory: memory.clone(),
+            disk: disk.clone(),
+            unsynced: Rc::clone(&unsynced),
+            under_way: Vec::new(),
+            ns_per_page: 1000,
+            jitter_ns: rng.below(20_000),
+            fault_percent: life.fault_percent,
+            free_ns: 0,
+        };
+        let setup = LineSetup {
+            extents: extents.clone(),
+            part_lens: vec![offset],
+            homes,
+            config: Config {
+                window,
+                read_len: (1 + rng.below(3)) as u32 * PAGE as u32,
+                retries: rng.below(3) as u32,
+            },
+        };
+        let line = Line::new(drive, time.clone(), Region::new(end), setup).unwrap();
+        Self {
+            version: vec![0; extents.len()],
+            line,
+            time,
+            memory,
+            disk,
+            unsynced,
+            extents,
+            rng,
+            life,
+            failures: 0,
+        }
+    }
+
+    /// Whatever fails is tried again; nothing but what the drive does may fail.
+    fn insist<T>(&mut self, mut call: impl FnMut(&mut Self) -> Result<T, LineError>) -> T {
+        for _ in 0..10_000 {
+            match call(self) {
+                Ok(value) => return value,
+                Err(LineError::Read { .. } | LineError::Write { .. } | LineError::Sync { .. }) => {
+                    assert!(self.life.fault_percent > 0);
+                    self.failures += 1;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        panic!("it fails for ever");
+    }
+
+    fn bytes(&self, lease: &Lease) -> Range<usize> {
+        let len = self.extents[lease.extent().index()].len;
+        lease.at() as usize..(lease.at() + len) as usize
+    }
+
+    /// Leases, checks what must be there, and changes it where that was asked for.
+    fn acquire(&mut self, wanted: Use) -> (Lease, Use) {
+        let lease = self.insist(|player| player.line.acquire(wanted));
+        let index = wanted.extent.index();
+        let room = self.bytes(&lease);
+        let memory = &mut self.memory.borrow_mut()[room];
+        if wanted.mode.reads() {
+            let version = self.version[index];
+            assert!(
+                is_filled(memory, index, version),
+                "extent {index}: other bytes"
+            );
+        }
+        (lease, wanted)
+    }
+
+    /// Computes on a lease and gives it back.
+    fn give_back(&mut self, (lease, wanted): (Lease, Use)) {
+        let index = wanted.extent.index();
+        // What was leased to be changed may turn out to stay as it is.
+        let changes = match wanted.mode {
+            Mode::Read => false,
+            Mode::Write => true,
+            Mode::Modify => !self.stray(),
+        };
+        if !changes {
+            return self.line.release(lease);
+        }
+        self.version[index] += 1;
+        let room = self.bytes(&lease);
+        fill(
+            &mut self.memory.borrow_mut()[room],
+            index,
+            self.version[index],
+        );
+        self.line.write_back(lease);
+    }
+
+    fn stray(&mut self) -> bool {
+        self.rng.percent(self.life.stray_percent)
+    }
+
+    fn plan(&mut self) -> Vec<Vec<Use>> {
+        let mut runs = Vec::new();
+        for _ in 0..self.life.runs {
+            let mut run: Vec<Use> = Vec::new();
+            for _ in 0..=self.rng.below(2) {
+                let extent = ExtentId(self.rng.below(self.extents.len() as u64) as u32);
+                if run.iter().all(|u| u.extent != extent) {
+                    let mode = self.mode();
+                    run.push(Use { extent, mode });
+                }
+            }
+            runs.push(run);
+        }
+        runs
+    }
+
+    fn mode(&mut self) -> Mode {
+        match self.rng.percent(self.life.change_percent) {
+            false => Mode::Read,
+            true if self.rng.percent(30) => Mode::Write,
+            true => Mode::Modify,
+        }
+    }
+
+    fn lap(&mut self, runs: &[Vec<Use>]) {
+        self.line.enqueue(runs.iter().flatten().copied());
+        for run in runs {
+            if self.stray() {
+                continue;
+            }
+            let leases: Vec<_> = run.iter().map(|&wanted| self.acquire(wanted)).collect();
+            self.time.advance(self.rng.below(5000));
+            self.insist(|player| player.line.pump());
+            for lease in leases {
+                self.give_back(lease);
+            }
+            if self.stray() {
+                self.on_demand();
+            }
+            if self.stray() {
+                self.insist(|player| player.line.settle());
+                assert_eq!(self.line.dirty(), 0);
+            }
+            self.insist(|player| player.line.pump());
+        }
+    }
+
+    /// An extent that no plan holds any more, in any mode.
+    fn on_demand(&mut self) {
+        self.insist(|player| player.line.forget());
+        let extent = ExtentId(self.rng.below(self.extents.len() as u64) as u32);
+        let mode = self.mode();
+        let lease = self.acquire(Use { extent, mode });
+        self.give_back(lease);
+    }
+
+    /// Everything that was changed is on the drive, and survives a power cut.
+    fn check_disk(&mut self) {
+        self.insist(|player| player.line.sync());
+        assert_eq!(self.line.dirty(), 0);
+        assert_eq!(*self.unsynced.borrow(), []);
+        for (index, extent) in self.extents.iter().enumerate() {
+            let at = extent.offset as usize..(extent.offset + extent.len) as usize;
+            let version = self.version[index];
+            assert!(
+                is_filled(&self.disk.borrow()[at], index, version),
+                "extent {index}"
+            );
+        }
+    }
+}
+
+fn live(life: Life) -> u64 {
+    let mut player = Player::new(life);
+    let mut runs = player.plan();
+    for _ in 0..player.life.laps {
+        // There and back: what was changed last is wanted first.
+        player.lap(&runs);
+        runs.reverse();
+        if player.stray() {
+            player.check_disk();
+        }
+    }
+    player.check_disk();
+    player.failures
+}
+
+fn lives() -> impl Strategy<Value = Life> {
+    let percent = |max: u64| prop_oneof![1 => Just(0), 3 => 0..=max];
+    (
+        (any::<u64>(), 1..12usize, 1..16usize, 1..6usize),
+        (
+            percent(60),
+            percent(100),
+            percent(25),
+            percent(20),
+            0..12u64,
+        ),
+    )
+        .prop_map(
+            |((seed, extents, runs, laps), (a, b, c, d, spare_pages))| Life {
+                seed,
+                extents,
+                runs,
+                laps,
+                resident_percent: a,
+                change_percent: b,
+                fault_percent: c,
+                stray_percent: d,
+                spare_pages,
+            },
+        )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 3000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn what_is_changed_is_never_read_old_nor_lost(life in lives()) {
+        live(life);
+    }
+}
+
+/// A life without departures; `change` is how each use changes its extent.
+fn steady(resident_percent: u64) -> Player {
+    Player::new(Life {
+        seed: 7,
+        extents: 12,
+        runs: 12,
+        laps: 1,
+        resident_percent,
+        change_percent: 100,
+        fault_percent: 0,
+        stray_percent: 0,
+        spare_pages: 10,
+    })
+}
+
+#[test]
+fn a_lap_that_changes_everything_takes_what_its_bytes_take() {
+    let mut player = steady(0);
+    player.line.medium_mut().jitter_ns = 0;
+    let modify = |id: usize| vec![Use::modify(ExtentId(id as u32))];
+    let runs: Vec<_> = (0..12).map(modify).collect();
+    let pages: u64 = player.extents.iter().map(|e| e.len / PAGE).sum();
+    player.lap(&runs);
+    let start_ns = player.time.now_ns();
+    for _ in 0..10 {
+        player.lap(&runs);
+    }
+    player.insist(|player| player.line.settle());
+    let took_ns = player.time.now_ns() - start_ns;
+    // Each page goes both ways, at 1 µs; the compute of each run takes up to 5 µs
+    // and reads go on meanwhile.
+    let bound_ns = 10 * 2 * pages * 1000;
+    assert!(took_ns >= bound_ns, "{took_ns} < {bound_ns}");
+    assert!(took_ns < bound_ns * 3 / 2, "{took_ns} against {bound_ns}");
+}
+
+#[test]
+fn an_extent_that_is_leased_to_be_changed_is_not_given_out_again() {
+    let mut player = steady(0);
+    let lease = player.acquire(Use::modify(ExtentId(3)));
+    let again = player.line.acquire(Use::read(ExtentId(3)));
+    let extent = ExtentId(3);
+    assert_eq!(again.unwrap_err(), LineError::BeingChanged { extent });
+    player.give_back(lease);
+    let lease = player.acquire(Use::read(extent));
+    player.give_back(lease);
+    player.check_disk();
+}
+
+#[test]
+fn a_resident_extent_changed_under_two_leases_is_written_as_it_is_last() {
+    let mut player = steady(100);
+    let first = player.acquire(Use::modify(ExtentId(1)));
+    let second = player.acquire(Use::modify(ExtentId(1)));
+    player.give_back(first);
+    player.give_back(second);
+    player.check_disk();
+}
