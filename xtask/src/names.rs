@@ -37,7 +37,6 @@ const REMAINING: &[&str] = &[
     "Stretch",
     "Summary",
     "Table",
-    "Tensor",
     "Usage",
     "Way",
     "Weight",

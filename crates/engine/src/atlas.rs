@@ -81,11 +81,9 @@ impl Atlas {
         let settled: Vec<bool> = self.homes.iter().map(Option::is_some).collect();
         let itinerary = self.lay_out_with(graph, &settled);
         let mut asks = Vec::new();
-        for feed in &itinerary.feeds {
-            let mut uses = graph.uses.iter();
-            let used = uses.find(|u| (u.node, u.src) == (feed.node, feed.src));
+        for feed in &itinerary.supplies {
             if let Supply::Items(table) = feed.supply
-                && let Some(How::Indexed { ids, .. }) = used.map(|u| u.how)
+                && let How::Indexed { ids, .. } = graph.uses[feed.used.0 as usize].how
             {
                 let ends = &itinerary.ends[..feed.node as usize];
                 let run = ends.iter().filter(|&&ends| ends).count() as u32;

@@ -1,7 +1,5 @@
 //! What a graph reads: which node uses which weight, and how. Whoever computes
-//! tells; its tensors and operations are known here by address and number only.
-
-use std::ffi::c_void;
+//! tells; its tensors and operations are known here by number only.
 
 use crate::model_file::WeightId;
 
@@ -10,14 +8,12 @@ use crate::model_file::WeightId;
 pub enum How {
     /// All of it, as the matrix of a product.
     Whole,
-    /// Some of its rows or experts, named by the node's source `ids_src`.
+    /// Some of its rows or experts, whose numbers an earlier node computes.
     Indexed {
-        /// Which source of the node holds the indices.
-        ids_src: usize,
         /// How many indices the graph has room for.
         ids: u64,
         /// The tensor of indices, to see which nodes share it.
-        ids_tensor: Tensor,
+        ids_tensor: TensorId,
         /// Whether they name experts (else rows).
         experts: bool,
     },
@@ -30,12 +26,8 @@ pub enum How {
 pub struct WeightUse {
     /// The node's position among all nodes of the graph.
     pub node: u32,
-    /// Which source of the node it is.
-    pub src: usize,
     /// The model's tensor (never a view).
-    pub tensor: Tensor,
-    /// Where the backend believes its bytes are: address space that faults.
-    pub vacant: *mut c_void,
+    pub tensor: TensorId,
     /// Whether the node sees it through a view, which has an address of its own.
     pub view: bool,
     /// Which weight of the file.
@@ -44,9 +36,13 @@ pub struct WeightUse {
     pub how: How,
 }
 
-/// A tensor of the model, by address; the model outlives every use of it.
+/// A tensor of the backend, numbered within a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Tensor(pub *mut c_void);
+pub struct TensorId(pub u32);
+
+/// Index of a use in [`Graph::uses`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UseId(pub u32);
 
 /// The weights that one graph reads, in the order of its nodes.
 #[derive(Clone, Debug, Default)]

@@ -1,10 +1,9 @@
 //! From a graph to the stops of a lap: where the compute pauses, which extents
-//! it needs before it goes on, and which it has done with. Pure; knows
-//! llama.cpp's tensors only by address.
+//! it needs before it goes on, and which it has done with. Pure.
 
 use delayline_plan::{ExtentId, NEAR_BYTES, Plan, Run, Schedule};
 
-use crate::graph::{Graph, How, Tensor};
+use crate::graph::{Graph, How, TensorId, UseId, WeightUse};
 use crate::model_file::WeightId;
 
 /// Where the bytes of a weight come from in this lap.
@@ -23,23 +22,17 @@ pub enum Supply {
     Items(u32),
 }
 
-/// What to point a node's source at before it computes.
+/// What one of a node's weights is bound to before the node computes.
 #[derive(Clone, Copy, Debug)]
-pub struct Feed {
+pub struct UseSupply {
     /// The node's position in the graph.
     pub node: u32,
-    /// Which of its sources.
-    pub src: usize,
-    /// The model's tensor.
-    pub tensor: Tensor,
-    /// The address it gets back after the run.
-    pub vacant: *mut std::ffi::c_void,
+    /// Which use of the graph it is.
+    pub used: UseId,
     /// From where.
     pub supply: Supply,
-    /// Which source holds the indices, for [`Supply::Items`].
-    pub ids_src: usize,
     /// The tensor of indices, where several nodes in a row share it.
-    pub group: Option<Tensor>,
+    pub group: Option<TensorId>,
 }
 
 /// The stops of one lap through one graph.
@@ -50,7 +43,7 @@ pub struct Itinerary {
     /// Per node: whether the run ends after it.
     pub ends: Vec<bool>,
     /// In order of nodes.
-    pub feeds: Vec<Feed>,
+    pub supplies: Vec<UseSupply>,
     /// What is leased before and released after each run.
     pub schedule: Schedule,
     /// The same as runs of extents, for residency and prediction.
@@ -96,7 +89,7 @@ pub fn lay_out(
                 .take_while(|u| u.node == node)
                 .count();
         builder.node(
-            node,
+            at as u32,
             &graph.uses[at..until],
             run_bytes,
             &weight_bytes,
@@ -116,21 +109,23 @@ struct Builder {
     /// Whether such a place has passed since the run began.
     full: bool,
     /// What this run points each tensor at: one tensor, one address a run.
-    fed: Vec<(Tensor, Supply)>,
+    fed: Vec<(TensorId, Supply)>,
     first_node: u32,
     group_ids: u64,
 }
 
 impl Builder {
+    /// Takes the uses of a node, one at least; `first` is the number of the first.
     fn node(
         &mut self,
-        node: u32,
-        uses: &[crate::graph::WeightUse],
+        first: u32,
+        uses: &[WeightUse],
         run_bytes: u64,
         weight_bytes: &impl Fn(WeightId) -> u64,
         home: &impl Fn(WeightId) -> Option<ExtentId>,
         supply: &impl Fn(WeightId, How) -> Supply,
     ) {
+        let node = uses[0].node;
         let supplies: Vec<Supply> = uses.iter().map(|u| supply(u.weight, u.how)).collect();
         self.gather(
             uses.iter()
@@ -151,7 +146,7 @@ impl Builder {
         if (overfull || indexed || repointed) && node > self.first_node {
             self.end_run(node);
         }
-        for (u, s) in uses.iter().zip(supplies) {
+        for ((u, s), used) in uses.iter().zip(supplies).zip(first..) {
             let bytes = match u.how {
                 How::Indexed { .. } => 0.0,
                 _ => weight_bytes(u.weight) as f64,
@@ -164,25 +159,19 @@ impl Builder {
                 self.run.read(extent);
             }
             self.fed.push((u.tensor, s));
-            let (ids_src, group) = match (s, u.how) {
+            let group = match (s, u.how) {
                 (
                     Supply::Items(_),
                     How::Indexed {
-                        ids_src,
-                        ids,
-                        ids_tensor,
-                        ..
+                        ids, ids_tensor, ..
                     },
-                ) => (ids_src, (ids <= self.group_ids).then_some(ids_tensor)),
-                _ => (0, None),
+                ) => (ids <= self.group_ids).then_some(ids_tensor),
+                _ => None,
             };
-            self.out.feeds.push(Feed {
+            self.out.supplies.push(UseSupply {
                 node,
-                src: u.src,
-                tensor: u.tensor,
-                vacant: u.vacant,
+                used: UseId(used),
                 supply: s,
-                ids_src,
                 group,
             });
         }

@@ -3,6 +3,7 @@
 //! Knows no llama.cpp and no tokens.
 
 mod atlas;
+mod backend;
 pub mod budget;
 pub mod cap;
 pub mod cgroup;
@@ -12,6 +13,7 @@ pub mod fiber;
 mod graph;
 mod items;
 mod itinerary;
+mod lap;
 mod layout;
 mod model_file;
 mod options;
@@ -26,13 +28,15 @@ mod striped;
 pub mod watch;
 
 pub use atlas::{Atlas, Steady};
+pub use backend::{Bind, Binding, Feed, Flow};
 pub use budget::Needs;
 pub use device::device_rate;
 pub use error::{Error, mib};
 pub use fiber::{Circuit, Fiber, Order, Progress};
-pub use graph::{Graph, How, Tensor, WeightUse};
+pub use graph::{Graph, How, TensorId, UseId, WeightUse};
 pub use items::Items;
-pub use itinerary::{Feed, Itinerary, Supply};
+pub use itinerary::{Itinerary, Supply, UseSupply};
+pub use lap::{Feeder, Supplies};
 pub use layout::{Layout, Role};
 pub use model_file::{Facts, ModelFile, Names, Part, PartFile, Weight, WeightId};
 pub use options::{Options, Way};

@@ -2,19 +2,24 @@
 //! first node computes on zeros, then the abort callback ends it. Costs no
 //! byte of the model.
 
-use std::ffi::CStr;
+use std::collections::HashMap;
+use std::ffi::{CStr, c_void};
 
-use delayline_engine::{Error, Graph, How, Names, Tensor, WeightUse};
+use delayline_engine::{Error, Graph, How, Names, TensorId, WeightUse};
 
+use crate::bind::TensorUse;
 use crate::sys;
 
 /// Records a graph while it is announced.
 pub struct Learner {
     names: Names,
-    zeros: *mut std::ffi::c_void,
+    zeros: *mut c_void,
     graph: Graph,
+    /// As many as the graph has uses.
+    tensors: Vec<TensorUse>,
+    numbers: HashMap<*mut sys::ggml_tensor, TensorId>,
     computed: u32,
-    patched: Vec<(Tensor, *mut std::ffi::c_void)>,
+    patched: Vec<(*mut sys::ggml_tensor, *mut c_void)>,
 }
 
 /// Fused kernels compute a few nodes before the first abort is polled; so many
@@ -23,11 +28,13 @@ const FED_WITH_ZEROS: u32 = 8;
 
 impl Learner {
     /// `zeros` is readable address space of the largest weight's size.
-    pub fn new(names: Names, zeros: *mut std::ffi::c_void) -> Self {
+    pub fn new(names: Names, zeros: *mut c_void) -> Self {
         Self {
             names,
             zeros,
             graph: Graph::default(),
+            tensors: Vec::new(),
+            numbers: HashMap::new(),
             computed: 0,
             patched: Vec::new(),
         }
@@ -69,29 +76,34 @@ impl Learner {
                 continue;
             };
             // SAFETY: n's sources are live.
-            let how = unsafe { how(n, src) };
+            let (how, ids_src) = unsafe { self.how(n, src) };
             let vacant = self
                 .patched
                 .iter()
-                .find(|(tensor, _)| tensor.0 == root.cast())
+                .find(|(tensor, _)| *tensor == root)
                 // SAFETY: root is live.
                 .map_or_else(|| unsafe { (*root).data }, |(_, data)| *data);
             let view = source != root;
-            self.graph.uses.push(WeightUse {
+            let used = WeightUse {
                 node: index,
-                src,
-                tensor: Tensor(root.cast()),
-                vacant,
+                tensor: self.number(root),
                 view,
                 weight,
                 how,
+            };
+            self.graph.uses.push(used);
+            self.tensors.push(TensorUse {
+                src,
+                tensor: root,
+                vacant,
+                ids_src,
             });
             if self.computed <= FED_WITH_ZEROS {
                 // SAFETY: the tensor belongs to the model and nothing computes
                 // while nodes are announced; `finish` puts the address back.
                 unsafe {
                     for tensor in [root, source] {
-                        self.patched.push((Tensor(tensor.cast()), (*tensor).data));
+                        self.patched.push((tensor, (*tensor).data));
                         (*tensor).data = self.zeros;
                     }
                 }
@@ -99,19 +111,47 @@ impl Learner {
         }
     }
 
+    /// How `node` uses its source `src`, and which of its sources has the indices.
+    ///
+    /// # Safety
+    /// The node's sources are live.
+    unsafe fn how(&mut self, node: &sys::ggml_tensor, src: usize) -> (How, usize) {
+        let mut indexed = |ids_src: usize| {
+            // SAFETY: the caller's promise.
+            let ids = unsafe { &*node.src[ids_src] };
+            let how = How::Indexed {
+                ids_tensor: self.number(node.src[ids_src]),
+                ids: ids.ne.iter().map(|&n| n.max(0) as u64).product(),
+                experts: node.op == sys::GGML_OP_MUL_MAT_ID,
+            };
+            (how, ids_src)
+        };
+        match node.op {
+            sys::GGML_OP_MUL_MAT if src == 0 => (How::Whole, 0),
+            sys::GGML_OP_GET_ROWS if src == 0 => indexed(1),
+            sys::GGML_OP_MUL_MAT_ID if src == 0 => indexed(2),
+            _ => (How::Small, 0),
+        }
+    }
+
+    fn number(&mut self, tensor: *mut sys::ggml_tensor) -> TensorId {
+        let next = TensorId(self.numbers.len() as u32);
+        *self.numbers.entry(tensor).or_insert(next)
+    }
+
     /// Ends the lap: the addresses are put back, the graph is handed out.
     ///
     /// # Errors
     /// When a weight-reading graph announced no weights at all.
-    pub fn finish(self) -> Result<Graph, Error> {
+    pub fn finish(self) -> Result<(Graph, Vec<TensorUse>), Error> {
         for (tensor, data) in self.patched.into_iter().rev() {
             // SAFETY: as in `node`; the graph is not computing any more.
-            unsafe { (*tensor.0.cast::<sys::ggml_tensor>()).data = data }
+            unsafe { (*tensor).data = data }
         }
         if self.graph.uses.is_empty() {
             return Err(Error::Assumption("the graph announced no weights".into()));
         }
-        Ok(self.graph)
+        Ok((self.graph, self.tensors))
     }
 }
 
@@ -131,27 +171,4 @@ unsafe fn computes(node: &sys::ggml_tensor) -> bool {
     !empty_op
         && node.flags & sys::GGML_TENSOR_FLAG_COMPUTE as i32 != 0
         && node.ne.iter().all(|&n| n > 0)
-}
-
-/// How `node` uses its source `src`.
-///
-/// # Safety
-/// The node's sources are live.
-unsafe fn how(node: &sys::ggml_tensor, src: usize) -> How {
-    let indexed = |ids_src: usize| {
-        // SAFETY: the caller's promise.
-        let ids = unsafe { &*node.src[ids_src] };
-        How::Indexed {
-            ids_src,
-            ids_tensor: Tensor(node.src[ids_src].cast()),
-            ids: ids.ne.iter().map(|&n| n.max(0) as u64).product(),
-            experts: node.op == sys::GGML_OP_MUL_MAT_ID,
-        }
-    };
-    match node.op {
-        sys::GGML_OP_MUL_MAT if src == 0 => How::Whole,
-        sys::GGML_OP_GET_ROWS if src == 0 => indexed(1),
-        sys::GGML_OP_MUL_MAT_ID if src == 0 => indexed(2),
-        _ => How::Small,
-    }
 }

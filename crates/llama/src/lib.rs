@@ -6,12 +6,12 @@
 //! line) → pump (pointers in llama.cpp's tensors) → [`Session`] or [`batch`] (tokens, text).
 
 pub mod batch;
+mod bind;
 mod chat;
 mod context;
 mod empty;
 mod engine;
 mod kind;
-mod lap;
 mod learn;
 mod log;
 mod piece;

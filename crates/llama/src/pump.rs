@@ -1,15 +1,17 @@
-//! The pump: llama.cpp's graph callback, which pauses the compute between runs,
-//! points tensors at the bytes that the line has delivered, and gives back what
-//! is done with. It runs on the compute thread; there is no other.
+//! The pump: llama.cpp's graph callback, which pauses the compute between runs and
+//! lets the engine's feeder bind tensors to the bytes that the line has delivered.
+//! It runs on the compute thread; there is no other.
 
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use delayline_engine::{Error, Graph, Itinerary, Names, RealLine};
+use delayline_engine::{Error, Feed, Feeder, Flow, Graph, Itinerary, Names, Supplies};
+use delayline_medium::Memory;
 
-use crate::lap::{Lap, Supplies};
+use crate::bind::{NodeBind, TensorUse};
 use crate::learn::Learner;
 use crate::sys;
 use crate::zeros::Zeros;
@@ -21,7 +23,15 @@ enum Mode {
     /// Recording a dry lap; the abort callback ends it.
     Learn(Learner),
     /// Feeding a lap.
-    Drive(Lap),
+    Drive(Drive),
+}
+
+/// A lap that is being fed.
+struct Drive {
+    tensors: Rc<[TensorUse]>,
+    memory: Arc<Memory>,
+    /// How many nodes were announced.
+    nodes: u32,
 }
 
 /// The pump's handle. Its state lies at one address for life, because llama.cpp
@@ -32,11 +42,10 @@ pub struct Pump(NonNull<State>);
 /// The state behind the callback.
 struct State {
     mode: Mode,
-    supply: Option<Supplies>,
+    feeder: Option<Feeder>,
     zeros: Zeros,
     /// Polled by llama.cpp after each node.
     abort: bool,
-    failed: Option<Error>,
 }
 
 impl Pump {
@@ -47,10 +56,9 @@ impl Pump {
     pub fn new(largest: u64) -> Result<Self, Error> {
         let state = Box::new(State {
             mode: Mode::Idle,
-            supply: None,
+            feeder: None,
             zeros: Zeros::new(largest as usize).map_err(Error::Memory)?,
             abort: false,
-            failed: None,
         });
         Ok(Self(NonNull::from(Box::leak(state))))
     }
@@ -68,12 +76,12 @@ impl Pump {
 
     /// Sets where the bytes come from.
     pub fn supply(&mut self, supplies: Supplies) {
-        self.state().supply = Some(supplies);
+        self.state().feeder = Some(Feeder::new(supplies));
     }
 
     /// The supplies, once set.
     pub fn supplies(&mut self) -> Option<&mut Supplies> {
-        self.state().supply.as_mut()
+        self.state().feeder.as_mut().map(Feeder::source)
     }
 
     /// Makes the next decode a dry lap: its graph is recorded, not computed.
@@ -87,7 +95,7 @@ impl Pump {
     ///
     /// # Errors
     /// When none was announced.
-    pub fn learned(&mut self) -> Result<Graph, Error> {
+    pub fn learned(&mut self) -> Result<(Graph, Vec<TensorUse>), Error> {
         let state = self.state();
         state.abort = false;
         match std::mem::replace(&mut state.mode, Mode::Idle) {
@@ -100,28 +108,25 @@ impl Pump {
     ///
     /// # Errors
     /// When they cannot be had.
-    pub fn begin(&mut self, graph: Rc<Graph>, itinerary: Rc<Itinerary>) -> Result<(), Error> {
+    pub fn begin(
+        &mut self,
+        graph: Rc<Graph>,
+        tensors: Rc<[TensorUse]>,
+        itinerary: Rc<Itinerary>,
+    ) -> Result<(), Error> {
         let state = self.state();
         state.abort = false;
-        state.failed = None;
-        let supply = state
-            .supply
+        let feeder = state
+            .feeder
             .as_mut()
             .expect("supplies are set before a lap");
-        let mut lap = Lap::new(graph, itinerary);
-        supply.watch.begin(supply.line.counters());
-        // What was laid for this lap and the next is asked for before anything computes.
-        let first = supply
-            .line
-            .pump()
-            .map_err(Error::from)
-            .and_then(|()| lap.acquire(supply));
-        lap.mark(supply, RealLine::mark_begin);
-        state.mode = Mode::Drive(lap);
-        if let Err(error) = first {
-            state.failed = Some(error);
-            return self.end(Ok(()));
-        }
+        feeder.begin(graph, itinerary)?;
+        let memory = feeder.source().memory.clone();
+        state.mode = Mode::Drive(Drive {
+            tensors,
+            memory,
+            nodes: 0,
+        });
         Ok(())
     }
 
@@ -131,7 +136,13 @@ impl Pump {
     /// What went wrong in it, the cause before its effect on llama.cpp. The
     /// results of the lap are worthless then.
     pub fn end(&mut self, outcome: Result<(), Error>) -> Result<(), Error> {
-        self.state().end(outcome)
+        let state = self.state();
+        state.abort = false;
+        let ended = state.drive(std::ptr::null_mut(), |_, feeder, bind| {
+            feeder.end(outcome, bind)
+        });
+        state.mode = Mode::Idle;
+        ended.unwrap_or_else(|| Err(Error::Defect("there was no lap to end".into())))
     }
 }
 
@@ -144,93 +155,52 @@ impl Drop for Pump {
 }
 
 impl State {
-    fn end(&mut self, outcome: Result<(), Error>) -> Result<(), Error> {
-        if self.failed.is_none() {
-            self.failed = outcome.err();
-        }
-        if let (Mode::Drive(lap), None) = (&self.mode, &self.failed)
-            && let (run, runs) = lap.progress()
-            && run != runs
-        {
-            self.failed = Some(Error::Assumption(format!(
-                "the graph ended in run {run} of {runs}"
-            )));
-        }
-        self.abort = false;
-        self.give_back();
-        let Some(error) = self.failed.take() else {
-            return Ok(());
+    /// Lets the feeder of the lap bind the weights of `node`, the latest of so many
+    /// announced ones; it is null where none is announced. `None` where no lap is
+    /// fed. llama.cpp is not computing.
+    fn drive<T>(
+        &mut self,
+        node: *mut sys::ggml_tensor,
+        body: impl FnOnce(&mut u32, &mut Feeder, &mut NodeBind<'_>) -> T,
+    ) -> Option<T> {
+        let (Mode::Drive(drive), Some(feeder)) = (&mut self.mode, &mut self.feeder) else {
+            return None;
         };
-        if let Some(supply) = self.supply.as_mut() {
-            // The failed reads are reported; what forgetting meets is the same trouble.
-            let _ = supply.line.forget();
-            let memory = supply.memory.clone();
-            supply.items.clear(|range| memory.discard(range));
-        }
-        Err(error)
-    }
-
-    fn give_back(&mut self) {
-        if let Mode::Drive(lap) = std::mem::replace(&mut self.mode, Mode::Idle) {
-            lap.give_back(self.supply.as_mut().expect("a lap has supplies"));
-        }
-    }
-
-    fn fail(&mut self, error: Error) {
-        self.failed.get_or_insert(error);
-        self.abort = true;
+        let (tensors, memory) = (&drive.tensors, &drive.memory);
+        // SAFETY: llama.cpp announces live nodes and waits for this to return; the
+        // model outlives the pump; the zeros are made for the largest weight.
+        let mut bind = unsafe { NodeBind::new(node, tensors, memory, self.zeros.ptr()) };
+        Some(body(&mut drive.nodes, feeder, &mut bind))
     }
 
     /// # Safety
     /// `node` is the live node that llama.cpp is about to compute.
     unsafe fn ask(&mut self, node: *mut sys::ggml_tensor) -> bool {
-        match &mut self.mode {
-            Mode::Idle => false,
-            Mode::Learn(learner) => {
-                // SAFETY: the caller's promise.
-                unsafe { learner.node(node) };
-                false
-            }
-            Mode::Drive(lap) => {
-                let failed = self.failed.is_some();
-                let supply = self.supply.as_mut().expect("a lap has supplies");
-                // SAFETY: the caller's promise.
-                match unsafe { lap.ask(node, supply, failed.then_some(self.zeros.ptr())) } {
-                    Ok(end) => end,
-                    Err(error) => {
-                        self.fail(error);
-                        // Too late to stop: this node reads zeros, then the abort fires.
-                        // SAFETY: as above.
-                        unsafe { self.starve(node) };
-                        true
-                    }
-                }
-            }
+        if let Mode::Learn(learner) = &mut self.mode {
+            // SAFETY: the caller's promise.
+            unsafe { learner.node(node) };
+            return false;
         }
-    }
-
-    /// Points every weight of a node at zeros.
-    ///
-    /// # Safety
-    /// `node` is the live node that was announced last.
-    unsafe fn starve(&mut self, node: *mut sys::ggml_tensor) {
-        if let Mode::Drive(lap) = &mut self.mode {
-            // SAFETY: the caller's promise; the zeros are made for the largest weight.
-            unsafe { lap.starve(node, self.zeros.ptr()) };
-        }
+        // SAFETY: the caller's promise.
+        let op = unsafe { (*node).op };
+        let flow = self.drive(node, |nodes, feeder, bind| {
+            let index = *nodes;
+            *nodes += 1;
+            feeder.before(index, op, bind)
+        });
+        self.abort |= flow == Some(Flow::Stop);
+        !matches!(flow, None | Some(Flow::Go))
     }
 
     fn done(&mut self) {
-        let Mode::Drive(lap) = &mut self.mode else {
-            return;
-        };
-        if self.failed.is_some() {
-            return;
-        }
-        let supply = self.supply.as_mut().expect("a lap has supplies");
-        if let Err(error) = lap.done(supply) {
-            self.fail(error);
-        }
+        let flow = self.drive(std::ptr::null_mut(), |_, feeder, bind| feeder.after(bind));
+        self.abort |= flow == Some(Flow::Stop);
+    }
+
+    /// The pump itself has failed at this node.
+    fn fail(&mut self, node: *mut sys::ggml_tensor, error: Error) {
+        self.drive(node, |_, feeder, bind| feeder.fail(error, bind));
+        self.abort = true;
     }
 }
 
@@ -257,9 +227,7 @@ pub unsafe extern "C" fn on_node(
         }
     }));
     outcome.unwrap_or_else(|_| {
-        pump.fail(Error::Defect("the pump panicked; see above".into()));
-        // SAFETY: as above.
-        unsafe { pump.starve(node) };
+        pump.fail(node, Error::Defect("the pump panicked; see above".into()));
         true
     })
 }

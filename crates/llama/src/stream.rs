@@ -3,7 +3,6 @@
 
 mod fill;
 
-use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,20 +11,21 @@ use delayline_engine::process::{self, Usage};
 use delayline_engine::watch::{Ring, Stretch, Watch};
 use delayline_engine::{
     Atlas, Error, Graph, Items, Itinerary, Layout, LineSource, ModelFile, Names, Needs, Options,
-    Prefault, READ_LEN, RealLine, Role, Shape, Steady, Tensor, WeightUse, budget, open_line,
+    Prefault, READ_LEN, RealLine, Role, Shape, Steady, Supplies, WeightUse, budget, open_line,
     open_medium, settle_budget,
 };
 use delayline_line::Span;
 use delayline_medium::Memory;
 use delayline_plan::Residency;
 
+use crate::bind::TensorUse;
 use crate::context::Context;
 use crate::empty::Model;
 use crate::engine::status;
-use crate::lap::{Supplies, ggml};
 use crate::piece::{self, Piece};
 use crate::pump::Pump;
 use crate::sample::SPELLED;
+use crate::sys;
 
 /// The kinds of laps; each has a graph of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,7 @@ impl Class {
 /// A class's graph and its stops.
 struct Learned {
     graph: Rc<Graph>,
+    tensors: Rc<[TensorUse]>,
     itinerary: Rc<Itinerary>,
 }
 
@@ -135,7 +136,7 @@ impl Stream {
         let source = LineSource { medium, region };
         let mut line = open_line(file, source, &atlas, &residency, options)?;
         load_small(&mut line, &placed.small)?;
-        settle_small(file, &atlas.layout, &graphs, &placed.small, &memory);
+        settle_small(file, &atlas.layout, &classes, &placed.small, &memory);
         pump.supply(Supplies::new(
             line,
             memory.clone(),
@@ -174,9 +175,11 @@ impl Stream {
         if let Some(next) = next {
             self.lay(next);
         }
-        let Learned { graph, itinerary } = self.learned(class);
-        let (graph, itinerary) = (graph.clone(), itinerary.clone());
-        let outcome = self.pump.begin(graph, itinerary.clone()).and_then(|()| {
+        let learned = self.learned(class);
+        let (graph, tensors) = (learned.graph.clone(), learned.tensors.clone());
+        let itinerary = learned.itinerary.clone();
+        let begun = self.pump.begin(graph, tensors, itinerary.clone());
+        let outcome = begun.and_then(|()| {
             let code = match (class, pieces) {
                 // The graph that was learned for a single token has an output.
                 (Class::Single, &[piece]) => context.decode(&[piece.with_output()]),
@@ -232,14 +235,14 @@ impl Stream {
             return;
         }
         self.prefault = None;
-        for u in uses(&self.classes) {
+        for (u, tensor) in uses(&self.classes) {
             if let Some(home) = self.atlas.home(u.weight)
                 && self.atlas.settled[home.extent.index()]
                 && let Some(at) = self.atlas.homes[home.extent.index()]
             {
                 // SAFETY: nothing computes between laps; a settled extent is
                 // whole and stays where it is as long as the memory lives.
-                unsafe { (*ggml(u.tensor)).data = self.memory.ptr(at + home.at).cast_mut().cast() };
+                unsafe { (*tensor).data = self.memory.ptr(at + home.at).cast_mut().cast() };
             }
         }
         self.lay_out();
@@ -317,8 +320,12 @@ impl Stream {
     }
 }
 
-fn uses(classes: &[Option<Learned>; 3]) -> impl Iterator<Item = &WeightUse> {
-    classes.iter().flatten().flat_map(|l| &l.graph.uses)
+/// All uses of weights, each with llama.cpp's tensor.
+fn uses(
+    classes: &[Option<Learned>; 3],
+) -> impl Iterator<Item = (&WeightUse, *mut sys::ggml_tensor)> {
+    let all = classes.iter().flatten();
+    all.flat_map(|l| l.graph.uses.iter().zip(l.tensors.iter().map(|t| t.tensor)))
 }
 
 fn learn_all(
@@ -331,7 +338,7 @@ fn learn_all(
         let tokens = vec![0; tokens as usize];
         pump.learn(names.clone());
         let code = context.decode(&piece::even(&tokens, outputs));
-        let graph = pump.learned()?;
+        let (graph, tensors) = pump.learned()?;
         let code = code?;
         if code != 2 {
             return Err(Error::Assumption(format!(
@@ -341,6 +348,7 @@ fn learn_all(
         context.clear();
         Ok(Some(Learned {
             graph: Rc::new(graph),
+            tensors: tensors.into(),
             itinerary: Rc::default(),
         }))
     };
@@ -362,13 +370,12 @@ fn load_small(line: &mut RealLine, spans: &[Span]) -> Result<(), Error> {
 fn settle_small(
     file: &ModelFile,
     layout: &Layout,
-    graphs: &[Rc<Graph>],
+    classes: &[Option<Learned>; 3],
     spans: &[Span],
     memory: &Memory,
 ) {
-    let mut seen: HashSet<Tensor> = HashSet::new();
-    for u in graphs.iter().flat_map(|g| &g.uses) {
-        if layout.roles[u.weight.0 as usize] != Role::Small || !seen.insert(u.tensor) {
+    for (u, tensor) in uses(classes) {
+        if layout.roles[u.weight.0 as usize] != Role::Small {
             continue;
         }
         let weight = file.weight(u.weight);
@@ -376,6 +383,6 @@ fn settle_small(
             .expect("small weights were gathered");
         // SAFETY: nothing computes yet; the small area holds the whole weight
         // and lives as long as the memory.
-        unsafe { (*ggml(u.tensor)).data = memory.ptr(at).cast_mut().cast() };
+        unsafe { (*tensor).data = memory.ptr(at).cast_mut().cast() };
     }
 }

@@ -1,0 +1,393 @@
+//! One lap under way: at which node it is, what it has leased, what each weight is
+//! bound to. Called by a backend node by node; computes nothing.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use delayline_line::{Lease, Span, Ticket};
+use delayline_medium::Memory;
+
+use crate::backend::{Bind, Binding, Feed, Flow};
+use crate::error::Error;
+use crate::graph::Graph;
+use crate::items::Items;
+use crate::itinerary::{Itinerary, Supply, UseSupply};
+use crate::source::RealLine;
+use crate::watch::Watch;
+
+/// A lap under way.
+struct Lap {
+    itinerary: Rc<Itinerary>,
+    /// Operation of each node, as learned.
+    graph: Rc<Graph>,
+    node: usize,
+    /// The supply of the next use, among those of the itinerary.
+    next: usize,
+    /// The first supply of the run under way.
+    run_first: usize,
+    run: usize,
+    leases: Vec<Lease>,
+    /// Reads of items that share their indices with an earlier node.
+    early: Vec<(usize, Ticket)>,
+}
+
+/// Feeds laps: takes extents from the line, rows and experts from where they are,
+/// and binds weights to them.
+pub struct Feeder {
+    source: Supplies,
+    lap: Option<Lap>,
+    failed: Option<Error>,
+}
+
+/// Where the bytes come from, once a budget is known.
+pub struct Supplies {
+    /// The engine.
+    pub line: RealLine,
+    /// The memory it reads into.
+    pub memory: Arc<Memory>,
+    /// Rows and experts.
+    pub items: Items,
+    /// For those who watch.
+    pub watch: Arc<Watch>,
+    /// Whether runs are marked in the line's trace.
+    trace: bool,
+    spans: Vec<Span>,
+    ids: Vec<i32>,
+}
+
+impl Supplies {
+    /// From its parts.
+    pub fn new(line: RealLine, memory: Arc<Memory>, items: Items, trace: bool) -> Self {
+        Self {
+            line,
+            memory,
+            items,
+            watch: Arc::default(),
+            trace,
+            spans: Vec::new(),
+            ids: Vec::new(),
+        }
+    }
+}
+
+impl Feeder {
+    /// No lap is under way.
+    pub fn new(source: Supplies) -> Self {
+        Self {
+            source,
+            lap: None,
+            failed: None,
+        }
+    }
+
+    /// Where the bytes come from.
+    pub fn source(&mut self) -> &mut Supplies {
+        &mut self.source
+    }
+
+    /// Gets ready for a lap: waits for the extents of its first run.
+    ///
+    /// # Errors
+    /// When they cannot be had; no lap is under way then.
+    pub fn begin(&mut self, graph: Rc<Graph>, itinerary: Rc<Itinerary>) -> Result<(), Error> {
+        self.failed = None;
+        let source = &mut self.source;
+        let lap = self.lap.insert(Lap::new(graph, itinerary));
+        source.watch.begin(source.line.counters());
+        // What was laid for this lap and the next is asked for before anything computes.
+        let first = source
+            .line
+            .pump()
+            .map_err(Error::from)
+            .and_then(|()| lap.acquire(source));
+        lap.mark(source, RealLine::mark_begin);
+        match first {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.failed = Some(error);
+                self.finish()
+            }
+        }
+    }
+
+    /// Ends a lap: everything leased is given back. `outcome` is the backend's,
+    /// which is not computing any more.
+    ///
+    /// # Errors
+    /// What went wrong in it, the cause before its effect on the backend. The
+    /// results of the lap are worthless then.
+    pub fn end(&mut self, outcome: Result<(), Error>, bind: &mut dyn Bind) -> Result<(), Error> {
+        if self.failed.is_none() {
+            self.failed = outcome.err();
+        }
+        if let Some(lap) = &self.lap {
+            let (run, runs) = lap.progress();
+            if run != runs && self.failed.is_none() {
+                self.failed = Some(Error::Assumption(format!(
+                    "the graph ended in run {run} of {runs}"
+                )));
+            }
+            vacate(lap.bound(), bind);
+        }
+        self.finish()
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        let source = &mut self.source;
+        if let Some(lap) = self.lap.take() {
+            lap.give_back(source);
+        }
+        let Some(error) = self.failed.take() else {
+            return Ok(());
+        };
+        // The failed reads are reported; what forgetting meets is the same trouble.
+        let _ = source.line.forget();
+        let memory = source.memory.clone();
+        source.items.clear(|range| memory.discard(range));
+        Err(error)
+    }
+}
+
+impl Feed for Feeder {
+    fn before(&mut self, node: u32, op: u32, bind: &mut dyn Bind) -> Flow {
+        let Some(lap) = &mut self.lap else {
+            return Flow::Stop;
+        };
+        let failed = self.failed.is_some();
+        match lap.before(node, op, &mut self.source, bind, failed) {
+            Ok(_) if failed => Flow::Stop,
+            Ok(true) => Flow::Pause,
+            Ok(false) => Flow::Go,
+            Err(error) => {
+                // Too late to stop: this node reads zeros, then the lap ends.
+                self.fail(error, bind);
+                Flow::Stop
+            }
+        }
+    }
+
+    fn after(&mut self, bind: &mut dyn Bind) -> Flow {
+        let Some(lap) = self.lap.as_mut().filter(|_| self.failed.is_none()) else {
+            return Flow::Stop;
+        };
+        match lap.after(&mut self.source, bind) {
+            Ok(()) => Flow::Go,
+            Err(error) => {
+                self.failed = Some(error);
+                Flow::Stop
+            }
+        }
+    }
+
+    fn fail(&mut self, error: Error, bind: &mut dyn Bind) {
+        self.failed.get_or_insert(error);
+        if let Some(lap) = &mut self.lap {
+            lap.starve(bind);
+        }
+    }
+}
+
+impl Lap {
+    /// Before the first node.
+    fn new(graph: Rc<Graph>, itinerary: Rc<Itinerary>) -> Self {
+        Self {
+            itinerary,
+            graph,
+            node: 0,
+            next: 0,
+            run_first: 0,
+            run: 0,
+            leases: Vec::new(),
+            early: Vec::new(),
+        }
+    }
+
+    /// Which run is under way, of how many; the number of runs when all are over.
+    fn progress(&self) -> (usize, usize) {
+        (self.run, self.itinerary.plan.runs.len())
+    }
+
+    /// What is bound in the run under way.
+    fn bound(&self) -> &[UseSupply] {
+        &self.itinerary.supplies[self.run_first..self.next]
+    }
+
+    /// Gives everything back, also in the middle.
+    fn give_back(self, source: &mut Supplies) {
+        source.watch.end(self.run == self.itinerary.plan.runs.len());
+        for lease in self.leases {
+            source.line.release(lease);
+        }
+    }
+
+    /// Binds every weight of the node announced last to zeros, but for those
+    /// that keep their addresses for good.
+    fn starve(&mut self, bind: &mut dyn Bind) {
+        let at = self.node.saturating_sub(1) as u32;
+        let supplies = &self.itinerary.supplies;
+        let from = supplies.partition_point(|u| u.node < at);
+        let until = supplies.partition_point(|u| u.node <= at);
+        let moving = |u: &&UseSupply| u.supply != Supply::Settled;
+        for u in supplies[from..until].iter().filter(moving) {
+            // A wrong source is refused, and was what the lap failed of.
+            let _ = bind.bind(u.used, Binding::Zeros);
+        }
+        self.next = until;
+    }
+
+    /// Waits for the extents of the run that comes.
+    fn acquire(&mut self, source: &mut Supplies) -> Result<(), Error> {
+        for step in self.itinerary.schedule.leased_before(self.run as u32) {
+            self.leases.push(source.line.acquire(step.extent)?);
+        }
+        self.note(source);
+        Ok(())
+    }
+
+    /// Lets those who watch know how far the lap is.
+    fn note(&self, source: &Supplies) {
+        let places = &self.itinerary.places;
+        let over = places.partition_point(|&(node, _)| (node as usize) < self.node);
+        let place = over.checked_sub(1).map_or(0, |last| places[last].1);
+        let line = &source.line;
+        source.watch.mark(place, line.counters(), line.arrived());
+    }
+
+    /// Notes in the trace that the compute of the run begins or ends.
+    fn mark(&self, source: &mut Supplies, note: fn(&mut RealLine, &str)) {
+        if source.trace {
+            note(&mut source.line, &format!("run {}", self.run));
+        }
+    }
+
+    /// Binds the weights of the node that is announced, and tells whether the run
+    /// ends after it. Of a lap that has failed, to zeros.
+    ///
+    /// # Errors
+    /// When the node is not the learned one, or its items cannot be had.
+    fn before(
+        &mut self,
+        node: u32,
+        op: u32,
+        source: &mut Supplies,
+        bind: &mut dyn Bind,
+        failed: bool,
+    ) -> Result<bool, Error> {
+        let index = node as usize;
+        self.node = index + 1;
+        if self.graph.ops.get(index) != Some(&op) {
+            return Err(Error::Assumption(format!(
+                "node {index} is not the one that was learned"
+            )));
+        }
+        while let Some(u) = self.itinerary.supplies.get(self.next).copied()
+            && u.node == node
+        {
+            let binding = match u.supply {
+                // Also when the lap has failed: nobody gives this address back.
+                Supply::Settled => Binding::Settled,
+                _ if failed => Binding::Zeros,
+                Supply::Extent { extent, at } => {
+                    let lease = self.leases.iter().find(|lease| lease.extent() == extent);
+                    let lease = lease.ok_or_else(|| {
+                        Error::Defect(format!("extent {} is not leased", extent.0))
+                    })?;
+                    Binding::At(lease.at() + at)
+                }
+                Supply::Items(table) => {
+                    self.items(&u, table, source, bind)?;
+                    Binding::At(source.items.table(table).at)
+                }
+            };
+            bind.bind(u.used, binding)?;
+            self.next += 1;
+        }
+        Ok(self.itinerary.ends[index])
+    }
+
+    /// Has the items that the node names in memory. A run has ended before it, so
+    /// that its indices are computed.
+    fn items(
+        &mut self,
+        u: &UseSupply,
+        table: u32,
+        source: &mut Supplies,
+        bind: &mut dyn Bind,
+    ) -> Result<(), Error> {
+        if let Some(early) = self.early.iter().position(|(at, _)| *at == self.next) {
+            let (_, ticket) = self.early.swap_remove(early);
+            return Ok(source.line.fetched(ticket)?);
+        }
+        bind.ids(u.used, &mut source.ids)?;
+        let ticket = want(source, table)?;
+        // Up and down projections name the same experts: ask for them now, and
+        // compute the first while they come.
+        let supplies = self.itinerary.supplies.iter().enumerate();
+        for (ahead, other) in supplies.skip(self.next + 1) {
+            if let Supply::Items(table) = other.supply
+                && other.group == u.group
+                && u.group.is_some()
+            {
+                let ticket = want(source, table)?;
+                self.early.push((ahead, ticket));
+            } else if other.group != u.group {
+                break;
+            }
+        }
+        Ok(source.line.fetched(ticket)?)
+    }
+
+    /// The run is over: gives back what it was last to use, and waits for the
+    /// extents of the next.
+    ///
+    /// # Errors
+    /// When they cannot be had.
+    fn after(&mut self, source: &mut Supplies, bind: &mut dyn Bind) -> Result<(), Error> {
+        vacate(self.bound(), bind);
+        self.run_first = self.next;
+        self.mark(source, RealLine::mark_end);
+        source.watch.between();
+        for step in self.itinerary.schedule.released_after(self.run as u32) {
+            if let Some(at) = self.leases.iter().position(|l| l.extent() == step.extent) {
+                source.line.release(self.leases.swap_remove(at));
+            }
+        }
+        if self.early.is_empty() {
+            let memory = &source.memory;
+            source.items.pass(|range| memory.discard(range));
+        }
+        self.run += 1;
+        if self.run < self.itinerary.plan.runs.len() {
+            source.line.pump()?;
+            self.acquire(source)?;
+            self.mark(source, RealLine::mark_begin);
+        } else {
+            source.line.pump()?;
+            self.note(source);
+        }
+        Ok(())
+    }
+}
+
+fn want(source: &mut Supplies, table: u32) -> Result<Ticket, Error> {
+    source.spans.clear();
+    source
+        .items
+        .want(table, &source.ids, &mut source.spans)
+        .map_err(|bad| {
+            Error::Assumption(format!(
+                "the graph asks for item {} of {}",
+                bad.index, bad.count
+            ))
+        })?;
+    Ok(source.line.fetch(&source.spans))
+}
+
+/// Gives up the addresses of a run that is over: what nobody feeds must not compute
+/// on what happens to lie in the window.
+fn vacate(bound: &[UseSupply], bind: &mut dyn Bind) {
+    for u in bound.iter().filter(|u| u.supply != Supply::Settled) {
+        // What was bound can be given back.
+        let _ = bind.bind(u.used, Binding::Vacant);
+    }
+}
