@@ -171,7 +171,7 @@ pub struct EngineArgs {
     /// Memory through which streamed weights pass, such as 256MiB, part of --memory; never less than the model needs [default: as the schedule needs]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub window: Option<u64>,
-    /// Threads that compute [default: one for each core that this process may use]
+    /// Threads that compute, in every lap; without it at most one for each core that this process may use, and fewer while other programs take the cores and fewer are faster
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
     pub threads: Option<u32>,
     /// Tokens of context: prompt and answers together [default: at most 4096, an eighth of --memory]

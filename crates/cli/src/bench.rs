@@ -33,6 +33,7 @@ pub fn run(args: &BenchArgs, output: &Output) -> Result<()> {
              trace a single one with `delayline run --trace`",
         ));
     }
+    config::note_threads(&args.engine, output);
     interrupt::watch();
     let file = ModelFile::open(&args.model)?;
     let paths = file.paths();

@@ -7,6 +7,7 @@ use clap::error::ErrorKind;
 use delayline_llama::{Fiber, FlashAttention, KvType, Options, Sampling, Way};
 
 use crate::args::{self, Cli, EngineArgs, FlashAttn, SamplingArgs};
+use crate::output::Output;
 use crate::run::show_filling;
 
 /// Options for opening a model in this way.
@@ -74,6 +75,22 @@ pub fn conflict(message: &str) -> anyhow::Error {
         .into()
 }
 
+/// Says so where more threads are asked for than there are cores.
+pub fn note_threads(args: &EngineArgs, output: &Output) {
+    let cores = std::thread::available_parallelism().map_or(u32::MAX, |n| n.get() as u32);
+    if let Some(text) = too_many_threads(args.threads, cores) {
+        output.note(format_args!("note: {text}"));
+    }
+}
+
+fn too_many_threads(asked: Option<u32>, cores: u32) -> Option<String> {
+    let asked = asked.filter(|&asked| asked > cores)?;
+    Some(format!(
+        "--threads {asked} is more than the {cores} cores that this process may use: \
+         threads wait for each other at every step, so that this is slower than {cores}"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,5 +136,16 @@ mod tests {
             assert_eq!(error.is_some(), bad, "{kv_type:?}");
             assert!(error.is_none_or(|error| error.is::<clap::Error>()));
         }
+    }
+
+    #[test]
+    fn threads_beyond_the_cores_are_told() {
+        assert_eq!(too_many_threads(None, 2), None);
+        assert_eq!(too_many_threads(Some(2), 2), None);
+        let text = too_many_threads(Some(3), 2).expect("a note");
+        assert!(
+            text.contains("--threads 3") && text.contains("2 cores"),
+            "{text}"
+        );
     }
 }

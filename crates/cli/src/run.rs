@@ -42,6 +42,7 @@ struct Answers {
 /// before is right. [`Interrupted`] after Ctrl-C.
 pub fn run(args: &RunArgs, output: &Output) -> Result<()> {
     let options = config::options(&args.engine, Way::Auto)?;
+    config::note_threads(&args.engine, output);
     let source = prompt::source(args, output.json)?;
     if let Some(path) = &args.engine.trace {
         trace::check(path)?;

@@ -25,6 +25,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// # Errors
 /// When the model cannot be served as asked, or the engine ends by a defect.
 pub fn run(args: &ServeArgs, output: &Output) -> Result<()> {
+    config::note_threads(&args.engine, output);
     let (ask, asked) = mpsc::sync_channel(1);
     ctrlc::set_handler(move || {
         interrupt::ask();

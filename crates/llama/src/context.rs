@@ -2,6 +2,8 @@
 //! micro-batch a call, so that one call is one lap. Knows nothing of feeding.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,8 +25,9 @@ pub struct Context {
     /// What was thrown while sequences were forgotten: the KV cache may hold
     /// anything until it is cleared.
     unknown: Option<sys::Exception>,
-    // Freed after the context, which points into both.
-    threads: Threads,
+    // Freed after the context, which points into both. One for each number of
+    // threads that was used: in a pool of more than compute, the others spin.
+    pools: BTreeMap<u32, Threads>,
     _model: Arc<Model>,
 }
 
@@ -63,7 +66,6 @@ impl Context {
             params.abort_callback = Some(on_abort);
             params.abort_callback_data = pump.user_data();
         }
-        let threads = Threads::new(shape.threads)?;
         let announced = Rc::new(Cell::new(Announced::default()));
         let watch = {
             let announced = announced.clone();
@@ -84,21 +86,39 @@ impl Context {
         // SAFETY: the model is live.
         let vocab =
             unsafe { sys::llama_vocab_n_tokens(sys::llama_model_get_vocab(model.as_ptr())) };
-        let context = Self {
+        let mut context = Self {
             ptr,
             batch: Batch::new(shape.ubatch, shape.seqs),
             announced: announced.get(),
             vocab: vocab.max(0) as usize,
             shape,
             unknown: None,
-            threads,
+            pools: BTreeMap::new(),
             _model: model.clone(),
         };
-        let pool = context.threads.0.as_ptr();
-        // SAFETY: both are live; the pool is freed after the context.
-        unsafe { sys::llama_attach_threadpool(ptr.as_ptr(), pool, pool) }
-            .map_err(|thrown| thrown.during("use its threads"))?;
+        context.use_threads(shape.threads)?;
         Ok(context)
+    }
+
+    /// Has the next laps computed by so many threads. Attention over 512 tokens or
+    /// more adds up by threads: the last bits of logits depend on the number.
+    ///
+    /// # Errors
+    /// When the threads cannot be started.
+    pub fn use_threads(&mut self, n: u32) -> Result<(), Error> {
+        let pool = match self.pools.entry(n) {
+            Entry::Occupied(pool) => pool.into_mut(),
+            Entry::Vacant(place) => place.insert(Threads::new(n)?),
+        };
+        let (context, pool) = (self.ptr.as_ptr(), pool.0.as_ptr());
+        // SAFETY: both are live and do not compute; the pool is freed after the context.
+        // The one that was attached before is put to sleep by the next lap.
+        unsafe {
+            sys::llama_attach_threadpool(context, pool, pool)
+                .map_err(|thrown| thrown.during("use its threads"))?;
+            sys::llama_set_n_threads(context, n as i32, n as i32);
+        }
+        Ok(())
     }
 
     /// For llama.cpp's functions; valid as long as `self`.

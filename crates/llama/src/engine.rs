@@ -18,6 +18,7 @@ use crate::kind::{check_kind, seqs_of};
 use crate::piece::{self, Piece};
 use crate::sample::SPELLED;
 use crate::stream::{Class, Stream};
+use crate::thread_choice::ThreadChoice;
 
 /// A model ready to run.
 pub struct Engine {
@@ -31,6 +32,8 @@ pub struct Engine {
     laps: Laps,
     last_lap_ns: u64,
     has_logits: bool,
+    /// How many threads compute, unless the user chose.
+    choice: Option<ThreadChoice>,
 }
 
 impl Engine {
@@ -39,6 +42,15 @@ impl Engine {
     /// # Errors
     /// When the file is unsound, llama.cpp refuses it, or the budget is too small.
     pub fn open(path: &Path, options: &Options) -> Result<Self, Error> {
+        let mut engine = Self::opened(path, options)?;
+        // llama.cpp's own mapping is compared with, not improved.
+        if options.threads.is_none() && options.way != Way::Mmap {
+            engine.choice = Some(ThreadChoice::new(engine.threads()));
+        }
+        Ok(engine)
+    }
+
+    fn opened(path: &Path, options: &Options) -> Result<Self, Error> {
         let mut file = ModelFile::open(path)?;
         let threads = budget::threads(options.threads);
         let total = budget::allowed(options.memory)?;
@@ -131,6 +143,7 @@ impl Engine {
                         laps: Laps::default(),
                         last_lap_ns: 0,
                         has_logits: false,
+                        choice: None,
                     });
                 }
             }
@@ -180,6 +193,7 @@ impl Engine {
             laps: Laps::default(),
             last_lap_ns: 0,
             has_logits: false,
+            choice: None,
         })
     }
 
@@ -225,6 +239,14 @@ impl Engine {
         self.laps.stall_ns += after.stall_ns - before.stall_ns;
         self.laps.bytes_read += after.bytes_read - before.bytes_read;
         self.has_logits = outcome.is_ok() && pieces.iter().any(|piece| piece.output);
+        if let (Ok(()), Some(choice)) = (&outcome, &mut self.choice) {
+            let rows = pieces.iter().map(|piece| piece.tokens.len()).sum();
+            let stall_ns = after.stall_ns - before.stall_ns;
+            let compute_ns = self.last_lap_ns.saturating_sub(stall_ns);
+            let threads = choice.lap(rows, compute_ns as f64 / 1e9);
+            // What was computed stands: without new threads the old ones go on.
+            let _ = self.context.use_threads(threads);
+        }
         outcome
     }
 

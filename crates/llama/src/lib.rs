@@ -20,6 +20,7 @@ mod sample;
 mod session;
 mod stream;
 mod sys;
+mod thread_choice;
 mod vocab;
 mod zeros;
 

@@ -28,7 +28,8 @@ pub use raw::{
     llama_model_has_decoder, llama_model_has_encoder, llama_model_is_diffusion,
     llama_model_is_hybrid, llama_model_is_recurrent, llama_n_ctx,
     llama_sampler_chain_default_params, llama_sampler_chain_get, llama_sampler_free,
-    llama_vocab_bos, llama_vocab_eos, llama_vocab_is_eog, llama_vocab_n_tokens,
+    llama_set_n_threads, llama_vocab_bos, llama_vocab_eos, llama_vocab_is_eog,
+    llama_vocab_n_tokens,
 };
 
 /// An exception that llama.cpp threw.
