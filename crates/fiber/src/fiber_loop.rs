@@ -292,7 +292,7 @@ impl<M: Medium, C: Pace> Medium for FiberLoop<M, C> {
         }
         self.follow_fault();
         if op.verb != Verb::Read {
-            let result = without_writes(&op);
+            let result = without_writes(&op, self.part_lens.len());
             self.stats.count(op.verb, &result);
             return self.at_once.push(op.complete(result));
         }
@@ -357,7 +357,13 @@ impl<M: Medium, C: Pace> Medium for FiberLoop<M, C> {
 }
 
 /// A loop takes no writes; what nobody writes is settled.
-fn without_writes(op: &Op) -> Result<u32, MediumError> {
+fn without_writes(op: &Op, parts: usize) -> Result<u32, MediumError> {
+    if usize::from(op.part) >= parts {
+        let reason = format!("there is no such part: the model has {parts}");
+        let reason = io::Error::new(io::ErrorKind::NotFound, reason);
+        let part = format!("part {}", op.part);
+        return Err(MediumError::refused(part, op.asked(), reason));
+    }
     if op.verb == Verb::Sync {
         return Ok(0);
     }

@@ -39,6 +39,7 @@ fn line_lap_s(task: &Task<'_>, spec: &LoopSpec, coding: &Coding) -> f64 {
         rate_bytes_per_s: 1_000_000_000,
         latency_ns: 0,
         depth: 64,
+        ..Link::default()
     };
     let behind = Simulated::without_bytes(link, vec![total], clock.clone());
     let read_len = task.ring.read_len as u32;

@@ -212,6 +212,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_full_drive_is_told_with_what_to_do() {
+        for (number, expect) in [
+            (libc::ENOSPC, true),
+            (libc::EDQUOT, true),
+            (libc::EIO, false),
+        ] {
+            let error = OpenError::Create {
+                path: PathBuf::from("x"),
+                len: 4096,
+                source: io::Error::from_raw_os_error(number),
+            };
+            let told = error.to_string();
+            assert_eq!(told.contains("free some room"), expect, "{told}");
+        }
+    }
+
+    #[test]
     fn fallbacks_say_what_is_wrong_and_what_to_do() {
         let path = PathBuf::from("m.gguf");
         let cases = [

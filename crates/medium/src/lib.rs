@@ -8,7 +8,8 @@
 //! | [`Dram`] | bytes already in memory: the ideal medium, and the one of tests |
 //! | [`Simulated`] | a rate, a latency and a depth, in virtual time |
 //! | [`Stripe`] | several other media as one, stripe by stripe |
-//! | [`Faulty`] | any other medium, with seeded delays, short operations and errors |
+//! | [`Faulty`] | any other medium, with seeded delays, short operations, errors and lies |
+//! | [`Crash`] | a power cut: what no sync has settled is found in any state |
 //!
 //! All of them read into and write from a [`Memory`], the bytes of a
 //! [`Buffer`](delayline_line::Buffer) that its region has lent.
@@ -30,6 +31,7 @@
 //! ```
 
 mod clock;
+mod crash;
 mod direct;
 mod dram;
 mod engine;
@@ -48,11 +50,12 @@ mod stripe;
 mod uring;
 
 pub use clock::{Pace, RealClock, VirtualClock};
+pub use crash::Crash;
 pub use direct::DirectIo;
 pub use dram::Dram;
 pub use engine::{Backend, Options};
 pub use error::{MemoryError, OpenError, ProbeError};
-pub use faulty::{Faults, Faulty};
+pub use faulty::{FaultCounts, Faults, Faulty};
 pub use flash::Flash;
 pub use identity::Fingerprint;
 pub use memory::{HUGE, Memory};

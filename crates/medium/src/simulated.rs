@@ -13,11 +13,57 @@ use std::collections::VecDeque;
 pub struct Link {
     /// Bytes per second that leave the medium when its queue is never empty.
     pub rate_bytes_per_s: u64,
+    /// As much for writes; none means as fast as reads.
+    pub write_bytes_per_s: Option<u64>,
+    /// Both together, when half of the bytes under way are read and half written;
+    /// none means that they take the time that they would take apart.
+    pub mixed_bytes_per_s: Option<u64>,
     /// From the last byte leaving until the read completes, in nanoseconds.
     pub latency_ns: u64,
     /// Reads at once. With reads of `n` bytes it reaches its full rate from
     /// `1 + latency * rate / n` on.
     pub depth: usize,
+}
+
+impl Default for Link {
+    /// 1 GB/s either way, without latency, one operation at a time.
+    fn default() -> Self {
+        Self {
+            rate_bytes_per_s: 1_000_000_000,
+            write_bytes_per_s: None,
+            mixed_bytes_per_s: None,
+            latency_ns: 0,
+            depth: 1,
+        }
+    }
+}
+
+impl Link {
+    /// How long `bytes` take, in nanoseconds, when a share `written` (0 to 1) of
+    /// the bytes under way is written. Between the three rates that are known a
+    /// parabola gives the time of a byte.
+    fn takes_ns(&self, bytes: u64, written: f64) -> u64 {
+        let read = self.rate_bytes_per_s;
+        let write = self.write_bytes_per_s.unwrap_or(read);
+        let alone = |rate: u64| {
+            let ns = (u128::from(bytes) * 1_000_000_000).div_ceil(u128::from(rate));
+            ns as u64
+        };
+        if written == 0.0 {
+            return alone(read);
+        }
+        if written == 1.0 {
+            return alone(write);
+        }
+        let (read, write) = (1.0 / read as f64, 1.0 / write as f64);
+        let mean = (read + write) / 2.0;
+        let mixed = self
+            .mixed_bytes_per_s
+            .map_or(mean, |rate| 1.0 / rate as f64);
+        let apart = (1.0 - written) * read + written * write;
+        let byte_s = apart + 4.0 * written * (1.0 - written) * (mixed - mean);
+        (bytes as f64 * byte_s.max(0.0) * 1e9).ceil() as u64
+    }
 }
 
 /// What moves the bytes.
@@ -27,7 +73,14 @@ enum Behind {
     Medium(Box<dyn Medium>),
 }
 
-/// Serves reads in order, one after the other at the link's rate; each
+struct Due {
+    at_ns: u64,
+    verb: Verb,
+    bytes: u64,
+    completion: Completion,
+}
+
+/// Serves operations in order, one after the other at the link's rate; each
 /// completes one latency after its last byte has left.
 pub struct Simulated {
     link: Link,
@@ -37,8 +90,11 @@ pub struct Simulated {
     clock: VirtualClock,
     /// When the last read accepted so far has left, in nanoseconds.
     free_at_ns: u64,
-    /// Completions and when they are due, in order: the latency is the same for all.
-    queue: VecDeque<(u64, Completion)>,
+    /// What is under way, in order of when it is due: the latency is the same for
+    /// all.
+    queue: VecDeque<Due>,
+    /// Bytes under way that are read, and that are written.
+    under_way: [u64; 2],
     scratch: Vec<Completion>,
 }
 
@@ -73,11 +129,15 @@ impl Simulated {
     }
 
     fn build(link: Link, caps: Caps, behind: Behind, clock: VirtualClock) -> Self {
-        assert!(link.rate_bytes_per_s > 0, "a link needs a rate");
+        let given = [link.write_bytes_per_s, link.mixed_bytes_per_s];
+        let mut given = given.into_iter().flatten();
+        let moves = link.rate_bytes_per_s > 0 && given.all(|rate| rate > 0);
+        assert!(moves, "a link needs a rate");
         assert!(link.depth > 0, "a link needs a depth");
         let rates = Rates {
             read_bytes_per_s: Some(link.rate_bytes_per_s),
-            ..Rates::default()
+            write_bytes_per_s: link.write_bytes_per_s.or(Some(link.rate_bytes_per_s)),
+            mixed_bytes_per_s: link.mixed_bytes_per_s,
         };
         Self {
             caps: Caps {
@@ -91,13 +151,14 @@ impl Simulated {
             clock,
             free_at_ns: 0,
             queue: VecDeque::new(),
+            under_way: [0; 2],
             scratch: Vec::new(),
         }
     }
 
     /// When the oldest read under way completes, in nanoseconds of the clock.
     pub fn next_ns(&self) -> Option<u64> {
-        self.queue.front().map(|&(due_ns, _)| due_ns)
+        self.queue.front().map(|due| due.at_ns)
     }
 
     fn perform(&mut self, op: Op) -> Completion {
@@ -145,14 +206,21 @@ impl Medium for Simulated {
         let verb = op.verb;
         let completion = self.perform(op);
         // What is not there takes no time on the link.
-        let bytes = u128::from(*completion.result.as_ref().unwrap_or(&0));
-        let takes_ns = (bytes * 1_000_000_000).div_ceil(u128::from(self.link.rate_bytes_per_s));
+        let bytes = u64::from(*completion.result.as_ref().unwrap_or(&0));
+        self.under_way[usize::from(verb == Verb::Write)] += bytes;
+        let [read, written] = self.under_way;
+        let written = written as f64 / (read + written).max(1) as f64;
         let now_ns = self.clock.now_ns();
-        self.free_at_ns = self.free_at_ns.max(now_ns) + takes_ns as u64;
-        let due_ns = self.free_at_ns + self.link.latency_ns;
-        self.stats
-            .count_timed(verb, &completion.result, due_ns - now_ns);
-        self.queue.push_back((due_ns, completion));
+        self.free_at_ns = self.free_at_ns.max(now_ns) + self.link.takes_ns(bytes, written);
+        let at_ns = self.free_at_ns + self.link.latency_ns;
+        let took_ns = at_ns - now_ns;
+        self.stats.count_timed(verb, &completion.result, took_ns);
+        self.queue.push_back(Due {
+            at_ns,
+            verb,
+            bytes,
+            completion,
+        });
     }
 
     fn poll(&mut self, wait: bool, done: &mut Vec<Completion>) {
@@ -161,7 +229,9 @@ impl Medium for Simulated {
         }
         let now_ns = self.clock.now_ns();
         while self.next_ns().is_some_and(|due_ns| due_ns <= now_ns) {
-            done.extend(self.queue.pop_front().map(|(_, completion)| completion));
+            let due = self.queue.pop_front().expect("seen above");
+            self.under_way[usize::from(due.verb == Verb::Write)] -= due.bytes;
+            done.push(due.completion);
         }
     }
 
@@ -186,6 +256,7 @@ mod tests {
             rate_bytes_per_s,
             latency_ns,
             depth,
+            ..Link::default()
         };
         Simulated::without_bytes(link, vec![1 << 40], VirtualClock::new())
     }
@@ -244,5 +315,44 @@ mod tests {
         // The link was idle meanwhile: the next read starts now, not before.
         medium.submit(Op::read(2, 0, 0, region.lend(50, 50)));
         assert_eq!(medium.next_ns(), Some(300));
+    }
+
+    /// Bytes per second when every `each`-th operation of 1000 is a write, at depth
+    /// 32.
+    fn rate(each: u64) -> f64 {
+        let link = Link {
+            rate_bytes_per_s: 3_900_000_000,
+            write_bytes_per_s: Some(2_060_000_000),
+            mixed_bytes_per_s: Some(1_500_000_000),
+            latency_ns: 0,
+            depth: 32,
+        };
+        let mut medium = Simulated::without_bytes(link, vec![1 << 40], VirtualClock::new());
+        let (mut region, mut done) = (Region::new(1 << 40), Vec::new());
+        const COUNT: u64 = 3200;
+        for id in 0..COUNT {
+            let buffer = region.lend(id * 1_000_000, 1_000_000);
+            medium.submit(match each > 0 && id % each == 0 {
+                true => Op::write(id, 0, 0, buffer),
+                false => Op::read(id, 0, 0, buffer),
+            });
+            if id >= 31 {
+                medium.poll(true, &mut done);
+            }
+        }
+        while done.len() < COUNT as usize {
+            medium.poll(true, &mut done);
+        }
+        COUNT as f64 * 1e15 / medium.clock.now_ns() as f64
+    }
+
+    #[test]
+    fn reads_writes_and_both_together_have_their_rates() {
+        for (each, expect) in [(0, 3.9e9), (1, 2.06e9), (2, 1.5e9)] {
+            let rate = rate(each);
+            assert!((rate / expect - 1.0).abs() < 0.02, "{each}: {rate}");
+        }
+        let quarter = rate(4);
+        assert!(quarter > 1.5e9 && quarter < 3.9e9, "{quarter}");
     }
 }

@@ -1,7 +1,7 @@
 //! What is particular to files on a drive: what can be wrong with them, what is
 //! told of them, and how fast they are.
 
-use delayline_line::{EventClass, Medium, MediumEvent, Op};
+use delayline_line::{Durability, EventClass, Medium, MediumEvent, Op};
 use delayline_medium::{
     Access, Backend, DirectIo, Flash, Memory, OpenError, Options, ProbeError, Rng, device_rate,
     findings, read_rates,
@@ -327,4 +327,121 @@ fn a_file_system_without_direct_io_is_read_all_the_same_and_told_of_once() {
     let mut got = vec![0; bytes.len()];
     memory.copy_out(0, &mut got);
     assert!(got == bytes);
+}
+
+/// The bytes of a file, read past this program's own way.
+fn on_disk(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap()
+}
+
+#[test]
+fn files_are_created_sized_written_and_settled() {
+    for backend in [Backend::Auto, Backend::Threads] {
+        for access in [Access::Direct, Access::Buffered] {
+            let dir = dir();
+            let files = [
+                (dir.path().join("a"), 8 * PAGE),
+                (dir.path().join("b"), PAGE),
+            ];
+            let (memory, mut region) = Memory::new(8 * PAGE).unwrap();
+            let options = Options {
+                depth: 4,
+                backend,
+                access,
+                register: Some(0..4 * PAGE).into_iter().collect(),
+            };
+            let mut flash = Flash::create(&files, memory.clone(), &options).unwrap();
+            assert_eq!(flash.lengths(), [8 * PAGE, PAGE]);
+            let caps = flash.caps();
+            assert!(caps.writable && caps.durability == Durability::Synced);
+            for (path, len) in &files {
+                assert_eq!(on_disk(path), vec![0; *len as usize]);
+            }
+            // With registered memory, and without.
+            let mut bytes = vec![0; 8 * PAGE as usize];
+            Rng::new(3).fill(&mut bytes);
+            memory.copy_in(0, &bytes);
+            flash.submit(Op::write(1, 0, 0, region.lend(0, 4 * PAGE as u32)));
+            flash.submit(Op::write(
+                2,
+                0,
+                4 * PAGE,
+                region.lend(4 * PAGE, 4 * PAGE as u32),
+            ));
+            let mut done = Vec::new();
+            while done.len() < 2 {
+                flash.poll(true, &mut done);
+            }
+            flash.submit(Op::sync(3, 0));
+            flash.submit(Op::sync(4, 1));
+            while done.len() < 4 {
+                flash.poll(true, &mut done);
+            }
+            for done in &done {
+                let expect = if done.id < 3 { 4 * PAGE as u32 } else { 0 };
+                assert_eq!(done.result, Ok(expect), "{flash}");
+            }
+            assert_eq!(on_disk(&files[0].0), bytes, "{flash}");
+            assert_eq!(flash.changed(), None, "its own writes are no change");
+            let stats = flash.stats();
+            assert_eq!((stats.writes.ops, stats.writes.bytes), (2, 8 * PAGE));
+            assert_eq!((stats.syncs.ops, stats.syncs.errors), (2, 0));
+            drop(flash);
+            let paths = [&files[0].0, &files[1].0];
+            let again = Flash::open_for_writing(&paths, memory, &options).unwrap();
+            assert_eq!(again.lengths(), [8 * PAGE, PAGE]);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_created_is_told_and_leaves_nothing() {
+    let dir = dir();
+    let create = |name: &str, len: u64| {
+        let (memory, _) = Memory::new(PAGE).unwrap();
+        let path = dir.path().join(name);
+        let made = Flash::create(&[(&path, len)], memory, &Options::default());
+        made.map(drop).unwrap_err()
+    };
+    for len in [0, 1, PAGE + 512] {
+        let error = create("odd", len);
+        assert!(matches!(error, OpenError::Length { .. }), "{error}");
+    }
+    write(&dir.path().join("there"), 10);
+    let error = create("there", PAGE).to_string();
+    assert!(
+        error.contains("there: cannot create a file of 4096 bytes: File exists"),
+        "{error}"
+    );
+    // More than any drive has, and more than a file can have.
+    for (name, len) in [("huge", 1 << 55), ("over", 1 << 63)] {
+        let error = create(name, len);
+        let OpenError::Create { source, .. } = &error else {
+            panic!("{error}")
+        };
+        let kinds = [
+            std::io::ErrorKind::StorageFull,
+            std::io::ErrorKind::FileTooLarge,
+        ];
+        assert!(kinds.contains(&source.kind()), "{error}");
+        assert!(!dir.path().join(name).exists(), "{error}");
+    }
+    let names = std::fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(names, 1, "only what was there before");
+}
+
+#[test]
+fn a_file_without_permission_to_write_is_refused_when_it_is_opened() {
+    let (memory, _) = Memory::new(PAGE).unwrap();
+    let running = std::env::current_exe().unwrap();
+    let error = Flash::open_for_writing(&[&running], memory, &Options::default()).unwrap_err();
+    let OpenError::Part { source, .. } = &error else {
+        panic!("{error}")
+    };
+    // Nobody may write to a program that runs.
+    assert_eq!(
+        source.kind(),
+        std::io::ErrorKind::ExecutableFileBusy,
+        "{error}"
+    );
 }

@@ -5,14 +5,14 @@ mod contract;
 use contract::{ALIGN, DEPTH, Make, Model, dram, simulated};
 use delayline_line::Medium;
 use delayline_medium::{
-    Access, Backend, Dram, Drive, Faults, Faulty, Flash, Memory, Options, Stripe, VirtualClock,
-    shares, stripes,
+    Access, Backend, Crash, Dram, Drive, Faults, Faulty, Flash, Memory, Options, Stripe,
+    VirtualClock, shares, stripes,
 };
 use delayline_testing::cannot_run;
 use std::sync::Arc;
 
 /// The media under test.
-const MEDIA: [(&str, Make); 12] = [
+const MEDIA: [(&str, Make); 17] = [
     ("flash, io_uring, direct", |model, memory, _| {
         flash(model, memory, Backend::Uring, Access::Direct, false)
     }),
@@ -27,6 +27,29 @@ const MEDIA: [(&str, Make); 12] = [
     }),
     ("flash, threads, buffered", |model, memory, _| {
         flash(model, memory, Backend::Threads, Access::Buffered, false)
+    }),
+    (
+        "flash, io_uring, direct, for writing",
+        |model, memory, _| written(model, memory, Backend::Uring, Access::Direct),
+    ),
+    (
+        "flash, io_uring, buffered, for writing",
+        |model, memory, _| written(model, memory, Backend::Uring, Access::Buffered),
+    ),
+    ("flash, threads, direct, for writing", |model, memory, _| {
+        written(model, memory, Backend::Threads, Access::Direct)
+    }),
+    ("crash", |model, memory, _| {
+        Box::new(Crash::new(model.bytes.clone(), memory.clone(), DEPTH, 512))
+    }),
+    ("crash with delays", |model, memory, _| {
+        let faults = Faults {
+            delay_polls: 5,
+            reorder: true,
+            ..Faults::default()
+        };
+        let crash = Crash::new(model.bytes.clone(), memory.clone(), DEPTH, 4096);
+        Box::new(Faulty::new(crash, faults, 7))
     }),
     ("dram", |model, memory, _| Box::new(dram(model, memory))),
     ("faulty without faults", |model, memory, _| {
@@ -105,22 +128,36 @@ fn flash(
     access: Access,
     register: bool,
 ) -> Box<dyn Medium> {
+    let options = options(memory, backend, access, register);
+    Box::new(Flash::open(&model.paths, memory.clone(), &options).unwrap())
+}
+
+fn written(
+    model: &Model,
+    memory: &Arc<Memory>,
+    backend: Backend,
+    access: Access,
+) -> Box<dyn Medium> {
+    let options = options(memory, backend, access, true);
+    Box::new(Flash::open_for_writing(&model.paths, memory.clone(), &options).unwrap())
+}
+
+fn options(memory: &Memory, backend: Backend, access: Access, register: bool) -> Options {
     if backend == Backend::Uring && !has_uring() {
         cannot_run("io_uring is not available; threads stand in for it");
-        return flash(model, memory, Backend::Threads, access, false);
+        return options(memory, Backend::Threads, access, false);
     }
-    // Half of the memory, so that some reads are registered and some are not.
+    // Half of the memory, so that some buffers are registered and some are not.
     let register = register
         .then_some(0..memory.len() / 2 / ALIGN * ALIGN)
         .into_iter()
         .collect();
-    let options = Options {
+    Options {
         depth: DEPTH,
         backend,
         access,
         register,
-    };
-    Box::new(Flash::open(&model.paths, memory.clone(), &options).unwrap())
+    }
 }
 
 fn has_uring() -> bool {

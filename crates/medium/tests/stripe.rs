@@ -36,6 +36,7 @@ fn seconds(count: u64) -> f64 {
         rate_bytes_per_s: 1_000_000_000,
         latency_ns: 80_000,
         depth: 32,
+        ..Link::default()
     };
     let total = 64 << 20;
     let drives = shares(UNIT, count, total).into_iter().map(|len| Drive {

@@ -53,6 +53,7 @@ pub fn bench(change: impl FnOnce(&mut LoopSpec)) -> Bench {
         rate_bytes_per_s: 500_000_000,
         latency_ns: 1000,
         depth: COUNT as usize,
+        ..Link::default()
     };
     let drive = Simulated::new(link, dram, clock.clone());
     let behind = Faulty::new(drive, Faults::default(), 3);

@@ -4,9 +4,10 @@
 
 use super::MEDIA;
 
-use delayline_line::{Buffer, Completion, Medium, Op, Region};
+use delayline_line::{Buffer, Completion, Medium, MediumError, Op, Region, Tally, Verb};
 use delayline_medium::{Dram, Link, Memory, Rng, Simulated, VirtualClock};
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -64,19 +65,21 @@ pub fn simulated(model: &Model, memory: &Arc<Memory>, clock: &VirtualClock) -> S
         rate_bytes_per_s: 3_000_000_000,
         latency_ns: 80_000,
         depth: DEPTH,
+        ..Link::default()
     };
     Simulated::new(link, dram(model, memory), clock.clone())
 }
 
-/// Runs `check` on every medium, with room for `DEPTH` reads of `LONGEST`.
-fn on_all(check: impl Fn(&Model, (&Memory, &mut Region), &mut dyn Medium)) {
-    let model = Model::new();
+/// Runs `check` on every medium, over a model of its own, with room for `DEPTH`
+/// operations of `LONGEST`.
+fn on_all(check: impl Fn(&mut Model, (&Memory, &mut Region), &mut dyn Medium)) {
     for (name, make) in MEDIA {
         eprintln!("medium: {name}");
+        let mut model = Model::new();
         let (memory, mut region) = Memory::new(DEPTH as u64 * LONGEST).unwrap();
         let mut medium = make(&model, &memory, &mut region);
         assert_eq!(medium.caps().depth, DEPTH);
-        check(&model, (&memory, &mut region), &mut *medium);
+        check(&mut model, (&memory, &mut region), &mut *medium);
         assert!(region.is_whole(), "every buffer came back");
     }
 }
@@ -109,14 +112,8 @@ fn one(
     (at, len): (u64, u32),
 ) -> Completion {
     medium.submit(Op::read(77, part, offset, region.lend(at, len)));
-    let mut done = Vec::new();
-    medium.poll(true, &mut done);
-    assert_eq!(done.len(), 1, "waiting for the only read");
-    let done = done.pop().unwrap();
-    assert_eq!(
-        (done.id, done.buffer.at(), done.buffer.len()),
-        (77, at, len)
-    );
+    let done = only(medium, 77);
+    assert_eq!((done.buffer.at(), done.buffer.len()), (at, len));
     done
 }
 
@@ -245,14 +242,21 @@ fn more_reads_than_the_depth_are_the_callers_mistake() {
 
 #[test]
 fn a_medium_dropped_with_reads_under_way_lets_go_of_the_memory() {
-    let model = Model::new();
     for (name, make) in MEDIA {
         for polled in [false, true] {
+            let model = Model::new();
             let (memory, mut region) = Memory::new(DEPTH as u64 * LONGEST).unwrap();
             let mut medium = make(&model, &memory, &mut region);
             for id in 0..DEPTH as u64 {
                 let buffer = region.lend(id * LONGEST, LONGEST as u32);
-                medium.submit(Op::read(id, 0, 0, buffer));
+                medium.submit(match id % 3 {
+                    1 => Op::write(id, 0, id * LONGEST, buffer),
+                    2 if polled => {
+                        region.take_back(buffer);
+                        Op::sync(id, 0)
+                    }
+                    _ => Op::read(id, 0, 0, buffer),
+                });
             }
             if polled {
                 medium.poll(false, &mut Vec::new());
@@ -267,4 +271,213 @@ fn a_medium_dropped_with_reads_under_way_lets_go_of_the_memory() {
             assert!(now == whole, "{name}");
         }
     }
+}
+
+/// What a random operation asked for.
+struct Asked {
+    verb: Verb,
+    part: u16,
+    offset: u64,
+    at: u64,
+    /// What a write writes.
+    bytes: Vec<u8>,
+}
+
+/// Random reads, writes and syncs at depth, no two of them under way on the same
+/// bytes if one is a write.
+fn mix(model: &mut Model, (memory, region): (&Memory, &mut Region), medium: &mut dyn Medium) {
+    let seed = seed();
+    let mut rng = Rng::new(seed);
+    let before = medium.stats();
+    let mut free: Vec<u64> = (0..DEPTH as u64).map(|index| index * LONGEST).collect();
+    let mut asked: HashMap<u64, Asked> = HashMap::new();
+    let (mut done, mut counts) = (Vec::new(), [(0, 0); 3]);
+    let (mut next, total) = (0, 400);
+    while next < total || !asked.is_empty() {
+        while next < total && !free.is_empty() && !rng.chance(0.1) {
+            let at = free.swap_remove(rng.below(free.len() as u64) as usize);
+            let part = u16::from(rng.chance(0.2));
+            let pages = model.bytes[usize::from(part)].len() as u64 / ALIGN;
+            let offset = rng.below(pages) * ALIGN;
+            let len = (1 + rng.below(LONGEST / ALIGN)) * ALIGN;
+            let len = len.min(pages * ALIGN - offset);
+            let verb = match rng.below(8) {
+                0 => Verb::Sync,
+                1..=3 => Verb::Write,
+                _ => Verb::Read,
+            };
+            let clash = |other: &Asked| {
+                let end = other.offset + LONGEST;
+                (other.verb == Verb::Write || verb == Verb::Write)
+                    && other.part == part
+                    && offset < end
+                    && other.offset < offset + LONGEST
+            };
+            if verb != Verb::Sync && asked.values().any(clash) {
+                free.push(at);
+                break;
+            }
+            let mut bytes = vec![0; len as usize];
+            rng.fill(&mut bytes);
+            memory.copy_in(at, &bytes);
+            let op = match verb {
+                Verb::Sync => Op::sync(next, part),
+                Verb::Write => Op::write(next, part, offset, region.lend(at, len as u32)),
+                Verb::Read => Op::read(next, part, offset, region.lend(at, len as u32)),
+            };
+            medium.submit(op);
+            let one = Asked {
+                verb,
+                part,
+                offset,
+                at,
+                bytes,
+            };
+            assert!(asked.insert(next, one).is_none());
+            next += 1;
+        }
+        medium.poll(rng.chance(0.5), &mut done);
+        for done in done.drain(..) {
+            let one = asked.remove(&done.id).expect("an operation completes once");
+            free.push(one.at);
+            let (ops, bytes) = &mut counts[one.verb as usize];
+            *ops += 1;
+            *bytes += u64::from(*done.result.as_ref().unwrap());
+            match one.verb {
+                Verb::Sync => assert_eq!((done.result, done.buffer.len()), (Ok(0), 0)),
+                Verb::Read => {
+                    assert_eq!(done.buffer.at(), one.at, "its own buffer");
+                    judge(model, memory, (one.part, one.offset), &done);
+                    region.take_back(done.buffer);
+                }
+                Verb::Write => {
+                    assert_eq!(done.buffer.at(), one.at, "its own buffer");
+                    assert_eq!(done.result, Ok(one.bytes.len() as u32), "seed {seed}");
+                    let into = &mut model.bytes[usize::from(one.part)][one.offset as usize..];
+                    into[..one.bytes.len()].copy_from_slice(&one.bytes);
+                    region.take_back(done.buffer);
+                }
+            }
+        }
+    }
+    let after = medium.stats();
+    let since = |now: Tally, then: Tally| (now.ops - then.ops, now.bytes - then.bytes);
+    let [reads, writes, syncs] = counts;
+    assert_eq!(since(after.reads, before.reads), reads);
+    assert_eq!(since(after.writes, before.writes), writes);
+    assert_eq!(since(after.syncs, before.syncs), syncs);
+}
+
+/// A new one each time, unless `DELAYLINE_SEED` says which.
+fn seed() -> u64 {
+    let given = std::env::var("DELAYLINE_SEED").ok();
+    let given = given.map(|text| text.parse().expect("DELAYLINE_SEED is a number"));
+    let seed = given.unwrap_or_else(|| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        now.unwrap().as_nanos() as u64
+    });
+    eprintln!("DELAYLINE_SEED={seed}");
+    seed
+}
+
+#[test]
+fn what_is_written_is_read_and_counted() {
+    on_all(|model, (memory, region), medium| {
+        if medium.caps().writable {
+            mix(model, (memory, region), medium);
+            mix(model, (memory, region), medium);
+        }
+        // All of it, to the last byte.
+        for part in 0..2u16 {
+            for offset in (0..model.bytes[usize::from(part)].len() as u64).step_by(LONGEST as usize)
+            {
+                let done = one(medium, region, (part, offset), (0, LONGEST as u32));
+                judge(model, memory, (part, offset), &done);
+                region.take_back(done.buffer);
+            }
+        }
+    });
+}
+
+#[test]
+fn writes_that_cannot_be_are_refused_in_words_and_change_nothing() {
+    on_all(|model, (memory, region), medium| {
+        let writable = medium.caps().writable;
+        let len = model.bytes[1].len() as u64;
+        let end = len / ALIGN * ALIGN;
+        // Over the end of a part, behind it, of a part that is not there.
+        let cases = [
+            (1, end, "within it"),
+            (1, end + ALIGN, "within it"),
+            (7, 0, "no such part"),
+        ];
+        let before = medium.stats().writes;
+        for (part, offset, words) in cases {
+            let buffer = region.lend(0, ALIGN as u32);
+            medium.submit(Op::write(5, part, offset, buffer));
+            let done = only(medium, 5);
+            let error = done.result.unwrap_err();
+            assert!(matches!(error, MediumError::Refused { .. }), "{error}");
+            assert!(!error.is_worth_retrying());
+            let said = error.to_string();
+            if writable {
+                assert!(said.contains(words), "{said}");
+            }
+            assert!(
+                said.contains("refused") && said.contains("write of 4096 bytes"),
+                "{said}"
+            );
+            region.take_back(done.buffer);
+        }
+        let after = medium.stats().writes;
+        assert_eq!(after.errors - before.errors, cases.len() as u64);
+        assert_eq!(after.bytes, before.bytes);
+        if !writable {
+            medium.submit(Op::write(6, 0, 0, region.lend(0, ALIGN as u32)));
+            let done = only(medium, 6);
+            let error = done.result.unwrap_err();
+            let kinds = [
+                io::ErrorKind::ReadOnlyFilesystem,
+                io::ErrorKind::Unsupported,
+            ];
+            assert!(kinds.contains(&error.kind()), "{error}: {:?}", error.kind());
+            region.take_back(done.buffer);
+        }
+        for (part, offset) in [(0, 0), (1, end)] {
+            let done = one(medium, region, (part, offset), (0, LONGEST as u32));
+            judge(model, memory, (part, offset), &done);
+            region.take_back(done.buffer);
+        }
+    });
+}
+
+#[test]
+fn a_sync_needs_no_write_but_a_part() {
+    on_all(|_, _, medium| {
+        medium.submit(Op::sync(1, 1));
+        assert_eq!(only(medium, 1).result, Ok(0));
+        medium.submit(Op::sync(2, 2));
+        let error = only(medium, 2).result.unwrap_err();
+        assert!(error.to_string().contains("no such part"), "{error}");
+    });
+}
+
+#[test]
+fn a_buffer_of_another_memory_is_the_callers_mistake() {
+    on_all(|_, _, medium| {
+        let (_other, mut region) = Memory::new(ALIGN).unwrap();
+        let op = Op::read(1, 0, 0, region.lend(0, ALIGN as u32));
+        let submit = std::panic::AssertUnwindSafe(|| medium.submit(op));
+        assert!(std::panic::catch_unwind(submit).is_err());
+    });
+}
+
+/// The completion of the only operation.
+fn only(medium: &mut dyn Medium, id: u64) -> Completion {
+    let mut done = Vec::new();
+    medium.poll(true, &mut done);
+    assert_eq!(done.len(), 1, "waiting for the only operation");
+    let done = done.pop().unwrap();
+    assert_eq!(done.id, id);
+    done
 }

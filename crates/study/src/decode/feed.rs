@@ -70,6 +70,7 @@ pub(super) fn on_demand(
         rate_bytes_per_s: rate_in_ticks(case.course),
         latency_ns: (latency_s * case.ticks_per_s).round() as u64,
         depth,
+        ..Link::default()
     };
     Simulated::without_bytes(link, case.part_lens.clone(), clock.clone())
 }
@@ -116,6 +117,7 @@ pub(super) fn comes_by(
         rate_bytes_per_s: rate.max(1.0) as u64,
         latency_ns: (latency_s * case.ticks_per_s).round() as u64,
         depth: case.depth,
+        ..Link::default()
     };
     let behind = Simulated::without_bytes(behind, case.part_lens.clone(), clock.clone());
     let reads = (course.read_len, case.depth);
