@@ -33,7 +33,7 @@ fn the_claims_are_answered() {
 #[test]
 fn a_figure_can_be_set_and_a_sheet_added() {
     let rate = |more: &[&str]| {
-        let arguments = "study decode --json --model llama-8b --medium article";
+        let arguments = "study decode --json --model llama-8b --medium article --software ideal --accelerators 16";
         let objects = objects(&delayline(arguments, more));
         number(&objects[0], "/rows/0/tokens_per_s/typical")
     };
@@ -57,6 +57,7 @@ fn every_study_writes_a_page_that_needs_nothing_else() {
     for (command, plots) in [
         ("claims", 4),
         ("link hollow-core", 4),
+        ("measured", 0),
         ("media --feed 32TB/s", 5),
         ("decode --model llama-8b --medium article,own", 4),
     ] {
@@ -150,6 +151,27 @@ fn a_sweep_writes_all_rows_or_nothing() {
     assert!(!none.exists());
 }
 
+/// Prices older than six months are named in the last line, as of a day that can be given.
+#[test]
+fn old_prices_are_named_as_of_a_day() {
+    let told = |arguments: &str| {
+        let output = delayline(arguments, &[]);
+        assert!(output.status.success(), "{arguments}: {output:?}");
+        String::from_utf8(output.stdout).expect("the output is text")
+    };
+    let old = told("study media dram ssd --hold 31GB --as-of 2026-11-25");
+    let line = "Older than six months in 2026-11: dram.price (2026-03)";
+    assert!(old.contains(line), "{old}");
+    let fresh = told("study media dram ssd --hold 31GB --as-of 2024-01");
+    assert!(!fresh.contains("Older than"), "{fresh}");
+    let list = told("study sheets --stale --as-of 2026-11");
+    assert!(
+        list.contains("zr400.price") && list.contains("h100.memory_rate"),
+        "{list}"
+    );
+    assert!(!list.contains("attenuation"), "{list}");
+}
+
 #[test]
 fn wrong_input_is_named() {
     for (arguments, status, part) in [
@@ -195,6 +217,26 @@ fn wrong_input_is_named() {
             "study decode --context 1000000 --batch 64",
             1,
             "at most a batch of",
+        ),
+        (
+            "study decode --window 10GB --medium article --accelerator lpu",
+            1,
+            "a window of 10.000 GB has no room",
+        ),
+        (
+            "study decode --resident 139GB --accelerator h100 --medium hbf",
+            1,
+            "but NVIDIA H100 SXM holds 80.00 GB",
+        ),
+        (
+            "study decode --software fast",
+            1,
+            "`fast`; there are server and tuned",
+        ),
+        (
+            "study claims --as-of yesterday",
+            2,
+            "expected a year and a month",
         ),
         ("study claims --datasheets nowhere.toml", 1, "nowhere.toml"),
     ] {
