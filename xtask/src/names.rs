@@ -14,14 +14,12 @@ const SHARED: &str = "Error";
 const REMAINING: &[&str] = &[
     "Course",
     "Cut",
-    "Lap",
     "Layout",
     "Memory",
     "Options",
     "Placed",
     "Shape",
     "Span",
-    "Tensor",
     "Weight",
 ];
 

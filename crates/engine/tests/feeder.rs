@@ -195,7 +195,7 @@ fn check(path: &Path, extra: u64, rng: &mut Rng) {
         checker.ids.fill_with(|| rng.below(4) as i32);
         let steps = itinerary.schedule.steps();
         let line = &mut feeder.source().line;
-        line.lay(steps.iter().map(|step| step.extent));
+        line.enqueue(steps.iter().map(|step| step.extent));
         let begun = feeder.begin(graph.clone(), itinerary.clone());
         match begun.and_then(|()| checker.run(&mut feeder)) {
             Ok(()) => whole += 1,
