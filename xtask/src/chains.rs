@@ -25,7 +25,7 @@ const CHAINS: [Chain; 2] = [
     Chain {
         name: "token",
         maximum: 5,
-        for_now: Some(8),
+        for_now: None,
     },
 ];
 

@@ -44,7 +44,7 @@ pub enum Command {
     Inspect(InspectArgs),
     Bench(BenchArgs),
     #[command(hide = true)]
-    BenchProbe(crate::bench::probe::Job),
+    BenchProbe(crate::bench::probe::ProbeJob),
     Doctor(DoctorArgs),
     Study(crate::study::args::StudyArgs),
     Synth(SynthArgs),
@@ -182,7 +182,7 @@ pub struct EngineArgs {
     pub ubatch: Option<u32>,
     /// Number format of the KV cache; smaller ones are less exact
     #[arg(long, value_name = "TYPE", default_value = "f16")]
-    pub kv_type: KvType,
+    pub kv_type: KvTypeArg,
     /// Attention in one fused kernel; q8_0 and q4_0 caches need it
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub flash_attn: FlashAttn,
@@ -199,7 +199,7 @@ pub struct EngineArgs {
 /// `--kv-type`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
-pub enum KvType {
+pub enum KvTypeArg {
     /// 2 bytes a value
     #[default]
     F16,

@@ -20,7 +20,7 @@ use crate::config;
 use crate::interrupt::{self, Interrupted};
 use crate::output::Output;
 use figures::{Budgeted, Sample, median};
-use probe::{Job, Way};
+use probe::{ProbeJob, ProbeWay};
 
 /// How long the device is measured before each process.
 const DEVICE_TIME: Duration = Duration::from_millis(700);
@@ -62,14 +62,14 @@ pub fn run(args: &BenchArgs, output: &Output) -> Result<()> {
             result
                 .rates
                 .push(delayline_medium::device_rate(&paths, DEVICE_TIME)?);
-            let ways: &[Way] = match args.baseline {
-                Some(Baseline::Mmap) => &[Way::Streamed, Way::Mmap],
-                None => &[Way::Streamed],
+            let ways: &[ProbeWay] = match args.baseline {
+                Some(Baseline::Mmap) => &[ProbeWay::Streamed, ProbeWay::Mmap],
+                None => &[ProbeWay::Streamed],
             };
             for &way in ways {
                 let sample = measure(args, way, Some(result.budget), model_bytes);
                 match way {
-                    Way::Mmap => result.mmap.add(sample),
+                    ProbeWay::Mmap => result.mmap.add(sample),
                     _ => result.streamed.add(sample),
                 }
                 done += 1;
@@ -97,7 +97,7 @@ fn whole_model(args: &BenchArgs, model_bytes: u64, output: &Output) -> Option<Sa
         return None;
     }
     let samples: Vec<Sample> = (0..args.repeat)
-        .filter_map(|_| measure(args, Way::Streamed, None, model_bytes).ok())
+        .filter_map(|_| measure(args, ProbeWay::Streamed, None, model_bytes).ok())
         .collect();
     // A budget that holds everything streams nothing; anything else is no yardstick.
     let whole: Vec<Sample> = samples
@@ -114,7 +114,7 @@ fn whole_model(args: &BenchArgs, model_bytes: u64, output: &Output) -> Option<Sa
 /// that counts for the process, and the real one has in its glass. How many there
 /// are only the process knows, so there is room for the whole model; what it took
 /// without them is told apart afterwards.
-fn glass_room(job: &Job, model_bytes: u64) -> u64 {
+fn glass_room(job: &ProbeJob, model_bytes: u64) -> u64 {
     let medium = job.engine.medium.as_ref();
     match medium.is_some_and(|medium| medium.fiber.is_some()) {
         true => model_bytes,
@@ -123,7 +123,12 @@ fn glass_room(job: &Job, model_bytes: u64) -> u64 {
 }
 
 /// One measurement of laps one by one.
-fn measure(args: &BenchArgs, way: Way, budget: Option<u64>, model_bytes: u64) -> Result<Sample> {
+fn measure(
+    args: &BenchArgs,
+    way: ProbeWay,
+    budget: Option<u64>,
+    model_bytes: u64,
+) -> Result<Sample> {
     let job = job(args, way, budget);
     let (mut sample, cap): (Sample, _) = in_process(&job, model_bytes)?;
     let peak = cap.as_ref().and_then(Cap::peak_bytes);
@@ -133,10 +138,10 @@ fn measure(args: &BenchArgs, way: Way, budget: Option<u64>, model_bytes: u64) ->
 
 /// What a process is to measure; no batch yet. Without a budget everything stays,
 /// and nothing is left for another medium; nor has mmap one.
-fn job(args: &BenchArgs, way: Way, budget: Option<u64>) -> Job {
-    let streams = budget.is_some() && way == Way::Streamed;
+fn job(args: &BenchArgs, way: ProbeWay, budget: Option<u64>) -> ProbeJob {
+    let streams = budget.is_some() && way == ProbeWay::Streamed;
     let plan = args.plans.as_ref().zip(budget).filter(|_| streams);
-    Job {
+    ProbeJob {
         model: args.model.clone(),
         way,
         tokens: args.tokens,
@@ -154,7 +159,7 @@ fn job(args: &BenchArgs, way: Way, budget: Option<u64>) -> Job {
 
 /// A measurement in a process of its own, under a cap where there is a budget; and
 /// that cap.
-fn in_process<T: DeserializeOwned>(job: &Job, model_bytes: u64) -> Result<(T, Option<Cap>)> {
+fn in_process<T: DeserializeOwned>(job: &ProbeJob, model_bytes: u64) -> Result<(T, Option<Cap>)> {
     let room = glass_room(job, model_bytes);
     let budget = job.engine.memory;
     let cap = budget.map(|budget| Cap::new(budget + room)).transpose();

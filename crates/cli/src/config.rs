@@ -14,7 +14,7 @@ use crate::run::show_filling;
 /// # Errors
 /// A [`clap::Error`] when two options contradict each other.
 pub fn options(args: &EngineArgs, way: Way) -> Result<Options> {
-    let quantised = matches!(args.kv_type, args::KvType::Q8_0 | args::KvType::Q4_0);
+    let quantised = matches!(args.kv_type, args::KvTypeArg::Q8_0 | args::KvTypeArg::Q4_0);
     if quantised && args.flash_attn == FlashAttn::Off {
         return Err(conflict(
             "a KV cache of type q8_0 or q4_0 needs the fused attention kernel: \
@@ -28,10 +28,10 @@ pub fn options(args: &EngineArgs, way: Way) -> Result<Options> {
         ctx: args.ctx,
         ubatch: args.ubatch,
         kv: match args.kv_type {
-            args::KvType::F16 => KvType::F16,
-            args::KvType::F32 => KvType::F32,
-            args::KvType::Q8_0 => KvType::Q8_0,
-            args::KvType::Q4_0 => KvType::Q4_0,
+            args::KvTypeArg::F16 => KvType::F16,
+            args::KvTypeArg::F32 => KvType::F32,
+            args::KvTypeArg::Q8_0 => KvType::Q8_0,
+            args::KvTypeArg::Q4_0 => KvType::Q4_0,
         },
         flash: match args.flash_attn {
             FlashAttn::Auto => FlashAttention::Auto,
@@ -87,7 +87,7 @@ mod tests {
             threads: Some(3),
             ctx: Some(512),
             ubatch: Some(8),
-            kv_type: args::KvType::Q4_0,
+            kv_type: args::KvTypeArg::Q4_0,
             flash_attn: FlashAttn::On,
             medium: Some(parse_medium("fiber:ocean,split=yes")?),
             trace: Some("t.json".into()),
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_contradiction_is_wrong_usage() {
-        for (kv_type, bad) in [(args::KvType::Q8_0, true), (args::KvType::F16, false)] {
+        for (kv_type, bad) in [(args::KvTypeArg::Q8_0, true), (args::KvTypeArg::F16, false)] {
             let args = EngineArgs {
                 kv_type,
                 flash_attn: FlashAttn::Off,

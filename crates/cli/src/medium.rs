@@ -13,7 +13,7 @@ use delayline_fiber::{LoopSpec, Quantity, SpecBuilder, SpecError};
 use delayline_llama::{Fiber, Order};
 use delayline_study::link::Optics;
 
-use self::presets::Source;
+use self::presets::PresetSource;
 
 /// Parameters beside those of the loop: of how it is used, and of where its light
 /// comes from.
@@ -79,7 +79,7 @@ fn pairs(parameters: &str) -> Result<Vec<(String, String)>> {
 /// A loop from parameters; files that they name lie in `folder`.
 fn from_pairs(pairs: Vec<(String, String)>, folder: &Path) -> Result<MediumArg> {
     let mut fiber = Fiber::new(LoopSpec::new(f64::NAN, f64::NAN));
-    let mut source = Source::default();
+    let mut source = PresetSource::default();
     let mut given = Vec::new();
     for (key, value) in pairs {
         if !use_of(&mut fiber, &key, &value)? && !source.set(&key, &value, folder)? {

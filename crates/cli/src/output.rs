@@ -73,37 +73,37 @@ impl Output {
 
     /// A bar on standard error for `total` bytes of `what`; silent where that
     /// is no terminal, and for the first second.
-    pub fn progress(&self, what: &str, total: u64) -> Progress {
+    pub fn progress(&self, what: &str, total: u64) -> ProgressLine {
         let template = "{msg} {wide_bar} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left";
         Self::bar(what, total, template)
     }
 
     /// As [`Output::progress`], for `total` pieces of `what`.
-    pub fn count(&self, what: &str, total: u64) -> Progress {
+    pub fn count(&self, what: &str, total: u64) -> ProgressLine {
         Self::bar(what, total, "{msg} {wide_bar} {pos} of {len}, {eta} left")
     }
 
-    fn bar(what: &str, total: u64, template: &str) -> Progress {
+    fn bar(what: &str, total: u64, template: &str) -> ProgressLine {
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
         bar.set_message(what.to_owned());
         let hidden = io::stderr().is_terminal().then(Instant::now);
-        Progress { bar, hidden }
+        ProgressLine { bar, hidden }
     }
 }
 
 /// A bar that shows only for what takes longer than a second; gone when
 /// dropped.
 #[derive(Debug)]
-pub struct Progress {
+pub struct ProgressLine {
     bar: ProgressBar,
     /// When it was begun, as long as it may still appear.
     hidden: Option<Instant>,
 }
 
-impl Progress {
+impl ProgressLine {
     /// Bytes done so far.
     pub fn set(&mut self, done: u64) {
         if self
@@ -117,7 +117,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for ProgressLine {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
@@ -125,13 +125,13 @@ impl Drop for Progress {
 
 /// A table for people: the first column to the left, numbers to the right.
 #[derive(Clone, Debug, Default)]
-pub struct Table {
+pub struct TextTable {
     rows: Vec<Vec<String>>,
     /// Columns that stand to the left, beside the first.
     left: Vec<usize>,
 }
 
-impl Table {
+impl TextTable {
     /// A table of these columns.
     pub fn new<const N: usize>(heads: [&str; N]) -> Self {
         Self::of(heads.map(str::to_owned))
@@ -165,7 +165,7 @@ impl Table {
     }
 }
 
-impl fmt::Display for Table {
+impl fmt::Display for TextTable {
     /// Lines of equal columns, two spaces apart, no line's end after the last.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = |column: usize| {
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned() {
-        let mut table = Table::new(["budget", "rate"]);
+        let mut table = TextTable::new(["budget", "rate"]);
         table.row(["½".into(), "1.00 GB/s".into()]);
         table.row(["whole".into(), "9 B/s".into()]);
         assert_eq!(
@@ -236,7 +236,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "a cell for each column")]
     fn a_row_has_all_columns() {
-        Table::new(["a", "b"]).row(["1".into()]);
+        TextTable::new(["a", "b"]).row(["1".into()]);
     }
 
     #[test]

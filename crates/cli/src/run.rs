@@ -24,8 +24,8 @@ use crate::report::{Figures, paths};
 pub use self::printer::{Waiting, show_filling};
 
 use self::printer::Printer;
-use self::prompt::Source;
-use self::summary::Summary;
+use self::prompt::PromptSource;
+use self::summary::RunSummary;
 
 /// How answers are made.
 #[derive(Clone, Copy, Debug)]
@@ -65,11 +65,11 @@ pub fn run(args: &RunArgs, output: &Output) -> Result<()> {
 
     let mut session = Session::new(engine);
     let spoken = match &source {
-        Source::Text(text) => once(&mut session, text, args.raw, &answers, output).map(Some),
-        Source::Chat => chat::chat(&mut session, &answers, output),
+        PromptSource::Text(text) => once(&mut session, text, args.raw, &answers, output).map(Some),
+        PromptSource::Chat => chat::chat(&mut session, &answers, output),
     };
     if let Some(path) = &args.engine.trace {
-        write_trace(session.engine(), path, output)?;
+        write_trace(session.decoder(), path, output)?;
     }
     if let Some(generated) = spoken? {
         report(session, &generated, open_s, output)?;
@@ -100,7 +100,10 @@ fn answer(
     output: &Output,
 ) -> Result<Generated> {
     let mut printer = Printer::new(output);
-    let circuit = session.engine().stream().and_then(|s| s.circuit().cloned());
+    let circuit = session
+        .decoder()
+        .stream()
+        .and_then(|s| s.circuit().cloned());
     let piece = |text: &str| {
         for notice in circuit.iter().flat_map(|circuit| circuit.take_notices()) {
             printer.notice(notice);
@@ -145,8 +148,8 @@ fn tell_of(engine: &mut Engine, open_s: f64, args: &EngineArgs, output: &Output)
 /// The figures, with the device rate measured once the engine is gone: within
 /// the budget there is no room for both.
 fn report(mut session: Session, generated: &Generated, open_s: f64, output: &Output) -> Result<()> {
-    let mut figures = Figures::of(session.engine(), generated, open_s);
-    let files = paths(session.engine());
+    let mut figures = Figures::of(session.decoder(), generated, open_s);
+    let files = paths(session.decoder());
     drop(session);
     if figures.line.bytes_per_lap > 0 {
         let bytes = figures.line.bytes_per_lap;
@@ -167,7 +170,7 @@ fn report(mut session: Session, generated: &Generated, open_s: f64, output: &Out
     }
     output.object(&object)?;
     if !output.json {
-        output.note(format_args!("\n{}", Summary(&figures)));
+        output.note(format_args!("\n{}", RunSummary(&figures)));
     }
     Ok(())
 }

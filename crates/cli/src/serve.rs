@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use delayline_llama::{Source, Way};
-use delayline_server::{Config, Handle, Limits, Started};
+use delayline_server::{Handle, Limits, ServerConfig, Started};
 use serde_json::json;
 
 use crate::args::{Baseline, ServeArgs};
@@ -63,13 +63,13 @@ fn wait(handle: &Handle, asked: &mpsc::Receiver<()>) -> bool {
     }
 }
 
-fn config(args: &ServeArgs) -> Result<Config> {
+fn config(args: &ServeArgs) -> Result<ServerConfig> {
     let seconds = |s: u32| Duration::from_secs(s.into());
     let way = match args.baseline {
         Some(Baseline::Mmap) => Way::Mmap,
         None => Way::Auto,
     };
-    Ok(Config {
+    Ok(ServerConfig {
         model: args.model.clone(),
         engine: config::options(&args.engine, way)?,
         riders: args.batch,

@@ -15,7 +15,7 @@ use tempfile::NamedTempFile;
 
 use crate::args::StripeArgs;
 use crate::interrupt::{self, Interrupted};
-use crate::output::{Output, Progress, format_seconds};
+use crate::output::{Output, ProgressLine, format_seconds};
 use crate::size::{format_rate, format_size};
 
 /// Writes the files and says what was written.
@@ -126,7 +126,7 @@ impl Plan {
     }
 
     /// Writes all files without names, then names them, the list last.
-    fn write(&self, model: &ModelFile, bar: &mut Progress) -> Result<()> {
+    fn write(&self, model: &ModelFile, bar: &mut ProgressLine) -> Result<()> {
         let mut done = 0;
         let mut written = Vec::new();
         for (source, part) in model.parts().iter().zip(&self.list.parts) {
@@ -147,7 +147,7 @@ impl Plan {
         source: &Path,
         part: &StripedPart,
         done: &mut u64,
-        bar: &mut Progress,
+        bar: &mut ProgressLine,
     ) -> Result<Vec<NamedTempFile>> {
         let mut files = Vec::new();
         for dir in &self.dirs {

@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use delayline_line::Counters;
 use delayline_plan::ExtentId;
 
@@ -15,8 +17,9 @@ use crate::layout::Role;
 use crate::model_file::WeightId;
 
 /// Where bytes are when the compute comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StretchKind {
     /// In memory for good.
     Resident,
     /// On their way through the window.
@@ -26,12 +29,12 @@ pub enum Kind {
 }
 
 /// A part of what a decoding lap passes over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stretch {
     /// How long, in bytes.
     pub bytes: u64,
     /// Where its bytes are.
-    pub kind: Kind,
+    pub kind: StretchKind,
 }
 
 /// What a decoding lap passes over, each extent where it is used first. Rows of
@@ -66,13 +69,15 @@ impl Ring {
                 Stop::Extent(id) => {
                     let stays = atlas.homes[id.index()].is_some();
                     let kind = if stays {
-                        Kind::Resident
+                        StretchKind::Resident
                     } else {
-                        Kind::Streamed
+                        StretchKind::Streamed
                     };
                     (atlas.cut.extents[id.index()].len, kind)
                 }
-                Stop::Experts(weight) => (atlas.weight_bytes[weight.0 as usize], Kind::Picked),
+                Stop::Experts(weight) => {
+                    (atlas.weight_bytes[weight.0 as usize], StretchKind::Picked)
+                }
             };
             end += bytes;
             ring.ends.insert(stop, end);

@@ -1,5 +1,5 @@
 //! Sequences that share laps: each gets the tokens that it gets alone, whoever
-//! else rides, joins, leaves or fails.
+//! else joins, leaves or fails.
 
 mod common;
 
@@ -8,7 +8,9 @@ use std::path::Path;
 
 use common::switched::{steady, switch, switched};
 use common::{alone, demo_model, options, scratch, streamed, synth};
-use delayline_llama::batch::{Batcher, Event, Refused, Request, RiderId};
+use delayline_llama::batch::{
+    Batcher, Choice, GenerateRequest, JoinError, SequenceEvent, SequenceId,
+};
 use delayline_llama::{Error, Finish, KvType, Options, Sampling, Way};
 use delayline_medium::Faults;
 use delayline_synth::Quant;
@@ -24,14 +26,10 @@ const GREEDY: Sampling = Sampling {
     seed: 0,
 };
 
-fn request(prompt: &[i32], most: usize) -> Request {
-    Request {
-        prompt: prompt.to_vec(),
-        most,
-        sampling: GREEDY,
-        stop: Vec::new(),
+fn request(prompt: &[i32], max_tokens: usize) -> GenerateRequest {
+    GenerateRequest {
         logprobs: Some(2),
-        grammar: None,
+        ..GenerateRequest::new(prompt, max_tokens, Choice::Sampled(GREEDY))
     }
 }
 
@@ -59,10 +57,10 @@ fn batcher(path: &Path, options: &Options) -> Batcher {
 type Clear = (i32, f32);
 
 /// What each prompt is continued with by an engine that carries nothing else.
-fn expected(path: &Path, most: usize) -> Vec<Vec<Clear>> {
+fn expected(path: &Path, max_tokens: usize) -> Vec<Vec<Clear>> {
     let mut batcher = batcher(path, &many(1));
     let mut answer = |prompt: &Vec<i32>| {
-        let id = join(&mut batcher, prompt, most);
+        let id = join(&mut batcher, prompt, max_tokens);
         let mut heard = Heard::default();
         heard.all(&mut batcher);
         heard.tokens.remove(&id).unwrap_or_default()
@@ -86,24 +84,24 @@ fn assert_same(got: &[Clear], expected: &[Clear], label: &str) {
     }
 }
 
-/// Tokens by rider, and how each ended.
+/// Tokens by sequence, and how each ended.
 #[derive(Default)]
 struct Heard {
-    tokens: HashMap<RiderId, Vec<Clear>>,
-    ended: HashMap<RiderId, Finish>,
+    tokens: HashMap<SequenceId, Vec<Clear>>,
+    ended: HashMap<SequenceId, Finish>,
 }
 
 impl Heard {
-    fn take(&mut self, events: &mut Vec<Event>) {
+    fn take(&mut self, events: &mut Vec<SequenceEvent>) {
         for event in events.drain(..) {
-            let step = event.step.expect("a token");
-            let tokens = self.tokens.entry(event.rider).or_default();
+            let step = event.token.expect("a token");
+            let tokens = self.tokens.entry(event.sequence).or_default();
             if let [chosen, first, second] = &step.logprobs[..] {
                 assert_eq!(chosen, first, "not the likeliest");
                 tokens.push((chosen.token, first.logprob - second.logprob));
             }
             if let Some(finish) = step.finish {
-                assert!(self.ended.insert(event.rider, finish).is_none());
+                assert!(self.ended.insert(event.sequence, finish).is_none());
             }
         }
     }
@@ -117,8 +115,11 @@ impl Heard {
     }
 }
 
-fn join(batcher: &mut Batcher, prompt: &[i32], most: usize) -> RiderId {
-    batcher.join(request(prompt, most)).expect("a place").id
+fn join(batcher: &mut Batcher, prompt: &[i32], max_tokens: usize) -> SequenceId {
+    batcher
+        .join(request(prompt, max_tokens))
+        .expect("a slot")
+        .id
 }
 
 const SHAPES: [(&str, Quant); 3] = [
@@ -140,7 +141,7 @@ fn together_each_gets_the_tokens_that_it_gets_alone() {
 fn check_together(path: &Path, label: &str) {
     let expected = expected(path, 12);
     let mut batcher = batcher(path, &many(4));
-    let ids: Vec<RiderId> = prompts()
+    let ids: Vec<SequenceId> = prompts()
         .iter()
         .map(|p| join(&mut batcher, p, 12))
         .collect();
@@ -160,7 +161,7 @@ fn they_join_and_leave_between_laps() {
     let mut batcher = batcher(&path, &many(3));
     let (mut heard, mut events) = (Heard::default(), Vec::new());
     let mut ids = Vec::new();
-    // One more each few laps; the second is sent away while it rides.
+    // One more each few laps; the second is sent away while it generates.
     for (at, prompt) in prompts.iter().enumerate() {
         if at == 3 {
             batcher.leave(ids[1]);
@@ -180,13 +181,13 @@ fn they_join_and_leave_between_laps() {
     let left = heard.tokens.get(&ids[1]).cloned().unwrap_or_default();
     assert!(left.len() < 20, "{left:?}");
     assert_same(&left, &expected[1][..left.len()], "who left");
-    assert_eq!(batcher.riders().count(), 0);
+    assert_eq!(batcher.sequences().count(), 0);
 }
 
 /// A long prompt beside a generation: it is cut into pieces, and each of their
 /// laps carries the generation's next token.
 #[test]
-fn a_long_prompt_rides_in_pieces_beside_the_others() {
+fn a_long_prompt_goes_in_pieces_beside_the_others() {
     let (_alone, dir) = (alone(), scratch());
     let path = synth(dir.path(), "tiny-llama", Quant::F16);
     let (expected, prompts) = (expected(&path, 30), prompts());
@@ -206,15 +207,15 @@ fn a_long_prompt_rides_in_pieces_beside_the_others() {
     let mut pieces = Vec::new();
     while !heard.tokens.contains_key(&second) {
         let before = heard.tokens[&first].len();
-        let carried = batcher.lap(&mut events).expect("a lap of both");
+        let lap = batcher.lap(&mut events).expect("a lap of both");
         heard.take(&mut events);
         assert_eq!(
             heard.tokens[&first].len(),
             before + 1,
             "the first was delayed"
         );
-        assert_eq!(carried.sequences, 2);
-        pieces.push(carried.prompt_tokens);
+        assert_eq!(lap.sequences, 2);
+        pieces.push(lap.prompt_tokens);
     }
     assert_eq!(pieces.iter().sum::<usize>(), prompts[1].len());
     assert!(
@@ -227,7 +228,7 @@ fn a_long_prompt_rides_in_pieces_beside_the_others() {
 }
 
 #[test]
-fn a_held_sequence_keeps_its_place_and_goes_on() {
+fn a_held_sequence_keeps_its_slot_and_goes_on() {
     let (_alone, dir) = (alone(), scratch());
     let path = synth(dir.path(), "tiny-llama", Quant::F16);
     let (expected, prompts) = (expected(&path, 10), prompts());
@@ -261,14 +262,14 @@ fn a_conversation_goes_on_where_it_was() {
     let mut text = prompts[1].clone();
     text.extend(heard.tokens[&first].iter().map(|(token, _)| token));
     text.extend([7, 8, 9]);
-    // One that cannot ride costs nothing of what is there.
-    let refused = batcher.join(Request {
+    // One that is refused costs nothing of what is there.
+    let refused = batcher.join(GenerateRequest {
         grammar: Some("root ::= root".into()),
         ..request(&text[..30], 5)
     });
-    assert!(matches!(refused, Err(Refused::Never(_))), "{refused:?}");
+    assert!(matches!(refused, Err(JoinError::Invalid(_))), "{refused:?}");
     // Everything but the last generated token was computed.
-    let joined = batcher.join(request(&text, 5)).expect("a place");
+    let joined = batcher.join(request(&text, 5)).expect("a slot");
     assert_eq!(joined.cached, prompts[1].len() + 4);
     heard.all(&mut batcher);
     let mut fresh = self::batcher(&path, &many(2));
@@ -278,7 +279,7 @@ fn a_conversation_goes_on_where_it_was() {
     assert_same(&heard.tokens[&joined.id], &anew.tokens[&id], "anew");
 }
 
-/// Places and the KV cache are never promised twice.
+/// Slots and the KV cache are never promised twice.
 #[test]
 fn who_has_no_room_waits() {
     let (_alone, dir) = (alone(), scratch());
@@ -290,22 +291,23 @@ fn who_has_no_room_waits() {
     };
     // 768 tokens of KV cache, at most 512 a sequence.
     let mut batcher = Batcher::new(streamed(&path, 200 << 10, &options), Some(512));
-    let full = |batcher: &mut Batcher, most| match batcher.join(request(&prompts[0], most)) {
-        Err(Refused::Full(request)) => request.prompt == prompts[0],
-        Err(Refused::Never(error)) => panic!("{error}"),
-        Ok(_) => false,
-    };
+    let full =
+        |batcher: &mut Batcher, max_tokens| match batcher.join(request(&prompts[0], max_tokens)) {
+            Err(JoinError::Full(request)) => request.prompt == prompts[0],
+            Err(JoinError::Invalid(error)) => panic!("{error}"),
+            Ok(_) => false,
+        };
     let a = join(&mut batcher, &prompts[0], 500);
     join(&mut batcher, &prompts[3], 200);
     assert!(full(&mut batcher, 200), "no room for another 205 tokens");
     let small = join(&mut batcher, &prompts[2], 30);
-    assert!(full(&mut batcher, 1), "no fourth place");
+    assert!(full(&mut batcher, 1), "no fourth slot");
     batcher.leave(small);
     batcher.leave(a);
     assert!(!full(&mut batcher, 200), "room again");
-    for (prompt, most) in [(vec![3; 512], 1), (Vec::new(), 1), (vec![3], 0)] {
-        let never = batcher.join(request(&prompt, most));
-        assert!(matches!(never, Err(Refused::Never(_))), "{never:?}");
+    for (prompt, max_tokens) in [(vec![3; 512], 1), (Vec::new(), 1), (vec![3], 0)] {
+        let never = batcher.join(request(&prompt, max_tokens));
+        assert!(matches!(never, Err(JoinError::Invalid(_))), "{never:?}");
     }
 }
 
@@ -317,14 +319,14 @@ fn a_stop_text_and_a_grammar_bound_the_answer() {
         .vocab()
         .tokenize("The colours: red, green,", true, false)
         .expect("tokens");
-    let text = |batcher: &mut Batcher, request: Request| {
-        let id = batcher.join(request).expect("a place").id;
+    let text = |batcher: &mut Batcher, request: GenerateRequest| {
+        let id = batcher.join(request).expect("a slot").id;
         let (mut events, mut text, mut finish) = (Vec::new(), String::new(), None);
         while batcher.ready() {
             batcher.lap(&mut events).expect("a lap");
             for event in events.drain(..) {
-                assert_eq!(event.rider, id);
-                let step = event.step.expect("a token");
+                assert_eq!(event.sequence, id);
+                let step = event.token.expect("a token");
                 text.push_str(&step.text);
                 finish = step.finish;
             }
@@ -340,7 +342,7 @@ fn a_stop_text_and_a_grammar_bound_the_answer() {
     let expected = &free[..free.find(&stop).expect("it is in there")];
     let stopped = text(
         &mut batcher,
-        Request {
+        GenerateRequest {
             stop: vec![stop],
             ..request(&prompt, 16)
         },
@@ -349,7 +351,7 @@ fn a_stop_text_and_a_grammar_bound_the_answer() {
     let grammar = "root ::= \" blue\" [0-9]{3}";
     let bound = text(
         &mut batcher,
-        Request {
+        GenerateRequest {
             grammar: Some(grammar.into()),
             ..request(&prompt, 16)
         },
@@ -360,11 +362,14 @@ fn a_stop_text_and_a_grammar_bound_the_answer() {
         "{bound:?}"
     );
     assert_eq!(bound.1, Some(Finish::End));
-    let nonsense = batcher.join(Request {
+    let nonsense = batcher.join(GenerateRequest {
         grammar: Some("root ::= nowhere".into()),
         ..request(&prompt, 1)
     });
-    assert!(matches!(nonsense, Err(Refused::Never(_))), "{nonsense:?}");
+    assert!(
+        matches!(nonsense, Err(JoinError::Invalid(_))),
+        "{nonsense:?}"
+    );
 }
 
 /// The lap that meets the fault fails with all it carries, who was held is not
@@ -380,7 +385,7 @@ fn a_failed_lap_leaves_its_sequences_as_they_were() {
             ..many(4)
         };
         let mut batcher = batcher(&path, &options);
-        let ids: Vec<RiderId> = prompts.iter().map(|p| join(&mut batcher, p, 12)).collect();
+        let ids: Vec<SequenceId> = prompts.iter().map(|p| join(&mut batcher, p, 12)).collect();
         let (mut heard, mut events) = (Heard::default(), Vec::new());
         let broken = Faults {
             broken: vec![(0, 0..1 << 40)],
@@ -400,8 +405,8 @@ fn a_failed_lap_leaves_its_sequences_as_they_were() {
             assert!(events.is_empty());
             let held = turn % 2 == 1;
             assert_eq!(
-                failed.riders.contains(&ids[2]),
-                !held && batcher.riders().any(|id| id == ids[2])
+                failed.sequences.contains(&ids[2]),
+                !held && batcher.sequences().any(|id| id == ids[2])
             );
             switch(Faults::default());
             batcher.lap(&mut events).expect("a lap without faults");

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{alone, options, scratch, streamed, synth};
-use delayline_llama::watch::Kind;
+use delayline_llama::watch::StretchKind;
 use delayline_llama::{Engine, Way};
 use delayline_synth::Quant;
 
@@ -47,14 +47,14 @@ fn marks_tell_how_far_a_lap_is_and_where_its_time_went() {
             let of_kind = stretches.iter().filter(|stretch| stretch.kind == kind);
             of_kind.map(|stretch| stretch.bytes).sum::<u64>()
         };
-        assert_eq!(sum(Kind::Streamed), streams, "{shape}");
+        assert_eq!(sum(StretchKind::Streamed), streams, "{shape}");
         let stays = engine
             .stream()
             .expect("streamed")
             .residency()
             .resident_bytes;
-        assert_eq!(sum(Kind::Resident), stays, "{shape}");
-        assert_eq!(sum(Kind::Picked) > 0, experts, "{shape}");
+        assert_eq!(sum(StretchKind::Resident), stays, "{shape}");
+        assert_eq!(sum(StretchKind::Picked) > 0, experts, "{shape}");
         let whole: u64 = stretches.iter().map(|stretch| stretch.bytes).sum();
 
         assert!(engine.stream().expect("streamed").watch().last().is_empty());

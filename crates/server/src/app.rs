@@ -5,16 +5,16 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use delayline_llama::batch::Request;
-use delayline_llama::{Sampling, Template, Vocab};
+use delayline_llama::batch::GenerateRequest;
+use delayline_llama::{Template, Vocab};
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::api::answer::{Head, Kind};
+use crate::api::answer::{Endpoint, Head};
 use crate::api::error::ApiError;
-use crate::api::request::{self, Ask, Prompt};
+use crate::api::request::{self, Prompt, RequestDefaults};
 use crate::config::Limits;
 use crate::queue::Refused;
-use crate::shared::{Job, Shared, Update};
+use crate::shared::{QueuedRequest, Shared, Update};
 
 /// What every handler has.
 pub struct App {
@@ -80,11 +80,15 @@ impl App {
     ///
     /// # Errors
     /// What is to be told to the client.
-    pub fn submit(&self, kind: Kind, body: &[u8]) -> Result<Pending, ApiError> {
+    pub fn submit(&self, kind: Endpoint, body: &[u8]) -> Result<Pending, ApiError> {
         let asked = Instant::now();
+        let defaults = RequestDefaults {
+            max_tokens: self.default_tokens,
+            seed: chance() as u32,
+        };
         let ask = match kind {
-            Kind::Chat => request::chat(body)?,
-            Kind::Text => request::completion(body)?,
+            Endpoint::Chat => request::chat(body, defaults)?,
+            Endpoint::Text => request::completion(body, defaults)?,
         };
         if let Some(model) = &ask.model
             && *model != self.model
@@ -100,8 +104,8 @@ impl App {
                 self.ctx
             );
             let name = match kind {
-                Kind::Chat => "messages",
-                Kind::Text => "prompt",
+                Endpoint::Chat => "messages",
+                Endpoint::Text => "prompt",
             };
             return Err(ApiError {
                 param: Some(name.into()),
@@ -112,7 +116,7 @@ impl App {
             kind,
             id: format!(
                 "{}-{:016x}",
-                if kind == Kind::Chat {
+                if kind == Endpoint::Chat {
                     "chatcmpl"
                 } else {
                     "cmpl"
@@ -123,11 +127,16 @@ impl App {
             model: self.model.clone(),
             include_usage: ask.include_usage,
         };
-        let stream = ask.stream;
-        let updates = self.queue(ask, prompt, asked)?;
+        let request = GenerateRequest {
+            // A token more would fit, for the last needs no cell, but clients count.
+            max_tokens: ask.generate.max_tokens.min(self.ctx - prompt_tokens),
+            prompt,
+            ..ask.generate
+        };
+        let updates = self.queue(request, asked)?;
         Ok(Pending {
             head,
-            stream,
+            stream: ask.stream,
             prompt_tokens,
             updates,
             asked,
@@ -136,30 +145,18 @@ impl App {
 
     fn queue(
         &self,
-        ask: Ask,
-        prompt: Vec<i32>,
+        request: GenerateRequest,
         asked: Instant,
     ) -> Result<mpsc::Receiver<Update>, ApiError> {
         let (reply, updates) = mpsc::channel(self.limits.pieces.max(1));
-        let request = Request {
-            prompt,
-            most: ask.max_tokens.unwrap_or(self.default_tokens),
-            sampling: Sampling {
-                seed: ask.seed.unwrap_or_else(|| chance() as u32),
-                ..ask.sampling
-            },
-            stop: ask.stop,
-            logprobs: ask.logprobs,
-            grammar: ask.grammar,
-        };
-        let job = Job {
+        let queued = QueuedRequest {
             request,
             reply,
             asked,
         };
         self.shared
             .queue
-            .push(job)
+            .push(queued)
             .map_err(|refused| match refused {
                 Refused::Full => ApiError::busy(
                     format!(

@@ -8,10 +8,10 @@ use thiserror::Error;
 
 /// How to serve a model.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct ServerConfig {
     /// The model's file.
     pub model: PathBuf,
-    /// How to run it; `seqs` is set by [`Config::riders`], `reserve` by the server.
+    /// How to run it; `seqs` is set by [`ServerConfig::riders`], `reserve` by the server.
     pub engine: delayline_llama::Options,
     /// Most sequences that share a lap.
     pub riders: u32,
@@ -123,7 +123,7 @@ pub enum Error {
     Engine,
 }
 
-impl Config {
+impl ServerConfig {
     /// Refuses what would be unsafe or could never work.
     ///
     /// # Errors
@@ -158,8 +158,8 @@ impl Config {
 mod tests {
     use super::*;
 
-    fn config(address: &str, key: Option<&str>, insecure: bool) -> Config {
-        Config {
+    fn config(address: &str, key: Option<&str>, insecure: bool) -> ServerConfig {
+        ServerConfig {
             model: PathBuf::new(),
             engine: delayline_llama::Options::default(),
             riders: 1,
@@ -194,7 +194,7 @@ mod tests {
             ("https://example.org/", false),
             ("*", false),
         ] {
-            let config = Config {
+            let config = ServerConfig {
                 origins: vec![origin.into()],
                 ..config("127.0.0.1:80", None, false)
             };

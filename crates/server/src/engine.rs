@@ -10,12 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use delayline_llama::Error;
-use delayline_llama::batch::{Batcher, Carried, Event, Failed, Refused, RiderId};
+use delayline_llama::batch::{
+    Batcher, CompletedLap, FailedLap, JoinError, SequenceEvent, SequenceId,
+};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use crate::api::error::ApiError;
-use crate::shared::{Health, Job, Shared, Update};
+use crate::shared::{Health, QueuedRequest, Shared, Update};
 
 /// So many failed laps in a row make the server ill.
 const ILL: u32 = 3;
@@ -43,16 +45,16 @@ struct Answer {
 }
 
 /// The engine's thread.
-pub struct Engine {
+pub struct EngineThread {
     batcher: Batcher,
     shared: Arc<Shared>,
-    answers: BTreeMap<RiderId, Answer>,
-    events: Vec<Event>,
+    answers: BTreeMap<SequenceId, Answer>,
+    events: Vec<SequenceEvent>,
     failures: u32,
     lap_ended: Option<Instant>,
 }
 
-impl Engine {
+impl EngineThread {
     /// Nobody rides yet.
     pub fn new(batcher: Batcher, shared: Arc<Shared>) -> Self {
         Self {
@@ -120,7 +122,7 @@ impl Engine {
 
     fn count(&self) {
         let metrics = &self.shared.metrics;
-        metrics.riding.set(self.batcher.riders().count() as i64);
+        metrics.riding.set(self.batcher.sequences().count() as i64);
         metrics.queued.set(self.shared.queue.len() as i64);
     }
 
@@ -128,7 +130,7 @@ impl Engine {
     /// that a large request is not starved by small ones.
     fn admit(&mut self) {
         while let Some(job) = self.shared.queue.pop() {
-            let Job {
+            let QueuedRequest {
                 request,
                 reply,
                 asked,
@@ -153,15 +155,15 @@ impl Engine {
                     hand_out(&mut answer);
                     self.answers.insert(joined.id, answer);
                 }
-                Err(Refused::Full(request)) => {
-                    self.shared.queue.put_back(Job {
+                Err(JoinError::Full(request)) => {
+                    self.shared.queue.put_back(QueuedRequest {
                         request: *request,
                         reply,
                         asked,
                     });
                     break;
                 }
-                Err(Refused::Never(error)) => {
+                Err(JoinError::Invalid(error)) => {
                     // The channel is new and empty: this is taken, or nobody is there.
                     let _ = reply.try_send(Update::Failed(refusal(&error)));
                 }
@@ -176,23 +178,23 @@ impl Engine {
             let between = (now - ended).as_secs_f64();
             self.shared.metrics.between_s.inc_by(between);
         }
-        let riding = self.batcher.riders().count();
+        let riding = self.batcher.sequences().count();
         self.shared.feed.lap_begins(riding, self.shared.queue.len());
         let mut events = std::mem::take(&mut self.events);
         match self.batcher.lap(&mut events) {
-            Ok(carried) => {
+            Ok(lap) => {
                 self.failures = 0;
                 if self.shared.health() != Health::Good {
                     self.shared.set_health(Health::Good);
                 }
-                self.measured(&carried);
+                self.measured(&lap);
                 // Who has heard of the end must not be counted any more.
                 self.count();
                 for event in events.drain(..) {
                     self.tell(event);
                 }
                 // Choosing tokens and handing them out is no lap's time either.
-                let took = Duration::from_nanos(carried.took.ns);
+                let took = Duration::from_nanos(lap.took.ns);
                 let own = now.elapsed().saturating_sub(took);
                 self.shared.metrics.between_s.inc_by(own.as_secs_f64());
             }
@@ -202,31 +204,31 @@ impl Engine {
         self.lap_ended = Some(Instant::now());
     }
 
-    fn measured(&mut self, carried: &Carried) {
+    fn measured(&mut self, lap: &CompletedLap) {
         let metrics = &self.shared.metrics;
         let s = |ns: u64| ns as f64 / 1e9;
         metrics.laps.inc();
-        metrics.lap_s.inc_by(s(carried.took.ns));
-        metrics.stall_s.inc_by(s(carried.took.stall_ns));
-        metrics.read_bytes.inc_by(carried.took.bytes_read);
-        metrics.prompt_tokens.inc_by(carried.prompt_tokens as u64);
-        metrics.generated_tokens.inc_by(carried.generated as u64);
-        metrics.lap_duration.observe(s(carried.took.ns));
-        metrics.batch.observe(carried.sequences as f64);
-        let pace = self.batcher.pace();
-        if let Some(limit) = pace.limit() {
+        metrics.lap_s.inc_by(s(lap.took.ns));
+        metrics.stall_s.inc_by(s(lap.took.stall_ns));
+        metrics.read_bytes.inc_by(lap.took.bytes_read);
+        metrics.prompt_tokens.inc_by(lap.prompt_tokens as u64);
+        metrics.generated_tokens.inc_by(lap.generated as u64);
+        metrics.lap_duration.observe(s(lap.took.ns));
+        metrics.batch.observe(lap.sequences as f64);
+        let cost = self.batcher.cost();
+        if let Some(limit) = cost.limit() {
             metrics.limit_sequences.set(limit);
         }
-        if let Some(compute_s) = pace.compute_s(1) {
+        if let Some(compute_s) = cost.compute_s(1) {
             metrics.compute_s.set(compute_s);
         }
         self.shared
             .feed
-            .lap_ended(carried, pace, metrics, self.shared.queue.len());
+            .lap_ended(lap, cost, metrics, self.shared.queue.len());
     }
 
-    fn tell(&mut self, event: Event) {
-        let Some(answer) = self.answers.get_mut(&event.rider) else {
+    fn tell(&mut self, event: SequenceEvent) {
+        let Some(answer) = self.answers.get_mut(&event.sequence) else {
             return;
         };
         let now = Instant::now();
@@ -241,10 +243,10 @@ impl Engine {
         }
         answer.last = now;
         answer.tokens += 1;
-        let update = match event.step {
-            Ok(step) => {
-                answer.over = step.finish.is_some();
-                Update::Step(step)
+        let update = match event.token {
+            Ok(token) => {
+                answer.over = token.finish.is_some();
+                Update::Token(token)
             }
             Err(error) => {
                 answer.over = true;
@@ -257,7 +259,7 @@ impl Engine {
 
     /// All that rode the lap end with its error. The others go on, and so does the
     /// server: the next lap may go well.
-    fn failed(&mut self, failed: &Failed) {
+    fn failed(&mut self, failed: &FailedLap) {
         tracing::error!("a lap failed: {}", failed.error);
         self.shared.metrics.failed_laps.inc();
         self.failures += 1;
@@ -266,7 +268,7 @@ impl Engine {
                 .set_health(Health::Ill(failed.error.to_string()));
         }
         let message = format!("the lap that carried this answer failed: {}", failed.error);
-        for &id in &failed.riders {
+        for &id in &failed.sequences {
             self.batcher.leave(id);
             if let Some(answer) = self.answers.get_mut(&id) {
                 answer.over = true;

@@ -4,11 +4,11 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use delayline_llama::batch::{Carried, Pace};
+use delayline_llama::batch::{CompletedLap, LapCost};
 use delayline_llama::watch::Watch;
 use tokio::sync::broadcast;
 
-use crate::live::{Bins, Lap, Machine, Progress, State, Totals};
+use crate::live::{Bins, LiveLap, LiveProgress, Machine, State, Totals};
 use crate::metrics::Metrics;
 
 /// Events that a slow listener may be behind before it misses some.
@@ -18,12 +18,12 @@ const BEHIND: usize = 16;
 pub const OFTEN: Duration = Duration::from_millis(100);
 
 /// An event as a line of a stream: its name and its JSON.
-pub type Event = (&'static str, String);
+pub type LiveEvent = (&'static str, String);
 
 /// See the module.
 #[derive(Debug)]
-pub struct Feed {
-    send: broadcast::Sender<Event>,
+pub struct LiveFeed {
+    send: broadcast::Sender<LiveEvent>,
     started: Instant,
     state: Mutex<Kept>,
     watch: OnceLock<Watched>,
@@ -41,13 +41,13 @@ struct Watched {
 #[derive(Debug, Default)]
 struct Kept {
     machine: Machine,
-    progress: Progress,
+    progress: LiveProgress,
     told: Option<Instant>,
     riding: u32,
     resting: bool,
 }
 
-impl Default for Feed {
+impl Default for LiveFeed {
     fn default() -> Self {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH);
         let machine = Machine {
@@ -68,7 +68,7 @@ impl Default for Feed {
     }
 }
 
-impl Feed {
+impl LiveFeed {
     fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -84,14 +84,14 @@ impl Feed {
     }
 
     /// How far the lap under way is, if it is long enough for that to be told.
-    pub fn under_way(&self) -> Option<Event> {
+    pub fn under_way(&self) -> Option<LiveEvent> {
         let now = self.watch.get()?.watch.now()?;
         let elapsed = now.began.elapsed();
         let kept = self.kept();
         if elapsed < OFTEN || kept.resting {
             return None;
         }
-        let progress = Progress {
+        let progress = LiveProgress {
             at_s: self.at_s(),
             state: if now.between {
                 State::Waiting
@@ -116,7 +116,7 @@ impl Feed {
     }
 
     /// A listener: what it is told first, and all that comes later.
-    pub fn listen(&self) -> (Vec<Event>, broadcast::Receiver<Event>) {
+    pub fn listen(&self) -> (Vec<LiveEvent>, broadcast::Receiver<LiveEvent>) {
         let kept = self.kept();
         let first = [
             event("machine", &kept.machine),
@@ -147,13 +147,13 @@ impl Feed {
         let mut kept = self.kept();
         kept.riding = sequences as u32;
         let after_rest = std::mem::replace(&mut kept.resting, false);
-        kept.progress = Progress {
+        kept.progress = LiveProgress {
             at_s: self.at_s(),
             state: State::Computing,
             sequences: sequences as u32,
             queued: queued as u32,
             totals: kept.progress.totals,
-            ..Progress::default()
+            ..LiveProgress::default()
         };
         if after_rest {
             self.tell("progress", &kept.progress);
@@ -161,11 +161,11 @@ impl Feed {
     }
 
     /// A lap has ended well.
-    pub fn lap_ended(&self, carried: &Carried, pace: &Pace, metrics: &Metrics, queued: usize) {
+    pub fn lap_ended(&self, done: &CompletedLap, cost: &LapCost, metrics: &Metrics, queued: usize) {
         let mut kept = self.kept();
         let totals = totals(metrics);
         kept.progress.totals = totals;
-        let (compute_s, limit) = (pace.compute_s(1), pace.limit());
+        let (compute_s, limit) = (cost.compute_s(1), cost.limit());
         if moved(kept.machine.compute_s, compute_s) || moved(kept.machine.limit_sequences, limit) {
             kept.machine.compute_s = compute_s;
             kept.machine.limit_sequences = limit;
@@ -178,13 +178,13 @@ impl Feed {
         kept.told = Some(now);
         let watched = self.watch.get();
         let bins = watched.and_then(|watched| Bins::of(&watched.watch.last(), watched.len));
-        let lap = Lap {
+        let lap = LiveLap {
             at_s: self.at_s(),
-            duration_s: seconds(carried.took.ns),
-            stall_s: seconds(carried.took.stall_ns),
-            read_bytes: carried.took.bytes_read,
-            sequences: carried.sequences as u32,
-            tokens: (carried.prompt_tokens + carried.decoded) as u32,
+            duration_s: seconds(done.took.ns),
+            stall_s: seconds(done.took.stall_ns),
+            read_bytes: done.took.bytes_read,
+            sequences: done.sequences as u32,
+            tokens: (done.prompt_tokens + done.decoded) as u32,
             queued: queued as u32,
             bins,
             totals,
@@ -198,18 +198,18 @@ impl Feed {
         if std::mem::replace(&mut kept.resting, true) {
             return;
         }
-        kept.progress = Progress {
+        kept.progress = LiveProgress {
             at_s: self.at_s(),
             state: State::Resting,
             queued: queued as u32,
             totals: kept.progress.totals,
-            ..Progress::default()
+            ..LiveProgress::default()
         };
         self.tell("progress", &kept.progress);
     }
 }
 
-fn event<T: serde::Serialize>(name: &'static str, what: &T) -> Option<Event> {
+fn event<T: serde::Serialize>(name: &'static str, what: &T) -> Option<LiveEvent> {
     Some((name, serde_json::to_string(what).ok()?))
 }
 

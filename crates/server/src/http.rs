@@ -19,10 +19,10 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::timeout;
 use tower_http::cors::{AllowHeaders, CorsLayer};
 
-use crate::api::answer::Kind;
+use crate::api::answer::Endpoint;
 use crate::api::error::ApiError;
 use crate::app::App;
-use crate::feed::{self, Event};
+use crate::feed::{self, LiveEvent};
 use crate::shared::Health;
 use crate::{guard, page, reply};
 
@@ -60,14 +60,14 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 async fn chat(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
-    complete(app, Kind::Chat, request).await
+    complete(app, Endpoint::Chat, request).await
 }
 
 async fn completions(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
-    complete(app, Kind::Text, request).await
+    complete(app, Endpoint::Text, request).await
 }
 
-async fn complete(app: Arc<App>, kind: Kind, request: Request) -> Result<Response, ApiError> {
+async fn complete(app: Arc<App>, kind: Endpoint, request: Request) -> Result<Response, ApiError> {
     if app.shared.draining() {
         let message = "the server is stopping and takes no more requests";
         return Err(ApiError::unavailable(message, None));
@@ -231,6 +231,6 @@ async fn live(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
     Ok(reply::event_stream(stream))
 }
 
-fn text((name, data): &Event) -> Bytes {
+fn text((name, data): &LiveEvent) -> Bytes {
     format!("event: {name}\ndata: {data}\n\n").into()
 }

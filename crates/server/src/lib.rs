@@ -23,6 +23,6 @@ mod reply;
 mod shared;
 mod start;
 
-pub use config::{Config, Error, Limits};
+pub use config::{Error, Limits, ServerConfig};
 pub use http::OPENAPI;
 pub use start::{Handle, Started, start};

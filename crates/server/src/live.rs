@@ -9,6 +9,7 @@
 
 mod lap;
 
+use delayline_llama::watch::Stretch;
 use serde::{Deserialize, Serialize};
 
 pub use lap::stretches;
@@ -78,30 +79,9 @@ pub struct Glass {
     pub rate_bytes_per_s: f64,
 }
 
-/// A part of the plan.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stretch {
-    /// How long, in bytes.
-    pub bytes: u64,
-    /// Where its bytes are when the compute comes.
-    pub kind: Kind,
-}
-
-/// Where bytes are when the compute comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// In memory for good.
-    Resident,
-    /// In the window, on their way through it.
-    Streamed,
-    /// Rows or experts, of which a lap needs some: fetched when they are known.
-    Picked,
-}
-
 /// A lap that has ended: sent at most ten times a second, for the latest one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Lap {
+pub struct LiveLap {
     /// Seconds since the server started.
     pub at_s: f64,
     /// How long it took, in seconds.
@@ -157,7 +137,7 @@ pub struct Totals {
 /// when laps begin after a rest and when they end in one, and about ten times a
 /// second within a lap longer than that.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
+pub struct LiveProgress {
     /// Seconds since the server started.
     pub at_s: f64,
     /// What the compute does.
@@ -195,6 +175,8 @@ pub enum State {
 
 #[cfg(test)]
 mod tests {
+    use delayline_llama::watch::StretchKind;
+
     use super::*;
 
     /// What the page's script reads, by the names that it uses.
@@ -202,7 +184,10 @@ mod tests {
     fn the_json_is_what_the_page_reads() {
         let stretch = |bytes, kind| Stretch { bytes, kind };
         let machine = Machine {
-            stretches: vec![stretch(4, Kind::Resident), stretch(5, Kind::Picked)],
+            stretches: vec![
+                stretch(4, StretchKind::Resident),
+                stretch(5, StretchKind::Picked),
+            ],
             ..Machine::default()
         };
         let json = serde_json::to_value(&machine).unwrap();
@@ -211,10 +196,10 @@ mod tests {
             serde_json::json!([{"bytes": 4, "kind": "resident"}, {"bytes": 5, "kind": "picked"}])
         );
         assert!(json["device_bytes_per_s"].is_null());
-        let progress = serde_json::to_value(Progress::default()).unwrap();
+        let progress = serde_json::to_value(LiveProgress::default()).unwrap();
         assert_eq!(progress["state"], "resting");
         assert_eq!(progress["totals"]["laps"], 0);
-        let lap = serde_json::to_value(Lap::default()).unwrap();
+        let lap = serde_json::to_value(LiveLap::default()).unwrap();
         assert!(lap["bins"].is_null());
         assert_eq!(lap["totals"]["generated_tokens"], 0);
     }

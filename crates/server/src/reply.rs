@@ -13,7 +13,7 @@ use delayline_llama::Finish;
 use futures_util::stream;
 use tokio::time::{Instant, timeout_at};
 
-use crate::api::answer::Usage;
+use crate::api::answer::TokenUsage;
 use crate::api::error::ApiError;
 use crate::app::{App, Pending};
 use crate::shared::Update;
@@ -24,7 +24,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// An answer that rides.
 struct Riding {
     pending: Pending,
-    usage: Usage,
+    usage: TokenUsage,
     deadline: Instant,
     /// Characters handed out, and the probabilities not yet handed out.
     offset: usize,
@@ -53,7 +53,7 @@ pub async fn reply(app: Arc<App>, mut pending: Pending) -> Result<Response, ApiE
         }
     };
     let riding = Riding {
-        usage: Usage {
+        usage: TokenUsage {
             prompt: pending.prompt_tokens,
             cached,
             generated: 0,
@@ -93,18 +93,18 @@ impl Riding {
     async fn whole(mut self) -> Result<Response, ApiError> {
         let (mut text, mut likely, mut told) = (String::new(), Vec::new(), false);
         loop {
-            let step = match self.next().await {
-                Some(Ok(Update::Step(step))) => step,
+            let token = match self.next().await {
+                Some(Ok(Update::Token(token))) => token,
                 Some(Err(error)) => return Err(error),
                 Some(Ok(_)) | None => continue,
             };
-            self.usage.generated += usize::from(step.finish != Some(Finish::End));
-            text.push_str(&step.text);
-            if !step.logprobs.is_empty() {
+            self.usage.generated += usize::from(token.finish != Some(Finish::End));
+            text.push_str(&token.text);
+            if !token.logprobs.is_empty() {
                 told = true;
-                likely.push(step.logprobs);
+                likely.push(token.logprobs);
             }
-            if let Some(finish) = step.finish {
+            if let Some(finish) = token.finish {
                 let head = &self.pending.head;
                 let logprobs = told.then(|| head.logprobs(&likely, 0));
                 let body = head.whole(&text, logprobs, finish, self.usage);
@@ -117,9 +117,9 @@ impl Riding {
     /// The events of what came next; whether they are the last.
     async fn more(&mut self) -> (String, bool) {
         let mut out = String::new();
-        let step = match self.next().await {
+        let token = match self.next().await {
             None => return (": still here\n\n".into(), false),
-            Some(Ok(Update::Step(step))) => step,
+            Some(Ok(Update::Token(token))) => token,
             Some(Ok(_)) => return (out, false),
             Some(Err(error)) => {
                 event(&mut out, &error.json().to_string());
@@ -128,14 +128,14 @@ impl Riding {
             }
         };
         let head = &self.pending.head;
-        self.usage.generated += usize::from(step.finish != Some(Finish::End));
+        self.usage.generated += usize::from(token.finish != Some(Finish::End));
         let logprobs =
-            (!step.logprobs.is_empty()).then(|| head.logprobs(&[step.logprobs], self.offset));
-        if !step.text.is_empty() || logprobs.is_some() {
-            event(&mut out, &head.piece(&step.text, logprobs));
-            self.offset += step.text.chars().count();
+            (!token.logprobs.is_empty()).then(|| head.logprobs(&[token.logprobs], self.offset));
+        if !token.text.is_empty() || logprobs.is_some() {
+            event(&mut out, &head.piece(&token.text, logprobs));
+            self.offset += token.text.chars().count();
         }
-        let Some(finish) = step.finish else {
+        let Some(finish) = token.finish else {
             return (out, false);
         };
         event(&mut out, &head.end(finish, self.usage));

@@ -4,19 +4,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use delayline_llama::batch::{Request, Step};
+use delayline_llama::batch::{GenerateRequest, GeneratedToken};
 use tokio::sync::mpsc;
 
 use crate::api::error::ApiError;
-use crate::feed::Feed;
+use crate::feed::LiveFeed;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
 
 /// A request on its way to the engine.
 #[derive(Debug)]
-pub struct Job {
+pub struct QueuedRequest {
     /// What is asked for.
-    pub request: Request,
+    pub request: GenerateRequest,
     /// Where the answer goes; closed when the client has gone.
     pub reply: mpsc::Sender<Update>,
     /// When it was asked for.
@@ -32,7 +32,7 @@ pub enum Update {
         cached: usize,
     },
     /// A token; the last one says so.
-    Step(Step),
+    Token(GeneratedToken),
     /// There will be no more.
     Failed(ApiError),
 }
@@ -52,11 +52,11 @@ pub enum Health {
 #[derive(Debug)]
 pub struct Shared {
     /// Requests that wait.
-    pub queue: Queue<Job>,
+    pub queue: Queue<QueuedRequest>,
     /// The figures.
     pub metrics: Metrics,
     /// The live picture.
-    pub feed: Feed,
+    pub feed: LiveFeed,
     health: Mutex<Health>,
     draining: AtomicBool,
     stop: AtomicBool,
@@ -72,7 +72,7 @@ impl Shared {
         Self {
             queue: Queue::new(queue),
             metrics,
-            feed: Feed::default(),
+            feed: LiveFeed::default(),
             health: Mutex::new(Health::Good),
             draining: AtomicBool::new(false),
             stop: AtomicBool::new(false),

@@ -9,16 +9,17 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use delayline_llama::batch::Batcher;
+use delayline_llama::watch::{Stretch, StretchKind};
 use delayline_llama::{MemoryReport, ModelFile, Source, Template, Vocab};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 
 use crate::app::{App, unix_s};
-use crate::config::{Config, Error, Limits};
-use crate::engine::Engine;
+use crate::config::{Error, Limits, ServerConfig};
+use crate::engine::EngineThread;
 use crate::http;
 use crate::listen;
-use crate::live::{self, Glass, Kind, Machine, Stretch};
+use crate::live::{self, Glass, Machine};
 use crate::shared::{Health, Shared};
 
 /// Laps of each size that are measured before the first request.
@@ -73,7 +74,7 @@ pub struct Handle {
 ///
 /// # Errors
 /// When that cannot be.
-pub fn start(config: Config) -> Result<Handle, Error> {
+pub fn start(config: ServerConfig) -> Result<Handle, Error> {
     config.check()?;
     let listen_error = |source| Error::Listen {
         address: config.address,
@@ -180,11 +181,15 @@ struct Opened {
 }
 
 /// The engine's thread.
-fn compute(config: &Config, shared: &Arc<Shared>, tell: &mpsc::Sender<Result<Opened, Error>>) {
+fn compute(
+    config: &ServerConfig,
+    shared: &Arc<Shared>,
+    tell: &mpsc::Sender<Result<Opened, Error>>,
+) {
     let outcome = catch_unwind(AssertUnwindSafe(|| match open(config, shared) {
         Ok((batcher, opened)) => {
             let _ = tell.send(Ok(opened));
-            Engine::new(batcher, shared.clone()).run();
+            EngineThread::new(batcher, shared.clone()).run();
         }
         Err(error) => {
             let _ = tell.send(Err(error));
@@ -196,7 +201,7 @@ fn compute(config: &Config, shared: &Arc<Shared>, tell: &mpsc::Sender<Result<Ope
     }
 }
 
-fn open(config: &Config, shared: &Shared) -> Result<(Batcher, Opened), Error> {
+fn open(config: &ServerConfig, shared: &Shared) -> Result<(Batcher, Opened), Error> {
     let options = delayline_llama::Options {
         seqs: Some(config.riders.max(1)),
         reserve: config.limits.reserve(),
@@ -214,7 +219,7 @@ fn open(config: &Config, shared: &Shared) -> Result<(Batcher, Opened), Error> {
     let (mut notices, mut streamed_bytes) = (Vec::new(), 0);
     let mut stretches = vec![Stretch {
         bytes: memory.resident_weights,
-        kind: Kind::Resident,
+        kind: StretchKind::Resident,
     }];
     if let Some(stream) = engine.stream() {
         notices = stream.notices().to_vec();
@@ -228,8 +233,8 @@ fn open(config: &Config, shared: &Shared) -> Result<(Batcher, Opened), Error> {
     batcher.warm_up(WARM_UP)?;
     let vocab = batcher.vocab().clone();
     let template = Template::of(&vocab).map_err(|error| error.to_string());
-    let (seats, ctx) = (batcher.seats(), batcher.ctx());
-    let pace = batcher.pace();
+    let (seats, ctx) = (batcher.slots(), batcher.ctx());
+    let cost = batcher.cost();
     let started = Started {
         address: config.address,
         model: name(&config.model),
@@ -237,9 +242,9 @@ fn open(config: &Config, shared: &Shared) -> Result<(Batcher, Opened), Error> {
         ctx,
         cells,
         default_tokens: (cells / seats).max(256).min(ctx),
-        limit: pace.limit(),
-        compute_s: pace.compute_s(1),
-        medium_s: pace.medium_s(),
+        limit: cost.limit(),
+        compute_s: cost.compute_s(1),
+        medium_s: cost.medium_s(),
         source,
         streamed_bytes,
         memory,
@@ -258,7 +263,7 @@ fn open(config: &Config, shared: &Shared) -> Result<(Batcher, Opened), Error> {
 
 /// What the device can do, in bytes per second. Measured before the model is
 /// opened, while the budget is free; if that fails, opening it will tell why.
-fn device_rate(config: &Config) -> Option<f64> {
+fn device_rate(config: &ServerConfig) -> Option<f64> {
     let file = ModelFile::open(&config.model).ok()?;
     let budget = config.engine.memory.unwrap_or(u64::MAX);
     delayline_llama::device_rate(&file.paths(), budget).ok()

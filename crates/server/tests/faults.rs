@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use common::{CHAT, alone, chat, config, endless, events, read_until, start};
 use delayline_llama::Options;
 use delayline_llama::medium::{Caps, Completion, Faults, Faulty, Medium, MediumEvent, Op, Stats};
-use delayline_server::Config;
+use delayline_server::ServerConfig;
 
 /// What the medium takes on with its next read.
 static NEXT: Mutex<Option<Faults>> = Mutex::new(None);
@@ -52,7 +52,7 @@ fn switch(faults: Faults) {
 fn a_fault_ends_the_answers_of_its_lap_and_nothing_else() {
     let _alone = alone();
     let config = config();
-    let (server, client) = start(Config {
+    let (server, client) = start(ServerConfig {
         engine: Options {
             around: Some(switched),
             ..config.engine

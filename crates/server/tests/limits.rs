@@ -9,11 +9,11 @@ use std::time::Duration;
 use common::{
     CHAT, Client, JSON, alone, chat, config, endless, events, parse, read, read_until, start, with,
 };
-use delayline_server::{Config, Limits};
+use delayline_server::{Limits, ServerConfig};
 use serde_json::json;
 
-fn with_limits(riders: u32, limits: Limits) -> Config {
-    Config {
+fn with_limits(riders: u32, limits: Limits) -> ServerConfig {
+    ServerConfig {
         riders,
         limits,
         ..config()
@@ -87,7 +87,7 @@ fn time_is_bounded() {
 #[test]
 fn only_who_may_ask_is_answered() {
     let _alone = alone();
-    let (server, client) = start(Config {
+    let (server, client) = start(ServerConfig {
         keys: vec!["the-right-key".into()],
         origins: vec!["https://example.org".into()],
         ..config()

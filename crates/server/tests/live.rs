@@ -8,8 +8,8 @@ use std::sync::{Condvar, Mutex};
 
 use delayline_llama::medium::{Caps, Completion, LoopSpec, Medium, MediumEvent, Op, Stats};
 use delayline_llama::{Fiber, Options, Way};
-use delayline_server::live::{BINS, Lap, Machine, Progress, State};
-use delayline_server::{Config, Limits, start};
+use delayline_server::live::{BINS, LiveLap, LiveProgress, Machine, State};
+use delayline_server::{Limits, ServerConfig, start};
 
 /// Whether the medium hands out what has come.
 static OPEN: (Mutex<bool>, Condvar) = (Mutex::new(true), Condvar::new());
@@ -49,10 +49,10 @@ impl Medium for Gated {
     }
 }
 
-fn config() -> Config {
+fn config() -> ServerConfig {
     let model =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/SmolLM2-135M-Instruct.Q4_1.gguf");
-    Config {
+    ServerConfig {
         model,
         engine: Options {
             way: Way::Streamed,
@@ -82,8 +82,8 @@ fn send(to: SocketAddr, request: &str) -> TcpStream {
 #[derive(Debug)]
 enum Event {
     Machine(Box<Machine>),
-    Progress(Progress),
-    Lap(Box<Lap>),
+    Progress(LiveProgress),
+    Lap(Box<LiveLap>),
 }
 
 /// The stream's next event.
@@ -106,7 +106,7 @@ fn next(lines: &mut impl Iterator<Item = String>) -> Event {
 }
 
 /// What a server tells first of its machine.
-fn machine(config: Config) -> Machine {
+fn machine(config: ServerConfig) -> Machine {
     let server = start(config).expect("a server");
     let live = send(
         server.started().address,

@@ -47,7 +47,7 @@ fn what_is_said_is_understood() {
     );
     assert_eq!(
         (engine.kv_type, engine.flash_attn),
-        (KvType::Q8_0, FlashAttn::On)
+        (KvTypeArg::Q8_0, FlashAttn::On)
     );
     assert_eq!(engine.trace, Some("t.json".into()));
     let sampling = &run.sampling;

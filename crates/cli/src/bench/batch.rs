@@ -7,11 +7,11 @@ use anyhow::{Result, bail};
 use serde_json::json;
 
 use self::laps::{Measured, Size};
-use super::probe::{Job, Way};
+use super::probe::{ProbeJob, ProbeWay};
 use super::{in_process, job};
 use crate::args::BenchArgs;
 use crate::interrupt::{self, Interrupted};
-use crate::output::{Output, Table, format_seconds};
+use crate::output::{Output, TextTable, format_seconds};
 use crate::size::{format_rate, format_size};
 
 /// What was measured of one way, of all its processes.
@@ -48,16 +48,16 @@ pub fn run(args: &BenchArgs, budget: u64, model_bytes: u64, output: &Output) -> 
         Some(_) => (args.repeat, 1),
         None => (1, args.repeat),
     };
-    let ways: &[Way] = match args.baseline {
-        Some(_) => &[Way::Streamed, Way::Mmap],
-        None => &[Way::Streamed],
+    let ways: &[ProbeWay] = match args.baseline {
+        Some(_) => &[ProbeWay::Streamed, ProbeWay::Mmap],
+        None => &[ProbeWay::Streamed],
     };
     let mut totals = [Total::default(), Total::default()];
     let mut progress = output.count("measuring", u64::from(turns) * ways.len() as u64);
     let mut done = 0;
     for _ in 0..turns {
         for (&way, total) in ways.iter().zip(&mut totals) {
-            let job = Job {
+            let job = ProbeJob {
                 batch: args.batch.clone(),
                 repeat,
                 ..job(args, way, Some(budget))
@@ -97,7 +97,7 @@ fn report(budget: u64, [streamed, mmap]: &[Total; 2], output: &Output) -> Result
     if compares {
         heads.extend(["mmap tok/s", "than mmap"]);
     }
-    let mut table = Table::of(heads.into_iter().map(str::to_owned));
+    let mut table = TextTable::of(heads.into_iter().map(str::to_owned));
     for size in streamed.measured() {
         let (lap_s, stall_s) = (size.lap_s(), size.stall_s());
         let rate = size.read as f64 / size.laps_s.iter().sum::<f64>();

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::args::BenchArgs;
-use crate::output::{Output, Table, format_seconds};
+use crate::output::{Output, TextTable, format_seconds};
 use crate::report::FiberFigures;
 use crate::size::{format_rate, format_size};
 
@@ -208,7 +208,7 @@ pub fn report(
     results: &[Budgeted],
     output: &Output,
 ) -> Result<()> {
-    let mut table = Table::new([
+    let mut table = TextTable::new([
         "budget", "÷", "window", "stays", "a lap", "device", "lap", "limit", "of limit", "tok/s",
         "first", "limit", "peak", "mmap lap", "faster",
     ]);

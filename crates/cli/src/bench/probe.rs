@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
-use delayline_llama::{Class, Engine, Options, Usage, Vocab};
+use delayline_llama::batch::{Batcher, Choice, GenerateRequest};
+use delayline_llama::{Engine, Laps, Options, Usage, Vocab};
 
 use super::batch;
 use super::figures::{Sample, median};
@@ -18,30 +19,30 @@ use crate::report::FiberFigures;
 
 /// How the model is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Way {
+pub enum ProbeWay {
     /// Fed by the line.
     Streamed,
     /// By llama.cpp's mmap.
     Mmap,
 }
 
-impl From<Way> for delayline_llama::Way {
-    fn from(way: Way) -> Self {
+impl From<ProbeWay> for delayline_llama::Way {
+    fn from(way: ProbeWay) -> Self {
         match way {
-            Way::Streamed => Self::Streamed,
-            Way::Mmap => Self::Mmap,
+            ProbeWay::Streamed => Self::Streamed,
+            ProbeWay::Mmap => Self::Mmap,
         }
     }
 }
 
 /// One measurement of `bench`.
 #[derive(Clone, Debug, Args)]
-pub struct Job {
+pub struct ProbeJob {
     /// The model
     pub model: PathBuf,
     /// How to run it
     #[arg(long)]
-    pub way: Way,
+    pub way: ProbeWay,
     /// Laps to decode
     #[arg(long)]
     pub tokens: u32,
@@ -65,7 +66,7 @@ pub struct Job {
 /// The hidden command's name.
 pub const NAME: &str = "bench-probe";
 
-impl Job {
+impl ProbeJob {
     /// The command line that makes a process do this.
     pub fn arguments(&self) -> Vec<OsString> {
         let mut out: Vec<OsString> = vec![NAME.into(), self.model.clone().into()];
@@ -104,7 +105,7 @@ impl Job {
 }
 
 /// Measures and prints.
-pub fn run(job: &Job) -> Result<()> {
+pub fn run(job: &ProbeJob) -> Result<()> {
     if !job.batch.is_empty() {
         println!("{}", serde_json::to_string(&batch::laps::measure(job)?)?);
         return Ok(());
@@ -116,50 +117,45 @@ pub fn run(job: &Job) -> Result<()> {
         ctx: job.engine.ctx.or(Some(ctx)),
         ..config::options(&job.engine, way)?
     };
-    let mut engine = Engine::open(&job.model, &options)?;
+    let engine = Engine::open(&job.model, &options)?;
     let open_s = start.elapsed().as_secs_f64();
-    let text = text(&engine, (job.prompt_tokens + job.tokens) as usize)?;
-    let prompt = &text[..job.prompt_tokens as usize];
+    let text = text(&engine, (job.prompt_tokens + job.tokens + 1) as usize)?;
+    let (prompt, rest) = text.split_at(job.prompt_tokens as usize);
 
-    let prompt_laps = read_prompt(&mut engine, prompt)?;
-    let first_token_s = start.elapsed().as_secs_f64();
-
-    let first = prompt.len() as u32;
-    let end = first + job.tokens;
-    let (mut laps, mut stalls, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
-    for pos in first..end {
-        let before = engine.laps();
-        let next = (pos + 1 < end).then_some(Class::Single);
-        // The text goes on: a model with random weights would repeat one word
-        // for ever, and so its experts.
-        engine.lap(&[text[pos as usize]], pos, true, next)?;
-        let lap = engine.laps() - before;
-        laps.push(lap.ns as f64 * 1e-9);
-        stalls.push(lap.stall_ns as f64 * 1e-9);
-        bytes.push(lap.bytes_read as f64);
-    }
-    let all = engine.laps();
-    let streams = engine.stream().is_some_and(|s| s.bytes_per_lap() > 0);
-    let prompt_compute_s = match streams {
+    let mut batcher = Batcher::new(engine, Some(u32::MAX));
+    let reading = read(&mut batcher, prompt, rest)?;
+    ensure!(
+        reading.laps.len() == job.tokens as usize,
+        "the context has no room for {} tokens behind the prompt: raise --ctx",
+        job.tokens
+    );
+    let first_token_s = (reading.first_token - start).as_secs_f64();
+    let all = batcher.decoder().laps();
+    let streams = batcher.decoder().stream();
+    let prompt_compute_s = match streams.is_some_and(|stream| stream.bytes_per_lap() > 0) {
         true => None,
-        false => Some(read_again(&mut engine, prompt)?),
+        false => Some(read_again(&mut batcher, prompt, rest)?),
     };
+    let engine = batcher.decoder();
     if let Some((path, stream)) = job.plan.as_deref().zip(engine.stream()) {
         let plan = plan::of(stream, &job.model, options.medium.depth);
         plan::write(&plan, path)?;
     }
     let memory = engine.memory();
-    let lap_s = median(laps.iter().copied()).unwrap_or(0.0);
+    let median_of = |of: fn(&Laps) -> u64| {
+        let all = reading.laps.iter().map(|lap| of(lap) as f64);
+        median(all).unwrap_or(0.0)
+    };
     let sample = Sample {
         open_s,
         first_token_s,
         prompt_tokens: prompt.len(),
-        prompt_laps,
+        prompt_laps: reading.prompt_laps,
         tokens: job.tokens,
         prompt_compute_s,
-        lap_s,
-        compute_s: median(laps.iter().zip(&stalls).map(|(lap, stall)| lap - stall)).unwrap_or(0.0),
-        bytes_per_lap: median(bytes.into_iter()).unwrap_or(0.0) as u64,
+        lap_s: median_of(|lap| lap.ns) * 1e-9,
+        compute_s: median_of(|lap| lap.ns - lap.stall_ns) * 1e-9,
+        bytes_per_lap: median_of(|lap| lap.bytes_read) as u64,
         laps: all.count,
         bytes_read: all.bytes_read,
         stall_s: all.stall_ns as f64 * 1e-9,
@@ -181,28 +177,44 @@ pub fn run(job: &Job) -> Result<()> {
     Ok(())
 }
 
-/// Decodes the prompt in as few laps as possible; returns how many.
-fn read_prompt(engine: &mut Engine, prompt: &[i32]) -> Result<usize> {
-    let ubatch = engine.ubatch() as usize;
-    let mut pos = 0;
-    for chunk in prompt.chunks(ubatch) {
-        let end = pos + chunk.len();
-        let next = match prompt[end..].chunks(ubatch).next() {
-            Some(next) => Class::of(next.len(), end + next.len() == prompt.len()),
-            None => Class::Single,
-        };
-        engine.lap(chunk, pos as u32, end == prompt.len(), Some(next))?;
-        pos = end;
+/// The laps of a text.
+struct Reading {
+    prompt_laps: usize,
+    first_token: Instant,
+    /// One for each token behind the prompt.
+    laps: Vec<Laps>,
+}
+
+/// Reads `prompt` in as few laps as possible, then all tokens of `rest` but the last,
+/// one by one. They are given, not chosen: a model with random weights would repeat
+/// one word for ever, and so its experts.
+fn read(batcher: &mut Batcher, prompt: &[i32], rest: &[i32]) -> Result<Reading> {
+    let request = GenerateRequest::new(prompt, rest.len(), Choice::Given(rest.to_vec()));
+    batcher.join(request)?;
+    let (mut prompt_laps, mut events) = (0, Vec::new());
+    while events.is_empty() {
+        batcher.lap(&mut events).map_err(|failed| failed.error)?;
+        prompt_laps += 1;
     }
-    Ok(prompt.len().div_ceil(ubatch))
+    let first_token = Instant::now();
+    let mut laps = Vec::new();
+    while batcher.ready() {
+        let lap = batcher.lap(&mut events).map_err(|failed| failed.error)?;
+        laps.push(lap.took);
+    }
+    Ok(Reading {
+        prompt_laps,
+        first_token,
+        laps,
+    })
 }
 
 /// How long the prompt takes in seconds when nothing is touched for the first time.
-fn read_again(engine: &mut Engine, prompt: &[i32]) -> Result<f64> {
-    engine.context().clear();
+fn read_again(batcher: &mut Batcher, prompt: &[i32], rest: &[i32]) -> Result<f64> {
+    batcher.forget_left();
     let start = Instant::now();
-    read_prompt(engine, prompt)?;
-    Ok(start.elapsed().as_secs_f64())
+    let reading = read(batcher, prompt, &rest[..1])?;
+    Ok((reading.first_token - start).as_secs_f64())
 }
 
 /// So many tokens of ordinary text, which begins anew where it is too short.

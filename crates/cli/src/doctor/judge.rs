@@ -5,7 +5,7 @@ use delayline_medium::{DirectIo, ReadRate};
 use serde_json::{Value, json};
 
 use super::{CgroupMemory, DEPTHS, Finding, Mark, READ_LENS};
-use crate::output::{Table, format_seconds};
+use crate::output::{TextTable, format_seconds};
 use crate::size::{format_rate, format_size};
 
 /// What the kernel's release, such as `6.8.0-45`, offers.
@@ -333,9 +333,9 @@ pub fn read_rate(rates: &[ReadRate]) -> Finding {
 }
 
 /// All rates, by depth and length.
-pub fn rate_table(rates: &[ReadRate]) -> Table {
+pub fn rate_table(rates: &[ReadRate]) -> TextTable {
     let lens = READ_LENS.map(|len| format_size(len.into()));
-    let mut table = Table::new(["    reads at once", &lens[0], &lens[1], &lens[2]]);
+    let mut table = TextTable::new(["    reads at once", &lens[0], &lens[1], &lens[2]]);
     for depth in DEPTHS {
         let of = |len| {
             rates

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::iter;
 
-use crate::output::{Table, format_seconds, format_tokens_per_s};
+use crate::output::{TextTable, format_seconds, format_tokens_per_s};
 use crate::size::{format_rate, format_size};
 
 use super::look::Look;
@@ -70,16 +70,16 @@ impl Inspection {
         writeln!(f)
     }
 
-    fn types(&self) -> Table {
-        let mut table = Table::new(["type", "tensors", "size"]);
+    fn types(&self) -> TextTable {
+        let mut table = TextTable::new(["type", "tensors", "size"]);
         for t in &self.tensors {
             table.row([t.kind.into(), t.count.to_string(), format_size(t.bytes)]);
         }
         table
     }
 
-    fn largest(&self) -> Table {
-        let mut table = Table::new(["largest tensors", "shape", "type", "size"]);
+    fn largest(&self) -> TextTable {
+        let mut table = TextTable::new(["largest tensors", "shape", "type", "size"]);
         for tensor in &self.largest {
             let dims: Vec<String> = tensor.dims.iter().map(u64::to_string).collect();
             let (shape, size) = (dims.join(" × "), format_size(tensor.bytes));
@@ -154,9 +154,9 @@ impl Inspection {
         )
     }
 
-    fn budgets(&self) -> Table {
+    fn budgets(&self) -> TextTable {
         let mut table = match self.speed {
-            Some(_) => Table::new([
+            Some(_) => TextTable::new([
                 "memory",
                 "budget",
                 "window",
@@ -165,7 +165,7 @@ impl Inspection {
                 "lap at best",
                 "speed at best",
             ]),
-            None => Table::new(["memory", "budget", "window", "stays", "streams a lap"]),
+            None => TextTable::new(["memory", "budget", "window", "stays", "streams a lap"]),
         };
         for row in &self.budgets {
             table.row(self.cells(row));

@@ -27,7 +27,7 @@ pub fn names() -> String {
 
 /// Where a loop's parameters come from.
 #[derive(Clone, Debug, Default)]
-pub struct Source {
+pub struct PresetSource {
     from: Option<From>,
     laps: Option<f64>,
 }
@@ -38,7 +38,7 @@ enum From {
     Design(PathBuf),
 }
 
-impl Source {
+impl PresetSource {
     /// Takes a key that is about this; false if it is about something else.
     pub fn set(&mut self, key: &str, value: &str, folder: &Path) -> Result<bool, SpecError> {
         let from = match key {

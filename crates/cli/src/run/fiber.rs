@@ -59,9 +59,9 @@ impl Display for Light<'_> {
 }
 
 /// Lines for a summary, each with its end.
-pub struct Loop<'a>(pub &'a FiberFigures);
+pub struct LoopLines<'a>(pub &'a FiberFigures);
 
-impl Display for Loop<'_> {
+impl Display for LoopLines<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let figures = self.0;
         if figures.pieces == 0 {
@@ -79,7 +79,7 @@ impl Display for Loop<'_> {
     }
 }
 
-impl Loop<'_> {
+impl LoopLines<'_> {
     /// What goes round.
     fn light(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let figures = self.0;
@@ -204,7 +204,7 @@ mod tests {
         let check = |change: fn(&mut FiberFigures), words: &[&str], lines: usize| {
             let mut figures = plain.clone();
             change(&mut figures);
-            let text = Loop(&figures).to_string();
+            let text = LoopLines(&figures).to_string();
             assert!(words.iter().all(|word| text.contains(word)), "{text}");
             assert_eq!(text.lines().count(), lines, "{text}");
         };

@@ -15,7 +15,7 @@ const MOST_BYTES: u64 = 64 << 20;
 
 /// Where the prompt comes from.
 #[derive(Debug)]
-pub enum Source {
+pub enum PromptSource {
     /// It is this.
     Text(String),
     /// From a person, turn by turn.
@@ -26,7 +26,7 @@ pub enum Source {
 ///
 /// # Errors
 /// When it is empty, no text, or there is nobody to ask.
-pub fn source(args: &RunArgs, json: bool) -> Result<Source> {
+pub fn source(args: &RunArgs, json: bool) -> Result<PromptSource> {
     let text = match &args.prompt {
         Some(text) => text.clone(),
         None if !io::stdin().is_terminal() => all_of(io::stdin().lock())?,
@@ -36,12 +36,12 @@ pub fn source(args: &RunArgs, json: bool) -> Result<Source> {
                  give a prompt with -p, or on standard input",
             ));
         }
-        None => return Ok(Source::Chat),
+        None => return Ok(PromptSource::Chat),
     };
     if text.trim().is_empty() {
         bail!("the prompt is empty: give one with -p, or on standard input");
     }
-    Ok(Source::Text(text))
+    Ok(PromptSource::Text(text))
 }
 
 /// Everything up to the end, without the line's end that `echo` adds.

@@ -9,16 +9,16 @@ use crate::output::{format_seconds, format_tokens_per_s};
 use crate::report::Figures;
 use crate::size::{format_rate, format_size};
 
-use super::fiber::Loop;
+use super::fiber::LoopLines;
 
 /// Characters of the bar.
 const BAR: usize = 40;
 
 /// Prints figures as a few aligned lines.
 #[derive(Debug)]
-pub struct Summary<'a>(pub &'a Figures);
+pub struct RunSummary<'a>(pub &'a Figures);
 
-impl Display for Summary<'_> {
+impl Display for RunSummary<'_> {
     /// Lines without an end after the last.
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         self.model(f)?;
@@ -31,7 +31,7 @@ impl Display for Summary<'_> {
     }
 }
 
-impl Summary<'_> {
+impl RunSummary<'_> {
     fn model(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Figures {
             model,
@@ -120,7 +120,7 @@ impl Summary<'_> {
             }
         }
         match &self.0.fiber {
-            Some(fiber) => write!(f, "{}", Loop(fiber)),
+            Some(fiber) => write!(f, "{}", LoopLines(fiber)),
             None => Ok(()),
         }
     }

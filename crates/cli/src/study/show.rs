@@ -36,7 +36,7 @@ fn lines(table: &ReportTable) -> String {
         let rows = table.rows.iter().map(|row| paragraph(&table.heads, row));
         return rows.collect::<Vec<_>>().join("\n");
     }
-    let mut out = output::Table::of(table.heads.iter().cloned());
+    let mut out = output::TextTable::of(table.heads.iter().cloned());
     for column in (0..table.heads.len()).filter(|&column| table.is_text(column)) {
         out.left(column);
     }

@@ -1,10 +1,10 @@
 //! The batcher: sequences that share laps. They join and leave between laps;
-//! prompts are cut into pieces that ride with the tokens of those that already
+//! prompts are cut into pieces that go along with the tokens of those that already
 //! generate. Knows nothing of clients, queues and clocks.
 //!
 //! Each lap carries the next token of every generating sequence. What rows are
-//! then to spare ([`Pace::spare`]) is dealt out evenly among the prompts
-//! (`share::deal`); with nobody generating, prompts get the whole micro-batch.
+//! then to spare ([`LapCost::spare`]) is shared equally among the prompts
+//! (`share`); with nobody generating, prompts get the whole micro-batch.
 //! A prompt of any length thus makes a lap of the others at most twice as long as
 //! its compute would be without, or as the medium takes anyway, and itself
 //! gets on by one row a lap at least.
@@ -18,67 +18,75 @@
 //! alone, because kernels add up in another order for several rows: where two
 //! tokens are almost equally likely, another one may be chosen.
 
+mod cost;
+mod decoder;
 mod lap;
-mod pace;
-mod rider;
+mod sequence;
 mod share;
+mod simulated;
 mod stop;
 
-use crate::empty::Load;
+use thiserror::Error as ThisError;
+
 use crate::engine::Engine;
-use crate::sample::Candidates;
 use crate::vocab::Vocab;
 use delayline_engine::Error;
 use delayline_engine::Laps;
 
-pub use pace::Pace;
-pub use rider::{Likely, Request, Step};
+pub use cost::LapCost;
+pub use decoder::{Decoder, Language, ModelLanguage};
+pub use sequence::{Choice, GenerateRequest, GeneratedToken, TokenLogprob};
+pub use simulated::{DecodedLap, SimulatedDecoder, SimulatedLanguage, SimulatedModel};
 
-use rider::Rider;
+use sequence::Sequence;
 
-/// A sequence that rides; never given out twice.
+/// A sequence that was admitted; never given out twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RiderId(u64);
+pub struct SequenceId(u64);
 
-/// Why a request does not ride.
-#[derive(Debug)]
-pub enum Refused {
-    /// Not now: no place or no room in the KV cache; here it is again.
-    Full(Box<Request>),
-    /// Never: what is wrong with it.
-    Never(Error),
+/// Why a request was not admitted.
+#[derive(Debug, ThisError)]
+pub enum JoinError {
+    /// Not now; here it is again.
+    #[error("no slot is free, or the KV cache has no room")]
+    Full(Box<GenerateRequest>),
+    /// Never.
+    #[error(transparent)]
+    Invalid(#[from] Error),
 }
 
 /// A sequence that joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Joined {
+pub struct Admitted {
     /// Which one.
-    pub id: RiderId,
-    /// How many tokens of the prompt were in the KV cache from before.
+    pub id: SequenceId,
+    /// Tokens of its prompt that were in the KV cache from before.
     pub cached: usize,
 }
 
 /// What became of a sequence in a lap.
 #[derive(Debug)]
-pub struct Event {
+pub struct SequenceEvent {
     /// Which one.
-    pub rider: RiderId,
+    pub sequence: SequenceId,
     /// Its next token; an error has ended it.
-    pub step: Result<Step, Error>,
+    pub token: Result<GeneratedToken, Error>,
 }
 
 /// A lap that failed. The sequences in it are as they were before.
-#[derive(Debug)]
-pub struct Failed {
+#[derive(Debug, ThisError)]
+#[error("a lap of {} sequences failed: {error}", .sequences.len())]
+pub struct FailedLap {
     /// Why.
+    #[source]
     pub error: Error,
     /// The sequences that it carried.
-    pub riders: Vec<RiderId>,
+    pub sequences: Vec<SequenceId>,
 }
 
-/// A lap that is over.
+/// A lap that went well.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Carried {
+pub struct CompletedLap {
     /// Sequences in it.
     pub sequences: usize,
     /// Tokens of prompts.
@@ -91,209 +99,245 @@ pub struct Carried {
     pub took: Laps,
 }
 
-/// A place in the KV cache.
-#[derive(Debug, Default)]
-struct Seat {
-    rider: Option<(RiderId, Rider)>,
+/// A slot, and with it a part of the KV cache.
+#[derive(Debug)]
+struct Slot<S> {
+    sequence: Option<(SequenceId, Sequence<S>)>,
     /// Sits out laps until told otherwise.
     held: bool,
-    /// What is left of the last rider, and when it left.
-    parked: Vec<i32>,
+    /// What the last sequence has left in the KV cache, and when.
+    cached: Vec<i32>,
     left_at: u64,
 }
 
-/// Sequences on one engine.
-pub struct Batcher {
-    engine: Engine,
-    vocab: Vocab,
-    seats: Vec<Seat>,
-    candidates: Candidates,
-    pace: Pace,
+impl<S> Slot<S> {
+    fn empty() -> Self {
+        Self {
+            sequence: None,
+            held: false,
+            cached: Vec::new(),
+            left_at: 0,
+        }
+    }
+}
+
+type SamplerOf<D> = <<D as Decoder>::Language as Language>::Sampler;
+
+/// Sequences on one decoder.
+pub struct Batcher<D: Decoder = Engine> {
+    decoder: D,
+    language: D::Language,
+    slots: Vec<Slot<SamplerOf<D>>>,
+    cost: LapCost,
     ctx: usize,
     next_id: u64,
     now: u64,
 }
 
 impl Batcher {
-    /// No sequence yet. One may come to `ctx` tokens, prompt and answer; none is
-    /// all that the KV cache holds, up to 4096.
-    pub fn new(engine: Engine, ctx: Option<u32>) -> Self {
-        let cells = engine.ctx() as usize;
-        let seats = (0..engine.seqs()).map(|_| Seat::default()).collect();
+    /// The vocabulary.
+    pub fn vocab(&self) -> &Vocab {
+        self.language.vocab()
+    }
+}
+
+impl<D: Decoder> Batcher<D> {
+    /// No sequence yet. One may take `ctx` tokens of the KV cache, prompt and answer;
+    /// without a number all that it holds, up to 4096.
+    pub fn new(decoder: D, ctx: Option<u32>) -> Self {
         Self {
-            vocab: Vocab::new(engine.model()),
-            seats,
-            candidates: Candidates::default(),
-            pace: match engine.way() {
-                Load::Mmap => Pace::blind(),
-                Load::Empty | Load::Native => Pace::default(),
+            language: decoder.language(),
+            slots: (0..decoder.slots()).map(|_| Slot::empty()).collect(),
+            cost: match decoder.sees_stalls() {
+                true => LapCost::default(),
+                false => LapCost::blind(),
             },
-            ctx: ctx.map_or(4096, |ctx| ctx as usize).min(cells),
+            ctx: ctx.map_or(4096, |ctx| ctx as usize).min(decoder.cells()),
             next_id: 0,
             now: 0,
-            engine,
+            decoder,
         }
     }
 
-    /// The machine.
-    pub fn engine(&mut self) -> &mut Engine {
-        &mut self.engine
+    /// What it runs on.
+    pub fn decoder(&mut self) -> &mut D {
+        &mut self.decoder
     }
 
-    /// The vocabulary.
-    pub fn vocab(&self) -> &Vocab {
-        &self.vocab
+    /// What laps cost.
+    pub fn cost(&self) -> &LapCost {
+        &self.cost
     }
 
-    /// What laps took.
-    pub fn pace(&self) -> &Pace {
-        &self.pace
-    }
-
-    /// Most tokens of a sequence, prompt and answer.
+    /// Maximum number of tokens that a sequence keeps, prompt and answer.
     pub fn ctx(&self) -> usize {
         self.ctx
     }
 
-    /// Most sequences that ride.
-    pub fn seats(&self) -> usize {
-        self.seats.len()
+    /// Maximum number of sequences.
+    pub fn slots(&self) -> usize {
+        self.slots.len()
     }
 
-    /// Sequences that ride, in the order of their places.
-    pub fn riders(&self) -> impl Iterator<Item = RiderId> + '_ {
-        let ids = self.seats.iter().filter_map(|seat| seat.rider.as_ref());
+    /// The sequences, in the order of their slots.
+    pub fn sequences(&self) -> impl Iterator<Item = SequenceId> + '_ {
+        let ids = self.slots.iter().filter_map(|slot| slot.sequence.as_ref());
         ids.map(|(id, _)| *id)
     }
 
     /// Takes a sequence on, from the next lap on.
     ///
     /// # Errors
-    /// [`Refused`], with the request if it may be tried again.
-    pub fn join(&mut self, request: Request) -> Result<Joined, Refused> {
-        let mut request = request;
-        let prompt = request.prompt.len();
-        if prompt == 0 || request.most == 0 {
-            return Err(Refused::Never(Error::Option(
-                "a prompt and an answer need at least one token each".into(),
-            )));
+    /// [`JoinError`], with the request if it may be tried again.
+    pub fn join(&mut self, request: GenerateRequest) -> Result<Admitted, JoinError> {
+        self.check_prompt(&request.prompt)?;
+        if request.tokens() == 0 {
+            let message = "an answer needs room for one token at least";
+            return Err(Error::Option(message.into()).into());
         }
-        if prompt >= self.ctx {
-            return Err(Refused::Never(Error::PromptTooLong {
-                prompt,
-                ctx: self.ctx,
-            }));
-        }
-        request.most = request.most.min(self.ctx - prompt);
-        let Some(at) = self.seat_for(&request.prompt) else {
-            return Err(Refused::Full(Box::new(request)));
+        let room = self.ctx - request.prompt.len() + 1;
+        let needed = sequence::cells(request.prompt.len(), request.tokens().min(room));
+        let Some(at) = self.slot_for(&request.prompt) else {
+            return Err(JoinError::Full(Box::new(request)));
         };
-        if !self.make_room(at, prompt + request.most) {
-            return Err(Refused::Full(Box::new(request)));
+        if !self.make_room(at, needed) {
+            return Err(JoinError::Full(Box::new(request)));
         }
-        // What the place holds is given up only for one that surely rides.
-        let mut rider = Rider::new(&self.vocab, request).map_err(Refused::Never)?;
-        let cached = self.rewind(at, rider.lacking());
-        rider.advance(cached);
-        let id = RiderId(self.next_id);
+        // What the slot holds is given up only for a request that is admitted.
+        let mut sequence = Sequence::new(&self.language, request, room)?;
+        let cached = self.rewind(at, sequence.lacking());
+        sequence.advance(cached);
+        let id = SequenceId(self.next_id);
         self.next_id += 1;
-        let seat = &mut self.seats[at];
-        seat.parked.clear();
-        seat.held = false;
-        seat.rider = Some((id, rider));
-        Ok(Joined { id, cached })
+        let slot = &mut self.slots[at];
+        slot.cached.clear();
+        slot.held = false;
+        slot.sequence = Some((id, sequence));
+        Ok(Admitted { id, cached })
     }
 
-    /// The free place that shares most of the prompt, else the one that was left
+    /// Refuses a prompt that can never be continued.
+    ///
+    /// # Errors
+    /// When it is empty, or leaves no room for a token.
+    pub(crate) fn check_prompt(&self, prompt: &[i32]) -> Result<(), Error> {
+        match prompt.len() {
+            0 => Err(Error::Option(
+                "the prompt is empty: give at least one token of text".into(),
+            )),
+            prompt if prompt >= self.ctx => Err(Error::PromptTooLong {
+                prompt,
+                ctx: self.ctx,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The free slot that shares most of the prompt, else the one that was left
     /// first. One that would lose more than it shares counts as sharing nothing.
-    fn seat_for(&self, prompt: &[i32]) -> Option<usize> {
-        let free = self.seats.iter().enumerate();
-        let free = free.filter(|(_, seat)| seat.rider.is_none());
-        let best = free.max_by_key(|(_, seat)| {
-            let shared = common(&seat.parked, prompt);
-            let kept = if 2 * shared >= seat.parked.len() {
+    fn slot_for(&self, prompt: &[i32]) -> Option<usize> {
+        let free = self.slots.iter().enumerate();
+        let free = free.filter(|(_, slot)| slot.sequence.is_none());
+        let best = free.max_by_key(|(_, slot)| {
+            let shared = common(&slot.cached, prompt);
+            let kept = if 2 * shared >= slot.cached.len() {
                 shared
             } else {
                 0
             };
-            let since = (seat.parked.len().min(1), seat.left_at);
+            let since = (slot.cached.len().min(1), slot.left_at);
             (kept, std::cmp::Reverse(since))
         });
         best.map(|(at, _)| at)
     }
 
-    /// Has room for `tokens` in place `at`, at the cost of what others have left
+    /// Has room for `needed` cells in slot `at`, at the cost of what others have left
     /// behind. Changes nothing if that is not enough.
-    fn make_room(&mut self, at: usize, tokens: usize) -> bool {
-        let cells = self.engine.ctx() as usize;
-        let riding: usize = self
-            .seats
+    fn make_room(&mut self, at: usize, needed: usize) -> bool {
+        let promised: usize = self
+            .slots
             .iter()
-            .filter_map(|seat| seat.rider.as_ref())
-            .map(|(_, rider)| rider.reserved())
+            .filter_map(|slot| slot.sequence.as_ref())
+            .map(|(_, sequence)| sequence.cells())
             .sum();
-        let Some(free) = cells.checked_sub(riding + tokens) else {
+        let Some(free) = self.decoder.cells().checked_sub(promised + needed) else {
             return false;
         };
-        let mut parked: Vec<usize> = (0..self.seats.len())
-            .filter(|&other| other != at && !self.seats[other].parked.is_empty())
+        let mut left: Vec<usize> = (0..self.slots.len())
+            .filter(|&other| other != at && !self.slots[other].cached.is_empty())
             .collect();
-        parked.sort_by_key(|&other| std::cmp::Reverse(self.seats[other].left_at));
+        left.sort_by_key(|&other| std::cmp::Reverse(self.slots[other].left_at));
         let mut kept = 0;
-        for other in parked {
-            kept += self.seats[other].parked.len();
+        for other in left {
+            kept += self.slots[other].cached.len();
             if kept > free {
-                kept -= self.seats[other].parked.len();
-                self.seats[other].parked.clear();
-                self.engine.context().forget(other as u32, 0);
+                kept -= self.slots[other].cached.len();
+                self.slots[other].cached.clear();
+                self.decoder.forget(other as u32, 0);
             }
         }
         true
     }
 
-    /// Forgets what place `at` does not share with the prompt; returns how many
+    /// Forgets what slot `at` does not share with the prompt; returns how many
     /// tokens it does.
     fn rewind(&mut self, at: usize, prompt: &[i32]) -> usize {
+        let cached = &self.slots[at].cached;
         // The last token is computed again: its logits are needed.
-        let shared = common(&self.seats[at].parked, prompt).min(prompt.len() - 1);
-        let context = self.engine.context();
-        if context.forget(at as u32, shared as u32) {
+        let shared = common(cached, prompt).min(prompt.len() - 1);
+        if shared == cached.len() || self.decoder.forget(at as u32, shared as u32) {
             return shared;
         }
-        // Recurrent states cannot go back; such models have one place.
-        context.clear();
+        // Recurrent states cannot go back. Should others be here, they are computed anew.
+        self.decoder.clear();
+        for slot in &mut self.slots {
+            slot.cached.clear();
+            if let Some((_, sequence)) = &mut slot.sequence {
+                sequence.start_again();
+            }
+        }
         0
     }
 
     /// Lets a sequence go; what it has computed stays until the room is needed.
-    pub fn leave(&mut self, id: RiderId) {
+    pub fn leave(&mut self, id: SequenceId) {
         self.now += 1;
         let now = self.now;
-        if let Some(seat) = self.seat_of(id)
-            && let Some((_, rider)) = seat.rider.take()
+        if let Some(slot) = self.slot_of(id)
+            && let Some((_, sequence)) = slot.sequence.take()
         {
-            seat.parked = rider.into_fed();
-            seat.left_at = now;
+            slot.cached = sequence.into_computed();
+            slot.left_at = now;
         }
     }
 
-    /// A held sequence keeps its place, but sits out laps.
-    pub fn hold(&mut self, id: RiderId, held: bool) {
-        if let Some(seat) = self.seat_of(id) {
-            seat.held = held;
+    /// A held sequence keeps its slot, but sits out laps.
+    pub fn hold(&mut self, id: SequenceId, held: bool) {
+        if let Some(slot) = self.slot_of(id) {
+            slot.held = held;
         }
     }
 
-    fn seat_of(&mut self, id: RiderId) -> Option<&mut Seat> {
-        let is = |seat: &&mut Seat| seat.rider.as_ref().is_some_and(|(rider, _)| *rider == id);
-        self.seats.iter_mut().find(is)
+    fn slot_of(&mut self, id: SequenceId) -> Option<&mut Slot<SamplerOf<D>>> {
+        self.slots.iter_mut().find(|slot| {
+            let sequence = slot.sequence.as_ref();
+            sequence.is_some_and(|(sequence, _)| *sequence == id)
+        })
     }
 
     /// Whether a lap would carry anybody.
     pub fn ready(&self) -> bool {
-        self.seats
+        self.slots
             .iter()
-            .any(|seat| seat.rider.is_some() && !seat.held)
+            .any(|slot| slot.sequence.is_some() && !slot.held)
+    }
+
+    /// Forgets what sequences have left in the KV cache, if none is there now.
+    pub fn forget_left(&mut self) {
+        if self.sequences().next().is_none() {
+            self.slots.iter_mut().for_each(|slot| slot.cached.clear());
+            self.decoder.clear();
+        }
     }
 }
 

@@ -1,14 +1,102 @@
-//! How prompts share what a lap has to spare: pure arithmetic.
+//! Who brings how many rows to a lap: pure arithmetic.
 //!
-//! Every prompt gets an equal share of the rows, and what one does not need goes
-//! to the others, the longest waiting first. A short prompt is thus through
-//! after a few laps however long the others are, and with n prompts each
-//! gets at least the n-th part of all rows: nobody waits for anybody.
+//! Each generating sequence brings its token. Prompts share what rows are left
+//! equally, and what one does not need goes to the others, the longest waiting
+//! first. A short prompt is thus through after a few laps however long the others
+//! are, and with n prompts each gets at least the n-th part of all rows: nobody
+//! waits for anybody.
+
+use super::SequenceId;
+use crate::stream::Class;
+
+/// Minimum number of rows for prompts beside generating sequences: prompts get on.
+const MINIMUM_SPARE: usize = 4;
+
+/// A sequence in a slot, as far as sharing laps depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub slot: usize,
+    pub id: SequenceId,
+    /// Tokens that are not in the KV cache yet.
+    pub lacking: usize,
+    /// Whether its prompt is computed: then it lacks one token a lap.
+    pub generates: bool,
+    /// Whether the next token is its last.
+    pub ends_next: bool,
+}
+
+/// What a slot brings to a lap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    pub slot: usize,
+    /// Tokens, at least one.
+    pub rows: usize,
+    /// Whether they are the last that it lacks: then logits are computed.
+    pub output: bool,
+}
+
+/// Shares a lap of at most `rows` tokens. `spare` is how many rows prompts may have
+/// beside so many generating sequences.
+pub fn share(members: &[Member], rows: usize, spare: impl Fn(usize) -> usize) -> Vec<Share> {
+    let mut shares: Vec<Share> = members
+        .iter()
+        .filter(|member| member.generates)
+        .map(|member| Share {
+            slot: member.slot,
+            rows: 1,
+            output: true,
+        })
+        .collect();
+    let left = rows.saturating_sub(shares.len());
+    let left = match shares.len() {
+        0 => left,
+        generating => spare(generating).max(MINIMUM_SPARE).min(left),
+    };
+    let mut prompts: Vec<&Member> = members.iter().filter(|m| !m.generates).collect();
+    prompts.sort_by_key(|member| member.id);
+    let lacking: Vec<usize> = prompts.iter().map(|member| member.lacking).collect();
+    for (member, rows) in prompts.iter().zip(deal(left, &lacking)) {
+        if rows > 0 {
+            shares.push(Share {
+                slot: member.slot,
+                rows,
+                output: rows == member.lacking,
+            });
+        }
+    }
+    shares
+}
+
+/// The members after a lap so shared, as far as that can be known: nobody joins or
+/// leaves, and no answer ends but by its length.
+pub fn after(members: &[Member], shares: &[Share]) -> Vec<Member> {
+    let next = |member: &Member| {
+        let share = shares.iter().find(|share| share.slot == member.slot);
+        match share {
+            Some(share) if share.output => (!member.ends_next).then_some(Member {
+                lacking: 1,
+                generates: true,
+                ..*member
+            }),
+            _ => Some(Member {
+                lacking: member.lacking - share.map_or(0, |share| share.rows),
+                ..*member
+            }),
+        }
+    };
+    members.iter().filter_map(next).collect()
+}
+
+/// The class of a lap so shared; `None` of a lap of nobody.
+pub fn class(shares: &[Share]) -> Option<Class> {
+    let rows = shares.iter().map(|share| share.rows).sum();
+    (rows > 0).then(|| Class::of(rows, shares.iter().any(|share| share.output)))
+}
 
 /// Deals out `rows` among prompts that lack so many tokens each, the one that
 /// came first in front. The shares are whole, none is larger than what is
 /// lacking, and their sum is `rows` unless all together lack less.
-pub fn deal(rows: usize, lacking: &[usize]) -> Vec<usize> {
+fn deal(rows: usize, lacking: &[usize]) -> Vec<usize> {
     let mut shares = vec![0; lacking.len()];
     let mut left = rows;
     loop {
@@ -41,9 +129,9 @@ mod tests {
                 for (at, (&share, &lack)) in shares.iter().zip(&lacking).enumerate() {
                     assert!(share <= lack, "{rows} rows among {lacking:?}: {shares:?}");
                     let content = share == lack;
-                    let most = shares.iter().max().copied().unwrap_or(0);
+                    let largest = shares.iter().max().copied().unwrap_or(0);
                     assert!(
-                        content || share + 1 >= most,
+                        content || share + 1 >= largest,
                         "{at} of {lacking:?} gets {share} of {shares:?}"
                     );
                     let before = shares[..at].iter().zip(&lacking[..at]);
@@ -52,5 +140,28 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A session's laps: its prompt in micro-batches without logits but for the
+    /// last, then a token a lap.
+    #[test]
+    fn the_laps_of_a_sequence_alone_are_known_beforehand() {
+        let mut members = vec![Member {
+            slot: 0,
+            id: SequenceId(0),
+            lacking: 9,
+            generates: false,
+            ends_next: false,
+        }];
+        let mut classes = Vec::new();
+        for lap in 0..4 {
+            members.iter_mut().for_each(|m| m.ends_next = lap == 3);
+            let shares = share(&members, 4, |_| 0);
+            classes.push(class(&shares));
+            members = after(&members, &shares);
+        }
+        let [quiet, single] = [Class::Quiet, Class::Single].map(Some);
+        assert_eq!(classes, [quiet, quiet, single, single]);
+        assert_eq!(class(&share(&members, 4, |_| 0)), None);
     }
 }

@@ -1,12 +1,12 @@
 //! Answers in OpenAI's JSON form: whole ones and the chunks of a stream.
 
 use delayline_llama::Finish;
-use delayline_llama::batch::Likely;
+use delayline_llama::batch::TokenLogprob;
 use serde_json::{Value, json};
 
 /// Which of the two kinds of answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum Endpoint {
     /// `/v1/chat/completions`.
     Chat,
     /// `/v1/completions`.
@@ -15,7 +15,7 @@ pub enum Kind {
 
 /// How many tokens an answer took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
+pub struct TokenUsage {
     /// Of the prompt.
     pub prompt: usize,
     /// Of those, already computed for an earlier request.
@@ -24,7 +24,7 @@ pub struct Usage {
     pub generated: usize,
 }
 
-impl Usage {
+impl TokenUsage {
     fn json(self) -> Value {
         json!({
             "prompt_tokens": self.prompt,
@@ -47,7 +47,7 @@ pub fn finish_reason(finish: Finish) -> &'static str {
 #[derive(Clone, Debug)]
 pub struct Head {
     /// Which kind.
-    pub kind: Kind,
+    pub kind: Endpoint,
     /// Its name.
     pub id: String,
     /// When it was asked for, in seconds since 1970.
@@ -62,9 +62,9 @@ pub struct Head {
 impl Head {
     fn object(&self, chunk: bool, choices: Value) -> Value {
         let object = match (self.kind, chunk) {
-            (Kind::Chat, true) => "chat.completion.chunk",
-            (Kind::Chat, false) => "chat.completion",
-            (Kind::Text, _) => "text_completion",
+            (Endpoint::Chat, true) => "chat.completion.chunk",
+            (Endpoint::Chat, false) => "chat.completion",
+            (Endpoint::Text, _) => "text_completion",
         };
         json!({
             "id": self.id,
@@ -75,7 +75,7 @@ impl Head {
         })
     }
 
-    fn chunk(&self, choices: Value, usage: Option<Usage>) -> String {
+    fn chunk(&self, choices: Value, usage: Option<TokenUsage>) -> String {
         let mut object = self.object(true, choices);
         match (self.include_usage, usage) {
             (Some(true), _) => object["usage"] = Value::Null,
@@ -88,31 +88,31 @@ impl Head {
     /// The first chunk of a chat; a text has none.
     pub fn begin(&self) -> Option<String> {
         let delta = json!({"role": "assistant", "content": ""});
-        (self.kind == Kind::Chat)
+        (self.kind == Endpoint::Chat)
             .then(|| self.chunk(json!([choice("delta", delta, None, None)]), None))
     }
 
     /// A piece of text.
     pub fn piece(&self, text: &str, logprobs: Option<Value>) -> String {
         let choice = match self.kind {
-            Kind::Chat => choice("delta", json!({"content": text}), logprobs, None),
-            Kind::Text => choice("text", text.into(), logprobs, None),
+            Endpoint::Chat => choice("delta", json!({"content": text}), logprobs, None),
+            Endpoint::Text => choice("text", text.into(), logprobs, None),
         };
         self.chunk(json!([choice]), None)
     }
 
     /// The last chunk with a choice.
-    pub fn end(&self, finish: Finish, usage: Usage) -> String {
+    pub fn end(&self, finish: Finish, usage: TokenUsage) -> String {
         let reason = Some(finish_reason(finish));
         let choice = match self.kind {
-            Kind::Chat => choice("delta", json!({}), None, reason),
-            Kind::Text => choice("text", "".into(), None, reason),
+            Endpoint::Chat => choice("delta", json!({}), None, reason),
+            Endpoint::Text => choice("text", "".into(), None, reason),
         };
         self.chunk(json!([choice]), Some(usage))
     }
 
     /// The chunk that tells of usage.
-    pub fn usage(&self, usage: Usage) -> String {
+    pub fn usage(&self, usage: TokenUsage) -> String {
         let mut object = self.object(true, json!([]));
         object["usage"] = usage.json();
         object.to_string()
@@ -124,15 +124,15 @@ impl Head {
         text: &str,
         logprobs: Option<Value>,
         finish: Finish,
-        usage: Usage,
+        usage: TokenUsage,
     ) -> String {
         let reason = Some(finish_reason(finish));
         let choice = match self.kind {
-            Kind::Chat => {
+            Endpoint::Chat => {
                 let message = json!({"role": "assistant", "content": text, "refusal": null});
                 choice("message", message, logprobs, reason)
             }
-            Kind::Text => choice("text", text.into(), logprobs, reason),
+            Endpoint::Text => choice("text", text.into(), logprobs, reason),
         };
         let mut object = self.object(false, json!([choice]));
         object["usage"] = usage.json();
@@ -142,13 +142,13 @@ impl Head {
     /// Probabilities of tokens in the form of this kind. Each list is a token's:
     /// its own first, then the likeliest ones. `offset` is where the text of the
     /// first begins in the answer, in characters.
-    pub fn logprobs(&self, tokens: &[Vec<Likely>], offset: usize) -> Value {
+    pub fn logprobs(&self, tokens: &[Vec<TokenLogprob>], offset: usize) -> Value {
         match self.kind {
-            Kind::Chat => {
+            Endpoint::Chat => {
                 let content: Vec<Value> = tokens.iter().filter_map(|t| chat_logprob(t)).collect();
                 json!({"content": content, "refusal": null})
             }
-            Kind::Text => text_logprobs(tokens, offset),
+            Endpoint::Text => text_logprobs(tokens, offset),
         }
     }
 }
@@ -159,19 +159,19 @@ fn choice(name: &str, value: Value, logprobs: Option<Value>, reason: Option<&str
     choice
 }
 
-fn text(likely: &Likely) -> String {
+fn text(likely: &TokenLogprob) -> String {
     String::from_utf8_lossy(&likely.bytes).into_owned()
 }
 
-fn chat_logprob(token: &[Likely]) -> Option<Value> {
-    let one = |likely: &Likely| json!({"token": text(likely), "logprob": likely.logprob, "bytes": likely.bytes});
+fn chat_logprob(token: &[TokenLogprob]) -> Option<Value> {
+    let one = |likely: &TokenLogprob| json!({"token": text(likely), "logprob": likely.logprob, "bytes": likely.bytes});
     let (chosen, top) = token.split_first()?;
     let mut out = one(chosen);
     out["top_logprobs"] = top.iter().map(one).collect();
     Some(out)
 }
 
-fn text_logprobs(tokens: &[Vec<Likely>], offset: usize) -> Value {
+fn text_logprobs(tokens: &[Vec<TokenLogprob>], offset: usize) -> Value {
     let mut at = offset;
     let (mut texts, mut logprobs, mut tops, mut offsets) = (vec![], vec![], vec![], vec![]);
     for token in tokens {

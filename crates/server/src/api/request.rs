@@ -1,5 +1,6 @@
 //! What a client asks for: both kinds of requests in one form.
 
+use delayline_llama::batch::{Choice, GenerateRequest};
 use delayline_llama::{Message, Sampling};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -9,11 +10,11 @@ use super::fields::Fields;
 use super::messages::{self, RawTurn};
 use super::schema;
 
-/// Most stop texts, and most bytes of one.
+/// Maximum number of stop texts, and of bytes of one.
 const STOPS: usize = 16;
 const STOP_BYTES: usize = 256;
 
-/// Most of the likeliest tokens to tell of.
+/// Maximum number of likeliest tokens to tell of.
 const TOP_LOGPROBS: i64 = 20;
 
 /// Parameters that are taken as long as they ask for nothing, with the values
@@ -80,7 +81,7 @@ pub enum Prompt {
 
 /// A request, checked.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Ask {
+pub struct ApiRequest {
     /// What is to be continued.
     pub prompt: Prompt,
     /// The model asked for.
@@ -90,18 +91,17 @@ pub struct Ask {
     /// Whether a stream tells of usage in an event of its own; if nothing was said,
     /// its end does.
     pub include_usage: Option<bool>,
-    /// Most tokens to generate.
-    pub max_tokens: Option<usize>,
-    /// How tokens are chosen; `None` is a seed by chance.
-    pub sampling: Sampling,
-    /// The seed, if one was given.
-    pub seed: Option<u32>,
-    /// Texts that end the answer.
-    pub stop: Vec<String>,
-    /// Of how many of the likeliest tokens to tell.
-    pub logprobs: Option<usize>,
-    /// A grammar that the answer obeys.
-    pub grammar: Option<String>,
+    /// What the engine is asked for, still without the prompt's tokens.
+    pub generate: GenerateRequest,
+}
+
+/// What holds where a request does not say.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestDefaults {
+    /// Maximum number of tokens to generate.
+    pub max_tokens: usize,
+    /// Seed of the choice.
+    pub seed: u32,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -131,7 +131,7 @@ enum TextPrompt {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn chat(body: &[u8]) -> Result<Ask, ApiError> {
+pub fn chat(body: &[u8], defaults: RequestDefaults) -> Result<ApiRequest, ApiError> {
     let mut fields = Fields::parse(body)?;
     fields.neutral(NEUTRAL_CHAT)?;
     let expected = "a list of messages with `role` and `content`";
@@ -139,7 +139,7 @@ pub fn chat(body: &[u8]) -> Result<Ask, ApiError> {
         .take("messages", expected)?
         .ok_or_else(|| ApiError::param("messages", format!("`messages` is missing: {expected}")))?;
     let prompt = Prompt::Chat(messages::messages(turns)?);
-    let max = most(&mut fields, "max_completion_tokens")?;
+    let max = maximum(&mut fields, "max_completion_tokens")?;
     let told: Option<bool> = fields.take("logprobs", "true or false")?;
     let top = fields.whole("top_logprobs", 0, TOP_LOGPROBS)?;
     if top.is_some_and(|top| top > 0) && told != Some(true) {
@@ -149,14 +149,15 @@ pub fn chat(body: &[u8]) -> Result<Ask, ApiError> {
         ));
     }
     let logprobs = (told == Some(true)).then(|| top.unwrap_or(0) as usize);
-    common(fields, prompt, max, logprobs)
+    let generate = generate(&mut fields, max, logprobs, defaults)?;
+    common(fields, prompt, generate)
 }
 
 /// A body of `/v1/completions`.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn completion(body: &[u8]) -> Result<Ask, ApiError> {
+pub fn completion(body: &[u8], defaults: RequestDefaults) -> Result<ApiRequest, ApiError> {
     let mut fields = Fields::parse(body)?;
     let expected = "one text, or the tokens of one";
     let prompt = fields
@@ -176,23 +177,72 @@ pub fn completion(body: &[u8]) -> Result<Ask, ApiError> {
         TextPrompt::Tokens(tokens) => Prompt::Tokens(tokens),
     };
     let logprobs = fields.whole("logprobs", 0, TOP_LOGPROBS)?;
-    common(fields, prompt, None, logprobs.map(|top| top as usize))
+    let logprobs = logprobs.map(|top| top as usize);
+    let generate = generate(&mut fields, None, logprobs, defaults)?;
+    common(fields, prompt, generate)
 }
 
-fn most(fields: &mut Fields, name: &str) -> Result<Option<usize>, ApiError> {
+fn maximum(fields: &mut Fields, name: &str) -> Result<Option<usize>, ApiError> {
     Ok(fields
         .whole(name, 1, i64::from(i32::MAX))?
         .map(|n| n as usize))
 }
 
-/// What both kinds have.
+/// What both kinds ask of the engine. `max_tokens` by another name goes before.
+fn generate(
+    fields: &mut Fields,
+    max: Option<usize>,
+    logprobs: Option<usize>,
+    defaults: RequestDefaults,
+) -> Result<GenerateRequest, ApiError> {
+    fields.neutral(NEUTRAL)?;
+    let max_tokens = maximum(fields, "max_tokens")?;
+    let seed = fields.take::<i64>("seed", "a whole number")?;
+    let penalties = (
+        fields.number("frequency_penalty", -2.0, 2.0)?,
+        fields.number("presence_penalty", -2.0, 2.0)?,
+        fields.number("repetition_penalty", 0.01, 2.0)?,
+    );
+    let default = Sampling::default();
+    let sampling = Sampling {
+        temperature: fields
+            .number("temperature", 0.0, 2.0)?
+            .unwrap_or(default.temperature),
+        top_p: fields.number("top_p", 0.0, 1.0)?.unwrap_or(default.top_p),
+        min_p: fields.number("min_p", 0.0, 1.0)?.unwrap_or(default.min_p),
+        top_k: fields
+            .whole("top_k", 0, i64::from(i32::MAX))?
+            .map_or(default.top_k, |k| k as i32),
+        frequency_penalty: penalties.0.unwrap_or(0.0),
+        presence_penalty: penalties.1.unwrap_or(0.0),
+        repeat_penalty: penalties.2.unwrap_or(1.0),
+        // Any whole number will do; equal ones give equal answers.
+        seed: seed.map_or(defaults.seed, |seed| (seed ^ (seed >> 32)) as u32),
+    };
+    let stop = stops(fields)?;
+    let format: Option<Box<RawValue>> = fields.take("response_format", "an object")?;
+    let grammar = match format {
+        Some(format) => schema::grammar_of(format.get())?,
+        None => None,
+    };
+    Ok(GenerateRequest {
+        stop,
+        logprobs,
+        grammar,
+        ..GenerateRequest::new(
+            &[],
+            max.or(max_tokens).unwrap_or(defaults.max_tokens),
+            Choice::Sampled(sampling),
+        )
+    })
+}
+
+/// What both kinds ask of the server.
 fn common(
     mut fields: Fields,
     prompt: Prompt,
-    max: Option<usize>,
-    logprobs: Option<usize>,
-) -> Result<Ask, ApiError> {
-    fields.neutral(NEUTRAL)?;
+    generate: GenerateRequest,
+) -> Result<ApiRequest, ApiError> {
     let model = fields.take("model", "the name of a model")?;
     let stream: Option<bool> = fields.take("stream", "true or false")?;
     let options: Option<StreamOptions> =
@@ -207,47 +257,13 @@ fn common(
     if options.include_obfuscation == Some(true) {
         return Err(ApiError::unsupported("stream_options.include_obfuscation"));
     }
-    let max_tokens = most(&mut fields, "max_tokens")?;
-    let default = Sampling::default();
-    let seed = fields.take::<i64>("seed", "a whole number")?;
-    let penalties = (
-        fields.number("frequency_penalty", -2.0, 2.0)?,
-        fields.number("presence_penalty", -2.0, 2.0)?,
-        fields.number("repetition_penalty", 0.01, 2.0)?,
-    );
-    let sampling = Sampling {
-        temperature: fields
-            .number("temperature", 0.0, 2.0)?
-            .unwrap_or(default.temperature),
-        top_p: fields.number("top_p", 0.0, 1.0)?.unwrap_or(default.top_p),
-        min_p: fields.number("min_p", 0.0, 1.0)?.unwrap_or(default.min_p),
-        top_k: fields
-            .whole("top_k", 0, i64::from(i32::MAX))?
-            .map_or(default.top_k, |k| k as i32),
-        frequency_penalty: penalties.0.unwrap_or(0.0),
-        presence_penalty: penalties.1.unwrap_or(0.0),
-        repeat_penalty: penalties.2.unwrap_or(1.0),
-        seed: 0,
-    };
-    let stop = stops(&mut fields)?;
-    let format: Option<Box<RawValue>> = fields.take("response_format", "an object")?;
-    let grammar = match format {
-        Some(format) => schema::grammar_of(format.get())?,
-        None => None,
-    };
     fields.finish()?;
-    Ok(Ask {
+    Ok(ApiRequest {
         prompt,
         model,
         stream: stream.unwrap_or(false),
         include_usage: options.include_usage,
-        max_tokens: max.or(max_tokens),
-        sampling,
-        // Any whole number will do; equal ones give equal answers.
-        seed: seed.map(|seed| (seed ^ (seed >> 32)) as u32),
-        stop,
-        logprobs,
-        grammar,
+        generate,
     })
 }
 
@@ -270,9 +286,14 @@ fn stops(fields: &mut Fields) -> Result<Vec<String>, ApiError> {
 mod tests {
     use super::*;
 
-    fn ask(more: &str) -> Result<Ask, String> {
+    const DEFAULTS: RequestDefaults = RequestDefaults {
+        max_tokens: 100,
+        seed: 3,
+    };
+
+    fn ask(more: &str) -> Result<ApiRequest, String> {
         let body = format!(r#"{{"messages": [{{"role": "user", "content": "hi"}}]{more}}}"#);
-        chat(body.as_bytes()).map_err(|error| error.message)
+        chat(body.as_bytes(), DEFAULTS).map_err(|error| error.message)
     }
 
     #[test]
@@ -293,18 +314,29 @@ mod tests {
             frequency_penalty: 1.0,
             presence_penalty: -1.0,
             repeat_penalty: 1.5,
-            seed: 0,
+            seed: 5,
         };
-        assert_eq!(ask.sampling, expect);
+        assert_eq!(ask.generate.choice, Choice::Sampled(expect));
         assert_eq!(
-            (ask.seed, ask.max_tokens, ask.logprobs),
-            (Some(5), Some(8), Some(3))
+            (ask.generate.max_tokens, ask.generate.logprobs),
+            (8, Some(3))
         );
         assert!(ask.stream && ask.include_usage == Some(true));
         assert_eq!(
-            (ask.stop, ask.model),
+            (ask.generate.stop, ask.model),
             (vec!["x".to_owned()], Some("m".into()))
         );
+    }
+
+    #[test]
+    fn defaults_hold_where_nothing_is_said() {
+        let ask = ask("").unwrap();
+        let sampling = Sampling {
+            seed: 3,
+            ..Sampling::default()
+        };
+        let expect = GenerateRequest::new(&[], 100, Choice::Sampled(sampling));
+        assert_eq!(ask.generate, expect);
     }
 
     #[test]
@@ -319,8 +351,8 @@ mod tests {
             assert_eq!(ask(more), ask(""), "{more}");
         }
         let text = r#"{"prompt": "a", "best_of": 1, "echo": false, "suffix": ""}"#;
-        let plain = completion(br#"{"prompt": "a"}"#);
-        assert_eq!(completion(text.as_bytes()).ok(), plain.ok());
+        let plain = completion(br#"{"prompt": "a"}"#, DEFAULTS);
+        assert_eq!(completion(text.as_bytes(), DEFAULTS).ok(), plain.ok());
     }
 
     #[test]
@@ -345,7 +377,7 @@ mod tests {
             let message = ask(more).unwrap_err();
             assert!(message.contains(says), "{more}: {message}");
         }
-        let many = completion(br#"{"prompt": ["a", "b"]}"#).unwrap_err();
+        let many = completion(br#"{"prompt": ["a", "b"]}"#, DEFAULTS).unwrap_err();
         assert!(many.message.contains("one by one"));
     }
 
@@ -356,7 +388,10 @@ mod tests {
             (r#"{"prompt": ["a"]}"#, Prompt::Text("a".into())),
             (r#"{"prompt": [1, 2]}"#, Prompt::Tokens(vec![1, 2])),
         ] {
-            assert_eq!(completion(body.as_bytes()).unwrap().prompt, expect);
+            assert_eq!(
+                completion(body.as_bytes(), DEFAULTS).unwrap().prompt,
+                expect
+            );
         }
     }
 }

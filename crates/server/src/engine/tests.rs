@@ -3,25 +3,19 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use delayline_llama::batch::{Batcher, Request};
+use delayline_llama::batch::{Batcher, Choice, GenerateRequest};
 use delayline_llama::{Options, Sampling};
 use delayline_synth::Quant;
 use tokio::sync::mpsc;
 
-use super::Engine;
-use crate::shared::{Job, Shared, Update};
+use super::EngineThread;
+use crate::shared::{QueuedRequest, Shared, Update};
 
-fn job(tokens: usize, room: usize) -> (Job, mpsc::Receiver<Update>) {
+fn job(tokens: usize, room: usize) -> (QueuedRequest, mpsc::Receiver<Update>) {
     let (reply, updates) = mpsc::channel(room);
-    let request = Request {
-        prompt: vec![5, 6, 7],
-        most: tokens,
-        sampling: Sampling::default(),
-        stop: Vec::new(),
-        logprobs: None,
-        grammar: None,
-    };
-    let job = Job {
+    let choice = Choice::Sampled(Sampling::default());
+    let request = GenerateRequest::new(&[5, 6, 7], tokens, choice);
+    let job = QueuedRequest {
         request,
         reply,
         asked: Instant::now(),
@@ -34,7 +28,7 @@ fn tokens(updates: &mut mpsc::Receiver<Update>) -> usize {
     let mut tokens = 0;
     while let Some(update) = updates.blocking_recv() {
         match update {
-            Update::Step(_) => tokens += 1,
+            Update::Token(_) => tokens += 1,
             Update::Joined { .. } => {}
             Update::Failed(error) => panic!("{}", error.message),
         }
@@ -61,7 +55,7 @@ fn slow_readers_wait_for_themselves_alone() {
                 ..Options::default()
             };
             let engine = delayline_llama::Engine::open(&path, &options).expect("it opens");
-            Engine::new(Batcher::new(engine, None), shared).run();
+            EngineThread::new(Batcher::new(engine, None), shared).run();
         }
     });
     let (slow, mut slow_updates) = job(40, 1);

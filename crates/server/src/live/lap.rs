@@ -1,31 +1,20 @@
 //! From what the runtime lets one watch of its laps to what the picture shows:
 //! coarser, and by place instead of by time.
 
-use delayline_llama::watch;
+use delayline_llama::watch::{self, Stretch};
 
-use super::{BINS, Bins, Kind, Stretch};
-
-impl From<watch::Kind> for Kind {
-    fn from(kind: watch::Kind) -> Self {
-        match kind {
-            watch::Kind::Resident => Self::Resident,
-            watch::Kind::Streamed => Self::Streamed,
-            watch::Kind::Picked => Self::Picked,
-        }
-    }
-}
+use super::{BINS, Bins};
 
 /// The same stretches, neighbours of one kind joined up to 1 % of all.
-pub fn stretches(fine: &[watch::Stretch]) -> Vec<Stretch> {
+pub fn stretches(fine: &[Stretch]) -> Vec<Stretch> {
     let all: u64 = fine.iter().map(|stretch| stretch.bytes).sum();
     let mut coarse: Vec<Stretch> = Vec::new();
     for stretch in fine {
-        let (bytes, kind) = (stretch.bytes, Kind::from(stretch.kind));
         match coarse.last_mut() {
-            Some(last) if last.kind == kind && last.bytes + bytes <= all / 100 => {
-                last.bytes += bytes;
+            Some(last) if last.kind == stretch.kind && last.bytes + stretch.bytes <= all / 100 => {
+                last.bytes += stretch.bytes;
             }
-            _ => coarse.push(Stretch { bytes, kind }),
+            _ => coarse.push(*stretch),
         }
     }
     coarse
@@ -76,6 +65,8 @@ impl Bins {
 
 #[cfg(test)]
 mod tests {
+    use delayline_llama::watch::StretchKind;
+
     use super::*;
 
     fn mark(place: u64, at_us: u64, stall_us: u64, arrived: u64) -> watch::Mark {
@@ -90,23 +81,22 @@ mod tests {
 
     #[test]
     fn stretches_are_joined_up_to_one_percent() {
-        let fine = |bytes, kind| watch::Stretch { bytes, kind };
-        let (stays, streams) = (watch::Kind::Resident, watch::Kind::Streamed);
+        let stretch = |bytes, kind| Stretch { bytes, kind };
+        let (stays, streams) = (StretchKind::Resident, StretchKind::Streamed);
         let fine = [
-            fine(4, stays),
-            fine(5, stays),
-            fine(2, stays),
-            fine(1, streams),
-            fine(988, streams),
+            stretch(4, stays),
+            stretch(5, stays),
+            stretch(2, stays),
+            stretch(1, streams),
+            stretch(988, streams),
         ];
-        let coarse = |bytes, kind| Stretch { bytes, kind };
         assert_eq!(
             stretches(&fine),
             [
-                coarse(9, Kind::Resident),
-                coarse(2, Kind::Resident),
-                coarse(1, Kind::Streamed),
-                coarse(988, Kind::Streamed),
+                stretch(9, stays),
+                stretch(2, stays),
+                stretch(1, streams),
+                stretch(988, streams),
             ]
         );
         assert_eq!(stretches(&[]), []);

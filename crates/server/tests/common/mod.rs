@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use delayline_llama::{Options, Way};
-use delayline_server::{Config, Handle, Limits};
+use delayline_server::{Handle, Limits, ServerConfig};
 use serde_json::{Value, json};
 
 /// The demo model, which `make test` fetches.
@@ -34,8 +34,8 @@ pub fn alone() -> MutexGuard<'static, ()> {
 /// A server of the demo model, of whose weights most stream. The budget is that of
 /// a process which has carried other servers before; `delayline serve` has tests of
 /// its own for what one takes.
-pub fn config() -> Config {
-    Config {
+pub fn config() -> ServerConfig {
+    ServerConfig {
         model: demo_model(),
         engine: Options {
             memory: Some(4 << 30),
@@ -58,7 +58,7 @@ pub fn config() -> Config {
 }
 
 /// Starts it.
-pub fn start(config: Config) -> (Handle, Client) {
+pub fn start(config: ServerConfig) -> (Handle, Client) {
     let handle = delayline_server::start(config).unwrap_or_else(|error| panic!("{error}"));
     let client = Client(handle.started().address);
     (handle, client)

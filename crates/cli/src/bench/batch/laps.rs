@@ -2,12 +2,12 @@
 //! turns, so that what the machine does meanwhile hits all of them.
 
 use anyhow::{Result, anyhow, bail};
-use delayline_llama::batch::{Batcher, Event, Refused, Request};
+use delayline_llama::batch::{Batcher, Choice, GenerateRequest, JoinError};
 use delayline_llama::{Engine, Laps, Options, Sampling};
 use serde::{Deserialize, Serialize};
 
 use crate::bench::figures::median;
-use crate::bench::probe::{self, Job};
+use crate::bench::probe::{self, ProbeJob};
 use crate::config;
 
 /// What a process has measured.
@@ -24,7 +24,7 @@ pub struct Measured {
 /// The laps of one batch size.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Size {
-    /// How many ride.
+    /// How many share a lap.
     pub sequences: u32,
     /// How long laps took.
     pub laps_s: Vec<f64>,
@@ -69,7 +69,7 @@ impl Size {
 ///
 /// # Errors
 /// When the model cannot be run with so many sequences under the budget.
-pub fn measure(job: &Job) -> Result<Measured> {
+pub fn measure(job: &ProbeJob) -> Result<Measured> {
     let most = job.batch.iter().copied().max().unwrap_or(1);
     let one = job.prompt_tokens + job.tokens + 2;
     let ctx = job.engine.ctx.unwrap_or(one.next_multiple_of(16));
@@ -82,7 +82,7 @@ pub fn measure(job: &Job) -> Result<Measured> {
     let prompt = probe::text(&engine, job.prompt_tokens as usize)?;
     let streamed_bytes = engine.stream().map_or(0, |stream| stream.bytes_per_lap());
     let mut batcher = Batcher::new(engine, Some(ctx));
-    if (batcher.seats() as u32) < most {
+    if (batcher.slots() as u32) < most {
         bail!("this model carries one sequence a lap");
     }
     batcher.warm_up(1)?;
@@ -96,38 +96,37 @@ pub fn measure(job: &Job) -> Result<Measured> {
         .collect();
     for _ in 0..job.repeat {
         for size in &mut sizes {
-            ride(&mut batcher, &prompt, job.tokens, size)?;
+            decode_together(&mut batcher, &prompt, job.tokens, size)?;
         }
     }
     Ok(Measured {
         sizes,
         streamed_bytes,
-        limit: batcher.pace().limit(),
+        limit: batcher.cost().limit(),
     })
 }
 
 /// Laps of one size: all sequences have read their prompts before the first counts.
-fn ride(batcher: &mut Batcher, prompt: &[i32], tokens: u32, size: &mut Size) -> Result<()> {
-    let mut riders = Vec::new();
+fn decode_together(
+    batcher: &mut Batcher,
+    prompt: &[i32],
+    tokens: u32,
+    size: &mut Size,
+) -> Result<()> {
+    let mut sequences = Vec::new();
     for at in 0..size.sequences as usize {
         let mut prompt = prompt.to_vec();
         // Texts that begin alike would share what was computed.
         let turn = at % prompt.len();
         prompt.rotate_left(turn);
-        let request = Request {
-            prompt,
-            most: tokens as usize + 2,
-            sampling: Sampling {
-                temperature: 0.0,
-                ..Sampling::default()
-            },
-            stop: Vec::new(),
-            logprobs: None,
-            grammar: None,
-        };
-        let joined = batcher.join(request).map_err(|refused| match refused {
-            Refused::Never(error) => anyhow!(error),
-            Refused::Full(_) => {
+        let greedy = Choice::Sampled(Sampling {
+            temperature: 0.0,
+            ..Sampling::default()
+        });
+        let request = GenerateRequest::new(&prompt, tokens as usize + 2, greedy);
+        let admitted = batcher.join(request).map_err(|refused| match refused {
+            JoinError::Invalid(error) => anyhow!(error),
+            JoinError::Full(_) => {
                 anyhow!(
                     "an eighth of the budget has no room in the KV cache for {} sequences: \
                  raise --memory, or lower -n or --prompt-tokens",
@@ -135,20 +134,20 @@ fn ride(batcher: &mut Batcher, prompt: &[i32], tokens: u32, size: &mut Size) -> 
                 )
             }
         })?;
-        riders.push(joined.id);
+        sequences.push(admitted.id);
     }
-    let mut events: Vec<Event> = Vec::new();
+    let mut events = Vec::new();
     let (mut counted, all) = (0, size.sequences as usize);
     while batcher.ready() && counted < tokens {
-        let carried = batcher.lap(&mut events).map_err(|failed| failed.error)?;
+        let lap = batcher.lap(&mut events).map_err(|failed| failed.error)?;
         events.clear();
         // Laps with prompts, or that a sequence has left early, are of another size.
-        if carried.decoded == all && carried.prompt_tokens == 0 {
-            size.add(carried.took);
+        if lap.decoded == all && lap.prompt_tokens == 0 {
+            size.add(lap.took);
             counted += 1;
         }
     }
-    for id in riders {
+    for id in sequences {
         batcher.leave(id);
     }
     Ok(())

@@ -1,23 +1,23 @@
-//! What laps took, and what follows: how long the compute of a lap is for how
-//! many rows, how long its bytes take, and where the one overtakes the other.
-//! Knows no clock.
+//! What a lap costs, learned from those that were measured: how long its compute
+//! takes for how many rows, how long its bytes take, and where the one overtakes the
+//! other. Knows no clock.
 //!
-//! Compute is taken as a line, `a + b · rows`, fitted to the laps of late: `a` is
-//! the work of a lap whatever it carries, `b` that of a token. Until laps of two
-//! different sizes have been seen, all of it is taken for the tokens' work.
+//! Compute is taken as a line, `a + b · rows`, fitted to recent laps: `a` is the work
+//! of a lap whatever it carries, `b` that of a token. Until laps of two different
+//! sizes have been measured, all of it counts as the tokens' work.
 
-/// Weight of a lap against the next: laps of late count, the text grows.
+/// Weight of a lap relative to the next one: recent laps count, for texts grow.
 const FADE: f64 = 0.95;
 
-/// Share of a lap in waiting from which on the medium counts as its longer part.
+/// Share of a lap spent waiting above which the medium counts as its longer part.
 const WAITED: f64 = 0.02;
 
-/// What of the latest lap goes into the medium's time.
-const NEWS: f64 = 0.2;
+/// Weight of the latest lap in the medium's time.
+const LATEST: f64 = 0.2;
 
-/// Measured laps, and the lines through them.
+/// Measured laps, and the line through them.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Pace {
+pub struct LapCost {
     weight: f64,
     rows: f64,
     rows2: f64,
@@ -27,7 +27,7 @@ pub struct Pace {
     blind: bool,
 }
 
-impl Pace {
+impl LapCost {
     /// Of laps that hide what they wait for, as those of a mapped model do: their
     /// compute is taken as all of them, and no limit is told.
     pub fn blind() -> Self {
@@ -54,7 +54,7 @@ impl Pace {
         self.medium_s = match self.medium_s {
             before if stall_s > WAITED * lap_s => {
                 let before = before.unwrap_or(lap_s);
-                Some(before + NEWS * (lap_s - before))
+                Some(before + LATEST * (lap_s - before))
             }
             Some(before) => Some(before.min(lap_s)),
             None => None,
@@ -121,8 +121,8 @@ mod tests {
     use super::*;
 
     /// Laps of an ideal machine: compute 0.4 s and 0.1 s a row, bytes in 1.2 s.
-    fn measured(rows: &[usize]) -> Pace {
-        let mut pace = Pace::default();
+    fn measured(rows: &[usize]) -> LapCost {
+        let mut pace = LapCost::default();
         for &rows in rows {
             let compute = 0.4 + 0.1 * rows as f64;
             let lap = compute.max(1.2);
@@ -158,12 +158,12 @@ mod tests {
     fn one_size_of_lap_is_all_the_tokens_work() {
         let pace = measured(&[2, 2]);
         near(pace.compute_s(4), 1.2);
-        assert_eq!(Pace::default().limit(), None);
+        assert_eq!(LapCost::default().limit(), None);
     }
 
     #[test]
     fn without_a_medium_compute_is_always_the_limit() {
-        let mut pace = Pace::default();
+        let mut pace = LapCost::default();
         for rows in [1, 3] {
             pace.add(rows, rows as f64, 0.0);
         }
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn who_cannot_see_laps_wait_tells_no_limit() {
-        let mut pace = Pace::blind();
+        let mut pace = LapCost::blind();
         for rows in [1, 3] {
             pace.add(rows, rows as f64, 0.0);
         }
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn noise_turns_no_line_over() {
-        let mut pace = Pace::default();
+        let mut pace = LapCost::default();
         pace.add(1, 2.0, 0.0);
         pace.add(9, 1.0, 0.0);
         assert!(pace.compute_s(9) >= pace.compute_s(1));

@@ -1,0 +1,177 @@
+//! What a batcher runs on: something that decodes laps of tokens and keeps what
+//! it computed, and the language in which its tokens are chosen and read. The
+//! engine is one; [`super::SimulatedDecoder`] computes nothing.
+
+use crate::empty::Load;
+use crate::engine::Engine;
+use crate::piece::Piece;
+use crate::sample::{Candidates, Sampler, Sampling};
+use crate::stream::Class;
+use crate::vocab::Vocab;
+use delayline_engine::Error;
+use delayline_engine::Laps;
+
+/// Rows of tokens in, logits out, over a memory in which each token of a sequence
+/// takes a cell. Slots are numbered from 0.
+pub trait Decoder {
+    /// How tokens are chosen and read.
+    type Language: Language;
+
+    /// Its language. A batcher asks for it once.
+    fn language(&self) -> Self::Language;
+
+    /// Maximum number of sequences in a lap.
+    fn slots(&self) -> usize;
+
+    /// Tokens that the memory holds, of all slots together.
+    fn cells(&self) -> usize;
+
+    /// Maximum number of tokens in a lap, at least as many as there are slots.
+    fn rows(&self) -> usize;
+
+    /// One lap: pieces of at most [`Decoder::rows`] tokens together, one a slot, each
+    /// behind what its slot holds. `next` is the kind of lap that is expected after
+    /// this one, so that it can be prefetched.
+    ///
+    /// # Errors
+    /// When the lap failed: all slots hold what they held before.
+    fn decode(&mut self, pieces: &[Piece<'_>], next: Option<Class>) -> Result<(), Error>;
+
+    /// Logits of a row of the last lap, counted from 0 over all its pieces. `None` if
+    /// it failed, or where none were asked for.
+    fn logits(&self, row: usize) -> Option<&[f32]>;
+
+    /// Forgets the tokens of a slot from position `from` on. False if the memory cannot
+    /// go back: then all of it has to be cleared.
+    fn forget(&mut self, slot: u32, from: u32) -> bool;
+
+    /// Forgets the tokens of all slots.
+    fn clear(&mut self);
+
+    /// What all laps so far took, failed ones included.
+    fn taken(&self) -> Laps;
+
+    /// Whether the time in which laps waited for the medium is known.
+    fn sees_stalls(&self) -> bool;
+}
+
+/// How tokens are chosen, and what they say.
+pub trait Language {
+    /// Chooses the tokens of one sequence.
+    type Sampler;
+
+    /// A sampler behind `prompt`; `grammar` restricts what may be chosen.
+    ///
+    /// # Errors
+    /// When there is no sampler as asked for.
+    fn sampler(
+        &self,
+        sampling: &Sampling,
+        grammar: Option<&str>,
+        prompt: &[i32],
+    ) -> Result<Self::Sampler, Error>;
+
+    /// The token that follows, from the logits of the one before it.
+    ///
+    /// # Errors
+    /// When there is none to choose.
+    fn choose(&mut self, sampler: &mut Self::Sampler, logits: &[f32]) -> Result<i32, Error>;
+
+    /// Appends the bytes of a token; one may be a part of a character.
+    ///
+    /// # Errors
+    /// When there is no such token.
+    fn spell(&self, token: i32, out: &mut Vec<u8>) -> Result<(), Error>;
+
+    /// Whether a token ends a generation.
+    fn is_end(&self, token: i32) -> bool;
+}
+
+impl Decoder for Engine {
+    type Language = ModelLanguage;
+
+    fn language(&self) -> ModelLanguage {
+        ModelLanguage {
+            vocab: Vocab::new(self.model()),
+            candidates: Candidates::default(),
+        }
+    }
+
+    fn slots(&self) -> usize {
+        self.seqs() as usize
+    }
+
+    fn cells(&self) -> usize {
+        self.ctx() as usize
+    }
+
+    fn rows(&self) -> usize {
+        self.ubatch() as usize
+    }
+
+    fn decode(&mut self, pieces: &[Piece<'_>], next: Option<Class>) -> Result<(), Error> {
+        self.lap_of(pieces, next)
+    }
+
+    fn logits(&self, row: usize) -> Option<&[f32]> {
+        self.logits_of(row)
+    }
+
+    fn forget(&mut self, slot: u32, from: u32) -> bool {
+        self.context().forget(slot, from)
+    }
+
+    fn clear(&mut self) {
+        self.context().clear();
+    }
+
+    fn taken(&self) -> Laps {
+        self.laps()
+    }
+
+    fn sees_stalls(&self) -> bool {
+        self.way() != Load::Mmap
+    }
+}
+
+/// A model's vocabulary with llama.cpp's samplers.
+#[derive(Debug)]
+pub struct ModelLanguage {
+    vocab: Vocab,
+    /// One list for all sequences: it is as long as the vocabulary.
+    candidates: Candidates,
+}
+
+impl ModelLanguage {
+    /// The vocabulary.
+    pub fn vocab(&self) -> &Vocab {
+        &self.vocab
+    }
+}
+
+impl Language for ModelLanguage {
+    type Sampler = Sampler;
+
+    fn sampler(
+        &self,
+        sampling: &Sampling,
+        grammar: Option<&str>,
+        prompt: &[i32],
+    ) -> Result<Sampler, Error> {
+        let mut sampler = Sampler::new(&self.vocab, sampling, grammar)?;
+        sampler.prompt(prompt)?;
+        Ok(sampler)
+    }
+
+    fn choose(&mut self, sampler: &mut Sampler, logits: &[f32]) -> Result<i32, Error> {
+        sampler.sample(logits, &mut self.candidates)
+    }
+
+    fn spell(&self, token: i32, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.vocab.piece(token, out)
+    }
+
+    fn is_end(&self, token: i32) -> bool {
+        self.vocab.is_end(token)
+    }
+}

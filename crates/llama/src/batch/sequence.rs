@@ -1,0 +1,292 @@
+//! One sequence: its tokens, how far they are in the KV cache, and the text that
+//! comes of them. Knows nothing of the other sequences.
+
+use crate::piece::Piece;
+use crate::sample::Sampling;
+use crate::session::Finish;
+use crate::vocab::Utf8;
+use delayline_engine::Error;
+
+use super::decoder::Language;
+use super::share::Share;
+use super::stop::Stops;
+
+/// A prompt and how to continue it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GenerateRequest {
+    /// The prompt's tokens.
+    pub prompt: Vec<i32>,
+    /// Maximum number of tokens to generate.
+    pub max_tokens: usize,
+    /// Where they come from.
+    pub choice: Choice,
+    /// Texts that end the generation.
+    pub stop: Vec<String>,
+    /// Of how many of the likeliest tokens to tell the probability, beside that of
+    /// the chosen one; `None` tells of none.
+    pub logprobs: Option<usize>,
+    /// What the text must obey, in llama.cpp's notation.
+    pub grammar: Option<String>,
+}
+
+impl GenerateRequest {
+    /// Up to `max_tokens` tokens behind `prompt`, and nothing else asked for.
+    pub fn new(prompt: &[i32], max_tokens: usize, choice: Choice) -> Self {
+        Self {
+            prompt: prompt.to_vec(),
+            max_tokens,
+            choice,
+            stop: Vec::new(),
+            logprobs: None,
+            grammar: None,
+        }
+    }
+}
+
+/// Where the tokens of an answer come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Choice {
+    /// The model's logits.
+    Sampled(Sampling),
+    /// This list, whatever the logits are, up to its end: to measure laps over a
+    /// text that is known.
+    Given(Vec<i32>),
+}
+
+/// A token with the logarithm of its probability, before any sampling.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenLogprob {
+    /// The token.
+    pub token: i32,
+    /// Its bytes; a token may be part of a character.
+    pub bytes: Vec<u8>,
+    /// Natural logarithm of its probability.
+    pub logprob: f32,
+}
+
+/// What a lap brought a sequence.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GeneratedToken {
+    /// The token, also if it ends the generation.
+    pub token: i32,
+    /// Text that is certain now; may be empty.
+    pub text: String,
+    /// The token's probability first, then the likeliest ones; empty unless asked for.
+    pub logprobs: Vec<TokenLogprob>,
+    /// Why the generation ended with this, if it did.
+    pub finish: Option<Finish>,
+}
+
+/// Chooses the tokens of one sequence.
+#[derive(Debug)]
+enum Chooser<S> {
+    Sampler(S),
+    Given(std::vec::IntoIter<i32>),
+}
+
+/// A sequence in a slot, with its sampler `S`.
+#[derive(Debug)]
+pub struct Sequence<S> {
+    tokens: Vec<i32>,
+    prompt: usize,
+    computed: usize,
+    max_tokens: usize,
+    /// What it is if all tokens were generated.
+    at_maximum: Finish,
+    chooser: Chooser<S>,
+    utf8: Utf8,
+    stops: Stops,
+    logprobs: Option<usize>,
+}
+
+impl<S> Sequence<S> {
+    /// A sequence of which nothing is in the KV cache yet. Its answer ends with
+    /// `room` tokens at the latest.
+    ///
+    /// # Errors
+    /// When there is no sampler as asked for.
+    pub fn new<L>(language: &L, request: GenerateRequest, room: usize) -> Result<Self, Error>
+    where
+        L: Language<Sampler = S>,
+    {
+        let asked = request.tokens();
+        let chooser = match request.choice {
+            Choice::Sampled(sampling) => {
+                let grammar = request.grammar.as_deref();
+                Chooser::Sampler(language.sampler(&sampling, grammar, &request.prompt)?)
+            }
+            Choice::Given(tokens) => Chooser::Given(tokens.into_iter()),
+        };
+        Ok(Self {
+            prompt: request.prompt.len(),
+            tokens: request.prompt,
+            computed: 0,
+            max_tokens: asked.min(room),
+            at_maximum: match asked > room {
+                true => Finish::Full,
+                false => Finish::Length,
+            },
+            chooser,
+            utf8: Utf8::default(),
+            stops: Stops::new(request.stop),
+            logprobs: request.logprobs,
+        })
+    }
+
+    /// Tokens that are not in the KV cache yet.
+    pub fn lacking(&self) -> &[i32] {
+        &self.tokens[self.computed..]
+    }
+
+    /// Whether only its latest token is not in the KV cache: it brings one a lap.
+    pub fn generates(&self) -> bool {
+        self.generated() > 0 && self.lacking().len() == 1
+    }
+
+    /// What it brings to a lap.
+    pub fn piece(&self, share: &Share) -> Piece<'_> {
+        Piece {
+            seq: share.slot as u32,
+            pos: self.computed as u32,
+            tokens: &self.lacking()[..share.rows],
+            output: share.output,
+        }
+    }
+
+    /// Cells of the KV cache that it may come to take.
+    pub fn cells(&self) -> usize {
+        cells(self.prompt, self.max_tokens)
+    }
+
+    /// Whether the next token is its last.
+    pub fn ends_next(&self) -> bool {
+        self.generated() + 1 >= self.max_tokens
+    }
+
+    fn generated(&self) -> usize {
+        self.tokens.len() - self.prompt
+    }
+
+    /// So many more of its tokens are in the KV cache.
+    pub fn advance(&mut self, tokens: usize) {
+        self.computed += tokens;
+    }
+
+    /// Nothing of it is in the KV cache any more.
+    pub fn start_again(&mut self) {
+        self.computed = 0;
+    }
+
+    /// Chooses the next token, from the logits of the last one.
+    ///
+    /// # Errors
+    /// When there is none to choose.
+    pub fn choose<L>(&mut self, language: &mut L, logits: &[f32]) -> Result<GeneratedToken, Error>
+    where
+        L: Language<Sampler = S>,
+    {
+        let (token, is_end) = match &mut self.chooser {
+            Chooser::Sampler(sampler) => {
+                let token = language.choose(sampler, logits)?;
+                (token, language.is_end(token))
+            }
+            Chooser::Given(tokens) => match tokens.next() {
+                Some(token) => (token, false),
+                None => return Err(Error::Defect("the given tokens have run out".into())),
+            },
+        };
+        let logprobs = match self.logprobs {
+            Some(top) if !is_end => likeliest(language, logits, token, top)?,
+            _ => Vec::new(),
+        };
+        self.tokens.push(token);
+        let (mut text, mut finish) = (String::new(), None);
+        if is_end {
+            finish = Some(Finish::End);
+        } else {
+            language.spell(token, self.utf8.bytes())?;
+            let (some, stopped) = self.stops.push(&self.utf8.text());
+            text = some;
+            if stopped {
+                finish = Some(Finish::Stopped);
+            } else if self.generated() >= self.max_tokens {
+                finish = Some(self.at_maximum);
+            }
+        }
+        if finish.is_some_and(|finish| finish != Finish::Stopped) {
+            text.push_str(&self.rest());
+        }
+        Ok(GeneratedToken {
+            token,
+            text,
+            logprobs,
+            finish,
+        })
+    }
+
+    /// Text that was held back, when no more tokens come.
+    fn rest(&mut self) -> String {
+        let (mut text, stopped) = self.stops.push(&self.utf8.finish());
+        if !stopped {
+            text.push_str(&self.stops.finish());
+        }
+        text
+    }
+
+    /// The tokens that are in the KV cache.
+    pub fn into_computed(mut self) -> Vec<i32> {
+        self.tokens.truncate(self.computed);
+        self.tokens
+    }
+}
+
+impl GenerateRequest {
+    /// Tokens that may be generated.
+    pub(super) fn tokens(&self) -> usize {
+        match &self.choice {
+            Choice::Sampled(_) => self.max_tokens,
+            Choice::Given(tokens) => self.max_tokens.min(tokens.len()),
+        }
+    }
+}
+
+/// Cells that a prompt and its answer take: the last token is never fed.
+pub fn cells(prompt: usize, answer: usize) -> usize {
+    prompt + answer - 1
+}
+
+/// The chosen token, then the `top` likeliest ones.
+fn likeliest(
+    language: &impl Language,
+    logits: &[f32],
+    token: i32,
+    top: usize,
+) -> Result<Vec<TokenLogprob>, Error> {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|&x| f64::from(x - largest).exp()).sum();
+    let total = f64::from(largest) + sum.ln();
+    let with_logprob = |token: i32| {
+        let mut bytes = Vec::new();
+        language.spell(token, &mut bytes)?;
+        let logit = logits.get(token as usize).copied();
+        Ok(TokenLogprob {
+            token,
+            bytes,
+            // Impossible tokens get a number as well: JSON has no infinity.
+            logprob: ((f64::from(logit.unwrap_or(f32::NEG_INFINITY)) - total) as f32).max(-9999.0),
+        })
+    };
+    let mut best: Vec<i32> = Vec::with_capacity(top + 1);
+    for at in 0..logits.len() as i32 {
+        let logit = logits[at as usize];
+        let after = best.partition_point(|&other| logits[other as usize] >= logit);
+        if after < top {
+            best.insert(after, at);
+            best.truncate(top);
+        }
+    }
+    std::iter::once(token)
+        .chain(best)
+        .map(with_logprob)
+        .collect()
+}

@@ -1,0 +1,262 @@
+//! A decoder that computes nothing: its logits are a hash of the tokens that it was
+//! fed, its laps fail by chance from a seed, and its time is virtual. It runs the
+//! whole batcher in tests, and panics where the batcher breaks the rules of
+//! [`Decoder`].
+
+use delayline_medium::Rng;
+
+use super::decoder::{Decoder, Language};
+use crate::piece::Piece;
+use crate::sample::Sampling;
+use crate::stream::Class;
+use delayline_engine::Error;
+use delayline_engine::Laps;
+
+/// What is simulated.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SimulatedModel {
+    /// As [`Decoder::slots`].
+    pub slots: usize,
+    /// As [`Decoder::cells`].
+    pub cells: usize,
+    /// As [`Decoder::rows`].
+    pub rows: usize,
+    /// Tokens in the vocabulary; 0 ends a text.
+    pub vocab: usize,
+    /// Whether the memory can go back; recurrent models cannot.
+    pub rewinds: bool,
+    /// Share of laps that fail.
+    pub failures: f64,
+    /// Compute of a lap, in nanoseconds.
+    pub lap_ns: u64,
+    /// More of it for each row, in nanoseconds.
+    pub row_ns: u64,
+    /// How long the medium takes to bring a lap's bytes, in nanoseconds.
+    pub medium_ns: u64,
+    /// Of the logits and of what fails.
+    pub seed: u64,
+}
+
+impl SimulatedModel {
+    /// The logits behind a text, one for each token of the vocabulary.
+    pub fn logits(&self, text: &[i32]) -> Vec<f32> {
+        let state = text.iter().fold(self.seed, |state, &token| {
+            Rng::new(state ^ token as u64).next_u64()
+        });
+        let mut rng = Rng::new(state);
+        let logit = |_| rng.below(1 << 16) as f32 / f32::from(1_u16 << 12);
+        (0..self.vocab).map(logit).collect()
+    }
+
+    /// The language.
+    pub fn language(&self) -> SimulatedLanguage {
+        SimulatedLanguage
+    }
+
+    /// The bytes of a token: letters, and one character in three parts.
+    pub fn spelling(token: i32) -> u8 {
+        match token {
+            1 => 0xe2,
+            2 => 0x82,
+            3 => 0xac,
+            _ => b'a' + (token.unsigned_abs() % 26) as u8,
+        }
+    }
+}
+
+/// A lap that was decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DecodedLap {
+    /// Its tokens.
+    pub rows: usize,
+    /// What it was.
+    pub class: Class,
+    /// What was expected to come after it.
+    pub next: Option<Class>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct SimulatedDecoder {
+    model: SimulatedModel,
+    memory: Vec<Vec<i32>>,
+    /// Of each row of the last lap.
+    logits: Vec<Option<Vec<f32>>>,
+    failing: Rng,
+    failures: f64,
+    taken: Laps,
+    laps: Vec<DecodedLap>,
+}
+
+impl SimulatedDecoder {
+    /// With an empty memory.
+    pub fn new(model: SimulatedModel) -> Self {
+        assert!(model.slots <= model.rows, "a row for each slot");
+        Self {
+            memory: vec![Vec::new(); model.slots],
+            logits: Vec::new(),
+            failing: Rng::new(!model.seed),
+            failures: model.failures,
+            taken: Laps::default(),
+            laps: Vec::new(),
+            model,
+        }
+    }
+
+    /// From now on, this share of laps fails.
+    pub fn set_failures(&mut self, failures: f64) {
+        self.failures = failures;
+    }
+
+    /// The tokens in each slot.
+    pub fn memory(&self) -> &[Vec<i32>] {
+        &self.memory
+    }
+
+    /// The laps since this was last called; failed ones are not among them.
+    pub fn take_laps(&mut self) -> Vec<DecodedLap> {
+        std::mem::take(&mut self.laps)
+    }
+
+    fn check(&self, pieces: &[Piece<'_>]) {
+        let rows: usize = pieces.iter().map(|piece| piece.tokens.len()).sum();
+        assert!(
+            (1..=self.model.rows).contains(&rows),
+            "a lap of {rows} rows"
+        );
+        for (at, piece) in pieces.iter().enumerate() {
+            assert!(!piece.tokens.is_empty(), "an empty piece");
+            let held = self.memory[piece.seq as usize].len();
+            assert_eq!(piece.pos as usize, held, "a gap in slot {}", piece.seq);
+            let twice = pieces[..at].iter().any(|other| other.seq == piece.seq);
+            assert!(!twice, "slot {} is twice in a lap", piece.seq);
+        }
+        let held: usize = self.memory.iter().map(Vec::len).sum();
+        assert!(
+            held + rows <= self.model.cells,
+            "{held} cells are taken, {rows} more are needed, there are {}",
+            self.model.cells
+        );
+    }
+}
+
+impl Decoder for SimulatedDecoder {
+    type Language = SimulatedLanguage;
+
+    fn language(&self) -> SimulatedLanguage {
+        self.model.language()
+    }
+
+    fn slots(&self) -> usize {
+        self.model.slots
+    }
+
+    fn cells(&self) -> usize {
+        self.model.cells
+    }
+
+    fn rows(&self) -> usize {
+        self.model.rows
+    }
+
+    fn decode(&mut self, pieces: &[Piece<'_>], next: Option<Class>) -> Result<(), Error> {
+        self.check(pieces);
+        let rows = pieces.iter().map(|piece| piece.tokens.len()).sum::<usize>();
+        let compute = self.model.lap_ns + self.model.row_ns * rows as u64;
+        let lap = compute.max(self.model.medium_ns);
+        self.taken.count += 1;
+        self.taken.ns += lap;
+        self.taken.stall_ns += lap - compute;
+        self.logits.clear();
+        if self.failing.chance(self.failures) {
+            return Err(Error::Llama {
+                what: "decode",
+                message: "the simulation says so".into(),
+            });
+        }
+        for piece in pieces {
+            let text = &mut self.memory[piece.seq as usize];
+            text.extend_from_slice(piece.tokens);
+            self.logits
+                .resize(self.logits.len() + piece.tokens.len(), None);
+            if let Some(last) = self.logits.last_mut()
+                && piece.output
+            {
+                *last = Some(self.model.logits(text));
+            }
+        }
+        let output = pieces.iter().any(|piece| piece.output);
+        self.laps.push(DecodedLap {
+            rows,
+            class: Class::of(rows, output),
+            next,
+        });
+        Ok(())
+    }
+
+    fn logits(&self, row: usize) -> Option<&[f32]> {
+        self.logits.get(row)?.as_deref()
+    }
+
+    fn forget(&mut self, slot: u32, from: u32) -> bool {
+        let text = &mut self.memory[slot as usize];
+        let (from, held) = (from as usize, text.len());
+        if self.model.rewinds || from >= held || from == 0 {
+            text.truncate(from);
+            return true;
+        }
+        false
+    }
+
+    fn clear(&mut self) {
+        self.memory.iter_mut().for_each(Vec::clear);
+    }
+
+    fn taken(&self) -> Laps {
+        self.taken
+    }
+
+    fn sees_stalls(&self) -> bool {
+        true
+    }
+}
+
+/// Takes the likeliest token, or adds noise from the seed where it is to be wilder.
+#[derive(Clone, Copy, Debug)]
+pub struct SimulatedLanguage;
+
+impl Language for SimulatedLanguage {
+    /// The noise, if there is any.
+    type Sampler = Option<Rng>;
+
+    fn sampler(
+        &self,
+        sampling: &Sampling,
+        grammar: Option<&str>,
+        _prompt: &[i32],
+    ) -> Result<Option<Rng>, Error> {
+        if grammar.is_some() {
+            let message = "a simulated language has no grammar";
+            return Err(Error::Option(message.into()));
+        }
+        let seed = u64::from(sampling.seed);
+        Ok((sampling.temperature > 0.0).then(|| Rng::new(seed)))
+    }
+
+    fn choose(&mut self, sampler: &mut Option<Rng>, logits: &[f32]) -> Result<i32, Error> {
+        let mut noise = || sampler.as_mut().map_or(0.0, |rng| rng.below(8) as f32);
+        let with_noise = logits.iter().map(|logit| logit + noise());
+        let best = with_noise.enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
+        best.map(|(token, _)| token as i32)
+            .ok_or_else(|| Error::Defect("a vocabulary without tokens".into()))
+    }
+
+    fn spell(&self, token: i32, out: &mut Vec<u8>) -> Result<(), Error> {
+        out.push(SimulatedModel::spelling(token));
+        Ok(())
+    }
+
+    fn is_end(&self, token: i32) -> bool {
+        token == 0
+    }
+}

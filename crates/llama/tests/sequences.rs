@@ -1,0 +1,566 @@
+//! The whole batcher, and sessions, on a decoder that computes nothing: whatever
+//! joins, leaves, is held or fails, each sequence gets what it would get alone, no
+//! cell is promised twice, and nobody starves.
+//!
+//! `SEED=n` gives the seed instead of the time.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use delayline_llama::batch::{
+    Batcher, Choice, DecodedLap, GenerateRequest, JoinError, Language, SequenceEvent, SequenceId,
+    SimulatedDecoder, SimulatedModel,
+};
+use delayline_llama::{Class, Error, Finish, Sampling, Session};
+use delayline_medium::Rng;
+
+const MODEL: SimulatedModel = SimulatedModel {
+    slots: 1,
+    cells: 64,
+    rows: 4,
+    vocab: 24,
+    rewinds: true,
+    failures: 0.0,
+    lap_ns: 400,
+    row_ns: 100,
+    medium_ns: 1200,
+    seed: 7,
+};
+
+/// A fresh seed, printed so that it is shown when a case fails, or `SEED`.
+fn seed() -> u64 {
+    let now = |_| {
+        let time = SystemTime::now().duration_since(UNIX_EPOCH);
+        time.map_or(1, |time| time.as_nanos() as u64)
+    };
+    let given = std::env::var("SEED");
+    let seed = given.map_or_else(now, |seed| seed.parse().expect("SEED is a whole number"));
+    println!("SEED={seed}");
+    seed
+}
+
+fn between(rng: &mut Rng, from: usize, to: usize) -> usize {
+    from + rng.below((to - from + 1) as u64) as usize
+}
+
+/// What a sequence gets.
+#[derive(Debug, PartialEq)]
+struct Answer {
+    tokens: Vec<i32>,
+    text: String,
+    finish: Finish,
+}
+
+/// What a request is answered with by a model that does nothing else, told as
+/// plainly as possible: the whole text anew for each token.
+fn alone(model: &SimulatedModel, request: &GenerateRequest, ctx: usize) -> Answer {
+    let Choice::Sampled(sampling) = &request.choice else {
+        panic!("only sampled texts are walked");
+    };
+    let mut language = model.language();
+    let mut sampler = language.sampler(sampling, None, &[]).expect("no grammar");
+    let (mut text, mut tokens, mut bytes) = (request.prompt.clone(), Vec::new(), Vec::new());
+    let finish = loop {
+        let logits = model.logits(&text);
+        let token = language.choose(&mut sampler, &logits).expect("a token");
+        tokens.push(token);
+        text.push(token);
+        if token == 0 {
+            break Finish::End;
+        }
+        bytes.push(SimulatedModel::spelling(token));
+        if first_stop(&whole_characters(&bytes), &request.stop).is_some() {
+            break Finish::Stopped;
+        }
+        // The last token needs no room.
+        if tokens.len() == request.max_tokens {
+            break Finish::Length;
+        }
+        if text.len() == ctx + 1 {
+            break Finish::Full;
+        }
+    };
+    let mut text = match finish {
+        Finish::Stopped => whole_characters(&bytes),
+        _ => String::from_utf8_lossy(&bytes).into_owned(),
+    };
+    text.truncate(first_stop(&text, &request.stop).unwrap_or(text.len()));
+    Answer {
+        tokens,
+        text,
+        finish,
+    }
+}
+
+fn first_stop(text: &str, stops: &[String]) -> Option<usize> {
+    stops.iter().filter_map(|stop| text.find(stop)).min()
+}
+
+/// The text without a character at its end that may still become whole.
+fn whole_characters(bytes: &[u8]) -> String {
+    let unfinished = |n: &usize| {
+        let end = &bytes[bytes.len() - n..];
+        matches!(std::str::from_utf8(end), Err(error) if error.valid_up_to() == 0 && error.error_len().is_none())
+    };
+    let rest = (1..=bytes.len().min(3)).rev().find(unfinished).unwrap_or(0);
+    String::from_utf8_lossy(&bytes[..bytes.len() - rest]).into_owned()
+}
+
+/// A sequence under way.
+struct Live {
+    request: GenerateRequest,
+    answer: Answer,
+    /// Tokens so far.
+    got: usize,
+    text: String,
+    held: bool,
+    /// Cells that it may come to take.
+    cells: usize,
+    /// Laps that it may take part in before its first token.
+    patience: usize,
+}
+
+/// A batcher and what must become of its sequences.
+struct Walk {
+    model: SimulatedModel,
+    batcher: Batcher<SimulatedDecoder>,
+    rng: Rng,
+    live: BTreeMap<SequenceId, Live>,
+    /// Texts that came to their end, to go on from.
+    past: Vec<Vec<i32>>,
+    /// The class that the lap before expected of the next one, if nothing came between.
+    hint: Option<Class>,
+    answered: usize,
+    failed: usize,
+}
+
+impl Walk {
+    fn new(model: SimulatedModel, ctx: u32, seed: u64) -> Self {
+        Self {
+            batcher: Batcher::new(SimulatedDecoder::new(model), Some(ctx)),
+            model,
+            rng: Rng::new(seed),
+            live: BTreeMap::new(),
+            past: Vec::new(),
+            hint: None,
+            answered: 0,
+            failed: 0,
+        }
+    }
+
+    fn pick(&mut self, n: usize) -> usize {
+        self.rng.below(n as u64) as usize
+    }
+
+    fn request(&mut self) -> GenerateRequest {
+        let ctx = self.batcher.ctx();
+        let mut prompt = match self.pick(2) {
+            0 if !self.past.is_empty() => {
+                let at = self.pick(self.past.len());
+                let mut text = self.past[at].clone();
+                let keep = self.pick(text.len() + 1);
+                text.truncate(keep);
+                text
+            }
+            _ => Vec::new(),
+        };
+        let more = self.pick(ctx / 2) + 1;
+        prompt.extend((0..more).map(|_| self.rng.below(self.model.vocab as u64) as i32));
+        prompt.truncate(ctx - 1);
+        let sampling = Sampling {
+            temperature: self.pick(2) as f32,
+            seed: self.rng.next_u64() as u32,
+            ..Sampling::default()
+        };
+        let max_tokens = self.pick(ctx) + 1;
+        let stops = ["€", "ab", "q", "xyz", "\u{fffd}h"];
+        GenerateRequest {
+            stop: (0..self.pick(3)).map(|at| stops[at].into()).collect(),
+            ..GenerateRequest::new(&prompt, max_tokens, Choice::Sampled(sampling))
+        }
+    }
+
+    fn join(&mut self) {
+        let request = self.request();
+        let ctx = self.batcher.ctx();
+        let prompt = request.prompt.len();
+        let cells = (prompt + request.max_tokens - 1).min(ctx);
+        let promised: usize = self.live.values().map(|live| live.cells).sum();
+        let no_slot = self.live.len() == self.model.slots;
+        let full = no_slot || promised + cells > self.model.cells;
+        match self.batcher.join(request.clone()) {
+            Ok(admitted) => {
+                assert!(!full, "a slot or a cell was promised twice");
+                let held = self.batcher.decoder().memory();
+                let cached = &request.prompt[..admitted.cached];
+                assert!(held.iter().any(|text| text == cached), "{cached:?}");
+                let before = self.live.values().filter(|live| live.got == 0);
+                let before: usize = before.map(|live| live.request.prompt.len()).sum();
+                let live = Live {
+                    answer: alone(&self.model, &request, ctx),
+                    request,
+                    got: 0,
+                    text: String::new(),
+                    held: false,
+                    cells,
+                    patience: before + prompt - admitted.cached,
+                };
+                assert!(self.live.insert(admitted.id, live).is_none());
+                self.hint = None;
+            }
+            Err(JoinError::Full(back)) => {
+                assert!(full, "there was room");
+                assert_eq!(back.max_tokens, request.max_tokens);
+            }
+            Err(JoinError::Invalid(error)) => panic!("{error}"),
+        }
+    }
+
+    /// A request that is refused changes nothing for the others.
+    fn join_in_vain(&mut self) {
+        let mut request = self.request();
+        match self.pick(3) {
+            0 => request.prompt.clear(),
+            1 => request.max_tokens = 0,
+            _ => request.prompt.resize(self.batcher.ctx(), 1),
+        }
+        let refused = self.batcher.join(request);
+        assert!(matches!(refused, Err(JoinError::Invalid(_))), "{refused:?}");
+    }
+
+    fn some(&mut self) -> Option<SequenceId> {
+        let at = self.pick(self.live.len().max(1));
+        self.live.keys().nth(at).copied()
+    }
+
+    fn leave(&mut self) {
+        if let Some(id) = self.some() {
+            self.batcher.leave(id);
+            self.live.remove(&id);
+            self.hint = None;
+        }
+    }
+
+    fn hold(&mut self, held: bool) {
+        if let Some(id) = self.some() {
+            self.batcher.hold(id, held);
+            self.live.get_mut(&id).expect("it lives").held = held;
+            self.hint = None;
+        }
+    }
+
+    fn lap(&mut self) {
+        let mut events = Vec::new();
+        let before = self.batcher.decoder().memory().to_vec();
+        let taking_part = self.live.iter().filter(|(_, live)| !live.held);
+        let taking_part: Vec<SequenceId> = taking_part.map(|(&id, _)| id).collect();
+        assert_eq!(self.batcher.ready(), !taking_part.is_empty());
+        let generating = taking_part.iter().copied();
+        let generating: Vec<SequenceId> = generating.filter(|id| self.live[id].got > 0).collect();
+        match self.batcher.lap(&mut events) {
+            Ok(lap) => {
+                assert_eq!(lap.decoded, generating.len());
+                assert_eq!(lap.generated, events.len());
+                for id in &generating {
+                    let theirs = events.iter().filter(|event| event.sequence == *id);
+                    assert_eq!(theirs.count(), 1, "a generating sequence gets its token");
+                }
+                self.check_hint(taking_part.len() == generating.len());
+                self.wait(&taking_part, &events);
+                events.drain(..).for_each(|event| self.take(event));
+            }
+            Err(failed) => {
+                self.failed += 1;
+                self.hint = None;
+                assert!(events.is_empty());
+                assert_eq!(self.batcher.decoder().memory(), before);
+                assert!(failed.sequences.iter().all(|id| taking_part.contains(id)));
+                assert!(generating.iter().all(|id| failed.sequences.contains(id)));
+                assert!(matches!(failed.error, Error::Llama { .. }));
+            }
+        }
+    }
+
+    /// The lap was of the expected class, and what is expected next is remembered
+    /// where it is certain: while all generate.
+    fn check_hint(&mut self, certain: bool) {
+        for lap in self.batcher.decoder().take_laps() {
+            if let Some(hint) = self.hint {
+                assert_eq!(hint, lap.class);
+            }
+            self.hint = lap.next.filter(|_| certain);
+        }
+    }
+
+    /// Nobody waits for a first token for ever.
+    fn wait(&mut self, taking_part: &[SequenceId], events: &[SequenceEvent]) {
+        for id in taking_part {
+            let live = self.live.get_mut(id).expect("it lives");
+            if live.got == 0 {
+                assert!(live.patience > 0, "a sequence starves");
+                live.patience -= 1;
+            }
+        }
+        let news = events
+            .iter()
+            .all(|event| taking_part.contains(&event.sequence));
+        assert!(news, "a token for one that took no part");
+    }
+
+    fn take(&mut self, event: SequenceEvent) {
+        let live = self.live.get_mut(&event.sequence).expect("it lives");
+        let token = event.token.expect("a token");
+        assert_eq!(token.token, live.answer.tokens[live.got]);
+        live.got += 1;
+        live.text.push_str(&token.text);
+        assert!(live.answer.text.starts_with(&live.text), "{:?}", live.text);
+        let over = live.got == live.answer.tokens.len();
+        assert_eq!(token.finish, over.then_some(live.answer.finish));
+        if let Some(finish) = token.finish {
+            assert_eq!(live.text, live.answer.text, "{:?}", live.request);
+            self.answered += 1;
+            if finish != Finish::Length {
+                self.hint = None;
+            }
+            let live = self.live.remove(&event.sequence).expect("it lives");
+            let mut text = live.request.prompt;
+            text.extend(live.answer.tokens);
+            text.truncate(self.batcher.ctx() - 1);
+            self.past.push(text);
+        }
+    }
+
+    fn step(&mut self) {
+        match self.pick(20) {
+            0..4 => self.join(),
+            4 => self.join_in_vain(),
+            5 => self.leave(),
+            6 => self.hold(true),
+            7 => self.hold(false),
+            _ => self.lap(),
+        }
+        let ids: Vec<SequenceId> = self.batcher.sequences().collect();
+        assert_eq!(ids.len(), self.live.len());
+        assert!(ids.iter().all(|id| self.live.contains_key(id)));
+    }
+
+    /// All that are still there get all that is theirs.
+    fn finish(&mut self) {
+        self.batcher.decoder().set_failures(0.0);
+        let ids: Vec<SequenceId> = self.live.keys().copied().collect();
+        for id in ids {
+            self.batcher.hold(id, false);
+            self.live.get_mut(&id).expect("it lives").held = false;
+        }
+        self.hint = None;
+        while self.batcher.ready() {
+            self.lap();
+        }
+        assert!(self.live.is_empty());
+    }
+}
+
+#[test]
+fn whatever_happens_each_gets_what_it_gets_alone() {
+    let mut rng = Rng::new(seed());
+    let (mut answered, mut failed) = (0, 0);
+    for _ in 0..1500 {
+        let slots = between(&mut rng, 1, 6);
+        let ctx = between(&mut rng, 4, 40);
+        let model = SimulatedModel {
+            slots,
+            cells: between(&mut rng, ctx, ctx * slots + ctx),
+            rows: between(&mut rng, slots, slots + 12),
+            vocab: between(&mut rng, 5, 40),
+            rewinds: slots > 1 || rng.chance(0.5),
+            failures: rng.below(4) as f64 * 0.1,
+            row_ns: rng.below(500),
+            medium_ns: rng.below(4000),
+            seed: rng.next_u64(),
+            ..MODEL
+        };
+        let mut walk = Walk::new(model, ctx as u32, rng.next_u64());
+        for _ in 0..400 {
+            walk.step();
+        }
+        walk.finish();
+        answered += walk.answered;
+        failed += walk.failed;
+    }
+    println!("{answered} answers, {failed} laps that failed");
+    assert!(answered > 20_000 && failed > 20_000);
+}
+
+/// Every order of so many calls, on a batcher of two slots that is nearly full.
+#[test]
+fn every_short_sequence_of_calls() {
+    const DEPTH: u32 = 6;
+    let calls: [fn(&mut Walk); 6] = [
+        Walk::join,
+        |walk| walk.lap(),
+        |walk| {
+            walk.batcher.decoder().set_failures(1.0);
+            walk.lap();
+            walk.batcher.decoder().set_failures(0.0);
+        },
+        Walk::leave,
+        |walk| walk.hold(true),
+        |walk| walk.hold(false),
+    ];
+    let model = SimulatedModel {
+        slots: 2,
+        cells: 9,
+        rows: 3,
+        vocab: 5,
+        ..MODEL
+    };
+    let all = calls.len().pow(DEPTH);
+    let mut answered = 0;
+    for order in 0..all {
+        let mut walk = Walk::new(model, 6, order as u64);
+        let mut rest = order;
+        for _ in 0..DEPTH {
+            calls[rest % calls.len()](&mut walk);
+            rest /= calls.len();
+        }
+        walk.finish();
+        answered += walk.answered;
+    }
+    assert!(answered > all / 4, "{answered} answers in {all} orders");
+}
+
+/// In a memory that cannot go back, one that forgets makes all the others compute
+/// their texts anew; they get the same tokens.
+#[test]
+fn where_memory_cannot_go_back_all_are_computed_anew() {
+    let model = SimulatedModel {
+        slots: 2,
+        rewinds: false,
+        ..MODEL
+    };
+    let mut rng = Rng::new(seed());
+    for _ in 0..200 {
+        let model = SimulatedModel {
+            seed: rng.next_u64(),
+            ..model
+        };
+        let mut batcher = Batcher::new(SimulatedDecoder::new(model), Some(30));
+        let (mut tokens, mut events) = (BTreeMap::<_, Vec<i32>>::new(), Vec::new());
+        let mut expected = Vec::new();
+        // The second leaves before its end, and what comes after it begins otherwise.
+        for (at, prompt) in [[1, 2, 3], [4, 5, 6], [4, 7, 8]].iter().enumerate() {
+            if let Some((id, _)) = expected.get(1).filter(|_| at == 2) {
+                batcher.leave(*id);
+            }
+            let choice = Choice::Sampled(Sampling {
+                temperature: 0.0,
+                ..Sampling::default()
+            });
+            let request = GenerateRequest::new(prompt, 12, choice);
+            let answer = alone(&model, &request, 30);
+            let id = batcher.join(request).expect("a slot").id;
+            expected.push((id, answer.tokens));
+            for _ in 0..4 {
+                batcher.lap(&mut events).expect("no lap fails");
+            }
+        }
+        while batcher.ready() {
+            batcher.lap(&mut events).expect("no lap fails");
+        }
+        for event in events {
+            let token = event.token.expect("a token").token;
+            tokens.entry(event.sequence).or_default().push(token);
+        }
+        for at in [0, 2] {
+            let (id, answer) = &expected[at];
+            assert_eq!(&tokens[id], answer);
+        }
+    }
+}
+
+/// The laps of a session: a prompt in micro-batches of which only the last has
+/// logits, then one token a lap, each lap announced by the one before. That the model
+/// ends its answer before `max_tokens` is not known a lap before.
+fn laps_of(lacking: usize, rows: usize, answer: usize, max_tokens: usize) -> Vec<DecodedLap> {
+    let mut laps: Vec<(usize, Class)> = Vec::new();
+    for from in (0..lacking).step_by(rows) {
+        let n = rows.min(lacking - from);
+        laps.push((n, Class::of(n, from + n == lacking)));
+    }
+    laps.extend((1..answer).map(|_| (1, Class::Single)));
+    let next = laps.iter().skip(1).map(|&(_, class)| Some(class));
+    let next = next.chain([(answer < max_tokens).then_some(Class::Single)]);
+    let lap = |(&(rows, class), next)| DecodedLap { rows, class, next };
+    laps.iter().zip(next).map(lap).collect()
+}
+
+/// Conversations turn by turn: every length of prompt, what was said stays in the KV
+/// cache, and the caller stops at any call.
+#[test]
+fn a_session_is_a_sequence_alone() {
+    let mut rng = Rng::new(seed());
+    for case in 0..2_000 {
+        let model = SimulatedModel {
+            rows: 1 + case % 7,
+            vocab: 40,
+            rewinds: case % 3 > 0,
+            seed: rng.next_u64(),
+            ..MODEL
+        };
+        let mut session = Session::new(SimulatedDecoder::new(model));
+        let (mut text, mut computed) = (Vec::<i32>::new(), Vec::<i32>::new());
+        for _ in 0..3 {
+            let keep = rng.below(text.len() as u64 + 1) as usize;
+            text.truncate(if rng.chance(0.7) { text.len() } else { keep });
+            let more = 1 + rng.below(12);
+            text.extend((0..more).map(|_| rng.below(40) as i32));
+            text.truncate(model.cells - 1);
+            let max_tokens = 1 + rng.below(12) as usize;
+            let sampling = Sampling {
+                temperature: rng.below(2) as f32,
+                seed: rng.next_u64() as u32,
+                ..Sampling::default()
+            };
+            let choice = Choice::Sampled(sampling);
+            let request = GenerateRequest::new(&text, max_tokens, choice);
+            let answer = alone(&model, &request, model.cells);
+            // The last token of a prompt is computed again.
+            let same = computed.iter().zip(&text).take_while(|(a, b)| a == b);
+            let shared = same.count().min(text.len() - 1);
+            let cached = match model.rewinds || shared == computed.len() {
+                true => shared,
+                false => 0,
+            };
+            let mut patience = rng.below(30);
+            let mut heard = String::new();
+            let generated = session
+                .generate(&text, max_tokens, &sampling, |piece| {
+                    heard.push_str(piece);
+                    patience = patience.saturating_sub(1);
+                    match patience {
+                        0 => ControlFlow::Break(()),
+                        _ => ControlFlow::Continue(()),
+                    }
+                })
+                .expect("no lap fails");
+            let laps = session.decoder().take_laps();
+            let room = max_tokens.min(model.cells + 1 - text.len());
+            let lacking = text.len() - cached;
+            let expected = laps_of(lacking, model.rows, answer.tokens.len(), room);
+            let n = generated.tokens.len();
+            assert_eq!(generated.tokens, answer.tokens[..n]);
+            assert_eq!(heard, generated.text);
+            assert_eq!(generated.decode.count, n.saturating_sub(1) as u64);
+            assert_eq!(laps, expected[..laps.len()]);
+            if generated.finish != Finish::Stopped {
+                let got = (&generated.text, generated.finish);
+                assert_eq!(got, (&answer.text, answer.finish));
+                assert_eq!(laps.len(), expected.len());
+            }
+            computed = session.decoder().memory()[0].clone();
+            text.extend(&generated.tokens);
+            assert!(text.starts_with(&computed));
+        }
+    }
+}
