@@ -55,6 +55,18 @@ demo-fiber: model build ## run a model that circulates in 10,000 km of fiber, an
 bench: model build ## compare memory budgets, and llama.cpp's mmap, in one run
 	$(DELAYLINE) bench $(MODEL) --ctx 256 --budgets $(BUDGETS) --baseline mmap
 
+.PHONY: dist
+dist: ## build what runs on other machines: a folder and an archive (minutes for each level)
+	@scripts/setup dist
+	@scripts/fetch-demo-model
+	scripts/dist $(LEVELS)
+	$(if $(LEVELS),,scripts/test-dist)
+
+.PHONY: test-dist
+test-dist: ## try what `make dist` built as other processors would run it
+	@scripts/setup dist
+	scripts/test-dist
+
 .PHONY: fuzz
 fuzz: model build ## send the server many more odd requests than the tests do
 	bench/fuzz $(EXAMPLES)

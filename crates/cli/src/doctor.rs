@@ -13,6 +13,7 @@ use delayline_medium::{findings, read_rates};
 use serde_json::{Value, json};
 
 use crate::args::DoctorArgs;
+use crate::built;
 use crate::output::Output;
 
 /// What is known of this process by those who run models.
@@ -20,6 +21,8 @@ use crate::output::Output;
 pub struct Given {
     /// What llama.cpp's kernels were built for, in its words: `AVX2 = 1 | ...`.
     pub kernels: Option<String>,
+    /// The glibc that this program needs at least.
+    pub glibc: Option<String>,
     /// The memory cgroup.
     pub cgroup: Option<CgroupMemory>,
 }
@@ -127,6 +130,11 @@ pub fn run(args: &DoctorArgs, given: &Given, output: &Output) -> Result<()> {
     let drive = drive(&args.path)?;
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     tell(judge::kernel(read("/proc/sys/kernel/osrelease").trim()))?;
+    tell(judge::program(
+        built::LEVEL,
+        built::text(),
+        given.glibc.as_deref(),
+    ))?;
     tell(judge::cpu(&read("/proc/cpuinfo"), given.kernels.as_deref()))?;
     tell(judge::free_memory(&read("/proc/meminfo")))?;
     tell(judge::cgroup(given.cgroup))?;

@@ -4,6 +4,7 @@
 
 mod args;
 mod bench;
+mod built;
 mod config;
 mod doctor;
 mod inspect;
@@ -85,6 +86,7 @@ fn dispatch(command: &Command, output: &Output) -> Result<()> {
 fn given() -> doctor::Given {
     doctor::Given {
         kernels: Some(delayline_llama::kernel_features()),
+        glibc: built::glibc(),
         cgroup: cgroup::current().map(|group| doctor::CgroupMemory {
             is_v2: group.is_v2(),
             limit_bytes: group.limit_bytes(),

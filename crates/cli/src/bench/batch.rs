@@ -10,6 +10,7 @@ use self::laps::{Measured, Size};
 use super::probe::{ProbeJob, ProbeWay};
 use super::{in_process, job};
 use crate::args::BenchArgs;
+use crate::built::LEVEL;
 use crate::interrupt::{self, Interrupted};
 use crate::output::{Output, TextTable, format_seconds};
 use crate::size::{format_rate, format_size};
@@ -105,6 +106,7 @@ fn report(budget: u64, [streamed, mmap]: &[Total; 2], output: &Output) -> Result
         let other = of(mmap, size.sequences);
         output.object(&json!({
             "event": "batch",
+            "level": LEVEL,
             "sequences": size.sequences,
             "laps": size.laps_s.len(),
             "lap_s": lap_s,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::args::BenchArgs;
+use crate::built::{self, LEVEL};
 use crate::output::{Output, TextTable, format_seconds};
 use crate::report::FiberFigures;
 use crate::size::{format_rate, format_size};
@@ -223,7 +224,8 @@ pub fn report(
         }
         let Some(d) = result.derive(whole, model_bytes) else {
             output.object(&json!({
-                "event": "budget", "budget_bytes": result.budget, "failed": result.streamed.failed,
+                "event": "budget", "level": LEVEL, "budget_bytes": result.budget,
+                "failed": result.streamed.failed,
             }))?;
             let mut cells = vec![format_size(result.budget), share];
             cells.resize_with(15, dash);
@@ -251,8 +253,9 @@ pub fn report(
         ]);
     }
     output.line(&table)?;
+    output.line(format_args!("program: {}", built::text()))?;
     if let Some(whole) = whole {
-        output.object(&json!({"event": "resident", "figures": whole}))?;
+        output.object(&json!({"event": "resident", "level": LEVEL, "figures": whole}))?;
         output.line(format_args!(
             "everything in memory, same kernels: a lap in {}, {} tokens of prompt in {}",
             format_seconds(whole.lap_s),
@@ -287,6 +290,7 @@ pub fn report(
 fn object(args: &BenchArgs, result: &Budgeted, d: &Derived) -> serde_json::Value {
     json!({
         "event": "budget",
+        "level": LEVEL,
         "budget_bytes": result.budget,
         "memory": {
             "budget_bytes": result.budget,

@@ -34,6 +34,16 @@ pub fn kernel(release: &str) -> Finding {
     )
 }
 
+/// What this program was built for.
+pub fn program(level: &str, text: String, glibc: Option<&str>) -> Finding {
+    let so = match glibc {
+        Some(glibc) => format!("it needs glibc {glibc} or newer"),
+        None => "it needs no glibc".into(),
+    };
+    let value = json!({ "level": level, "glibc": glibc });
+    Finding::new("program", Mark::Good, text, so, value)
+}
+
 /// CPU features that llama.cpp has kernels for: in `/proc/cpuinfo`, and in
 /// llama.cpp's words.
 const FEATURES: [(&str, &str); 13] = [
