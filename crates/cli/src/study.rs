@@ -57,6 +57,10 @@ pub fn run(args: &StudyArgs, output: &Output) -> Result<()> {
             let report = decode_report(library, decode, &args.common)?;
             show(&report, &args.common, output)
         }
+        StudyCommand::Measured => {
+            set(&mut library, &mut CaseOptions::default(), &args.common.set)?;
+            show(&decode::measured_report(&library)?, &args.common, output)
+        }
         StudyCommand::Sheets(sheets) => {
             set(&mut library, &mut CaseOptions::default(), &args.common.set)?;
             show(
@@ -191,6 +195,8 @@ fn ask(args: &MachineArgs) -> Result<CaseOptions> {
             turn_s: args.turn_ms.map(|turn| turn * 1e-3),
         }),
         plan: plan.map(|plan| Arc::new(plan.planned())),
+        accelerators: args.accelerators,
+        software: args.software.clone(),
         context: args.context,
         units: args.units,
         feed_bytes_per_s: args.feed.unwrap_or(0.0),

@@ -33,7 +33,7 @@ fn the_claims_are_answered() {
 #[test]
 fn a_figure_can_be_set_and_a_sheet_added() {
     let rate = |more: &[&str]| {
-        let arguments = "study decode --json --model llama-8b --medium article";
+        let arguments = "study decode --json --model llama-8b --medium article --software ideal --accelerators 16";
         let objects = objects(&delayline(arguments, more));
         number(&objects[0], "/rows/0/tokens_per_s/typical")
     };
@@ -57,6 +57,7 @@ fn every_study_writes_a_page_that_needs_nothing_else() {
     for (command, plots) in [
         ("claims", 4),
         ("link hollow-core", 4),
+        ("measured", 0),
         ("media --feed 32TB/s", 5),
         ("decode --model llama-8b --medium article,own", 4),
     ] {
@@ -195,6 +196,21 @@ fn wrong_input_is_named() {
             "study decode --context 1000000 --batch 64",
             1,
             "at most a batch of",
+        ),
+        (
+            "study decode --window 10GB --medium article --accelerator lpu",
+            1,
+            "a window of 10.000 GB has no room",
+        ),
+        (
+            "study decode --resident 139GB --accelerator h100 --medium hbf",
+            1,
+            "but NVIDIA H100 SXM holds 80.00 GB",
+        ),
+        (
+            "study decode --software fast",
+            1,
+            "`fast`; there are server and tuned",
         ),
         ("study claims --datasheets nowhere.toml", 1, "nowhere.toml"),
     ] {

@@ -15,15 +15,23 @@ use crate::report::format::plain;
 /// A parameter and the values that it takes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Setting {
-    /// `sheet.key` of a figure, or `batch`, `context`, `units`, `feed`,
-    /// `window`, `resident`.
+    /// `sheet.key` of a figure, or `batch`, `context`, `units`, `accelerators`,
+    /// `feed`, `window`, `resident`.
     pub name: String,
     /// In the unit of the data sheet; bytes and bytes per second for the others.
     pub values: Vec<f64>,
 }
 
 /// Parameters that are not figures of a data sheet.
-const OWN: [&str; 6] = ["batch", "context", "units", "feed", "window", "resident"];
+const OWN: [&str; 7] = [
+    "batch",
+    "context",
+    "units",
+    "accelerators",
+    "feed",
+    "window",
+    "resident",
+];
 /// Largest value of a parameter in bytes or bytes per second.
 const BYTES_MAX: f64 = 1e18;
 /// Maximum number of rows of a sweep.
@@ -164,6 +172,7 @@ pub fn apply(
         "batch" => return whole(1).map(Some),
         "context" => ask.context = whole(0)?,
         "units" => ask.units = whole(0)?,
+        "accelerators" => ask.accelerators = whole(0)?,
         "feed" => ask.feed_bytes_per_s = bytes()?,
         "window" => ask.window_bytes = Some(bytes()? as u64),
         "resident" => ask.resident_bytes = bytes()? as u64,
@@ -321,7 +330,7 @@ fn line(values: &[f64], result: &Result<Decoded, DecodeError>) -> String {
                 d.total_tokens_per_s.typical,
                 d.joules_per_token.typical,
                 d.dollars_per_million.typical,
-                d.medium.standby_w.typical,
+                d.medium_w.typical,
                 d.medium.price.typical,
             ];
             fields.extend(numbers.map(|number| number.to_string()));

@@ -82,6 +82,8 @@ pub enum StudyCommand {
     Media(MediaArgs),
     Decode(DecodeArgs),
     Sweep(SweepArgs),
+    /// Hold the formula of decoding against systems that were measured, with its misses
+    Measured,
     Sheets(SheetsArgs),
 }
 
@@ -169,8 +171,8 @@ pub struct DecodeArgs {
 /// Run decoding over ranges of parameters, in parallel, and write CSV.
 ///
 /// Every --set is a column, every combination of their values a row. Beside the
-/// figures of data sheets these can be set: batch, context, units, feed, window,
-/// resident.
+/// figures of data sheets these can be set: batch, context, units, accelerators,
+/// feed, window, resident.
 #[derive(Debug, Args)]
 pub struct SweepArgs {
     /// The model
@@ -208,10 +210,17 @@ pub struct MachineArgs {
     #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true,
           value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub units: u32,
+    /// Accelerators that share each layer [default: 1, or as many as hold the model in their own memory]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true, hide_default_value = true,
+          value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub accelerators: u32,
+    /// What runs the model, by its data sheet: tuned, server; ideal gives upper bounds
+    #[arg(long, value_name = "ID", default_value = "tuned")]
+    pub software: String,
     /// Enough units of the medium for this rate, such as 32TB/s
     #[arg(long, value_name = "RATE", value_parser = parse_rate, allow_hyphen_values = true)]
     pub feed: Option<f64>,
-    /// The window through which weights pass [default: the accelerator's SRAM]
+    /// The window through which weights pass [default: on the chip or in the memory beside it, whichever is better]
     #[arg(long, value_name = "SIZE", value_parser = parse_size, allow_hyphen_values = true)]
     pub window: Option<u64>,
     /// Weights that stay with the accelerator

@@ -39,6 +39,10 @@ const EMBEDDED: &[(&str, &str)] = &[
     ("loops.toml", include_str!("../../datasheets/loops.toml")),
     ("models.toml", include_str!("../../datasheets/models.toml")),
     ("optics.toml", include_str!("../../datasheets/optics.toml")),
+    (
+        "software.toml",
+        include_str!("../../datasheets/software.toml"),
+    ),
     ("stores.toml", include_str!("../../datasheets/stores.toml")),
 ];
 

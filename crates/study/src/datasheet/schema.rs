@@ -25,6 +25,8 @@ pub enum SheetKind {
     Model,
     /// What computes.
     Accelerator,
+    /// A class of software that runs models.
+    Software,
     /// What money and energy cost.
     Economy,
     /// How fast something changes from year to year.
@@ -35,7 +37,7 @@ pub enum SheetKind {
 
 impl SheetKind {
     /// All kinds.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Fiber,
         Self::Amplifier,
         Self::Transceiver,
@@ -44,6 +46,7 @@ impl SheetKind {
         Self::Acoustic,
         Self::Model,
         Self::Accelerator,
+        Self::Software,
         Self::Economy,
         Self::Trend,
         Self::Claim,
@@ -179,10 +182,21 @@ const MODEL: &[Key] = &[
 const ACCELERATOR: &[Key] = &[
     key("compute", Compute, "TFLOP/s", 1e-6, 1e6),
     key("sram", Data, "MB", 1e-3, 1e9),
+    key("sram_rate", DataRate, "TB/s", 1e-6, 1e9),
     key("memory", Data, "GB", 1e-3, 1e6).optional(),
     key("memory_rate", DataRate, "TB/s", 1e-6, 1e6).optional(),
     key("power", Power, "W", 0.0, 1e6),
     key("price", Price, "$", 0.0, 1e9),
+];
+
+const SOFTWARE: &[Key] = &[
+    key("utilisation", One, "%", 0.01, 100.0),
+    key("latency_1", Time, "µs", 0.0, 1e6),
+    key("latency_2", Time, "µs", 0.0, 1e6),
+    key("latency_4", Time, "µs", 0.0, 1e6),
+    key("latency_8", Time, "µs", 0.0, 1e6),
+    key("sequence_1", Time, "µs", 0.0, 1e6),
+    key("sequence_several", Time, "µs", 0.0, 1e6),
 ];
 
 const ECONOMY: &[Key] = &[
@@ -215,6 +229,7 @@ impl SheetKind {
             Self::Acoustic => ACOUSTIC,
             Self::Model => MODEL,
             Self::Accelerator => ACCELERATOR,
+            Self::Software => SOFTWARE,
             Self::Economy => ECONOMY,
             Self::Trend => TREND,
             Self::Claim => CLAIM,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Accelerator, Case, DecodeError, Planned};
+use super::{Accelerator, Case, DecodeError, OWN, Planned, Software};
 use crate::datasheet::Library;
 use crate::interval::Interval;
 use crate::media::{self, Delivery, Unit};
@@ -19,13 +19,18 @@ pub struct CaseOptions {
     pub measured: Option<MeasuredMedium>,
     /// A plan of the program's instead of a model of a data sheet.
     pub plan: Option<Arc<Planned>>,
+    /// How many accelerators share each layer; 0 for one, or for as many as hold the
+    /// model where it is in their own memories.
+    pub accelerators: u32,
+    /// Id of the software's data sheet; [`DEFAULT_SOFTWARE`] if empty.
+    pub software: String,
     /// Tokens of context of each sequence.
     pub context: u32,
     /// At least so many units of the medium; 0 for as many as hold the model.
     pub units: u32,
     /// Enough units for this rate, in bytes per second; 0 for no matter.
     pub feed_bytes_per_s: f64,
-    /// The window in bytes; the accelerator's SRAM if `None`.
+    /// The window in bytes; if `None`, on the chip or in memory, whichever is better.
     pub window_bytes: Option<u64>,
     /// Weights that stay with the accelerator, in bytes.
     pub resident_bytes: u64,
@@ -43,6 +48,10 @@ pub struct MeasuredMedium {
     /// A turn in seconds, of a loop in which everything comes by.
     pub turn_s: Option<f64>,
 }
+
+/// Software that is tuned for one model, as most of the systems that the study is held
+/// against.
+pub const DEFAULT_SOFTWARE: &str = "tuned";
 
 /// How many layers weights have of which only the size is known: so many that
 /// none is larger than a few per cent of them.
@@ -73,10 +82,15 @@ impl CaseOptions {
             Some(plan) => plan.course.residency.resident_bytes,
             None => self.resident_bytes,
         };
-        let own = self.measured.is_none() && medium == "own";
+        let software = match self.software.as_str() {
+            "" => Software::of(library, DEFAULT_SOFTWARE)?,
+            "ideal" => Software::ideal(),
+            id => Software::of(library, id)?,
+        };
+        let own = self.measured.is_none() && medium == OWN;
         let accelerator = match own {
             true => enough(accelerator, &model, self, batch),
-            false => accelerator,
+            false => accelerator.times(self.accelerators.max(1)),
         };
         let unit = match self.measured {
             Some(measured) => measured.unit()?,
@@ -91,6 +105,7 @@ impl CaseOptions {
         Ok(Case {
             model,
             accelerator,
+            software,
             unit,
             units,
             feed_bytes_per_s,
@@ -113,7 +128,7 @@ fn enough(one: Accelerator, model: &LanguageModel, ask: &CaseOptions, batch: u32
     let tokens = f64::from(ask.context) * f64::from(batch);
     let held = model.weights_bytes + model.kv_bytes_per_token * tokens;
     let count = (held / memory.typical).ceil().clamp(1.0, 1e6) as u32;
-    one.times(count.max(ask.units))
+    one.times(count.max(ask.units).max(ask.accelerators))
 }
 
 impl MeasuredMedium {

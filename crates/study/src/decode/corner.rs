@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::{Case, Course, Roofline, SimulatedFeed, SimulatedMachine};
+use super::{Case, Course, Roofline, SimulatedFeed, SimulatedMachine, Window};
 use crate::interval::Corner;
 use crate::media::Sized;
 
@@ -21,27 +21,43 @@ pub struct At<'a> {
 
 impl Case {
     /// The case at one end of its ranges, or in the middle.
-    pub(super) fn at(&self, medium: &Sized, corner: Corner) -> At<'_> {
-        let sram = corner.more_is_better(self.accelerator.sram_bytes) as u64;
-        let window_bytes = self.window_bytes.unwrap_or(sram);
+    pub(super) fn at(&self, medium: &Sized, window: Window, corner: Corner) -> At<'_> {
         let units = corner.more_is_better(medium.units);
         match self.unit.lap_s {
-            None => self.on_demand(units, window_bytes, corner),
-            Some(lap) => self.comes_by(units, window_bytes, corner.less_is_better(lap), corner),
+            None => self.on_demand(units, window, corner),
+            Some(lap) => self.comes_by(units, window, corner.less_is_better(lap), corner),
+        }
+    }
+
+    /// The share of the experts that stays: what stays beyond all certain weights.
+    fn experts_stay(&self) -> f64 {
+        let beyond = self.resident_bytes as f64 - self.model.dense_bytes();
+        let experts = self.model.expert_bytes();
+        match experts > 0.0 && self.plan.is_none() {
+            true => (beyond / experts).clamp(0.0, 1.0),
+            false => 0.0,
         }
     }
 
     /// What the lap needs is read: certain weights ahead, chosen ones when known.
-    fn on_demand(&self, units: f64, window_bytes: u64, corner: Corner) -> At<'_> {
-        let compute_s = self.compute_s(corner);
+    fn on_demand(&self, units: f64, window: Window, corner: Corner) -> At<'_> {
         let rate = units * corner.more_is_better(self.unit.rate_bytes_per_s);
         let latency_s = corner.less_is_better(self.unit.latency_s);
         let dense = self.model.dense_bytes();
         let chosen = self.model.needed_bytes(self.batch) - dense;
-        let course = self.course(dense, chosen, window_bytes, self.resident_bytes);
-        let (streamed, window) = (course.streamed_bytes(), course.residency.window);
+        let chosen_near = chosen * self.experts_stay();
+        let course = self.course(
+            dense,
+            chosen - chosen_near,
+            window.bytes,
+            self.resident_bytes,
+        );
+        let near = course.residency.resident_bytes as f64 + chosen_near;
+        let streamed = course.streamed_bytes();
+        let compute_s = self.compute_s(window, near, streamed, corner);
+        let in_window = course.under_way_bytes();
         At {
-            roofline: Roofline::new(compute_s, streamed, rate, latency_s, window as f64),
+            roofline: Roofline::new(compute_s, streamed, rate, latency_s, in_window),
             machine: SimulatedMachine {
                 feed: SimulatedFeed::OnDemand {
                     rate_bytes_per_s: rate,
@@ -57,33 +73,33 @@ impl Case {
     }
 
     /// Everything passes in each turn of the medium, as often as it holds the
-    /// model. The closed form: a lap takes whole turns of the model.
-    fn comes_by(
-        &self,
-        units: f64,
-        window_bytes: u64,
-        medium_turn_s: f64,
-        corner: Corner,
-    ) -> At<'_> {
-        let compute_s = self.compute_s(corner);
+    /// model: no lap is shorter than a turn of the model, and through a small window
+    /// it takes whole ones.
+    fn comes_by(&self, units: f64, window: Window, medium_turn_s: f64, corner: Corner) -> At<'_> {
         let all = self.model.weights_bytes - self.resident_bytes as f64;
-        let course = self.course(all, 0.0, window_bytes, 0);
+        let course = self.course(all, 0.0, window.bytes, 0);
         let held = course.residency.streamed_bytes as f64;
-        let capacity = units * corner.more_is_better(self.unit.capacity_bytes);
+        let stays = (self.model.weights_bytes - held).max(0.0);
+        let needed = self.model.needed_bytes(self.batch) / self.model.weights_bytes;
+        let compute_s = self.compute_s(window, stays * needed.min(1.0), held, corner);
+        // What it holds at this corner of its rate and its turn: the ends of its capacity
+        // belong to other turns.
+        let rate = units * corner.more_is_better(self.unit.rate_bytes_per_s);
+        let capacity = rate * medium_turn_s;
         // Where all of it stays, nothing comes by.
         let copies = match held > 0.0 {
             true => (capacity / held * (1.0 + 1e-9)).floor().max(1.0),
             false => 1.0,
         };
-        let turn_s = medium_turn_s / copies;
+        let turn_s = (medium_turn_s / copies).max(held / rate);
         let turns = (compute_s / turn_s * (1.0 - 1e-9)).ceil().max(1.0);
-        let window = course.residency.window as f64;
+        let in_window = course.residency.window as f64;
         At {
-            roofline: Roofline::new(compute_s, held, held / (turns * turn_s), 0.0, window),
+            roofline: Roofline::new(compute_s, held, held / turn_s, 0.0, in_window),
             machine: SimulatedMachine {
                 feed: SimulatedFeed::ComesBy {
                     turn_s,
-                    rate_bytes_per_s: capacity.max(held) / medium_turn_s,
+                    rate_bytes_per_s: rate,
                     latency_s: corner.less_is_better(self.unit.latency_s),
                 },
                 compute_s,
@@ -106,21 +122,5 @@ impl Case {
                 resident,
             )),
         }
-    }
-
-    /// Compute of a lap that never waits, in seconds.
-    fn compute_s(&self, corner: Corner) -> f64 {
-        if let Some(compute_s) = self.compute_s {
-            return compute_s;
-        }
-        let batch = f64::from(self.batch);
-        let flop = 2.0 * self.model.active_parameters * batch;
-        let arithmetic_s = flop / corner.more_is_better(self.accelerator.compute_flop_per_s);
-        let kv = self.model.kv_bytes_per_token * f64::from(self.context) * batch;
-        let kv_s = match self.accelerator.memory {
-            Some((_, rate)) => kv / corner.more_is_better(rate),
-            None => 0.0,
-        };
-        arithmetic_s + kv_s
     }
 }

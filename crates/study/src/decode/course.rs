@@ -99,6 +99,16 @@ impl Course {
         self.residency.streamed_bytes as f64 + asked
     }
 
+    /// Room for what is under way: the window, and beside it what is asked for on the
+    /// way, two reads at least.
+    pub fn under_way_bytes(&self) -> f64 {
+        let beside = match self.demands.is_empty() {
+            true => 0,
+            false => self.scratch_bytes.max(2 * u64::from(self.read_len)),
+        };
+        (self.residency.window + beside) as f64
+    }
+
     /// All compute of a lap, in the unit of [`Run::compute`].
     pub fn compute(&self) -> f64 {
         let runs: f64 = self.plan.runs.iter().map(|run| run.compute).sum();

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::{CaseOptions, DecodeError, Decoded, Delivery, Limit, decode};
+use super::{CaseOptions, DecodeError, Decoded, Delivery, Limit, WindowPlace, decode};
 use crate::datasheet::{Library, SheetKind};
 use crate::interval::Interval;
 use crate::report::format::{count_range, dollars, dollars_range, percent, si, si_range};
@@ -28,6 +28,7 @@ struct Row {
     model: String,
     accelerator: String,
     medium: String,
+    software: String,
     batch: u32,
     #[serde(flatten)]
     decoded: Decoded,
@@ -86,6 +87,7 @@ pub fn report(
                 model: case.model.name.clone(),
                 accelerator: case.accelerator.name.clone(),
                 medium: case.unit.name.clone(),
+                software: case.software.name.clone(),
                 batch,
                 decoded: decode(library, &case)?,
             })
@@ -104,7 +106,7 @@ pub fn report(
     let mut report = Report {
         title: format!("{} on {}", names(&|r| &r.model), names(&|r| &r.accelerator)),
         intro: "Tokens per second by running the line itself in virtual time over each medium, \
-                and beside it the closed form."
+                and beside it the bound that nothing beats."
             .to_owned(),
         tables: vec![brief(speed(&rows)), brief(cost(&rows))],
         notes: notes(library, &rows),
@@ -140,7 +142,7 @@ fn speed(rows: &[Row]) -> ReportTable {
             "all [token/s]",
             "waits",
             "limited by",
-            "closed form",
+            "of the bound",
         ],
     );
     for row in rows {
@@ -189,7 +191,7 @@ fn cost(rows: &[Row]) -> ReportTable {
             percent(d.needed_share),
             si_range(d.joules_per_token, "J"),
             dollars_range(d.dollars_per_million),
-            si(d.medium.standby_w.typical, "W"),
+            si_range(d.medium_w, "W"),
             dollars(d.medium.price.typical),
         ]);
     }
@@ -225,18 +227,18 @@ fn limit_name(decoded: &Decoded) -> &'static str {
 
 fn notes(library: &Library, rows: &[Row]) -> Vec<String> {
     let mut notes = vec![
-        "Closed form: the longest of compute, bytes over rate and bytes times latency over window, \
-         as a share of the simulated lap. It is exact for weights in a known order without \
-         latency, and a bound otherwise."
+        "Bound: the longest of compute, bytes over rate and bytes times latency over window, as a \
+         share of the lap. No lap is shorter."
             .to_owned(),
+        software(rows),
     ];
+    notes.extend(windows(rows));
     let comes_by = |row: &&Row| row.decoded.medium.unit.access == Delivery::ComesBy;
     if rows.iter().any(|row| comes_by(&row)) {
         notes.push(
             "Where everything comes by, a sequence gets at most one token a turn of the model, and \
-             the closed form is whole turns: exact for a window that is small against what passes; \
-             a large one can take one turn for some laps and two for others. No accelerator sold \
-             today has a port for such a rate: it is taken to have one."
+             through a small window a lap takes whole turns. No accelerator sold today has a port \
+             for such a rate: it is taken to have one."
                 .to_owned(),
         );
     }
@@ -264,6 +266,44 @@ fn notes(library: &Library, rows: &[Row]) -> Vec<String> {
         ));
     }
     notes
+}
+
+/// What the software is taken to reach.
+fn software(rows: &[Row]) -> String {
+    let mut names: Vec<&str> = rows.iter().map(|row| row.software.as_str()).collect();
+    names.dedup();
+    format!(
+        "Compute is that of {}: its share of the memory's rate and its latency for each layer are \
+         on data sheets; `study measured` holds them against systems. --software ideal gives upper \
+         bounds.",
+        names.join(", ")
+    )
+}
+
+/// Where the windows lie.
+fn windows(rows: &[Row]) -> Vec<String> {
+    let mut told: Vec<String> = Vec::new();
+    for row in rows {
+        let Some(window) = row.decoded.window else {
+            continue;
+        };
+        let place = match window.place {
+            WindowPlace::OnChip => "on the chip",
+            WindowPlace::Memory => {
+                "in the memory beside it, where each byte is written and read once"
+            }
+        };
+        let note = format!(
+            "{} on {}: the window of {} lies {place}.",
+            row.medium,
+            row.accelerator,
+            si(window.bytes as f64, "B")
+        );
+        if !told.contains(&note) {
+            told.push(note);
+        }
+    }
+    told
 }
 
 /// Tokens per second of all sequences over the batch, simulated, with the
