@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use delayline_study::datasheet::{Library, SheetKind};
+use delayline_study::datasheet::{AsOf, Library, SheetKind};
 use delayline_study::decode::{self, CaseGrid, CaseOptions, MeasuredMedium, PlanFile};
 use delayline_study::link::{self, Design};
 use delayline_study::media::{self, Need};
@@ -44,30 +44,41 @@ pub fn run(args: &StudyArgs, output: &Output) -> Result<()> {
         StudyCommand::Claims(claims) => {
             set(&mut library, &mut CaseOptions::default(), &args.common.set)?;
             show(
-                &claims::report(&library, &claims.numbers)?,
+                claims::report(&library, &claims.numbers)?,
+                &library,
                 &args.common,
                 output,
             )
         }
         StudyCommand::Media(media) => {
             set(&mut library, &mut CaseOptions::default(), &args.common.set)?;
-            show(&media_report(&library, media)?, &args.common, output)
-        }
-        StudyCommand::Decode(decode) => {
-            let report = decode_report(library, decode, &args.common)?;
-            show(&report, &args.common, output)
-        }
-        StudyCommand::Measured => {
-            set(&mut library, &mut CaseOptions::default(), &args.common.set)?;
-            show(&decode::measured_report(&library)?, &args.common, output)
-        }
-        StudyCommand::Sheets(sheets) => {
-            set(&mut library, &mut CaseOptions::default(), &args.common.set)?;
             show(
-                &datasheet::report(&library, &sheets.ids)?,
+                media_report(&library, media)?,
+                &library,
                 &args.common,
                 output,
             )
+        }
+        StudyCommand::Decode(decode) => {
+            let report = decode_report(library.clone(), decode, &args.common)?;
+            show(report, &library, &args.common, output)
+        }
+        StudyCommand::Measured => {
+            set(&mut library, &mut CaseOptions::default(), &args.common.set)?;
+            show(
+                decode::measured_report(&library)?,
+                &library,
+                &args.common,
+                output,
+            )
+        }
+        StudyCommand::Sheets(sheets) => {
+            set(&mut library, &mut CaseOptions::default(), &args.common.set)?;
+            let report = match sheets.stale {
+                true => datasheet::stale_report(&library, as_of(&args.common)),
+                false => datasheet::report(&library, &sheets.ids)?,
+            };
+            show(report, &library, &args.common, output)
         }
     }
 }
@@ -97,13 +108,17 @@ fn run_link(
     }
     let design = Design::parse(&text).with_context(|| format!("{name} is not a valid design"))?;
     show(
-        &link::report(library, &design, args.channels)?,
+        link::report(library, &design, args.channels)?,
+        library,
         common,
         output,
     )
 }
 
-fn show(report: &Report, common: &CommonArgs, output: &Output) -> Result<()> {
+fn show(mut report: Report, library: &Library, common: &CommonArgs, output: &Output) -> Result<()> {
+    let stale = datasheet::stale_note(library, &report.inputs, as_of(common));
+    report.notes.extend(stale);
+    let report = &report;
     if let Some(path) = &common.html {
         html::write(report, path)
             .with_context(|| format!("{} cannot be written", path.display()))?;
@@ -111,6 +126,17 @@ fn show(report: &Report, common: &CommonArgs, output: &Output) -> Result<()> {
     }
     output.object(&report.json)?;
     show::report(report, output)
+}
+
+/// The month as of which figures are judged.
+fn as_of(common: &CommonArgs) -> AsOf {
+    common.as_of.unwrap_or_else(|| {
+        let today = jiff::Zoned::now();
+        AsOf {
+            year: today.year().into(),
+            month: today.month().into(),
+        }
+    })
 }
 
 /// Gives single figures other values; several of one are for a sweep.

@@ -151,6 +151,27 @@ fn a_sweep_writes_all_rows_or_nothing() {
     assert!(!none.exists());
 }
 
+/// Prices older than six months are named in the last line, as of a day that can be given.
+#[test]
+fn old_prices_are_named_as_of_a_day() {
+    let told = |arguments: &str| {
+        let output = delayline(arguments, &[]);
+        assert!(output.status.success(), "{arguments}: {output:?}");
+        String::from_utf8(output.stdout).expect("the output is text")
+    };
+    let old = told("study media dram ssd --hold 31GB --as-of 2026-11-25");
+    let line = "Older than six months in 2026-11: dram.price (2026-03)";
+    assert!(old.contains(line), "{old}");
+    let fresh = told("study media dram ssd --hold 31GB --as-of 2024-01");
+    assert!(!fresh.contains("Older than"), "{fresh}");
+    let list = told("study sheets --stale --as-of 2026-11");
+    assert!(
+        list.contains("zr400.price") && list.contains("h100.memory_rate"),
+        "{list}"
+    );
+    assert!(!list.contains("attenuation"), "{list}");
+}
+
 #[test]
 fn wrong_input_is_named() {
     for (arguments, status, part) in [
@@ -211,6 +232,11 @@ fn wrong_input_is_named() {
             "study decode --software fast",
             1,
             "`fast`; there are server and tuned",
+        ),
+        (
+            "study claims --as-of yesterday",
+            2,
+            "expected a year and a month",
         ),
         ("study claims --datasheets nowhere.toml", 1, "nowhere.toml"),
     ] {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::{Args, Subcommand};
+use delayline_study::datasheet::AsOf;
 use delayline_study::sweep::Setting;
 
 use crate::size::{parse_rate, parse_size};
@@ -70,6 +71,9 @@ pub struct CommonArgs {
     /// Give a figure another value, in the unit of its data sheet; with `sweep` several, as A,B,C, FROM..TO:COUNT or FROM..TO:COUNT:log
     #[arg(long, global = true, value_name = "SHEET.KEY=VALUE")]
     pub set: Vec<Setting>,
+    /// The day as of which prices and products are judged old [default: today]
+    #[arg(long, global = true, value_name = "DATE")]
+    pub as_of: Option<AsOf>,
     /// Also write a page with plots, that needs nothing else
     #[arg(long, global = true, value_name = "FILE")]
     pub html: Option<PathBuf>,
@@ -259,4 +263,7 @@ pub struct SheetsArgs {
     /// Ids of sheets [default: a list of all]
     #[arg(value_name = "ID")]
     pub ids: Vec<String>,
+    /// Prices and figures of products that are older than six months
+    #[arg(long, conflicts_with = "ids")]
+    pub stale: bool,
 }

@@ -15,6 +15,7 @@
 mod parse;
 mod report;
 mod schema;
+mod stale;
 mod unit;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use crate::interval::Interval;
 
 pub use report::report;
 pub use schema::{Key, SheetKind};
+pub use stale::{AsOf, AsOfError, stale_note, stale_report};
 pub use unit::Dimension;
 
 /// The files that are part of the program.

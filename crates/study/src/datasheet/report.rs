@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Library, Sheet, SheetError};
+use super::{Figure, Library, Sheet, SheetError};
 use crate::report::format::{count_range, digits};
 use crate::report::html::tag_name;
 use crate::report::{Report, ReportTable};
@@ -61,19 +61,24 @@ fn table(sheet: &Sheet) -> ReportTable {
         &["figure", "value", "unit", "known", "date", "source"],
     );
     for (key, figure) in &sheet.figures {
-        let value = figure.written;
-        table.row([
-            key.clone(),
-            match value.typical.abs() < 1e-3 && value.typical != 0.0 {
-                true => format!("{:e}", value.typical),
-                false if value.is_exact() => digits(value.typical),
-                false => count_range(value),
-            },
-            figure.unit.clone(),
-            tag_name(figure.tag).to_owned(),
-            figure.date.clone(),
-            figure.source.clone(),
-        ]);
+        table.row(cells(key.clone(), figure));
     }
     table
+}
+
+/// A figure's row: name, value, unit, how it is known, date and source.
+pub(super) fn cells(name: String, figure: &Figure) -> [String; 6] {
+    let value = figure.written;
+    [
+        name,
+        match value.typical.abs() < 1e-3 && value.typical != 0.0 {
+            true => format!("{:e}", value.typical),
+            false if value.is_exact() => digits(value.typical),
+            false => count_range(value),
+        },
+        figure.unit.clone(),
+        tag_name(figure.tag).to_owned(),
+        figure.date.clone(),
+        figure.source.clone(),
+    ]
 }

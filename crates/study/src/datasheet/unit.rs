@@ -129,6 +129,15 @@ impl Dimension {
             .map(|&(_, _, factor)| factor)
     }
 
+    /// Whether it is money.
+    pub fn is_price(self) -> bool {
+        use Dimension::*;
+        matches!(
+            self,
+            Price | PricePerData | PricePerRate | PricePerLength | PricePerEnergy
+        )
+    }
+
     /// The names of its units, for a message.
     pub fn units(self) -> impl Iterator<Item = &'static str> {
         let own = UNITS
