@@ -66,6 +66,7 @@ mod medium;
 mod state;
 mod trace;
 mod types;
+mod walk;
 mod window;
 
 pub use clock::Clock;
@@ -77,3 +78,4 @@ pub use medium::{
 };
 pub use trace::{Event, EventKind, write_chrome};
 pub use types::{Config, Counters, Lease, LineSetup, Span, Ticket};
+pub use walk::Walk;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use delayline_fiber::Loop;
 use delayline_line::{
-    Clock, Config, Lease, Line, LineError, LineSetup, Medium, Region, Span, Ticket,
+    Clock, Config, Line, LineError, LineSetup, Medium, Region, Span, Ticket, Walk,
 };
 use delayline_medium::VirtualClock;
 use delayline_plan::{ALIGN, NEAR_BYTES, Schedule, Step};
@@ -126,7 +126,6 @@ struct Simulation<'a, M: Medium> {
     ticks_a_unit: f64,
     /// Ticks of compute that are not yet whole.
     fraction: f64,
-    leases: Vec<Lease>,
     scratch: Scratch,
     events: u64,
 }
@@ -200,7 +199,6 @@ impl<'a, M: Medium> Simulation<'a, M> {
                 false => 0.0,
             },
             fraction: 0.0,
-            leases: Vec::new(),
             scratch,
             events: 0,
             set,
@@ -238,21 +236,14 @@ impl<'a, M: Medium> Simulation<'a, M> {
         self.lay();
         let course = self.set.course;
         let mut demands = course.demands.iter().peekable();
-        for (run, doing) in (0..).zip(&course.plan.runs) {
-            for step in self.set.schedule.leased_before(run) {
-                self.leases.push(self.line.acquire(step.extent)?);
-                self.events += 1;
-            }
-            while let Some(demand) = demands.next_if(|demand| demand.run <= run) {
+        let mut walk = Walk::new();
+        for doing in &course.plan.runs {
+            self.events += walk.begin(&self.set.schedule, &mut self.line)? as u64;
+            while let Some(demand) = demands.next_if(|demand| demand.run <= walk.run()) {
                 self.demand(demand)?;
             }
             self.compute(doing.compute);
-            for step in self.set.schedule.released_after(run) {
-                let lease = self.leases.iter().position(|l| l.extent() == step.extent);
-                let at = lease.expect("what is released was leased");
-                self.line.release(self.leases.swap_remove(at));
-            }
-            self.line.pump()?;
+            walk.end(&self.set.schedule, &mut self.line)?;
         }
         demands.try_for_each(|demand| self.demand(demand))
     }
