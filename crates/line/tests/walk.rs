@@ -45,7 +45,7 @@ fn what_a_run_uses_is_leased_while_it_computes() {
         for _ in 0..3 {
             bench
                 .line
-                .lay(schedule.steps().iter().map(|step| step.extent));
+                .enqueue(schedule.steps().iter().map(|step| step.extent));
             let mut walk = Walk::new();
             for run in &plan.runs {
                 walk.begin(&schedule, &mut bench.line).unwrap();
