@@ -63,6 +63,7 @@ mod fetches;
 mod flights;
 mod line;
 mod medium;
+mod stack;
 mod state;
 mod trace;
 mod types;
@@ -76,6 +77,7 @@ pub use medium::{
     Alignment, Asked, Buffer, Caps, Completion, Durability, EventClass, Medium, MediumError,
     MediumEvent, Op, Rates, Region, RegionId, Stats, Tally, Verb,
 };
+pub use stack::{Stack, StackConfig, StackCounters, StackError, StackLease};
 pub use trace::{Event, EventKind, write_chrome};
 pub use types::{Config, Counters, Lease, LineSetup, Span, Ticket};
 pub use walk::Walk;

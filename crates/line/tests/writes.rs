@@ -5,156 +5,14 @@
 mod common;
 
 use std::cell::RefCell;
-use std::io;
 use std::ops::Range;
 use std::rc::Rc;
 
+use common::drive::Drive;
 use common::{PAGE, Rng, Time};
-use delayline_line::{
-    Caps, Clock, Completion, Config, Durability, Lease, Line, LineError, LineSetup, Medium,
-    MediumError, MediumEvent, Op, Region, Stats, Verb,
-};
+use delayline_line::{Clock, Config, Lease, Line, LineError, LineSetup, Region};
 use delayline_plan::{Extent, ExtentId, Mode, Use};
 use proptest::prelude::*;
-
-/// A drive and the memory beside it. One operation moves at a time.
-struct Drive {
-    caps: Caps,
-    stats: Stats,
-    time: Rc<Time>,
-    rng: Rng,
-    memory: Rc<RefCell<Vec<u8>>>,
-    disk: Rc<RefCell<Vec<u8>>>,
-    /// Ranges written and not synced.
-    unsynced: Rc<RefCell<Vec<Range<u64>>>>,
-    under_way: Vec<Pending>,
-    ns_per_page: u64,
-    jitter_ns: u64,
-    fault_percent: u64,
-    free_ns: u64,
-}
-
-struct Pending {
-    due_ns: u64,
-    op: Op,
-    /// What a write found in memory when it began.
-    bytes: Vec<u8>,
-    /// How many entries of `unsynced` a sync settles.
-    settles: usize,
-}
-
-fn on_disk(op: &Op) -> Range<u64> {
-    op.offset..op.offset + u64::from(op.buffer.len())
-}
-
-fn in_memory(op: &Op) -> Range<usize> {
-    op.buffer.at() as usize..(op.buffer.at() + u64::from(op.buffer.len())) as usize
-}
-
-fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
-    a.start < b.end && b.start < a.end
-}
-
-impl Drive {
-    fn complete(&mut self, pending: Pending) -> Completion {
-        let Pending {
-            op, bytes, settles, ..
-        } = pending;
-        let mut moved = op.buffer.len();
-        let mut result = Ok(moved);
-        if self.rng.percent(self.fault_percent) {
-            if self.rng.percent(50) && op.verb != Verb::Sync {
-                moved = self.rng.below(u64::from(moved)) as u32;
-                result = Ok(moved);
-            } else {
-                // Some of it may have moved all the same.
-                moved = self.rng.below(u64::from(moved) + 1) as u32;
-                let broken = io::Error::other("broken");
-                result = Err(MediumError::failed("drive", op.asked(), broken));
-            }
-        }
-        let (disk, memory) = (&mut *self.disk.borrow_mut(), &mut *self.memory.borrow_mut());
-        let at = op.offset as usize..op.offset as usize + moved as usize;
-        let room = in_memory(&op);
-        match op.verb {
-            Verb::Read => memory[room.start..room.start + at.len()].copy_from_slice(&disk[at]),
-            Verb::Write => {
-                assert!(
-                    memory[room] == bytes,
-                    "bytes changed while they were written"
-                );
-                disk[at.clone()].copy_from_slice(&bytes[..at.len()]);
-                self.unsynced
-                    .borrow_mut()
-                    .push(at.start as u64..at.end as u64);
-            }
-            Verb::Sync if result.is_ok() => {
-                self.unsynced.borrow_mut().drain(..settles);
-            }
-            Verb::Sync => {}
-        }
-        self.stats.count(op.verb, &result);
-        op.complete(result)
-    }
-}
-
-impl Medium for Drive {
-    fn caps(&self) -> &Caps {
-        &self.caps
-    }
-
-    fn submit(&mut self, op: Op) {
-        assert!(self.under_way.len() < self.caps.depth, "queue overrun");
-        let mut bytes = Vec::new();
-        for other in self.under_way.iter().map(|pending| &pending.op) {
-            // A read that nobody wants any more may meet a write.
-            let twice = (op.verb, other.verb) == (Verb::Write, Verb::Write)
-                && overlap(&on_disk(&op), &on_disk(other));
-            assert!(!twice, "{op:?} meets {other:?} on the drive");
-        }
-        match op.verb {
-            Verb::Read => self.memory.borrow_mut()[in_memory(&op)].fill(0xEE),
-            Verb::Write => bytes = self.memory.borrow()[in_memory(&op)].to_vec(),
-            Verb::Sync => {
-                let writes = |pending: &Pending| pending.op.verb == Verb::Write;
-                assert!(
-                    !self.under_way.iter().any(writes),
-                    "a sync before its writes"
-                );
-            }
-        }
-        let pages = u64::from(op.buffer.len()) / PAGE;
-        self.free_ns = self.free_ns.max(self.time.now_ns()) + pages * self.ns_per_page;
-        let due_ns = self.free_ns + self.rng.below(self.jitter_ns + 1);
-        let settles = self.unsynced.borrow().len();
-        self.under_way.push(Pending {
-            due_ns,
-            op,
-            bytes,
-            settles,
-        });
-    }
-
-    fn poll(&mut self, wait: bool, done: &mut Vec<Completion>) {
-        let first_ns = self.under_way.iter().map(|pending| pending.due_ns).min();
-        if let (true, Some(first_ns)) = (wait, first_ns) {
-            self.time
-                .advance(first_ns.saturating_sub(self.time.now_ns()));
-        }
-        let now_ns = self.time.now_ns();
-        while let Some(at) = self.under_way.iter().position(|p| p.due_ns <= now_ns) {
-            let pending = self.under_way.swap_remove(at);
-            let completion = self.complete(pending);
-            done.push(completion);
-        }
-    }
-
-    fn stats(&self) -> Stats {
-        self.stats
-    }
-
-    fn events(&mut self, _: &mut Vec<MediumEvent>) {}
-}
 
 /// What a life is made of; all else comes from the seed.
 #[derive(Clone, Debug)]
@@ -233,33 +91,13 @@ impl Player {
             end += if stays { len } else { 0 };
             offset += len;
         }
-        let time = Rc::new(Time::default());
-        let memory = Rc::new(RefCell::new(vec![0; end as usize]));
-        let disk = Rc::new(RefCell::new(vec![0; offset as usize]));
+        let drive = Drive::new(end, offset, life.fault_percent, &mut rng);
         for (index, extent) in extents.iter().enumerate() {
             let at = extent.offset as usize..(extent.offset + extent.len) as usize;
-            fill(&mut disk.borrow_mut()[at], index, 0);
+            fill(&mut drive.disk.borrow_mut()[at], index, 0);
         }
-        let unsynced = Rc::default();
-        let drive = Drive {
-            caps: Caps {
-                depth: 1 + rng.below(8) as usize,
-                writable: true,
-                durability: Durability::Synced,
-                ..Caps::default()
-            },
-            stats: Stats::default(),
-            time: time.clone(),
-            rng: Rng(rng.below(u64::MAX)),
-            memory: memory.clone(),
-            disk: disk.clone(),
-            unsynced: Rc::clone(&unsynced),
-            under_way: Vec::new(),
-            ns_per_page: 1000,
-            jitter_ns: rng.below(20_000),
-            fault_percent: life.fault_percent,
-            free_ns: 0,
-        };
+        let (time, memory) = (drive.time.clone(), drive.memory.clone());
+        let (disk, unsynced) = (drive.disk.clone(), drive.unsynced.clone());
         let setup = LineSetup {
             extents: extents.clone(),
             part_lens: vec![offset],

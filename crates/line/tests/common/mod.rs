@@ -3,6 +3,8 @@
 //! in use. It does not know which reads should come.
 #![allow(dead_code, missing_docs)]
 
+pub mod drive;
+
 use std::cell::Cell;
 use std::ops::Range;
 use std::rc::Rc;

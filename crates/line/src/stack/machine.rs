@@ -1,0 +1,290 @@
+//! Which items are in memory, and which operation is next: completions go in,
+//! operations come out. It does not wait.
+
+use super::{Stack, StackError};
+use crate::flights::{Landing, Piece, Target, Verdict};
+use crate::{Clock, Completion, Medium, Op};
+
+/// Where the bytes of an item are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// In memory, being filled by the caller.
+    Filling,
+    /// In memory alone.
+    Here,
+    /// In memory, being written.
+    Leaving,
+    /// In memory and on the medium.
+    Both,
+    /// On the medium alone.
+    Away,
+    /// On the medium, being read.
+    Coming,
+    /// In memory, in the caller's hands after a pop.
+    Leased,
+    /// Nowhere: popped and given back, below one that is not.
+    Gone,
+}
+
+/// One item.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub pos: u64,
+    /// Where it goes on the part.
+    pub offset: u64,
+    pub len: u64,
+    pub state: State,
+    /// Bytes, from the start, for which operations have been launched.
+    issued: u64,
+    /// Bytes for which none has completed.
+    missing: u64,
+    under_way: u32,
+    failed: bool,
+}
+
+impl Item {
+    pub(super) fn new(pos: u64, offset: u64, len: u64) -> Self {
+        Self {
+            pos,
+            offset,
+            len,
+            state: State::Filling,
+            issued: 0,
+            missing: len,
+            under_way: 0,
+            failed: false,
+        }
+    }
+
+    fn end(&self) -> u64 {
+        self.pos + self.len
+    }
+
+    fn begin(&mut self, state: State) {
+        self.state = state;
+        (self.issued, self.missing, self.failed) = (0, self.len, false);
+    }
+}
+
+impl<M: Medium, C: Clock> Stack<M, C> {
+    /// Position of an item of `len` bytes that is pushed now.
+    pub(super) fn after_top(&self, len: u64) -> u64 {
+        let head = self.items.back().map_or(0, Item::end);
+        let room = self.config.room;
+        if head % room + len <= room {
+            head
+        } else {
+            head.next_multiple_of(room)
+        }
+    }
+
+    /// Memory position of position `pos`.
+    pub(super) fn memory(&self, pos: u64) -> u64 {
+        self.config.at + pos % self.config.room
+    }
+
+    /// Whether the positions up to `end` have the memory to themselves; asks for what is
+    /// still missing.
+    pub(super) fn make_room(&mut self, end: u64) -> Result<bool, StackError> {
+        let room = self.config.room;
+        while let Some(item) = self.items.get_mut(self.low)
+            && item.pos + room < end
+        {
+            match item.state {
+                State::Both => item.state = State::Away,
+                State::Here => {
+                    item.begin(State::Leaving);
+                    self.spill_below(end);
+                    return Ok(false);
+                }
+                State::Leaving => {
+                    self.spill_below(end);
+                    return Ok(false);
+                }
+                // A refill that a push has overtaken.
+                State::Coming => return Ok(false),
+                State::Away => {}
+                State::Filling | State::Leased | State::Gone => {
+                    return Err(StackError::NoRoom { room });
+                }
+            }
+            self.low += 1;
+        }
+        Ok(true)
+    }
+
+    /// All that lies in the way of `end` leaves together.
+    fn spill_below(&mut self, end: u64) {
+        let room = self.config.room;
+        let items = self.items.iter_mut().skip(self.low);
+        for item in items.take_while(|item| item.pos + room < end) {
+            if item.state == State::Here {
+                item.begin(State::Leaving);
+            }
+        }
+    }
+
+    /// Whether an item is whole in memory with nothing under way; asks for it otherwise.
+    pub(super) fn bring(&mut self, index: usize) -> Result<bool, StackError> {
+        let item = &mut self.items[index];
+        match item.state {
+            State::Here | State::Both => Ok(true),
+            // What is not launched need not be written any more.
+            State::Leaving if item.under_way == 0 => {
+                item.state = State::Here;
+                Ok(true)
+            }
+            State::Leaving => {
+                item.issued = item.len;
+                Ok(false)
+            }
+            State::Coming => Ok(false),
+            // A refill that failed: its memory is still its own.
+            State::Away if index >= self.low => {
+                item.begin(State::Coming);
+                Ok(false)
+            }
+            State::Away => {
+                self.refill();
+                if self.low > index {
+                    let room = self.config.room;
+                    return Err(StackError::NoRoom { room });
+                }
+                Ok(false)
+            }
+            State::Filling | State::Leased | State::Gone => {
+                unreachable!("an item below the top is none of these")
+            }
+        }
+    }
+
+    /// Asks for what was spilled last, as far as there is room below what is in memory.
+    fn refill(&mut self) {
+        let top = self.items.back().map_or(0, Item::end);
+        while let Some(index) = self.low.checked_sub(1) {
+            let item = &mut self.items[index];
+            if item.pos + self.config.room < top {
+                break;
+            }
+            item.begin(State::Coming);
+            self.low = index;
+        }
+    }
+
+    pub(super) fn next_op(&mut self) -> Option<Op> {
+        if let Some(target) = self.flights.next_again() {
+            if self.items[index(target)].failed {
+                self.flights.abandon();
+                self.end(target);
+                return self.next_op();
+            }
+            return Some(self.flights.retry());
+        }
+        if self.flights.full() {
+            return None;
+        }
+        if self.popping {
+            self.refill();
+        }
+        let (target, piece) = self.next_piece()?;
+        Some(self.flights.launch(target, piece))
+    }
+
+    /// What leaves is launched from the oldest on, what comes from the newest.
+    fn next_piece(&mut self) -> Option<(Target, Piece)> {
+        let unlaunched =
+            |item: &Item, state| item.state == state && item.issued < item.len && !item.failed;
+        let range = self.low..self.items.len();
+        let coming = |at: &usize| unlaunched(&self.items[*at], State::Coming);
+        let leaving = |at: &usize| unlaunched(&self.items[*at], State::Leaving);
+        let (at, target) = match range.clone().rev().find(coming) {
+            Some(at) => (at, Target::Load(at as u32)),
+            None => {
+                let at = range.clone().find(leaving)?;
+                (at, Target::WriteBack(at as u32))
+            }
+        };
+        let start = self.memory(self.items[at].pos);
+        let item = &mut self.items[at];
+        let len = u64::from(self.config.op_len).min(item.len - item.issued);
+        let piece = Piece {
+            part: self.config.part,
+            offset: item.offset + item.issued,
+            at: start + item.issued,
+            len: len as u32,
+        };
+        item.issued += len;
+        item.under_way += 1;
+        Some((target, piece))
+    }
+
+    pub(super) fn land(&mut self, completion: Completion) {
+        let Landing {
+            target,
+            settled,
+            landed,
+            verdict,
+            ..
+        } = self.flights.land(completion, &self.part_lens);
+        match target {
+            Target::Load(_) => self.counters.bytes_refilled += u64::from(landed),
+            _ => self.counters.bytes_spilled += u64::from(landed),
+        }
+        let item = &mut self.items[index(target)];
+        item.missing -= u64::from(settled);
+        match verdict {
+            Verdict::Again => return,
+            Verdict::Landed => {}
+            Verdict::Failed(failure) => {
+                item.failed = true;
+                let refill = matches!(target, Target::Load(_));
+                self.failure.get_or_insert((refill, failure));
+            }
+        }
+        self.end(target);
+    }
+
+    /// An operation on an item is over, for good.
+    fn end(&mut self, target: Target) {
+        let item = &mut self.items[index(target)];
+        item.under_way -= 1;
+        if item.under_way > 0 || (item.issued < item.len && !item.failed) {
+            return;
+        }
+        item.state = match (item.state, item.missing) {
+            (State::Leaving | State::Coming, 0) => State::Both,
+            (State::Leaving, _) => State::Here,
+            (State::Coming, _) => State::Away,
+            (state, _) => state,
+        };
+    }
+
+    /// What went wrong, if anything did; the next call tries again.
+    pub(super) fn take_failure(&mut self) -> Option<StackError> {
+        let (refill, failure) = self.failure.take()?;
+        let (part, offset, attempts) = (failure.part, failure.offset, failure.attempts);
+        let source = failure.source;
+        Some(if refill {
+            StackError::Refill {
+                part,
+                offset,
+                attempts,
+                source,
+            }
+        } else {
+            StackError::Spill {
+                part,
+                offset,
+                attempts,
+                source,
+            }
+        })
+    }
+}
+
+fn index(target: Target) -> usize {
+    match target {
+        Target::Load(key) | Target::WriteBack(key) => key as usize,
+        Target::Fetch(_) | Target::Sync(_) => unreachable!("a stack neither fetches nor syncs"),
+    }
+}
