@@ -12,6 +12,10 @@ FIBER ?= fiber:length=10000km,rate=20Gbit/s
 FIBER_OUT := $(or $(CARGO_TARGET_DIR),target)/demo-fiber.txt
 BUDGETS ?= 80MiB,90MiB,110MiB
 
+# Kernels for this machine, the same in every command here, so that llama.cpp is
+# compiled once. `cargo build` alone makes a program for any machine, which is slower.
+export RUSTFLAGS ?= -C target-cpu=native
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
