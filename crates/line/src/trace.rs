@@ -21,7 +21,7 @@ pub enum EventKind {
     Submitted {
         /// The read's name.
         read: u64,
-        /// Which of the [`crate::Medium::depth`] places it takes.
+        /// Which of the [`crate::Caps::depth`] places it takes.
         lane: u32,
         /// For which extent; `None` for a fetch.
         extent: Option<ExtentId>,
