@@ -1,10 +1,14 @@
 //! From the options as typed to those of the runtime: what each means for a
 //! model and a machine is the runtime's affair.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use clap::CommandFactory;
 use clap::error::ErrorKind;
-use delayline_llama::{Fiber, FlashAttention, KvType, Options, Sampling, Way};
+use delayline_fiber::LoopMaker;
+use delayline_llama::medium::MediumMaker;
+use delayline_llama::{FlashAttention, KvType, Options, Sampling, Way};
 
 use crate::args::{self, Cli, EngineArgs, FlashAttn, SamplingArgs};
 use crate::output::Output;
@@ -41,18 +45,18 @@ pub fn options(args: &EngineArgs, way: Way) -> Result<Options> {
         },
         way,
         trace: args.trace.is_some(),
-        fiber: fiber(args),
+        maker: maker(args),
         ..Options::default()
     })
 }
 
 /// The loop, which shows how it is filled and stops that at Ctrl-C.
-fn fiber(args: &EngineArgs) -> Option<Fiber> {
+fn maker(args: &EngineArgs) -> Option<Arc<dyn MediumMaker>> {
     let fiber = args.medium.as_ref()?.fiber.clone()?;
-    Some(Fiber {
+    Some(Arc::new(LoopMaker {
         progress: Some(show_filling),
         ..fiber
-    })
+    }))
 }
 
 /// How tokens are chosen.
@@ -116,11 +120,8 @@ mod tests {
         let kinds = (options.kv, options.flash, options.way, options.trace);
         let expect = (KvType::Q4_0, FlashAttention::On, Way::Streamed, true);
         assert_eq!(kinds, expect);
-        assert!(
-            options
-                .fiber
-                .is_some_and(|fiber| fiber.split && fiber.spec.length_km == 1e4)
-        );
+        let glass = options.maker.and_then(|maker| maker.describe());
+        assert_eq!(glass.expect("a loop")["length_km"], 1e4);
         Ok(())
     }
 

@@ -6,11 +6,12 @@ mod presets;
 #[cfg(test)]
 mod tests;
 
+use std::any::Any;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use delayline_fiber::{LoopSpec, Quantity, SpecBuilder, SpecError};
-use delayline_llama::{Fiber, Order};
+use delayline_fiber::{LoopMaker, LoopSpec, Order, PlacedLoop, Quantity, SpecBuilder, SpecError};
+use delayline_llama::Engine;
 use delayline_study::link::Optics;
 
 use self::presets::PresetSource;
@@ -27,7 +28,7 @@ pub struct MediumArg {
     /// As it was written.
     pub text: String,
     /// The loop, unless it is flash alone.
-    pub fiber: Option<Fiber>,
+    pub fiber: Option<LoopMaker>,
     /// What is known of its light, if it has a design.
     pub optics: Option<Optics>,
 }
@@ -60,6 +61,12 @@ pub fn typed(text: &str) -> Result<MediumArg> {
     parse_medium(text).map_err(|error| anyhow!("{error:#}"))
 }
 
+/// The loop that an engine reads from, if it does.
+pub fn placed_loop(engine: &mut Engine) -> Option<&PlacedLoop> {
+    let made: &dyn Any = engine.stream()?.medium();
+    made.downcast_ref()
+}
+
 /// Keys and values; a word alone is a preset's name, and the first.
 fn pairs(parameters: &str) -> Result<Vec<(String, String)>> {
     let mut all: Vec<(String, String)> = Vec::new();
@@ -78,7 +85,7 @@ fn pairs(parameters: &str) -> Result<Vec<(String, String)>> {
 
 /// A loop from parameters; files that they name lie in `folder`.
 fn from_pairs(pairs: Vec<(String, String)>, folder: &Path) -> Result<MediumArg> {
-    let mut fiber = Fiber::new(LoopSpec::new(f64::NAN, f64::NAN));
+    let mut fiber = LoopMaker::new(LoopSpec::new(f64::NAN, f64::NAN));
     let mut source = PresetSource::default();
     let mut given = Vec::new();
     for (key, value) in pairs {
@@ -112,7 +119,7 @@ fn with(mut builder: SpecBuilder, given: &[(String, String)]) -> Result<SpecBuil
 }
 
 /// Sets how the loop is used; false if the key is of something else.
-fn use_of(fiber: &mut Fiber, key: &str, value: &str) -> Result<bool, SpecError> {
+fn use_of(fiber: &mut LoopMaker, key: &str, value: &str) -> Result<bool, SpecError> {
     match key {
         "split" => {
             fiber.split = match value {

@@ -4,9 +4,12 @@
 
 use std::path::PathBuf;
 
-use delayline_llama::{Circuit, Engine, Finish, Generated, Usage, cgroup};
+use delayline_fiber::{LoopFigures, PlacedLoop};
+use delayline_llama::{Engine, Finish, Generated, Usage, cgroup};
 use delayline_plan::Bound;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+
+use crate::medium::placed_loop;
 
 /// What a generation took. Bytes, seconds, and shares of 1.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -29,7 +32,7 @@ pub struct Figures {
     pub memory: MemoryFigures,
     pub line: LineFigures,
     /// Of the fiber loop, if the weights came from one.
-    pub fiber: Option<FiberFigures>,
+    pub fiber: Option<LoopFigures>,
 }
 
 /// Which model it was.
@@ -120,9 +123,7 @@ impl Figures {
                 buffer_bytes: memory.buffers,
             },
             line: LineFigures::of(engine, generated),
-            fiber: engine
-                .stream()
-                .and_then(|stream| stream.circuit().map(FiberFigures::of)),
+            fiber: placed_loop(engine).map(PlacedLoop::figures),
         }
     }
 
@@ -134,119 +135,6 @@ impl Figures {
             .bound()
             .zip(line.lap_s)
             .map(|(bound, lap_s)| bound.share_of(lap_s));
-    }
-}
-
-/// What the fiber loop was and did.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct FiberFigures {
-    pub length_km: f64,
-    pub group_index: f64,
-    pub loops: u32,
-    /// Gross, of one loop.
-    pub rate_bit_per_s: f64,
-    /// Share of it for framing and error correction.
-    pub overhead: f64,
-    pub guard_s: f64,
-    /// Share of bits that go wrong in each lap of the light.
-    pub residual_ber: f64,
-    /// Bytes of the model that pass each second, all loops together.
-    pub net_rate_bytes_per_s: f64,
-    /// One lap of the light.
-    pub lap_s: f64,
-    /// How often the model circulates.
-    pub copies: u32,
-    /// From one pass of a piece to the next: `lap_s / copies`.
-    pub turn_s: f64,
-    /// What the loops hold of a model, once.
-    pub capacity_bytes: u64,
-    /// What they held of this one, each piece counted once.
-    pub placed_bytes: u64,
-    /// Streamed bytes of a lap for which there was no room, from the drive.
-    pub left_out_bytes: u64,
-    /// The same with framing and error correction: emulated beside the budget,
-    /// for in the real machine it is in the glass.
-    pub in_flight_bytes: u64,
-    pub pieces: u64,
-    pub pieces_taken: u64,
-    pub bytes_taken: u64,
-    /// Times a piece passed with nobody to take it.
-    pub passes_missed: u64,
-    /// Reads of what is not on the loop, from the drive: rows, experts, what stays.
-    pub beside_bytes: u64,
-    pub wrong_bits: u64,
-    pub pieces_scrubbed: u64,
-    pub cuts: u64,
-    /// Read from the drive because the loop was dark.
-    pub dark_bytes: u64,
-    /// Pieces that this host was too slow to have there in time.
-    pub pieces_late: u64,
-    /// Compute of a lap for which the pieces were placed.
-    pub placed_for_compute_s: f64,
-    /// What the placement made of a lap, and the plain order would have.
-    pub predicted_lap_s: f64,
-    pub predicted_plain_lap_s: f64,
-}
-
-impl FiberFigures {
-    pub fn of(circuit: &Circuit) -> Self {
-        let (spec, seen) = (circuit.spec(), circuit.gauge().figures());
-        Self {
-            length_km: spec.length_km,
-            group_index: spec.group_index,
-            loops: spec.loops,
-            rate_bit_per_s: spec.rate_bit_per_s,
-            overhead: spec.overhead,
-            guard_s: spec.guard_s,
-            residual_ber: spec.residual_ber,
-            net_rate_bytes_per_s: spec.net_bytes_per_s(),
-            lap_s: spec.lap_s(),
-            copies: circuit.copies(),
-            turn_s: circuit.turn_s(),
-            capacity_bytes: spec.capacity_bytes(),
-            placed_bytes: seen.placed_bytes,
-            left_out_bytes: circuit.left_out_bytes(),
-            in_flight_bytes: seen.in_flight_bytes,
-            pieces: seen.pieces,
-            pieces_taken: seen.taken,
-            bytes_taken: seen.taken_bytes,
-            passes_missed: seen.missed,
-            beside_bytes: seen.beside_bytes,
-            wrong_bits: seen.wrong_bits,
-            pieces_scrubbed: seen.scrubbed,
-            cuts: seen.cuts,
-            dark_bytes: seen.dark_bytes,
-            pieces_late: seen.late,
-            placed_for_compute_s: circuit.compute_s(),
-            predicted_lap_s: circuit.coding().lap_s,
-            predicted_plain_lap_s: circuit.plain_lap_s(),
-        }
-    }
-
-    /// Whether a part of what streams has no room in the loop.
-    pub fn is_split(&self) -> bool {
-        self.left_out_bytes > 0
-    }
-
-    /// What a lap of so many bytes takes of both: the time that the loop needs for
-    /// its part, one turn or none, and the bytes that the drive brings.
-    pub fn parts_of(&self, bytes_per_lap: u64) -> (f64, u64) {
-        let turns = f64::from(u8::from(self.placed_bytes > 0));
-        let rest = bytes_per_lap.saturating_sub(self.placed_bytes);
-        (turns * self.turn_s, rest)
-    }
-
-    /// What loop and drive can bring of laps of so many bytes, in bytes per second,
-    /// where the drive brings what is not on the loop at this rate.
-    pub fn rate_beside(&self, drive_bytes_per_s: f64, bytes_per_lap: u64) -> f64 {
-        let (turn_s, rest) = self.parts_of(bytes_per_lap);
-        bytes_per_lap as f64 / turn_s.max(rest as f64 / drive_bytes_per_s)
-    }
-
-    /// What the loop can bring of laps of so many bytes, in bytes per second: each
-    /// once in a turn, for nothing comes by twice in one.
-    pub fn rate_bytes_per_s(&self, bytes_per_lap: u64) -> f64 {
-        (bytes_per_lap as f64 / self.turn_s).min(self.net_rate_bytes_per_s)
     }
 }
 
@@ -312,22 +200,6 @@ mod tests {
                 ..line.clone()
             };
             assert_eq!(line.bound().map(|bound| bound.lap_s()), Some(lap_s));
-        }
-    }
-    #[test]
-    fn a_split_lap_takes_the_longer_of_a_turn_and_the_rest() {
-        for (turn_s, pieces, placed_bytes, rate) in [
-            (5.0, 1, 700, 200.0),
-            (1.0, 1, 700, 1000.0 / 3.0),
-            (5.0, 0, 0, 100.0),
-        ] {
-            let fiber = FiberFigures {
-                turn_s,
-                pieces,
-                placed_bytes,
-                ..FiberFigures::default()
-            };
-            assert_eq!(fiber.rate_beside(100.0, 1000), rate, "{fiber:?}");
         }
     }
 }

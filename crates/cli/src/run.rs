@@ -12,12 +12,15 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use delayline_fiber::{Gauge, PlacedLoop};
+use delayline_llama::medium::MakeError;
 use delayline_llama::{Engine, Error, Generated, Sampling, Session, Way, device_rate};
 use serde_json::{Value, json};
 
 use crate::args::{EngineArgs, RunArgs};
 use crate::config;
 use crate::interrupt::{self, Interrupted};
+use crate::medium::placed_loop;
 use crate::output::{Output, format_seconds};
 use crate::report::{Figures, paths};
 
@@ -58,7 +61,7 @@ pub fn run(args: &RunArgs, output: &Output) -> Result<()> {
     let engine = Engine::open(&args.model, &options);
     drop(waiting);
     let mut engine = match engine {
-        Err(Error::Stopped) => return Err(Interrupted.into()),
+        Err(Error::Make(MakeError::Stopped)) => return Err(Interrupted.into()),
         engine => engine?,
     };
     let open_s = start.elapsed().as_secs_f64();
@@ -101,18 +104,15 @@ fn answer(
     output: &Output,
 ) -> Result<Generated> {
     let mut printer = Printer::new(output);
-    let circuit = session
-        .decoder()
-        .stream()
-        .and_then(|s| s.circuit().cloned());
+    let gauge = placed_loop(session.decoder()).map(PlacedLoop::gauge);
     let piece = |text: &str| {
-        for notice in circuit.iter().flat_map(|circuit| circuit.take_notices()) {
+        for notice in gauge.iter().flat_map(Gauge::take_notices) {
             printer.notice(notice);
         }
         printer.piece(text)
     };
     let generated = session.generate(tokens, answers.most, &answers.sampling, piece);
-    for notice in circuit.iter().flat_map(|circuit| circuit.take_notices()) {
+    for notice in gauge.iter().flat_map(Gauge::take_notices) {
         printer.notice(notice);
     }
     printer.end()?;
@@ -138,8 +138,8 @@ fn tell_of(engine: &mut Engine, open_s: f64, args: &EngineArgs, output: &Output)
             {
                 output.detail(fiber::Light(optics));
             }
-            if let Some(circuit) = stream.circuit() {
-                output.detail(fiber::Placement(circuit));
+            if let Some(ring) = placed_loop(engine) {
+                output.detail(fiber::Placement(ring));
             }
         }
         None => output.detail("everything fits into the budget: llama.cpp holds the whole model"),

@@ -95,12 +95,9 @@ pub enum Error {
     /// The medium cannot be opened.
     #[error(transparent)]
     Medium(#[from] delayline_medium::OpenError),
-    /// The fiber loop cannot be filled.
-    #[error("the loop cannot be filled: {0}")]
-    Fill(delayline_line::MediumError),
-    /// Whoever opened the model wanted no more, while a loop was filled.
-    #[error("stopped while the loop was filled")]
-    Stopped,
+    /// The medium from above cannot be had.
+    #[error(transparent)]
+    Make(#[from] delayline_medium::MakeError),
     /// Memory for weights was refused.
     #[error(transparent)]
     Arena(#[from] delayline_medium::MemoryError),

@@ -188,6 +188,11 @@ impl ModelFile {
         files.map(|file| file.path.clone()).collect()
     }
 
+    /// Lengths of the model's files in bytes, as without stripes.
+    pub fn part_lens(&self) -> Vec<u64> {
+        self.parts().iter().map(|part| part.len).collect()
+    }
+
     /// The parts.
     pub fn parts(&self) -> &[Part] {
         &self.parts

@@ -1,7 +1,8 @@
 //! How to run a model. Decides nothing.
 
-use crate::fiber::Fiber;
 use crate::shape::{FlashAttention, KvType};
+use delayline_medium::MediumMaker;
+use std::sync::Arc;
 
 /// How to run a model. `None` is the default that suits the model.
 #[derive(Clone, Debug, Default)]
@@ -35,14 +36,9 @@ pub struct Options {
     pub trace: bool,
     /// How the files are read.
     pub medium: delayline_medium::Options,
-    /// Another medium around the files, such as one with faults.
-    pub around: Option<Around>,
-    /// A fiber loop around that, in which the streamed weights circulate.
-    pub fiber: Option<Fiber>,
+    /// Makes another medium around the files, from which is then read.
+    pub maker: Option<Arc<dyn MediumMaker>>,
 }
-
-/// Wraps the files' medium in another.
-pub type Around = fn(Box<dyn delayline_line::Medium>) -> Box<dyn delayline_line::Medium>;
 
 /// How the weights get into memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,10 +3,8 @@
 
 use std::fmt;
 
-use delayline_fiber::LoopSpec;
-
 /// Where the weights of a lap come from. Shown as the noun of a sentence.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// They are all in memory.
     Memory,
@@ -16,8 +14,8 @@ pub enum Source {
     Flash,
     /// Files on so many drives, whose rates add up.
     Drives(usize),
-    /// A fiber loop.
-    Fiber(LoopSpec),
+    /// A medium handed in from above, by its name.
+    Other(String),
 }
 
 impl fmt::Display for Source {
@@ -27,7 +25,7 @@ impl fmt::Display for Source {
             Self::Mapping => f.write_str("the page cache"),
             Self::Flash | Self::Drives(1) => f.write_str("flash"),
             Self::Drives(count) => write!(f, "{count} drives"),
-            Self::Fiber(_) => f.write_str("the fiber loop"),
+            Self::Other(name) => f.write_str(name),
         }
     }
 }

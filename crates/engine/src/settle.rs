@@ -1,11 +1,11 @@
 //! What the budget leaves for weights is divided: which of them stay, and how long
 //! the window is through which the others pass.
 
+use delayline_medium::LapOutline;
 use delayline_plan::{self as plan, Residency};
 
 use crate::budget::{self, Needs};
 use crate::error::{Error, mib};
-use crate::fiber::{self, Lap};
 use crate::options::Options;
 use crate::source::READ_LEN;
 
@@ -13,15 +13,16 @@ use crate::source::READ_LEN;
 /// every drive we know busy.
 const LOOKAHEAD: u64 = 128 << 20;
 
-/// Steps in which the look-ahead is shortened for a loop, down to none.
+/// Steps in which the look-ahead is shortened, down to none, for a medium that has
+/// a preference.
 const STEPS: u64 = 8;
 
 /// What stays, and how many bytes items may keep beside it.
 ///
 /// # Errors
-/// When the budget is too small, or a loop.
+/// When the budget is too small, or the medium does with none of what it leaves.
 pub fn settle_budget(
-    lap: &Lap<'_>,
+    lap: &LapOutline<'_>,
     spend: Needs,
     options: &Options,
 ) -> Result<(Residency, u64), Error> {
@@ -55,12 +56,12 @@ pub fn settle_budget(
             ),
         }
     })?;
-    if let (Some(fiber), None) = (&options.fiber, options.window) {
+    if let (Some(maker), None) = (&options.maker, options.window) {
         let ahead = residency.window - plan::window_min(lap.schedule, &residency.streamed());
         let shorter = (0..STEPS).rev();
         let shorter = shorter.filter_map(|steps| choose(ahead / STEPS * steps).ok());
-        let all = std::iter::once(residency).chain(shorter);
-        residency = fiber::fittest(fiber, lap, all)?;
+        let mut all = std::iter::once(residency).chain(shorter);
+        residency = maker.prefer(lap, &mut all)?;
     }
     let spare = available - residency.window - residency.resident_bytes;
     let keep = if residency.streamed_bytes == 0 {

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use delayline_line::{Config, Line, LineSetup, Medium, Region};
-use delayline_medium::{Drive, Flash, Memory, RealClock, Stripe};
+use delayline_medium::{
+    Drive, Flash, LapOutline, MadeMedium, MediumSite, Memory, RealClock, Stripe,
+};
 use delayline_plan::Residency;
 
 use crate::atlas::Atlas;
@@ -13,7 +15,7 @@ use crate::model_file::{ModelFile, PartFile};
 use crate::options::Options;
 
 /// The line as it runs in production.
-pub type RealLine = Line<Box<dyn Medium>, RealClock>;
+pub type RealLine = Line<Box<dyn MadeMedium>, RealClock>;
 
 /// Largest single read in bytes.
 pub const READ_LEN: u32 = 4 << 20;
@@ -25,8 +27,10 @@ const RETRIES: u32 = 3;
 pub fn open_medium(
     file: &ModelFile,
     memory: &Arc<Memory>,
+    lap: &LapOutline<'_>,
+    residency: &Residency,
     options: &Options,
-) -> Result<(Box<dyn Medium>, Vec<String>), Error> {
+) -> Result<(Box<dyn MadeMedium>, Vec<String>), Error> {
     let mut events = Vec::new();
     let mut flash = |drive: usize| -> Result<Flash, Error> {
         let mut files = Vec::new();
@@ -52,9 +56,15 @@ pub fn open_medium(
             Box::new(Stripe::new(drives, unit, options.medium.depth))
         }
     };
-    let medium = match &options.around {
-        Some(around) => around(medium),
-        None => medium,
+    let site = MediumSite {
+        lap: *lap,
+        residency,
+        memory,
+        part_lens: &file.part_lens(),
+    };
+    let medium = match &options.maker {
+        Some(maker) => maker.make(medium, &site)?,
+        None => Box::new(medium),
     };
     let notices = events.into_iter().map(|event| event.message).collect();
     Ok((medium, notices))
@@ -63,7 +73,7 @@ pub fn open_medium(
 /// Where bytes come from, and the memory that they go to.
 pub struct LineSource {
     /// What is read from.
-    pub medium: Box<dyn Medium>,
+    pub medium: Box<dyn MadeMedium>,
     /// The memory that it reads into.
     pub region: Region,
 }
@@ -82,7 +92,7 @@ pub fn open_line(
         source.region,
         LineSetup {
             extents: atlas.cut.extents.clone(),
-            part_lens: file.parts().iter().map(|p| p.len).collect(),
+            part_lens: file.part_lens(),
             homes: atlas.homes.clone(),
             config: Config {
                 window: residency.window,

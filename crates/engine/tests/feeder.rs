@@ -11,7 +11,7 @@ use delayline_engine::{
     Supplies, TensorId, UseId, WeightId, WeightUse,
 };
 use delayline_line::{Config, Line, LineSetup, Medium};
-use delayline_medium::{Dram, Faults, Faulty, Memory, RealClock, Rng};
+use delayline_medium::{Dram, Faults, Faulty, MadeMedium, Memory, RealClock, Rng};
 use delayline_plan as plan;
 use delayline_synth::Quant;
 
@@ -163,6 +163,7 @@ fn fed(file: &ModelFile, graph: &Rc<Graph>, bytes: &[u8], extra: u64, seed: u64)
             retries: 2,
         },
     };
+    let medium: Box<dyn MadeMedium> = Box::new(medium);
     let line = Line::new(medium, RealClock::default(), region, setup).expect("a line");
     let items = Items::new(placed.tables, extra / 4);
     Fed {

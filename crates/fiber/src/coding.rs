@@ -38,7 +38,7 @@ const SLOWER: [f64; 3] = [2.0, 1.3, 1.0];
 
 /// The loop as the coding sees it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Loop {
+pub struct LoopTiming {
     /// One lap of what circulates, in seconds.
     pub lap_s: f64,
     /// At which extents pass.
@@ -51,7 +51,7 @@ pub struct Loop {
     pub behind_bytes_per_s: f64,
 }
 
-impl Loop {
+impl LoopTiming {
     /// What an extent of `len` bytes takes of the loop, in seconds.
     pub fn takes_s(&self, len: u64) -> f64 {
         let guards = len.div_ceil(self.read_len) as f64 * self.guard_s;
@@ -80,7 +80,7 @@ impl Coding {
 
 /// What is placed, and for whom.
 #[derive(Clone, Copy, Debug)]
-pub struct Task<'a> {
+pub struct CodingTask<'a> {
     /// The plan.
     pub plan: &'a Plan,
     /// Its schedule.
@@ -90,12 +90,12 @@ pub struct Task<'a> {
     /// Compute of a lap when nothing is waited for, in seconds.
     pub compute_s: f64,
     /// The loop.
-    pub ring: Loop,
+    pub ring: LoopTiming,
 }
 
 /// The plain order: as the lap uses them, one behind the other. `on_loop` has
 /// one value an extent; resident ones are never on it.
-pub fn in_order(task: &Task<'_>, on_loop: &[bool]) -> Coding {
+pub fn in_order(task: &CodingTask<'_>, on_loop: &[bool]) -> Coding {
     let search = Search::new(task, on_loop);
     let order: Vec<usize> = (0..search.extents.len()).collect();
     search.coding(&search.packed(&order, Slack::End))
@@ -103,9 +103,9 @@ pub fn in_order(task: &Task<'_>, on_loop: &[bool]) -> Coding {
 
 /// The best placement that was found. Arguments as in [`in_order`].
 ///
-/// What is on the loop has to fit: the sum of [`Loop::takes_s`] is at most its
+/// What is on the loop has to fit: the sum of [`LoopTiming::takes_s`] is at most its
 /// lap.
-pub fn optimum(task: &Task<'_>, on_loop: &[bool]) -> Coding {
+pub fn optimum(task: &CodingTask<'_>, on_loop: &[bool]) -> Coding {
     let search = Search::new(task, on_loop);
     let mut best = constructed(&search);
     best.improve();
@@ -114,7 +114,7 @@ pub fn optimum(task: &Task<'_>, on_loop: &[bool]) -> Coding {
 
 /// A good placement, without the exchanges that may make it better: for comparing
 /// many tasks. Arguments as in [`optimum`].
-pub fn draft(task: &Task<'_>, on_loop: &[bool]) -> Coding {
+pub fn draft(task: &CodingTask<'_>, on_loop: &[bool]) -> Coding {
     let search = Search::new(task, on_loop);
     search.coding(&constructed(&search).phase_s)
 }
@@ -152,7 +152,7 @@ fn constructed<'a, 'b>(search: &'a Search<'b>) -> Best<'a, 'b> {
 /// The placement for a lap of compute of `turns` laps of the loop, without trying
 /// others or how long it takes: where all extents are alike, nothing better is to
 /// be found. By extent, in seconds as in [`Coding::phase_s`].
-pub fn interleaved(task: &Task<'_>, on_loop: &[bool], turns: f64) -> Vec<Option<f64>> {
+pub fn interleaved(task: &CodingTask<'_>, on_loop: &[bool], turns: f64) -> Vec<Option<f64>> {
     let search = Search::new(task, on_loop);
     let (order, _) = search.wanted(&search.by_compute, turns);
     let phase_s = search.packed(&order, Slack::Even);
@@ -162,7 +162,7 @@ pub fn interleaved(task: &Task<'_>, on_loop: &[bool], turns: f64) -> Vec<Option<
 
 /// A lap of compute in the steady state with extents at these places, in
 /// seconds.
-pub fn coded_lap_s(task: &Task<'_>, phase_s: &[Option<f64>]) -> f64 {
+pub fn coded_lap_s(task: &CodingTask<'_>, phase_s: &[Option<f64>]) -> f64 {
     let on_loop: Vec<bool> = phase_s.iter().map(Option::is_some).collect();
     let search = Search::new(task, &on_loop);
     let of = |extent: &usize| phase_s[*extent].unwrap_or(0.0);

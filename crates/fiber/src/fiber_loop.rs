@@ -25,7 +25,7 @@ use self::fault::Fault;
 use crate::gauge::{Gauge, LoopFigures, LoopNotice};
 use crate::glass::Glass;
 use crate::light::Lights;
-use crate::orbit::{Orbit, Placed};
+use crate::orbit::{Orbit, PlacedExtent};
 use crate::spec::LoopSpec;
 use delayline_line::{
     Caps, Completion, Durability, EventClass, Medium, MediumError, MediumEvent, Op, Rates, Stats,
@@ -105,7 +105,7 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
         clock: C,
         memory: Arc<Memory>,
         spec: LoopSpec,
-        placed: &[Placed],
+        placed: &[PlacedExtent],
         measures: (u32, usize),
         part_lens: &[u64],
     ) -> io::Result<Self> {
@@ -125,7 +125,7 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
     ///
     /// # Panics
     /// When reads are under way.
-    pub fn place(&mut self, placed: &[Placed], copies: u32) -> io::Result<()> {
+    pub fn place(&mut self, placed: &[PlacedExtent], copies: u32) -> io::Result<()> {
         assert!(self.under_way() == 0, "nothing is moved while it is read");
         self.spec.copies = copies;
         self.orbit = Orbit::new(&self.spec, placed, self.read_len, &self.part_lens);
@@ -137,7 +137,7 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
         self.refilling = false;
         self.cut = Fault::None;
         self.t0_ns = self.clock.now_ns();
-        let fresh = at_start(&self.spec, &self.orbit);
+        let fresh = LoopFigures::at_start(&self.spec, &self.orbit);
         self.gauge.count(|figures| *figures = fresh);
         Ok(())
     }
@@ -148,7 +148,7 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
         behind: M,
         clock: C,
         spec: LoopSpec,
-        placed: &[Placed],
+        placed: &[PlacedExtent],
         (read_len, depth): (u32, usize),
         part_lens: &[u64],
     ) -> Self {
@@ -166,7 +166,7 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
             durability: Durability::Volatile,
             ..behind.caps().clone()
         };
-        gauge.count(|figures| *figures = at_start(&spec, &orbit));
+        gauge.count(|figures| *figures = LoopFigures::at_start(&spec, &orbit));
         let mut all = Self {
             glass: None,
             behind,
@@ -242,7 +242,7 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
             let bytes = u64::from(*completion.result.as_ref().unwrap_or(&0));
             match errand {
                 Errand::Beside => self.gauge.count(|figures| {
-                    figures.beside += 1;
+                    figures.reads_beside += 1;
                     figures.beside_bytes += bytes;
                 }),
                 Errand::Dark(piece) | Errand::Wrong(piece) => {
@@ -371,18 +371,4 @@ fn without_writes(op: &Op, parts: usize) -> Result<u32, MediumError> {
                   write to the medium behind, and fill the loop again";
     let reason = io::Error::new(io::ErrorKind::Unsupported, reason);
     Err(MediumError::refused("fiber loop", op.asked(), reason))
-}
-
-/// Figures of a loop that has done nothing yet.
-fn at_start(spec: &LoopSpec, orbit: &Orbit) -> LoopFigures {
-    let placed_bytes = orbit.pieces.iter().map(|p| u64::from(p.len)).sum();
-    let in_flight = placed_bytes as f64 * f64::from(spec.copies) / (1.0 - spec.overhead);
-    LoopFigures {
-        lap_ns: orbit.lap_ns,
-        pieces: orbit.pieces.len() as u64,
-        placed_bytes,
-        copies: spec.copies,
-        in_flight_bytes: in_flight.round() as u64,
-        ..LoopFigures::default()
-    }
 }

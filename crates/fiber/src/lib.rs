@@ -22,13 +22,19 @@ mod fiber_loop;
 mod gauge;
 mod glass;
 mod light;
+mod maker;
 mod orbit;
+mod placement;
 mod quantity;
 mod spec;
 
-pub use coding::{Coding, Loop, Task, coded_lap_s, draft, in_order, interleaved, optimum};
+pub use coding::{
+    Coding, CodingTask, LoopTiming, coded_lap_s, draft, in_order, interleaved, optimum,
+};
 pub use fiber_loop::{FiberLoop, FillError};
 pub use gauge::{Gauge, LoopFigures, LoopNotice};
-pub use orbit::{Placed, pieces};
+pub use maker::{FillProgress, LoopMaker, Order, PlacedLoop};
+pub use orbit::{PlacedExtent, pieces};
+pub use placement::PlacementError;
 pub use quantity::Quantity;
-pub use spec::{Cut, DoesNotFit, LoopSpec, SpecBuilder, SpecError};
+pub use spec::{DoesNotFit, LightCut, LoopSpec, SpecBuilder, SpecError};

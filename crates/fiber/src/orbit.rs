@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 /// An extent and where it lies on the loop.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Placed {
+pub struct PlacedExtent {
     /// Which bytes of the model.
     pub extent: Extent,
     /// When its first byte passes the tap in each turn, in seconds since the
@@ -33,7 +33,6 @@ pub(crate) struct Piece {
 
 /// All pieces.
 pub(crate) struct Orbit {
-    pub lap_ns: u64,
     /// From one pass of a piece to the next, in whichever copy.
     turn_ns: u64,
     pub pieces: Vec<Piece>,
@@ -48,11 +47,10 @@ pub fn pieces(extents: impl IntoIterator<Item = Extent>, read_len: u32) -> u64 {
 }
 
 impl Orbit {
-    pub fn new(spec: &LoopSpec, placed: &[Placed], read_len: u32, part_lens: &[u64]) -> Self {
+    pub fn new(spec: &LoopSpec, placed: &[PlacedExtent], read_len: u32, part_lens: &[u64]) -> Self {
         let turn_ns = ((spec.turn_s() * 1e9).round() as u64).max(1);
         let rate = spec.net_bytes_per_s();
         let mut orbit = Self {
-            lap_ns: turn_ns * u64::from(spec.copies),
             turn_ns,
             pieces: Vec::new(),
             by_place: HashMap::new(),

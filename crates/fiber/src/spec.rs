@@ -11,7 +11,7 @@ const LIGHT_KM_PER_S: f64 = 299_792.458;
 
 /// The light fails at one moment and comes back at another.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Cut {
+pub struct LightCut {
     /// Since the loop was filled, in seconds.
     pub at_s: f64,
     /// For how long, in seconds.
@@ -44,7 +44,7 @@ pub struct LoopSpec {
     /// The bits that go wrong depend on this, and on what is read when.
     pub seed: u64,
     /// When the light fails.
-    pub cut: Option<Cut>,
+    pub cut: Option<LightCut>,
 }
 
 impl LoopSpec {
@@ -376,14 +376,14 @@ impl Default for SpecBuilder {
     }
 }
 
-fn cut(text: &str) -> Result<Cut, SpecError> {
+fn cut(text: &str) -> Result<LightCut, SpecError> {
     let time = |text: &str| {
         let value = Quantity::Time.parse(text);
         value.filter(|s| (0.0..=1e6).contains(s))
     };
     let both = text.split_once('+');
     both.and_then(|(at, lasts)| time(at).zip(time(lasts)))
-        .map(|(at_s, for_s)| Cut { at_s, for_s })
+        .map(|(at_s, for_s)| LightCut { at_s, for_s })
         .ok_or_else(|| SpecError::Value {
             key: "cut".into(),
             value: text.into(),

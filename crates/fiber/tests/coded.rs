@@ -2,7 +2,9 @@
 
 mod ring;
 
-use delayline_fiber::{Coding, FiberLoop, Loop, LoopSpec, Placed, Task, in_order, optimum};
+use delayline_fiber::{
+    Coding, CodingTask, FiberLoop, LoopSpec, LoopTiming, PlacedExtent, in_order, optimum,
+};
 use delayline_line::{Clock, Config, Line, LineSetup, Region};
 use delayline_medium::{Link, Simulated, VirtualClock};
 use delayline_plan::{ALIGN, Extent, ExtentId, Plan, Residency, Run, Schedule};
@@ -23,13 +25,13 @@ fn model(count: u64, pages: u64) -> (Plan, Vec<Extent>) {
 }
 
 /// Laps of the real line over a loop in virtual time, in seconds each.
-fn line_lap_s(task: &Task<'_>, spec: &LoopSpec, coding: &Coding) -> f64 {
+fn line_lap_s(task: &CodingTask<'_>, spec: &LoopSpec, coding: &Coding) -> f64 {
     let (plan, clock) = (task.plan, VirtualClock::new());
-    let placed: Vec<Placed> = plan
+    let placed: Vec<PlacedExtent> = plan
         .extents
         .iter()
         .zip(&coding.phase_s)
-        .map(|(&extent, phase)| Placed {
+        .map(|(&extent, phase)| PlacedExtent {
             extent,
             phase_s: phase.unwrap(),
         })
@@ -97,12 +99,12 @@ fn the_line_on_a_loop_takes_what_the_plan_predicts() {
                 streamed_bytes: bytes,
                 window: window * pages * ALIGN,
             };
-            let task = Task {
+            let task = CodingTask {
                 plan: &plan,
                 schedule: &schedule,
                 residency: &residency,
                 compute_s: compute_laps * spec.turn_s(),
-                ring: Loop {
+                ring: LoopTiming {
                     lap_s: spec.turn_s(),
                     rate_bytes_per_s: spec.net_bytes_per_s(),
                     guard_s: 0.0,

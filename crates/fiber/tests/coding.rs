@@ -5,12 +5,12 @@
 mod common;
 
 use common::{Random, plan};
-use delayline_fiber::{Coding, Loop, Task, coded_lap_s, in_order, optimum};
+use delayline_fiber::{Coding, CodingTask, LoopTiming, coded_lap_s, in_order, optimum};
 use delayline_plan::{ALIGN, Plan, Residency, Schedule};
 
 /// A loop that passes one block a second and holds so many.
-fn ring(blocks: u64) -> Loop {
-    Loop {
+fn ring(blocks: u64) -> LoopTiming {
+    LoopTiming {
         lap_s: blocks as f64,
         rate_bytes_per_s: ALIGN as f64,
         guard_s: 0.0,
@@ -41,8 +41,14 @@ fn chain(blocks: &[u64], compute_s: &[f64]) -> Plan {
 
 /// The shortest lap over all places on a grid of a block, the first extent at 0
 /// (turning the loop changes nothing).
-fn exhaustive(task: &Task<'_>, blocks: &[u64], around: u64) -> f64 {
-    fn go(task: &Task<'_>, blocks: &[u64], used: &mut [bool], at: &mut Vec<u64>, best: &mut f64) {
+fn exhaustive(task: &CodingTask<'_>, blocks: &[u64], around: u64) -> f64 {
+    fn go(
+        task: &CodingTask<'_>,
+        blocks: &[u64],
+        used: &mut [bool],
+        at: &mut Vec<u64>,
+        best: &mut f64,
+    ) {
         let Some(&len) = blocks.get(at.len()) else {
             let phase_s: Vec<_> = at.iter().map(|&at| Some(at as f64)).collect();
             *best = best.min(coded_lap_s(task, &phase_s));
@@ -74,7 +80,7 @@ fn exhaustive(task: &Task<'_>, blocks: &[u64], around: u64) -> f64 {
 }
 
 /// Places do not overlap and lie on the loop.
-fn check_sound(coding: &Coding, plan: &Plan, ring: &Loop) {
+fn check_sound(coding: &Coding, plan: &Plan, ring: &LoopTiming) {
     let mut arcs: Vec<(f64, f64)> = coding
         .phase_s
         .iter()
@@ -95,8 +101,8 @@ fn check_sound(coding: &Coding, plan: &Plan, ring: &Loop) {
 
 /// The whole plan through a window of so many bytes: the optimum that was found,
 /// and the plain order.
-fn coded(plan: &Plan, window: u64, compute_s: f64, ring: Loop) -> [Coding; 2] {
-    let task = Task {
+fn coded(plan: &Plan, window: u64, compute_s: f64, ring: LoopTiming) -> [Coding; 2] {
+    let task = CodingTask {
         plan,
         schedule: &Schedule::new(plan, 0),
         residency: &streamed(plan, window),
@@ -116,7 +122,7 @@ fn compare(blocks: &[u64], compute_s: &[f64], around: u64, window: u64) -> (f64,
     let schedule = Schedule::new(&plan, 0);
     let residency = streamed(&plan, window);
     let ring = ring(around);
-    let task = Task {
+    let task = CodingTask {
         plan: &plan,
         schedule: &schedule,
         residency: &residency,
@@ -172,7 +178,7 @@ fn small_loops_come_near_the_true_optimum() {
 fn layers(count: u32, compute_s: f64, window: u64, full: f64) -> [f64; 3] {
     let blocks = vec![4; count as usize];
     let plan = chain(&blocks, &vec![1.0; count as usize]);
-    let ring = Loop {
+    let ring = LoopTiming {
         lap_s: 1.0,
         rate_bytes_per_s: streamed(&plan, window).streamed_bytes as f64 / full,
         ..ring(1)
@@ -239,7 +245,7 @@ fn what_is_not_on_the_loop_comes_from_behind_it() {
     let plan = chain(&[1, 1, 1, 1], &[1.0; 4]);
     let schedule = Schedule::new(&plan, 0);
     let residency = streamed(&plan, 2);
-    let task = Task {
+    let task = CodingTask {
         plan: &plan,
         schedule: &schedule,
         residency: &residency,
@@ -265,7 +271,7 @@ fn with_a_head(compute_s: f64, windows: std::ops::Range<u64>) -> Vec<f64> {
     let shares: Vec<f64> = blocks.iter().map(|&b| b as f64 / sum as f64).collect();
     let plan = chain(&blocks, &shares);
     // One fifteenth of the loop is free.
-    let ring = Loop {
+    let ring = LoopTiming {
         lap_s: 1.0,
         rate_bytes_per_s: (sum * ALIGN) as f64 * 16.0 / 15.0,
         read_len: 4 * ALIGN,

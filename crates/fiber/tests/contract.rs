@@ -4,7 +4,7 @@
 mod contract;
 
 use contract::{ALIGN, DEPTH, LONGEST, Make, Model, dram, simulated};
-use delayline_fiber::{FiberLoop, LoopSpec, Placed};
+use delayline_fiber::{FiberLoop, LoopSpec, PlacedExtent};
 use delayline_line::{Medium, Region};
 use delayline_medium::{Memory, Pace, RealClock, VirtualClock};
 use delayline_plan::Extent;
@@ -65,7 +65,7 @@ fn fiber<M: Medium, C: Pace>(
                 };
                 if pages == 1 || offset % (2 * ALIGN) == 0 {
                     let phase_s = placed.len() as f64 * 1e-5 % spec.lap_s();
-                    placed.push(Placed { extent, phase_s });
+                    placed.push(PlacedExtent { extent, phase_s });
                 }
             }
         }

@@ -3,7 +3,7 @@
 
 mod ring;
 
-use delayline_fiber::{Cut, FillError, LoopNotice};
+use delayline_fiber::{FillError, LightCut, LoopNotice};
 use delayline_line::{Clock, Medium, MediumError, Op};
 use delayline_medium::Faults;
 use delayline_plan::ALIGN;
@@ -33,15 +33,19 @@ fn a_piece_comes_when_it_has_passed_and_once_a_lap() {
     bench.submit(5);
     assert_eq!(bench.wait(), [(5, start_ns + 6 * PIECE)]);
     assert_eq!(bench.wait(), [(4, start_ns + lap_ns + 5 * PIECE)]);
-    assert_eq!(bench.figures().missed, 0, "nobody had taken it before");
+    assert_eq!(
+        bench.figures().passes_missed,
+        0,
+        "nobody had taken it before"
+    );
     // Now it passes twice with nobody there.
     bench.clock.advance_to(start_ns + 3 * lap_ns + 6 * PIECE);
     bench.submit(4);
     assert_eq!(bench.wait(), [(4, start_ns + 4 * lap_ns + 5 * PIECE)]);
     let figures = bench.figures();
-    assert_eq!((figures.missed, figures.taken), (2, 5));
+    assert_eq!((figures.passes_missed, figures.pieces_taken), (2, 5));
     assert_eq!(
-        (figures.wrong_bits, figures.beside, figures.dark_bytes),
+        (figures.wrong_bits, figures.reads_beside, figures.dark_bytes),
         (0, 0, 0)
     );
 }
@@ -57,7 +61,7 @@ fn what_is_no_whole_piece_comes_from_behind_at_once() {
     assert_eq!(done[0].result, Ok(ALIGN as u32));
     assert_eq!(bench.clock.now_ns() - start_ns, 2 * ALIGN + 1000);
     assert_eq!(
-        (bench.figures().beside, bench.figures().beside_bytes),
+        (bench.figures().reads_beside, bench.figures().beside_bytes),
         (1, ALIGN)
     );
 }
@@ -71,17 +75,17 @@ fn wrong_bits_are_found_and_sent_anew() {
     };
     let figures = run();
     // 50 laps, and those in which pieces circulated unread: some bits in 5e5 each.
-    let laps = 50 + figures.missed / COUNT;
+    let laps = 50 + figures.passes_missed / COUNT;
     let mean = 8.0 * (COUNT * PIECE * laps) as f64 * 1e-6;
     assert!(
         (figures.wrong_bits as f64 / mean - 1.0).abs() < 0.3,
         "{figures:?} {mean}"
     );
     assert!(
-        figures.scrubbed > 5 && figures.scrubbed <= figures.wrong_bits,
+        figures.pieces_scrubbed > 5 && figures.pieces_scrubbed <= figures.wrong_bits,
         "{figures:?}"
     );
-    assert_eq!(figures.taken + figures.scrubbed, 50 * COUNT);
+    assert_eq!(figures.pieces_taken + figures.pieces_scrubbed, 50 * COUNT);
     assert_eq!(figures, run(), "the seed decides everything");
     let clean = {
         let mut bench = Bench::filled(|_| {});
@@ -89,7 +93,7 @@ fn wrong_bits_are_found_and_sent_anew() {
         bench.figures()
     };
     assert_eq!(
-        (clean.wrong_bits, clean.scrubbed, clean.taken),
+        (clean.wrong_bits, clean.pieces_scrubbed, clean.pieces_taken),
         (0, 0, 50 * COUNT)
     );
 }
@@ -99,7 +103,10 @@ fn a_light_that_is_all_wrong_is_a_slow_drive_and_no_more() {
     let mut bench = Bench::filled(|spec| spec.residual_ber = 0.5);
     (0..3).for_each(|_| bench.lap());
     assert_eq!(
-        (bench.figures().taken, bench.figures().scrubbed),
+        (
+            bench.figures().pieces_taken,
+            bench.figures().pieces_scrubbed
+        ),
         (0, 3 * COUNT)
     );
 }
@@ -110,7 +117,7 @@ fn a_cut_is_told_once_and_the_loop_fills_again_after_it() {
     let notices = |bench: &Bench| bench.fiber.gauge().take_notices();
     bench.lap();
     assert_eq!(notices(&bench), []);
-    // Cut in the middle of a lap: what waits is read from behind.
+    // LightCut in the middle of a lap: what waits is read from behind.
     (0..COUNT).for_each(|piece| bench.submit(piece));
     let first = bench.wait();
     bench.fiber.break_fiber();
@@ -120,18 +127,21 @@ fn a_cut_is_told_once_and_the_loop_fills_again_after_it() {
     }
     let bytes = COUNT * PIECE;
     assert_eq!(notices(&bench), [LoopNotice::Cut { bytes }]);
-    let taken = bench.figures().taken;
+    let taken = bench.figures().pieces_taken;
     bench.lap();
-    assert_eq!((bench.figures().taken, notices(&bench)), (taken, vec![]));
+    assert_eq!(
+        (bench.figures().pieces_taken, notices(&bench)),
+        (taken, vec![])
+    );
     bench.fiber.mend();
     assert_eq!(notices(&bench), [LoopNotice::Mended]);
     bench.lap();
     assert_eq!(
-        (bench.figures().taken, notices(&bench)),
+        (bench.figures().pieces_taken, notices(&bench)),
         (taken, vec![LoopNotice::Refilled])
     );
     bench.lap();
-    assert_eq!(bench.figures().taken, taken + COUNT);
+    assert_eq!(bench.figures().pieces_taken, taken + COUNT);
     assert_eq!((bench.figures().cuts, notices(&bench)), (1, vec![]));
 }
 
@@ -144,7 +154,7 @@ fn a_cut_at_any_moment_loses_nothing() {
             for lasts_ns in [0, PIECE, 3 * lap_ns] {
                 let mut bench = Bench::filled(|spec| {
                     with_copies(spec, copies);
-                    spec.cut = Some(Cut {
+                    spec.cut = Some(LightCut {
                         at_s: at_ns as f64 * 1e-9,
                         for_s: lasts_ns as f64 * 1e-9,
                     });
@@ -154,7 +164,7 @@ fn a_cut_at_any_moment_loses_nothing() {
                 assert_eq!(figures.cuts, 1, "{copies}: at {at_ns} for {lasts_ns}");
                 let dark = figures.dark_bytes.div_ceil(PIECE);
                 assert_eq!(
-                    figures.taken + dark,
+                    figures.pieces_taken + dark,
                     8 * COUNT,
                     "{copies}: at {at_ns} for {lasts_ns}: {figures:?}"
                 );
@@ -187,7 +197,10 @@ fn several_copies_come_by_as_often_and_decay_each_for_itself() {
     let figures = bench.figures();
     assert_eq!((figures.copies, figures.placed_bytes), (3, turn_ns));
     assert_eq!(
-        (figures.in_flight_bytes, figures.lap_ns),
+        (
+            figures.in_flight_bytes,
+            (figures.lap_s * 1e9).round() as u64
+        ),
         (3 * turn_ns, 3 * turn_ns)
     );
 
@@ -205,8 +218,12 @@ fn several_copies_come_by_as_often_and_decay_each_for_itself() {
         (figures.wrong_bits as f64 / mean - 1.0).abs() < 0.3,
         "{figures:?} {mean}"
     );
-    assert!(figures.scrubbed > 5, "{figures:?}");
-    assert_eq!(figures.taken + figures.scrubbed, 60 * COUNT, "{figures:?}");
+    assert!(figures.pieces_scrubbed > 5, "{figures:?}");
+    assert_eq!(
+        figures.pieces_taken + figures.pieces_scrubbed,
+        60 * COUNT,
+        "{figures:?}"
+    );
 }
 
 #[test]
@@ -219,7 +236,7 @@ fn what_is_placed_anew_circulates_anew() {
     bench.lap();
     let figures = bench.figures();
     assert_eq!(
-        (figures.taken, figures.dark_bytes > 0),
+        (figures.pieces_taken, figures.dark_bytes > 0),
         (0, true),
         "it was dark"
     );
@@ -228,7 +245,10 @@ fn what_is_placed_anew_circulates_anew() {
     bench.submit(4);
     let came: Vec<u64> = (0..2).map(|_| bench.wait()[0].0).collect();
     assert_eq!(came, [4, 3]);
-    assert_eq!((bench.figures().taken, bench.figures().copies), (2, 1));
+    assert_eq!(
+        (bench.figures().pieces_taken, bench.figures().copies),
+        (2, 1)
+    );
 }
 
 #[test]
@@ -246,7 +266,7 @@ fn filling_can_be_stopped_at_any_piece() {
         // Nothing is under way: what is there is right, and the rest can follow.
         bench.fiber.fill(&mut bench.region, all, on).unwrap();
         bench.lap();
-        assert_eq!(bench.figures().taken, COUNT, "after {stop}");
+        assert_eq!(bench.figures().pieces_taken, COUNT, "after {stop}");
     }
 }
 
@@ -254,9 +274,9 @@ fn filling_can_be_stopped_at_any_piece() {
 fn an_empty_loop_fills_with_what_is_read() {
     let mut bench = bench(|_| {});
     bench.lap();
-    assert_eq!(bench.figures().taken, 0);
+    assert_eq!(bench.figures().pieces_taken, 0);
     bench.lap();
-    assert_eq!(bench.figures().taken, COUNT);
+    assert_eq!(bench.figures().pieces_taken, COUNT);
     assert_eq!(
         bench.fiber.gauge().take_notices(),
         [],
@@ -291,5 +311,5 @@ fn a_loop_that_cannot_be_filled_says_why() {
     shaky.fiber.fill(&mut shaky.region, all, on).unwrap();
     shaky.fiber.behind_mut().set_faults(Faults::default());
     shaky.lap();
-    assert_eq!(shaky.figures().taken, COUNT);
+    assert_eq!(shaky.figures().pieces_taken, COUNT);
 }

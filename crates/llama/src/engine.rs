@@ -29,6 +29,8 @@ pub struct Engine {
     memory: MemoryReport,
     way: Load,
     native_from: Option<u64>,
+    /// What a medium from above is called.
+    medium_name: Option<String>,
     laps: Laps,
     last_lap_ns: u64,
     has_logits: bool,
@@ -72,8 +74,8 @@ impl Engine {
                 let message = "llama.cpp cannot load a striped model itself: name the model";
                 return Err(Error::Option(message.into()));
             }
-            if options.fiber.is_some() {
-                let message = "llama.cpp reads the files itself, from flash: leave the loop out";
+            if options.maker.as_ref().is_some_and(|maker| maker.insists()) {
+                let message = "llama.cpp reads the files itself, from flash: leave the medium out";
                 return Err(Error::Option(message.into()));
             }
             let way = if options.way == Way::Native {
@@ -96,7 +98,8 @@ impl Engine {
         let base = Usage::now().resident;
         let set_aside = budget::set_aside(options, SPELLED as u64);
         let native_from = Some(budget::native_from(&file, options, base, &shape) + set_aside);
-        let streams = options.fiber.is_some() || file.stripe_unit().is_some();
+        let insists = options.maker.as_ref().is_some_and(|maker| maker.insists());
+        let streams = insists || file.stripe_unit().is_some();
         if options.way == Way::Auto && !streams {
             let native = budget::native(&file, base, &shape) + set_aside;
             if native <= total {
@@ -140,6 +143,7 @@ impl Engine {
                         memory,
                         way: Load::Empty,
                         native_from,
+                        medium_name: options.maker.as_ref().and_then(|maker| maker.name()),
                         laps: Laps::default(),
                         last_lap_ns: 0,
                         has_logits: false,
@@ -190,6 +194,7 @@ impl Engine {
             memory,
             way,
             native_from: None,
+            medium_name: None,
             laps: Laps::default(),
             last_lap_ns: 0,
             has_logits: false,
@@ -330,11 +335,10 @@ impl Engine {
     /// Where the weights of a lap come from.
     pub fn source(&self) -> Source {
         let stream = self.stream.as_ref().filter(|s| s.bytes_per_lap() > 0);
-        let circuit = stream.and_then(Stream::circuit);
-        match (self.way, stream, circuit) {
+        match (self.way, stream, &self.medium_name) {
             (Load::Mmap, ..) => Source::Mapping,
             (_, None, _) => Source::Memory,
-            (.., Some(circuit)) => Source::Fiber(circuit.spec().clone()),
+            (.., Some(name)) => Source::Other(name.clone()),
             _ if self.file.stripe_unit().is_some() => {
                 Source::Drives(self.file.parts()[0].files.len())
             }

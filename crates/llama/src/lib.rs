@@ -24,19 +24,20 @@ mod thread_choice;
 mod vocab;
 mod zeros;
 
-/// What [`Options::around`] puts between the files and the line, and what that
-/// needs to be a medium itself; and what a [`Fiber`] is made of.
+/// What [`Options::maker`] puts between the files and the line, and what that needs
+/// to be a medium itself.
 pub mod medium {
-    pub use delayline_fiber::LoopSpec;
     pub use delayline_line::{Caps, Completion, Medium, MediumEvent, Op, Stats};
-    pub use delayline_medium::{Faults, Faulty};
+    pub use delayline_medium::{
+        Faults, Faulty, LapOutline, MadeMedium, MakeError, MediumMaker, MediumSite, wrapped,
+    };
 }
 
 pub use chat::{Message, Template};
 pub use delayline_engine::{
-    Circuit, Error, Facts, Fiber, FlashAttention, Itinerary, KvType, Laps, Manifest, MemoryReport,
-    ModelFile, Options, Order, Part, PartFile, Progress, Source, Steady, StripedPart, Usage, Way,
-    Weight, WeightId, available_bytes, cap, cgroup, device_rate, share_heap, watch,
+    Error, Facts, FlashAttention, Itinerary, KvType, Laps, Manifest, MemoryReport, ModelFile,
+    Options, Part, PartFile, Source, Steady, StripedPart, Usage, Way, Weight, WeightId,
+    available_bytes, cap, cgroup, device_rate, share_heap, watch,
 };
 pub use empty::Load;
 pub use engine::Engine;

@@ -6,7 +6,7 @@ mod fill;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use delayline_engine::fiber::{self, Circuit, Course, Lap};
+use delayline_engine::cgroup;
 use delayline_engine::process::{self, Usage};
 use delayline_engine::watch::{Ring, Stretch, Watch};
 use delayline_engine::{
@@ -15,7 +15,7 @@ use delayline_engine::{
     open_medium, settle_budget,
 };
 use delayline_line::Span;
-use delayline_medium::Memory;
+use delayline_medium::{LapOutline, MadeMedium, Memory};
 use delayline_plan::Residency;
 
 use crate::bind::TensorUse;
@@ -68,7 +68,6 @@ pub struct Stream {
     prefault: Option<Prefault>,
     needs: u64,
     notices: Vec<String>,
-    circuit: Option<Circuit>,
 }
 
 impl Stream {
@@ -100,7 +99,10 @@ impl Stream {
         let needs = budget::needs(occupied, file.facts().vocab)
             + atlas.layout.small_bytes
             + budget::set_aside(options, SPELLED as u64)
-            + options.fiber.as_ref().map_or(0, |_| fiber::NEEDS);
+            + options
+                .maker
+                .as_ref()
+                .map_or(0, |maker| maker.needs_bytes());
         let spend = Needs {
             total,
             needs,
@@ -108,13 +110,7 @@ impl Stream {
             kv: context.kv_bytes(),
         };
         let itinerary = atlas.lay_out(&graphs[0]);
-        let lap = Lap {
-            plan: &itinerary.plan,
-            schedule: &itinerary.schedule,
-            weight_bytes: file.weight_bytes(),
-            threads: shape.threads,
-            read_len: READ_LEN,
-        };
+        let lap = outline(&itinerary, file, shape.threads);
         let (residency, keep) = settle_budget(&lap, spend, options)?;
 
         let placed = atlas.layout.place(file, &atlas.cut, &residency);
@@ -126,13 +122,7 @@ impl Stream {
         let prefault = Prefault::start(memory.clone(), placed.stays.clone());
         atlas.homes.clone_from(&placed.homes);
         atlas.ring = Ring::of(&graphs[0], &atlas);
-        let (medium, notices) = open_medium(file, &memory, options)?;
-        let course = Course {
-            lap,
-            residency: &residency,
-        };
-        let (medium, circuit) =
-            fiber::around(options.fiber.as_ref(), medium, file, &memory, &course)?;
+        let (medium, notices) = open_medium(file, &memory, &lap, &residency, options)?;
         let source = LineSource { medium, region };
         let mut line = open_line(file, source, &atlas, &residency, options)?;
         load_small(&mut line, &placed.small)?;
@@ -154,7 +144,6 @@ impl Stream {
             prefault: Some(prefault),
             needs,
             notices,
-            circuit,
         };
         stream.lay_out();
         Ok((context, stream))
@@ -302,9 +291,10 @@ impl Stream {
         supplies.watch.clone()
     }
 
-    /// The fiber loop in which the weights circulate, if there is one.
-    pub fn circuit(&self) -> Option<&Circuit> {
-        self.circuit.as_ref()
+    /// What the line reads from, as its maker gave it: whoever made it can find
+    /// its type again.
+    pub fn medium(&mut self) -> &mut (dyn MadeMedium + 'static) {
+        &mut **self.line().medium_mut()
     }
 
     /// What decoding laps use in the long run, and how it is read: the longest
@@ -317,6 +307,19 @@ impl Stream {
     /// The decoding lap's stops, for prediction.
     pub fn itinerary(&self) -> &Itinerary {
         &self.learned(Class::Single).itinerary
+    }
+}
+
+/// A decoding lap for those who may want something else between it and the files.
+fn outline<'a>(itinerary: &'a Itinerary, file: &ModelFile, threads: u32) -> LapOutline<'a> {
+    let group = cgroup::current().and_then(|group| group.available_bytes());
+    LapOutline {
+        plan: &itinerary.plan,
+        schedule: &itinerary.schedule,
+        weight_bytes: file.weight_bytes(),
+        threads,
+        read_len: READ_LEN,
+        free_bytes: process::available_bytes().into_iter().chain(group).min(),
     }
 }
 

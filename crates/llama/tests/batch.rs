@@ -12,7 +12,7 @@ use delayline_llama::batch::{
     Batcher, Choice, GenerateRequest, JoinError, SequenceEvent, SequenceId,
 };
 use delayline_llama::{Error, Finish, KvType, Options, Sampling, Way};
-use delayline_medium::Faults;
+use delayline_medium::{Faults, wrapped};
 use delayline_synth::Quant;
 
 const GREEDY: Sampling = Sampling {
@@ -381,7 +381,7 @@ fn a_failed_lap_leaves_its_sequences_as_they_were() {
         let path = synth(dir.path(), shape, Quant::F16);
         let (expected, prompts) = (expected(&path, 12), prompts());
         let options = Options {
-            around: Some(switched),
+            maker: Some(wrapped(switched)),
             ..many(4)
         };
         let mut batcher = batcher(&path, &options);

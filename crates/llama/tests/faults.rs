@@ -9,12 +9,12 @@ use common::switched::{switch, switched};
 use common::{alone, assert_same, options, scratch, streamed, synth};
 use delayline_line::{LineError, MediumError};
 use delayline_llama::{Class, Engine, Error, ModelFile, Options, Way};
-use delayline_medium::Faults;
+use delayline_medium::{Faults, wrapped};
 use delayline_synth::Quant;
 
 fn faulty_options() -> Options {
     Options {
-        around: Some(switched),
+        maker: Some(wrapped(switched)),
         ..options(Way::Auto)
     }
 }

@@ -3,12 +3,15 @@
 
 mod common;
 
+use std::any::Any;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
 use common::{alone, assert_same, logits, options, scratch, streamed, synth};
-use delayline_fiber::{Cut, LoopNotice, LoopSpec};
-use delayline_llama::{Engine, Error, Fiber, Options, Order, Way};
+use delayline_fiber::{LightCut, LoopMaker, LoopNotice, LoopSpec, Order, PlacedLoop};
+use delayline_llama::{Engine, Error, Options, Way};
+use delayline_medium::MakeError;
 use delayline_synth::Quant;
 
 const PROMPT: [i32; 20] = [
@@ -21,11 +24,17 @@ fn spec() -> LoopSpec {
     LoopSpec::new(100.0, 1e12)
 }
 
-fn with(fiber: Fiber) -> Options {
+fn with(fiber: LoopMaker) -> Options {
     Options {
-        fiber: Some(fiber),
+        maker: Some(Arc::new(fiber)),
         ..options(Way::Auto)
     }
+}
+
+/// The loop that the engine reads from.
+fn ring(engine: &mut Engine) -> &mut PlacedLoop {
+    let made: &mut dyn Any = engine.stream().expect("it streams").medium();
+    made.downcast_mut().expect("it is a loop")
 }
 
 #[test]
@@ -39,52 +48,55 @@ fn whatever_happens_to_the_light_no_logit_differs() {
             ..spec()
         };
         let cut = |at_s, for_s| LoopSpec {
-            cut: Some(Cut { at_s, for_s }),
+            cut: Some(LightCut { at_s, for_s }),
             ..spec()
         };
         for (name, fiber, scrubs, cuts) in [
-            ("clean", Fiber::new(spec()), false, 0),
+            ("clean", LoopMaker::new(spec()), false, 0),
             (
                 "plain order",
-                Fiber {
+                LoopMaker {
                     order: Order::Plain,
-                    ..Fiber::new(spec())
+                    ..LoopMaker::new(spec())
                 },
                 false,
                 0,
             ),
             (
                 "one copy",
-                Fiber {
+                LoopMaker {
                     copies: Some(1),
-                    ..Fiber::new(decay(1e-6))
+                    ..LoopMaker::new(decay(1e-6))
                 },
                 true,
                 0,
             ),
-            ("decay", Fiber::new(decay(1e-6)), true, 0),
-            ("all wrong", Fiber::new(decay(0.5)), true, 0),
-            ("cut at once, for ever", Fiber::new(cut(0.0, 1e6)), false, 1),
-            ("cut for a moment", Fiber::new(cut(0.0, 1e-6)), false, 1),
+            ("decay", LoopMaker::new(decay(1e-6)), true, 0),
+            ("all wrong", LoopMaker::new(decay(0.5)), true, 0),
+            (
+                "cut at once, for ever",
+                LoopMaker::new(cut(0.0, 1e6)),
+                false,
+                1,
+            ),
+            ("cut for a moment", LoopMaker::new(cut(0.0, 1e-6)), false, 1),
         ] {
             let label = format!("{}, {name}", quant.name());
             let mut engine = streamed(&path, 0, &with(fiber));
             let got = logits(&mut engine, &PROMPT, STEPS);
             assert_same(&label, &got, &expected);
-            let circuit = engine.stream().unwrap().circuit().unwrap().clone();
-            let figures = circuit.gauge().figures();
+            let figures = ring(&mut engine).figures();
             assert!(figures.placed_bytes > 0, "{label}");
-            assert_eq!(figures.copies, circuit.copies(), "{label}");
-            assert_eq!(circuit.copies() > 1, name != "one copy", "{label}");
-            assert_eq!(figures.scrubbed > 0, scrubs, "{label}: {figures:?}");
+            assert_eq!(figures.copies > 1, name != "one copy", "{label}");
+            assert_eq!(figures.pieces_scrubbed > 0, scrubs, "{label}: {figures:?}");
             assert_eq!(figures.cuts, cuts, "{label}");
             // On a busy machine light that decays is all wrong, too, by the time
             // somebody looks.
             if !scrubs {
                 let ever = name != "cut at once, for ever";
-                assert_eq!(figures.taken > 0, ever, "{label}");
+                assert_eq!(figures.pieces_taken > 0, ever, "{label}");
             } else if name == "all wrong" {
-                assert_eq!(figures.taken, 0, "{label}");
+                assert_eq!(figures.pieces_taken, 0, "{label}");
             }
         }
     }
@@ -95,48 +107,41 @@ fn a_cut_between_laps_is_told_and_the_loop_fills_again() {
     let (_alone, dir) = (alone(), scratch());
     let path = synth(dir.path(), "tiny-llama", Quant::Q4_0);
     let mut flash = streamed(&path, 0, &options(Way::Auto));
-    let mut fiber = streamed(&path, 0, &with(Fiber::new(spec())));
-    let circuit = fiber.stream().unwrap().circuit().unwrap().clone();
+    let mut fiber = streamed(&path, 0, &with(LoopMaker::new(spec())));
+    let gauge = ring(&mut fiber).gauge();
     for (pos, token) in PROMPT.iter().enumerate() {
         let (pos, lap) = (pos as u32, [*token]);
         flash.lap(&lap, pos, true, None).unwrap();
         fiber.lap(&lap, pos, true, None).unwrap();
         assert_eq!(flash.logits(), fiber.logits(), "lap {pos}");
-        let taken = circuit.gauge().figures().taken;
+        let taken = gauge.figures().pieces_taken;
         match pos {
             3 => {
-                circuit.break_fiber();
-                let told = circuit.take_notices();
+                ring(&mut fiber).break_fiber();
+                let told = gauge.take_notices();
                 assert!(matches!(told[..], [LoopNotice::Cut { .. }]), "{told:?}");
             }
             6 => {
-                circuit.mend();
-                assert_eq!(circuit.take_notices(), [LoopNotice::Mended]);
+                ring(&mut fiber).mend();
+                assert_eq!(gauge.take_notices(), [LoopNotice::Mended]);
             }
-            7 => assert_eq!(circuit.take_notices(), [LoopNotice::Refilled]),
-            19 => assert!(taken > 15 * circuit.gauge().figures().pieces),
-            _ => assert_eq!(circuit.take_notices(), [], "lap {pos}"),
+            7 => assert_eq!(gauge.take_notices(), [LoopNotice::Refilled]),
+            19 => assert!(taken > 15 * gauge.figures().pieces),
+            _ => assert_eq!(gauge.take_notices(), [], "lap {pos}"),
         }
     }
     // Three laps in the dark, one that filled it again.
-    let figures = circuit.gauge().figures();
-    assert_eq!(figures.taken, 16 * figures.pieces, "{figures:?}");
+    let figures = gauge.figures();
+    assert_eq!(figures.pieces_taken, 16 * figures.pieces, "{figures:?}");
 }
 
 #[test]
 fn a_loop_too_small_is_refused_with_what_would_do_or_split() {
     let (_alone, dir) = (alone(), scratch());
     let path = synth(dir.path(), "tiny-llama", Quant::Q4_0);
-    let mut engine = streamed(&path, 0, &with(Fiber::new(spec())));
+    let mut engine = streamed(&path, 0, &with(LoopMaker::new(spec())));
     let expected = logits(&mut engine, &PROMPT, STEPS);
-    let needed = engine
-        .stream()
-        .unwrap()
-        .circuit()
-        .unwrap()
-        .gauge()
-        .figures()
-        .placed_bytes;
+    let needed = ring(&mut engine).figures().placed_bytes;
     drop(engine);
     // Two thirds of what is needed.
     let share = needed as f64 * 0.67 / spec().capacity_bytes() as f64;
@@ -146,7 +151,7 @@ fn a_loop_too_small_is_refused_with_what_would_do_or_split() {
     };
     let open = |weights| {
         let (memory, weights) = (Some(8 << 30), Some(weights));
-        let fiber = Fiber::new(small.clone());
+        let fiber = LoopMaker::new(small.clone());
         let options = Options {
             memory,
             weights,
@@ -157,9 +162,10 @@ fn a_loop_too_small_is_refused_with_what_would_do_or_split() {
     let Err(Error::Budget { weights, .. }) = open(0) else {
         panic!("nothing is not enough")
     };
-    let Err(Error::Option(message)) = open(weights) else {
+    let Err(Error::Make(MakeError::Refused(message))) = open(weights) else {
         panic!("it does not fit")
     };
+    let message = message.to_string();
     for word in [
         "too much",
         "length=",
@@ -170,16 +176,15 @@ fn a_loop_too_small_is_refused_with_what_would_do_or_split() {
     ] {
         assert!(message.contains(word), "{word} is not in: {message}");
     }
-    let split = Fiber {
+    let split = LoopMaker {
         split: true,
-        ..Fiber::new(small)
+        ..LoopMaker::new(small)
     };
     let mut engine = streamed(&path, 0, &with(split));
     assert_same("split", &logits(&mut engine, &PROMPT, STEPS), &expected);
-    let circuit = engine.stream().unwrap().circuit().unwrap().clone();
-    let figures = circuit.gauge().figures();
-    assert!(figures.taken > 0 && circuit.left_out_bytes() > 0);
-    assert_eq!(figures.placed_bytes + circuit.left_out_bytes(), needed);
+    let figures = ring(&mut engine).figures();
+    assert!(figures.pieces_taken > 0 && figures.is_split());
+    assert_eq!(figures.placed_bytes + figures.left_out_bytes, needed);
 }
 
 /// The least bytes for weights with which the model runs, so that most of it streams.
@@ -201,10 +206,10 @@ fn a_loop_holds_as_many_copies_as_are_asked_for_and_fit() {
     let path = synth(dir.path(), "tiny-llama", Quant::Q4_0);
     let weights = Some(least(&path));
     let open = |copies| {
-        let fiber = Fiber {
+        let fiber = LoopMaker {
             copies: Some(copies),
             compute_s: Some(1e-3),
-            ..Fiber::new(spec())
+            ..LoopMaker::new(spec())
         };
         let options = Options {
             weights,
@@ -214,17 +219,18 @@ fn a_loop_holds_as_many_copies_as_are_asked_for_and_fit() {
     };
     for copies in [1, 2, 5] {
         let mut engine = open(copies).unwrap();
-        let circuit = engine.stream().unwrap().circuit().unwrap().clone();
-        let figures = circuit.gauge().figures();
+        let ring = ring(&mut engine);
+        let figures = ring.figures();
         assert!(figures.placed_bytes > 0, "{copies}");
-        assert_eq!((circuit.copies(), figures.copies), (copies, copies));
+        assert_eq!(figures.copies, copies);
         let turn_s = spec().lap_s() / f64::from(copies);
-        assert!((circuit.turn_s() / turn_s - 1.0).abs() < 1e-9);
-        assert!(circuit.coding().bound_s >= turn_s, "{copies}");
+        assert!((figures.turn_s / turn_s - 1.0).abs() < 1e-9);
+        assert!(ring.coding().bound_s >= turn_s, "{copies}");
     }
-    let Err(Error::Option(message)) = open(1_000_000).map(drop) else {
+    let Err(Error::Make(MakeError::Refused(message))) = open(1_000_000).map(drop) else {
         panic!("so many do not fit")
     };
+    let message = message.to_string();
     assert!(
         message.contains("copies=1000000: expected from 1 to "),
         "{message}"
@@ -241,10 +247,10 @@ fn compute_is_measured_where_it_decides_about_the_lap() {
             length_km,
             ..spec()
         };
-        let fiber = Fiber {
+        let fiber = LoopMaker {
             copies: Some(1),
             compute_s,
-            ..Fiber::new(spec)
+            ..LoopMaker::new(spec)
         };
         let options = Options {
             weights,
@@ -252,9 +258,9 @@ fn compute_is_measured_where_it_decides_about_the_lap() {
         };
         let mut engine = Engine::open(&path, &options).unwrap();
         let assumed_s = engine.file().weight_bytes() as f64 / 8e9 / f64::from(engine.threads());
-        let circuit = engine.stream().unwrap().circuit().unwrap().clone();
-        assert!(circuit.gauge().figures().placed_bytes > 0);
-        (circuit.compute_s(), assumed_s)
+        let figures = ring(&mut engine).figures();
+        assert!(figures.placed_bytes > 0);
+        (figures.placed_for_compute_s, assumed_s)
     };
     // A lap of light of half a second, whatever the compute.
     let (compute_s, assumed_s) = placed_for(100_000.0, None);
@@ -273,14 +279,17 @@ fn compute_is_measured_where_it_decides_about_the_lap() {
 fn a_filling_that_is_stopped_ends_the_opening() {
     let (_alone, dir) = (alone(), scratch());
     let path = synth(dir.path(), "tiny-llama", Quant::Q4_0);
-    let fiber = Fiber {
+    let fiber = LoopMaker {
         progress: Some(|_, _| ControlFlow::Break(())),
-        ..Fiber::new(spec())
+        ..LoopMaker::new(spec())
     };
     let options = Options {
         weights: Some(least(&path)),
         ..with(fiber)
     };
     let outcome = Engine::open(&path, &options).map(drop);
-    assert!(matches!(outcome, Err(Error::Stopped)), "{outcome:?}");
+    assert!(
+        matches!(outcome, Err(Error::Make(MakeError::Stopped))),
+        "{outcome:?}"
+    );
 }

@@ -34,8 +34,9 @@ pub struct Machine {
     /// Whether llama.cpp has mapped the files itself, for comparison: what its laps
     /// wait for nobody sees.
     pub mapped: bool,
-    /// The fiber, if they circulate in one.
-    pub glass: Option<Glass>,
+    /// What a medium beside flash and memory tells of itself; a fiber loop its
+    /// `length_km`, `loops`, `lap_s` and `rate_bytes_per_s`.
+    pub glass: Option<serde_json::Value>,
     /// What a decoding lap passes over, in order; neighbours of one kind come as
     /// one stretch, up to 1 % of the lap.
     pub stretches: Vec<Stretch>,
@@ -64,19 +65,6 @@ pub struct Machine {
     pub context_tokens: u32,
     /// Compute threads.
     pub threads: u32,
-}
-
-/// A fiber loop.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Glass {
-    /// Length of a loop, in km.
-    pub length_km: f64,
-    /// Loops in parallel.
-    pub loops: u32,
-    /// A lap of the light, in seconds.
-    pub lap_s: f64,
-    /// Bytes of the model that pass each second, all loops together.
-    pub rate_bytes_per_s: f64,
 }
 
 /// A lap that has ended: sent at most ten times a second, for the latest one.

@@ -19,7 +19,7 @@ use crate::config::{Error, Limits, ServerConfig};
 use crate::engine::EngineThread;
 use crate::http;
 use crate::listen;
-use crate::live::{self, Glass, Machine};
+use crate::live::{self, Machine};
 use crate::shared::{Health, Shared};
 
 /// Laps of each size that are measured before the first request.
@@ -103,17 +103,11 @@ pub fn start(config: ServerConfig) -> Result<Handle, Error> {
     let opened = opened?;
     let started = Started {
         address,
-        ..opened.started
+        ..opened.started.clone()
     };
     let limits = config.limits.clone();
     shared.feed.describe(|machine| {
-        let live = describe(
-            &started,
-            &config.limits,
-            opened.threads,
-            opened.device,
-            opened.stretches,
-        );
+        let live = describe(&started, &config.limits, &opened);
         *machine = Machine {
             version: std::mem::take(&mut machine.version),
             started_unix_ms: machine.started_unix_ms,
@@ -178,6 +172,8 @@ struct Opened {
     threads: u32,
     /// What the device can do, in bytes per second.
     device: Option<f64>,
+    /// What a medium from above tells of itself.
+    glass: Option<serde_json::Value>,
 }
 
 /// The engine's thread.
@@ -208,11 +204,13 @@ fn open(config: &ServerConfig, shared: &Shared) -> Result<(Batcher, Opened), Err
         grammars: true,
         ..config.engine.clone()
     };
-    // What is behind a fiber loop is nobody's measure.
-    let device = match config.engine.fiber {
-        Some(_) => None,
-        None => device_rate(config),
-    };
+    // A medium from above that knows its rate is not measured by the drive behind it.
+    let known = config
+        .engine
+        .maker
+        .as_ref()
+        .and_then(|maker| maker.rate_bytes_per_s());
+    let device = known.or_else(|| device_rate(config));
     let mut engine = delayline_llama::Engine::open(&config.model, &options)?;
     let (threads, cells) = (engine.threads(), engine.ctx() as usize);
     let (memory, source) = (engine.memory(), engine.source());
@@ -257,6 +255,12 @@ fn open(config: &ServerConfig, shared: &Shared) -> Result<(Batcher, Opened), Err
         stretches,
         threads,
         device: device.filter(|_| streamed_bytes > 0),
+        glass: config
+            .engine
+            .maker
+            .as_ref()
+            .filter(|_| streamed_bytes > 0)
+            .and_then(|maker| maker.describe()),
     };
     Ok((batcher, opened))
 }
@@ -278,31 +282,14 @@ fn name(path: &Path) -> String {
     }
 }
 
-fn describe(
-    started: &Started,
-    limits: &Limits,
-    threads: u32,
-    device: Option<f64>,
-    stretches: Vec<Stretch>,
-) -> Machine {
+fn describe(started: &Started, limits: &Limits, opened: &Opened) -> Machine {
     let memory = started.memory;
-    let glass = match &started.source {
-        Source::Fiber(spec) => Some(Glass {
-            length_km: spec.length_km,
-            loops: spec.loops,
-            lap_s: spec.lap_s(),
-            rate_bytes_per_s: spec.net_bytes_per_s(),
-        }),
-        _ => None,
-    };
-    // What passes in the fiber is what it can do; the drive is only behind it.
-    let device = glass.map(|glass| glass.rate_bytes_per_s).or(device);
     Machine {
         model: started.model.clone(),
         medium: started.source.to_string(),
         mapped: started.source == Source::Mapping,
-        glass,
-        stretches,
+        glass: opened.glass.clone(),
+        stretches: opened.stretches.clone(),
         budget_bytes: memory.budget,
         window_bytes: memory.window,
         resident_bytes: if started.source == Source::Mapping {
@@ -312,13 +299,13 @@ fn describe(
         },
         kv_bytes: memory.kv,
         buffer_bytes: memory.buffers,
-        device_bytes_per_s: device,
+        device_bytes_per_s: opened.device,
         compute_s: started.compute_s,
         limit_sequences: started.limit,
         max_sequences: started.seats as u32,
         max_queued: limits.queue as u32,
         context_tokens: started.ctx as u32,
-        threads,
+        threads: opened.threads,
         ..Machine::default()
     }
 }

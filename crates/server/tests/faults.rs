@@ -7,7 +7,9 @@ use std::sync::Mutex;
 
 use common::{CHAT, alone, chat, config, endless, events, read_until, start};
 use delayline_llama::Options;
-use delayline_llama::medium::{Caps, Completion, Faults, Faulty, Medium, MediumEvent, Op, Stats};
+use delayline_llama::medium::{
+    Caps, Completion, Faults, Faulty, Medium, MediumEvent, Op, Stats, wrapped,
+};
 use delayline_server::ServerConfig;
 
 /// What the medium takes on with its next read.
@@ -54,7 +56,7 @@ fn a_fault_ends_the_answers_of_its_lap_and_nothing_else() {
     let config = config();
     let (server, client) = start(ServerConfig {
         engine: Options {
-            around: Some(switched),
+            maker: Some(wrapped(switched)),
             ..config.engine
         },
         ..config

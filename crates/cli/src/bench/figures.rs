@@ -2,13 +2,13 @@
 //! nothing itself.
 
 use anyhow::{Result, bail};
+use delayline_fiber::LoopFigures;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::args::BenchArgs;
 use crate::built::{self, LEVEL};
 use crate::output::{Output, TextTable, format_seconds};
-use crate::report::FiberFigures;
 use crate::size::{format_rate, format_size};
 
 /// One process's figures. Times in seconds, sizes in bytes.
@@ -57,7 +57,7 @@ pub struct Sample {
     /// Compute threads.
     pub threads: u32,
     /// Of the fiber loop, if the weights came from one.
-    pub fiber: Option<FiberFigures>,
+    pub fiber: Option<LoopFigures>,
 }
 
 impl Sample {
@@ -333,16 +333,15 @@ fn object(args: &BenchArgs, result: &Budgeted, d: &Derived) -> serde_json::Value
 
 #[cfg(test)]
 mod tests {
-    use super::{Limit, Sample, median};
-    use crate::report::FiberFigures;
+    use super::{Limit, LoopFigures, Sample, median};
 
     #[test]
     fn a_lap_is_limited_by_what_takes_longest() {
         let sample = |turn_s, placed_bytes, bytes_per_lap| {
-            let fiber = FiberFigures {
+            let fiber = LoopFigures {
                 turn_s,
                 placed_bytes,
-                ..FiberFigures::default()
+                ..LoopFigures::default()
             };
             Sample {
                 fiber: Some(fiber),

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
+use delayline_fiber::PlacedLoop;
 use delayline_llama::batch::{Batcher, Choice, GenerateRequest};
 use delayline_llama::{Engine, Laps, Options, Usage, Vocab};
 
@@ -14,8 +15,8 @@ use super::batch;
 use super::figures::{Sample, median};
 use crate::args::EngineArgs;
 use crate::config;
+use crate::medium::placed_loop;
 use crate::plan;
-use crate::report::FiberFigures;
 
 /// How the model is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -169,9 +170,7 @@ pub fn run(job: &ProbeJob) -> Result<()> {
         cap_peak_bytes: None,
         ubatch: engine.ubatch(),
         threads: engine.threads(),
-        fiber: engine
-            .stream()
-            .and_then(|stream| stream.circuit().map(FiberFigures::of)),
+        fiber: placed_loop(engine).map(PlacedLoop::figures),
     };
     println!("{}", serde_json::to_string(&sample)?);
     Ok(())

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::*;
 
-fn fiber(text: &str) -> Fiber {
+fn fiber(text: &str) -> LoopMaker {
     let arg = parse_medium(text).unwrap_or_else(|error| panic!("{text}: {error:#}"));
     arg.fiber.expect("a loop")
 }

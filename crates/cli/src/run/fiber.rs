@@ -3,31 +3,30 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use delayline_llama::Circuit;
+use delayline_fiber::{LoopFigures, PlacedLoop};
 use delayline_study::link::Optics;
 
 use crate::output::format_seconds;
-use crate::report::FiberFigures;
 use crate::size::{format_rate, places};
 
 /// What optimum coding has to gain over the plain order to be told of, as a factor.
 const GAIN: f64 = 1.01;
 
 /// Where the weights lie and what that is worth.
-pub struct Placement<'a>(pub &'a Circuit);
+pub struct Placement<'a>(pub &'a PlacedLoop);
 
 impl Display for Placement<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let coding = self.0.coding();
+        let (coding, figures) = (self.0.coding(), self.0.figures());
         let [lap, plain, bound] =
-            [coding.lap_s, self.0.plain_lap_s(), coding.bound_s].map(format_seconds);
-        let compute = format_seconds(self.0.compute_s());
+            [coding.lap_s, figures.predicted_plain_lap_s, coding.bound_s].map(format_seconds);
+        let compute = format_seconds(figures.placed_for_compute_s);
         write!(
             f,
             "the weights are placed on the loop for laps of {lap}, of which {compute} compute; in \
              plain order it would be {plain}, at the very best {bound}"
         )?;
-        match self.0.left_out_bytes() {
+        match figures.left_out_bytes {
             0 => Ok(()),
             bytes => write!(f, "; {} of each lap come from the drive", megabytes(bytes)),
         }
@@ -59,7 +58,7 @@ impl Display for Light<'_> {
 }
 
 /// Lines for a summary, each with its end.
-pub struct LoopLines<'a>(pub &'a FiberFigures);
+pub struct LoopLines<'a>(pub &'a LoopFigures);
 
 impl Display for LoopLines<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -192,17 +191,17 @@ mod tests {
 
     #[test]
     fn what_is_out_of_the_ordinary_is_told_and_nothing_else() {
-        let plain = FiberFigures {
+        let plain = LoopFigures {
             loops: 1,
             copies: 1,
             pieces: 3,
             placed_bytes: 2_000_000,
             predicted_lap_s: 0.05,
             predicted_plain_lap_s: 0.05,
-            ..FiberFigures::default()
+            ..LoopFigures::default()
         };
-        let check = |change: fn(&mut FiberFigures), words: &[&str], lines: usize| {
-            let mut figures = plain.clone();
+        let check = |change: fn(&mut LoopFigures), words: &[&str], lines: usize| {
+            let mut figures = plain;
             change(&mut figures);
             let text = LoopLines(&figures).to_string();
             assert!(words.iter().all(|word| text.contains(word)), "{text}");
@@ -215,7 +214,7 @@ mod tests {
         let split = &["1.50 MB of each lap", "come from the drive"];
         check(|f| f.left_out_bytes = 1_500_000, split, 3);
         check(|f| f.pieces = 0, &["all weights stay in memory"], 1);
-        let none = |f: &mut FiberFigures| (f.pieces, f.left_out_bytes) = (0, 1);
+        let none = |f: &mut LoopFigures| (f.pieces, f.left_out_bytes) = (0, 1);
         check(none, &["all of it comes from the drive"], 1);
         check(|f| f.cuts = 2, &["failed 2 times"], 3);
         check(|f| f.pieces_late = 1, &["this machine sets the pace"], 3);

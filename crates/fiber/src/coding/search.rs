@@ -1,7 +1,7 @@
 //! What a placement is searched among: when each extent is wanted, and ways to
 //! pack them around the loop. Does not know how long a lap then takes.
 
-use super::{Coding, Task};
+use super::{Coding, CodingTask};
 use delayline_plan::{LapLayout, run_times};
 
 /// Where the free part of the loop goes.
@@ -16,7 +16,7 @@ pub(super) enum Slack {
 /// What does not change while places are tried. Places are by index into
 /// `extents`.
 pub(super) struct Search<'a> {
-    pub(super) task: Task<'a>,
+    pub(super) task: CodingTask<'a>,
     pub(super) layout: LapLayout<'a>,
     pub(super) times: Vec<f64>,
     /// Those on the loop, in order of first use.
@@ -31,7 +31,7 @@ pub(super) struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    pub(super) fn new(task: &Task<'a>, on_loop: &[bool]) -> Self {
+    pub(super) fn new(task: &CodingTask<'a>, on_loop: &[bool]) -> Self {
         let resident = &task.residency.resident;
         let layout = LapLayout::new(task.schedule, resident);
         let times = run_times(task.plan, task.compute_s);

@@ -46,7 +46,7 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
         let bits = u64::from(bytes) * 8;
         let flips: Vec<u64> = (0..count).map(|_| self.rng.below(bits)).collect();
         self.gauge.count(|figures| {
-            figures.missed += found.missed;
+            figures.passes_missed += found.missed;
             figures.wrong_bits += count;
         });
         let ticket = self.tickets;
@@ -80,16 +80,16 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
                 .as_mut()
                 .is_some_and(|glass| !glass.is_out(ticket));
             if !self.checks(ticket, piece, waiting.good) {
-                self.gauge.count(|figures| figures.scrubbed += 1);
+                self.gauge.count(|figures| figures.pieces_scrubbed += 1);
                 self.lights.lose(piece, waiting.pass);
                 self.send_errand(op, Errand::Wrong(piece));
                 continue;
             }
             let bytes = self.orbit.pieces[piece as usize].bytes;
             self.gauge.count(|figures| {
-                figures.taken += 1;
-                figures.taken_bytes += u64::from(bytes);
-                figures.late += u64::from(late);
+                figures.pieces_taken += 1;
+                figures.bytes_taken += u64::from(bytes);
+                figures.pieces_late += u64::from(late);
             });
             self.stats.count(Verb::Read, &Ok(bytes));
             done.push(op.complete(Ok(bytes)));

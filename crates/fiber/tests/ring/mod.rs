@@ -1,7 +1,7 @@
 //! A loop of sixteen pieces in virtual time, for the tests of loops.
 #![allow(dead_code, reason = "each test program uses its part")]
 
-use delayline_fiber::{FiberLoop, LoopFigures, LoopSpec, Placed};
+use delayline_fiber::{FiberLoop, LoopFigures, LoopSpec, PlacedExtent};
 use delayline_line::{Clock, Completion, Medium, Op, Region};
 use delayline_medium::{Dram, Faults, Faulty, Link, Memory, Rng, Simulated, VirtualClock};
 use delayline_plan::{ALIGN, Extent};
@@ -20,8 +20,8 @@ pub fn spec(lap_ns: u64) -> LoopSpec {
 }
 
 /// All pieces, each so many pieces behind the turn's start.
-pub fn placed(place: impl Fn(u64) -> u64) -> Vec<Placed> {
-    let one = |i: u64| Placed {
+pub fn placed(place: impl Fn(u64) -> u64) -> Vec<PlacedExtent> {
+    let one = |i: u64| PlacedExtent {
         extent: Extent {
             part: 0,
             offset: i * PIECE,
@@ -151,7 +151,7 @@ impl Bench {
     pub fn figures(&self) -> LoopFigures {
         // Whether the host is late says nothing in virtual time.
         LoopFigures {
-            late: 0,
+            pieces_late: 0,
             ..self.fiber.gauge().figures()
         }
     }

@@ -1,48 +1,41 @@
-//! A loop is made ready before the first lap that counts: what lies where, for the
-//! compute that there is, and then all of it sent in.
+//! A medium from above is made ready before the first lap that counts: it may want
+//! to know how long the compute of a lap is.
 
 use std::time::Instant;
 
-use delayline_engine::fiber::{Circuit, Course, Lap};
-use delayline_engine::{Error, ModelFile, READ_LEN};
+use delayline_engine::{Error, ModelFile};
+use delayline_medium::MediumSite;
 
-use super::{Class, Stream};
+use super::{Class, Stream, outline};
 use crate::context::Context;
 use crate::piece::Piece;
 
-/// Laps in which the compute is measured, where that decides about a loop.
+/// Laps in which the compute is measured, where somebody wants it.
 const MEASURED_LAPS: u32 = 3;
 
 impl Stream {
-    /// Fills the loop. Where it depends on the compute what lies where, that is
-    /// measured before.
+    /// Makes the medium ready; where it wants the compute, that is measured before.
     pub(crate) fn fill(&mut self, context: &mut Context, file: &ModelFile) -> Result<(), Error> {
-        if self.circuit.as_ref().is_some_and(Circuit::wants_compute) {
-            let compute_s = self.measure(context, file)?;
-            let itinerary = self.learned(Class::Single).itinerary.clone();
-            let lap = Lap {
-                plan: &itinerary.plan,
-                schedule: &itinerary.schedule,
-                weight_bytes: file.weight_bytes(),
-                threads: context.shape().threads,
-                read_len: READ_LEN,
-            };
-            let circuit = self.circuit.as_mut().expect("seen above");
-            let residency = &self.residency;
-            circuit.place(&Course { lap, residency }, compute_s)?;
-        }
-        match self.circuit.clone() {
-            Some(circuit) => {
-                let window = self.residency.window;
-                let (_, region) = self.line().medium_and_region();
-                circuit.fill(region, window)
-            }
-            None => Ok(()),
-        }
+        let compute_s = match self.medium().wants_compute() {
+            true => Some(self.measure(context, file)?),
+            false => None,
+        };
+        let itinerary = self.learned(Class::Single).itinerary.clone();
+        let (memory, residency) = (self.memory.clone(), self.residency.clone());
+        let part_lens = file.part_lens();
+        let site = MediumSite {
+            lap: outline(&itinerary, file, context.shape().threads),
+            residency: &residency,
+            memory: &memory,
+            part_lens: &part_lens,
+        };
+        let (medium, region) = self.line().medium_and_region();
+        let made = medium.make_ready(&site, region, 0..residency.window, compute_s);
+        Ok(made?)
     }
 
-    /// Compute of a lap of one token, in seconds: the shortest of a few laps from
-    /// the medium behind. The first also brings what stays.
+    /// Compute of a lap of one token, in seconds: the shortest of a few laps. The
+    /// first also brings what stays.
     fn measure(&mut self, context: &mut Context, file: &ModelFile) -> Result<f64, Error> {
         let piece = Piece {
             seq: 0,

@@ -35,7 +35,7 @@ impl Medium for Switched {
     }
 }
 
-/// For `Options::around`: without faults until [`switch`] says otherwise.
+/// For `Options::maker`: without faults until [`switch`] says otherwise.
 pub fn switched(inner: Box<dyn Medium>) -> Box<dyn Medium> {
     Box::new(Switched(Faulty::new(inner, Faults::default(), 11)))
 }

@@ -5,7 +5,9 @@
 //! short enough that an extent takes thousands of them. So it makes no
 //! difference whether a machine is of mercury or of light.
 
-use delayline_fiber::{FiberLoop, Loop, LoopSpec, Placed, Task, interleaved, optimum};
+use delayline_fiber::{
+    CodingTask, FiberLoop, LoopSpec, LoopTiming, PlacedExtent, interleaved, optimum,
+};
 use delayline_medium::{Link, Simulated, VirtualClock};
 
 use super::course::Course;
@@ -79,13 +81,13 @@ pub(super) fn on_demand(
 /// behind it that is as fast.
 pub(super) fn comes_by(
     case: &Set<'_>,
-    ring: Loop,
+    ring: LoopTiming,
     latency_s: f64,
     compute_s: f64,
     clock: &VirtualClock,
 ) -> FiberLoop<Simulated, VirtualClock> {
     let course = case.course;
-    let task = Task {
+    let task = CodingTask {
         plan: &course.plan,
         schedule: &case.schedule,
         residency: &course.residency,
@@ -107,9 +109,9 @@ pub(super) fn comes_by(
     let places = course.plan.extents.iter().zip(phase_s);
     let places = places.map(|(&extent, phase_s)| {
         let phase_s = phase_s? / second_s;
-        Some(Placed { extent, phase_s })
+        Some(PlacedExtent { extent, phase_s })
     });
-    let placed: Vec<Placed> = places.flatten().collect();
+    let placed: Vec<PlacedExtent> = places.flatten().collect();
     let mut spec = LoopSpec::new(1.0, 8.0 * rate);
     spec.overhead = 0.0;
     spec.length_km = TURN_TICKS / SECOND / spec.lap_s();

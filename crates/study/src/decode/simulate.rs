@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use delayline_fiber::Loop;
+use delayline_fiber::LoopTiming;
 use delayline_line::{
     Clock, Config, Line, LineError, LineSetup, Medium, Region, Span, Ticket, Walk,
 };
@@ -69,7 +69,7 @@ pub fn simulate(
             rate_bytes_per_s,
             latency_s,
         } => {
-            let ring = Loop {
+            let ring = LoopTiming {
                 lap_s: turn_s,
                 rate_bytes_per_s,
                 guard_s: 0.0,
