@@ -29,7 +29,8 @@ mod zeros;
 pub mod medium {
     pub use delayline_line::{Caps, Completion, Medium, MediumEvent, Op, Stats};
     pub use delayline_medium::{
-        Faults, Faulty, LapOutline, MadeMedium, MakeError, MediumMaker, MediumSite, wrapped,
+        FaultSwitch, Faults, Faulty, LapOutline, MadeMedium, MakeError, MediumMaker, MediumSite,
+        wrapped,
     };
 }
 

@@ -12,7 +12,7 @@ use delayline_line::{
 use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 const NAME: &str = "faulty medium";
 
@@ -142,6 +142,27 @@ struct Held {
     completion: Completion,
 }
 
+/// Changes the faults of a medium that is out of reach, inside an engine say. Clones
+/// are one switch.
+#[derive(Clone, Debug, Default)]
+pub struct FaultSwitch(Arc<Mutex<Option<Faults>>>);
+
+impl FaultSwitch {
+    /// From the next operation on, these faults.
+    pub fn set(&self, faults: Faults) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(faults);
+    }
+
+    /// Takes back what no operation has seen.
+    pub fn clear(&self) {
+        self.take();
+    }
+
+    fn take(&self) -> Option<Faults> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 /// The medium inside, and what is held back of it.
 pub struct Faulty<M> {
     inner: M,
@@ -164,6 +185,7 @@ pub struct Faulty<M> {
     polls: u64,
     clock: Option<VirtualClock>,
     memory: Option<Arc<Memory>>,
+    switch: Option<FaultSwitch>,
     scratch: Vec<Completion>,
 }
 
@@ -189,8 +211,15 @@ impl<M: Medium> Faulty<M> {
             polls: 0,
             clock: None,
             memory: None,
+            switch: None,
             scratch: Vec::new(),
         }
+    }
+
+    /// Takes on what `switch` is set to.
+    pub fn with_switch(mut self, switch: FaultSwitch) -> Self {
+        self.switch = Some(switch);
+        self
     }
 
     /// Delays in the time of `clock` too, and moves it when waited for.
@@ -515,6 +544,9 @@ impl<M: Medium> Medium for Faulty<M> {
     }
 
     fn submit(&mut self, op: Op) {
+        if let Some(faults) = self.switch.as_ref().and_then(FaultSwitch::take) {
+            self.set_faults(faults);
+        }
         assert!(
             self.under_way() < self.caps().depth,
             "more than {} operations under way",

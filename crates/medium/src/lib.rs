@@ -56,7 +56,7 @@ pub use direct::DirectIo;
 pub use dram::Dram;
 pub use engine::{Backend, Options};
 pub use error::{MemoryError, OpenError, ProbeError};
-pub use faulty::{FaultCounts, Faults, Faulty};
+pub use faulty::{FaultCounts, FaultSwitch, Faults, Faulty};
 pub use flash::Flash;
 pub use identity::Fingerprint;
 pub use maker::{LapOutline, MadeMedium, MakeError, MediumMaker, MediumSite, wrapped};

@@ -3,67 +3,30 @@
 
 mod common;
 
-use std::sync::Mutex;
-
 use common::{CHAT, alone, chat, config, endless, events, read_until, start};
 use delayline_llama::Options;
-use delayline_llama::medium::{
-    Caps, Completion, Faults, Faulty, Medium, MediumEvent, Op, Stats, wrapped,
-};
+use delayline_llama::medium::{FaultSwitch, Faults, Faulty, wrapped};
 use delayline_server::ServerConfig;
-
-/// What the medium takes on with its next read.
-static NEXT: Mutex<Option<Faults>> = Mutex::new(None);
-
-struct Switched(Faulty<Box<dyn Medium>>);
-
-impl Medium for Switched {
-    fn caps(&self) -> &Caps {
-        self.0.caps()
-    }
-
-    fn submit(&mut self, op: Op) {
-        if let Some(faults) = NEXT.lock().expect("nobody panics").take() {
-            self.0.set_faults(faults);
-        }
-        self.0.submit(op);
-    }
-
-    fn poll(&mut self, wait: bool, done: &mut Vec<Completion>) {
-        self.0.poll(wait, done);
-    }
-
-    fn stats(&self) -> Stats {
-        self.0.stats()
-    }
-
-    fn events(&mut self, out: &mut Vec<MediumEvent>) {
-        self.0.events(out);
-    }
-}
-
-fn switched(inner: Box<dyn Medium>) -> Box<dyn Medium> {
-    Box::new(Switched(Faulty::new(inner, Faults::default(), 3)))
-}
-
-fn switch(faults: Faults) {
-    *NEXT.lock().expect("nobody panics") = Some(faults);
-}
 
 #[test]
 fn a_fault_ends_the_answers_of_its_lap_and_nothing_else() {
     let _alone = alone();
-    let config = config();
+    let (config, faults) = (config(), FaultSwitch::default());
+    let switch = faults.clone();
+    let faulty = move |inner| {
+        let faulty = Faulty::new(inner, Faults::default(), 3);
+        Box::new(faulty.with_switch(switch.clone())) as _
+    };
     let (server, client) = start(ServerConfig {
         engine: Options {
-            maker: Some(wrapped(switched)),
+            maker: Some(wrapped(faulty)),
             ..config.engine
         },
         ..config
     });
     let mut running = client.send_json(CHAT, &endless(1000));
     read_until(&mut running, "content\":\"[");
-    switch(Faults {
+    faults.set(Faults {
         broken: vec![(0, 0..1 << 40)],
         ..Faults::default()
     });
@@ -84,7 +47,7 @@ fn a_fault_ends_the_answers_of_its_lap_and_nothing_else() {
     assert_eq!(client.metric("delayline_healthy"), 0.0);
     assert!(client.metric("delayline_failed_laps_total") >= 3.0);
 
-    switch(Faults::default());
+    faults.set(Faults::default());
     let again = client.post(CHAT, &chat("hi", 2));
     assert_eq!(again.status, 200, "{again:?}");
     assert_eq!(client.get("/health").status, 200);
