@@ -6,11 +6,11 @@ MODEL := models/SmolLM2-135M-Instruct.Q4_1.gguf
 DELAYLINE := $(or $(CARGO_TARGET_DIR),target)/$(PROFILE)/delayline
 
 # What `make demo` and `make bench` run; override on the command line.
-MEMORY ?= 80MiB
+MEMORY ?= 82MiB
 PROMPT ?= Explain in two sentences what a computer's memory is for.
 FIBER ?= fiber:length=10000km,rate=20Gbit/s
 FIBER_OUT := $(or $(CARGO_TARGET_DIR),target)/demo-fiber.txt
-BUDGETS ?= 80MiB,90MiB,110MiB
+BUDGETS ?= 82MiB,90MiB,110MiB
 
 # Kernels for this machine, the same in every command here, so that llama.cpp is
 # compiled once. `cargo build` alone makes a program for any machine, which is slower.
@@ -41,6 +41,7 @@ test: model ## set up, then run every check and test
 	cargo run --locked --profile $(PROFILE) --package xtask -- check
 	cargo test --locked --profile $(PROFILE) --workspace
 	scripts/test-clients
+	scripts/test-python
 	scripts/test-page
 	cargo package --quiet --locked --offline --workspace --no-verify --allow-dirty
 	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --profile $(PROFILE) --workspace --no-deps
@@ -74,6 +75,10 @@ test-dist: ## try what `make dist` built as other processors would run it
 .PHONY: fuzz
 fuzz: model build ## send the server many more odd requests than the tests do
 	bench/fuzz $(EXAMPLES)
+
+.PHONY: check-deep
+check-deep: model ## sanitizers, fuzzers, a long simulation: what is too slow for the tests (an hour)
+	scripts/check-deep $(STEPS)
 
 .PHONY: clean
 clean: ## remove what was built, but not the models

@@ -1,5 +1,6 @@
-//! The checks of the repository itself: `cargo xtask check`, and the picture in
-//! its README: `cargo xtask picture`. Each check is a file of its own that turns
+//! The checks of the repository itself: `cargo xtask check`; the picture in its
+//! README: `cargo xtask picture`; and the engine in virtual time for as long as one
+//! likes: `cargo xtask simulate`. Each check is a file of its own that turns
 //! sources or metadata into findings; this one runs them and prints.
 #![forbid(unsafe_code)]
 
@@ -18,7 +19,7 @@ mod types;
 mod unsafe_code;
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use cargo_metadata::{Metadata, MetadataCommand};
 
@@ -90,7 +91,9 @@ fn main() -> ExitCode {
         ["check", names @ ..] => check(names),
         ["picture", trace, out] => picture(trace, out),
         ["picture", ..] => usage("a picture needs a trace to read and a file to write"),
-        _ => usage("expected the word `check` or `picture`"),
+        ["simulate", "--minutes", minutes] => simulate(minutes),
+        ["simulate", ..] => usage("a simulation needs `--minutes` and how many"),
+        _ => usage("expected the word `check`, `picture` or `simulate`"),
     }
 }
 
@@ -102,6 +105,33 @@ fn picture(trace: &str, out: &str) -> ExitCode {
         }
         Err(message) => {
             eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the test of the whole engine in virtual time for longer than `make test` does.
+fn simulate(minutes: &str) -> ExitCode {
+    if minutes.parse::<u64>().is_err() {
+        return usage(&format!("--minutes {minutes}: expected a whole number"));
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args([
+            "test",
+            "--release",
+            "--locked",
+            "--package",
+            "delayline-llama",
+        ])
+        .args(["--test", "simulation", "--", "--nocapture"])
+        .env("MINUTES", minutes)
+        .status();
+    match status {
+        Ok(status) if status.success() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: cargo cannot be started: {error}");
             ExitCode::FAILURE
         }
     }
@@ -157,7 +187,7 @@ fn check(names: &[&str]) -> ExitCode {
 fn usage(problem: &str) -> ExitCode {
     let names: Vec<&str> = CHECKS.iter().map(|(name, _)| *name).collect();
     eprintln!(
-        "error: {problem}\nusage: cargo xtask check [{}]\n       cargo xtask picture TRACE.json OUT.svg",
+        "error: {problem}\nusage: cargo xtask check [{}]\n       cargo xtask picture TRACE.json OUT.svg\n       cargo xtask simulate --minutes N",
         names.join("|")
     );
     ExitCode::from(2)

@@ -8,24 +8,8 @@ use crate::types::{Module, Reach};
 /// Each crate has one, and `crate::Error` says which is meant.
 const SHARED: &str = "Error";
 
-/// Names that still mean several things. The list may only become shorter.
-// One a line, so that two changes can each take some away.
-#[rustfmt::skip]
-const REMAINING: &[&str] = &[
-    "Layout",
-    "Memory",
-    "Options",
-    "Shape",
-    "Span",
-    "Weight",
-];
-
 /// Every public name with two meanings, at each of its places.
 pub(crate) fn check(modules: &[Module]) -> Vec<Finding> {
-    judge(modules, REMAINING)
-}
-
-fn judge(modules: &[Module], remaining: &[&str]) -> Vec<Finding> {
     let mut places: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for module in modules {
         for defined in &module.types {
@@ -38,9 +22,6 @@ fn judge(modules: &[Module], remaining: &[&str]) -> Vec<Finding> {
     places.retain(|_, places| places.len() > 1);
     let mut findings = Vec::new();
     for (name, places) in &places {
-        if remaining.contains(name) {
-            continue;
-        }
         for (index, place) in places.iter().enumerate() {
             let others: Vec<&str> = (0..places.len())
                 .filter(|other| *other != index)
@@ -53,10 +34,6 @@ fn judge(modules: &[Module], remaining: &[&str]) -> Vec<Finding> {
             findings.push(Finding::error(place, message));
         }
     }
-    for name in remaining.iter().filter(|name| !places.contains_key(*name)) {
-        let message = format!("`{name}` has one meaning now; take it off the list REMAINING");
-        findings.push(Finding::error("xtask/src/names.rs", message));
-    }
     findings
 }
 
@@ -68,26 +45,20 @@ mod tests {
     #[test]
     fn names_are_judged() {
         let one = "pub struct Lap;";
-        // The other file, the list, the number of findings.
-        let cases: [(&str, &[&str], usize); 9] = [
-            ("pub struct Turn;", &[], 0),
-            ("pub struct Lap;", &[], 2),
-            ("pub trait Lap {}", &[], 2),
-            ("pub use x::Turn as Lap;", &[], 2),
-            ("pub(crate) struct Lap;", &[], 0),
-            ("struct Lap;", &[], 0),
-            ("pub mod a { pub enum Lap {} }", &[], 2),
-            ("pub struct Lap;", &["Lap"], 0),
-            ("pub struct Turn;", &["Lap"], 1),
+        // The other file, the number of findings.
+        let cases = [
+            ("pub struct Turn;", 0),
+            ("pub struct Lap;", 2),
+            ("pub trait Lap {}", 2),
+            ("pub use x::Turn as Lap;", 2),
+            ("pub(crate) struct Lap;", 0),
+            ("struct Lap;", 0),
+            ("pub mod a { pub enum Lap {} }", 2),
         ];
-        for (other, remaining, expect) in cases {
+        for (other, expect) in cases {
             let modules = code(&[("crates/a/src/x.rs", one), ("crates/b/src/y.rs", other)]);
-            let findings = judge(&modules, remaining);
-            assert_eq!(
-                findings.len(),
-                expect,
-                "{other} {remaining:?}: {findings:?}"
-            );
+            let findings = check(&modules);
+            assert_eq!(findings.len(), expect, "{other}: {findings:?}");
         }
     }
 
@@ -97,7 +68,7 @@ mod tests {
             ("crates/a/src/x.rs", "pub struct Lap;"),
             ("crates/b/src/y.rs", "\npub struct Lap;"),
         ]);
-        let findings = judge(&modules, &[]);
+        let findings = check(&modules);
         assert_eq!(findings[0].place, "crates/a/src/x.rs:1");
         assert!(findings[0].message.contains("crates/b/src/y.rs:2"));
         assert_eq!(findings[1].place, "crates/b/src/y.rs:2");
@@ -108,6 +79,6 @@ mod tests {
     fn errors_are_called_so_everywhere() {
         let text = "pub enum Error {}";
         let modules = code(&[("crates/a/src/x.rs", text), ("crates/b/src/y.rs", text)]);
-        assert_eq!(judge(&modules, &[]), []);
+        assert_eq!(check(&modules), []);
     }
 }

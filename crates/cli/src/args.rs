@@ -1,9 +1,10 @@
 //! The command line as it was typed: commands, options, help. What follows
 //! from it for a model or a machine is decided elsewhere.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::medium::{self, MediumArg};
@@ -11,7 +12,7 @@ use crate::size::{Budget, parse_rate, parse_size};
 
 mod serve;
 
-pub use serve::ServeArgs;
+pub use serve::{KvArgs, ServeArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,11 +45,18 @@ pub enum Command {
     Inspect(InspectArgs),
     Bench(BenchArgs),
     #[command(hide = true)]
+    Trial(crate::trial::TrialJob),
+    #[command(hide = true)]
     BenchProbe(crate::bench::probe::ProbeJob),
     Doctor(DoctorArgs),
     Study(crate::study::args::StudyArgs),
     Synth(SynthArgs),
     Stripe(StripeArgs),
+    Template(TemplateArgs),
+    Seal(SealArgs),
+    /// Look into the folder of a KV cache (`serve --kv-cache`), or empty it.
+    #[command(subcommand)]
+    Kv(KvCommand),
     Completions(CompletionsArgs),
 }
 
@@ -75,7 +83,7 @@ pub struct RunArgs {
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
     /// What to say to the model [default: a conversation on a terminal, else all of standard input]
-    #[arg(short, long, value_name = "TEXT")]
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     pub prompt: Option<String>,
     /// Stop an answer after N tokens [default: where the model ends it or the context is full]
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -118,6 +126,12 @@ pub struct BenchArgs {
     /// Also write what each budget makes of the model into this directory, as BYTES.json, for `delayline study decode --plan`
     #[arg(long, value_name = "DIR", conflicts_with = "batch")]
     pub plans: Option<PathBuf>,
+    /// Also write which experts the tokens chose, for --route and `delayline study experts`
+    #[arg(long, value_name = "FILE", conflicts_with = "batch")]
+    pub record: Option<PathBuf>,
+    /// Have every token choose the experts of a recorded route, so that random weights follow a real model; what is computed is then noise
+    #[arg(long, value_name = "FILE", conflicts_with = "batch")]
+    pub route: Option<PathBuf>,
     /// Tokens to decode, each a lap of its own
     #[arg(short = 'n', long, value_name = "N", default_value_t = 16,
           value_parser = clap::value_parser!(u32).range(1..))]
@@ -191,9 +205,47 @@ pub struct EngineArgs {
     /// a file of media, FILE.toml or FILE.toml:NAME [default: flash]
     #[arg(long, value_name = "MEDIUM", value_parser = medium::typed)]
     pub medium: Option<MediumArg>,
+    /// Which experts of a mixture stay in memory, where all else does
+    #[arg(long, value_name = "POLICY", default_value = "next-use")]
+    pub experts: ExpertsArg,
     /// Record when each extent was read and used, for chrome://tracing or ui.perfetto.dev
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
+    /// Open a file that this machine has not opened before without trying it in a process of its own first: what llama.cpp does not survive then ends this one
+    #[arg(long)]
+    pub no_trial: bool,
+    /// Compute with whatever bytes the medium brings, without holding them against the model's seal or the first reading: what a failing drive then gets wrong goes into the answer
+    #[arg(long)]
+    pub no_verify: bool,
+}
+
+impl EngineArgs {
+    /// The command line that says the same to a process of this program's own;
+    /// without the trace, of which there is one.
+    pub fn arguments(&self) -> Vec<OsString> {
+        let mut out = Vec::new();
+        let mut option = |name: &str, value: Option<String>| {
+            out.extend(value.map(|value| OsString::from(format!("--{name}={value}"))));
+        };
+        let named = |value: PossibleValue| value.get_name().to_owned();
+        let medium = self.medium.as_ref().map(|medium| medium.text.clone());
+        option("medium", medium);
+        option("memory", self.memory.map(|n| n.to_string()));
+        option("window", self.window.map(|n| n.to_string()));
+        option("threads", self.threads.map(|n| n.to_string()));
+        option("ctx", self.ctx.map(|n| n.to_string()));
+        option("ubatch", self.ubatch.map(|n| n.to_string()));
+        option("kv-type", self.kv_type.to_possible_value().map(named));
+        option("flash-attn", self.flash_attn.to_possible_value().map(named));
+        option("experts", self.experts.to_possible_value().map(named));
+        if self.no_trial {
+            out.push("--no-trial".into());
+        }
+        if self.no_verify {
+            out.push("--no-verify".into());
+        }
+        out
+    }
 }
 
 /// `--kv-type`.
@@ -211,6 +263,22 @@ pub enum KvTypeArg {
     /// About 0.56 bytes a value
     #[value(name = "q4_0")]
     Q4_0,
+}
+
+/// `--experts`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ExpertsArg {
+    /// Those that are expected soonest, by how often and how lately they were used
+    #[default]
+    NextUse,
+    /// Those that came first
+    FirstCome,
+    /// Those that were used last
+    Lru,
+    /// Those that were used most, with aging
+    Frequency,
+    /// Two queues, and a memory of what went
+    S3Fifo,
 }
 
 /// `--flash-attn`.
@@ -265,14 +333,31 @@ pub struct DoctorArgs {
     pub path: PathBuf,
 }
 
+/// Show what a chat becomes before it is tokenized.
+///
+/// The request is as it is sent to /v1/chat/completions: `messages`, `tools` and
+/// `chat_template_kwargs` are given to the template.
+#[derive(Debug, Args)]
+pub struct TemplateArgs {
+    /// The model, a GGUF file
+    #[arg(value_name = "MODEL")]
+    pub model: PathBuf,
+    /// The request, a file of JSON
+    #[arg(value_name = "REQUEST")]
+    pub request: PathBuf,
+    /// A template in place of the model's own
+    #[arg(long, value_name = "FILE")]
+    pub chat_template: Option<PathBuf>,
+}
+
 /// Write a model with random weights in the shape of a real one.
 ///
 /// It runs as fast and takes as much memory as the real one; what it says is
 /// noise.
 #[derive(Debug, Args)]
 pub struct SynthArgs {
-    /// The shape
-    #[arg(value_name = "SHAPE", value_parser = PossibleValuesParser::new(delayline_synth::names()))]
+    /// The shape; also tiny-ARCH for nearly every architecture of llama.cpp
+    #[arg(value_name = "SHAPE", value_parser = PossibleValuesParser::new(shapes()))]
     pub shape: String,
     /// Where to write, NAME.gguf; with --parts, NAME-00001-of-0000N.gguf and so on
     #[arg(value_name = "OUT")]
@@ -313,6 +398,42 @@ pub struct StripeArgs {
     pub force: bool,
 }
 
+/// Write down what a model's bytes are, so that each that is read later can be checked.
+///
+/// The seal is a file beside each part of the model, NAME.seal, of a five-hundredth of its
+/// length. It holds a hash of each 4096 bytes; `run`, `serve` and `bench` find it by itself,
+/// and what a drive then brings wrong is read again, or ends the lap with an error. Without
+/// a seal the first reading is trusted, and later ones are held against it.
+#[derive(Debug, Args)]
+pub struct SealArgs {
+    /// The model, a GGUF file; of a split model, the first part
+    #[arg(value_name = "MODEL")]
+    pub model: PathBuf,
+}
+
+/// What to do with the folder of a KV cache.
+#[derive(Debug, Subcommand)]
+pub enum KvCommand {
+    /// Count its blocks
+    Stat {
+        /// The folder
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
+    /// Look whether its files are blocks
+    Verify {
+        /// The folder
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
+    /// Remove all blocks; no server may be using it
+    Clear {
+        /// The folder
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
+}
+
 /// Print a completion script for a shell.
 ///
 /// For bash: delayline completions bash > ~/.local/share/bash-completion/completions/delayline
@@ -321,6 +442,14 @@ pub struct CompletionsArgs {
     /// The shell
     #[arg(value_name = "SHELL")]
     pub shell: clap_complete::Shell,
+}
+
+/// All shapes; the tiny models of the table are too many to list in the help.
+fn shapes() -> Vec<PossibleValue> {
+    let tables =
+        delayline_synth::tiny_archs().map(|arch| PossibleValue::new(arch.name()).hide(true));
+    let shapes = delayline_synth::names().map(PossibleValue::new);
+    shapes.chain(tables).collect()
 }
 
 fn stripe_unit(text: &str) -> Result<u64, String> {

@@ -11,14 +11,15 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use delayline_llama::ModelFile;
-use delayline_llama::cap::Cap;
+use delayline_engine::cap::Cap;
+use delayline_engine::{ModelFile, Way};
 use serde::de::DeserializeOwned;
 
 use crate::args::{Baseline, BenchArgs, EngineArgs};
 use crate::config;
 use crate::interrupt::{self, Interrupted};
 use crate::output::Output;
+use crate::trial;
 use figures::{Budgeted, Sample, median};
 use probe::{ProbeJob, ProbeWay};
 
@@ -39,6 +40,8 @@ pub fn run(args: &BenchArgs, output: &Output) -> Result<()> {
     let paths = file.paths();
     let model_bytes: u64 = file.parts().iter().map(|p| p.len).sum();
     drop(file);
+    let options = config::options(&args.engine, Way::Streamed)?;
+    trial::ensure(&args.model, &args.engine, &options, output)?;
     let budgets: Vec<u64> = match args.engine.memory {
         Some(bytes) => vec![bytes],
         None => args.budgets.iter().map(|b| b.bytes(model_bytes)).collect(),
@@ -90,7 +93,7 @@ pub fn run(args: &BenchArgs, output: &Output) -> Result<()> {
 
 /// The same kernels with everything in memory: the compute side of the limit.
 fn whole_model(args: &BenchArgs, model_bytes: u64, output: &Output) -> Option<Sample> {
-    let free = delayline_llama::available_bytes()?;
+    let free = delayline_engine::available_bytes()?;
     if model_bytes + (1 << 30) > free {
         output.detail(
             "the model does not fit into this machine: compute time is what laps did not wait",
@@ -150,6 +153,8 @@ fn job(args: &BenchArgs, way: ProbeWay, budget: Option<u64>) -> ProbeJob {
         batch: Vec::new(),
         repeat: 1,
         plan: plan.map(|(dir, budget)| dir.join(format!("{budget}.json"))),
+        record: args.record.clone().filter(|_| streams),
+        route: args.route.clone().filter(|_| way == ProbeWay::Streamed),
         engine: EngineArgs {
             memory: budget,
             medium: args.engine.medium.clone().filter(|_| streams),

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::CommandFactory;
 use clap::error::ErrorKind;
+use delayline_engine::{ExpertPolicy, FlashAttention, KvType, Options, Way};
 use delayline_fiber::LoopMaker;
-use delayline_llama::medium::MediumMaker;
-use delayline_llama::{FlashAttention, KvType, Options, Sampling, Way};
+use delayline_llama::Sampling;
+use delayline_medium::MediumMaker;
 
 use crate::args::{self, Cli, EngineArgs, FlashAttn, SamplingArgs};
 use crate::output::Output;
@@ -44,7 +45,15 @@ pub fn options(args: &EngineArgs, way: Way) -> Result<Options> {
             FlashAttn::Off => FlashAttention::Off,
         },
         way,
+        experts: match args.experts {
+            args::ExpertsArg::NextUse => ExpertPolicy::NextUse,
+            args::ExpertsArg::FirstCome => ExpertPolicy::FirstCome,
+            args::ExpertsArg::Lru => ExpertPolicy::Lru,
+            args::ExpertsArg::Frequency => ExpertPolicy::Frequency,
+            args::ExpertsArg::S3Fifo => ExpertPolicy::S3Fifo,
+        },
         trace: args.trace.is_some(),
+        unchecked: args.no_verify,
         maker: maker(args),
         ..Options::default()
     })
@@ -110,8 +119,11 @@ mod tests {
             ubatch: Some(8),
             kv_type: args::KvTypeArg::Q4_0,
             flash_attn: FlashAttn::On,
+            experts: args::ExpertsArg::Lru,
             medium: Some(parse_medium("fiber:ocean,split=yes")?),
             trace: Some("t.json".into()),
+            no_trial: false,
+            no_verify: false,
         };
         let options = options(&args, Way::Streamed)?;
         let sizes = (options.memory, options.window, options.threads);
@@ -120,6 +132,7 @@ mod tests {
         let kinds = (options.kv, options.flash, options.way, options.trace);
         let expect = (KvType::Q4_0, FlashAttention::On, Way::Streamed, true);
         assert_eq!(kinds, expect);
+        assert_eq!(options.experts, ExpertPolicy::Lru);
         let glass = options.maker.and_then(|maker| maker.describe());
         assert_eq!(glass.expect("a loop")["length_km"], 1e4);
         Ok(())

@@ -8,7 +8,7 @@ mod speed;
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use delayline_llama::{ModelFile, Options, Way, Weight};
+use delayline_engine::{ModelFile, Options, Way, Weight, seal_path};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -17,6 +17,8 @@ use crate::config;
 use crate::output::Output;
 use crate::plan;
 use crate::size::format_size;
+use crate::trial;
+use crate::written::{self, FileKind};
 
 use self::look::{Look, look};
 use self::speed::Speed;
@@ -48,6 +50,8 @@ struct Model {
     name: Option<String>,
     architecture: String,
     parts: usize,
+    /// Whether each part has a seal, by which all that is read is checked.
+    is_sealed: bool,
     weight_bytes: u64,
     layers: u64,
     embedding: u64,
@@ -106,6 +110,9 @@ pub fn run(args: &InspectArgs, output: &Output) -> Result<()> {
              loop makes of a model",
         ));
     }
+    if let Some(path) = &args.plan {
+        written::check(path, FileKind::Plan)?;
+    }
     let inspection = inspect(args, output)?;
     if let Some(path) = &args.plan {
         anyhow::ensure!(
@@ -127,7 +134,12 @@ pub fn run(args: &InspectArgs, output: &Output) -> Result<()> {
 
 fn inspect(args: &InspectArgs, output: &Output) -> Result<Inspection> {
     let options = config::options(&args.engine, Way::Streamed)?;
-    let file = ModelFile::open(&args.model)?;
+    trial::ensure(&args.model, &args.engine, &options, output)?;
+    let budget = options.memory.unwrap_or(u64::MAX);
+    let file = ModelFile::open_within(&args.model, budget)?;
+    for hole in file.holes() {
+        output.note(format_args!("note: {hole}"));
+    }
     let mut bar = output.count("inspecting", DIVISORS.len() as u64 + 1);
     let speed = Speed::of(args, &file)?;
 
@@ -189,6 +201,10 @@ fn model_of(file: &ModelFile) -> Model {
         name: facts.name.clone(),
         architecture: facts.architecture.clone(),
         parts: file.parts().len(),
+        is_sealed: file
+            .parts()
+            .iter()
+            .all(|part| seal_path(&part.path).exists()),
         weight_bytes: file.weight_bytes(),
         layers: facts.layers,
         embedding: facts.embedding,

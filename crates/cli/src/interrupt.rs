@@ -1,38 +1,151 @@
-//! Ctrl-C: asked for once, the work in hand stops at the next good place;
-//! twice, at once. Knows no command.
+//! Ctrl-C, SIGTERM and SIGHUP: asked for once, the work in hand stops at the next good
+//! place; twice, or before there is any, the process ends at once. Knows no command.
+//!
+//! "At once" is `_exit`: no destructor runs, because one may wait for a drive that
+//! does not answer. A signal that was ignored when the program started, as under
+//! `nohup` and in the background of a script, stays ignored.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::iterator::{Handle, Signals};
 
 /// What a shell expects of a program that Ctrl-C has ended.
 pub const EXIT_CODE: u8 = 130;
 
-static ASKED: AtomicBool = AtomicBool::new(false);
+/// What is done before the process ends at once.
+type LastDeed = Box<dyn FnOnce() + Send>;
 
-/// From now on Ctrl-C only raises the flag that [`asked`] reads; for commands
-/// that look at it.
+struct State {
+    /// Whether there is anything that could stop at a good place.
+    works: bool,
+    asked: bool,
+    last: Option<LastDeed>,
+}
+
+static STATE: Mutex<State> = Mutex::new(State {
+    works: false,
+    asked: false,
+    last: None,
+});
+static NEWS: Condvar = Condvar::new();
+
+fn state() -> MutexGuard<'static, State> {
+    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Beyond the limit on the length of files a write fails, and is told, instead of
+/// ending the process without a word.
+pub fn let_writes_fail() {
+    // Where it cannot be heard, it ends the process as ever.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
+}
+
+/// From now on a signal ends the process at once: there is nothing yet that could be
+/// lost. Until [`watch`].
+pub fn watch_start() {
+    let mut listener = listener();
+    if listener.is_none() {
+        *listener = listen();
+    }
+}
+
+/// The thread that hears signals is another from now on, started by this one: so it is
+/// confined as this one is.
+pub fn watch_confined() {
+    let mut listener = listener();
+    // The new one hears before the old one is deaf.
+    let old = std::mem::replace(&mut *listener, listen());
+    if let Some((handle, thread)) = old {
+        handle.close();
+        let _ = thread.join();
+    }
+}
+
+type Listener = (Handle, JoinHandle<()>);
+
+fn listener() -> MutexGuard<'static, Option<Listener>> {
+    static LISTENER: Mutex<Option<Listener>> = Mutex::new(None);
+    LISTENER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where the system refuses, signals do what they do anyway: they end the process.
+fn listen() -> Option<Listener> {
+    let ignored = ignored();
+    let kinds = [SIGINT, SIGTERM, SIGHUP];
+    let heard = kinds
+        .into_iter()
+        .filter(|&kind| ignored & (1 << (kind - 1)) == 0);
+    let mut signals = Signals::new(heard).ok()?;
+    let handle = signals.handle();
+    let builder = std::thread::Builder::new().name("signals".into());
+    let thread = builder.spawn(move || signals.forever().for_each(|_| ask_or_end()));
+    Some((handle, thread.ok()?))
+}
+
+/// From now on a signal only raises the flag that [`asked`] reads, and a second one ends
+/// the process; for commands that look at it.
 pub fn watch() {
-    // Fails only where a handler is set already, which then does the same.
-    let _ = ctrlc::set_handler(|| {
-        if ASKED.swap(true, Ordering::SeqCst) {
-            std::process::exit(EXIT_CODE.into());
-        }
-    });
+    state().works = true;
+    watch_start();
+}
+
+/// The signals that were ignored when the program started, a bit each (`proc(5)`).
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0)
+}
+
+fn ask_or_end() {
+    let mut state = state();
+    if state.works && !state.asked {
+        state.asked = true;
+        NEWS.notify_all();
+        return;
+    }
+    let last = state.last.take();
+    drop(state);
+    if let Some(last) = last {
+        last();
+    }
+    end(EXIT_CODE);
+}
+
+/// Ends the process at once, without destructors.
+pub fn end(code: u8) -> ! {
+    signal_hook::low_level::exit(code.into())
+}
+
+/// What is to be done before a second signal ends the process.
+pub fn before_the_end(deed: impl FnOnce() + Send + 'static) {
+    state().last = Some(Box::new(deed));
 }
 
 /// Whether Ctrl-C was pressed.
 pub fn asked() -> bool {
-    ASKED.load(Ordering::SeqCst)
+    state().asked
+}
+
+/// Waits until Ctrl-C is pressed, or was, but no longer than this; whether it was.
+pub fn wait(time: Duration) -> bool {
+    let waited = NEWS.wait_timeout_while(state(), time, |state| !state.asked);
+    waited.unwrap_or_else(PoisonError::into_inner).0.asked
 }
 
 /// As if Ctrl-C was pressed, where a terminal gives it as a key.
 pub fn ask() {
-    ASKED.store(true, Ordering::SeqCst);
+    state().asked = true;
+    NEWS.notify_all();
 }
 
 /// Forgets that it was pressed, once what it was meant for has ended.
 pub fn forget() {
-    ASKED.store(false, Ordering::SeqCst);
+    state().asked = false;
 }
 
 /// The error of a command that stopped because it was asked to.

@@ -6,26 +6,32 @@ mod args;
 mod bench;
 mod built;
 mod config;
+mod confine;
 mod doctor;
 mod inspect;
 mod interrupt;
+mod kv;
 mod medium;
 mod output;
 mod plan;
 mod report;
 mod run;
+mod seal;
 mod serve;
 mod size;
 mod stripe;
 mod study;
 mod synth;
+mod template;
+mod trial;
+mod written;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{CommandFactory, Parser};
-use delayline_llama::cgroup;
+use delayline_engine::cgroup;
 use serde_json::json;
 
 use crate::args::{Cli, Command};
@@ -33,14 +39,17 @@ use crate::interrupt::Interrupted;
 use crate::output::Output;
 
 fn main() -> ExitCode {
+    interrupt::let_writes_fail();
     // Wrong usage ends here, with status 2.
     let cli = Cli::parse();
     let output = Output {
         json: cli.output.json,
         verbose: cli.output.verbose,
     };
-    if output.verbose > 1 {
-        show_log();
+    match cli.command {
+        _ if output.verbose > 1 => show_log(),
+        Command::Serve(_) => show_failures(),
+        _ => {}
     }
     match dispatch(&cli.command, &output) {
         Ok(()) => ExitCode::SUCCESS,
@@ -65,12 +74,16 @@ fn dispatch(command: &Command, output: &Output) -> Result<()> {
         Command::Run(args) => run::run(args, output),
         Command::Serve(args) => serve::run(args, output),
         Command::Bench(args) => bench::run(args, output),
+        Command::Trial(job) => trial::run(job),
         Command::BenchProbe(job) => bench::probe::run(job),
         Command::Inspect(args) => inspect::run(args, output),
         Command::Doctor(args) => doctor::run(args, &given(), output),
         Command::Study(args) => study::run(args, output),
         Command::Synth(args) => synth::run(args, output),
         Command::Stripe(args) => stripe::run(args, output),
+        Command::Template(args) => template::run(args, output),
+        Command::Kv(command) => kv::run(command, output),
+        Command::Seal(args) => seal::run(args, output),
         Command::Completions(args) => {
             // Into memory first: it panics where it cannot write.
             let mut script = Vec::new();
@@ -103,6 +116,19 @@ fn show_log() {
         .with_ansi(false)
         .without_time()
         .init();
+}
+
+/// What a server has to say of laps that fail, on standard error.
+fn show_failures() {
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::util::SubscriberInitExt;
+    let level = tracing_subscriber::filter::LevelFilter::WARN;
+    let ours = tracing_subscriber::filter::Targets::new().with_target("delayline_server", level);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .with_target(false);
+    tracing_subscriber::registry().with(lines).with(ours).init();
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {

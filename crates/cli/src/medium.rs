@@ -11,7 +11,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 use delayline_fiber::{LoopMaker, LoopSpec, Order, PlacedLoop, Quantity, SpecBuilder, SpecError};
-use delayline_llama::Engine;
+use delayline_llama::LlamaEngine;
 use delayline_study::link::Optics;
 
 use self::presets::PresetSource;
@@ -62,7 +62,7 @@ pub fn typed(text: &str) -> Result<MediumArg> {
 }
 
 /// The loop that an engine reads from, if it does.
-pub fn placed_loop(engine: &mut Engine) -> Option<&PlacedLoop> {
+pub fn placed_loop(engine: &mut LlamaEngine) -> Option<&PlacedLoop> {
     let made: &dyn Any = engine.stream()?.medium();
     made.downcast_ref()
 }

@@ -2,6 +2,7 @@
 //! `--json`) one object a line and nothing else; all the rest goes to standard
 //! error. Knows no command.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -28,11 +29,11 @@ impl Output {
         if self.json {
             return Ok(());
         }
-        writeln!(io::stdout().lock(), "{text}")
+        writeln!(io::stdout().lock(), "{}", printable(&text.to_string()))
     }
 
     /// A piece of text for people at once, without a line's end; nothing with
-    /// `--json`.
+    /// `--json`. What a terminal would obey is shown there, and goes elsewhere as it is.
     ///
     /// # Errors
     /// As [`Output::line`].
@@ -41,7 +42,10 @@ impl Output {
             return Ok(());
         }
         let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes())?;
+        match out.is_terminal() {
+            true => out.write_all(printable(text).as_bytes())?,
+            false => out.write_all(text.as_bytes())?,
+        }
         out.flush()
     }
 
@@ -54,14 +58,14 @@ impl Output {
             return Ok(());
         }
         let mut out = io::stdout().lock();
-        writeln!(out, "{value}")?;
+        writeln!(out, "{}", plain_json(&value.to_string()))?;
         out.flush()
     }
 
     /// Something to know that is not the result, on standard error.
     pub fn note(&self, text: impl fmt::Display) {
         // Nobody is left to be told when standard error is closed.
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        let _ = writeln!(io::stderr().lock(), "{}", printable(&text.to_string()));
     }
 
     /// As [`Output::note`], only with `-v`.
@@ -92,6 +96,33 @@ impl Output {
         let hidden = io::stderr().is_terminal().then(Instant::now);
         ProgressLine { bar, hidden }
     }
+}
+
+/// A text without what a terminal would obey: control characters are shown escaped,
+/// but for ends of lines and tabs. All that comes from a file is printed by this.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let obeyed = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if !text.contains(obeyed) {
+        return text.into();
+    }
+    let shown = |c: char| match obeyed(c) {
+        true => c.escape_unicode().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(shown).collect::<String>().into()
+}
+
+/// JSON in which the control characters that it allows are escaped as well.
+fn plain_json(json: &str) -> Cow<'_, str> {
+    let allowed = |c: char| c.is_control();
+    if !json.contains(allowed) {
+        return json.into();
+    }
+    let escaped = |c: char| match allowed(c) {
+        true => format!("\\u{:04x}", u32::from(c)),
+        false => c.to_string(),
+    };
+    json.chars().map(escaped).collect::<String>().into()
 }
 
 /// A bar that shows only for what takes longer than a second; gone when
@@ -221,6 +252,26 @@ pub fn format_tokens_per_s(rate: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn control_characters_are_shown_and_not_sent() {
+        for c in (0..=0x110000)
+            .filter_map(char::from_u32)
+            .filter(|c| c.is_control())
+        {
+            let text = format!("a{c}b");
+            let json = serde_json::to_string(&text).expect("a text");
+            let (shown, plain) = (printable(&text), plain_json(&json));
+            match c {
+                '\n' | '\t' => assert_eq!(shown, text),
+                _ => assert_eq!(shown, format!("a\\u{{{:x}}}b", u32::from(c))),
+            }
+            assert!(!plain.contains(char::is_control), "{plain:?}");
+            let back: String = serde_json::from_str(&plain).expect("is JSON");
+            assert_eq!(back, text);
+        }
+        assert_eq!(printable("wörld 你\n\t☃"), "wörld 你\n\t☃");
+    }
 
     #[test]
     fn columns_are_aligned() {

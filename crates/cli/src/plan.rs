@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use delayline_llama::Stream;
+use anyhow::Result;
+use delayline_engine::Stream;
 use delayline_study::decode::PlanFile;
-use delayline_study::report::write_whole;
+
+use crate::written::{self, FileKind};
 
 /// The plan of a stream that has up to `depth` reads under way.
 pub fn of(stream: &Stream, model: &Path, depth: usize) -> PlanFile {
@@ -18,9 +19,8 @@ pub fn of(stream: &Stream, model: &Path, depth: usize) -> PlanFile {
 /// Writes it, whole or not at all.
 ///
 /// # Errors
-/// When it cannot be written.
+/// When it cannot be written, or something else is there.
 pub fn write(plan: &PlanFile, path: &Path) -> Result<()> {
     let text = serde_json::to_string(plan)?;
-    write_whole(path, text.as_bytes())
-        .with_context(|| format!("{} cannot be written", path.display()))
+    written::write(path, FileKind::Plan, |out| out.write_all(text.as_bytes()))
 }

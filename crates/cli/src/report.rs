@@ -4,8 +4,9 @@
 
 use std::path::PathBuf;
 
+use delayline_engine::{Usage, cgroup};
 use delayline_fiber::{LoopFigures, PlacedLoop};
-use delayline_llama::{Engine, Finish, Generated, Usage, cgroup};
+use delayline_llama::{Finish, Generated, LlamaEngine};
 use delayline_plan::Bound;
 use serde::Serialize;
 
@@ -82,11 +83,30 @@ pub struct LineFigures {
     /// share of `lap_s`. `bench` knows the compute of a fully resident process
     /// and takes that instead.
     pub of_limit: Option<f64>,
+    /// What checking the bytes has met; `None` where they are trusted.
+    pub check: Option<CheckFigures>,
+}
+
+/// The bytes that came, held against what is known of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct CheckFigures {
+    /// Whether each part of the model has a seal; else the first reading is trusted.
+    pub is_sealed: bool,
+    /// Bytes that were held against what was known.
+    pub checked_bytes: u64,
+    /// Bytes that were read for the first time and trusted.
+    pub learned_bytes: u64,
+    /// Time in it, all laps together.
+    pub check_s: f64,
+    /// Time of all laps.
+    pub laps_s: f64,
+    /// Reads that brought wrong bytes, and were tried again.
+    pub wrong_reads: u64,
 }
 
 impl Figures {
     /// What is known while the engine lives. `open_s` is how long it took to open.
-    pub fn of(engine: &mut Engine, generated: &Generated, open_s: f64) -> Self {
+    pub fn of(engine: &mut LlamaEngine, generated: &Generated, open_s: f64) -> Self {
         let memory = engine.memory();
         let is_streamed = engine.stream().is_some();
         let facts = engine.file().facts();
@@ -139,7 +159,7 @@ impl Figures {
 }
 
 impl LineFigures {
-    fn of(engine: &mut Engine, generated: &Generated) -> Self {
+    fn of(engine: &mut LlamaEngine, generated: &Generated) -> Self {
         let laps = engine.laps();
         let Some(stream) = engine.stream() else {
             return Self {
@@ -155,6 +175,14 @@ impl LineFigures {
             None => stream.bytes_per_lap(),
         };
         let lap_s = each(generated.decode_s);
+        let check = stream.check_counts().map(|counts| CheckFigures {
+            is_sealed: stream.unsealed().is_empty(),
+            checked_bytes: counts.checked_bytes,
+            learned_bytes: counts.learned_bytes,
+            check_s: counts.ns as f64 * 1e-9,
+            laps_s: laps.ns as f64 * 1e-9,
+            wrong_reads: counts.wrong,
+        });
         let stall_s = each(decode.stall_ns as f64 * 1e-9);
         Self {
             laps: laps.count,
@@ -166,6 +194,7 @@ impl LineFigures {
             stream_rate_bytes_per_s: lap_s.map(|lap| bytes_per_lap as f64 / lap),
             device_rate_bytes_per_s: None,
             of_limit: None,
+            check,
         }
     }
 
@@ -177,7 +206,7 @@ impl LineFigures {
 }
 
 /// Files of a model, to measure the device with.
-pub fn paths(engine: &Engine) -> Vec<PathBuf> {
+pub fn paths(engine: &LlamaEngine) -> Vec<PathBuf> {
     engine.file().paths()
 }
 

@@ -6,15 +6,16 @@ mod fiber;
 mod printer;
 mod prompt;
 mod summary;
-mod trace;
 
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use delayline_engine::{Error, Way, device_rate};
 use delayline_fiber::{Gauge, PlacedLoop};
-use delayline_llama::medium::MakeError;
-use delayline_llama::{Engine, Error, Generated, Sampling, Session, Way, device_rate};
+use delayline_line::write_chrome;
+use delayline_llama::{Generated, LlamaEngine, Sampling, Session};
+use delayline_medium::MakeError;
 use serde_json::{Value, json};
 
 use crate::args::{EngineArgs, RunArgs};
@@ -23,6 +24,8 @@ use crate::interrupt::{self, Interrupted};
 use crate::medium::placed_loop;
 use crate::output::{Output, format_seconds};
 use crate::report::{Figures, paths};
+use crate::trial;
+use crate::written::{self, FileKind};
 
 pub use self::printer::{Waiting, show_filling};
 
@@ -48,22 +51,24 @@ pub fn run(args: &RunArgs, output: &Output) -> Result<()> {
     config::note_threads(&args.engine, output);
     let source = prompt::source(args, output.json)?;
     if let Some(path) = &args.engine.trace {
-        trace::check(path)?;
+        written::check(path, FileKind::Trace)?;
     }
     let answers = Answers {
         most: args.tokens.map_or(usize::MAX, |n| n as usize),
         sampling: config::sampling(&args.sampling),
     };
-    interrupt::watch();
+    interrupt::watch_start();
 
+    trial::ensure(&args.model, &args.engine, &options, output)?;
     let start = Instant::now();
     let waiting = Waiting::new("opening the model");
-    let engine = Engine::open(&args.model, &options);
+    let engine = delayline_llama::open(&args.model, &options);
     drop(waiting);
     let mut engine = match engine {
         Err(Error::Make(MakeError::Stopped)) => return Err(Interrupted.into()),
         engine => engine?,
     };
+    interrupt::watch();
     let open_s = start.elapsed().as_secs_f64();
     tell_of(&mut engine, open_s, &args.engine, output);
 
@@ -120,17 +125,17 @@ fn answer(
 }
 
 /// What a person should know before the answer.
-fn tell_of(engine: &mut Engine, open_s: f64, args: &EngineArgs, output: &Output) {
+fn tell_of(engine: &mut LlamaEngine, open_s: f64, args: &EngineArgs, output: &Output) {
     let (ctx, ubatch, threads) = (engine.ctx(), engine.ubatch(), engine.threads());
     output.detail(format_args!(
         "opened in {}: {threads} threads, context of {ctx} tokens, {ubatch} tokens a lap in a prompt",
         format_seconds(open_s)
     ));
+    for notice in engine.notices() {
+        output.note(format_args!("note: {notice}"));
+    }
     match engine.stream() {
-        Some(stream) => {
-            for notice in stream.notices() {
-                output.note(format_args!("note: {notice}"));
-            }
+        Some(_) => {
             if let Some(optics) = args
                 .medium
                 .as_ref()
@@ -176,9 +181,12 @@ fn report(mut session: Session, generated: &Generated, open_s: f64, output: &Out
     Ok(())
 }
 
-fn write_trace(engine: &mut Engine, path: &Path, output: &Output) -> Result<()> {
+fn write_trace(engine: &mut LlamaEngine, path: &Path, output: &Output) -> Result<()> {
     match engine.stream() {
-        Some(stream) => trace::write(path, &stream.line().take_trace()),
+        Some(stream) => {
+            let events = stream.line().take_trace();
+            written::write(path, FileKind::Trace, |out| write_chrome(&events, out))
+        }
         None => {
             output.note("note: nothing was streamed, so there is no trace");
             Ok(())

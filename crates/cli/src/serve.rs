@@ -2,20 +2,22 @@
 //! and ends it when asked to. What it serves is the server's affair.
 
 use std::net::SocketAddr;
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use delayline_llama::{Source, Way};
-use delayline_server::{Handle, Limits, ServerConfig, Started};
+use anyhow::{Result, bail};
+use delayline_engine::{Source, Way};
+use delayline_server::{Drained, Limits, ServerConfig, Started};
 use serde_json::json;
 
 use crate::args::{Baseline, ServeArgs};
 use crate::config;
-use crate::interrupt::{self, EXIT_CODE, Interrupted};
+use crate::confine::{self, Confined};
+use crate::interrupt;
+use crate::kv;
 use crate::output::{Output, format_seconds};
 use crate::run::Waiting;
 use crate::size::format_size;
+use crate::trial;
 
 /// How often it is looked whether the engine still runs.
 const LOOK: Duration = Duration::from_millis(200);
@@ -25,43 +27,85 @@ const LOOK: Duration = Duration::from_millis(200);
 /// # Errors
 /// When the model cannot be served as asked, or the engine ends by a defect.
 pub fn run(args: &ServeArgs, output: &Output) -> Result<()> {
+    if args.engine.trace.is_some() {
+        bail!(
+            "--trace is of no use here: a server's record would grow without end; trace a \
+             single answer with `delayline run --trace`"
+        );
+    }
     config::note_threads(&args.engine, output);
-    let (ask, asked) = mpsc::sync_channel(1);
-    ctrlc::set_handler(move || {
-        interrupt::ask();
-        // Asked before, and again: at once.
-        if ask.try_send(()).is_err() {
-            std::process::exit(EXIT_CODE.into());
+    interrupt::watch_start();
+    let mut config = self::config(args)?;
+    trial::ensure(&args.model, &args.engine, &config.engine, output)?;
+    config.kv = kv::cache(&args.kv, &args.model, output)?;
+    let confined = match args.no_sandbox {
+        true => None,
+        false => {
+            let budget = config.engine.memory.unwrap_or(u64::MAX);
+            let own = args.kv.kv_cache.as_deref();
+            let confined = confine::files(&args.model, own, budget)?;
+            interrupt::watch_confined();
+            Some(confined)
         }
-    })
-    .context("cannot be told to stop")?;
-    let config = self::config(args)?;
+    };
     let waiting = Waiting::new("opening the model");
     let handle = delayline_server::start(config);
     drop(waiting);
-    let handle = match handle {
-        // It was still being made ready.
-        Err(_) if interrupt::asked() => return Err(Interrupted.into()),
-        handle => handle?,
-    };
+    let handle = handle?;
+    note_sandbox(confined.as_ref(), output);
+    let door = handle.door();
+    let verbose = *output;
+    interrupt::before_the_end(move || {
+        door.close();
+        if let Some(why) = door.hung() {
+            verbose.note(held(&why));
+        }
+    });
+    interrupt::watch();
     tell_of(handle.started(), output)?;
-    if !wait(&handle, &asked) {
-        drop(handle);
-        bail!("the engine has ended by a defect; see above");
-    }
-    output.detail("stopping: running answers may end");
-    Ok(handle.drain()?)
-}
-
-/// Waits until it is asked to stop; false if the engine has ended before.
-fn wait(handle: &Handle, asked: &mpsc::Receiver<()>) -> bool {
-    loop {
-        match asked.recv_timeout(LOOK) {
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => return true,
-            Err(RecvTimeoutError::Timeout) if handle.runs() => {}
-            Err(RecvTimeoutError::Timeout) => return false,
+    while !interrupt::wait(LOOK) {
+        if !handle.runs() {
+            drop(handle);
+            bail!("the engine has ended by a defect; see above");
         }
     }
+    output.detail("stopping: running answers may end");
+    match handle.drain()? {
+        Drained::Whole => Ok(()),
+        // The engine's thread is in a lap: nothing may be taken away under it.
+        Drained::Cut(None) => interrupt::end(0),
+        Drained::Cut(Some(why)) => {
+            output.note(held(&why));
+            interrupt::end(1)
+        }
+    }
+}
+
+/// Confines the calls of all threads, and says what is not confined.
+fn note_sandbox(confined: Option<&Confined>, output: &Output) {
+    let Some(confined) = confined else {
+        return output.note(format_args!("note: with --no-sandbox {}", confine::WITHOUT));
+    };
+    if !confined.files {
+        output.note(
+            "note: this kernel has no Landlock (Linux 5.13 or newer, with `landlock` among its \
+             modules for security): who takes the server over can open other files",
+        );
+    }
+    if let Err(error) = confine::calls() {
+        output.note(format_args!(
+            "note: system calls are not filtered ({error:#}): who takes the server over can \
+             start programs and connect to other machines"
+        ));
+    }
+}
+
+/// The last line of a server whose medium does not answer.
+fn held(why: &str) -> String {
+    format!(
+        "note: {why}. All sockets are closed; the system may hold the process until the \
+         drive answers"
+    )
 }
 
 fn config(args: &ServeArgs) -> Result<ServerConfig> {
@@ -78,13 +122,16 @@ fn config(args: &ServeArgs) -> Result<ServerConfig> {
         keys: args.access.api_key.clone(),
         insecure: args.access.insecure,
         origins: args.access.allow_origin.clone(),
+        aliases: args.access.alias.clone(),
         limits: Limits {
             queue: args.limits.queue as usize,
-            queue_time: seconds(args.limits.queue_time),
-            request_time: seconds(args.limits.request_time),
+            queue_time: args.limits.queue_time.map(seconds),
+            request_time: args.limits.request_time.map(seconds),
             drain_time: seconds(args.limits.drain_time),
+            lap_time: args.limits.lap_time.map(seconds),
             ..Limits::default()
         },
+        kv: None,
     })
 }
 
@@ -101,6 +148,7 @@ fn tell_of(started: &Started, output: &Output) -> Result<()> {
         "limit_sequences": started.limit,
         "compute_s": started.compute_s,
         "medium_s": started.medium_s,
+        "lap_limit_s": started.lap_limit_s,
         "streamed_bytes": started.streamed_bytes,
         "kv_bytes": memory.kv,
         "window_bytes": memory.window,
@@ -119,6 +167,10 @@ fn tell_of(started: &Started, output: &Output) -> Result<()> {
         started.ctx
     ))?;
     output.line(format_args!("limit    {}", limit(started)))?;
+    output.line(format_args!(
+        "ill      when a lap waits for the medium longer than {}",
+        format_seconds(started.lap_limit_s)
+    ))?;
     output.line(format_args!("serving  http://{}", started.address))?;
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use delayline_llama::{Manifest, ModelFile, StripedPart};
+use delayline_engine::{Manifest, ModelFile, StripedPart};
 use delayline_medium::stripes;
 use serde_json::json;
 use tempfile::NamedTempFile;

@@ -12,18 +12,23 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use delayline_study::datasheet::{AsOf, Library, SheetKind};
 use delayline_study::decode::{self, CaseGrid, CaseOptions, MeasuredMedium, PlanFile};
-use delayline_study::link::{self, Design};
+use delayline_study::experts::{experts_report, read_route};
+use delayline_study::find::{FindQuestion, Wish, find_report};
+use delayline_study::link;
 use delayline_study::media::{self, Need};
 use delayline_study::model::LanguageModel;
-use delayline_study::report::{Report, html, write_whole};
-use delayline_study::sweep::{self, Base, Setting};
+use delayline_study::report::{Report, html};
+use delayline_study::sensitivity::{add_sensitivity, sensitivities};
+use delayline_study::setting::Setting;
+use delayline_study::sweep::{self, Base};
 use delayline_study::{claims, datasheet};
 use serde_json::json;
 
 use crate::interrupt::{self, Interrupted};
 use crate::output::Output;
+use crate::written::{self, FileKind};
 use args::{
-    CommonArgs, DecodeArgs, LinkArgs, MachineArgs, MediaArgs, StudyArgs, StudyCommand, SweepArgs,
+    CommonArgs, DecodeArgs, FindArgs, MachineArgs, MediaArgs, StudyArgs, StudyCommand, SweepArgs,
 };
 
 /// How often the progress of a sweep is looked at.
@@ -35,84 +40,199 @@ pub fn run(args: &StudyArgs, output: &Output) -> Result<()> {
     for path in &args.common.datasheets {
         library.load(path)?;
     }
-    match &args.command {
-        StudyCommand::Sweep(sweep) => run_sweep(&library, sweep, &args.common, output),
+    let common = &args.common;
+    let nothing = CaseOptions::default();
+    let report = match &args.command {
+        StudyCommand::Sweep(sweep) => {
+            let medium = link::named(&mut library, &sweep.medium)?;
+            return run_sweep(&library, sweep, medium, common, output);
+        }
+        StudyCommand::Link(link) if link.print => return print_design(&link.design, output),
         StudyCommand::Link(link) => {
-            set(&mut library, &mut CaseOptions::default(), &args.common.set)?;
-            run_link(&library, link, &args.common, output)
+            let id = design_of(&mut library, &link.design)?;
+            let answer = |asked: &Asked, _| Ok(link::report(&asked.library, &id, link.channels)?);
+            let rate = |asked: &Asked| {
+                let design = asked.library.design(&id).ok()?;
+                let carried = link::carried(&design, &asked.library).ok()?;
+                Some(carried.net_rate_bit_per_s.typical)
+            };
+            answered(&library, &nothing, common, answer, Some(&rate))?
         }
         StudyCommand::Claims(claims) => {
-            set(&mut library, &mut CaseOptions::default(), &args.common.set)?;
-            show(
-                claims::report(&library, &claims.numbers)?,
-                &library,
-                &args.common,
-                output,
-            )
+            let about = link::named(&mut library, &claims.about)?;
+            let answer =
+                |asked: &Asked, _| Ok(claims::report(&asked.library, &claims.numbers, &about)?);
+            answered(&library, &nothing, common, answer, None)?
         }
         StudyCommand::Media(media) => {
-            set(&mut library, &mut CaseOptions::default(), &args.common.set)?;
-            show(
-                media_report(&library, media)?,
-                &library,
-                &args.common,
-                output,
-            )
+            let ids = named(&mut library, media.media.iter())?;
+            let answer = |asked: &Asked, _| media_report(&asked.library, media, &ids);
+            answered(&library, &nothing, common, answer, None)?
         }
         StudyCommand::Decode(decode) => {
-            let report = decode_report(library.clone(), decode, &args.common)?;
-            show(report, &library, &args.common, output)
+            let media = media_to_decode_from(&mut library, decode)?;
+            let ask = ask(&decode.machine)?;
+            let answer = |asked: &Asked, plots| decode_report(asked, decode, &media, plots);
+            let first = |asked: &Asked| {
+                let grid = grid(asked, decode, &media);
+                let [model, accelerator, medium] =
+                    [&grid.models, &grid.accelerators, &grid.media].map(|ids| ids.first());
+                let batch = *grid.batches.first()?;
+                let (library, ask) = (&asked.library, &asked.ask);
+                let case = ask
+                    .case(library, model?, accelerator?, medium?, batch)
+                    .ok()?;
+                decode::typical_tokens_per_s(&case).ok()
+            };
+            answered(&library, &ask, common, answer, Some(&first))?
+        }
+        StudyCommand::Find(find) => {
+            let media = named(&mut library, find.medium.iter().flat_map(|list| &list.0))?;
+            let answer = |asked: &Asked, _| {
+                let question = question(asked, find, &media);
+                Ok(find_report(&asked.library, &question)?)
+            };
+            answered(&library, &nothing, common, answer, None)?
+        }
+        StudyCommand::Experts(args) => {
+            let route = read_route(&args.route)?;
+            let answer = |_: &Asked, _| Ok(experts_report(&route, &args.share));
+            answered(&library, &nothing, common, answer, None)?
         }
         StudyCommand::Measured => {
-            set(&mut library, &mut CaseOptions::default(), &args.common.set)?;
-            show(
-                decode::measured_report(&library)?,
-                &library,
-                &args.common,
-                output,
-            )
+            let answer = |asked: &Asked, _| Ok(decode::measured_report(&asked.library)?);
+            answered(&library, &nothing, common, answer, None)?
         }
         StudyCommand::Sheets(sheets) => {
-            set(&mut library, &mut CaseOptions::default(), &args.common.set)?;
-            let report = match sheets.stale {
-                true => datasheet::stale_report(&library, as_of(&args.common)),
-                false => datasheet::report(&library, &sheets.ids)?,
+            let answer = |asked: &Asked, _| {
+                Ok(match sheets.stale {
+                    true => datasheet::stale_report(&asked.library, as_of(common)),
+                    false => datasheet::report(&asked.library, &sheets.ids)?,
+                })
             };
-            show(report, &library, &args.common, output)
+            answered(&library, &nothing, common, answer, None)?
         }
+    };
+    show(report, &library, common, output)
+}
+
+/// What is asked with the figures that were set.
+#[derive(Clone)]
+struct Asked {
+    library: Library,
+    ask: CaseOptions,
+    batch: Option<u32>,
+}
+
+impl Asked {
+    fn set<'a>(&self, settings: impl Iterator<Item = &'a Setting>) -> Result<Self> {
+        let mut asked = self.clone();
+        for setting in settings {
+            anyhow::ensure!(
+                setting.values.len() == 1,
+                "{} is given {} values: only `study sweep` takes several",
+                setting.name,
+                setting.values.len()
+            );
+            let batch = setting.apply(0, &mut asked.library, &mut asked.ask)?;
+            asked.batch = batch.or(asked.batch);
+        }
+        Ok(asked)
     }
 }
 
-fn run_link(
+/// The one number of an answer, where there is a quicker way to it than the whole answer.
+type Number<'a> = dyn Fn(&Asked) -> Option<f64> + Sync + 'a;
+
+/// The answer with everything set, and on a page, or where it is asked for, which figures
+/// move it most. What was set and changes no printed figure was meant
+/// for another question, and is refused.
+fn answered(
     library: &Library,
-    args: &LinkArgs,
+    ask: &CaseOptions,
     common: &CommonArgs,
-    output: &Output,
-) -> Result<()> {
-    let name = args.design.as_str();
+    answer: impl Fn(&Asked, bool) -> Result<Report> + Sync,
+    number: Option<&Number<'_>>,
+) -> Result<Report> {
+    let plain = Asked {
+        library: library.clone(),
+        ask: ask.clone(),
+        batch: None,
+    };
+    let asked = plain.set(common.set.iter())?;
+    let mut report = answer(&asked, common.html.is_some())?;
+    for (index, setting) in common.set.iter().enumerate() {
+        let others = common
+            .set
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != index);
+        let asked = plain.set(others.map(|(_, other)| other))?;
+        let without = answer(&asked, false);
+        anyhow::ensure!(
+            !without.is_ok_and(|without| without.prints_as(&report)),
+            "--set {} changes no printed figure: leave it out, or set what this answer depends on \
+             (`study sheets` lists all figures)",
+            setting.shown(0)
+        );
+    }
+    let Some(headline) = report.headline.clone() else {
+        anyhow::ensure!(
+            !common.sensitivity,
+            "this answer is no number whose sensitivity could be told: ask `study media`, `link`, \
+             `decode`, `find`, `claims` or `measured`"
+        );
+        return Ok(report);
+    };
+    if common.sensitivity || common.html.is_some() {
+        let again = |library: &Library| {
+            let asked = Asked {
+                library: library.clone(),
+                ..asked.clone()
+            };
+            match number {
+                Some(number) => number(&asked),
+                None => Some(answer(&asked, false).ok()?.headline?.value),
+            }
+        };
+        let all = sensitivities(&asked.library, &report.inputs, &headline, again);
+        add_sensitivity(&mut report, &headline, &all);
+    }
+    Ok(report)
+}
+
+/// Prints a design file, to start one's own from.
+fn print_design(name: &str, output: &Output) -> Result<()> {
     let text = match link::preset(name) {
         Some(text) => text.to_owned(),
-        None => std::fs::read_to_string(name).with_context(|| {
-            let names = link::PRESETS.map(|(name, _)| name).join(", ");
-            let expected = format!("expected a design file (.toml), or one of {names}");
-            match media::ids(library).iter().any(|id| id == name) {
-                true => format!(
-                    "{name} has no design: {expected}; `study media {name}` has its figures"
-                ),
-                false => format!("{name} cannot be read: {expected}"),
-            }
-        })?,
+        None => std::fs::read_to_string(name)
+            .with_context(|| format!("{name} cannot be read: --print takes a design or a file"))?,
     };
-    if args.print {
-        return Ok(output.line(text.trim_end())?);
+    Ok(output.line(text.trim_end())?)
+}
+
+/// The id of a design by its name.
+fn design_of(library: &mut Library, name: &str) -> Result<String> {
+    let id = link::named(library, name)?;
+    if library.sheet(SheetKind::Design, &id).is_err() {
+        let names = link::PRESETS.map(|(name, _)| name).join(", ");
+        let expected = format!("expected a design file (.toml), or one of {names}");
+        match media::ids(library).contains(&id) {
+            true => anyhow::bail!(
+                "{name} has no design: {expected}; `study media {name}` has its figures"
+            ),
+            false => anyhow::bail!("{name} is no design: {expected}"),
+        }
     }
-    let design = Design::parse(&text).with_context(|| format!("{name} is not a valid design"))?;
-    show(
-        link::report(library, &design, args.channels)?,
-        library,
-        common,
-        output,
-    )
+    Ok(id)
+}
+
+/// The ids of media by their names; loops that their names describe are added.
+fn named<'a>(
+    library: &mut Library,
+    names: impl Iterator<Item = &'a String>,
+) -> Result<Vec<String>> {
+    names.map(|name| Ok(link::named(library, name)?)).collect()
 }
 
 fn show(mut report: Report, library: &Library, common: &CommonArgs, output: &Output) -> Result<()> {
@@ -120,11 +240,19 @@ fn show(mut report: Report, library: &Library, common: &CommonArgs, output: &Out
     report.notes.extend(stale);
     let report = &report;
     if let Some(path) = &common.html {
-        html::write(report, path)
-            .with_context(|| format!("{} cannot be written", path.display()))?;
+        written::write(path, FileKind::Page, |out| {
+            out.write_all(html::page(report).as_bytes())
+        })?;
         output.note(format_args!("wrote {}", path.display()));
     }
-    output.object(&report.json)?;
+    match &report.json {
+        serde_json::Value::Array(rows) => {
+            for row in rows {
+                output.object(row)?;
+            }
+        }
+        whole => output.object(whole)?,
+    }
     show::report(report, output)
 }
 
@@ -139,56 +267,69 @@ fn as_of(common: &CommonArgs) -> AsOf {
     })
 }
 
-/// Gives single figures other values; several of one are for a sweep.
-fn set(library: &mut Library, ask: &mut CaseOptions, settings: &[Setting]) -> Result<Option<u32>> {
-    let mut batch = None;
-    for setting in settings {
-        let [value] = setting.values[..] else {
-            anyhow::bail!(
-                "{} is given {} values: only `study sweep` takes several",
-                setting.name,
-                setting.values.len()
-            );
-        };
-        batch = sweep::apply(library, ask, &setting.name, value)?.or(batch);
-    }
-    Ok(batch)
-}
-
-fn media_report(library: &Library, args: &MediaArgs) -> Result<Report> {
+fn media_report(library: &Library, args: &MediaArgs, ids: &[String]) -> Result<Report> {
     let bytes = match args.hold {
         Some(bytes) => bytes as f64,
         None => LanguageModel::of(library, &args.model)?.weights_bytes,
     };
+    if args.solve.is_some() {
+        return Ok(media::solve_report(library, ids, bytes)?);
+    }
     let need = Need {
         bytes,
         rate_bytes_per_s: args.feed,
     };
-    Ok(media::report(library, need, &args.media)?)
+    Ok(media::report(library, need, ids)?)
 }
 
-fn decode_report(mut library: Library, args: &DecodeArgs, common: &CommonArgs) -> Result<Report> {
-    let mut ask = ask(&args.machine)?;
-    let batch = set(&mut library, &mut ask, &common.set)?;
+fn question(asked: &Asked, args: &FindArgs, media: &[String]) -> FindQuestion {
+    FindQuestion {
+        model: args.model.clone(),
+        tokens_per_s: args.tokens,
+        users: args.users,
+        context: match asked.ask.context {
+            0 => args.context,
+            context => context,
+        },
+        software: args.software.clone(),
+        accelerators: args.accelerator.clone(),
+        media: media.to_vec(),
+        wish: match args.coolest {
+            true => Wish::Coolest,
+            false => Wish::Cheapest,
+        },
+    }
+}
+
+/// The cases that are compared.
+fn grid(asked: &Asked, args: &DecodeArgs, media: &[String]) -> CaseGrid {
+    let ask = &asked.ask;
     let one = |given: bool, name: &str, ids: &[String]| match given {
         true => vec![name.to_owned()],
         false => ids.to_vec(),
     };
-    let grid = CaseGrid {
+    CaseGrid {
         models: match &ask.plan {
             Some(plan) => vec![plan.model.clone()],
             None => one(ask.weights_bytes.is_some(), "weights", &args.model),
         },
         accelerators: args.accelerator.clone(),
-        media: one(
-            ask.measured.is_some(),
-            "measured",
-            &media_to_decode_from(&library, args),
-        ),
-        batches: batch.map_or_else(|| args.batch.clone(), |batch| vec![batch]),
-    };
+        media: one(ask.measured.is_some(), "measured", media),
+        batches: asked
+            .batch
+            .map_or_else(|| args.batch.clone(), |batch| vec![batch]),
+    }
+}
+
+fn decode_report(
+    asked: &Asked,
+    args: &DecodeArgs,
+    media: &[String],
+    plots: bool,
+) -> Result<Report> {
+    let grid = grid(asked, args, media);
     let start = Instant::now();
-    let mut report = decode::report(&library, &ask, &grid, common.html.is_some())?;
+    let mut report = decode::report(&asked.library, &asked.ask, &grid, plots)?;
     // For the measurement of the simulation itself; with plots there is more.
     if let Some(object) = report.json.as_object_mut() {
         object.insert("wall_s".to_owned(), json!(start.elapsed().as_secs_f64()));
@@ -198,9 +339,9 @@ fn decode_report(mut library: Library, args: &DecodeArgs, common: &CommonArgs) -
 
 /// The media that were named; else the loop, flash, and the accelerator's own
 /// memory, unless one of them has none.
-fn media_to_decode_from(library: &Library, args: &DecodeArgs) -> Vec<String> {
+fn media_to_decode_from(library: &mut Library, args: &DecodeArgs) -> Result<Vec<String>> {
     if !args.medium.is_empty() {
-        return args.medium.clone();
+        return named(library, args.medium.iter().flat_map(|list| &list.0));
     }
     let has_memory = |id: &String| {
         let sheet = library.sheet(SheetKind::Accelerator, id);
@@ -208,7 +349,7 @@ fn media_to_decode_from(library: &Library, args: &DecodeArgs) -> Vec<String> {
     };
     let own = args.accelerator.iter().all(has_memory).then_some("own");
     let media = ["article", "hbf"].into_iter().chain(own);
-    media.map(str::to_owned).collect()
+    Ok(media.map(str::to_owned).collect())
 }
 
 fn ask(args: &MachineArgs) -> Result<CaseOptions> {
@@ -235,18 +376,25 @@ fn ask(args: &MachineArgs) -> Result<CaseOptions> {
 fn run_sweep(
     library: &Library,
     args: &SweepArgs,
+    medium: String,
     common: &CommonArgs,
     output: &Output,
 ) -> Result<()> {
     interrupt::watch();
+    if let Some(path) = &args.out {
+        written::check(path, FileKind::Table)?;
+    }
+    if let Some(path) = &common.html {
+        written::check(path, FileKind::Page)?;
+    }
     anyhow::ensure!(
-        common.html.is_none(),
-        "a sweep writes CSV: use --out FILE instead of --html"
+        !common.sensitivity,
+        "a sweep is its own sensitivity: ask `study decode --sensitivity` for that of one case"
     );
     let base = Base {
         model: args.model.clone(),
         accelerator: args.accelerator.clone(),
-        medium: args.medium.clone(),
+        medium,
         batch: args.batch,
     };
     let ask = ask(&args.machine)?;
@@ -282,10 +430,16 @@ fn run_sweep(
         return Err(Interrupted.into());
     }
     let csv = csv?;
+    if let Some(path) = &common.html {
+        let report = sweep::report(&base, &common.set, &csv);
+        written::write(path, FileKind::Page, |out| {
+            out.write_all(html::page(&report).as_bytes())
+        })?;
+        output.note(format_args!("wrote {}", path.display()));
+    }
     match &args.out {
         Some(path) => {
-            write_whole(path, csv.as_bytes())
-                .with_context(|| format!("{} cannot be written", path.display()))?;
+            written::write(path, FileKind::Table, |out| out.write_all(csv.as_bytes()))?;
             output.object(&json!({"event": "sweep", "rows": rows, "file": path}))?;
             output.note(format_args!("wrote {rows} rows to {}", path.display()));
         }

@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use delayline_synth::{Quant, Summary, shape, size, write, write_split};
+use delayline_engine::seal_path;
+use delayline_synth::{Blueprint, Quant, Summary, size, write, write_split};
 use serde_json::json;
 
 use crate::args::SynthArgs;
 use crate::interrupt::{self, Interrupted};
 use crate::output::{Output, format_seconds};
 use crate::size::{format_rate, format_size};
+use crate::written::{self, FileKind};
 
 /// Writes the model and says what was written.
 ///
@@ -27,7 +29,7 @@ pub fn run(args: &SynthArgs, output: &Output) -> Result<()> {
 }
 
 fn make(args: &SynthArgs, output: &Output) -> Result<Summary> {
-    let shape = shape(&args.shape).context("the shape has no description")?;
+    let shape = Blueprint::named(&args.shape).context("the shape has no description")?;
     let quant = Quant::from_name(&args.quant).context("the type is not known")?;
     if !args.force {
         refuse_to_overwrite(&args.out, args.parts)?;
@@ -41,7 +43,11 @@ fn make(args: &SynthArgs, output: &Output) -> Result<Summary> {
         None => write(&shape, quant, args.seed, &args.out, &mut progress),
         Some(parts) => write_split(&shape, quant, args.seed, parts, &args.out, &mut progress),
     });
-    Ok(written??)
+    let summary = written??;
+    for (path, seal) in summary.paths.iter().zip(&summary.seals) {
+        written::write(&seal_path(path), FileKind::Seal, |out| out.write_all(seal))?;
+    }
+    Ok(summary)
 }
 
 fn report(summary: &Summary, seconds: f64, output: &Output) -> Result<()> {
@@ -49,6 +55,7 @@ fn report(summary: &Summary, seconds: f64, output: &Output) -> Result<()> {
         paths,
         bytes,
         tensors,
+        ..
     } = summary;
     output.object(&json!({
         "command": "synth", "paths": paths, "bytes": bytes, "tensors": tensors, "seconds": seconds,
@@ -153,6 +160,8 @@ mod tests {
             let mut found: Vec<PathBuf> = std::fs::read_dir(dir.path())?
                 .map(|entry| Ok(entry?.path()))
                 .collect::<Result<_>>()?;
+            let seals = found.extract_if(.., |path| path.extension() == Some("seal".as_ref()));
+            assert_eq!(seals.count(), usize::from(parts.unwrap_or(1)));
             found.sort();
             assert_eq!(found, files_of(&out, parts), "{name} {parts:?}");
         }

@@ -6,7 +6,7 @@ use common::*;
 
 #[test]
 fn the_figures_of_a_budget_belong_together() {
-    let args = "inspect --threads 1 --ctx 256 --memory 80MiB --rate 1GB/s --json";
+    let args = "inspect --threads 1 --ctx 256 --memory 84MiB --rate 1GB/s --json";
     let output = delayline(args, &[&model()]);
     let objects = objects(&output);
     assert_eq!(objects.len(), 1, "{output:?}");
@@ -17,7 +17,7 @@ fn the_figures_of_a_budget_belong_together() {
     assert_eq!(sum, whole);
 
     let at = |name: &str| number(found, &format!("/at/{name}"));
-    assert_eq!(at("budget_bytes"), 80.0 * 1048576.0);
+    assert_eq!(at("budget_bytes"), 84.0 * 1048576.0);
     let sum = at("resident_weights_bytes") + at("bytes_per_lap");
     assert!((sum - whole).abs() < 0.02 * whole, "{found}");
     assert!(at("extents/count") > 1.0 && at("runs") > 1.0, "{found}");

@@ -5,7 +5,7 @@
 mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use common::*;
 use serde_json::Value;
@@ -101,7 +101,7 @@ fn a_striped_model_gives_the_same_answer() {
         .lines()
         .find(|line| line.ends_with(".stripe.toml"))
         .expect("a list");
-    let answer = |model: &str| delayline(&streamed("80MiB", "-n 8"), &[model, "-p", PROMPT]);
+    let answer = |model: &str| delayline(&streamed("82MiB", "-n 8"), &[model, "-p", PROMPT]);
     let (striped, whole) = (answer(list), answer(&model));
     assert!(striped.status.success(), "{striped:?}");
     assert_eq!(striped.stdout, whole.stdout);
@@ -190,10 +190,7 @@ fn ctrl_c_ends_it_with_the_figures() {
     let mut first = String::new();
     out.read_line(&mut first).expect("is text");
     assert!(first.contains("token"), "{first}");
-    let kill = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status();
-    assert!(kill.expect("kill can be started").success());
+    signal(&child, "-INT");
     let mut rest = String::new();
     out.read_to_string(&mut rest).expect("is text");
     assert_eq!(child.wait().expect("it ends").code(), Some(130), "{rest}");
@@ -285,6 +282,19 @@ fn a_model_that_is_none_is_said_to_be() {
         assert_eq!(events.len(), 1, "{path}: {events:?}");
         assert_eq!(events[0]["event"], "error", "{path}");
         assert!(message.contains(events[0]["message"].as_str().expect("is text")));
+    }
+}
+
+#[test]
+fn a_context_beyond_training_is_told() {
+    // The demo model was trained on 8192 tokens at once.
+    for (ctx, told) in [("8192", false), ("8193", true)] {
+        let args = format!("run --memory 260MiB --kv-type q4_0 --ctx {ctx} -n 1 --raw");
+        let output = delayline(&args, &[&model(), "-p", PROMPT]);
+        let said = stderr(&output);
+        assert!(output.status.success(), "{said}");
+        let noted = said.contains("note: --ctx 8193") && said.contains("8192 tokens");
+        assert_eq!(noted, told, "{said}");
     }
 }
 

@@ -3,9 +3,11 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use common::{command, delayline, model, stderr};
 
@@ -18,6 +20,11 @@ struct Serve {
 
 impl Serve {
     fn start(more: &[&str]) -> Self {
+        Self::begin(&[], more)
+    }
+
+    /// Through `before`, a program that starts what its arguments say.
+    fn begin(before: &[&str], more: &[&str]) -> Self {
         let mut all = vec!["serve".to_owned(), model()];
         all.extend(["--port", "0"].map(str::to_owned));
         let all: Vec<&str> = all
@@ -25,7 +32,19 @@ impl Serve {
             .map(String::as_str)
             .chain(more.iter().copied())
             .collect();
-        let mut child = command("", &all)
+        let mut command = match before {
+            [] => command("", &all),
+            [program, args @ ..] => {
+                let mut command = Command::new(program);
+                command
+                    .args(args)
+                    .arg(env!("CARGO_BIN_EXE_delayline"))
+                    .args(all);
+                command
+            }
+        };
+        let mut child = command
+            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
@@ -57,6 +76,23 @@ impl Serve {
         );
         let _ = stream.write_all(ask.as_bytes());
         stream
+    }
+
+    fn signal(&self, name: &str) {
+        common::signal(&self.child, name);
+    }
+
+    /// The status of `/health`.
+    fn health(&self) -> String {
+        let mut stream = TcpStream::connect(&self.address).expect("it listens");
+        let ask = format!(
+            "GET /health HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            self.address
+        );
+        stream.write_all(ask.as_bytes()).expect("it is sent");
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).expect("text");
+        reply.chars().skip(9).take(3).collect()
     }
 
     fn status(&self, name: &str) -> u64 {
@@ -115,10 +151,7 @@ fn it_says_what_it_can_carry_and_ends_when_told() {
     let mut running = serve.send(&chat("Tell me a long story.", 30));
     let mut first = [0; 12];
     running.read_exact(&mut first).expect("an answer");
-    let kill = std::process::Command::new("kill")
-        .arg(serve.child.id().to_string())
-        .status();
-    assert!(kill.expect("kill is there").success());
+    serve.signal("-TERM");
     let mut rest = String::new();
     running.read_to_string(&mut rest).expect("text");
     assert!(
@@ -128,6 +161,42 @@ fn it_says_what_it_can_carry_and_ends_when_told() {
     let mut serve = serve;
     let status = serve.child.wait().expect("it ends");
     assert_eq!(status.code(), Some(0));
+}
+
+/// As under `nohup`, or behind `&` in a script.
+#[test]
+fn ignored_signals_stay_ignored_and_a_second_one_ends_it_at_once() {
+    let ignoring = ["sh", "-c", "trap '' HUP INT; exec \"$0\" \"$@\""];
+    let mut serve = Serve::begin(
+        &ignoring,
+        &["--memory", "144MiB", "--ctx", "512", "--drain-time", "3600"],
+    );
+    serve.signal("-HUP");
+    serve.signal("-INT");
+    assert_eq!(serve.health(), "200");
+    let schema = r#"{"messages": [{"role": "user", "content": "Count."}], "stream": true,
+        "max_tokens": 400, "response_format": {"type": "json_schema", "json_schema": {"schema":
+        {"type": "array", "items": {"enum": [1]}, "minItems": 1000}}}}"#;
+    let mut running = serve.send(schema);
+    running.read_exact(&mut [0; 12]).expect("an answer");
+    serve.signal("-TERM");
+    while serve.health() == "200" {
+        std::thread::yield_now();
+    }
+    serve.signal("-TERM");
+    let status = serve.child.wait().expect("it ends");
+    assert_eq!(status.code(), Some(130));
+}
+
+/// Before it serves there is nothing to let end.
+#[test]
+fn a_start_can_be_interrupted() {
+    let mut child = command("serve --port 0 --memory 144MiB", &[&model()])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the program can be started");
+    common::interrupt(&mut child);
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
 }
 
 /// Many clients at once with long prompts, grammars, broken bodies and readers that
@@ -178,4 +247,90 @@ fn an_overload_keeps_the_budget() {
         statuses.contains_key("200") && statuses.contains_key("429"),
         "{statuses:?}"
     );
+}
+
+/// Builds `intruder.c`, which tries in every thread what a server has no need of.
+fn intruder(dir: &Path) -> Option<PathBuf> {
+    let built = dir.join("intruder.so");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/intruder.c");
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-o"]).arg(&built).arg(source);
+    match cc.status() {
+        Ok(status) if status.success() => Some(built),
+        other => {
+            delayline_testing::cannot_run(format_args!("no C compiler: {other:?}"));
+            None
+        }
+    }
+}
+
+/// What each thread of a server met that tried, by its number; kernel threads aside.
+fn intrude(serve: &Serve, out: &Path) -> BTreeMap<u32, String> {
+    let tasks = format!("/proc/{}/task", serve.child.id());
+    let threads = || -> Vec<u32> {
+        let all = std::fs::read_dir(&tasks).expect("it runs");
+        all.map(|entry| entry.expect("a thread"))
+            .filter(|entry| {
+                let name = std::fs::read_to_string(entry.path().join("comm"));
+                name.is_ok_and(|name| !name.starts_with("iou-"))
+            })
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect()
+    };
+    let before = threads();
+    serve.signal("-USR1");
+    loop {
+        let text = std::fs::read_to_string(out).expect("it was written");
+        let met: BTreeMap<u32, String> = text
+            .split_inclusive('\n')
+            .filter_map(|line| line.trim_end().split_once(' '))
+            .map(|(thread, met)| (thread.parse().expect("a number"), met.to_owned()))
+            .collect();
+        let alive = threads();
+        let left = |thread: &&u32| alive.contains(thread) && !met.contains_key(thread);
+        if before.iter().filter(left).count() == 0 {
+            return met;
+        }
+        assert_eq!(serve.health(), "200");
+    }
+}
+
+#[test]
+fn a_confined_server_opens_no_other_file_and_starts_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let Some(intruder) = intruder(dir.path()) else {
+        return;
+    };
+    let start = |name: &str, more: &[&str]| {
+        let out = dir.path().join(name);
+        let preload = format!("LD_PRELOAD={}", intruder.display());
+        let told = format!("INTRUDER_OUT={}", out.display());
+        let more = [&["--memory", "144MiB", "--ctx", "512"], more].concat();
+        (Serve::begin(&["env", &preload, &told], &more), out)
+    };
+    let (serve, out) = start("confined", &[]);
+    let answer = |serve: &Serve| {
+        let mut reply = String::new();
+        let mut stream = serve.send(&chat("Say a word.", 8));
+        stream.read_to_string(&mut reply).expect("text");
+        assert!(reply.contains("[DONE]"), "{reply}");
+    };
+    answer(&serve);
+    let met = intrude(&serve, &out);
+    assert!(met.len() > 4, "{met:?}");
+    for (thread, met) in &met {
+        assert_eq!(
+            met, "open=13 create=13 other=13 own=0 run=1 process=1 socket=1 code=1",
+            "thread {thread}"
+        );
+    }
+    assert!(!dir.path().join("confined.new").exists());
+    answer(&serve);
+    drop(serve);
+    // The same is not refused without: so it was the sandbox.
+    let (serve, out) = start("free", &["--no-sandbox"]);
+    for met in intrude(&serve, &out).values() {
+        assert!(met.starts_with("open=0 create=0 "), "{met}");
+        assert!(met.ends_with("run=2 process=0 socket=0 code=0"), "{met}");
+    }
 }

@@ -17,6 +17,7 @@ fn the_claims_are_answered() {
         "Where it would turn",
         "zr400.energy",
         "pJ/bit",
+        "The loop is said-loop",
     ] {
         assert!(told.contains(part), "{part} is missing in {told}");
     }
@@ -33,18 +34,18 @@ fn the_claims_are_answered() {
 #[test]
 fn a_figure_can_be_set_and_a_sheet_added() {
     let rate = |more: &[&str]| {
-        let arguments = "study decode --json --model llama-8b --medium article --software ideal --accelerators 16";
+        let arguments = "study decode --json --model llama-8b --medium said-loop --software ideal --accelerators 16";
         let objects = objects(&delayline(arguments, more));
         number(&objects[0], "/rows/0/tokens_per_s/typical")
     };
-    let (short, long) = (rate(&[]), rate(&["--set", "article.length=400"]));
+    let (short, long) = (rate(&[]), rate(&["--set", "said-loop.length=400km"]));
     // Twice the length holds the model three times instead of once.
     assert!((long / short - 1.5).abs() < 0.01, "{short} {long}");
     let dir = scratch();
     let sheet = dir.path().join("mine.toml");
     std::fs::write(
         &sheet,
-        "[article]\nlength = { value = 400, unit = 'km', source = 'me', date = '2026', tag = 'assumption' }",
+        "[said-loop]\nlength = { value = 400, unit = 'km', source = 'me', date = '2026', tag = 'assumption' }",
     )
     .expect("can write");
     let added = rate(&["--datasheets", &text(&sheet)]);
@@ -55,17 +56,25 @@ fn a_figure_can_be_set_and_a_sheet_added() {
 fn every_study_writes_a_page_that_needs_nothing_else() {
     let dir = scratch();
     for (command, plots) in [
-        ("claims", 4),
-        ("link hollow-core", 4),
-        ("measured", 0),
-        ("media --feed 32TB/s", 5),
-        ("decode --model llama-8b --medium article,own", 4),
+        ("claims", 5),
+        ("link hollow-core", 5),
+        ("measured", 1),
+        ("media --feed 32TB/s", 6),
+        ("decode --model llama-8b --medium hbf,own", 4),
+        ("find --tokens 20 --medium own,hbf --accelerator b200", 3),
+        (
+            "sweep --model llama-8b --medium c-l --set c-l.length=100,200km",
+            1,
+        ),
+        ("sheets c-l", 0),
     ] {
         let path = dir.path().join("page.html");
         let output = delayline(&format!("study {command} --html"), &[&text(&path)]);
         assert!(output.status.success(), "{command}: {output:?}");
         let page = std::fs::read_to_string(&path).expect("the page is there");
         assert_eq!(page.matches("<svg").count(), plots, "{command}");
+        let answered = page.contains("<p class=\"answer\">");
+        assert_eq!(answered, !command.starts_with("sheets"), "{command}");
         assert!(
             !page.contains("http") || !page.contains("src="),
             "{command}"
@@ -130,22 +139,22 @@ fn a_sweep_writes_all_rows_or_nothing() {
     let dir = scratch();
     let path = dir.path().join("sweep.csv");
     let arguments =
-        "study sweep --model llama-8b --set article.length=100..400:3 --set batch=1,2 --out";
+        "study sweep --model llama-8b --set article.length=100..400km:3 --set batch=1,2 --out";
     let output = delayline(arguments, &[&text(&path)]);
     assert!(output.status.success(), "{output:?}");
     let csv = std::fs::read_to_string(&path).expect("the file is there");
     assert_eq!(csv.lines().count(), 7);
-    assert!(csv.starts_with("article.length,batch,units,"));
+    assert!(csv.starts_with("article.length [km],batch,units,"));
 
     let none = dir.path().join("none.csv");
     let output = delayline(
-        "study sweep --set article.length=0..400:3 --out",
+        "study sweep --set article.length=0..400km:3 --out",
         &[&text(&none)],
     );
     assert_eq!(output.status.code(), Some(1));
     let told = stderr(&output);
     assert!(
-        told.contains("`length` is 0 km") && told.contains("from 0.000001"),
+        told.contains("`length` is 0 km") && told.contains("from 0.001"),
         "{told}"
     );
     assert!(!none.exists());
@@ -176,9 +185,17 @@ fn old_prices_are_named_as_of_a_day() {
 fn wrong_input_is_named() {
     for (arguments, status, part) in [
         ("study", 2, "Usage"),
-        ("study claims 12", 2, "1..=11"),
+        ("study claims 13", 2, "1..=12"),
         ("study link nowhere.toml", 1, "or one of article, c-l"),
         ("study link orbit", 1, "`study media orbit` has its figures"),
+        (
+            "study media c-l --hold 1000TB --solve length",
+            1,
+            "at no length: the most is",
+        ),
+        ("study media --solve length", 2, "MEDIUM"),
+        ("study sheets dram --sensitivity", 1, "no number"),
+        ("study find --tokens 0", 1, "the rate of each user is 0"),
         ("study media --hold -5GB", 2, "'-5GB' for '--hold"),
         ("study decode --units 5000000", 2, "0..=1000000"),
         (
@@ -209,9 +226,29 @@ fn wrong_input_is_named() {
         ),
         ("study decode --set speed", 2, "FROM..TO:COUNT"),
         (
-            "study decode --set article.rate=-1",
+            "study decode --medium said-loop --set said-loop.rate=-1Tbit/s",
             1,
             "`rate` is -1 Tbit/s",
+        ),
+        (
+            "study decode --set article.rate=1Tbit/s",
+            1,
+            "no figure of article `rate`; there are laps and length",
+        ),
+        (
+            "study decode --medium hbf --set feed=8",
+            1,
+            "feed is 8, but needs one of the units",
+        ),
+        (
+            "study decode --medium hbf --set dram.price=1$/GB",
+            1,
+            "--set dram.price=1$/GB changes no printed figure",
+        ),
+        (
+            "study media fiber:c-l,rate=3Tbit/s",
+            1,
+            "rate, power and price follow from the optics",
         ),
         (
             "study decode --context 1000000 --batch 64",
@@ -249,4 +286,172 @@ fn wrong_input_is_named() {
         let told = stderr(&output);
         assert!(told.contains(part), "{arguments}: {told}");
     }
+}
+
+/// Every command gives the same capacity, power and price for the same design.
+#[test]
+fn every_command_says_the_same_of_a_design() {
+    let near = |what: &str, got: f64, expected: f64| {
+        assert!(
+            (got / expected - 1.0).abs() < 1e-6,
+            "{what}: {got} is not {expected}"
+        );
+    };
+    for (design, set) in [
+        ("article", ""),
+        ("multi-core", ""),
+        ("fiber:hollow-core,length=74800km", ""),
+        ("c-l", "--set c-l.length=400km"),
+        ("fiber:c-l,length=400km,laps=2", ""),
+    ] {
+        let one = |arguments: String| {
+            let arguments = format!("study {arguments} {set} --json");
+            objects(&delayline(&arguments, &[])).remove(0)
+        };
+        let link = one(format!("link {design}"));
+        let of_link = |path: &str| number(&link, path);
+        let capacity = of_link("/link/bytes_in_flight/typical");
+        let (power, price) = (
+            of_link("/link/cost/power_w/typical"),
+            of_link("/link/cost/price_usd/typical"),
+        );
+        let media = one(format!("media {design} --hold 1MB --feed 1"));
+        let decode = one(format!(
+            "decode --model llama-8b --weights 1GB --medium {design}"
+        ));
+        for (command, unit) in [
+            ("media", &media["media"][0]["unit"]),
+            ("decode", &decode["rows"][0]["medium"]["unit"]),
+        ] {
+            let what = |figure: &str| format!("{command} {design} {figure}");
+            near(
+                &what("capacity"),
+                number(unit, "/capacity_bytes/typical"),
+                capacity,
+            );
+            near(&what("power"), number(unit, "/standby_w/typical"), power);
+            near(&what("price"), number(unit, "/price/typical"), price);
+        }
+        let claims = one(format!("claims 1 2 3 --loop {design}"));
+        let computed = |claim: usize, index: usize| {
+            let path = format!("/claims/{claim}/computed/{index}/value/typical");
+            number(&claims, &path)
+        };
+        near("claims: in flight", computed(0, 0), capacity);
+        near("claims: the loop draws", computed(1, 0), power);
+        let parts: f64 = (0..3).map(|index| computed(2, index)).sum();
+        near("claims: its parts cost", parts, price);
+    }
+    let csv = |more: &str| {
+        let arguments = format!("study sweep --model llama-8b --weights 1GB {more}");
+        let output = delayline(&arguments, &[]);
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).expect("the output is text");
+        let column = |name: &str| {
+            let head = text.lines().next().expect("there is a head");
+            let column = head.split(',').position(|head| head == name).expect(name);
+            let row = text.lines().nth(1).expect("there is a row");
+            row.split(',')
+                .nth(column)
+                .and_then(|cell| cell.parse::<f64>().ok())
+                .expect(name)
+        };
+        (column("medium_w"), column("medium_dollars"))
+    };
+    let link = objects(&delayline("study link fiber:c-l,length=400km --json", &[])).remove(0);
+    for swept in [
+        "--medium c-l --set c-l.length=400,500km",
+        "--medium fiber:c-l,length=400km --set batch=1,200",
+    ] {
+        let (power, price) = csv(swept);
+        near(
+            "sweep: power",
+            power,
+            number(&link, "/link/cost/power_w/typical"),
+        );
+        near(
+            "sweep: price",
+            price,
+            number(&link, "/link/cost/price_usd/typical"),
+        );
+    }
+}
+
+/// An inverse, a search, and what moves an answer.
+#[test]
+fn questions_of_an_architect_are_answered() {
+    let told = |arguments: &str| {
+        let output = delayline(arguments, &[]);
+        assert!(output.status.success(), "{arguments}: {output:?}");
+        String::from_utf8(output.stdout).expect("the output is text")
+    };
+    let solved = told("study media said-loop --hold 313.39GB --solve length");
+    assert!(
+        solved.contains("km of the article's loop, as said hold 313 GB"),
+        "{solved}"
+    );
+    let found = told(
+        "study find --tokens 50 --users 4 --context 8192 --coolest --medium own,hbf --accelerator b200,h100",
+    );
+    assert!(found.contains("The coolest that does it:"), "{found}");
+    let moved = told("study media dram hbf --hold 31GB --sensitivity");
+    let first = "What moves the price of the cheapest most";
+    assert!(
+        moved.contains(first) && moved.contains("hbf.price"),
+        "{moved}"
+    );
+}
+
+#[test]
+fn a_recorded_route_of_experts_is_replayed() {
+    let dir = scratch();
+    let path = dir.path().join("tiny.route.csv");
+    let mut route = String::from("# model=tiny n_expert=8\n");
+    for step in 0..64 {
+        for layer in 0..3 {
+            // Half of the choices fall on two of eight experts.
+            let expert = if step % 2 == 0 {
+                step / 2 % 2
+            } else {
+                (step * 5 + layer) % 8
+            };
+            route += &format!("0,1,{step},{layer},0,{expert},0.5,0,8192\n");
+        }
+    }
+    std::fs::write(&path, route).expect("can write");
+    let rows = objects(&delayline(
+        "study experts --json --share 0.25,1",
+        &[&text(&path)],
+    ));
+    assert_eq!(rows.len(), 12);
+    let hits = |policy: &str, share: f64| {
+        let row = rows
+            .iter()
+            .find(|row| row["policy"] == policy && (number(row, "/share") - share).abs() < 1e-9);
+        let row = row.unwrap_or_else(|| panic!("no row of {policy}"));
+        assert_eq!(row["default"] == true, policy == "next-use");
+        assert!(number(row, "/bytes_per_token") <= 3.0 * 8192.0);
+        number(row, "/hits")
+    };
+    for policy in ["first-come", "lru", "frequency", "s3-fifo", "next-use"] {
+        assert!(hits(policy, 0.25) <= hits("belady", 0.25), "{policy}");
+        assert_eq!(hits(policy, 1.0), 1.0, "{policy}");
+    }
+    let told = delayline("study experts", &[&text(&path)]);
+    let told = String::from_utf8(told.stdout).expect("the output is text");
+    assert!(
+        told.contains("next-use") && told.contains("hits at 10 %"),
+        "{told}"
+    );
+
+    std::fs::write(&path, "0,1,0,0,0,x,0,0,8192\n").expect("can write");
+    let refused = delayline("study experts", &[&text(&path)]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        stderr(&refused).contains("line 1: expert is"),
+        "{}",
+        stderr(&refused)
+    );
+    let refused = delayline("study experts --share 1.5", &[&text(&path)]);
+    assert_eq!(refused.status.code(), Some(2));
 }

@@ -2,9 +2,10 @@
 //! that follow. All in bytes unless said otherwise.
 
 use crate::error::Error;
+use crate::kv_share::KvTrade;
 use crate::model_file::ModelFile;
 use crate::options::Options;
-use crate::shape::{KvType, Shape};
+use crate::shape::{ContextShape, KvType};
 use crate::{cgroup, process};
 
 /// What stays free of the machine's or the cgroup's memory by default, as a
@@ -83,7 +84,7 @@ pub fn with_tables(bytes: u64) -> u64 {
 /// What running natively takes: weights (repacked in place of the original, a
 /// tied table twice), and what comes beside them: while they are loaded, a
 /// staging copy of the largest; afterwards KV cache and buffers.
-pub fn native(file: &ModelFile, base: u64, shape: &Shape) -> u64 {
+pub fn native(file: &ModelFile, base: u64, shape: &ContextShape) -> u64 {
     let largest = file.weights().iter().map(|w| w.len).max().unwrap_or(0);
     let tied = if file.weights().iter().any(|w| w.name == "output.weight") {
         0
@@ -104,9 +105,9 @@ pub fn native(file: &ModelFile, base: u64, shape: &Shape) -> u64 {
 
 /// The budget from which on the model runs natively: that with the context which
 /// unlimited memory would bring, and so never too small.
-pub fn native_from(file: &ModelFile, options: &Options, base: u64, shape: &Shape) -> u64 {
+pub fn native_from(file: &ModelFile, options: &Options, base: u64, shape: &ContextShape) -> u64 {
     let ctx = context(file, options, u64::MAX, shape);
-    native(file, base, &Shape { ctx, ..*shape })
+    native(file, base, &ContextShape { ctx, ..*shape })
 }
 
 /// The budget in force: what the user said, else what the machine or the cgroup
@@ -146,22 +147,70 @@ pub fn default_ubatch(threads: u32) -> u32 {
     (32 * threads).next_power_of_two().clamp(64, 512)
 }
 
-/// Tokens that the KV cache holds: a context, as asked or by default, for each
-/// sequence, or what an eighth of the budget holds, but one context at least.
-pub fn context(file: &ModelFile, options: &Options, total: u64, shape: &Shape) -> u32 {
+/// The micro-batch to try when there is no room for one of so many rows, two at least:
+/// by a quarter or a third less. A prompt takes as many laps as its micro-batches, so
+/// that halving it where a little less would do costs up to as many laps again.
+pub fn smaller_ubatch(rows: u32) -> u32 {
+    match rows.is_power_of_two() {
+        true => rows / 2 + rows / 4,
+        false => rows * 2 / 3,
+    }
+}
+
+/// Tokens that the KV cache holds. Of one sequence: a context, as asked or by default,
+/// or what an eighth of the budget holds. Of several: what serves most tokens a second,
+/// from the longest request and a short one beside it up to a context for each.
+pub fn context(file: &ModelFile, options: &Options, total: u64, shape: &ContextShape) -> u32 {
     let trained = file.facts().context.clamp(1, u64::from(u32::MAX)) as u32;
     let one = options.ctx.unwrap_or(trained.min(4096)).max(1);
     let least = options.ctx.unwrap_or(SHORT_CTX).max(1);
-    let mut ctx = one.saturating_mul(shape.seqs);
-    while ctx > least && kv_bytes(file, ctx, shape.kv) > total / 8 {
-        ctx = (ctx / 2).max(least);
+    if shape.seqs == 1 {
+        let mut ctx = one;
+        while ctx > least && kv_bytes(file, ctx, shape.kv) > total / 8 {
+            ctx = (ctx / 2).max(least);
+        }
+        return ctx;
     }
-    ctx
+    let fixed = options.reserve + PROGRAM;
+    let token = kv_bytes(file, 1 << 20, shape.kv) as f64 / f64::from(1 << 20);
+    let room = total.saturating_sub(fixed) as f64 * KV_MOST / token;
+    let least = least.saturating_add(least / 8);
+    KvTrade {
+        budget: total,
+        fixed,
+        weights: file.weight_bytes(),
+        token,
+        least,
+        most: one.saturating_mul(shape.seqs).min(room as u32),
+        sequence: f64::from(one) / 2.0,
+        seqs: shape.seqs,
+        threads: shape.threads,
+        rate: options.rate.unwrap_or(DEVICE),
+    }
+    .tokens()
+}
+
+/// Largest share of the budget that the KV cache of several sequences gets.
+const KV_MOST: f64 = 0.5;
+
+/// What the program takes beside cache and weights, roughly, in bytes.
+const PROGRAM: u64 = 64 << 20;
+
+/// A device's rate where none was measured, in bytes per second.
+const DEVICE: f64 = 3e9;
+
+/// What to say of a context that is longer than the model was trained for.
+pub fn beyond_training(trained: u64, asked: Option<u32>) -> Option<String> {
+    let asked = asked.filter(|&asked| trained > 0 && u64::from(asked) > trained)?;
+    Some(format!(
+        "--ctx {asked} is more than the {trained} tokens that the model was trained on at once: \
+         answers may fall apart beyond that"
+    ))
 }
 
 /// What a context of `shape.ctx` tokens needs more than a short one: KV cache,
 /// and for each row of a micro-batch a row of attention of up to 64 heads.
-pub fn longer_context(file: &ModelFile, options: &Options, shape: &Shape) -> u64 {
+pub fn longer_context(file: &ModelFile, options: &Options, shape: &ContextShape) -> u64 {
     let kv = |ctx| kv_bytes(file, ctx, shape.kv);
     let rows = u64::from(options.ubatch.unwrap_or(1).clamp(1, shape.ctx));
     kv(shape.ctx).saturating_sub(kv(SHORT_CTX))
@@ -177,4 +226,27 @@ pub fn kv_bytes(file: &ModelFile, ctx: u32, kv: KvType) -> u64 {
         KvType::Q4_0 => 18.0 / 32.0,
     };
     (file.facts().kv_values as f64 * per_value * f64::from(ctx.next_multiple_of(256))) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::smaller_ubatch;
+
+    #[test]
+    fn micro_batches_shrink_gently_and_reach_one_row() {
+        let mut rows = 512;
+        let mut tried = Vec::new();
+        while rows > 1 {
+            rows = smaller_ubatch(rows);
+            tried.push(rows);
+        }
+        assert_eq!(tried[..8], [384, 256, 192, 128, 96, 64, 48, 32]);
+        for rows in 2..=512 {
+            let less = smaller_ubatch(rows);
+            assert!(
+                less >= 1 && less < rows && 2 * less >= rows - 1,
+                "{rows}: {less}"
+            );
+        }
+    }
 }

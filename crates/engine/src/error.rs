@@ -39,6 +39,20 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
+    /// The seal of the model is damaged, or of another file.
+    #[error(
+        "the seal {path} cannot be used: {message}; make it anew with \
+         `delayline seal`, or remove it"
+    )]
+    Seal {
+        /// The seal.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// What stays in memory is not what is on the drive.
+    #[error("{0}; nothing more is computed, start again")]
+    Resident(String),
     /// llama.cpp refused the model or the context.
     #[error("llama.cpp cannot {what}: {message}")]
     Llama {
@@ -81,6 +95,23 @@ pub enum Error {
         /// Tokens of the context.
         ctx: usize,
     },
+    /// The prompt was counted only as far as it fits.
+    #[error(
+        "the prompt has {least} tokens at least, and there is room for {room}: shorten it, or \
+         raise --ctx"
+    )]
+    PromptOverflow {
+        /// Its tokens at least.
+        least: usize,
+        /// How many there may be.
+        room: usize,
+    },
+    /// A text that cannot be made into tokens, or not safely.
+    #[error("{0}")]
+    Text(String),
+    /// Whoever asked wants it no more.
+    #[error("it was given up before it was done")]
+    GivenUp,
     /// The model file was changed while it was being read.
     #[error("{path}: {message}; generation ended, what was printed before is right")]
     Changed {

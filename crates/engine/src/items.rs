@@ -7,7 +7,7 @@
 //! every later one is read for its run and returned. On a cycle this hits in
 //! proportion to the memory, where least-recently-used never would.
 
-use delayline_line::Span;
+use delayline_line::FetchSpan;
 use delayline_plan::ALIGN;
 
 /// One indexed weight.
@@ -123,7 +123,12 @@ impl Items {
     ///
     /// # Errors
     /// When an index is out of range; nothing is added then.
-    pub fn want(&mut self, table: u32, ids: &[i32], spans: &mut Vec<Span>) -> Result<(), BadIndex> {
+    pub fn want(
+        &mut self,
+        table: u32,
+        ids: &[i32],
+        spans: &mut Vec<FetchSpan>,
+    ) -> Result<(), BadIndex> {
         let t = &mut self.tables[table as usize];
         self.wanted.clear();
         for &id in ids {
@@ -158,7 +163,7 @@ impl Items {
             // Neighbours become one read; they may share a page.
             match spans[first..].last_mut() {
                 Some(last) if last.at + last.len >= from => last.len = until - last.at,
-                _ => spans.push(Span {
+                _ => spans.push(FetchSpan {
                     part: t.part,
                     // Congruent, so the difference of file and memory is whole pages.
                     offset: (t.offset / ALIGN * ALIGN) + (from - t.at / ALIGN * ALIGN),

@@ -4,15 +4,17 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use delayline_line::{Lease, Span, Ticket};
+use delayline_line::{FetchSpan, LineError, Ticket, Walk};
 use delayline_medium::Memory;
 
+use crate::arena::{ExpertArena, Shift};
 use crate::backend::{Bind, Binding, Feed, Flow};
 use crate::error::Error;
 use crate::graph::Graph;
-use crate::items::Items;
+use crate::items::{BadIndex, Items};
 use crate::itinerary::{Itinerary, Supply, UseSupply};
-use crate::source::RealLine;
+use crate::routes::Routes;
+use crate::source::EngineLine;
 use crate::watch::Watch;
 
 /// A lap under way.
@@ -25,10 +27,19 @@ struct Lap {
     next: usize,
     /// The first supply of the run under way.
     run_first: usize,
-    run: usize,
-    leases: Vec<Lease>,
+    walk: Walk,
     /// Reads of items that share their indices with an earlier node.
     early: Vec<(usize, Ticket)>,
+    /// The layer whose experts are under way, and its matrices that were not yet used.
+    layer: Option<u32>,
+    coming: Vec<Coming>,
+}
+
+/// A matrix of the experts of a layer, on its way into frames.
+struct Coming {
+    matrix: u32,
+    ticket: Ticket,
+    shifts: Vec<Shift>,
 }
 
 /// Feeds laps: takes extents from the line, rows and experts from where they are,
@@ -37,36 +48,66 @@ pub struct Feeder {
     source: Supplies,
     lap: Option<Lap>,
     failed: Option<Error>,
+    /// The medium has forgotten a read, which may still write into the memory: no lap
+    /// can be fed any more.
+    lost: Option<LineError>,
 }
 
 /// Where the bytes come from, once a budget is known.
 pub struct Supplies {
     /// The engine.
-    pub line: RealLine,
+    pub line: EngineLine,
     /// The memory it reads into.
     pub memory: Arc<Memory>,
     /// Rows and experts.
     pub items: Items,
+    /// Whole experts, where there are frames for them.
+    pub experts: Option<ExpertArena>,
+    /// What is done with the choices of experts, if anything is.
+    pub routes: Option<Routes>,
     /// For those who watch.
     pub watch: Arc<Watch>,
     /// Whether runs are marked in the line's trace.
     trace: bool,
-    spans: Vec<Span>,
+    spans: Vec<FetchSpan>,
     ids: Vec<i32>,
 }
 
 impl Supplies {
     /// From its parts.
-    pub fn new(line: RealLine, memory: Arc<Memory>, items: Items, trace: bool) -> Self {
+    pub fn new(line: EngineLine, memory: Arc<Memory>, items: Items, trace: bool) -> Self {
         Self {
             line,
             memory,
             items,
+            experts: None,
+            routes: None,
             watch: Arc::default(),
             trace,
             spans: Vec::new(),
             ids: Vec::new(),
         }
+    }
+}
+
+impl Supplies {
+    /// Whether the items of that table are matrices of experts that have frames.
+    fn has_frames(&self, table: u32) -> bool {
+        let seat = |arena: &ExpertArena| arena.seat(table);
+        self.experts.as_ref().and_then(seat).is_some()
+    }
+
+    /// Asks for the items that a node names; of experts they may be recorded, or
+    /// others put in their place.
+    fn ask(&mut self, u: &UseSupply, table: u32, bind: &mut dyn Bind) -> Result<(), Error> {
+        bind.ids(u.used, &mut self.ids)?;
+        if let Some(routes) = &mut self.routes
+            && let Some(layer) = routes.layer(table)
+            && routes.choose(layer, &mut self.ids)
+        {
+            bind.set_ids(u.used, &self.ids)?;
+        }
+        Ok(())
     }
 }
 
@@ -77,6 +118,7 @@ impl Feeder {
             source,
             lap: None,
             failed: None,
+            lost: None,
         }
     }
 
@@ -90,8 +132,14 @@ impl Feeder {
     /// # Errors
     /// When they cannot be had; no lap is under way then.
     pub fn begin(&mut self, graph: Rc<Graph>, itinerary: Rc<Itinerary>) -> Result<(), Error> {
+        if let Some(lost) = &self.lost {
+            return Err(lost.clone().into());
+        }
         self.failed = None;
         let source = &mut self.source;
+        if let Some(routes) = &mut source.routes {
+            routes.begin();
+        }
         let lap = self.lap.insert(Lap::new(graph, itinerary));
         source.watch.begin(source.line.counters());
         // What was laid for this lap and the next is asked for before anything computes.
@@ -100,7 +148,7 @@ impl Feeder {
             .pump()
             .map_err(Error::from)
             .and_then(|()| lap.acquire(source));
-        lap.mark(source, RealLine::mark_begin);
+        lap.mark(source, EngineLine::mark_begin);
         match first {
             Ok(()) => Ok(()),
             Err(error) => {
@@ -140,10 +188,19 @@ impl Feeder {
         let Some(error) = self.failed.take() else {
             return Ok(());
         };
+        if let Some(routes) = &mut source.routes {
+            routes.fail();
+        }
         // The failed reads are reported; what forgetting meets is the same trouble.
-        let _ = source.line.forget();
+        if let Err(lost) = source.line.forget() {
+            self.lost = Some(lost);
+            return Err(error);
+        }
         let memory = source.memory.clone();
         source.items.clear(|range| memory.discard(range));
+        if let Some(experts) = &mut source.experts {
+            experts.clear();
+        }
         Err(error)
     }
 }
@@ -196,15 +253,16 @@ impl Lap {
             node: 0,
             next: 0,
             run_first: 0,
-            run: 0,
-            leases: Vec::new(),
+            walk: Walk::new(),
             early: Vec::new(),
+            layer: None,
+            coming: Vec::new(),
         }
     }
 
     /// Which run is under way, of how many; the number of runs when all are over.
     fn progress(&self) -> (usize, usize) {
-        (self.run, self.itinerary.plan.runs.len())
+        (self.walk.run() as usize, self.itinerary.plan.runs.len())
     }
 
     /// What is bound in the run under way.
@@ -214,10 +272,9 @@ impl Lap {
 
     /// Gives everything back, also in the middle.
     fn give_back(self, source: &mut Supplies) {
-        source.watch.end(self.run == self.itinerary.plan.runs.len());
-        for lease in self.leases {
-            source.line.release(lease);
-        }
+        let (run, runs) = self.progress();
+        source.watch.end(run == runs);
+        self.walk.abandon(&mut source.line);
     }
 
     /// Binds every weight of the node announced last to zeros, but for those
@@ -237,9 +294,8 @@ impl Lap {
 
     /// Waits for the extents of the run that comes.
     fn acquire(&mut self, source: &mut Supplies) -> Result<(), Error> {
-        for step in self.itinerary.schedule.leased_before(self.run as u32) {
-            self.leases.push(source.line.acquire(step.extent)?);
-        }
+        self.walk
+            .begin(&self.itinerary.schedule, &mut source.line)?;
         self.note(source);
         Ok(())
     }
@@ -254,9 +310,9 @@ impl Lap {
     }
 
     /// Notes in the trace that the compute of the run begins or ends.
-    fn mark(&self, source: &mut Supplies, note: fn(&mut RealLine, &str)) {
+    fn mark(&self, source: &mut Supplies, note: fn(&mut EngineLine, &str)) {
         if source.trace {
-            note(&mut source.line, &format!("run {}", self.run));
+            note(&mut source.line, &format!("run {}", self.walk.run()));
         }
     }
 
@@ -288,11 +344,15 @@ impl Lap {
                 Supply::Settled => Binding::Settled,
                 _ if failed => Binding::Zeros,
                 Supply::Extent { extent, at } => {
-                    let lease = self.leases.iter().find(|lease| lease.extent() == extent);
-                    let lease = lease.ok_or_else(|| {
+                    let lease = self.walk.lease(extent).ok_or_else(|| {
                         Error::Defect(format!("extent {} is not leased", extent.0))
                     })?;
                     Binding::At(lease.at() + at)
+                }
+                Supply::Items(table) if source.has_frames(table) => {
+                    self.experts(&u, table, source, bind)?;
+                    self.next += 1;
+                    continue;
                 }
                 Supply::Items(table) => {
                     self.items(&u, table, source, bind)?;
@@ -318,7 +378,7 @@ impl Lap {
             let (_, ticket) = self.early.swap_remove(early);
             return Ok(source.line.fetched(ticket)?);
         }
-        bind.ids(u.used, &mut source.ids)?;
+        source.ask(u, table, bind)?;
         let ticket = want(source, table)?;
         // Up and down projections name the same experts: ask for them now, and
         // compute the first while they come.
@@ -337,6 +397,54 @@ impl Lap {
         Ok(source.line.fetched(ticket)?)
     }
 
+    /// Has a matrix of the experts that the node names in frames. The first node of a
+    /// layer asks for all of its matrices, and computes while the others come.
+    fn experts(
+        &mut self,
+        u: &UseSupply,
+        table: u32,
+        source: &mut Supplies,
+        bind: &mut dyn Bind,
+    ) -> Result<(), Error> {
+        let none = || Error::Defect(format!("table {table} has no frames"));
+        let seat = |arena: &ExpertArena| arena.seat(table);
+        let seat = source.experts.as_ref().and_then(seat);
+        let (layer, matrix) = seat.ok_or_else(none)?;
+        let is_new = self.layer != Some(layer);
+        if is_new {
+            source.ask(u, table, bind)?;
+        }
+        let arena = source.experts.as_mut().ok_or_else(none)?;
+        if is_new {
+            arena.visit(layer, &source.ids).map_err(bad_index)?;
+            self.layer = Some(layer);
+            self.coming.clear();
+            for matrix in 0..arena.matrices(layer) {
+                let mut shifts = Vec::new();
+                source.spans.clear();
+                arena.missing(layer, matrix, &mut source.spans, &mut shifts);
+                let ticket = source.line.fetch(&source.spans);
+                self.coming.push(Coming {
+                    matrix,
+                    ticket,
+                    shifts,
+                });
+            }
+        }
+        if let Some(at) = self
+            .coming
+            .iter()
+            .position(|coming| coming.matrix == matrix)
+        {
+            let coming = self.coming.swap_remove(at);
+            source.line.fetched(coming.ticket)?;
+            for shift in coming.shifts {
+                source.memory.move_down(shift.from, shift.to, shift.len);
+            }
+        }
+        bind.bind_frames(u.used, arena.binding(layer, matrix))
+    }
+
     /// The run is over: gives back what it was last to use, and waits for the
     /// extents of the next.
     ///
@@ -345,24 +453,18 @@ impl Lap {
     fn after(&mut self, source: &mut Supplies, bind: &mut dyn Bind) -> Result<(), Error> {
         vacate(self.bound(), bind);
         self.run_first = self.next;
-        self.mark(source, RealLine::mark_end);
+        self.mark(source, EngineLine::mark_end);
         source.watch.between();
-        for step in self.itinerary.schedule.released_after(self.run as u32) {
-            if let Some(at) = self.leases.iter().position(|l| l.extent() == step.extent) {
-                source.line.release(self.leases.swap_remove(at));
-            }
-        }
         if self.early.is_empty() {
             let memory = &source.memory;
             source.items.pass(|range| memory.discard(range));
         }
-        self.run += 1;
-        if self.run < self.itinerary.plan.runs.len() {
-            source.line.pump()?;
+        self.walk.end(&self.itinerary.schedule, &mut source.line)?;
+        let (run, runs) = self.progress();
+        if run < runs {
             self.acquire(source)?;
-            self.mark(source, RealLine::mark_begin);
+            self.mark(source, EngineLine::mark_begin);
         } else {
-            source.line.pump()?;
             self.note(source);
         }
         Ok(())
@@ -374,13 +476,13 @@ fn want(source: &mut Supplies, table: u32) -> Result<Ticket, Error> {
     source
         .items
         .want(table, &source.ids, &mut source.spans)
-        .map_err(|bad| {
-            Error::Assumption(format!(
-                "the graph asks for item {} of {}",
-                bad.index, bad.count
-            ))
-        })?;
+        .map_err(bad_index)?;
     Ok(source.line.fetch(&source.spans))
+}
+
+fn bad_index(bad: BadIndex) -> Error {
+    let BadIndex { index, count } = bad;
+    Error::Assumption(format!("the graph asks for item {index} of {count}"))
 }
 
 /// Gives up the addresses of a run that is over: what nobody feeds must not compute

@@ -4,13 +4,14 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use delayline_line::Span;
-use delayline_plan::{self as plan, ALIGN, Cut, Residency};
+use delayline_line::FetchSpan;
+use delayline_plan::{self as plan, ALIGN, Cut, PoolShape, Residency};
 
-use crate::graph::{Graph, How};
+use crate::arena::{ArenaLayout, PlacedArena};
+use crate::graph::{Graph, How, WeightUse};
 use crate::items::{Table, item_pages};
 use crate::itinerary::Supply;
-use crate::model_file::{ModelFile, WeightId};
+use crate::model_file::{ModelFile, Weight, WeightId};
 
 /// Weights up to this size always stay: they cost nothing, and graphs other
 /// than the learned ones read them too.
@@ -46,11 +47,15 @@ pub struct Layout {
     /// The weights that have item tables, with bytes of an item and whether items may stay.
     indexed: Vec<(WeightId, u64, bool)>,
     /// Spans of small weights; positions relative to the small area.
-    small: Vec<Span>,
+    small: Vec<FetchSpan>,
     /// Bytes of the small area.
     pub small_bytes: u64,
     /// Most bytes of items that are in memory for a run only.
     pub passing_bytes: u64,
+    /// The same where whole experts have frames.
+    pub passing_beside_arena: u64,
+    /// Which layers have whole experts.
+    pub arena: ArenaLayout,
     /// Nodes that share at most so many indices have their items fetched together.
     pub group_ids: u64,
 }
@@ -63,14 +68,17 @@ pub struct Placed {
     /// By extent.
     pub homes: Vec<Option<u64>>,
     /// Reads that fill the small area.
-    pub small: Vec<Span>,
+    pub small: Vec<FetchSpan>,
     /// Item tables.
     pub tables: Vec<Table>,
     /// Where the weights that stay come to lie, in whole huge pages.
     pub stays: Range<u64>,
     /// Address space of which only single pages will be used: the window's last
-    /// part of a huge page, and what lies behind the last weight that stays.
-    pub sparse: [Range<u64>; 2],
+    /// part of a huge page, what lies behind the last weight that stays, between
+    /// pools of frames, and behind them.
+    pub sparse: Vec<Range<u64>>,
+    /// Frames for whole experts.
+    pub arena: PlacedArena,
 }
 
 impl Layout {
@@ -107,6 +115,8 @@ impl Layout {
             small: Vec::new(),
             small_bytes: 0,
             passing_bytes: 0,
+            passing_beside_arena: 0,
+            arena: ArenaLayout::default(),
             group_ids: 0,
         };
         for at in 0..file.weights().len() {
@@ -126,8 +136,41 @@ impl Layout {
             });
         }
         layout.gather_small(file);
-        layout.measure_items(file, graphs);
+        layout.group_ids = graphs[0]
+            .uses
+            .iter()
+            .map(|u| expert_ids(&u.how))
+            .max()
+            .unwrap_or(0);
+        layout.arena = layout.find_experts(file, graphs);
+        layout.passing_bytes = layout.passing(file, graphs, |_| true);
+        let beside = layout.passing(file, graphs, |table| !layout.arena.has(table));
+        layout.passing_beside_arena = beside;
         layout
+    }
+
+    /// Experts whose matrices are asked for in no other way, and through no view.
+    fn find_experts(&self, file: &ModelFile, graphs: &[Rc<Graph>]) -> ArenaLayout {
+        let mut viewed = vec![false; self.indexed.len()];
+        let table_of = |u: &WeightUse| match self.roles[u.weight.0 as usize] {
+            Role::Indexed { table } => Some(table),
+            _ => None,
+        };
+        for u in graphs.iter().flat_map(|graph| &graph.uses) {
+            if let Some(table) = table_of(u) {
+                let rows = matches!(u.how, How::Indexed { experts: false, .. });
+                viewed[table as usize] |= u.view || rows;
+            }
+        }
+        let tables: Vec<(&Weight, u64)> = self
+            .indexed
+            .iter()
+            .map(|&(id, unit, _)| (file.weight(id), unit))
+            .collect();
+        let graphs = graphs.iter().map(|graph| &**graph);
+        ArenaLayout::of(graphs, &tables, &|u| {
+            table_of(u).filter(|&table| !viewed[table as usize])
+        })
     }
 
     /// Lays small weights side by side, neighbours in the file as one read.
@@ -154,7 +197,7 @@ impl Layout {
                     last.len = len;
                 }
                 _ => {
-                    self.small.push(Span {
+                    self.small.push(FetchSpan {
                         part,
                         offset: from,
                         len: until - from,
@@ -166,19 +209,9 @@ impl Layout {
         }
     }
 
-    fn measure_items(&mut self, file: &ModelFile, graphs: &[Rc<Graph>]) {
-        let ids_of = |how: &How| match how {
-            How::Indexed {
-                experts: true, ids, ..
-            } => *ids,
-            _ => 0,
-        };
-        self.group_ids = graphs[0]
-            .uses
-            .iter()
-            .map(|u| ids_of(&u.how))
-            .max()
-            .unwrap_or(0);
+    /// Most bytes of items of some tables that are in memory for a run only.
+    fn passing(&self, file: &ModelFile, graphs: &[Rc<Graph>], passes: impl Fn(u32) -> bool) -> u64 {
+        let mut most = 0;
         for graph in graphs {
             let mut group = (None, 0);
             for u in &graph.uses {
@@ -196,6 +229,9 @@ impl Layout {
                 else {
                     continue;
                 };
+                if !passes(table) {
+                    continue;
+                }
                 let (weight, unit, _) = self.indexed[table as usize];
                 // An item that several indices name is read once.
                 let bytes = ids.min(file.weight(weight).len / unit.max(1)) * item_pages(unit);
@@ -204,9 +240,21 @@ impl Layout {
                     Some(ids_tensor),
                     if shared { group.1 + bytes } else { bytes },
                 );
-                self.passing_bytes = self.passing_bytes.max(group.1);
+                most = most.max(group.1);
             }
         }
+        most
+    }
+
+    /// Bytes that are not read extent by extent: rows, experts, small weights.
+    pub fn scattered(&self, file: &ModelFile) -> Vec<(u16, Range<u64>)> {
+        let indexed = self.indexed.iter().map(|&(id, ..)| {
+            let w = file.weight(id);
+            (w.part, w.offset..w.offset + w.len)
+        });
+        let small = self.small.iter();
+        let small = small.map(|span| (span.part, span.offset..span.offset + span.len));
+        indexed.chain(small).collect()
     }
 
     /// The extents of the dense weights, in the decoding graph's order.
@@ -220,12 +268,12 @@ impl Layout {
             }
         }
         let late = graph.uses.len() as u32;
-        let weights: Vec<plan::Weight> = file
+        let weights: Vec<plan::UsedRange> = file
             .weights()
             .iter()
             .enumerate()
             .filter(|(at, _)| matches!(self.roles[*at], Role::Dense { .. }))
-            .map(|(at, w)| plan::Weight {
+            .map(|(at, w): (usize, &Weight)| plan::UsedRange {
                 part: w.part,
                 offset: w.offset,
                 len: w.len,
@@ -251,8 +299,15 @@ impl Layout {
             .collect()
     }
 
-    /// Positions in memory: the window first, then what stays, then items.
-    pub fn place(&self, file: &ModelFile, cut: &Cut, residency: &Residency) -> Placed {
+    /// Positions in memory: the window first, then what stays, then frames for whole
+    /// experts, of which `pools` says how many, then other items.
+    pub fn place(
+        &self,
+        file: &ModelFile,
+        cut: &Cut,
+        residency: &Residency,
+        pools: Vec<PoolShape>,
+    ) -> Placed {
         let stays_from = residency.window.next_multiple_of(HUGE);
         let mut at = stays_from;
         let mut homes = Vec::with_capacity(cut.extents.len());
@@ -265,14 +320,22 @@ impl Layout {
         let small = self
             .small
             .iter()
-            .map(|s| Span {
+            .map(|s| FetchSpan {
                 at: s.at + at,
                 ..*s
             })
             .collect();
         at += self.small_bytes;
         let sparse_from = at / HUGE * HUGE;
-        at = at.next_multiple_of(HUGE);
+        let arena = self.arena.place(pools, at.next_multiple_of(HUGE));
+        // Between two pools lies less than a huge page.
+        let mut before = sparse_from;
+        let mut sparse = Vec::new();
+        for range in arena.ranges() {
+            sparse.push(before..range.start);
+            before = range.end / HUGE * HUGE;
+        }
+        at = arena.end.max(at).next_multiple_of(HUGE);
         let tables = self
             .indexed
             .iter()
@@ -283,23 +346,35 @@ impl Layout {
                 Table::new(w.part, w.offset, unit, w.len / unit.max(1), here, experts)
             })
             .collect();
-        let ragged = residency.window / HUGE * HUGE..residency.window.next_multiple_of(HUGE);
+        sparse.push(before..at);
+        sparse.push(residency.window / HUGE * HUGE..residency.window.next_multiple_of(HUGE));
         Placed {
             len: at.max(HUGE),
             homes,
             small,
             tables,
             stays: stays_from..sparse_from,
-            sparse: [ragged, sparse_from..at],
+            sparse,
+            arena,
         }
     }
 
     /// Where a small weight lies, given the placed spans.
-    pub fn small_at(placed: &[Span], part: u16, offset: u64) -> Option<u64> {
+    pub fn small_at(placed: &[FetchSpan], part: u16, offset: u64) -> Option<u64> {
         placed
             .iter()
             .find(|s| s.part == part && (s.offset..s.offset + s.len).contains(&offset))
             .map(|s| s.at + (offset - s.offset))
+    }
+}
+
+/// How many experts a node has room to name.
+fn expert_ids(how: &How) -> u64 {
+    match how {
+        How::Indexed {
+            experts: true, ids, ..
+        } => *ids,
+        _ => 0,
     }
 }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use delayline_gguf::Header;
 use delayline_medium::Fingerprint;
 
+pub(crate) use self::open::advise;
 use self::open::{open_part, open_striped};
 use self::read::{check_part, facts_of, weights_of};
 use crate::error::Error;
@@ -108,13 +109,22 @@ impl ModelFile {
     /// # Errors
     /// When a file is missing, is not a regular file, or its header is unsound.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::open_within(path, u64::MAX)
+    }
+
+    /// As [`ModelFile::open`], for a budget of so many bytes: a header out of proportion
+    /// to it is not read.
+    ///
+    /// # Errors
+    /// [`Error::Budget`] where the header is too long.
+    pub fn open_within(path: &Path, budget: u64) -> Result<Self, Error> {
         let list = match Manifest::is_one(path) {
             true => Some(Manifest::read(path)?),
             false => None,
         };
         let first = match &list {
-            Some(list) => open_striped(path, list, 0)?,
-            None => open_part(path)?,
+            Some(list) => open_striped(path, list, 0, budget)?,
+            None => open_part(path, budget)?,
         };
         let unsound = |source| Error::Header {
             path: path.to_owned(),
@@ -149,10 +159,9 @@ impl ModelFile {
             };
             for (no, path) in paths.iter().enumerate().skip(1) {
                 let part = match &list {
-                    Some(list) => open_striped(path, list, no)?,
-                    None => {
-                        open_part(path).map_err(|error| missing_part(error, no, split.count))?
-                    }
+                    Some(list) => open_striped(path, list, no, budget)?,
+                    None => open_part(path, budget)
+                        .map_err(|error| missing_part(error, no, split.count))?,
                 };
                 weights.extend(check_part(&part, no, split.count)?);
                 parts.push(part);
@@ -234,6 +243,38 @@ impl ModelFile {
         }
     }
 
+    /// Where a file has a hole in which there should be weights, in words: it reads as
+    /// zeros. The file system is asked once a file, and nothing is read.
+    pub fn holes(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for (no, part) in self.parts.iter().enumerate() {
+            let own = self.weights.iter().filter(|w| usize::from(w.part) == no);
+            let (Some(from), Some(until)) = (
+                own.clone().map(|w| w.offset).min(),
+                own.map(|w| w.offset + w.len).max(),
+            ) else {
+                continue;
+            };
+            for file in &part.files {
+                // Of several drives each has a share, of which no offset is known here.
+                let range = match part.files.len() {
+                    1 => from..until,
+                    _ => 0..file.fingerprint.size,
+                };
+                if let Some(hole) = open::first_hole(&file.file, range) {
+                    found.push(format!(
+                        "{} has a hole of {} bytes from byte {}, which reads as zeros: \
+                         a download that was interrupted leaves such, and answers are then wrong",
+                        file.path.display(),
+                        hole.end - hole.start,
+                        hole.start
+                    ));
+                }
+            }
+        }
+        found
+    }
+
     /// Fails if a file was changed since it was opened. One that was renamed
     /// over or removed goes on: the open file is still the old one.
     ///
@@ -253,9 +294,9 @@ impl ModelFile {
                     part.fingerprint.size, now.size
                 )));
             }
-            if part.fingerprint.changed(&now) {
+            if part.fingerprint.changed(&now, &part.path) {
                 return Err(changed(
-                    "it was written to while the model was running".into(),
+                    "it was written to while the model was running, or its times were set".into(),
                 ));
             }
         }

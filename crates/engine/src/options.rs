@@ -1,7 +1,9 @@
 //! How to run a model. Decides nothing.
 
+use crate::routes::RouteOptions;
 use crate::shape::{FlashAttention, KvType};
 use delayline_medium::MediumMaker;
+use delayline_plan::ExpertPolicy;
 use std::sync::Arc;
 
 /// How to run a model. `None` is the default that suits the model.
@@ -22,20 +24,30 @@ pub struct Options {
     pub seqs: Option<u32>,
     /// What the caller itself will take of the budget later on, in bytes.
     pub reserve: u64,
+    /// What the device brings, in bytes per second, if that was measured.
+    pub rate: Option<f64>,
     /// Whether answers may have to follow a grammar, which takes memory to choose.
     pub grammars: bool,
     /// Micro-batch in tokens.
     pub ubatch: Option<u32>,
+    /// Whether blocks of the KV cache come and go: there is a sequence for them.
+    pub spare: bool,
     /// KV cache format.
     pub kv: KvType,
     /// Attention kernel.
     pub flash: FlashAttention,
     /// How the weights get into memory.
     pub way: Way,
+    /// Which experts stay, where there is room for some.
+    pub experts: ExpertPolicy,
+    /// What is to be done with the choices of experts.
+    pub routes: RouteOptions,
     /// Whether to record a trace.
     pub trace: bool,
     /// How the files are read.
-    pub medium: delayline_medium::Options,
+    pub medium: delayline_medium::FlashOptions,
+    /// Whether the bytes that come are trusted, instead of checked.
+    pub unchecked: bool,
     /// Makes another medium around the files, from which is then read.
     pub maker: Option<Arc<dyn MediumMaker>>,
 }

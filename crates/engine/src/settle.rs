@@ -30,7 +30,7 @@ pub fn settle_budget(
     let available = budget::without_tables(spend.total.saturating_sub(fixed));
     let available = available.min(options.weights.unwrap_or(u64::MAX));
     let choose = |lookahead| {
-        let memory = plan::Memory {
+        let memory = plan::MemoryShare {
             available,
             lookahead,
         };

@@ -29,7 +29,7 @@ pub enum FlashAttention {
 
 /// What shapes a context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
+pub struct ContextShape {
     /// Tokens that the KV cache holds, of all sequences together.
     pub ctx: u32,
     /// Most sequences that share a lap.
@@ -42,4 +42,7 @@ pub struct Shape {
     pub kv: KvType,
     /// Attention kernel.
     pub flash: FlashAttention,
+    /// Whether there is one sequence more, which no lap carries, for blocks of the KV cache
+    /// that come and go.
+    pub spare: bool,
 }

@@ -1,12 +1,11 @@
 //! Where a stream's bytes come from: the files, one drive or several, what is to be
 //! around them, and the line that reads them.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
-use delayline_line::{Config, Line, LineSetup, Medium, Region};
-use delayline_medium::{
-    Drive, Flash, LapOutline, MadeMedium, MediumSite, Memory, RealClock, Stripe,
-};
+use delayline_line::{Clock, Config, Line, LineSetup, Medium, Region};
+use delayline_medium::{Checked, Drive, Flash, LapOutline, MadeMedium, MediumSite, Memory, Stripe};
 use delayline_plan::Residency;
 
 use crate::atlas::Atlas;
@@ -14,8 +13,8 @@ use crate::error::Error;
 use crate::model_file::{ModelFile, PartFile};
 use crate::options::Options;
 
-/// The line as it runs in production.
-pub type RealLine = Line<Box<dyn MadeMedium>, RealClock>;
+/// The line of an engine, in the time of its medium.
+pub type EngineLine = Line<Checked<Box<dyn MadeMedium>>, Rc<dyn Clock>>;
 
 /// Largest single read in bytes.
 pub const READ_LEN: u32 = 4 << 20;
@@ -73,9 +72,11 @@ pub fn open_medium(
 /// Where bytes come from, and the memory that they go to.
 pub struct LineSource {
     /// What is read from.
-    pub medium: Box<dyn MadeMedium>,
+    pub medium: Checked<Box<dyn MadeMedium>>,
     /// The memory that it reads into.
     pub region: Region,
+    /// In which it keeps time.
+    pub clock: Rc<dyn Clock>,
 }
 
 /// The line that feeds laps through the window.
@@ -85,10 +86,10 @@ pub fn open_line(
     atlas: &Atlas,
     residency: &Residency,
     options: &Options,
-) -> Result<RealLine, Error> {
+) -> Result<EngineLine, Error> {
     let mut line = Line::new(
         source.medium,
-        RealClock::default(),
+        source.clock,
         source.region,
         LineSetup {
             extents: atlas.cut.extents.clone(),

@@ -7,11 +7,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use delayline_engine::{
-    Atlas, Bind, Binding, Error, Feed, Feeder, Flow, Graph, How, Items, Itinerary, ModelFile,
-    Supplies, TensorId, UseId, WeightId, WeightUse,
+    Atlas, Bind, Binding, Error, Feed, Feeder, Flow, FrameBinding, Graph, How, Items, Itinerary,
+    ModelFile, Supplies, TensorId, UseId, WeightId, WeightUse,
 };
-use delayline_line::{Config, Line, LineSetup, Medium};
-use delayline_medium::{Dram, Faults, Faulty, MadeMedium, Memory, RealClock, Rng};
+use delayline_line::{Clock, Config, Line, LineSetup, Medium};
+use delayline_medium::{Checked, Dram, Faults, Faulty, MadeMedium, Memory, RealClock, Rng};
 use delayline_plan as plan;
 use delayline_synth::Quant;
 
@@ -115,6 +115,14 @@ impl Bind for Checker<'_> {
         }
         Ok(())
     }
+
+    fn set_ids(&mut self, used: UseId, _: &[i32]) -> Result<(), Error> {
+        panic!("the indices of {used:?} are set, and nobody asked for it")
+    }
+
+    fn bind_frames(&mut self, used: UseId, _: FrameBinding<'_>) -> Result<(), Error> {
+        panic!("{used:?} is in frames that nobody asked for")
+    }
 }
 
 /// What feeds laps through one graph.
@@ -130,7 +138,7 @@ fn fed(file: &ModelFile, graph: &Rc<Graph>, bytes: &[u8], extra: u64, seed: u64)
     let mut atlas = Atlas::new(file, std::slice::from_ref(graph)).expect("sound weights");
     let itinerary = Rc::new(atlas.lay_out(graph));
     let choose = |available| {
-        let memory = plan::Memory {
+        let memory = plan::MemoryShare {
             available,
             lookahead: 64 << 10,
         };
@@ -139,7 +147,7 @@ fn fed(file: &ModelFile, graph: &Rc<Graph>, bytes: &[u8], extra: u64, seed: u64)
     let least = choose(0).expect_err("nothing is not enough").needed;
     let residency = choose(least + extra).expect("enough");
     assert!(residency.streamed_bytes > 0, "something streams");
-    let placed = atlas.layout.place(file, &atlas.cut, &residency);
+    let placed = atlas.layout.place(file, &atlas.cut, &residency, Vec::new());
     atlas.homes.clone_from(&placed.homes);
     let (memory, region) = Memory::new(placed.len).expect("address space");
     let faults = Faults {
@@ -164,7 +172,10 @@ fn fed(file: &ModelFile, graph: &Rc<Graph>, bytes: &[u8], extra: u64, seed: u64)
         },
     };
     let medium: Box<dyn MadeMedium> = Box::new(medium);
-    let line = Line::new(medium, RealClock::default(), region, setup).expect("a line");
+    // It lies about nothing, and nothing is known of its bytes.
+    let medium = Checked::new(medium, memory.clone(), None);
+    let clock: Rc<dyn Clock> = Rc::new(RealClock::default());
+    let line = Line::new(medium, clock, region, setup).expect("a line");
     let items = Items::new(placed.tables, extra / 4);
     Fed {
         feeder: Feeder::new(Supplies::new(line, memory.clone(), items, false)),
@@ -218,15 +229,7 @@ fn check(path: &Path, extra: u64, rng: &mut Rng) {
 
 #[test]
 fn a_backend_is_fed_the_files_bytes_whatever_fails() {
-    let seed = match std::env::var("SEED") {
-        Ok(seed) => seed.parse().expect("SEED is a number"),
-        Err(_) => {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            now.expect("a clock past 1970").as_nanos() as u64
-        }
-    };
-    println!("SEED={seed}");
-    let mut rng = Rng::new(seed);
+    let mut rng = Rng::new(delayline_testing::seed());
     let dir = tempfile::tempdir().expect("a folder");
     for shape in ["tiny-llama", "tiny-mixtral"] {
         let path = dir.path().join(format!("{shape}.gguf"));

@@ -15,11 +15,14 @@
 //! that does not check when it is taken is read from the medium behind, given to
 //! whoever waits, and sent into the loop anew.
 
+mod behind;
 mod fault;
 mod fill;
 mod tap;
 
 pub use fill::FillError;
+
+use behind::Behind;
 
 use self::fault::Fault;
 use crate::gauge::{Gauge, LoopFigures, LoopNotice};
@@ -41,7 +44,7 @@ use std::sync::Arc;
 pub struct FiberLoop<M, C> {
     // First: it writes into memory until it is dropped.
     glass: Option<Glass>,
-    behind: M,
+    behind: Behind<M>,
     clock: C,
     spec: LoopSpec,
     orbit: Orbit,
@@ -169,7 +172,7 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
         gauge.count(|figures| *figures = LoopFigures::at_start(&spec, &orbit));
         let mut all = Self {
             glass: None,
-            behind,
+            behind: Behind::new(behind),
             t0_ns: clock.now_ns(),
             clock,
             lights: Lights::new(orbit.pieces.len(), spec.copies),

@@ -313,3 +313,30 @@ fn a_loop_that_cannot_be_filled_says_why() {
     shaky.lap();
     assert_eq!(shaky.figures().pieces_taken, COUNT);
 }
+
+#[test]
+fn a_medium_that_hangs_while_the_loop_is_filled_is_given_up_in_words() {
+    // All reads, or some: the filling ends, and so does the loop.
+    for hung in [1.0, 0.7, 0.4] {
+        let mut bench = bench(|_| {});
+        bench.fiber.behind_mut().set_faults(Faults {
+            hung,
+            ..Faults::default()
+        });
+        let all = 0..bench.memory.len();
+        let before_ns = bench.clock.now_ns();
+        let error = bench.fiber.fill(&mut bench.region, all, on).unwrap_err();
+        assert!(bench.fiber.behind_mut().counts().hung > 0);
+        let FillError::Read(MediumError::Gone { source, .. }) = &error else {
+            panic!("{error}")
+        };
+        assert_eq!(source.kind(), std::io::ErrorKind::TimedOut, "{error}");
+        let told = error.to_string();
+        assert!(
+            told.contains("for 30 s") && told.contains("dmesg"),
+            "{told}"
+        );
+        let waited_s = (bench.clock.now_ns() - before_ns) / 1_000_000_000;
+        assert_eq!(waited_s, 30);
+    }
+}

@@ -1,5 +1,5 @@
 //! The GGUF file format: headers are parsed as hostile input and written, and
-//! that is all. This crate knows no model and opens no file: bytes in, a
+//! that is all but for the seal of a file, which says what its bytes were. This crate knows no model and opens no file: bytes in, a
 //! [`Header`] out, or the other way round.
 //!
 //! A header's length is unknown before it has been read, so [`Header::parse`]
@@ -31,6 +31,7 @@ mod cursor;
 mod error;
 mod header;
 mod read;
+mod seal;
 mod split;
 mod tensor;
 mod types;
@@ -40,8 +41,11 @@ mod write;
 pub use error::Error;
 pub use header::{DEFAULT_ALIGNMENT, Header, MAX_ALIGNMENT, MAX_HEADER_LEN, Metadata};
 pub use read::{ReadError, read_header};
+pub use seal::{
+    SEAL_BLOCK, SEAL_HEAD, SealCheck, SealError, Sealer, block_hash, is_seal, seal_len,
+};
 pub use split::{Split, part_path, parts};
 pub use tensor::{MAX_NAME_LEN, Tensor, TensorSpec};
 pub use types::TensorType;
 pub use value::{Array, Value, ValueType};
-pub use write::{Layout, write};
+pub use write::{FileLayout, write};

@@ -11,17 +11,27 @@ pub enum ReadError {
     /// The source failed or ended before `file_len`.
     #[error("the header cannot be read: {0}")]
     Io(#[from] io::Error),
+    /// The header is longer than was allowed.
+    #[error("the header is {needed} bytes long or more, and {most} were allowed")]
+    TooLong {
+        /// What is known of its length, in bytes.
+        needed: u64,
+        /// What was allowed, in bytes.
+        most: u64,
+    },
     /// The header is wrong.
     #[error(transparent)]
     Header(#[from] Error),
 }
 
 /// Reads the header of a file of `file_len` bytes from its start: returns the
-/// bytes up to the data, padding included, on which [`Header::parse`] succeeds.
+/// bytes up to the data, padding included, on which [`Header::parse`] succeeds. No
+/// more than `most` bytes are read, or a mebibyte.
 ///
 /// # Errors
-/// The source fails, or the header is wrong.
-pub fn read_header(source: &mut impl Read, file_len: u64) -> Result<Vec<u8>, ReadError> {
+/// The source fails, or the header is wrong or too long.
+pub fn read_header(source: &mut impl Read, file_len: u64, most: u64) -> Result<Vec<u8>, ReadError> {
+    let most = most.max(1 << 20);
     let mut bytes = Vec::new();
     let mut target = file_len.min(1 << 20);
     loop {
@@ -32,7 +42,13 @@ pub fn read_header(source: &mut impl Read, file_len: u64) -> Result<Vec<u8>, Rea
         }
         match Header::parse(&bytes, file_len) {
             // Doubling keeps the work of parsing again in proportion.
-            Err(Error::NeedMore { at_least }) => target = at_least.max(2 * target).min(file_len),
+            Err(Error::NeedMore { at_least }) if at_least > most => {
+                let needed = at_least;
+                return Err(ReadError::TooLong { needed, most });
+            }
+            Err(Error::NeedMore { at_least }) => {
+                target = at_least.max((2 * target).min(most)).min(file_len);
+            }
             Err(error) => return Err(error.into()),
             Ok(header) => {
                 let data_offset = header.data_offset;

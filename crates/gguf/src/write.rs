@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 /// A file laid out, all but its data.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Layout {
+pub struct FileLayout {
     /// Everything before the data, padding included.
     pub header: Vec<u8>,
     /// The tensors in the order given, with their places in the file.
@@ -27,7 +27,7 @@ pub struct Layout {
 pub fn write(
     metadata: &[(Cow<'_, str>, Value<'_>)],
     tensors: &[TensorSpec],
-) -> Result<Layout, Error> {
+) -> Result<FileLayout, Error> {
     let mut out = Vec::new();
     out.extend_from_slice(b"GGUF");
     out.extend(3u32.to_le_bytes());
@@ -68,7 +68,7 @@ pub fn write(
     let parsed = Header::parse(&out, file_len)?;
     let (tensors, data_offset) = (parsed.tensors, parsed.data_offset);
     out.resize(data_offset as usize, 0);
-    Ok(Layout {
+    Ok(FileLayout {
         header: out,
         tensors,
         file_len: data_offset + offset,

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::flights::{Failure, Piece};
-use crate::types::Span;
+use crate::types::FetchSpan;
 
 #[derive(Debug, Default)]
 struct Fetch {
@@ -19,11 +19,11 @@ pub(crate) struct Fetches {
     all: Vec<Fetch>,
     free: Vec<u32>,
     /// What has not been launched of each span, and its fetch.
-    queue: VecDeque<(Span, u32)>,
+    queue: VecDeque<(FetchSpan, u32)>,
 }
 
 impl Fetches {
-    pub(crate) fn add(&mut self, spans: &[Span]) -> u32 {
+    pub(crate) fn add(&mut self, spans: &[FetchSpan]) -> u32 {
         let number = self.free.pop().unwrap_or_else(|| {
             self.all.push(Fetch::default());
             (self.all.len() - 1) as u32

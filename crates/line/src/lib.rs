@@ -78,6 +78,6 @@ pub use medium::{
     MediumEvent, Op, Rates, Region, RegionId, Stats, Tally, Verb,
 };
 pub use stack::{Stack, StackConfig, StackCounters, StackError, StackLease};
-pub use trace::{Event, EventKind, write_chrome};
-pub use types::{Config, Counters, Lease, LineSetup, Span, Ticket};
+pub use trace::{CHROME_HEAD, Event, EventKind, write_chrome};
+pub use types::{Config, Counters, FetchSpan, Lease, LineSetup, Ticket};
 pub use walk::Walk;

@@ -6,7 +6,7 @@ use delayline_plan::{ALIGN, ExtentId, Use};
 use crate::check;
 use crate::state::State;
 use crate::trace::{Event, EventKind};
-use crate::types::{Counters, Lease, LineSetup, Span, Ticket};
+use crate::types::{Counters, FetchSpan, Lease, LineSetup, Ticket};
 use crate::{Clock, Completion, LineError, Medium, Region};
 
 /// The engine: turns plan and medium into extents that are there when the
@@ -67,7 +67,10 @@ impl<M: Medium, C: Clock> Line<M, C> {
     /// None at present: a read that failed is reported by the
     /// [`Line::acquire`] of its extent.
     pub fn pump(&mut self) -> Result<(), LineError> {
-        self.reap(false);
+        // A medium may give what has completed one by one.
+        while self.reap(false) > 0 {
+            self.submit();
+        }
         if self.submit() > 0 {
             self.reap(false);
         }
@@ -163,7 +166,7 @@ impl<M: Medium, C: Clock> Line<M, C> {
     /// # Panics
     /// When a span is off alignment, outside its part or inside the window: the
     /// memory would not be the caller's to overwrite.
-    pub fn fetch(&mut self, spans: &[Span]) -> Ticket {
+    pub fn fetch(&mut self, spans: &[FetchSpan]) -> Ticket {
         for span in spans {
             let part_len = self.part_lens[usize::from(span.part)];
             assert!(

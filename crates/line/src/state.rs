@@ -9,7 +9,7 @@ use delayline_plan::{Extent, ExtentId, Mode, Use};
 use crate::fetches::Fetches;
 use crate::flights::Flights;
 use crate::trace::{EventKind, Trace};
-use crate::types::{Config, Counters, LineSetup, Span};
+use crate::types::{Config, Counters, FetchSpan, LineSetup};
 use crate::window::{Key, Loads, Phase, Window};
 use crate::{LineError, Region};
 
@@ -228,7 +228,7 @@ impl State {
         self.writes.is_synced()
     }
 
-    pub(crate) fn fetch(&mut self, spans: &[Span]) -> u32 {
+    pub(crate) fn fetch(&mut self, spans: &[FetchSpan]) -> u32 {
         self.fetches.add(spans)
     }
 

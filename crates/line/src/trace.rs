@@ -5,6 +5,9 @@ use std::io;
 
 use delayline_plan::ExtentId;
 
+/// How [`write_chrome`] begins.
+pub const CHROME_HEAD: &str = "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n";
+
 /// Something that happened on the line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -103,7 +106,7 @@ pub fn write_chrome(events: &[Event], mut out: impl io::Write) -> io::Result<()>
         _ => None,
     });
     let lanes = lanes.max().unwrap_or(0);
-    out.write_all(b"{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n")?;
+    out.write_all(CHROME_HEAD.as_bytes())?;
     for (track, name) in [
         (COMPUTE_TRACK, "compute"),
         (STALL_TRACK, "stalls"),

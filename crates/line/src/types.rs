@@ -67,7 +67,7 @@ impl Lease {
 /// multiples of `plan::ALIGN`, in bytes; like an extent it may reach past the
 /// end of the part by less than that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
+pub struct FetchSpan {
     /// Index of the file.
     pub part: u16,
     /// First byte in the file.

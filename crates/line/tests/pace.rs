@@ -153,7 +153,7 @@ fn fetches_go_ahead_of_the_prefetch() {
     let mut bench = Bench::new(&[60], &[], 0, config, manner, 1, 4);
     bench.line.enqueue([ExtentId(0)]);
     let at = bench.spare_at();
-    let span = delayline_line::Span {
+    let span = delayline_line::FetchSpan {
         part: 0,
         offset: 8 * PAGE,
         len: 2 * PAGE,

@@ -9,9 +9,7 @@ use delayline_plan::{Extent, ExtentId, Plan, Run, Schedule, window_min};
 
 #[test]
 fn what_a_run_uses_is_leased_while_it_computes() {
-    let seed = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
-    let seed = std::env::var("SEED").map_or(seed, |seed| seed.parse().unwrap());
-    println!("SEED={seed}");
+    let seed = delayline_testing::seed();
     for case in 0..200 {
         let mut rng = Rng(seed.wrapping_add(case));
         let count = 1 + rng.below(6);

@@ -4,6 +4,9 @@
 
 #include <llama.h>
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <exception>
 
@@ -61,9 +64,17 @@ GUARD(llama_decode)
 GUARD(llama_get_logits_ith)
 GUARD(llama_memory_clear)
 GUARD(llama_memory_seq_rm)
+GUARD(llama_memory_seq_cp)
+GUARD(llama_memory_seq_pos_min)
+GUARD(llama_memory_seq_pos_max)
+GUARD(llama_state_seq_get_size_ext)
+GUARD(llama_state_seq_get_data_ext)
+GUARD(llama_state_seq_set_data_ext)
 
 GUARD(llama_tokenize)
 GUARD(llama_token_to_piece)
+GUARD(llama_model_meta_val_str)
+GUARD(llama_vocab_get_attr)
 GUARD(llama_vocab_get_text)
 
 GUARD(llama_sampler_chain_init)
@@ -78,3 +89,9 @@ GUARD(llama_sampler_init_dist)
 GUARD(llama_sampler_init_grammar)
 GUARD(llama_sampler_accept)
 GUARD(llama_sampler_apply)
+
+// Special tokens are looked for in the order of this sort, which is not stable: of
+// texts that overlap and are equally long, it decides which is found.
+extern "C" void delayline_longest_first(const std::size_t * lengths, std::uint32_t * order, std::size_t n) noexcept {
+    std::sort(order, order + n, [&](std::uint32_t a, std::uint32_t b) { return lengths[a] > lengths[b]; });
+}

@@ -1,9 +1,10 @@
 //! Where the weights of a graph are in llama.cpp's tensors: uses by number become
 //! pointers, and bindings the addresses that those hold.
 
+use std::cell::RefCell;
 use std::ffi::c_void;
 
-use delayline_engine::{Bind, Binding, Error, UseId};
+use delayline_engine::{Bind, Binding, Error, FrameBinding, UseId};
 use delayline_medium::Memory;
 
 use crate::sys;
@@ -21,12 +22,27 @@ pub struct TensorUse {
     pub ids_src: usize,
 }
 
+/// A node whose experts are in frames: it is told their distance, and reads numbers of
+/// frames in place of its own indices, which other nodes read too.
+pub struct FramedNode {
+    used: UseId,
+    node: *mut sys::ggml_tensor,
+    /// Its own indices.
+    ids: *mut sys::ggml_tensor,
+    /// From one expert to the next in the file, and how many there are.
+    stride: usize,
+    count: i64,
+    /// What the node reads in place of its indices, and the numbers behind it.
+    _frames: Box<(sys::ggml_tensor, Vec<i32>)>,
+}
+
 /// Binds the weights of the node that llama.cpp announced last.
 pub struct NodeBind<'a> {
     node: *mut sys::ggml_tensor,
     uses: &'a [TensorUse],
     memory: &'a Memory,
     zeros: *mut c_void,
+    framed: &'a RefCell<Vec<FramedNode>>,
 }
 
 impl<'a> NodeBind<'a> {
@@ -40,12 +56,31 @@ impl<'a> NodeBind<'a> {
         uses: &'a [TensorUse],
         memory: &'a Memory,
         zeros: *mut c_void,
+        framed: &'a RefCell<Vec<FramedNode>>,
     ) -> Self {
         Self {
             node,
             uses,
             memory,
             zeros,
+            framed,
+        }
+    }
+
+    /// Gives a node back its own indices and the weight its own strides.
+    fn unframe(&self, used: UseId) {
+        let mut framed = self.framed.borrow_mut();
+        let Some(at) = framed.iter().position(|framed| framed.used == used) else {
+            return;
+        };
+        let was = framed.swap_remove(at);
+        let used = &self.uses[used.0 as usize];
+        // SAFETY: the graph of the lap, and so the node, lives until the next lap is
+        // built; the tensor belongs to the model; nothing computes.
+        unsafe {
+            (*was.node).src[used.ids_src] = was.ids;
+            (*used.tensor).nb[2] = was.stride;
+            (*used.tensor).ne[2] = was.count;
         }
     }
 }
@@ -61,8 +96,18 @@ impl Bind for NodeBind<'_> {
         unsafe { read_ids((*self.node).src[used.ids_src], out) }
     }
 
+    fn set_ids(&mut self, used: UseId, ids: &[i32]) -> Result<(), Error> {
+        let used = &self.uses[used.0 as usize];
+        if self.node.is_null() {
+            return Err(Error::Defect("indices were set between laps".into()));
+        }
+        // SAFETY: as for `ids`; nothing computes.
+        unsafe { write_ids((*self.node).src[used.ids_src], ids) }
+    }
+
     fn bind(&mut self, used: UseId, binding: Binding) -> Result<(), Error> {
         let index = used.0;
+        self.unframe(used);
         let used = &self.uses[index as usize];
         let address = match binding {
             Binding::Vacant => {
@@ -84,10 +129,67 @@ impl Bind for NodeBind<'_> {
         if unsafe { point(self.node, used, address) } {
             return Ok(());
         }
-        Err(Error::Assumption(format!(
-            "the weight of use {index} is not the one that was learned"
-        )))
+        Err(not_learned(index))
     }
+
+    fn bind_frames(&mut self, used: UseId, frames: FrameBinding<'_>) -> Result<(), Error> {
+        let u = self.uses[used.0 as usize];
+        if self.node.is_null() {
+            return Err(Error::Defect("a weight was bound between laps".into()));
+        }
+        // SAFETY: the node is live, and its sources with it.
+        let ids = unsafe { (*self.node).src[u.ids_src] };
+        // SAFETY: as above; indices were computed before this node was announced.
+        let mut own = unsafe { *ids };
+        let count: i64 = own.ne.iter().product();
+        if usize::try_from(count) != Ok(frames.ids.len()) {
+            return Err(Error::Defect(format!(
+                "{} frames for {count} indices",
+                frames.ids.len()
+            )));
+        }
+        let address = self.memory.ptr(frames.at).cast_mut().cast();
+        // SAFETY: the node is live; experts that it names are there, at the distances
+        // that the tensor is given below, until the run is over.
+        if !unsafe { point(self.node, &u, address) } {
+            return Err(not_learned(used.0));
+        }
+        let mut numbers = frames.ids.to_vec();
+        own.data = numbers.as_mut_ptr().cast();
+        own.view_src = std::ptr::null_mut();
+        own.view_offs = 0;
+        let mut stride = size_of::<i32>();
+        for (nb, ne) in own.nb.iter_mut().zip(own.ne) {
+            *nb = stride;
+            stride *= ne.max(1) as usize;
+        }
+        let mut boxed = Box::new((own, numbers));
+        // SAFETY: the node and the tensor are live and nothing computes. What they now
+        // refer to lives until the run is over, when all of it is put back.
+        let (stride, count) = unsafe {
+            let tensor = &mut *u.tensor;
+            let was = (tensor.nb[2], tensor.ne[2]);
+            tensor.nb[2] = frames.stride as usize;
+            tensor.ne[2] = frames.frames.into();
+            (*self.node).src[u.ids_src] = &raw mut boxed.0;
+            was
+        };
+        self.framed.borrow_mut().push(FramedNode {
+            used,
+            node: self.node,
+            ids,
+            stride,
+            count,
+            _frames: boxed,
+        });
+        Ok(())
+    }
+}
+
+fn not_learned(index: u32) -> Error {
+    Error::Assumption(format!(
+        "the weight of use {index} is not the one that was learned"
+    ))
 }
 
 /// Points a node's source at `address`, through a view if it has one; false where
@@ -122,6 +224,43 @@ unsafe fn point(node: *mut sys::ggml_tensor, used: &TensorUse, address: *mut c_v
 unsafe fn read_ids(ids: *const sys::ggml_tensor, out: &mut Vec<i32>) -> Result<(), Error> {
     out.clear();
     // SAFETY: the caller's promise.
+    unsafe {
+        each_id(ids, |place| {
+            // SAFETY: inside the tensor.
+            out.push(place.read_unaligned());
+            true
+        })
+    }
+}
+
+/// Puts other indices into such a tensor, in the same order.
+///
+/// # Safety
+/// `ids` is live, its data is in memory, and nobody else reads or writes it now.
+unsafe fn write_ids(ids: *const sys::ggml_tensor, new: &[i32]) -> Result<(), Error> {
+    let mut new = new.iter();
+    // SAFETY: the caller's promise.
+    unsafe {
+        each_id(ids, |place| {
+            let id = new.next();
+            if let Some(&id) = id {
+                // SAFETY: inside the tensor.
+                place.write_unaligned(id);
+            }
+            id.is_some()
+        })
+    }
+}
+
+/// Visits the place of each index, until `visit` says no.
+///
+/// # Safety
+/// `ids` is live and its data is in memory.
+unsafe fn each_id(
+    ids: *const sys::ggml_tensor,
+    mut visit: impl FnMut(*mut i32) -> bool,
+) -> Result<(), Error> {
+    // SAFETY: the caller's promise.
     let t = unsafe { &*ids };
     if t.type_ != sys::GGML_TYPE_I32 || t.data.is_null() {
         return Err(Error::Assumption("indices are not 32-bit integers".into()));
@@ -133,7 +272,9 @@ unsafe fn read_ids(ids: *const sys::ggml_tensor, out: &mut Vec<i32>) -> Result<(
                 for i0 in 0..n0 {
                     let at = i0 * t.nb[0] + i1 * t.nb[1] + i2 * t.nb[2] + i3 * t.nb[3];
                     // SAFETY: inside the tensor by its own strides.
-                    out.push(unsafe { t.data.cast::<u8>().add(at).cast::<i32>().read_unaligned() });
+                    if !visit(unsafe { t.data.cast::<u8>().add(at).cast() }) {
+                        return Ok(());
+                    }
                 }
             }
         }

@@ -9,11 +9,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::empty::Model;
+use crate::kept::{Snapshots, snapshot_room};
+use crate::kind;
 use crate::log;
 use crate::piece::Piece;
 use crate::pump::{Pump, on_abort, on_node};
 use crate::sys;
-use delayline_engine::{Error, FlashAttention, KvType, Shape};
+use delayline_engine::{ContextShape, Error, FlashAttention, KvType};
 
 /// A context with its persistent threads; freed on drop.
 pub struct Context {
@@ -21,10 +23,15 @@ pub struct Context {
     batch: Batch,
     announced: Announced,
     vocab: usize,
-    shape: Shape,
+    shape: ContextShape,
     /// What was thrown while sequences were forgotten: the KV cache may hold
     /// anything until it is cleared.
-    unknown: Option<sys::Exception>,
+    pub(crate) unknown: Option<sys::Exception>,
+    /// Whether its memory has states that cannot be cut, only gone on from.
+    pub(crate) only_goes_on: bool,
+    /// Tokens that sliding attention sees; 0 without such layers.
+    pub(crate) attention_window: u32,
+    pub(crate) snapshots: Snapshots,
     // Freed after the context, which points into both. One for each number of
     // threads that was used: in a pool of more than compute, the others spin.
     pools: BTreeMap<u32, Threads>,
@@ -36,18 +43,22 @@ impl Context {
     ///
     /// # Errors
     /// When llama.cpp refuses.
-    pub fn new(model: &Arc<Model>, shape: Shape, pump: Option<&Pump>) -> Result<Self, Error> {
+    pub fn new(
+        model: &Arc<Model>,
+        shape: ContextShape,
+        pump: Option<&Pump>,
+    ) -> Result<Self, Error> {
         // SAFETY: returns a plain struct by value.
         let mut params = unsafe { sys::llama_context_default_params() };
         params.n_ctx = shape.ctx;
         params.n_batch = shape.ubatch;
         params.n_ubatch = shape.ubatch;
-        params.n_seq_max = shape.seqs;
+        params.n_seq_max = shape.seqs + u32::from(shape.spare);
         // One cache for all sequences: each takes as much of it as it needs, and
         // a lap may carry any mixture of them.
-        params.kv_unified = shape.seqs > 1;
+        params.kv_unified = params.n_seq_max > 1;
         // Logits of one row a sequence: the default reserves a row for each token.
-        params.n_outputs_max = shape.seqs;
+        params.n_outputs_max = params.n_seq_max;
         params.n_threads = shape.threads as i32;
         params.n_threads_batch = shape.threads as i32;
         params.type_k = ggml_type(shape.kv);
@@ -86,6 +97,7 @@ impl Context {
         // SAFETY: the model is live.
         let vocab =
             unsafe { sys::llama_vocab_n_tokens(sys::llama_model_get_vocab(model.as_ptr())) };
+        let only_goes_on = kind::only_goes_on(model);
         let mut context = Self {
             ptr,
             batch: Batch::new(shape.ubatch, shape.seqs),
@@ -93,6 +105,12 @@ impl Context {
             vocab: vocab.max(0) as usize,
             shape,
             unknown: None,
+            only_goes_on,
+            attention_window: kind::attention_window(model),
+            snapshots: Snapshots::new(match only_goes_on {
+                true => snapshot_room(announced.get().states, shape.seqs),
+                false => 0,
+            }),
             pools: BTreeMap::new(),
             _model: model.clone(),
         };
@@ -127,8 +145,14 @@ impl Context {
     }
 
     /// What it was made with.
-    pub fn shape(&self) -> Shape {
+    pub fn shape(&self) -> ContextShape {
         self.shape
+    }
+
+    /// Tokens that the KV cache holds, of all sequences together.
+    pub fn cells(&self) -> u32 {
+        // SAFETY: the context is live.
+        unsafe { sys::llama_n_ctx(self.ptr.as_ptr()) }
     }
 
     /// Bytes of the KV cache, as llama.cpp announced them.
@@ -136,9 +160,15 @@ impl Context {
         self.announced.kv
     }
 
-    /// Bytes of compute and output buffers, touched or not.
+    /// Bytes of compute and output buffers and of snapshots, touched or not.
     pub fn buffer_bytes(&self) -> u64 {
-        self.announced.buffers
+        self.announced.buffers + self.snapshots.room()
+    }
+
+    /// Whether all pieces of a micro-batch have to be of equal length: llama.cpp makes
+    /// several graphs of others.
+    pub fn equal_pieces(&self) -> bool {
+        self.only_goes_on
     }
 
     /// Runs one micro-batch, which may carry several sequences. Returns
@@ -175,25 +205,6 @@ impl Context {
         (!ptr.is_null()).then(|| unsafe { std::slice::from_raw_parts(ptr, self.vocab) })
     }
 
-    /// Forgets the tokens of the first sequence from `pos` on; see [`Context::forget`].
-    pub fn truncate(&mut self, pos: u32) -> bool {
-        self.forget(0, pos)
-    }
-
-    /// Forgets the tokens of a sequence from `pos` on; false when this memory
-    /// cannot (recurrent models).
-    pub fn forget(&mut self, seq: u32, pos: u32) -> bool {
-        // SAFETY: the context is live.
-        let forgotten = unsafe {
-            let memory = sys::llama_get_memory(self.ptr.as_ptr());
-            sys::llama_memory_seq_rm(memory, seq as i32, pos as i32, -1)
-        };
-        forgotten.unwrap_or_else(|thrown| {
-            self.unknown = Some(thrown);
-            false
-        })
-    }
-
     /// Forgets all tokens.
     pub fn clear(&mut self) {
         // SAFETY: the context is live.
@@ -202,6 +213,7 @@ impl Context {
             sys::llama_memory_clear(memory, true)
         };
         self.unknown = cleared.err();
+        self.snapshots.clear();
     }
 }
 
@@ -253,6 +265,8 @@ impl Drop for Threads {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Announced {
     kv: u64,
+    /// The part of `kv` that is recurrent states.
+    states: u64,
     buffers: u64,
 }
 
@@ -272,6 +286,7 @@ impl Announced {
                     "RS buffer size =",
                     "state buffer size =",
                 ]),
+            states: self.states + sum(&["RS buffer size ="]),
             buffers: self.buffers + sum(&["compute buffer size =", "output buffer size ="]),
         }
     }
@@ -352,6 +367,7 @@ mod tests {
             announced,
             Announced {
                 kv: 11_796_480,
+                states: 0,
                 buffers: 8_912_896
             }
         );

@@ -11,8 +11,7 @@ use std::sync::Arc;
 
 use crate::log;
 use crate::sys;
-use delayline_engine::Error;
-use delayline_engine::ModelFile;
+use delayline_engine::{Error, Load, ModelFile};
 
 /// llama.cpp logs this line when all headers have been read and no weight has.
 const HEADERS_READ: &str = "loaded meta data with";
@@ -21,6 +20,7 @@ const HEADERS_READ: &str = "loaded meta data with";
 #[derive(Debug)]
 pub struct Model {
     ptr: NonNull<sys::llama_model>,
+    arch: String,
 }
 
 // SAFETY: freeing a model asks for no particular thread, and what is done with
@@ -31,6 +31,11 @@ unsafe impl Send for Model {}
 unsafe impl Sync for Model {}
 
 impl Model {
+    /// llama.cpp's name of its architecture.
+    pub fn arch(&self) -> &str {
+        &self.arch
+    }
+
     /// For llama.cpp's functions; valid as long as `self`.
     pub fn as_ptr(&self) -> *mut sys::llama_model {
         self.ptr.as_ptr()
@@ -45,17 +50,6 @@ impl Drop for Model {
     }
 }
 
-/// How the weights get into memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Load {
-    /// Not at all: Delayline feeds them.
-    Empty,
-    /// By llama.cpp with direct I/O and its repacked kernels.
-    Native,
-    /// By llama.cpp's mmap with unrepacked kernels: the oracle and the baseline.
-    Mmap,
-}
-
 /// Loads `file` in the given way.
 ///
 /// # Errors
@@ -66,19 +60,10 @@ pub fn load(file: &ModelFile, how: Load) -> Result<Arc<Model>, Error> {
     match how {
         Load::Empty => load_empty(file),
         Load::Native | Load::Mmap => {
-            let paths = file
-                .parts()
-                .iter()
-                .map(|part| {
-                    CString::new(part.path.as_os_str().as_encoded_bytes()).map_err(|_| {
-                        Error::Open {
-                            path: part.path.clone(),
-                            message: "the path holds a zero byte".into(),
-                        }
-                    })
-                })
-                .collect::<Result<Vec<_>, _>>()?;
-            load_paths(&paths, how)
+            // The files that were checked, whatever their names lead to by now.
+            let files = file.parts().iter().flat_map(|part| &part.files);
+            let paths: Vec<CString> = files.map(|part| path_of(&part.file)).collect();
+            load_paths(&paths, how, &file.facts().architecture)
         }
     }
 }
@@ -86,14 +71,9 @@ pub fn load(file: &ModelFile, how: Load) -> Result<Arc<Model>, Error> {
 fn load_empty(file: &ModelFile) -> Result<Arc<Model>, Error> {
     let mut shells = Vec::new();
     for part in file.parts() {
-        shells.push(shell(&part.header, part.len).map_err(Error::Memory)?);
+        shells.push(shell(&part.header, part.len).map_err(|error| refused(error, part.len))?);
     }
-    let paths: Vec<CString> = shells
-        .iter()
-        .map(|shell| {
-            CString::new(format!("/proc/self/fd/{}", shell.as_raw_fd())).expect("no zero byte")
-        })
-        .collect();
+    let paths: Vec<CString> = shells.iter().map(path_of).collect();
 
     let shells = Rc::new(shells);
     let emptied = Rc::new(std::cell::Cell::new(0_u32));
@@ -106,7 +86,9 @@ fn load_empty(file: &ModelFile) -> Result<Arc<Model>, Error> {
             }
         }
     };
-    let model = log::watching(watch, || load_paths(&paths, Load::Empty))?;
+    let model = log::watching(watch, || {
+        load_paths(&paths, Load::Empty, &file.facts().architecture)
+    })?;
 
     if emptied.get() != 1 {
         return Err(Error::Assumption(
@@ -125,6 +107,23 @@ fn load_empty(file: &ModelFile) -> Result<Arc<Model>, Error> {
     Ok(model)
 }
 
+/// The limit on the length of files holds for a file in memory, too, however little
+/// is in it.
+fn refused(error: std::io::Error, len: u64) -> Error {
+    match error.raw_os_error() {
+        Some(libc::EFBIG) => Error::Option(format!(
+            "the limit on the length of files (ulimit -f) is below the model's {len} bytes: \
+             raise it, for llama.cpp is shown a file of that length"
+        )),
+        _ => Error::Memory(error),
+    }
+}
+
+/// A name for a file that is open.
+fn path_of(file: &File) -> CString {
+    CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).expect("no zero byte")
+}
+
 /// A file in memory with the header's bytes and the full length, sparse.
 fn shell(header: &[u8], len: u64) -> std::io::Result<File> {
     // SAFETY: a plain system call with a NUL-terminated name.
@@ -139,7 +138,7 @@ fn shell(header: &[u8], len: u64) -> std::io::Result<File> {
     Ok(file)
 }
 
-fn load_paths(paths: &[CString], how: Load) -> Result<Arc<Model>, Error> {
+fn load_paths(paths: &[CString], how: Load, arch: &str) -> Result<Arc<Model>, Error> {
     // SAFETY: returns a plain struct by value.
     let mut params = unsafe { sys::llama_model_default_params() };
     params.n_gpu_layers = 0;
@@ -149,6 +148,14 @@ fn load_paths(paths: &[CString], how: Load) -> Result<Arc<Model>, Error> {
         Load::Native => sys::LLAMA_LOAD_MODE_DIRECT_IO,
         Load::Empty | Load::Mmap => sys::LLAMA_LOAD_MODE_MMAP,
     };
+    loaded(paths, params, arch)
+}
+
+fn loaded(
+    paths: &[CString],
+    params: sys::llama_model_params,
+    arch: &str,
+) -> Result<Arc<Model>, Error> {
     let (ptr, complaints) = log::complaints(|| {
         let mut raw: Vec<*const std::ffi::c_char> = paths.iter().map(|p| p.as_ptr()).collect();
         // SAFETY: the strings outlive the call.
@@ -169,5 +176,21 @@ fn load_paths(paths: &[CString], how: Load) -> Result<Arc<Model>, Error> {
             complaints
         },
     })?;
-    Ok(Arc::new(Model { ptr }))
+    Ok(Arc::new(Model {
+        ptr,
+        arch: arch.to_owned(),
+    }))
+}
+
+/// The vocabulary of a file of which this is all.
+#[cfg(test)]
+pub(crate) fn vocabulary(file: &[u8]) -> Result<Arc<Model>, Error> {
+    log::init();
+    let shell = shell(file, file.len() as u64).map_err(Error::Memory)?;
+    // SAFETY: returns a plain struct by value.
+    let mut params = unsafe { sys::llama_model_default_params() };
+    params.vocab_only = true;
+    params.n_gpu_layers = 0;
+    params.load_mode = sys::LLAMA_LOAD_MODE_MMAP;
+    loaded(&[path_of(&shell)], params, "")
 }

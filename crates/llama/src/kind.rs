@@ -3,15 +3,115 @@
 use crate::empty::Model;
 use delayline_engine::Error;
 
-/// Recurrent states cannot be cut into pieces that share a lap, nor go back after
-/// one that failed: such models carry one sequence.
-pub(crate) fn seqs_of(model: &Model, asked: u32) -> u32 {
+/// Whether some of its layers have a state in place of cells: it goes on from token to
+/// token, but not back.
+pub(crate) fn only_goes_on(model: &Model) -> bool {
     // SAFETY: the model is live.
-    let recurrent = unsafe {
+    unsafe {
         crate::sys::llama_model_is_recurrent(model.as_ptr())
             || crate::sys::llama_model_is_hybrid(model.as_ptr())
-    };
-    if recurrent { 1 } else { asked }
+    }
+}
+
+/// Architectures of which llama.cpp computes several sequences in a micro-batch otherwise
+/// than each alone, or makes several micro-batches of them.
+const RIDE_ALONE: &[&str] = &[
+    "plamo2",
+    "deepseek4",
+    "gemma3n",
+    // Which cells they attend to is chosen among those of all sequences.
+    "deepseek32",
+    "glm-dsa",
+    "glm5-next",
+    "hy_v4",
+];
+
+/// How many sequences share a lap of this model, of so many that are asked for.
+///
+/// llama.cpp puts sequences of a model without any attention into one micro-batch only
+/// if their numbers follow each other, which they do not once one of them has left.
+pub(crate) fn seqs_of(model: &Model, asked: u32) -> u32 {
+    // SAFETY: the model is live.
+    let recurrent = unsafe { crate::sys::llama_model_is_recurrent(model.as_ptr()) };
+    match recurrent || RIDE_ALONE.contains(&model.arch()) {
+        true => 1,
+        false => asked,
+    }
+}
+
+/// How many tokens layers with a sliding window see; 0 without such layers.
+pub(crate) fn attention_window(model: &Model) -> u32 {
+    // SAFETY: the model is live.
+    let window = unsafe { crate::sys::llama_model_n_swa(model.as_ptr()) };
+    window.max(0) as u32
+}
+
+/// Architectures that are refused.
+#[derive(Clone, Copy, Debug)]
+pub struct RefusedArchs {
+    /// Their names in llama.cpp.
+    pub archs: &'static [&'static str],
+    /// Why, as the end of a sentence that begins with "it".
+    pub why: &'static str,
+}
+
+/// All architectures of llama.cpp that do not run.
+pub const REFUSED: &[RefusedArchs] = &[
+    RefusedArchs {
+        archs: &["cogvlm"],
+        why: "it answers otherwise where the beginning of a text is kept",
+    },
+    RefusedArchs {
+        archs: &[
+            "bert",
+            "modern-bert",
+            "nomic-bert",
+            "nomic-bert-moe",
+            "neo-bert",
+            "jina-bert-v2",
+            "jina-bert-v3",
+            "eurobert",
+            "gemma-embedding",
+            "llama-embed",
+        ],
+        why: "it makes embeddings, not text",
+    },
+    RefusedArchs {
+        archs: &["t5", "t5encoder"],
+        why: "it has an encoder, which is not run yet",
+    },
+    RefusedArchs {
+        archs: &["dream", "llada", "llada-moe", "rnd1"],
+        why: "it is a diffusion model, which does not write token by token",
+    },
+    RefusedArchs {
+        archs: &["eagle3", "dflash", "gemma4-assistant"],
+        why: "it only drafts for another model",
+    },
+    RefusedArchs {
+        archs: &["clip", "wavtokenizer-dec", "qwen3tts", "pockettts"],
+        why: "it sees or speaks for another model, and writes no text",
+    },
+    RefusedArchs {
+        archs: &["clef"],
+        why: "it chooses among answers, and writes none",
+    },
+    RefusedArchs {
+        archs: &["chameleon", "gptj"],
+        why: "it is known to llama.cpp by name, but not run by it",
+    },
+];
+
+/// Refuses an architecture that does not run, before anything of it is loaded.
+pub(crate) fn check_arch(arch: &str) -> Result<(), Error> {
+    let refused = REFUSED.iter().find(|refused| refused.archs.contains(&arch));
+    match refused {
+        None => Ok(()),
+        Some(refused) => Err(Error::Option(format!(
+            "this model's architecture, {arch}, does not run: {}",
+            refused.why
+        ))),
+    }
 }
 
 /// Text in, text out: anything else is out of scope, and said so.
@@ -32,4 +132,21 @@ pub(crate) fn check_kind(model: &Model) -> Result<(), Error> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_run_is_refused_in_words() {
+        assert!(check_arch("llama").is_ok());
+        for arch in REFUSED.iter().flat_map(|refused| refused.archs) {
+            let message = check_arch(arch).expect_err("it is refused").to_string();
+            assert!(
+                message.contains(arch) && message.contains("does not run: it "),
+                "{message}"
+            );
+        }
+    }
 }

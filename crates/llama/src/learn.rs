@@ -20,10 +20,13 @@ pub struct Learner {
     numbers: HashMap<*mut sys::ggml_tensor, TensorId>,
     computed: u32,
     patched: Vec<(*mut sys::ggml_tensor, *mut c_void)>,
+    /// So many leading nodes get zeros to read.
+    fed: u32,
+    /// Dimensions that a rotary embedding turns, where that must not be computed.
+    turns: Option<i32>,
 }
 
-/// Fused kernels compute a few nodes before the first abort is polled; so many
-/// leading nodes get zeros to read.
+/// Fused kernels compute a few nodes before the first abort is polled.
 const FED_WITH_ZEROS: u32 = 8;
 
 impl Learner {
@@ -37,6 +40,16 @@ impl Learner {
             numbers: HashMap::new(),
             computed: 0,
             patched: Vec::new(),
+            fed: FED_WITH_ZEROS,
+            turns: None,
+        }
+    }
+
+    /// The same for a lap that is computed to its end, all of it on zeros.
+    pub fn whole(names: Names, zeros: *mut c_void) -> Self {
+        Self {
+            fed: u32::MAX,
+            ..Self::new(names, zeros)
         }
     }
 
@@ -55,6 +68,10 @@ impl Learner {
             return;
         }
         self.computed += 1;
+        // The kernel skips what it turns, and with nothing to turn it never gets on.
+        if n.op == sys::GGML_OP_ROPE && n.op_params[1] < 1 {
+            self.turns = Some(n.op_params[1]);
+        }
         for (src, &source) in n.src.iter().enumerate() {
             if source.is_null() {
                 continue;
@@ -98,7 +115,7 @@ impl Learner {
                 vacant,
                 ids_src,
             });
-            if self.computed <= FED_WITH_ZEROS {
+            if self.computed <= self.fed {
                 // SAFETY: the tensor belongs to the model and nothing computes
                 // while nodes are announced; `finish` puts the address back.
                 unsafe {
@@ -109,6 +126,11 @@ impl Learner {
                 }
             }
         }
+    }
+
+    /// Whether the graph must not be computed.
+    pub fn refuses(&self) -> bool {
+        self.turns.is_some()
     }
 
     /// How `node` uses its source `src`, and which of its sources has the indices.
@@ -142,11 +164,19 @@ impl Learner {
     /// Ends the lap: the addresses are put back, the graph is handed out.
     ///
     /// # Errors
-    /// When a weight-reading graph announced no weights at all.
+    /// When the graph must not be computed, or announced no weights at all.
     pub fn finish(self) -> Result<(Graph, Vec<TensorUse>), Error> {
         for (tensor, data) in self.patched.into_iter().rev() {
             // SAFETY: as in `node`; the graph is not computing any more.
             unsafe { (*tensor).data = data }
+        }
+        if let Some(turns) = self.turns {
+            return Err(Error::Llama {
+                what: "compute this model",
+                message: format!(
+                    "its rotary embedding turns {turns} dimensions, expected 1 or more"
+                ),
+            });
         }
         if self.graph.uses.is_empty() {
             return Err(Error::Assumption("the graph announced no weights".into()));

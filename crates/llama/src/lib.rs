@@ -2,49 +2,40 @@
 //! announces which weights it will read, and the pump has them in memory when
 //! the compute gets there. Knows nothing of HTTP and terminals.
 //!
-//! The way of the data: [`ModelFile`] → [`Stream`] (graphs, roles, residency,
-//! line) → pump (pointers in llama.cpp's tensors) → [`Session`] or [`batch`] (tokens, text).
+//! The way of the data: the engine's stream (graphs, roles, residency, line) → pump
+//! (pointers in llama.cpp's tensors) → [`Session`] or [`batch`] (tokens, text).
 
+mod backend;
 pub mod batch;
 mod bind;
 mod chat;
 mod context;
+mod cut;
 mod empty;
-mod engine;
+mod kept;
 mod kind;
 mod learn;
 mod log;
 mod piece;
 mod pump;
+mod rehearse;
 mod sample;
 mod session;
-mod stream;
+mod special;
 mod sys;
-mod thread_choice;
+mod tier;
+mod tokenize;
 mod vocab;
 mod zeros;
 
-/// What [`Options::maker`] puts between the files and the line, and what that needs
-/// to be a medium itself.
-pub mod medium {
-    pub use delayline_line::{Caps, Completion, Medium, MediumEvent, Op, Stats};
-    pub use delayline_medium::{
-        FaultSwitch, Faults, Faulty, LapOutline, MadeMedium, MakeError, MediumMaker, MediumSite,
-        wrapped,
-    };
-}
-
-pub use chat::{Message, Template};
-pub use delayline_engine::{
-    Error, Facts, FlashAttention, Itinerary, KvType, Laps, Manifest, MemoryReport, ModelFile,
-    Options, Part, PartFile, Source, Steady, StripedPart, Usage, Way, Weight, WeightId,
-    available_bytes, cap, cgroup, device_rate, share_heap, watch,
-};
-pub use empty::Load;
-pub use engine::Engine;
+pub use backend::{LlamaBackend, LlamaEngine, LlamaLoader, open};
+pub use chat::{Conversation, Message, Rendered, Template};
+pub use kind::{REFUSED, RefusedArchs};
 pub use log::kernel_features;
 pub use piece::Piece;
+pub use rehearse::{Rehearsed, rehearse};
 pub use sample::{Candidates, Sampler, Sampling};
 pub use session::{Finish, Generated, Session};
-pub use stream::{Class, Stream};
+pub use tier::{KvCache, KvTier};
+pub use tokenize::TokenizeRequest;
 pub use vocab::{Utf8, Vocab};

@@ -1,9 +1,6 @@
 //! What one sequence brings to a lap: a piece of its tokens, next to those of
 //! the others.
 
-use crate::context::Context;
-use crate::stream::Class;
-
 /// Consecutive tokens of one sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece<'a> {
@@ -24,19 +21,6 @@ impl Piece<'_> {
             output: true,
             ..self
         }
-    }
-}
-
-/// The class of a lap of these pieces.
-pub(crate) fn class(pieces: &[Piece]) -> Class {
-    let tokens = pieces.iter().map(|piece| piece.tokens.len()).sum();
-    Class::of(tokens, pieces.iter().any(|piece| piece.output))
-}
-
-/// Every sequence is again as it was before the lap.
-pub(crate) fn undo(pieces: &[Piece], context: &mut Context) {
-    for piece in pieces {
-        context.forget(piece.seq, piece.pos);
     }
 }
 
@@ -78,7 +62,6 @@ mod tests {
             let lens: Vec<usize> = pieces.iter().map(|p| p.tokens.len()).collect();
             assert_eq!(lens, expect, "{outputs} outputs");
             assert!(pieces.iter().all(|p| p.output == (outputs > 0)));
-            assert_eq!(class(&pieces), Class::of(5, outputs > 0));
         }
     }
 }

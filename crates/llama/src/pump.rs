@@ -1,17 +1,18 @@
 //! The pump: llama.cpp's graph callback, which pauses the compute between runs and
-//! lets the engine's feeder bind tensors to the bytes that the line has delivered.
-//! It runs on the compute thread; there is no other.
+//! lets whoever feeds the lap bind tensors to bytes. It runs on the compute thread;
+//! there is no other.
 
+use std::cell::RefCell;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use delayline_engine::{Error, Feed, Feeder, Flow, Graph, Itinerary, Names, Supplies};
+use delayline_engine::{Bind, Binding, Error, Feed, Flow, Graph, Names, UseId};
 use delayline_medium::Memory;
 
-use crate::bind::{NodeBind, TensorUse};
+use crate::bind::{FramedNode, NodeBind, TensorUse};
 use crate::learn::Learner;
 use crate::sys;
 use crate::zeros::Zeros;
@@ -28,8 +29,8 @@ enum Mode {
 
 /// A lap that is being fed.
 struct Drive {
-    tensors: Rc<[TensorUse]>,
-    memory: Arc<Memory>,
+    /// Borrowed by [`Pump::drive`], which is on the stack as long as this exists.
+    feed: NonNull<dyn Feed>,
     /// How many nodes were announced.
     nodes: u32,
 }
@@ -42,8 +43,13 @@ pub struct Pump(NonNull<State>);
 /// The state behind the callback.
 struct State {
     mode: Mode,
-    feeder: Option<Feeder>,
+    /// Of the graph of the last lap.
+    tensors: Rc<[TensorUse]>,
+    /// Into which bindings point, once it is known.
+    memory: Option<Arc<Memory>>,
     zeros: Zeros,
+    /// Nodes of the run under way whose experts are in frames.
+    framed: RefCell<Vec<FramedNode>>,
     /// Polled by llama.cpp after each node.
     abort: bool,
 }
@@ -56,8 +62,10 @@ impl Pump {
     pub fn new(largest: u64) -> Result<Self, Error> {
         let state = Box::new(State {
             mode: Mode::Idle,
-            feeder: None,
+            tensors: Rc::default(),
+            memory: None,
             zeros: Zeros::new(largest as usize).map_err(Error::Memory)?,
+            framed: RefCell::default(),
             abort: false,
         });
         Ok(Self(NonNull::from(Box::leak(state))))
@@ -74,14 +82,14 @@ impl Pump {
         self.0.as_ptr().cast()
     }
 
-    /// Sets where the bytes come from.
-    pub fn supply(&mut self, supplies: Supplies) {
-        self.state().feeder = Some(Feeder::new(supplies));
+    /// Sets what bindings point into.
+    pub fn use_memory(&mut self, memory: Arc<Memory>) {
+        self.state().memory = Some(memory);
     }
 
-    /// The supplies, once set.
-    pub fn supplies(&mut self) -> Option<&mut Supplies> {
-        self.state().feeder.as_mut().map(Feeder::source)
+    /// The memory that bindings point into.
+    pub fn memory(&mut self) -> Option<&Memory> {
+        self.state().memory.as_deref()
     }
 
     /// Makes the next decode a dry lap: its graph is recorded, not computed.
@@ -89,6 +97,13 @@ impl Pump {
         let state = self.state();
         state.mode = Mode::Learn(Learner::new(names, state.zeros.ptr()));
         state.abort = true;
+    }
+
+    /// Makes the next decode a lap on zeros, which is computed to its end and worth
+    /// nothing.
+    pub fn learn_whole(&mut self, names: Names) {
+        let state = self.state();
+        state.mode = Mode::Learn(Learner::whole(names, state.zeros.ptr()));
     }
 
     /// The graph of the dry lap.
@@ -104,45 +119,51 @@ impl Pump {
         }
     }
 
-    /// Gets ready for a lap: waits for the extents of its first run.
-    ///
-    /// # Errors
-    /// When they cannot be had.
-    pub fn begin(
+    /// Has `feed` called for every node of the graph that `decode` has llama.cpp
+    /// compute, of which `tensors` are the uses.
+    pub fn drive<T>(
         &mut self,
-        graph: Rc<Graph>,
+        feed: &mut dyn Feed,
         tensors: Rc<[TensorUse]>,
-        itinerary: Rc<Itinerary>,
-    ) -> Result<(), Error> {
+        decode: impl FnOnce() -> T,
+    ) -> T {
+        // SAFETY: changes the lifetime alone. The pointer is taken away below, before
+        // the borrow ends, also when `decode` panics.
+        let feed: &mut (dyn Feed + 'static) = unsafe { std::mem::transmute(feed) };
         let state = self.state();
         state.abort = false;
-        let feeder = state
-            .feeder
-            .as_mut()
-            .expect("supplies are set before a lap");
-        feeder.begin(graph, itinerary)?;
-        let memory = feeder.source().memory.clone();
+        state.tensors = tensors;
         state.mode = Mode::Drive(Drive {
-            tensors,
-            memory,
+            feed: NonNull::from(feed),
             nodes: 0,
         });
-        Ok(())
+        let _driven = Driven(self.0);
+        decode()
     }
 
-    /// Ends a lap: everything leased is given back. `outcome` is llama.cpp's.
+    /// Gives up what a use of the last lap is bound to, between laps.
     ///
     /// # Errors
-    /// What went wrong in it, the cause before its effect on llama.cpp. The
-    /// results of the lap are worthless then.
-    pub fn end(&mut self, outcome: Result<(), Error>) -> Result<(), Error> {
+    /// As [`Bind::bind`].
+    pub fn bind(&mut self, used: UseId, binding: Binding) -> Result<(), Error> {
         let state = self.state();
-        state.abort = false;
-        let ended = state.drive(std::ptr::null_mut(), |_, feeder, bind| {
-            feeder.end(outcome, bind)
-        });
+        // SAFETY: nothing computes between laps.
+        match unsafe { state.node_bind(std::ptr::null_mut()) } {
+            Some(mut bind) => bind.bind(used, binding),
+            None => Err(Error::Defect("there is no memory to bind to".into())),
+        }
+    }
+}
+
+/// Ends the feeding of a lap.
+struct Driven(NonNull<State>);
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        // SAFETY: as in `Pump::state`: the pump is borrowed, and llama.cpp's call is over.
+        let state = unsafe { self.0.as_mut() };
         state.mode = Mode::Idle;
-        ended.unwrap_or_else(|| Err(Error::Defect("there was no lap to end".into())))
+        state.abort = false;
     }
 }
 
@@ -155,22 +176,35 @@ impl Drop for Pump {
 }
 
 impl State {
-    /// Lets the feeder of the lap bind the weights of `node`, the latest of so many
+    /// Binds the weights of `node`, the latest that was announced, or null.
+    ///
+    /// # Safety
+    /// `node` is live or null, and nothing computes as long as the result exists.
+    unsafe fn node_bind(&self, node: *mut sys::ggml_tensor) -> Option<NodeBind<'_>> {
+        let memory = self.memory.as_deref()?;
+        // SAFETY: the caller's promise; the model outlives the pump; the zeros are made
+        // for the largest weight; and what binds into the memory holds leases there.
+        Some(unsafe { NodeBind::new(node, &self.tensors, memory, self.zeros.ptr(), &self.framed) })
+    }
+
+    /// Lets whoever feeds the lap bind the weights of `node`, the latest of so many
     /// announced ones; it is null where none is announced. `None` where no lap is
     /// fed. llama.cpp is not computing.
     fn drive<T>(
         &mut self,
         node: *mut sys::ggml_tensor,
-        body: impl FnOnce(&mut u32, &mut Feeder, &mut NodeBind<'_>) -> T,
+        body: impl FnOnce(u32, &mut dyn Feed, &mut NodeBind<'_>) -> T,
     ) -> Option<T> {
-        let (Mode::Drive(drive), Some(feeder)) = (&mut self.mode, &mut self.feeder) else {
+        let Mode::Drive(drive) = &mut self.mode else {
             return None;
         };
-        let (tensors, memory) = (&drive.tensors, &drive.memory);
-        // SAFETY: llama.cpp announces live nodes and waits for this to return; the
-        // model outlives the pump; the zeros are made for the largest weight.
-        let mut bind = unsafe { NodeBind::new(node, tensors, memory, self.zeros.ptr()) };
-        Some(body(&mut drive.nodes, feeder, &mut bind))
+        let index = drive.nodes;
+        drive.nodes += u32::from(!node.is_null());
+        let mut feed = drive.feed;
+        // SAFETY: llama.cpp announces live nodes and waits for this to return.
+        let mut bind = unsafe { self.node_bind(node) }?;
+        // SAFETY: lent to `Pump::drive`, which has not returned, and used only here.
+        Some(body(index, unsafe { feed.as_mut() }, &mut bind))
     }
 
     /// # Safety
@@ -179,27 +213,25 @@ impl State {
         if let Mode::Learn(learner) = &mut self.mode {
             // SAFETY: the caller's promise.
             unsafe { learner.node(node) };
+            // All nodes are announced before the first computes.
+            self.abort |= learner.refuses();
             return false;
         }
         // SAFETY: the caller's promise.
         let op = unsafe { (*node).op };
-        let flow = self.drive(node, |nodes, feeder, bind| {
-            let index = *nodes;
-            *nodes += 1;
-            feeder.before(index, op, bind)
-        });
+        let flow = self.drive(node, |index, feed, bind| feed.before(index, op, bind));
         self.abort |= flow == Some(Flow::Stop);
         !matches!(flow, None | Some(Flow::Go))
     }
 
     fn done(&mut self) {
-        let flow = self.drive(std::ptr::null_mut(), |_, feeder, bind| feeder.after(bind));
+        let flow = self.drive(std::ptr::null_mut(), |_, feed, bind| feed.after(bind));
         self.abort |= flow == Some(Flow::Stop);
     }
 
     /// The pump itself has failed at this node.
     fn fail(&mut self, node: *mut sys::ggml_tensor, error: Error) {
-        self.drive(node, |_, feeder, bind| feeder.fail(error, bind));
+        self.drive(node, |_, feed, bind| feed.fail(error, bind));
         self.abort = true;
     }
 }

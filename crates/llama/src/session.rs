@@ -4,11 +4,11 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
+use crate::backend::LlamaEngine;
 use crate::batch::{
     Batcher, Choice, CompletedLap, Decoder, GenerateRequest, GeneratedToken, JoinError,
     SequenceEvent, SequenceId,
 };
-use crate::engine::Engine;
 use crate::sample::Sampling;
 use crate::vocab::Vocab;
 use delayline_engine::Error;
@@ -78,7 +78,7 @@ impl Generated {
 }
 
 /// A model and the tokens in its KV cache.
-pub struct Session<D: Decoder = Engine> {
+pub struct Session<D: Decoder = LlamaEngine> {
     batcher: Batcher<D>,
 }
 

@@ -11,11 +11,15 @@ use delayline_engine::Error;
 
 pub use raw::{
     GGML_LOG_LEVEL_ERROR, GGML_OP_GET_ROWS, GGML_OP_MUL_MAT, GGML_OP_MUL_MAT_ID, GGML_OP_NONE,
-    GGML_OP_PERMUTE, GGML_OP_RESHAPE, GGML_OP_TRANSPOSE, GGML_OP_VIEW, GGML_TENSOR_FLAG_COMPUTE,
-    GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_I32, GGML_TYPE_Q4_0, GGML_TYPE_Q8_0,
-    LLAMA_FLASH_ATTN_TYPE_AUTO, LLAMA_FLASH_ATTN_TYPE_DISABLED, LLAMA_FLASH_ATTN_TYPE_ENABLED,
-    LLAMA_LAZY_MODE_OFF, LLAMA_LOAD_MODE_DIRECT_IO, LLAMA_LOAD_MODE_MMAP, ggml_log_level,
-    ggml_tensor, ggml_threadpool, ggml_type, llama_batch, llama_context, llama_model,
+    GGML_OP_PERMUTE, GGML_OP_RESHAPE, GGML_OP_ROPE, GGML_OP_TRANSPOSE, GGML_OP_VIEW,
+    GGML_TENSOR_FLAG_COMPUTE, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_I32, GGML_TYPE_Q4_0,
+    GGML_TYPE_Q8_0, LLAMA_FLASH_ATTN_TYPE_AUTO, LLAMA_FLASH_ATTN_TYPE_DISABLED,
+    LLAMA_FLASH_ATTN_TYPE_ENABLED, LLAMA_LAZY_MODE_OFF, LLAMA_LOAD_MODE_DIRECT_IO,
+    LLAMA_LOAD_MODE_MMAP, LLAMA_TOKEN_ATTR_CONTROL, LLAMA_TOKEN_ATTR_LSTRIP,
+    LLAMA_TOKEN_ATTR_RSTRIP, LLAMA_TOKEN_ATTR_UNKNOWN, LLAMA_TOKEN_ATTR_USER_DEFINED,
+    LLAMA_VOCAB_TYPE_BPE, LLAMA_VOCAB_TYPE_NONE, LLAMA_VOCAB_TYPE_PLAMO2, LLAMA_VOCAB_TYPE_RWKV,
+    LLAMA_VOCAB_TYPE_SPM, LLAMA_VOCAB_TYPE_TEST, LLAMA_VOCAB_TYPE_WPM, ggml_log_level, ggml_tensor,
+    ggml_threadpool, ggml_type, llama_batch, llama_context, llama_model, llama_model_params,
     llama_sampler, llama_token_data, llama_token_data_array, llama_vocab,
 };
 
@@ -26,10 +30,11 @@ pub use raw::{
     ggml_threadpool_params_default, llama_context_default_params, llama_free, llama_get_memory,
     llama_log_set, llama_model_default_params, llama_model_free, llama_model_get_vocab,
     llama_model_has_decoder, llama_model_has_encoder, llama_model_is_diffusion,
-    llama_model_is_hybrid, llama_model_is_recurrent, llama_n_ctx,
+    llama_model_is_hybrid, llama_model_is_recurrent, llama_model_n_swa, llama_n_ctx,
     llama_sampler_chain_default_params, llama_sampler_chain_get, llama_sampler_free,
-    llama_set_n_threads, llama_vocab_bos, llama_vocab_eos, llama_vocab_is_eog,
-    llama_vocab_n_tokens,
+    llama_set_n_threads, llama_vocab_bos, llama_vocab_eos, llama_vocab_get_add_bos,
+    llama_vocab_get_add_eos, llama_vocab_is_eog, llama_vocab_n_tokens, llama_vocab_sep,
+    llama_vocab_type,
 };
 
 /// An exception that llama.cpp threw.
@@ -108,9 +113,17 @@ guarded! {
     fn llama_get_logits_ith(context: *mut llama_context, row: i32) -> *mut f32;
     fn llama_memory_clear(memory: raw::llama_memory_t, data: bool) -> ();
     fn llama_memory_seq_rm(memory: raw::llama_memory_t, seq: i32, from: i32, to: i32) -> bool;
+    fn llama_memory_seq_cp(memory: raw::llama_memory_t, from: i32, to: i32, first: i32, end: i32) -> ();
+    fn llama_memory_seq_pos_min(memory: raw::llama_memory_t, seq: i32) -> i32;
+    fn llama_memory_seq_pos_max(memory: raw::llama_memory_t, seq: i32) -> i32;
+    fn llama_state_seq_get_size_ext(context: *mut llama_context, seq: i32, flags: u32) -> usize;
+    fn llama_state_seq_get_data_ext(context: *mut llama_context, out: *mut u8, len: usize, seq: i32, flags: u32) -> usize;
+    fn llama_state_seq_set_data_ext(context: *mut llama_context, data: *const u8, len: usize, seq: i32, flags: u32) -> usize;
 
     fn llama_tokenize(vocab: *const llama_vocab, text: *const c_char, len: i32, tokens: *mut i32, max: i32, add: bool, special: bool) -> i32;
     fn llama_token_to_piece(vocab: *const llama_vocab, token: i32, out: *mut c_char, len: i32, strip: i32, special: bool) -> i32;
+    fn llama_model_meta_val_str(model: *const llama_model, key: *const c_char, out: *mut c_char, len: usize) -> i32;
+    fn llama_vocab_get_attr(vocab: *const llama_vocab, token: i32) -> raw::llama_token_attr;
     fn llama_vocab_get_text(vocab: *const llama_vocab, token: i32) -> *const c_char;
 
     fn llama_sampler_chain_init(params: raw::llama_sampler_chain_params) -> *mut llama_sampler;
@@ -125,4 +138,18 @@ guarded! {
     fn llama_sampler_init_grammar(vocab: *const llama_vocab, grammar: *const c_char, root: *const c_char) -> *mut llama_sampler;
     fn llama_sampler_accept(sampler: *mut llama_sampler, token: i32) -> ();
     fn llama_sampler_apply(sampler: *mut llama_sampler, candidates: *mut llama_token_data_array) -> ();
+}
+
+unsafe extern "C" {
+    fn delayline_longest_first(lengths: *const usize, order: *mut u32, n: usize);
+}
+
+/// The order in which llama.cpp looks for texts of these lengths: the longest first,
+/// and equal ones as its C++ library's sort leaves them.
+pub fn longest_first(lengths: &[usize]) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..lengths.len() as u32).collect();
+    // SAFETY: both are as long as is said, `order` holds indices of `lengths`, and
+    // the function, which neither throws nor allocates, keeps no pointer.
+    unsafe { delayline_longest_first(lengths.as_ptr(), order.as_mut_ptr(), order.len()) };
+    order
 }

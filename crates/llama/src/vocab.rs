@@ -1,16 +1,18 @@
 //! Text to tokens and back, by llama.cpp's tokenizer.
 
 use std::ffi::{CStr, c_char};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use crate::empty::Model;
+use crate::empty::{self, Model};
 use crate::sys;
-use delayline_engine::Error;
+use crate::tokenize::{TokenizeRequest, Words};
+use delayline_engine::{Error, Load, ModelFile};
 
 /// A model's vocabulary.
 #[derive(Clone, Debug)]
 pub struct Vocab {
     model: Arc<Model>,
+    words: Arc<OnceLock<Words>>,
 }
 
 impl Vocab {
@@ -18,7 +20,16 @@ impl Vocab {
     pub fn new(model: &Arc<Model>) -> Self {
         Self {
             model: model.clone(),
+            words: Arc::default(),
         }
+    }
+
+    /// Of the model in `file`, of which nothing else is read.
+    ///
+    /// # Errors
+    /// When llama.cpp refuses the model.
+    pub fn open(file: &ModelFile) -> Result<Self, Error> {
+        Ok(Self::new(&empty::load(file, Load::Empty)?))
     }
 
     /// For llama.cpp's functions; valid as long as `self`.
@@ -38,11 +49,41 @@ impl Vocab {
     /// tokens, `begin` adds what the model wants at the start.
     ///
     /// # Errors
-    /// When the text is longer than llama.cpp can count.
+    /// When the text cannot be tokenized safely.
     pub fn tokenize(&self, text: &str, begin: bool, special: bool) -> Result<Vec<i32>, Error> {
+        self.tokens_of(&TokenizeRequest {
+            begin,
+            special,
+            ..TokenizeRequest::new(text)
+        })
+    }
+
+    /// The tokens of a text, if there is room for them.
+    ///
+    /// # Errors
+    /// When there is none, when nobody wants them any more, and when the text cannot
+    /// be tokenized safely.
+    pub fn tokens_of(&self, request: &TokenizeRequest<'_>) -> Result<Vec<i32>, Error> {
+        self.words()?.tokenize(self, request)
+    }
+
+    /// What is known of the vocabulary as a whole; found out when it is first wanted.
+    pub(crate) fn words(&self) -> Result<&Words, Error> {
+        if let Some(words) = self.words.get() {
+            return Ok(words);
+        }
+        let words = Words::new(self)?;
+        Ok(self.words.get_or_init(|| words))
+    }
+
+    /// Puts the tokens of a piece of text without special tokens into `tokens`.
+    pub(crate) fn tokenize_piece(&self, text: &str, tokens: &mut Vec<i32>) -> Result<(), Error> {
+        let what = "tokenize the prompt";
         let len = i32::try_from(text.len())
-            .map_err(|_| Error::Option("the prompt is longer than 2 GiB".into()))?;
-        let mut tokens = vec![0_i32; text.len() + 8];
+            .map_err(|_| Error::Text("the prompt is longer than 2 GiB".into()))?;
+        // Nearly always a token is more than a byte.
+        tokens.clear();
+        tokens.resize(text.len() + 8, 0);
         let call = |out: &mut [i32]| {
             // SAFETY: pointers and lengths belong together; the text need not
             // end with a zero byte.
@@ -53,23 +94,50 @@ impl Vocab {
                     len,
                     out.as_mut_ptr(),
                     out.len() as i32,
-                    begin,
-                    special,
+                    false,
+                    false,
                 )
             }
-            .map_err(|thrown| thrown.during("tokenize the prompt"))
+            .map_err(|thrown| thrown.during(what))
         };
-        let mut n = call(&mut tokens)?;
+        let mut n = call(tokens)?;
         if n < 0 && n != i32::MIN {
             tokens.resize(n.unsigned_abs() as usize, 0);
-            n = call(&mut tokens)?;
+            n = call(tokens)?;
         }
         let n = usize::try_from(n).map_err(|_| Error::Llama {
-            what: "tokenize the prompt",
+            what,
             message: "it gave no count".into(),
         })?;
         tokens.truncate(n);
-        Ok(tokens)
+        Ok(())
+    }
+
+    /// The text of a token as the vocabulary writes it; `None` where it is no UTF-8.
+    pub(crate) fn text(&self, token: i32) -> Option<&str> {
+        // SAFETY: the vocabulary is live, its texts are as long as it and end with a
+        // zero byte.
+        unsafe {
+            let text = sys::llama_vocab_get_text(self.as_ptr(), token).ok()?;
+            (!text.is_null()).then(|| CStr::from_ptr(text).to_str().ok())?
+        }
+    }
+
+    /// A value of the model's metadata in words; empty if it is not there.
+    pub(crate) fn metadata(&self, key: &CStr) -> Result<String, Error> {
+        let mut value = [0_u8; 64];
+        // SAFETY: pointer and length belong together; the key ends with a zero byte.
+        unsafe {
+            sys::llama_model_meta_val_str(
+                self.model.as_ptr(),
+                key.as_ptr(),
+                value.as_mut_ptr().cast::<c_char>(),
+                value.len(),
+            )
+        }
+        .map_err(|thrown| thrown.during("look up the metadata"))?;
+        let text = CStr::from_bytes_until_nul(&value).unwrap_or_default();
+        Ok(text.to_string_lossy().into_owned())
     }
 
     /// Appends the bytes of a token to `out`: single tokens may be parts of characters.
@@ -77,6 +145,23 @@ impl Vocab {
     /// # Errors
     /// When the vocabulary has no such token.
     pub fn piece(&self, token: i32, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.spell(token, false, out)
+    }
+
+    /// A name for a token that its bytes do not tell: a special one's text, or its number.
+    ///
+    /// # Errors
+    /// As [`Vocab::piece`].
+    pub fn name(&self, token: i32) -> Result<String, Error> {
+        let mut bytes = Vec::new();
+        self.spell(token, true, &mut bytes)?;
+        Ok(match bytes.is_empty() {
+            true => format!("<token {token}>"),
+            false => String::from_utf8_lossy(&bytes).into_owned(),
+        })
+    }
+
+    fn spell(&self, token: i32, special: bool, out: &mut Vec<u8>) -> Result<(), Error> {
         let mut buffer = [0_u8; 256];
         let call = |buffer: &mut [u8]| {
             // SAFETY: pointer and length belong together.
@@ -87,7 +172,7 @@ impl Vocab {
                     buffer.as_mut_ptr().cast::<c_char>(),
                     buffer.len() as i32,
                     0,
-                    false,
+                    special,
                 )
             }
             .map_err(|thrown| thrown.during("spell a token"))
@@ -143,7 +228,9 @@ impl Vocab {
         unsafe {
             let text = sys::llama_model_chat_template(self.model.as_ptr(), std::ptr::null())
                 .map_err(|thrown| thrown.during("find the chat template"))?;
-            Ok((!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned()))
+            let text = (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy());
+            // An empty one says nothing.
+            Ok(text.filter(|text| !text.trim().is_empty()).map(Into::into))
         }
     }
 }

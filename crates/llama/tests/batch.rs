@@ -4,14 +4,17 @@
 mod common;
 
 use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
 use common::switched::{steady, switch, switched};
 use common::{alone, demo_model, options, scratch, streamed, synth};
+use delayline_engine::{Error, KvType, ModelFile, Options, Way};
 use delayline_llama::batch::{
     Batcher, Choice, GenerateRequest, JoinError, SequenceEvent, SequenceId,
 };
-use delayline_llama::{Error, Finish, KvType, Options, Sampling, Way};
+use delayline_llama::{Finish, Sampling};
 use delayline_medium::{Faults, wrapped};
 use delayline_synth::Quant;
 
@@ -419,5 +422,37 @@ fn a_failed_lap_leaves_its_sequences_as_they_were() {
             let label = format!("{shape}, prompt {at}");
             assert_same(&heard.tokens[id], &expected[at], &label);
         }
+    }
+}
+
+/// A norm that is not a number makes no token, but an error in words; nothing of it
+/// stays, and nobody is told anything else.
+#[test]
+fn logits_that_are_not_finite_end_the_lap() {
+    let (_alone, dir) = (alone(), scratch());
+    for spoiled in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let path = synth(dir.path(), "tiny-llama", Quant::F16);
+        let file = ModelFile::open(&path).expect("a model");
+        let norm = file
+            .weights()
+            .iter()
+            .find(|w| w.name == "output_norm.weight");
+        let at = norm.expect("it has one").offset;
+        drop(file);
+        let mut file = OpenOptions::new().write(true).open(&path).expect("a file");
+        file.seek(SeekFrom::Start(at)).expect("it is that long");
+        file.write_all(&spoiled.to_le_bytes()).expect("four bytes");
+        drop(file);
+        let mut batcher = batcher(&path, &many(2));
+        for prompt in &prompts()[..2] {
+            join(&mut batcher, prompt, 5);
+        }
+        let mut events = Vec::new();
+        let failed = (0..8).find_map(|_| batcher.lap(&mut events).err());
+        let failed = failed.expect("logits are computed within so many laps");
+        let message = failed.to_string();
+        assert!(message.contains("not finite"), "{message}");
+        assert!(events.is_empty(), "{events:?}");
+        assert!(!failed.sequences.is_empty());
     }
 }

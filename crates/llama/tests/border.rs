@@ -6,12 +6,15 @@
 
 mod common;
 
+use common::Steps;
+
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::path::{Path, PathBuf};
 
+use delayline_engine::{Error, Options, Way};
 use delayline_gguf::{Header, TensorSpec, Value, write};
-use delayline_llama::{Candidates, Engine, Error, Options, Sampler, Sampling, Vocab, Way};
+use delayline_llama::{Candidates, LlamaEngine, Sampler, Sampling, Vocab};
 use delayline_synth::Quant;
 
 thread_local! {
@@ -66,7 +69,7 @@ fn at_allocations<S, T>(
     }
 }
 
-fn open(path: &Path) -> Engine {
+fn open(path: &Path) -> LlamaEngine {
     common::streamed(path, 1 << 20, &common::options(Way::Streamed))
 }
 
@@ -105,7 +108,7 @@ fn what_the_vocabulary_lacks_is_an_error() {
     let dir = common::scratch();
     let path = without_bytes(&common::synth(dir.path(), "tiny-llama", Quant::Q8_0));
     let mut engine = open(&path);
-    let vocab = Vocab::new(engine.model());
+    let vocab = Vocab::new(engine.backend().model());
     let check = |outcome: Result<(), Error>, doing| match outcome {
         Err(Error::Llama { what, message }) => {
             assert_eq!(what, doing);
@@ -131,11 +134,11 @@ fn memory_may_fail_at_every_allocation_of_a_lap() {
         &mut engine,
         |_| 1,
         |engine| {
-            engine.context().clear();
-            engine.lap(&prompt, 0, true, None)
+            engine.backend_mut().context_mut().clear();
+            engine.step(&prompt, 0, true, None)
         },
         |engine, nth| {
-            engine.context().clear();
+            engine.backend_mut().context_mut().clear();
             let label = format!("after allocation {nth} failed");
             common::assert_same(&label, &common::logits(engine, &prompt, 2), &expected);
         },
@@ -148,7 +151,7 @@ fn memory_may_fail_at_every_allocation_of_tokens() {
     let _alone = common::alone();
     let dir = common::scratch();
     let engine = open(&common::synth(dir.path(), "tiny-llama", Quant::Q8_0));
-    let mut vocab = Vocab::new(engine.model());
+    let mut vocab = Vocab::new(engine.backend().model());
     let text = "some words, <|im_end|> and more";
     let expected = vocab.tokenize(text, true, true).unwrap();
     let failed = at_allocations(
@@ -197,9 +200,9 @@ fn memory_may_fail_while_a_model_is_loaded() {
     let failed = at_allocations(
         &mut (),
         |nth| 1 + nth / 64 * 8,
-        |()| Engine::open(&path, &options).map(drop),
+        |()| delayline_llama::open(&path, &options).map(drop),
         |(), _| {},
     );
     assert!(failed > 80, "{failed}");
-    drop(Engine::open(&path, &options).unwrap());
+    drop(delayline_llama::open(&path, &options).unwrap());
 }

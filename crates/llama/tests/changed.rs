@@ -8,8 +8,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use common::{alone, assert_same, logits, options, scratch, streamed, synth};
-use delayline_llama::{Class, Engine, Error, Way};
+use common::{Steps, alone, assert_same, logits, options, scratch, streamed, synth};
+use delayline_engine::{Class, Error, Way};
+use delayline_llama::LlamaEngine;
 use delayline_synth::Quant;
 
 const PROMPT: [i32; 20] = [
@@ -38,12 +39,12 @@ fn check_changed(extra: u64, what: &str, change: impl Fn(&Path)) {
         let path = old_model(dir.path(), shape);
         let mut engine = streamed(&path, extra, &options(Way::Auto));
         engine
-            .lap(&PROMPT[..16], 0, true, Some(Class::Single))
+            .step(&PROMPT[..16], 0, true, Some(Class::Single))
             .expect("nothing has changed yet");
         change(&path);
         for attempt in 0..2 {
             let error = engine
-                .lap(&[1], 16, true, Some(Class::Single))
+                .step(&[1], 16, true, Some(Class::Single))
                 .expect_err("it has changed");
             let message = error.to_string();
             assert!(
@@ -109,10 +110,10 @@ fn another_part_of_a_split_model_counts_too() {
         .paths;
     let mut engine = streamed(&parts[0], 0, &options(Way::Auto));
     engine
-        .lap(&PROMPT[..16], 0, true, None)
+        .step(&PROMPT[..16], 0, true, None)
         .expect("nothing has changed yet");
     writable(&parts[2]).set_len(5000).unwrap();
-    match engine.lap(&[1], 16, true, None) {
+    match engine.step(&[1], 16, true, None) {
         Err(Error::Changed { path, .. }) => assert_eq!(path, parts[2]),
         other => panic!("{other:?}"),
     }
@@ -125,11 +126,11 @@ fn check_goes_on(change: impl Fn(&Path)) {
     for shape in ["tiny-llama", "tiny-mixtral"] {
         let path = old_model(dir.path(), shape);
         let open = || streamed(&path, 0, &options(Way::Auto));
-        let run = |engine: &mut Engine| logits(engine, &PROMPT, 4);
+        let run = |engine: &mut LlamaEngine| logits(engine, &PROMPT, 4);
         let expected = run(&mut open());
         let mut engine = open();
-        engine.lap(&PROMPT[..16], 0, true, None).expect("a lap");
-        assert!(engine.context().truncate(0));
+        engine.step(&PROMPT[..16], 0, true, None).expect("a lap");
+        assert!(engine.backend_mut().context_mut().truncate(0));
         change(&path);
         assert_same(shape, &run(&mut engine), &expected);
         drop(engine);

@@ -6,9 +6,10 @@ mod common;
 use std::path::Path;
 
 use common::switched::{switch, switched};
-use common::{alone, assert_same, options, scratch, streamed, synth};
+use common::{Steps, alone, assert_same, options, scratch, streamed, synth};
+use delayline_engine::{Class, Error, ModelFile, Options, Way};
 use delayline_line::{LineError, MediumError};
-use delayline_llama::{Class, Engine, Error, ModelFile, Options, Way};
+use delayline_llama::LlamaEngine;
 use delayline_medium::{Faults, wrapped};
 use delayline_synth::Quant;
 
@@ -33,7 +34,7 @@ fn laps() -> Vec<(Vec<i32>, bool)> {
 /// once more in vain, then once more without them. Returns the logits, and the
 /// lap that failed with its error.
 fn drive(
-    engine: &mut Engine,
+    engine: &mut LlamaEngine,
     from: usize,
     faults: &Faults,
 ) -> (Vec<Vec<f32>>, Option<(usize, Error)>) {
@@ -46,20 +47,20 @@ fn drive(
         if at == from {
             switch(faults.clone());
         }
-        if let Err(error) = engine.lap(tokens, pos, *output, next) {
+        if let Err(error) = engine.step(tokens, pos, *output, next) {
             assert!(engine.logits().is_none(), "lap {at} failed, but has logits");
             assert!(
                 failed.replace((at, error)).is_none(),
                 "lap {at} failed without faults"
             );
-            let again = engine.lap(tokens, pos, *output, next);
+            let again = engine.step(tokens, pos, *output, next);
             assert!(
                 matches!(again, Err(Error::Line(_))),
                 "lap {at} again: {again:?}"
             );
             switch(Faults::default());
             engine
-                .lap(tokens, pos, *output, next)
+                .step(tokens, pos, *output, next)
                 .unwrap_or_else(|error| panic!("lap {at} at last: {error}"));
         }
         pos += tokens.len() as u32;
@@ -257,17 +258,17 @@ fn a_lap_that_llama_refuses_leaves_no_trace() {
         let full: Vec<i32> = (0..16).collect();
         for pos in (0..256).step_by(16) {
             engine
-                .lap(&full, pos, false, Some(Class::Quiet))
+                .step(&full, pos, false, Some(Class::Quiet))
                 .expect("there is room");
         }
         let error = engine
-            .lap(&full, 256, true, Some(Class::Single))
+            .step(&full, 256, true, Some(Class::Single))
             .expect_err("the cache is full");
         assert!(
             error.to_string().contains("KV cache has no room"),
             "{shape}: {error}"
         );
-        assert!(engine.context().truncate(0), "{shape}");
+        assert!(engine.backend_mut().context_mut().truncate(0), "{shape}");
         let (got, failed) = drive(&mut engine, 0, &Faults::default());
         assert!(failed.is_none(), "{shape}: {failed:?}");
         assert_same(shape, &got, &clean(&path, 0));
@@ -287,7 +288,7 @@ fn an_engine_is_dropped_with_its_reads_under_way_and_failing() {
         let mut engine = streamed(&path, 0, &faulty_options());
         switch(late);
         let error = engine
-            .lap(&[1, 2, 3], 0, true, Some(Class::Single))
+            .step(&[1, 2, 3], 0, true, Some(Class::Single))
             .expect_err("the medium is gone");
         assert!(matches!(error, Error::Line(_)), "{shape}: {error}");
         drop(engine);
@@ -298,7 +299,7 @@ fn an_engine_is_dropped_with_its_reads_under_way_and_failing() {
             ..Faults::default()
         });
         engine
-            .lap(&[1, 2, 3], 0, true, Some(Class::Single))
+            .step(&[1, 2, 3], 0, true, Some(Class::Single))
             .expect("late is not lost");
         let stream = engine.stream().unwrap();
         assert_eq!(
@@ -323,7 +324,7 @@ fn small_weights_that_cannot_be_read_end_the_opening() {
         .unwrap();
     let open = || {
         let memory = Some(8 << 30);
-        Engine::open(
+        delayline_llama::open(
             &path,
             &Options {
                 memory,

@@ -8,9 +8,10 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{alone, assert_same, logits, options, scratch, streamed, synth};
+use common::{Steps, alone, assert_same, logits, options, scratch, streamed, synth};
+use delayline_engine::{Error, Options, Way};
 use delayline_fiber::{LightCut, LoopMaker, LoopNotice, LoopSpec, Order, PlacedLoop};
-use delayline_llama::{Engine, Error, Options, Way};
+use delayline_llama::LlamaEngine;
 use delayline_medium::MakeError;
 use delayline_synth::Quant;
 
@@ -32,7 +33,7 @@ fn with(fiber: LoopMaker) -> Options {
 }
 
 /// The loop that the engine reads from.
-fn ring(engine: &mut Engine) -> &mut PlacedLoop {
+fn ring(engine: &mut LlamaEngine) -> &mut PlacedLoop {
     let made: &mut dyn Any = engine.stream().expect("it streams").medium();
     made.downcast_mut().expect("it is a loop")
 }
@@ -111,8 +112,8 @@ fn a_cut_between_laps_is_told_and_the_loop_fills_again() {
     let gauge = ring(&mut fiber).gauge();
     for (pos, token) in PROMPT.iter().enumerate() {
         let (pos, lap) = (pos as u32, [*token]);
-        flash.lap(&lap, pos, true, None).unwrap();
-        fiber.lap(&lap, pos, true, None).unwrap();
+        flash.step(&lap, pos, true, None).unwrap();
+        fiber.step(&lap, pos, true, None).unwrap();
         assert_eq!(flash.logits(), fiber.logits(), "lap {pos}");
         let taken = gauge.figures().pieces_taken;
         match pos {
@@ -157,7 +158,7 @@ fn a_loop_too_small_is_refused_with_what_would_do_or_split() {
             weights,
             ..with(fiber)
         };
-        Engine::open(&path, &options)
+        delayline_llama::open(&path, &options)
     };
     let Err(Error::Budget { weights, .. }) = open(0) else {
         panic!("nothing is not enough")
@@ -194,7 +195,7 @@ fn least(path: &Path) -> u64 {
         weights: Some(0),
         ..options(Way::Streamed)
     };
-    match Engine::open(path, &options) {
+    match delayline_llama::open(path, &options) {
         Err(Error::Budget { weights, .. }) => weights,
         outcome => panic!("nothing is not enough: {:?}", outcome.map(drop)),
     }
@@ -215,7 +216,7 @@ fn a_loop_holds_as_many_copies_as_are_asked_for_and_fit() {
             weights,
             ..with(fiber)
         };
-        Engine::open(&path, &options)
+        delayline_llama::open(&path, &options)
     };
     for copies in [1, 2, 5] {
         let mut engine = open(copies).unwrap();
@@ -256,7 +257,7 @@ fn compute_is_measured_where_it_decides_about_the_lap() {
             weights,
             ..with(fiber)
         };
-        let mut engine = Engine::open(&path, &options).unwrap();
+        let mut engine = delayline_llama::open(&path, &options).unwrap();
         let assumed_s = engine.file().weight_bytes() as f64 / 8e9 / f64::from(engine.threads());
         let figures = ring(&mut engine).figures();
         assert!(figures.placed_bytes > 0);
@@ -287,7 +288,7 @@ fn a_filling_that_is_stopped_ends_the_opening() {
         weights: Some(least(&path)),
         ..with(fiber)
     };
-    let outcome = Engine::open(&path, &options).map(drop);
+    let outcome = delayline_llama::open(&path, &options).map(drop);
     assert!(
         matches!(outcome, Err(Error::Make(MakeError::Stopped))),
         "{outcome:?}"

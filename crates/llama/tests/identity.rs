@@ -6,7 +6,8 @@ mod common;
 use std::path::Path;
 
 use common::{alone, assert_same, demo_model, logits, options, scratch, streamed, synth};
-use delayline_llama::{Engine, KvType, Options, Vocab, Way};
+use delayline_engine::{KvType, Options, Way};
+use delayline_llama::Vocab;
 use delayline_synth::Quant;
 
 const TEXT: &str =
@@ -15,7 +16,7 @@ const TEXT: &str =
 /// Streams `path` at several budgets and compares with llama.cpp's mmap.
 fn check(path: &Path, base: &Options) {
     let label = path.file_name().unwrap().to_string_lossy().into_owned();
-    let mut oracle = Engine::open(
+    let mut oracle = delayline_llama::open(
         path,
         &Options {
             way: Way::Mmap,
@@ -23,7 +24,7 @@ fn check(path: &Path, base: &Options) {
         },
     )
     .unwrap();
-    let prompt = Vocab::new(oracle.model())
+    let prompt = Vocab::new(oracle.backend().model())
         .tokenize(TEXT, true, false)
         .unwrap();
     assert!(prompt.len() > 16, "{label}: the prompt spans several laps");
@@ -104,7 +105,7 @@ fn smollm2_with_another_cache_and_one_row_a_lap() {
         ..options(Way::Auto)
     };
     let path = demo_model();
-    let mut oracle = Engine::open(
+    let mut oracle = delayline_llama::open(
         &path,
         &Options {
             way: Way::Mmap,
@@ -112,7 +113,7 @@ fn smollm2_with_another_cache_and_one_row_a_lap() {
         },
     )
     .unwrap();
-    let prompt = Vocab::new(oracle.model())
+    let prompt = Vocab::new(oracle.backend().model())
         .tokenize("The mercury delay line", true, false)
         .unwrap();
     let expected = logits(&mut oracle, &prompt, 2);

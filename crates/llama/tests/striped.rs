@@ -6,8 +6,8 @@ mod common;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use common::{alone, assert_same, logits, options, scratch, streamed, synth};
-use delayline_llama::{Error, Manifest, StripedPart, Way};
+use common::{Steps, alone, assert_same, logits, options, scratch, streamed, synth};
+use delayline_engine::{Error, Manifest, StripedPart, Way};
 use delayline_medium::stripes;
 use delayline_synth::Quant;
 
@@ -63,7 +63,7 @@ fn a_drive_that_fails_in_a_lap_is_named() {
     let model = synth(dir.path(), "tiny-llama", Quant::Q4_0);
     let (list, files) = stripe(dir.path(), &model, 3);
     let mut engine = streamed(&list, 0, &options(Way::Auto));
-    engine.lap(&PROMPT, 0, true, None).unwrap();
+    engine.step(&PROMPT, 0, true, None).unwrap();
     File::options()
         .write(true)
         .open(&files[1])
@@ -71,7 +71,7 @@ fn a_drive_that_fails_in_a_lap_is_named() {
         .set_len(0)
         .unwrap();
     let error = engine
-        .lap(&[3], PROMPT.len() as u32, true, None)
+        .step(&[3], PROMPT.len() as u32, true, None)
         .unwrap_err();
     assert!(matches!(error, Error::Changed { .. }), "{error}");
     assert!(error.to_string().contains("drive1"), "{error}");

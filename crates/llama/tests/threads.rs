@@ -2,7 +2,7 @@
 
 mod common;
 
-use delayline_llama::Way;
+use delayline_engine::Way;
 use delayline_synth::Quant;
 
 #[test]
@@ -15,8 +15,12 @@ fn another_number_of_threads_in_every_lap_gives_the_same_bits() {
     let expected = common::logits(&mut engine, &prompt, 4);
     for round in 0..8 {
         for threads in [1, 3, 2, 1] {
-            engine.context().clear();
-            engine.context().use_threads(threads).expect("threads");
+            engine.backend_mut().context_mut().clear();
+            engine
+                .backend_mut()
+                .context_mut()
+                .use_threads(threads)
+                .expect("threads");
             let label = format!("{threads} threads, round {round}");
             common::assert_same(&label, &common::logits(&mut engine, &prompt, 4), &expected);
         }

@@ -3,13 +3,14 @@
 
 mod common;
 
-use common::{alone, options, scratch, streamed, synth};
-use delayline_llama::watch::StretchKind;
-use delayline_llama::{Engine, Way};
+use common::{Steps, alone, options, scratch, streamed, synth};
+use delayline_engine::Way;
+use delayline_engine::watch::StretchKind;
+use delayline_llama::LlamaEngine;
 use delayline_synth::Quant;
 
 /// Marks of a lap that has just ended, checked; returns how far it came.
-fn checked(engine: &mut Engine, stalled_ns: u64, read: u64, window: u64) -> u64 {
+fn checked(engine: &mut LlamaEngine, stalled_ns: u64, read: u64, window: u64) -> u64 {
     let laps = engine.laps();
     let stream = engine.stream().expect("streamed");
     let watch = stream.watch();
@@ -64,7 +65,7 @@ fn marks_tell_how_far_a_lap_is_and_where_its_time_went() {
         let mut places = Vec::new();
         for (tokens, output) in [(&tokens[..16], false), (&tokens[16..], true), (&[7], true)] {
             let before = engine.laps();
-            engine.lap(tokens, pos, output, None).expect("a lap");
+            engine.step(tokens, pos, output, None).expect("a lap");
             pos += tokens.len() as u32;
             places.push(checked(
                 &mut engine,

@@ -2,7 +2,7 @@
 //! length and depth, then io_uring against threads, by turns.
 
 use delayline_line::{Buffer, Medium, Op};
-use delayline_medium::{Access, Backend, Flash, Memory, Options};
+use delayline_medium::{Access, Flash, FlashOptions, IoBackend, Memory};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
@@ -33,11 +33,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let rate = delayline_medium::device_rate(&[path], Duration::from_secs(2))?;
     println!("device rate {:.2} GB/s", rate / 1e9);
     let mut ways = [
-        (Backend::Uring, Access::Direct, false),
-        (Backend::Uring, Access::Direct, true),
-        (Backend::Threads, Access::Direct, false),
-        (Backend::Uring, Access::Buffered, false),
-        (Backend::Threads, Access::Buffered, false),
+        (IoBackend::Uring, Access::Direct, false),
+        (IoBackend::Uring, Access::Direct, true),
+        (IoBackend::Threads, Access::Direct, false),
+        (IoBackend::Uring, Access::Buffered, false),
+        (IoBackend::Threads, Access::Buffered, false),
     ];
     // By turns and each as often in every place: a drive shared with others
     // changes its pace within seconds.
@@ -61,7 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Reads half a gibibyte in order, 4 MiB at a time: how, and bytes per second.
 fn sequential(
     path: &Path,
-    backend: Backend,
+    backend: IoBackend,
     access: Access,
     register: bool,
 ) -> Result<(String, f64), Box<dyn Error>> {
@@ -70,7 +70,7 @@ fn sequential(
     let (memory, mut region) = Memory::new(DEPTH * LEN)?;
     memory.populate(0..memory.len())?;
     let register = register.then_some(0..memory.len()).into_iter().collect();
-    let options = Options {
+    let options = FlashOptions {
         depth: DEPTH as usize,
         backend,
         access,

@@ -203,7 +203,7 @@ pub(crate) fn is_cached(file: &File, offset: u64) -> io::Result<bool> {
 mod tests {
     use super::*;
     use crate::error::Fallback;
-    use crate::{Access, Backend, Flash, HUGE, Options, findings};
+    use crate::{Access, Flash, FlashOptions, HUGE, IoBackend, findings};
     use delayline_line::{Medium, MediumEvent, Op, Region};
     use delayline_testing::cannot_run;
     use std::os::unix::fs::FileExt;
@@ -263,14 +263,14 @@ mod tests {
     #[test]
     fn what_is_read_does_not_stay_in_the_page_cache() {
         for access in [Access::Direct, Access::Buffered] {
-            for backend in [Backend::Auto, Backend::Threads] {
+            for backend in [IoBackend::Auto, IoBackend::Threads] {
                 let Some(temp) = cold() else { return };
                 let (memory, region) = Memory::new(64 * ALIGN).unwrap();
-                let options = Options {
+                let options = FlashOptions {
                     depth: 4,
                     backend,
                     access,
-                    ..Options::default()
+                    ..FlashOptions::default()
                 };
                 let mut flash = Flash::open(&[temp.path()], memory, &options).unwrap();
                 read_all(&mut flash, region);
@@ -341,7 +341,7 @@ mod tests {
         };
         let temp = written_in(&journaled.dir());
         let (memory, region) = Memory::new(64 * ALIGN).unwrap();
-        let mut flash = Flash::open(&[temp.path()], memory, &Options::default()).unwrap();
+        let mut flash = Flash::open(&[temp.path()], memory, &FlashOptions::default()).unwrap();
         assert_eq!(findings(temp.path()).unwrap().direct_io, DirectIo::Cached);
         assert_eq!(flash.access(), [Access::Buffered]);
         let path = temp.path().to_owned();
@@ -368,7 +368,7 @@ mod tests {
             cached(temp.path()) == 0 && found != DirectIo::Refused
         );
         let (memory, _) = Memory::new(ALIGN).unwrap();
-        let mut flash = Flash::open(&[temp.path()], memory, &Options::default()).unwrap();
+        let mut flash = Flash::open(&[temp.path()], memory, &FlashOptions::default()).unwrap();
         let direct = flash.access() == [Access::Direct];
         assert_eq!(direct, found == DirectIo::Bypasses);
         let told = events(&mut flash);

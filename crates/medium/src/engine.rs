@@ -15,7 +15,7 @@ pub(crate) const MAX_DEPTH: usize = 4096;
 
 /// Who issues the operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Backend {
+pub enum IoBackend {
     /// io_uring where it is allowed, otherwise threads.
     #[default]
     Auto,
@@ -27,11 +27,11 @@ pub enum Backend {
 
 /// How files are read and written.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct FlashOptions {
     /// Operations at once, 1 to 4096.
     pub depth: usize,
     /// Who issues them.
-    pub backend: Backend,
+    pub backend: IoBackend,
     /// What becomes of the page cache.
     pub access: Access,
     /// Ranges of the memory to register with the kernel, in bytes, of whole
@@ -40,12 +40,12 @@ pub struct Options {
     pub register: Vec<Range<u64>>,
 }
 
-impl Default for Options {
+impl Default for FlashOptions {
     /// 32 operations at once, the rest as good as the system allows.
     fn default() -> Self {
         Self {
             depth: 32,
-            backend: Backend::Auto,
+            backend: IoBackend::Auto,
             access: Access::Direct,
             register: Vec::new(),
         }
@@ -80,15 +80,15 @@ impl Engine {
     pub fn new(
         files: &Arc<[File]>,
         memory: &Arc<Memory>,
-        options: &Options,
+        options: &FlashOptions,
         events: &mut Vec<MediumEvent>,
     ) -> Result<Self, OpenError> {
         let threads = options.depth;
-        if options.backend != Backend::Threads {
+        if options.backend != IoBackend::Threads {
             let (files, memory) = (files.clone(), memory.clone());
             match Ring::new(files, memory, threads as u32, &options.register) {
                 Ok(ring) => return Ok(Self::Ring(Box::new(ring))),
-                Err(source) if options.backend == Backend::Uring => {
+                Err(source) if options.backend == IoBackend::Uring => {
                     return Err(OpenError::NoUring { source });
                 }
                 Err(error) => {
@@ -111,11 +111,35 @@ impl Engine {
     }
 
     /// Hands operations on and appends what is finished, with `wait` at least one
-    /// unless nothing is under way.
-    pub fn reap(&mut self, wait: bool, out: &mut Vec<Finished>) {
-        match self {
-            Self::Ring(ring) => ring.reap(wait, out),
-            Self::Threads(pool) => pool.reap(wait, out),
+    /// unless nothing is under way. Where io_uring is refused from now on, threads take
+    /// over, and that is returned to be told.
+    pub fn reap(&mut self, wait: bool, out: &mut Vec<Finished>) -> Option<MediumEvent> {
+        let ring = match self {
+            Self::Threads(pool) => {
+                pool.reap(wait, out);
+                return None;
+            }
+            Self::Ring(ring) => ring,
+        };
+        ring.reap(wait, out);
+        let (error, left) = ring.give_up()?;
+        let (files, memory, threads) = ring.parts();
+        let message = error.to_string();
+        match ThreadPool::new(files, memory, threads) {
+            Ok(mut pool) => {
+                left.into_iter().for_each(|job| pool.queue(job));
+                *self = Self::Threads(pool);
+                Some(Fallback::NoUring { message, threads }.into())
+            }
+            // With nobody to do them they fail, as those that come will.
+            Err(_) => {
+                let number = error.raw_os_error().unwrap_or(libc::EIO);
+                out.extend(left.into_iter().map(|job| Finished {
+                    tag: job.tag,
+                    result: Err(number),
+                }));
+                None
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 //! once. It does not know what the bytes mean or who waits for them.
 
 use crate::direct::drop_cached;
-use crate::engine::{Engine, Finished, Job, MAX_DEPTH, Options};
+use crate::engine::{Engine, Finished, FlashOptions, Job, MAX_DEPTH};
 use crate::parts::{self, Access, Part};
 use crate::refuse::refusal;
 use crate::{Fingerprint, Memory, OpenError};
@@ -60,7 +60,7 @@ impl Flash {
     pub fn open<P: AsRef<Path>>(
         paths: &[P],
         memory: Arc<Memory>,
-        options: &Options,
+        options: &FlashOptions,
     ) -> Result<Self, OpenError> {
         Self::build(opened(paths, false)?, memory, options, false)
     }
@@ -73,7 +73,7 @@ impl Flash {
     pub fn open_for_writing<P: AsRef<Path>>(
         paths: &[P],
         memory: Arc<Memory>,
-        options: &Options,
+        options: &FlashOptions,
     ) -> Result<Self, OpenError> {
         Self::build(opened(paths, true)?, memory, options, true)
     }
@@ -89,7 +89,7 @@ impl Flash {
     pub fn create<P: AsRef<Path>>(
         files: &[(P, u64)],
         memory: Arc<Memory>,
-        options: &Options,
+        options: &FlashOptions,
     ) -> Result<Self, OpenError> {
         let create = |(path, len): &(P, u64)| {
             let path = path.as_ref();
@@ -109,7 +109,7 @@ impl Flash {
     pub fn from_files(
         files: Vec<(PathBuf, File)>,
         memory: Arc<Memory>,
-        options: &Options,
+        options: &FlashOptions,
     ) -> Result<Self, OpenError> {
         let own = |(path, file): (PathBuf, File)| {
             let again = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()));
@@ -122,7 +122,7 @@ impl Flash {
     fn build(
         files: Vec<(PathBuf, File)>,
         memory: Arc<Memory>,
-        options: &Options,
+        options: &FlashOptions,
         writable: bool,
     ) -> Result<Self, OpenError> {
         let depth = options.depth;
@@ -190,7 +190,7 @@ impl Flash {
         let changed = |(part, file): &(&Part, &File)| {
             Fingerprint::of(file).map_or(true, |now| match self.caps.writable {
                 true => part.fingerprint.size != now.size,
-                false => part.fingerprint.changed(&now),
+                false => part.fingerprint.changed(&now, &part.path),
             })
         };
         pairs.find(changed).map(|(part, _)| part.path.as_path())
@@ -299,7 +299,7 @@ impl Medium for Flash {
         loop {
             let wait = wait && done.len() == before;
             let mut finished = std::mem::take(&mut self.finished);
-            self.engine.reap(wait, &mut finished);
+            self.events.extend(self.engine.reap(wait, &mut finished));
             finished.drain(..).for_each(|one| self.land(&one, done));
             self.finished = finished;
             if !wait || done.len() > before || self.under_way() == 0 {

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// What the file system says of an open file at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,10 @@ pub struct Fingerprint {
     pub mtime_ns: i128,
     /// Last change of its bytes or of its inode, nanoseconds since 1970.
     pub ctime_ns: i128,
+    /// How many names it has.
+    pub links: u64,
+    /// Type, permissions, owner and group.
+    pub rights: (u32, u32, u32),
 }
 
 impl Fingerprint {
@@ -34,15 +39,26 @@ impl Fingerprint {
             size: meta.size(),
             mtime_ns: ns(meta.mtime(), meta.mtime_nsec()),
             ctime_ns: ns(meta.ctime(), meta.ctime_nsec()),
+            links: meta.nlink(),
+            rights: (meta.mode(), meta.uid(), meta.gid()),
         })
     }
 
-    /// Whether the bytes may have changed from `self` to `now`. The inode's
-    /// own time is left out: renaming another file over this one, or removing
-    /// its name, moves it without touching a byte. A change within the tick of
-    /// the file system's clock (some milliseconds) and of equal length escapes.
-    pub fn changed(&self, now: &Self) -> bool {
-        (self.dev, self.ino, self.size, self.mtime_ns) != (now.dev, now.ino, now.size, now.mtime_ns)
+    /// Whether the bytes may have changed from `self` to `now`, of a file that was found
+    /// at `path`. Whoever puts the time of the bytes back cannot put back that of the
+    /// inode, so that counts too, unless something else explains it: another number of
+    /// names or other rights, or another file at that name, for renaming and removing
+    /// touch no byte. A change within the tick of the file system's clock (some
+    /// milliseconds) and of equal length escapes.
+    pub fn changed(&self, now: &Self, path: &Path) -> bool {
+        let bytes = |of: &Self| (of.dev, of.ino, of.size, of.mtime_ns);
+        let inode = |of: &Self| (of.links, of.rights);
+        let moved = || {
+            let there = std::fs::metadata(path).map(|there| (there.dev(), there.ino()));
+            there.map_or(true, |there| there != (now.dev, now.ino))
+        };
+        bytes(self) != bytes(now)
+            || self.ctime_ns != now.ctime_ns && inode(self) == inode(now) && !moved()
     }
 }
 
@@ -68,11 +84,38 @@ mod tests {
         let before = Fingerprint::of(&file).unwrap();
         assert_eq!((before.size, before.mtime_ns), (100, 1_000_000_000));
         std::fs::rename(&new, &path).unwrap();
-        assert!(!before.changed(&Fingerprint::of(&file).unwrap()));
+        assert!(!before.changed(&Fingerprint::of(&file).unwrap(), &path));
         std::os::unix::fs::FileExt::write_all_at(&file, &[3], 0).unwrap();
-        assert!(before.changed(&Fingerprint::of(&file).unwrap()));
+        assert!(before.changed(&Fingerprint::of(&file).unwrap(), &path));
         let before = Fingerprint::of(&file).unwrap();
         file.set_len(99).unwrap();
-        assert!(before.changed(&Fingerprint::of(&file).unwrap()));
+        assert!(before.changed(&Fingerprint::of(&file).unwrap(), &path));
+    }
+
+    #[test]
+    fn a_time_that_was_put_back_is_noticed_and_a_name_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("a"), dir.path().join("b"));
+        std::fs::write(&path, [1; 100]).unwrap();
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+        file.set_modified(old).unwrap();
+        let before = Fingerprint {
+            // The file system's clock may tick in milliseconds.
+            ctime_ns: 1,
+            ..Fingerprint::of(&file).unwrap()
+        };
+        std::os::unix::fs::FileExt::write_all_at(&file, &[3], 0).unwrap();
+        file.set_modified(old).unwrap();
+        let now = || Fingerprint::of(&file).unwrap();
+        assert_eq!(before.mtime_ns, now().mtime_ns);
+        assert!(before.changed(&now(), &path));
+        std::fs::hard_link(&path, &other).unwrap();
+        assert!(!before.changed(&now(), &path), "another name");
+        std::fs::remove_file(&other).unwrap();
+        std::fs::rename(&path, &other).unwrap();
+        assert!(!before.changed(&now(), &path), "it was moved");
+        std::fs::remove_file(&other).unwrap();
+        assert!(!before.changed(&now(), &path), "it was removed");
     }
 }

@@ -9,6 +9,7 @@
 //! | [`Simulated`] | a rate, a latency and a depth, in virtual time |
 //! | [`Stripe`] | several other media as one, stripe by stripe |
 //! | [`Faulty`] | any other medium, with seeded delays, short operations, errors and lies |
+//! | [`Checked`] | any other medium, whose reads are held against a seal, or what came first |
 //! | [`Crash`] | a power cut: what no sync has settled is found in any state |
 //!
 //! All of them read into and write from a [`Memory`], the bytes of a
@@ -30,6 +31,7 @@
 //! # Ok::<(), delayline_medium::MemoryError>(())
 //! ```
 
+mod checked;
 mod clock;
 mod crash;
 mod direct;
@@ -50,11 +52,12 @@ mod simulated;
 mod stripe;
 mod uring;
 
+pub use checked::{CHECK_BLOCK, CheckCounts, Checked, Checks, KnownRead, sum_of_blocks};
 pub use clock::{Pace, RealClock, VirtualClock};
 pub use crash::Crash;
 pub use direct::DirectIo;
 pub use dram::Dram;
-pub use engine::{Backend, Options};
+pub use engine::{FlashOptions, IoBackend};
 pub use error::{MemoryError, OpenError, ProbeError};
 pub use faulty::{FaultCounts, FaultSwitch, Faults, Faulty};
 pub use flash::Flash;

@@ -3,12 +3,13 @@
 //! and memory and no particular medium.
 
 use crate::Memory;
-use delayline_line::{Medium, MediumError, Region};
+use delayline_line::{Clock, Medium, MediumError, Region};
 use delayline_plan::{Plan, Residency, Schedule};
 use std::any::Any;
 use std::fmt;
 use std::io;
 use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -123,6 +124,12 @@ pub trait MediumMaker: fmt::Debug + Send + Sync {
 /// A medium as its maker gives it: it may want something before the first lap
 /// that counts. Whoever knows its type finds it again as [`Any`].
 pub trait MadeMedium: Medium + Any {
+    /// The clock of a medium in virtual time, which it moves when it is waited for;
+    /// `None` is the machine's.
+    fn clock(&self) -> Option<Rc<dyn Clock>> {
+        None
+    }
+
     /// Whether [`MadeMedium::make_ready`] wants the compute of a lap measured.
     fn wants_compute(&self) -> bool {
         false

@@ -44,8 +44,8 @@ impl Memory {
     /// Reserves `len` bytes of address space, rounded up to [`ALIGN`] and at
     /// least that, starting at a multiple of [`HUGE`]. Pages come with the
     /// first touch and are zero; from [`HUGE`] bytes on, huge pages where the
-    /// system has them, until [`Memory::no_huge`] says otherwise. With it comes
-    /// the one region that lends its bytes.
+    /// system has them, until [`Memory::no_huge`] says otherwise. A forked process
+    /// does not have it. With it comes the one region that lends its bytes.
     ///
     /// # Errors
     /// [`MemoryError::Reserve`] when the address space cannot be had,
@@ -99,6 +99,9 @@ impl Memory {
         if rounded >= HUGE {
             memory.advise(&(0..rounded), libc::MADV_HUGEPAGE).ok();
         }
+        // A child has none of the threads and rings that use it, and what a kernel
+        // holds by its pages would be copied for it at once. Every kernel takes it.
+        memory.advise(&(0..rounded), libc::MADV_DONTFORK).ok();
         Ok((Arc::new(memory), region))
     }
 
@@ -239,6 +242,23 @@ impl Memory {
         }
     }
 
+    /// Moves `len` bytes at `from` down to `to`; both are multiples of eight, and so is
+    /// the distance. Whoever calls this holds a lease on both ranges.
+    ///
+    /// # Panics
+    /// When they are not all within the memory, not at whole words, or `to` is behind.
+    pub fn move_down(&self, from: u64, to: u64, len: u64) {
+        assert!(to <= from && from.is_multiple_of(WORD) && to.is_multiple_of(WORD));
+        self.check(&(from..from.saturating_add(len)));
+        // What is beyond the last byte in its word belongs to the range of the caller.
+        let count = (len.next_multiple_of(WORD)).min(self.len - from) as usize;
+        let (source, _) = self.whole_words(from, count);
+        let (target, _) = self.whole_words(to, count);
+        for (target, source) in target.iter().zip(source) {
+            target.store(source.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
     /// Marks a range as held by its physical pages until [`Memory::unpin`].
     pub(crate) fn pin(&self, range: Range<u64>) {
         self.check(&range);
@@ -370,6 +390,17 @@ mod tests {
             message.contains("pages of 65536 bytes, expected 4096"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn a_forked_process_does_not_have_it() {
+        // Long enough that no other mapping joins it.
+        let (memory, _) = Memory::new(3 * ALIGN).unwrap();
+        let at = format!("{:x}-", memory.ptr(0) as usize);
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut lines = maps.lines().skip_while(|line| !line.starts_with(&at));
+        let flags = lines.find(|line| line.starts_with("VmFlags:")).unwrap();
+        assert!(flags.split_whitespace().any(|flag| flag == "dc"), "{flags}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! rates, not models.
 
 use crate::direct::{self, DirectIo};
-use crate::{Access, Flash, HUGE, Memory, OpenError, Options, ProbeError, Rng, parts};
+use crate::{Access, Flash, FlashOptions, HUGE, Memory, OpenError, ProbeError, Rng, parts};
 use delayline_line::{Buffer, Completion, Medium, Op};
 use delayline_plan::ALIGN;
 use std::fs::File;
@@ -102,10 +102,10 @@ fn measure<P: AsRef<Path>>(
     let (memory, mut region) = Memory::new(need * depth as u64)?;
     let whole = 0..memory.len();
     memory.populate(whole.clone())?;
-    let options = Options {
+    let options = FlashOptions {
         depth,
         register: vec![whole],
-        ..Options::default()
+        ..FlashOptions::default()
     };
     let mut flash = Flash::open(files, memory, &options)?;
     flash.drop_caches();
@@ -245,10 +245,10 @@ pub fn findings(path: &Path) -> Result<Findings, ProbeError> {
     let mut file = parts::open(path, false)?;
     let part = parts::ready(path.to_owned(), &mut file, Access::Buffered, &mut events)?;
     let (memory, _) = Memory::new(ALIGN)?;
-    let options = Options {
+    let options = FlashOptions {
         depth: 1,
-        backend: crate::Backend::Uring,
-        ..Options::default()
+        backend: crate::IoBackend::Uring,
+        ..FlashOptions::default()
     };
     let io_uring = match Flash::open(&[path], memory, &options) {
         Ok(_) => Ok(()),

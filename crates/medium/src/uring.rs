@@ -4,12 +4,15 @@
 use crate::Memory;
 use crate::engine::{Finished, Job};
 use delayline_line::Verb;
+use io_uring::register::Restriction;
 use io_uring::{IoUring, Probe, opcode, squeue, types};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Longest buffer that can be registered in one piece, in bytes.
 const LONGEST: u64 = 1 << 30;
@@ -21,10 +24,52 @@ pub(crate) struct Ring {
     ring: IoUring,
     files: Arc<[File]>,
     memory: Arc<Memory>,
+    depth: u32,
     /// Parts of the memory registered with the kernel, by buffer index.
     registered: Vec<Range<u64>>,
     under_way: usize,
+    /// Operations that the kernel has not taken yet, in order.
+    queued: VecDeque<Job>,
+    /// Why the kernel will take none any more.
+    refused: Option<i32>,
+    /// How often in a row it asked to come back later.
+    put_off: u32,
 }
+
+/// So often in a row the kernel may ask to come back later, at first at once and then
+/// after a while: it may be short of memory for a moment, not for seconds.
+const PUT_OFF: u32 = 1000;
+const PUT_OFF_AT_ONCE: u32 = 100;
+const WHILE: Duration = Duration::from_millis(1);
+
+/// A ring that takes the operations of this file and no others for as long as it lives:
+/// a filter of system calls does not see what goes through it. Kernels before 5.10
+/// cannot promise that.
+fn restricted(depth: u32) -> io::Result<IoUring> {
+    let ring = match IoUring::builder().setup_r_disabled().build(depth) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return IoUring::new(depth),
+        made => made?,
+    };
+    let operations = [
+        opcode::Nop::CODE,
+        opcode::Read::CODE,
+        opcode::ReadFixed::CODE,
+        opcode::Write::CODE,
+        opcode::WriteFixed::CODE,
+        opcode::Fsync::CODE,
+    ];
+    let mut allowed: Vec<Restriction> = operations.map(Restriction::sqe_op).into();
+    allowed.extend(REGISTRATIONS.map(Restriction::register_op));
+    ring.submitter().register_restrictions(&mut allowed)?;
+    ring.submitter().register_enable_rings()?;
+    Ok(ring)
+}
+
+/// `IORING_REGISTER_BUFFERS`, `IORING_UNREGISTER_BUFFERS`, `IORING_REGISTER_PROBE`.
+const REGISTRATIONS: [u8; 3] = [0, 1, 8];
+
+/// The tag of what a new ring is tried with.
+const TRIAL: u64 = u64::MAX;
 
 impl Ring {
     /// Sets up a ring for `depth` operations at once, and registers the `areas` of
@@ -38,7 +83,7 @@ impl Ring {
         depth: u32,
         areas: &[Range<u64>],
     ) -> io::Result<Self> {
-        let ring = IoUring::new(depth)?;
+        let ring = restricted(depth)?;
         let mut probe = Probe::new();
         ring.submitter().register_probe(&mut probe)?;
         if !probe.is_supported(opcode::Read::CODE) {
@@ -48,11 +93,30 @@ impl Ring {
             ring,
             files,
             memory,
+            depth,
             registered: Vec::new(),
             under_way: 0,
+            queued: VecDeque::new(),
+            refused: None,
+            put_off: 0,
         };
+        this.try_out()?;
         this.register(areas);
         Ok(this)
+    }
+
+    /// A filter of system calls may let a ring be made and refuse to have it used:
+    /// one operation that does nothing tells.
+    fn try_out(&mut self) -> io::Result<()> {
+        let entry = opcode::Nop::new().build().user_data(TRIAL);
+        // SAFETY: it reads and writes no memory.
+        unsafe { self.ring.submission().push(&entry) }.expect("a new ring is empty");
+        loop {
+            self.enter(1)?;
+            if self.ring.completion().next().is_some() {
+                return Ok(());
+            }
+        }
     }
 
     /// Registering spares the kernel looking up a read's pages each time: half
@@ -91,6 +155,11 @@ impl Ring {
         }
     }
 
+    /// What it works on, and how many operations at once.
+    pub fn parts(&self) -> (Arc<[File]>, Arc<Memory>, usize) {
+        (self.files.clone(), self.memory.clone(), self.depth as usize)
+    }
+
     /// Whether memory is registered.
     pub fn is_registered(&self) -> bool {
         !self.registered.is_empty()
@@ -98,12 +167,16 @@ impl Ring {
 
     /// Queues an operation; the next [`Ring::reap`] hands it on.
     pub fn queue(&mut self, job: Job) {
+        self.queued.push_back(job);
+        self.under_way += 1;
+        if self.refused.is_some() {
+            return;
+        }
         let entry = self.entry(&job).user_data(u64::from(job.tag));
         // SAFETY: the file and the memory live until this operation is over:
         // `self` holds both, and its drop waits for all that is under way.
         unsafe { self.ring.submission().push(&entry) }
             .expect("the ring has room for as many operations as the medium takes");
-        self.under_way += 1;
     }
 
     fn entry(&self, job: &Job) -> squeue::Entry {
@@ -135,21 +208,13 @@ impl Ring {
         }
     }
 
-    /// Hands queued reads on and appends what is finished, with `wait` at
-    /// least one unless nothing is under way.
-    ///
-    /// # Panics
-    /// When the kernel refuses to go on with a ring that it has made.
+    /// Hands queued operations on and appends what is finished, with `wait` at
+    /// least one unless nothing is under way, or the kernel refuses to go on.
     pub fn reap(&mut self, wait: bool, out: &mut Vec<Finished>) {
-        self.try_reap(wait, out)
-            .expect("io_uring_enter on a ring of our own");
-    }
-
-    fn try_reap(&mut self, wait: bool, out: &mut Vec<Finished>) -> io::Result<()> {
         let before = out.len();
         loop {
-            if !self.ring.submission().is_empty() {
-                self.enter(0)?;
+            if !self.queued.is_empty() && self.refused.is_none() {
+                self.hand_on(0);
             }
             for entry in self.ring.completion() {
                 let result = u32::try_from(entry.result()).map_err(|_| -entry.result());
@@ -159,25 +224,63 @@ impl Ring {
                 });
                 self.under_way -= 1;
             }
-            // Operations may be left in the queue when the kernel was out of memory:
-            // then going round again is what hands them on.
-            let all_handed_on = self.ring.submission().is_empty();
-            let enough = !wait || out.len() > before || self.under_way == 0;
-            match (enough, all_handed_on) {
-                (true, _) => return Ok(()),
-                (false, true) => self.enter(1)?,
-                (false, false) => std::thread::yield_now(),
+            let taken = self.under_way - self.queued.len();
+            if !wait || out.len() > before || self.under_way == 0 {
+                return;
+            }
+            match (self.refused, self.queued.is_empty()) {
+                (Some(_), _) if taken == 0 => return,
+                // What it has taken it finishes all the same.
+                (Some(_), _) => std::thread::sleep(WHILE),
+                (None, true) => self.hand_on(1),
+                // Operations may be left in the queue when the kernel was out of
+                // memory: then going round again is what hands them on.
+                (None, false) => std::thread::yield_now(),
             }
         }
     }
 
-    fn enter(&self, want: usize) -> io::Result<()> {
+    /// Once the kernel refuses to go on with the ring and has finished what it took:
+    /// why, and what it has not taken, for others to do.
+    pub fn give_up(&mut self) -> Option<(io::Error, VecDeque<Job>)> {
+        let number = self
+            .refused
+            .filter(|_| self.under_way == self.queued.len())?;
+        self.under_way = 0;
+        let left = std::mem::take(&mut self.queued);
+        Some((io::Error::from_raw_os_error(number), left))
+    }
+
+    /// Enters the kernel; a refusal is kept.
+    fn hand_on(&mut self, want: usize) {
+        if let Err(error) = self.enter(want) {
+            self.refused = Some(error.raw_os_error().unwrap_or(libc::EIO));
+        }
+        let left = self.ring.submission().len();
+        let taken = self.queued.len().saturating_sub(left);
+        // A refused ring may still show them, and will never be entered again.
+        if self.refused.is_none() {
+            self.queued.drain(..taken);
+        }
+    }
+
+    fn enter(&mut self, want: usize) -> io::Result<()> {
         match self.ring.submitter().submit_and_wait(want) {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.put_off = 0;
+                Ok(())
+            }
             // A signal, too little memory just now, completions to reap first:
             // the caller looks at what there is and comes back.
             Err(error) => match error.raw_os_error() {
-                Some(libc::EINTR | libc::EAGAIN | libc::EBUSY) => Ok(()),
+                Some(libc::EINTR) => Ok(()),
+                Some(libc::EAGAIN | libc::EBUSY) if self.put_off < PUT_OFF => {
+                    self.put_off += 1;
+                    if self.put_off > PUT_OFF_AT_ONCE {
+                        std::thread::sleep(WHILE);
+                    }
+                    Ok(())
+                }
                 _ => Err(error),
             },
         }
@@ -188,12 +291,8 @@ impl Drop for Ring {
     /// Waits until the kernel uses the memory no more.
     fn drop(&mut self) {
         let mut finished = Vec::new();
-        while self.under_way > 0 {
-            if self.try_reap(true, &mut finished).is_err() {
-                // It may still use it: the memory must then never go away.
-                std::mem::forget(self.memory.clone());
-                return;
-            }
+        while self.under_way > 0 && self.give_up().is_none() {
+            self.reap(true, &mut finished);
         }
         if self.is_registered() {
             let _ = self.ring.submitter().unregister_buffers();
@@ -201,5 +300,30 @@ impl Drop for Ring {
                 .iter()
                 .for_each(|piece| self.memory.unpin(piece));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a filter of system calls would not see: opening a file, a socket.
+    #[test]
+    fn a_ring_takes_no_operations_but_its_own() {
+        let mut ring = match restricted(4) {
+            Ok(ring) => ring,
+            Err(error) => return delayline_testing::cannot_run(format_args!("io_uring: {error}")),
+        };
+        let mut tried = |entry: squeue::Entry| {
+            // SAFETY: the path is static, and nothing else is of memory.
+            unsafe { ring.submission().push(&entry) }.expect("an empty ring");
+            ring.submit_and_wait(1).expect("it is entered");
+            ring.completion().next().expect("one completion").result()
+        };
+        let open = opcode::OpenAt::new(types::Fd(libc::AT_FDCWD), c"/dev/null".as_ptr()).build();
+        assert_eq!(tried(open), -libc::EACCES);
+        let socket = opcode::Socket::new(libc::AF_INET, libc::SOCK_STREAM, 0).build();
+        assert_eq!(tried(socket), -libc::EACCES);
+        assert_eq!(tried(opcode::Nop::new().build()), 0);
     }
 }

@@ -3,8 +3,8 @@
 
 use delayline_line::{Durability, EventClass, Medium, MediumEvent, Op};
 use delayline_medium::{
-    Access, Backend, DirectIo, Flash, Memory, OpenError, Options, ProbeError, Rng, device_rate,
-    findings, read_rates,
+    Access, DirectIo, Flash, FlashOptions, IoBackend, Memory, OpenError, ProbeError, Rng,
+    device_rate, findings, read_rates,
 };
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -25,7 +25,7 @@ fn write(path: &Path, len: usize) -> Vec<u8> {
     bytes
 }
 
-fn refuse(paths: &[&Path], options: &Options, expect: &str) {
+fn refuse(paths: &[&Path], options: &FlashOptions, expect: &str) {
     let (memory, _) = Memory::new(PAGE).unwrap();
     let error = Flash::open(paths, memory, options).unwrap_err().to_string();
     assert!(error.contains(expect), "{error:?} does not say {expect:?}");
@@ -36,7 +36,7 @@ fn what_cannot_be_opened_is_told() {
     let dir = dir();
     let file = dir.path().join("model");
     write(&file, 100);
-    let good = Options::default();
+    let good = FlashOptions::default();
     refuse(&[], &good, "name at least one");
     refuse(&[dir.path()], &good, "not a regular file");
     refuse(
@@ -48,9 +48,9 @@ fn what_cannot_be_opened_is_told() {
     for depth in [0, 4097] {
         refuse(
             &[&file],
-            &Options {
+            &FlashOptions {
                 depth,
-                ..Options::default()
+                ..FlashOptions::default()
             },
             "expected between 1 and 4096",
         );
@@ -79,7 +79,7 @@ fn a_changed_file_is_noticed_and_a_replaced_one_is_not() {
             .unwrap();
     }
     let (memory, _) = Memory::new(PAGE).unwrap();
-    let flash = Flash::open(&paths, memory, &Options::default()).unwrap();
+    let flash = Flash::open(&paths, memory, &FlashOptions::default()).unwrap();
     let first = File::options().write(true).open(&paths[0]).unwrap();
     std::fs::write(dir.path().join("new"), "other").unwrap();
     std::fs::rename(dir.path().join("new"), &paths[0]).unwrap();
@@ -108,7 +108,7 @@ fn open_files_are_read_though_their_names_are_gone() {
     std::fs::remove_file(&path).unwrap();
     let (memory, mut region) = Memory::new(8 * PAGE).unwrap();
     let files = vec![(path, file.try_clone().unwrap())];
-    let mut flash = Flash::from_files(files, memory.clone(), &Options::default()).unwrap();
+    let mut flash = Flash::from_files(files, memory.clone(), &FlashOptions::default()).unwrap();
     assert_eq!(flash.lengths(), [bytes.len() as u64]);
     flash.submit(Op::read(1, 0, 0, region.lend(0, 8 * PAGE as u32)));
     let mut done = Vec::new();
@@ -136,11 +136,11 @@ fn a_read_that_fails_names_its_file() {
     let dir = dir();
     let path = dir.path().join("model");
     write(&path, 10 * PAGE as usize);
-    for backend in [Backend::Auto, Backend::Threads] {
+    for backend in [IoBackend::Auto, IoBackend::Threads] {
         let (memory, mut region) = Memory::new(PAGE).unwrap();
-        let options = Options {
+        let options = FlashOptions {
             backend,
-            ..Options::default()
+            ..FlashOptions::default()
         };
         let mut flash = Flash::open(&[&path], memory, &options).unwrap();
         // No file reaches this far: the system refuses the offset itself.
@@ -165,10 +165,10 @@ fn registered_memory_is_kept_while_the_medium_lives() {
     write(&path, PAGE as usize);
     let (memory, _) = Memory::new(2 * PAGE).unwrap();
     let register = Some(0..PAGE).into_iter().collect();
-    let options = Options {
+    let options = FlashOptions {
         depth: 1,
         register,
-        ..Options::default()
+        ..FlashOptions::default()
     };
     let flash = Flash::open(&[&path], memory.clone(), &options).unwrap();
     memory.discard(PAGE..2 * PAGE);
@@ -216,17 +216,18 @@ fn findings_are_of_the_file() {
     let found = findings(&path).unwrap();
     assert!(!found.file_system.is_empty());
     let (memory, _) = Memory::new(PAGE).unwrap();
-    let options = Options {
-        backend: Backend::Uring,
-        ..Options::default()
+    let options = FlashOptions {
+        backend: IoBackend::Uring,
+        ..FlashOptions::default()
     };
     let opened = Flash::open(&[&path], memory, &options);
     assert_eq!(found.io_uring.is_ok(), opened.is_ok());
     assert!(opened.is_ok() || matches!(opened, Err(OpenError::NoUring { .. })));
 }
 
-/// Has the kernel refuse io_uring to this thread and those it starts.
-fn forbid_io_uring() {
+/// Has the kernel refuse a system call to this thread and those it starts, with this
+/// error.
+fn forbid(call: libc::c_long, error: i32) {
     let rule = |code: u32, k, jf| libc::sock_filter {
         code: code as u16,
         jt: 0,
@@ -236,14 +237,10 @@ fn forbid_io_uring() {
     let mut rules = [
         // The number of the system call is the first word of what is judged.
         rule(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
-        rule(
-            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
-            libc::SYS_io_uring_setup as u32,
-            1,
-        ),
+        rule(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, call as u32, 1),
         rule(
             libc::BPF_RET | libc::BPF_K,
-            libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
+            libc::SECCOMP_RET_ERRNO | error as u32,
             0,
         ),
         rule(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0),
@@ -267,20 +264,20 @@ fn threads_take_over_where_io_uring_is_forbidden() {
     let path = dir.path().join("model");
     let bytes = write(&path, 3 * PAGE as usize);
     let forbidden = move || {
-        forbid_io_uring();
+        forbid(libc::SYS_io_uring_setup, libc::EPERM);
         let (memory, mut region) = Memory::new(4 * PAGE).unwrap();
-        let uring = Options {
-            backend: Backend::Uring,
-            ..Options::default()
+        let uring = FlashOptions {
+            backend: IoBackend::Uring,
+            ..FlashOptions::default()
         };
         let error = Flash::open(&[&path], memory.clone(), &uring).unwrap_err();
         assert!(matches!(error, OpenError::NoUring { .. }), "{error}");
         let reason = findings(&path).unwrap().io_uring.unwrap_err();
         assert!(reason.contains("not permitted"), "{reason}");
 
-        let options = Options {
+        let options = FlashOptions {
             depth: 3,
-            ..Options::default()
+            ..FlashOptions::default()
         };
         let mut flash = Flash::open(&[&path], memory.clone(), &options).unwrap();
         let told = events(&mut flash);
@@ -309,7 +306,7 @@ fn a_file_system_without_direct_io_is_read_all_the_same_and_told_of_once() {
     };
     assert_eq!(findings(path).unwrap().direct_io, DirectIo::Refused);
     let (memory, mut region) = Memory::new(bytes.len() as u64).unwrap();
-    let mut flash = Flash::open(&[path], memory.clone(), &Options::default()).unwrap();
+    let mut flash = Flash::open(&[path], memory.clone(), &FlashOptions::default()).unwrap();
     assert_eq!(flash.access(), [Access::Buffered]);
     let [told] = &events(&mut flash)[..] else {
         panic!("one fallback, told once");
@@ -336,7 +333,7 @@ fn on_disk(path: &Path) -> Vec<u8> {
 
 #[test]
 fn files_are_created_sized_written_and_settled() {
-    for backend in [Backend::Auto, Backend::Threads] {
+    for backend in [IoBackend::Auto, IoBackend::Threads] {
         for access in [Access::Direct, Access::Buffered] {
             let dir = dir();
             let files = [
@@ -344,7 +341,7 @@ fn files_are_created_sized_written_and_settled() {
                 (dir.path().join("b"), PAGE),
             ];
             let (memory, mut region) = Memory::new(8 * PAGE).unwrap();
-            let options = Options {
+            let options = FlashOptions {
                 depth: 4,
                 backend,
                 access,
@@ -400,7 +397,7 @@ fn what_cannot_be_created_is_told_and_leaves_nothing() {
     let create = |name: &str, len: u64| {
         let (memory, _) = Memory::new(PAGE).unwrap();
         let path = dir.path().join(name);
-        let made = Flash::create(&[(&path, len)], memory, &Options::default());
+        let made = Flash::create(&[(&path, len)], memory, &FlashOptions::default());
         made.map(drop).unwrap_err()
     };
     for len in [0, 1, PAGE + 512] {
@@ -434,7 +431,7 @@ fn what_cannot_be_created_is_told_and_leaves_nothing() {
 fn a_file_without_permission_to_write_is_refused_when_it_is_opened() {
     let (memory, _) = Memory::new(PAGE).unwrap();
     let running = std::env::current_exe().unwrap();
-    let error = Flash::open_for_writing(&[&running], memory, &Options::default()).unwrap_err();
+    let error = Flash::open_for_writing(&[&running], memory, &FlashOptions::default()).unwrap_err();
     let OpenError::Part { source, .. } = &error else {
         panic!("{error}")
     };
@@ -444,4 +441,67 @@ fn a_file_without_permission_to_write_is_refused_when_it_is_opened() {
         std::io::ErrorKind::ExecutableFileBusy,
         "{error}"
     );
+}
+
+/// A medium that reads `path`, and what it says.
+fn reads_all(path: &Path, len: u32, refuse: impl Fn(&mut Flash)) -> (Vec<u8>, Flash) {
+    let (memory, mut region) = Memory::new(u64::from(len)).unwrap();
+    let mut flash = Flash::open(&[path], memory.clone(), &FlashOptions::default()).unwrap();
+    refuse(&mut flash);
+    let mut done = Vec::new();
+    for page in 0..u64::from(len) / PAGE {
+        let to = region.lend(page * PAGE, PAGE as u32);
+        flash.submit(Op::read(page, 0, page * PAGE, to));
+    }
+    while done.len() < (u64::from(len) / PAGE) as usize {
+        flash.poll(true, &mut done);
+    }
+    for completion in &done {
+        assert!(completion.result.is_ok(), "{:?}", completion.result);
+    }
+    let mut got = vec![0; len as usize];
+    memory.copy_out(0, &mut got);
+    (got, flash)
+}
+
+#[test]
+fn threads_take_over_whichever_call_of_io_uring_is_refused_and_whenever() {
+    let dir = dir();
+    let path = dir.path().join("model");
+    let bytes = write(&path, 8 * PAGE as usize);
+    let (setup, enter) = (libc::SYS_io_uring_setup, libc::SYS_io_uring_enter);
+    let register = libc::SYS_io_uring_register;
+    let errors = [libc::EPERM, libc::ENOSYS];
+    let cases = [setup, enter, register]
+        .into_iter()
+        .flat_map(|call| errors.map(|error| (call, error)))
+        .chain([(enter, libc::EAGAIN)]);
+    for (call, error) in cases {
+        let (path, bytes) = (path.clone(), bytes.clone());
+        let judged = std::thread::spawn(move || {
+            let had = reads_all(&path, bytes.len() as u32, |_| ()).1.has_uring();
+            // Refused while it is in use; a ring needs no more registering then.
+            let later = |flash: &mut Flash| {
+                _ = events(flash);
+                forbid(call, error);
+            };
+            let (got, mut flash) = reads_all(&path, bytes.len() as u32, later);
+            assert!(got == bytes, "{call} {error} later");
+            let told = events(&mut flash);
+            let expect = usize::from(had && call == enter);
+            assert_eq!(told.len(), expect, "{call} {error}: {told:?}");
+            assert_eq!(flash.has_uring(), had && call != enter, "{call} {error}");
+            // And from the start.
+            let (got, mut flash) = reads_all(&path, bytes.len() as u32, |_| ());
+            assert!(got == bytes, "{call} {error}");
+            assert!(!flash.has_uring(), "{call} {error}");
+            let told = events(&mut flash);
+            assert!(
+                told.iter()
+                    .any(|event| event.message.contains("io_uring is not available")),
+                "{told:?}"
+            );
+        });
+        judged.join().unwrap();
+    }
 }

@@ -5,7 +5,7 @@ mod contract;
 use contract::{ALIGN, DEPTH, Make, Model, dram, simulated};
 use delayline_line::Medium;
 use delayline_medium::{
-    Access, Backend, Crash, Dram, Drive, Faults, Faulty, Flash, Memory, Options, Stripe,
+    Access, Crash, Dram, Drive, Faults, Faulty, Flash, FlashOptions, IoBackend, Memory, Stripe,
     VirtualClock, shares, stripes,
 };
 use delayline_testing::cannot_run;
@@ -14,30 +14,30 @@ use std::sync::Arc;
 /// The media under test.
 const MEDIA: [(&str, Make); 17] = [
     ("flash, io_uring, direct", |model, memory, _| {
-        flash(model, memory, Backend::Uring, Access::Direct, false)
+        flash(model, memory, IoBackend::Uring, Access::Direct, false)
     }),
     ("flash, io_uring, registered", |model, memory, _| {
-        flash(model, memory, Backend::Uring, Access::Direct, true)
+        flash(model, memory, IoBackend::Uring, Access::Direct, true)
     }),
     ("flash, io_uring, buffered", |model, memory, _| {
-        flash(model, memory, Backend::Uring, Access::Buffered, false)
+        flash(model, memory, IoBackend::Uring, Access::Buffered, false)
     }),
     ("flash, threads, direct", |model, memory, _| {
-        flash(model, memory, Backend::Threads, Access::Direct, false)
+        flash(model, memory, IoBackend::Threads, Access::Direct, false)
     }),
     ("flash, threads, buffered", |model, memory, _| {
-        flash(model, memory, Backend::Threads, Access::Buffered, false)
+        flash(model, memory, IoBackend::Threads, Access::Buffered, false)
     }),
     (
         "flash, io_uring, direct, for writing",
-        |model, memory, _| written(model, memory, Backend::Uring, Access::Direct),
+        |model, memory, _| written(model, memory, IoBackend::Uring, Access::Direct),
     ),
     (
         "flash, io_uring, buffered, for writing",
-        |model, memory, _| written(model, memory, Backend::Uring, Access::Buffered),
+        |model, memory, _| written(model, memory, IoBackend::Uring, Access::Buffered),
     ),
     ("flash, threads, direct, for writing", |model, memory, _| {
-        written(model, memory, Backend::Threads, Access::Direct)
+        written(model, memory, IoBackend::Threads, Access::Direct)
     }),
     ("crash", |model, memory, _| {
         Box::new(Crash::new(model.bytes.clone(), memory.clone(), DEPTH, 512))
@@ -124,7 +124,7 @@ fn drives(model: &Model, memory: &Arc<Memory>, count: u64, unit: u64) -> Vec<Dri
 fn flash(
     model: &Model,
     memory: &Arc<Memory>,
-    backend: Backend,
+    backend: IoBackend,
     access: Access,
     register: bool,
 ) -> Box<dyn Medium> {
@@ -135,24 +135,24 @@ fn flash(
 fn written(
     model: &Model,
     memory: &Arc<Memory>,
-    backend: Backend,
+    backend: IoBackend,
     access: Access,
 ) -> Box<dyn Medium> {
     let options = options(memory, backend, access, true);
     Box::new(Flash::open_for_writing(&model.paths, memory.clone(), &options).unwrap())
 }
 
-fn options(memory: &Memory, backend: Backend, access: Access, register: bool) -> Options {
-    if backend == Backend::Uring && !has_uring() {
+fn options(memory: &Memory, backend: IoBackend, access: Access, register: bool) -> FlashOptions {
+    if backend == IoBackend::Uring && !has_uring() {
         cannot_run("io_uring is not available; threads stand in for it");
-        return options(memory, Backend::Threads, access, false);
+        return options(memory, IoBackend::Threads, access, false);
     }
     // Half of the memory, so that some buffers are registered and some are not.
     let register = register
         .then_some(0..memory.len() / 2 / ALIGN * ALIGN)
         .into_iter()
         .collect();
-    Options {
+    FlashOptions {
         depth: DEPTH,
         backend,
         access,
@@ -162,9 +162,9 @@ fn options(memory: &Memory, backend: Backend, access: Access, register: bool) ->
 
 fn has_uring() -> bool {
     let (memory, _) = Memory::new(ALIGN).unwrap();
-    let options = Options {
-        backend: Backend::Uring,
-        ..Options::default()
+    let options = FlashOptions {
+        backend: IoBackend::Uring,
+        ..FlashOptions::default()
     };
     Flash::open(&[std::env::current_exe().unwrap()], memory, &options).is_ok()
 }

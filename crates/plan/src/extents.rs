@@ -10,7 +10,7 @@ const GAP_BYTES: u64 = 64 << 10;
 
 /// Byte range of a tensor in a model file, and when a lap uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Weight {
+pub struct UsedRange {
     /// Index of the file.
     pub part: u16,
     /// First byte in the file; any alignment.
@@ -23,7 +23,7 @@ pub struct Weight {
     pub last_use: u32,
 }
 
-impl Weight {
+impl UsedRange {
     fn end(&self) -> u64 {
         self.offset + self.len
     }
@@ -107,7 +107,7 @@ pub fn default_target(total_bytes: u64) -> u64 {
 ///
 /// # Errors
 /// [`CutError`] if a weight is empty or does not lie in its file.
-pub fn cut(weights: &[Weight], parts: &[u64], target_bytes: u64) -> Result<Cut, CutError> {
+pub fn cut(weights: &[UsedRange], parts: &[u64], target_bytes: u64) -> Result<Cut, CutError> {
     for (index, weight) in weights.iter().enumerate() {
         check(index, weight, parts)?;
     }
@@ -147,7 +147,7 @@ pub fn cut(weights: &[Weight], parts: &[u64], target_bytes: u64) -> Result<Cut, 
     Ok(Cut { extents, homes })
 }
 
-fn check(index: usize, weight: &Weight, parts: &[u64]) -> Result<(), CutError> {
+fn check(index: usize, weight: &UsedRange, parts: &[u64]) -> Result<(), CutError> {
     let Some(&part_len) = parts.get(usize::from(weight.part)) else {
         return Err(CutError::NoSuchPart {
             weight: index,
@@ -174,14 +174,14 @@ fn check(index: usize, weight: &Weight, parts: &[u64]) -> Result<(), CutError> {
 /// Weights that share an extent.
 struct Group {
     /// Their hull, in bytes and in uses.
-    range: Weight,
+    range: UsedRange,
     /// Sum of their lengths.
     bytes: u64,
     members: Vec<usize>,
 }
 
 impl Group {
-    fn of(index: usize, weight: &Weight) -> Self {
+    fn of(index: usize, weight: &UsedRange) -> Self {
         Self {
             range: *weight,
             bytes: weight.len,
@@ -194,12 +194,12 @@ impl Group {
     }
 
     /// The hull of both if they may share an extent. `next` lies behind.
-    fn joined(&self, next: &Group, target_bytes: u64, uses: &Uses) -> Option<Weight> {
+    fn joined(&self, next: &Group, target_bytes: u64, uses: &Uses) -> Option<UsedRange> {
         let (a, b) = (&self.range, &next.range);
         if a.part != b.part || b.offset.saturating_sub(a.end()) > GAP_BYTES {
             return None;
         }
-        let both = Weight {
+        let both = UsedRange {
             len: a.end().max(b.end()) - a.offset,
             first_use: a.first_use.min(b.first_use),
             last_use: a.last_use.max(b.last_use),
@@ -213,14 +213,14 @@ impl Group {
         (fits && others <= target_bytes).then_some(both)
     }
 
-    fn take(&mut self, next: Group, both: Weight) {
+    fn take(&mut self, next: Group, both: UsedRange) {
         self.range = both;
         self.bytes += next.bytes;
         self.members.extend(next.members);
     }
 }
 
-fn aligned(range: &Weight) -> Extent {
+fn aligned(range: &UsedRange) -> Extent {
     let offset = range.offset / ALIGN * ALIGN;
     Extent {
         part: range.part,
@@ -239,7 +239,7 @@ struct Uses {
 }
 
 impl Uses {
-    fn new(weights: &[Weight]) -> Self {
+    fn new(weights: &[UsedRange]) -> Self {
         let mut firsts: Vec<(u32, u64)> = weights.iter().map(|w| (w.first_use, w.len)).collect();
         firsts.sort_unstable();
         let mut before = Vec::with_capacity(firsts.len() + 1);

@@ -50,7 +50,7 @@ pub fn first_lap_s(
     rate_bytes_per_s: f64,
 ) -> f64 {
     let times = run_times(plan, compute_s);
-    let layout = Layout::new(schedule, &residency.resident);
+    let layout = LapLayout::new(schedule, &residency.resident);
     let mut ring = Ring::new(residency.window, rate_bytes_per_s);
     ring.arrivals = first_reads(schedule, &residency.resident);
     ring.lap(&layout, &times).unwrap_or(f64::INFINITY)
@@ -82,7 +82,7 @@ pub(crate) fn steady(
     rate_bytes_per_s: f64,
     laps_max: usize,
 ) -> f64 {
-    let layout = Layout::new(schedule, resident);
+    let layout = LapLayout::new(schedule, resident);
     let reading = layout.steps.iter().filter(|s| s.mode.reads());
     let streamed = reading.map(|s| s.len).sum();
     let bound = lap_bound_s(times.iter().sum(), streamed, rate_bytes_per_s);
@@ -126,7 +126,7 @@ pub(crate) fn steady(
 
 /// What does not change from lap to lap: which steps stream, and which of them each
 /// run needs and releases.
-pub struct Layout<'a> {
+pub struct LapLayout<'a> {
     /// The streamed steps in order.
     pub steps: Vec<&'a Step>,
     /// How many of them start before or in each run.
@@ -135,7 +135,7 @@ pub struct Layout<'a> {
     pub oldest: Vec<usize>,
 }
 
-impl<'a> Layout<'a> {
+impl<'a> LapLayout<'a> {
     /// The steps of a schedule that stream, where `resident` marks the extents that stay.
     pub fn new(schedule: &'a Schedule, resident: &[bool]) -> Self {
         let all = schedule.steps().iter();
@@ -243,7 +243,7 @@ impl Ring {
 
     /// Runs one lap and says when it ends, in seconds since the first began;
     /// `None` if the ring is too small.
-    fn lap(&mut self, layout: &Layout, times: &[f64]) -> Option<f64> {
+    fn lap(&mut self, layout: &LapLayout, times: &[f64]) -> Option<f64> {
         let starts = layout.positions(&mut self.end, self.window);
         let mut next = 0;
         for (run, time) in times.iter().enumerate() {

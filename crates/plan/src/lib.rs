@@ -13,8 +13,8 @@
 //! use delayline_plan::*;
 //!
 //! // Four matrices of 1 MiB in a file, each used by one run of a lap.
-//! let weights: Vec<Weight> = (0..4)
-//!     .map(|n| Weight { part: 0, offset: u64::from(n) << 20, len: 1 << 20, first_use: n, last_use: n })
+//! let weights: Vec<UsedRange> = (0..4)
+//!     .map(|n| UsedRange { part: 0, offset: u64::from(n) << 20, len: 1 << 20, first_use: n, last_use: n })
 //!     .collect();
 //! let cut = cut(&weights, &[4 << 20], 1 << 20)?;
 //! let runs = cut.homes.iter().map(|home| Run::reading([home.extent], 1.0)).collect();
@@ -22,7 +22,7 @@
 //! let schedule = Schedule::new(&plan, NEAR_BYTES);
 //!
 //! // Three of them fit: one stays, and the others pass through a window of two.
-//! let memory = Memory { available: 3 << 20, lookahead: 1 << 20 };
+//! let memory = MemoryShare { available: 3 << 20, lookahead: 1 << 20 };
 //! let residency = choose(&plan, &schedule, memory)?;
 //! assert_eq!((residency.resident_bytes, residency.window), (1 << 20, 2 << 20));
 //! assert_eq!(residency.streamed_bytes, 3 << 20);
@@ -49,7 +49,7 @@
 //! let schedule = Schedule::new(&plan, NEAR_BYTES);
 //!
 //! // What stays in 80 MiB, and what a lap then reads and writes back.
-//! let memory = Memory { available: 5 * len, lookahead: len };
+//! let memory = MemoryShare { available: 5 * len, lookahead: len };
 //! let chosen = choose(&plan, &schedule, memory)?;
 //! let moved = schedule.transfer(&chosen.resident, 0..16);
 //! assert_eq!(moved.written, 8 * len);
@@ -80,28 +80,42 @@
 #![forbid(unsafe_code)]
 
 mod bound;
+mod expert_replay;
+mod experts;
 mod extents;
+mod frames;
 mod lap;
+mod lookahead;
 mod policy;
 mod replay;
 mod residency;
+mod route;
 mod schedule;
 mod shape;
 mod spread;
 mod stack;
+mod sweep;
 mod transfer;
 mod types;
 mod window;
 
 pub use bound::{Bound, LeastTransfer, Side, lap_bound_s};
-pub use extents::{Cut, CutError, Home, Weight, cut, default_target};
-pub use lap::{Layout as LapLayout, first_lap_s, lap_time_s, run_times};
-pub use policy::{Belady, FirstCome, Frequency, Lru, NextUse, Policy, least_read_bytes};
+pub use expert_replay::{ReplayedExperts, replay_experts, replay_experts_ahead};
+pub use experts::{
+    ExpertLayer, ExpertPolicy, ExpertPools, PoolShape, pool_shapes, production_policy,
+};
+pub use extents::{Cut, CutError, Home, UsedRange, cut, default_target};
+pub use frames::{FramePool, Framed};
+pub use lap::{LapLayout, first_lap_s, lap_time_s, run_times};
+pub use lookahead::{ExpectedUse, Lookahead, MissedRow};
+pub use policy::{Belady, FirstCome, Frequency, Lru, NextUse, Policy, S3Fifo, least_read_bytes};
 pub use replay::{Cache, Replayed, Trace, Visit, replay};
-pub use residency::{Memory, Residency, TooSmall, choose};
+pub use residency::{MemoryShare, Residency, TooSmall, choose};
+pub use route::{EXPERTS_MAX, ExpertRoute, LAYERS_MAX, ROUTE_HEAD, RouteError, RouteLap, RouteRow};
 pub use schedule::{NEAR_BYTES, Schedule, Step};
 pub use shape::{Frame, RoundTrip};
 pub use stack::SpillOrder;
+pub use sweep::{ReadCost, sweep};
 pub use transfer::{DriveRates, Transfer};
 pub use types::{ALIGN, Extent, ExtentId, Mode, Plan, Run, Use};
 pub use window::window_min;

@@ -11,12 +11,14 @@ mod first_come;
 mod frequency;
 mod lru;
 mod next_use;
+mod s3_fifo;
 
 pub use belady::{Belady, least_read_bytes};
 pub use first_come::FirstCome;
 pub use frequency::Frequency;
 pub use lru::Lru;
 pub use next_use::NextUse;
+pub use s3_fifo::S3Fifo;
 
 use crate::types::ExtentId;
 use std::collections::HashSet;
@@ -36,10 +38,36 @@ pub trait Policy {
     /// `in_use` are never taken.
     fn victim(&mut self, newcomer: ExtentId, in_use: &HashSet<ExtentId>) -> Option<ExtentId>;
 
+    /// Takes out the item that is worth least, whatever it makes room for: where
+    /// every item that is used has to be in memory. `None` if all are in use.
+    fn evict(&mut self, in_use: &HashSet<ExtentId>) -> Option<ExtentId>;
+
     /// The item will be used at time `at`. Time is the number of calls of
     /// [`Policy::touch`] before. Uses of an item are announced in order. Ignored
     /// by those who do not look ahead.
     fn announce(&mut self, item: ExtentId, at: u64) {
         let _ = (item, at);
+    }
+}
+
+impl Policy for Box<dyn Policy> {
+    fn touch(&mut self, item: ExtentId) {
+        (**self).touch(item);
+    }
+
+    fn keep(&mut self, item: ExtentId) {
+        (**self).keep(item);
+    }
+
+    fn victim(&mut self, newcomer: ExtentId, in_use: &HashSet<ExtentId>) -> Option<ExtentId> {
+        (**self).victim(newcomer, in_use)
+    }
+
+    fn evict(&mut self, in_use: &HashSet<ExtentId>) -> Option<ExtentId> {
+        (**self).evict(in_use)
+    }
+
+    fn announce(&mut self, item: ExtentId, at: u64) {
+        (**self).announce(item, at);
     }
 }

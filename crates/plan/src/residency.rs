@@ -43,7 +43,7 @@ use thiserror::Error;
 
 /// What there is to divide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Memory {
+pub struct MemoryShare {
     /// Bytes for window and resident extents together.
     pub available: u64,
     /// Bytes wished for on top of the smallest possible window, so that reads
@@ -80,7 +80,7 @@ impl Residency {
 pub struct TooSmall {
     /// What there was, in bytes.
     pub available: u64,
-    /// The smallest [`Memory::available`] that works for this plan, in bytes.
+    /// The smallest [`MemoryShare::available`] that works for this plan, in bytes.
     pub needed: u64,
 }
 
@@ -104,7 +104,11 @@ const LAPS_MAX: usize = 8;
 /// [`TooSmall`] with the smallest `available` that is accepted. That is not
 /// always the least that any subset would do with, but at most two and a half
 /// of the largest extents above it, and rarely one (`tests/optimum.rs`).
-pub fn choose(plan: &Plan, schedule: &Schedule, memory: Memory) -> Result<Residency, TooSmall> {
+pub fn choose(
+    plan: &Plan,
+    schedule: &Schedule,
+    memory: MemoryShare,
+) -> Result<Residency, TooSmall> {
     let lens: Vec<u64> = plan.extents.iter().map(|e| e.len).collect();
     if let Some(all) = everything(schedule, &lens, memory.available) {
         return Ok(all);
@@ -144,7 +148,7 @@ pub fn choose(plan: &Plan, schedule: &Schedule, memory: Memory) -> Result<Reside
 
 /// The caps with the smallest windows that fit, each with its lookahead in
 /// bytes.
-fn worth_trying(caps: &[Cap], memory: Memory) -> impl Iterator<Item = (&Cap, u64)> {
+fn worth_trying(caps: &[Cap], memory: MemoryShare) -> impl Iterator<Item = (&Cap, u64)> {
     let spare = move |c: &Cap| memory.available.saturating_sub(c.bytes + c.window);
     let most = caps.iter().map(spare).max().unwrap_or(0);
     let wish = memory.lookahead.min(most) / ALIGN * ALIGN;

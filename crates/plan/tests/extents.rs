@@ -3,13 +3,13 @@
 mod common;
 
 use common::Random;
-use delayline_plan::{ALIGN, CutError, Weight, cut, default_target};
+use delayline_plan::{ALIGN, CutError, UsedRange, cut, default_target};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
-fn weight(offset: u64, len: u64, first_use: u32, last_use: u32) -> Weight {
-    Weight {
+fn weight(offset: u64, len: u64, first_use: u32, last_use: u32) -> UsedRange {
+    UsedRange {
         part: 0,
         offset,
         len,
@@ -19,7 +19,7 @@ fn weight(offset: u64, len: u64, first_use: u32, last_use: u32) -> Weight {
 }
 
 /// `expect`: for each extent in order, its offset, length and weights.
-fn check(weights: &[Weight], target: u64, expect: &[(u64, u64, &[usize])]) {
+fn check(weights: &[UsedRange], target: u64, expect: &[(u64, u64, &[usize])]) {
     let cut = cut(weights, &[1 << 40], target).unwrap();
     let found: Vec<(u64, u64, Vec<usize>)> = (0..cut.extents.len())
         .map(|e| {
@@ -37,7 +37,7 @@ fn check(weights: &[Weight], target: u64, expect: &[(u64, u64, &[usize])]) {
 
 #[test]
 fn neighbours_are_joined_up_to_the_target() {
-    let all: Vec<Weight> = (0..5)
+    let all: Vec<UsedRange> = (0..5)
         .map(|i| weight(u64::from(i) * 100 * KIB, 100 * KIB, i, i))
         .collect();
     check(
@@ -129,14 +129,14 @@ fn a_weight_with_uses_far_apart_stays_alone() {
 
 #[test]
 fn wrong_descriptions_are_refused_with_the_reason() {
-    let part = Weight {
+    let part = UsedRange {
         part: 2,
         ..weight(0, 1, 0, 0)
     };
     let empty = weight(0, 0, 0, 0);
     let outside = weight(4000, 97, 0, 0);
     let wraps = weight(u64::MAX, 2, 0, 0);
-    let refused = |w: Weight| cut(&[weight(0, 1, 0, 0), w], &[4096, 9], MIB).unwrap_err();
+    let refused = |w: UsedRange| cut(&[weight(0, 1, 0, 0), w], &[4096, 9], MIB).unwrap_err();
     assert!(matches!(
         refused(part),
         CutError::NoSuchPart {
@@ -174,7 +174,7 @@ fn random_files_are_cut_whole_aligned_and_in_order() {
                 let len = random.between(1, most);
                 let first_use = random.between(0, 60) as u32;
                 let last_use = first_use + if random.once_in(5) { 30 } else { 0 };
-                weights.push(Weight {
+                weights.push(UsedRange {
                     part,
                     offset: at,
                     len,

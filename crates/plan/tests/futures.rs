@@ -5,9 +5,9 @@ mod common;
 
 use common::{Random, extents, inverse, random_cases};
 use delayline_plan::{
-    ALIGN, Belady, DriveRates, ExtentId, FirstCome, Frame, LeastTransfer, Lru, Memory, NEAR_BYTES,
-    Plan, RoundTrip, Run, Schedule, SpillOrder, Trace, Transfer, Use, choose, lap_time_s,
-    least_read_bytes, replay,
+    ALIGN, Belady, DriveRates, ExtentId, FirstCome, Frame, LeastTransfer, Lru, MemoryShare,
+    NEAR_BYTES, Plan, RoundTrip, Run, Schedule, SpillOrder, Trace, Transfer, Use, choose,
+    lap_time_s, least_read_bytes, replay,
 };
 use std::collections::{HashMap, HashSet};
 
@@ -35,7 +35,10 @@ fn any_memory_saves_its_size_at_each_turn_whatever_stays() {
                 expect
             );
             assert_eq!(replay(&trace, memory, 0, Lru::default()).bytes_read, expect);
-            assert_eq!(replay(&trace, memory, 0, FirstCome).bytes_read, expect);
+            assert_eq!(
+                replay(&trace, memory, 0, FirstCome::default()).bytes_read,
+                expect
+            );
         }
     }
     random_cases(200, |random: &mut Random| {
@@ -319,7 +322,7 @@ fn a_palindrome_streams_no_more_than_it_must_and_evenly() {
     let plan = Plan::there_and_back(extents(&[4; 80]), (0..80).map(layer).collect());
     let schedule = Schedule::new(&plan, 0);
     for share in [0.3, 0.5, 0.8] {
-        let memory = Memory {
+        let memory = MemoryShare {
             available: (share * 320.0) as u64 * ALIGN,
             lookahead: 16 * ALIGN,
         };

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Random, bytes, inverse, plan, random_plan, subset};
 use delayline_plan::{
-    ALIGN, Bound, Memory, NEAR_BYTES, Plan, Residency, Schedule, Side, choose, first_lap_s,
+    ALIGN, Bound, MemoryShare, NEAR_BYTES, Plan, Residency, Schedule, Side, choose, first_lap_s,
     lap_bound_s, lap_time_s, window_min,
 };
 
@@ -215,7 +215,7 @@ fn for_each_lap(plan: &Plan, lookahead: u64, check: impl Fn(&Residency, f64, f64
     let total: u64 = plan.extents.iter().map(|e| e.len).sum();
     for budget in BUDGETS {
         let available = (total as f64 / budget) as u64;
-        let memory = Memory {
+        let memory = MemoryShare {
             available,
             lookahead,
         };

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Random, bytes, inverse, plan, random_plan, subset};
 use delayline_plan::{
-    ALIGN, Memory, Plan, Residency, Schedule, choose, lap_bound_s, lap_time_s, window_min,
+    ALIGN, MemoryShare, Plan, Residency, Schedule, choose, lap_bound_s, lap_time_s, window_min,
 };
 
 /// Device rates, in chosen streams a lap of compute.
@@ -51,7 +51,7 @@ impl Case {
     }
 
     fn choose(&self, available: u64, lookahead: u64) -> Residency {
-        let memory = Memory {
+        let memory = MemoryShare {
             available,
             lookahead,
         };
@@ -73,7 +73,7 @@ impl Case {
     /// `TooSmall::needed`, checked to be what is accepted.
     fn needed(&self, lookahead: u64) -> u64 {
         let choose = |available| {
-            let memory = Memory {
+            let memory = MemoryShare {
                 available,
                 lookahead,
             };
@@ -225,7 +225,7 @@ fn a_huge_extent_stays_rather_than_widen_the_window() {
     let runs = (0..41).map(|i| (vec![i], blocks[i as usize] as f64));
     let case_plan = plan(&blocks, &runs.collect::<Vec<_>>());
     let schedule = Schedule::new(&case_plan, 0);
-    let memory = |available| Memory {
+    let memory = |available| MemoryShare {
         available: available * ALIGN,
         lookahead: 4 * ALIGN,
     };
@@ -244,7 +244,7 @@ fn a_huge_extent_stays_rather_than_widen_the_window() {
 #[test]
 fn empty_plans_and_extents_that_no_run_needs_are_no_trouble() {
     let nothing = Plan::default();
-    let memory = Memory {
+    let memory = MemoryShare {
         available: 0,
         lookahead: ALIGN,
     };
@@ -253,7 +253,7 @@ fn empty_plans_and_extents_that_no_run_needs_are_no_trouble() {
 
     let unused = plan(&[1, 8], &[(vec![0], 1.0)]);
     let schedule = Schedule::new(&unused, 0);
-    let memory = |blocks| Memory {
+    let memory = |blocks| MemoryShare {
         available: blocks * ALIGN,
         lookahead: ALIGN,
     };

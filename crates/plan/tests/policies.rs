@@ -34,7 +34,7 @@ const KINDS: [Kind; 7] = [
 
 fn replayed(kind: Kind, trace: &Trace, capacity: u64) -> Replayed {
     match kind {
-        Kind::FirstCome => replay(trace, capacity, 0, FirstCome),
+        Kind::FirstCome => replay(trace, capacity, 0, FirstCome::default()),
         Kind::Lru => replay(trace, capacity, 0, Lru::default()),
         Kind::Frequency => replay(trace, capacity, 0, Frequency::default()),
         Kind::NextUse { horizon } => {

@@ -3,16 +3,22 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use delayline_engine::Error;
 use delayline_llama::batch::GenerateRequest;
-use delayline_llama::{Template, Vocab};
+use delayline_llama::{Conversation, Template, TokenizeRequest, Vocab};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::api::answer::{Endpoint, Head};
+use crate::api::calls::CallReader;
 use crate::api::error::ApiError;
 use crate::api::request::{self, Prompt, RequestDefaults};
+use crate::api::tools::CallFormat;
 use crate::config::Limits;
+use crate::guard::Owner;
+use crate::intake::Intake;
 use crate::queue::Refused;
 use crate::shared::{QueuedRequest, Shared, Update};
 
@@ -24,8 +30,12 @@ pub struct App {
     pub vocab: Vocab,
     /// Its chat template, or why it has none.
     pub template: Result<Template, String>,
-    /// Its name.
-    pub model: String,
+    /// Whether its template tells it of tools.
+    pub tells_tools: bool,
+    /// How it writes calls of tools.
+    pub call_format: CallFormat,
+    /// Its names, its own first.
+    pub names: Vec<String>,
     /// When the server started, in seconds since 1970.
     pub created: u64,
     /// Most tokens of a prompt and its answer.
@@ -36,14 +46,18 @@ pub struct App {
     pub seats: usize,
     /// What clients may take.
     pub limits: Limits,
+    /// How long a request may wait, and how long it may take in all.
+    pub queue_time: Duration,
+    /// As [`App::queue_time`].
+    pub request_time: Duration,
     /// Keys; none asks for none.
     pub keys: Vec<String>,
     /// Origins whose pages may use the API.
     pub origins: Vec<String>,
     /// Whether only this machine can reach the server.
     pub loopback: bool,
-    /// Kibibytes of bodies that may come in, and how many may be read at once.
-    pub bodies: Arc<Semaphore>,
+    /// How bodies come in.
+    pub intake: Intake,
     /// Bodies that are being read.
     pub reading: Arc<Semaphore>,
     /// Listeners of the live picture.
@@ -56,6 +70,8 @@ pub struct Pending {
     pub head: Head,
     /// Whether it is sent as it comes.
     pub stream: bool,
+    /// What tells calls from text, where tools are offered.
+    pub calls: Option<CallReader>,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
     /// Where it comes from.
@@ -71,47 +87,56 @@ pub fn unix_s() -> u64 {
 }
 
 /// A number by chance.
-fn chance() -> u64 {
+pub fn chance() -> u64 {
     RandomState::new().hash_one(0_u8)
 }
 
 impl App {
-    /// Reads a body and queues what it asks for.
+    /// The name, if it is one of the model's.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn known(&self, model: String) -> Result<String, ApiError> {
+        match self.names.contains(&model) {
+            true => Ok(model),
+            false => Err(ApiError::model(&model, &self.names.join("`, `"))),
+        }
+    }
+
+    /// Reads a body and queues what it asks for, unless the client has `left` by then.
     ///
     /// # Errors
     /// What is to be told to the client.
-    pub fn submit(&self, kind: Endpoint, body: &[u8]) -> Result<Pending, ApiError> {
+    pub fn submit(
+        &self,
+        kind: Endpoint,
+        body: &[u8],
+        owner: Owner,
+        left: &AtomicBool,
+    ) -> Result<Pending, ApiError> {
         let asked = Instant::now();
         let defaults = RequestDefaults {
             max_tokens: self.default_tokens,
             seed: chance() as u32,
         };
         let ask = match kind {
-            Endpoint::Chat => request::chat(body, defaults)?,
+            Endpoint::Chat => request::chat(body, defaults, self.call_format)?,
             Endpoint::Text => request::completion(body, defaults)?,
         };
-        if let Some(model) = &ask.model
-            && *model != self.model
-        {
-            return Err(ApiError::model(model, &self.model));
-        }
-        let prompt = self.tokens(&ask.prompt)?;
+        let model = match ask.model {
+            Some(model) => self.known(model)?,
+            None => self.names[0].clone(),
+        };
+        let late = || asked.elapsed() > self.request_time;
+        let given_up = || left.load(Ordering::Relaxed) || late();
+        let prompt = self
+            .tokens(&ask.prompt, &given_up)
+            .map_err(|error| match kind {
+                Endpoint::Chat if error.param.is_none() => error.of("messages"),
+                Endpoint::Text if error.param.is_none() => error.of("prompt"),
+                _ => error,
+            })?;
         let prompt_tokens = prompt.len();
-        if prompt_tokens >= self.ctx {
-            let message = format!(
-                "the prompt has {prompt_tokens} tokens, and with an answer there is room for {}: \
-                 shorten it",
-                self.ctx
-            );
-            let name = match kind {
-                Endpoint::Chat => "messages",
-                Endpoint::Text => "prompt",
-            };
-            return Err(ApiError {
-                param: Some(name.into()),
-                ..ApiError::too_long(message)
-            });
-        }
         let head = Head {
             kind,
             id: format!(
@@ -124,19 +149,23 @@ impl App {
                 chance()
             ),
             created: unix_s(),
-            model: self.model.clone(),
+            model,
             include_usage: ask.include_usage,
         };
         let request = GenerateRequest {
             // A token more would fit, for the last needs no cell, but clients count.
             max_tokens: ask.generate.max_tokens.min(self.ctx - prompt_tokens),
             prompt,
+            owner: owner.0,
             ..ask.generate
         };
         let updates = self.queue(request, asked)?;
         Ok(Pending {
             head,
             stream: ask.stream,
+            calls: ask
+                .tools
+                .map(|tools| CallReader::new(self.call_format, tools.names)),
             prompt_tokens,
             updates,
             asked,
@@ -172,20 +201,41 @@ impl App {
         Ok(updates)
     }
 
-    fn tokens(&self, prompt: &Prompt) -> Result<Vec<i32>, ApiError> {
+    /// The tokens of a prompt that leaves room for one of an answer.
+    fn tokens(&self, prompt: &Prompt, given_up: &dyn Fn() -> bool) -> Result<Vec<i32>, ApiError> {
+        let room = self.ctx - 1;
+        let request = |text| TokenizeRequest {
+            room,
+            given_up,
+            ..TokenizeRequest::new(text)
+        };
         let tokens = match prompt {
-            Prompt::Chat(messages) => {
+            Prompt::Chat(chat) => {
                 let template = self.template.as_ref().map_err(|why| {
                     ApiError::invalid(format!(
                         "this model cannot chat, use /v1/completions: {why}"
                     ))
                 })?;
-                let text = template
-                    .render(messages)
-                    .map_err(|error| ApiError::param("messages", error.to_string()))?;
-                self.vocab.tokenize(&text, !template.begins(&text), true)
+                let render = |json: &str| {
+                    let conversation: Conversation = serde_json::from_str(json)
+                        .map_err(|error| ApiError::invalid(error.to_string()))?;
+                    template
+                        .render(&conversation)
+                        .map_err(|error| ApiError::param("messages", error.to_string()))
+                };
+                let mut rendered = render(&chat.json)?;
+                if let Some(tools) = &chat.tools
+                    && !self.tells_tools
+                {
+                    rendered = render(&tools.told)?;
+                }
+                self.vocab.tokens_of(&TokenizeRequest {
+                    room,
+                    given_up,
+                    ..template.request(&rendered)
+                })
             }
-            Prompt::Text(text) => self.vocab.tokenize(text, true, true),
+            Prompt::Text(text) => self.vocab.tokens_of(&request(text)),
             Prompt::Tokens(tokens) => {
                 let n = self.vocab.tokens();
                 let known = |&token: &i32| usize::try_from(token).is_ok_and(|token| token < n);
@@ -198,7 +248,20 @@ impl App {
                 Ok(tokens.clone())
             }
         };
-        let tokens = tokens.map_err(|error| ApiError::invalid(error.to_string()))?;
+        let too_long = |has: String| {
+            let ctx = self.ctx;
+            ApiError::too_long(format!(
+                "the prompt has {has} tokens, and with an answer there is room for {ctx}: shorten it"
+            ))
+        };
+        let tokens = tokens.map_err(|error| match error {
+            Error::PromptOverflow { least, .. } => too_long(format!("at least {least}")),
+            Error::GivenUp => ApiError::time("it took too long to read the prompt"),
+            error => ApiError::invalid(error.to_string()),
+        })?;
+        if tokens.len() > room {
+            return Err(too_long(tokens.len().to_string()));
+        }
         if tokens.is_empty() {
             return Err(ApiError::invalid(
                 "the prompt is empty: give one token at least",

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::intake;
+
 /// How to serve a model.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
     /// The model's file.
     pub model: PathBuf,
     /// How to run it; `seqs` is set by [`ServerConfig::riders`], `reserve` by the server.
-    pub engine: delayline_llama::Options,
+    pub engine: delayline_engine::Options,
     /// Most sequences that share a lap.
     pub riders: u32,
     /// Where to listen; port 0 lets the system choose.
@@ -23,6 +25,10 @@ pub struct ServerConfig {
     pub insecure: bool,
     /// Origins whose pages may use the API, such as `https://example.org`.
     pub origins: Vec<String>,
+    /// Other names by which clients may ask for the model.
+    pub aliases: Vec<String>,
+    /// Where what was computed is kept, to be found again.
+    pub kv: Option<delayline_llama::KvCache>,
     /// What clients may take.
     pub limits: Limits,
 }
@@ -32,25 +38,32 @@ pub struct ServerConfig {
 pub struct Limits {
     /// Requests that wait for a place.
     pub queue: usize,
-    /// How long one may wait.
-    pub queue_time: Duration,
-    /// How long one may take in all.
-    pub request_time: Duration,
-    /// Bytes of a body.
-    pub body: usize,
-    /// Bytes of all bodies that are being received or read, together.
-    pub bodies: usize,
+    /// How long one may wait; without it, so many laps.
+    pub queue_time: Option<Duration>,
+    /// How long one may take in all; without it, so many laps.
+    pub request_time: Option<Duration>,
+    /// Bytes of a body; without it, what suits the context.
+    pub body: Option<usize>,
+    /// Bytes of all bodies that are being received or read, together; without it, what
+    /// suits the longest.
+    pub bodies: Option<usize>,
     /// Bytes of a request's head.
     pub head: usize,
-    /// How long a client may take to send its head or its body, or to take what
+    /// How long a client may take to send its first head, and how long nothing of a
+    /// body may come.
+    pub head_time: Duration,
+    /// How long a client may take to send its body or its next head, or to take what
     /// it is sent.
     pub transfer_time: Duration,
-    /// Connections at the same time.
+    /// Connections at the same time; one that says nothing makes room for others.
     pub connections: usize,
     /// Listeners of `/live` at the same time.
     pub listeners: usize,
     /// Pieces of an answer that wait for a slow reader; then its sequence waits.
     pub pieces: usize,
+    /// How long a lap may take before it counts as hung; without it a multiple of what
+    /// it usually takes.
+    pub lap_time: Option<Duration>,
     /// How long running answers may go on after the server was told to stop.
     pub drain_time: Duration,
 }
@@ -59,29 +72,75 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             queue: 64,
-            queue_time: Duration::from_secs(120),
-            request_time: Duration::from_secs(1800),
-            body: 256 << 10,
-            bodies: 1 << 20,
+            queue_time: None,
+            request_time: None,
+            body: None,
+            bodies: None,
             head: 16 << 10,
+            head_time: Duration::from_secs(5),
             transfer_time: Duration::from_secs(30),
             connections: 128,
             listeners: 16,
             pieces: 64,
+            lap_time: None,
             drain_time: Duration::from_secs(30),
         }
     }
 }
 
 impl Limits {
-    /// What all of this may take of the budget, in bytes: heads and buffers of the
-    /// connections, bodies with what reading makes of them, answers that wait.
-    pub fn reserve(&self) -> u64 {
-        let buffers = self.connections * self.head;
-        let bodies = self.bodies * PARSED;
-        (buffers + bodies + THREADS) as u64
+    /// How long a request may wait where a lap takes `lap_s` seconds: as long as an
+    /// answer of some length takes, and two minutes at least.
+    pub fn queue_time(&self, lap_s: f64) -> Duration {
+        self.queue_time
+            .unwrap_or_else(|| laps(QUEUE_LAPS, lap_s, QUEUE_LEAST_S))
+    }
+
+    /// How long a request may take in all, where it may have `ctx` tokens: as long as the
+    /// longest answer takes beside others, and half an hour at least.
+    pub fn request_time(&self, lap_s: f64, ctx: usize) -> Duration {
+        let most = (2 * ctx) as f64;
+        self.request_time
+            .unwrap_or_else(|| laps(most, lap_s, REQUEST_LEAST_S))
+    }
+
+    /// Bytes of a body, where a sequence may have so many tokens: in some scripts a
+    /// token is five characters, and clients write each in six bytes.
+    pub fn body_bytes(&self, ctx: usize) -> usize {
+        self.body.unwrap_or_else(|| (32 * ctx).max(256 << 10))
+    }
+
+    /// Bytes of all bodies together: of four short ones or two long ones.
+    pub fn bodies_bytes(&self, ctx: usize) -> usize {
+        let bodies = self.bodies;
+        bodies.unwrap_or_else(|| (2 * self.body_bytes(ctx)).max(1 << 20))
+    }
+
+    /// What all of this may take of the budget, in bytes, where a sequence may have
+    /// so many tokens: heads, buffers and short bodies of the connections, long
+    /// bodies, what reading makes of those that are read at a time, prompts that wait.
+    pub fn reserve(&self, ctx: usize) -> u64 {
+        let connections = self.connections * (self.head + intake::OWN);
+        let read = TASKS * self.body_bytes(ctx) * PARSED;
+        let queued = self.queue * ctx * size_of::<i32>();
+        (connections + self.bodies_bytes(ctx) + read + queued + THREADS) as u64
     }
 }
+
+/// Laps that a request waits for a place.
+const QUEUE_LAPS: f64 = 256.0;
+
+/// The least times, in seconds, in a queue and for a request.
+const QUEUE_LEAST_S: f64 = 120.0;
+const REQUEST_LEAST_S: f64 = 1800.0;
+
+/// So many laps, and no less than that.
+fn laps(count: f64, lap_s: f64, least_s: f64) -> Duration {
+    Duration::from_secs_f64((count * lap_s).clamp(least_s, 1e8))
+}
+
+/// Threads that take requests apart.
+pub const TASKS: usize = 2;
 
 /// What a byte of a body becomes while it is parsed, rendered and tokenized.
 const PARSED: usize = 8;
@@ -102,7 +161,10 @@ pub enum Error {
     #[error("a key must have 8 to 256 visible ASCII characters")]
     Key,
     /// An origin that no browser would send.
-    #[error("the origin `{0}` must look like https://example.org, with nothing after it")]
+    #[error(
+        "the origin `{0}` must look like https://example.org or app://name, with nothing after \
+         it; `null` cannot be allowed, because pages of anybody can send it"
+    )]
     Origin(String),
     /// The address is taken, or not this machine's.
     #[error("cannot listen on {address}: {source}")]
@@ -114,7 +176,7 @@ pub enum Error {
     },
     /// The model cannot be run.
     #[error(transparent)]
-    Runtime(#[from] delayline_llama::Error),
+    Runtime(#[from] delayline_engine::Error),
     /// Threads or timers were refused.
     #[error("the system refused what a server needs: {0}")]
     System(#[from] std::io::Error),
@@ -139,19 +201,24 @@ impl ServerConfig {
         if !self.keys.iter().all(sound) {
             return Err(Error::Key);
         }
-        for origin in &self.origins {
-            let host = origin
-                .strip_prefix("https://")
-                .or_else(|| origin.strip_prefix("http://"));
-            let fine = host.is_some_and(|host| {
-                !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic() && b != b'/')
-            });
-            if !fine {
-                return Err(Error::Origin(origin.clone()));
-            }
+        match self.origins.iter().find(|origin| !is_origin(origin)) {
+            Some(origin) => Err(Error::Origin(origin.clone())),
+            None => Ok(()),
         }
-        Ok(())
     }
+}
+
+/// Whether a browser or an app could send this as its origin: a scheme and a host,
+/// with nothing after it. Not `null`, which pages of anybody can send.
+fn is_origin(origin: &str) -> bool {
+    let Some((scheme, host)) = origin.split_once("://") else {
+        return false;
+    };
+    let named = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
+    scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme.bytes().all(named)
+        && !host.is_empty()
+        && host.bytes().all(|b| b.is_ascii_graphic() && b != b'/')
 }
 
 #[cfg(test)]
@@ -161,14 +228,39 @@ mod tests {
     fn config(address: &str, key: Option<&str>, insecure: bool) -> ServerConfig {
         ServerConfig {
             model: PathBuf::new(),
-            engine: delayline_llama::Options::default(),
+            engine: delayline_engine::Options::default(),
             riders: 1,
             address: address.parse().expect("an address"),
             keys: key.map(str::to_owned).into_iter().collect(),
             insecure,
             origins: Vec::new(),
+            aliases: Vec::new(),
+            kv: None,
             limits: Limits::default(),
         }
+    }
+
+    #[test]
+    fn times_are_counted_in_laps_unless_given() {
+        let limits = Limits::default();
+        let s = Duration::from_secs;
+        assert_eq!(
+            (limits.queue_time(0.1), limits.request_time(0.1, 4096)),
+            (s(120), s(1800))
+        );
+        assert_eq!(
+            (limits.queue_time(8.0), limits.request_time(8.0, 4096)),
+            (s(2048), s(65_536))
+        );
+        let given = Limits {
+            queue_time: Some(s(1)),
+            request_time: Some(s(2)),
+            ..limits
+        };
+        assert_eq!(
+            (given.queue_time(8.0), given.request_time(8.0, 4096)),
+            (s(1), s(2))
+        );
     }
 
     #[test]
@@ -192,7 +284,13 @@ mod tests {
             ("http://localhost:5173", true),
             ("example.org", false),
             ("https://example.org/", false),
+            ("app://obsidian.md", true),
+            ("tauri://localhost", true),
+            ("chrome-extension://abcdefgh", true),
             ("*", false),
+            ("null", false),
+            ("://host", false),
+            ("a b://host", false),
         ] {
             let config = ServerConfig {
                 origins: vec![origin.into()],

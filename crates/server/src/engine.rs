@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use delayline_llama::Error;
+use delayline_engine::Error;
 use delayline_llama::batch::{
     Batcher, CompletedLap, FailedLap, JoinError, SequenceEvent, SequenceId,
 };
@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use crate::api::error::ApiError;
+use crate::overdue;
 use crate::shared::{Health, QueuedRequest, Shared, Update};
 
 /// So many failed laps in a row make the server ill.
@@ -46,6 +47,8 @@ struct Answer {
 
 /// The engine's thread.
 pub struct EngineThread {
+    /// How long a lap may take, if that was given.
+    lap_time: Option<Duration>,
     batcher: Batcher,
     shared: Arc<Shared>,
     answers: BTreeMap<SequenceId, Answer>,
@@ -56,8 +59,9 @@ pub struct EngineThread {
 
 impl EngineThread {
     /// Nobody rides yet.
-    pub fn new(batcher: Batcher, shared: Arc<Shared>) -> Self {
+    pub fn new(batcher: Batcher, shared: Arc<Shared>, lap_time: Option<Duration>) -> Self {
         Self {
+            lap_time,
             batcher,
             shared,
             answers: BTreeMap::new(),
@@ -126,50 +130,66 @@ impl EngineThread {
         metrics.queued.set(self.shared.queue.len() as i64);
     }
 
-    /// Takes on who waits, the first first: who comes later never overtakes, so
-    /// that a large request is not starved by small ones.
+    /// Takes on who waits, the first first. Past one that finds no room go only those
+    /// who take none of what it waits for.
     fn admit(&mut self) {
-        while let Some(job) = self.shared.queue.pop() {
-            let QueuedRequest {
-                request,
-                reply,
-                asked,
-            } = job;
-            match self.batcher.join(request) {
-                Ok(joined) => {
-                    let now = Instant::now();
-                    let metrics = &self.shared.metrics;
-                    metrics.waited.observe((now - asked).as_secs_f64());
-                    metrics.cached_tokens.inc_by(joined.cached as u64);
-                    let mut answer = Answer {
-                        reply,
-                        asked,
-                        joined: now,
-                        last: now,
-                        tokens: 0,
-                        owed: VecDeque::new(),
-                        over: false,
-                    };
-                    let cached = joined.cached;
-                    answer.owed.push_back(Update::Joined { cached });
-                    hand_out(&mut answer);
-                    self.answers.insert(joined.id, answer);
-                }
-                Err(JoinError::Full(request)) => {
-                    self.shared.queue.put_back(QueuedRequest {
-                        request: *request,
-                        reply,
-                        asked,
-                    });
-                    break;
-                }
-                Err(JoinError::Invalid(error)) => {
-                    // The channel is new and empty: this is taken, or nobody is there.
-                    let _ = reply.try_send(Update::Failed(refusal(&error)));
-                }
+        let mut waiting = Vec::new();
+        while self.batcher.sequences().count() < self.batcher.slots()
+            && let Some(job) = self.shared.queue.pop()
+        {
+            if let Some(job) = self.take_on(job, !waiting.is_empty()) {
+                waiting.push(job);
             }
         }
+        for job in waiting.into_iter().rev() {
+            self.shared.queue.put_back(job);
+        }
         self.count();
+    }
+
+    /// Takes one on, if there is room, or refuses it; else here it is again.
+    fn take_on(&mut self, job: QueuedRequest, aside: bool) -> Option<QueuedRequest> {
+        let QueuedRequest {
+            request,
+            reply,
+            asked,
+        } = job;
+        let joined = match aside {
+            true => self.batcher.join_aside(request),
+            false => self.batcher.join(request),
+        };
+        match joined {
+            Ok(joined) => {
+                let now = Instant::now();
+                let metrics = &self.shared.metrics;
+                metrics.waited.observe((now - asked).as_secs_f64());
+                metrics.cached_tokens.inc_by(joined.cached as u64);
+                let mut answer = Answer {
+                    reply,
+                    asked,
+                    joined: now,
+                    last: now,
+                    tokens: 0,
+                    owed: VecDeque::new(),
+                    over: false,
+                };
+                let cached = joined.cached;
+                answer.owed.push_back(Update::Joined { cached });
+                hand_out(&mut answer);
+                self.answers.insert(joined.id, answer);
+                None
+            }
+            Err(JoinError::Full(request)) => Some(QueuedRequest {
+                request: *request,
+                reply,
+                asked,
+            }),
+            Err(JoinError::Invalid(error)) => {
+                // The channel is new and empty: this is taken, or nobody is there.
+                let _ = reply.try_send(Update::Failed(refusal(&error)));
+                None
+            }
+        }
     }
 
     fn lap(&mut self) {
@@ -181,7 +201,10 @@ impl EngineThread {
         let riding = self.batcher.sequences().count();
         self.shared.feed.lap_begins(riding, self.shared.queue.len());
         let mut events = std::mem::take(&mut self.events);
-        match self.batcher.lap(&mut events) {
+        self.begins(self.batcher.next_rows());
+        let outcome = self.batcher.lap(&mut events);
+        self.shared.laps.ends();
+        match outcome {
             Ok(lap) => {
                 self.failures = 0;
                 if self.shared.health() != Health::Good {
@@ -200,8 +223,18 @@ impl EngineThread {
             }
             Err(failed) => self.failed(&failed),
         }
+        self.checked();
+        self.stored();
         self.events = events;
         self.lap_ended = Some(Instant::now());
+    }
+
+    fn begins(&self, rows: usize) {
+        let cost = self.batcher.cost();
+        let allowed = self
+            .lap_time
+            .unwrap_or_else(|| overdue::allowed(cost, rows));
+        self.shared.laps.begins(allowed);
     }
 
     fn measured(&mut self, lap: &CompletedLap) {
@@ -225,6 +258,44 @@ impl EngineThread {
         self.shared
             .feed
             .lap_ended(lap, cost, metrics, self.shared.queue.len());
+    }
+
+    /// Counts what the KV cache on disk has done, and tells what the system refused it.
+    fn stored(&mut self) {
+        let Some(tier) = self.batcher.decoder().backend_mut().tier() else {
+            return;
+        };
+        let (stats, trouble) = (tier.stats(), tier.trouble());
+        let metrics = &self.shared.metrics;
+        for (counter, now) in [
+            (&metrics.kv_found, stats.hits),
+            (&metrics.kv_stored, stats.written),
+            (&metrics.kv_evicted, stats.evicted),
+            (&metrics.kv_rejected, stats.rejected),
+            (&metrics.kv_read_bytes, stats.read_bytes),
+            (&metrics.kv_written_bytes, stats.written_bytes),
+        ] {
+            counter.inc_by(now - counter.get());
+        }
+        if let Some(trouble) = trouble {
+            tracing::warn!("{trouble}");
+        }
+    }
+
+    /// Counts the reads that brought wrong bytes, and tells of them.
+    fn checked(&mut self) {
+        let stream = self.batcher.decoder().stream();
+        let counts = stream.and_then(|stream| stream.check_counts());
+        let wrong = counts.map_or(0, |counts| counts.wrong);
+        let told = &self.shared.metrics.wrong_reads;
+        let new = wrong - told.get();
+        if new > 0 {
+            told.inc_by(new);
+            tracing::warn!(
+                "{new} reads brought wrong bytes and were tried again, {wrong} so far: \
+                 the drive or its cable may be failing"
+            );
+        }
     }
 
     fn tell(&mut self, event: SequenceEvent) {
@@ -264,10 +335,12 @@ impl EngineThread {
         self.shared.metrics.failed_laps.inc();
         self.failures += 1;
         if self.failures >= ILL {
-            self.shared
-                .set_health(Health::Ill(failed.error.to_string()));
+            self.shared.set_health(Health::Ill(told(&failed.error)));
         }
-        let message = format!("the lap that carried this answer failed: {}", failed.error);
+        let message = format!(
+            "the lap that carried this answer failed: {}",
+            told(&failed.error)
+        );
         for &id in &failed.sequences {
             self.batcher.leave(id);
             if let Some(answer) = self.answers.get_mut(&id) {
@@ -288,7 +361,7 @@ impl EngineThread {
         if !self.answers.is_empty() {
             let known = self.shared.queue.len();
             self.shared.queue.wait(known, NAP);
-        } else if self.failures >= ILL {
+        } else if self.shared.health() != Health::Good {
             self.shared.queue.wait(0, PROBE);
             if self.shared.queue.is_empty() && !self.shared.draining() {
                 self.probe();
@@ -300,12 +373,15 @@ impl EngineThread {
 
     /// A lap for nobody, to see whether the trouble is over.
     fn probe(&mut self) {
-        match self.batcher.probe() {
+        self.begins(1);
+        let outcome = self.batcher.probe();
+        self.shared.laps.ends();
+        match outcome {
             Ok(()) => {
                 self.failures = 0;
                 self.shared.set_health(Health::Good);
             }
-            Err(error) => self.shared.set_health(Health::Ill(error.to_string())),
+            Err(error) => self.shared.set_health(Health::Ill(told(&error))),
         }
     }
 
@@ -337,6 +413,16 @@ fn hand_out(answer: &mut Answer) -> bool {
     true
 }
 
+/// What anybody may know of a lap that failed: the kind of the fault, and no path of
+/// this machine, which is in the log.
+fn told(error: &Error) -> String {
+    match error {
+        Error::Llama { .. } | Error::Defect(_) => error.to_string(),
+        Error::Changed { .. } => "the model's file was changed while it was being read".into(),
+        _ => "the medium has not delivered the weights; the server's log tells more".into(),
+    }
+}
+
 /// What a client is told of a request that cannot ride.
 fn refusal(error: &Error) -> ApiError {
     match error {
@@ -350,7 +436,7 @@ fn refusal(error: &Error) -> ApiError {
             "`response_format` has a schema that refers to itself without anything in between, \
              or that is too large",
         ),
-        other => ApiError::server(other.to_string()),
+        other => ApiError::server(told(other)),
     }
 }
 

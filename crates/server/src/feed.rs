@@ -4,8 +4,8 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use delayline_engine::watch::Watch;
 use delayline_llama::batch::{CompletedLap, LapCost};
-use delayline_llama::watch::Watch;
 use tokio::sync::broadcast;
 
 use crate::live::{Bins, LiveLap, LiveProgress, Machine, State, Totals};
@@ -106,6 +106,15 @@ impl LiveFeed {
             ..kept.progress
         };
         event("progress", &progress)
+    }
+
+    /// Whether the lap under way waits for the medium, and since which moment of it; of
+    /// laps that nobody sees, that they do from their beginning.
+    pub fn waits(&self) -> (bool, u64) {
+        match self.watch.get().map(|watched| watched.watch.now()) {
+            None | Some(None) => (true, 0),
+            Some(Some(now)) => (now.between, now.mark.at_ns),
+        }
     }
 
     /// Fills in what is so for a long time.

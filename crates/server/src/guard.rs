@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use subtle::{Choice, ConstantTimeEq};
+use subtle::{ConditionallySelectable, ConstantTimeEq};
 
 use crate::api::error::ApiError;
 use crate::app::App;
@@ -16,10 +16,17 @@ use crate::page;
 /// Longest key, in bytes.
 const KEY: usize = 256;
 
+/// Whose request it is: the number of its key, from 1 on, or 0 where none is needed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owner(pub u64);
+
 /// Counts answers, and refuses those who may not ask.
-pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let response = match check(&app, request.method(), request.uri(), request.headers()) {
-        Ok(()) => next.run(request).await,
+        Ok(owner) => {
+            request.extensions_mut().insert(owner);
+            next.run(request).await
+        }
         Err(error) => error.into_response(),
     };
     let status = response.status().as_u16();
@@ -28,12 +35,13 @@ pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) ->
     response
 }
 
-fn check(app: &App, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
+fn check(app: &App, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Owner, ApiError> {
     origin(app, headers)?;
     let path = uri.path();
     let free = path == "/health" || path == "/openapi.json" || page::file(path).is_some();
-    if free || *method == Method::OPTIONS || app.keys.is_empty() || has_key(&app.keys, headers) {
-        return Ok(());
+    let owner = owner(&app.keys, headers);
+    if free || *method == Method::OPTIONS || app.keys.is_empty() || owner != Owner(0) {
+        return Ok(owner);
     }
     Err(ApiError::key())
 }
@@ -44,11 +52,9 @@ fn check(app: &App, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(
 fn origin(app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let host = text(header::HOST);
-    if app.loopback
-        && app.keys.is_empty()
-        && let Some(host) = host
-        && !is_this_machine(host)
-    {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let foreign = |host: &HeaderValue| !host.to_str().is_ok_and(is_this_machine);
+    if app.loopback && app.keys.is_empty() && hosts.any(foreign) {
         return Err(ApiError::origin(
             "this server answers to localhost and 127.0.0.1 only; set a key to use other names",
         ));
@@ -69,28 +75,32 @@ fn origin(app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 fn is_this_machine(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next(),
-        None => host.split(':').next(),
+    let (name, port) = match host.strip_prefix('[').map(|rest| rest.split_once(']')) {
+        Some(Some((name, port))) => (name, port),
+        Some(None) => return false,
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
     };
-    matches!(name, Some("localhost" | "127.0.0.1" | "::1"))
-        || name.is_some_and(|name| {
-            name.parse()
-                .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
-        })
+    let port = port.strip_prefix(':').unwrap_or(port);
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let loopback = |ip: std::net::IpAddr| ip.to_canonical().is_loopback();
+    port.bytes().all(|digit| digit.is_ascii_digit())
+        && (name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(loopback))
 }
 
-/// Whether the client has one of the keys. How long the comparison takes tells
+/// Which of the keys the client has; 0 for none. How long the comparison takes tells
 /// nothing about them: all are compared, each in whole.
-fn has_key(keys: &[String], headers: &HeaderMap) -> bool {
+fn owner(keys: &[String], headers: &HeaderMap) -> Owner {
     let given = headers
         .get(header::AUTHORIZATION)
         .map_or(&b""[..], |value| value.as_bytes());
     let (scheme, key) = given.split_at_checked(7).unwrap_or((b"", b""));
     let bearer = scheme.eq_ignore_ascii_case(b"bearer ") && key.len() <= KEY;
     let key = padded(key);
-    let any = |any: Choice, other: &String| any | key.ct_eq(&padded(other.as_bytes()));
-    bearer & bool::from(keys.iter().fold(Choice::from(0), any))
+    let mut owner = 0;
+    for (number, other) in (1..).zip(keys) {
+        owner.conditional_assign(&number, key.ct_eq(&padded(other.as_bytes())));
+    }
+    Owner(if bearer { owner } else { 0 })
 }
 
 /// A key with its length, in as many bytes as every other.
@@ -109,21 +119,21 @@ mod tests {
     #[test]
     fn only_whole_keys_are_keys() {
         let keys = ["first-key".to_owned(), "second-key".to_owned()];
-        for (header, fine) in [
-            ("Bearer first-key", true),
-            ("bearer second-key", true),
-            ("Bearer first-ke", false),
-            ("Bearer first-key2", false),
-            ("Bearer ", false),
-            ("Basic first-key", false),
-            ("first-key", false),
-            ("", false),
+        for (header, number) in [
+            ("Bearer first-key", 1),
+            ("bearer second-key", 2),
+            ("Bearer first-ke", 0),
+            ("Bearer first-key2", 0),
+            ("Bearer ", 0),
+            ("Basic first-key", 0),
+            ("first-key", 0),
+            ("", 0),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::AUTHORIZATION, header.parse().expect("a header"));
-            assert_eq!(has_key(&keys, &headers), fine, "{header}");
+            assert_eq!(owner(&keys, &headers), Owner(number), "{header}");
         }
-        assert!(!has_key(&keys, &HeaderMap::new()));
+        assert_eq!(owner(&keys, &HeaderMap::new()), Owner(0));
     }
 
     #[test]
@@ -134,6 +144,13 @@ mod tests {
             ("127.0.0.1:1", true),
             ("127.9.9.9", true),
             ("[::1]:80", true),
+            ("LOCALHOST", true),
+            ("LocalHost.:80", true),
+            ("[::ffff:127.0.0.1]", true),
+            ("[::1].example.org", false),
+            ("[::1", false),
+            ("localhost:80@example.org", false),
+            ("localhost..", false),
             ("example.org", false),
             ("localhost.example.org:80", false),
             ("127.0.0.1.example.org", false),

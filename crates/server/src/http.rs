@@ -2,10 +2,11 @@
 //! on; none computes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -13,7 +14,6 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures_util::stream;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::timeout;
@@ -23,6 +23,8 @@ use crate::api::answer::Endpoint;
 use crate::api::error::ApiError;
 use crate::app::App;
 use crate::feed::{self, LiveEvent};
+use crate::guard::Owner;
+use crate::places::{Place, Stage};
 use crate::shared::Health;
 use crate::{guard, page, reply};
 
@@ -38,7 +40,9 @@ pub fn router(app: Arc<App>) -> Router {
     let cors = CorsLayer::new()
         .allow_origin(origins.collect::<Vec<_>>())
         .allow_methods([Method::GET, Method::POST])
-        .allow_headers(AllowHeaders::mirror_request());
+        .allow_headers(AllowHeaders::mirror_request())
+        // Browsers ask this of a page from the internet.
+        .allow_private_network(true);
     let mut router = Router::new()
         .route("/v1/chat/completions", post(chat))
         .route("/v1/completions", post(completions))
@@ -72,29 +76,35 @@ async fn complete(app: Arc<App>, kind: Endpoint, request: Request) -> Result<Res
         let message = "the server is stopping and takes no more requests";
         return Err(ApiError::unavailable(message, None));
     }
+    if let Some(why) = app.shared.laps.hung() {
+        return Err(reply::hung(&why));
+    }
     if !is_json(request.headers()) {
         return Err(ApiError::media_type());
     }
-    let most = app.limits.body;
+    let coding = request.headers().get(header::CONTENT_ENCODING);
+    if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(ApiError::coding());
+    }
     let told = request
         .headers()
         .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if told.is_some_and(|told| told > most) {
-        return Err(ApiError::body_too_long(most));
+        .and_then(|value| value.to_str().ok()?.parse().ok());
+    let owner = request.extensions().get::<Owner>().copied();
+    let owner = owner.unwrap_or_default();
+    let place = request.extensions().get::<Arc<Place>>().cloned();
+    let body = app.intake.take(told, request.into_body()).await?;
+    if let Some(place) = place {
+        place.is_at(Stage::Answer);
     }
-    // Room for the body is set aside before any of it is taken.
-    let kib = told.unwrap_or(most).div_ceil(1024).max(1) as u32;
-    let Ok(room) = app.bodies.clone().try_acquire_many_owned(kib) else {
-        return Err(ApiError::busy("too many requests are being received", 1));
-    };
-    let body = body(&app, request.into_body()).await?;
     let reading = app.reading.clone().acquire_owned().await;
+    // Dropped with this future, when the client leaves.
+    let leaves = Leaves::default();
     let task = tokio::task::spawn_blocking({
-        let app = app.clone();
+        let (app, left) = (app.clone(), leaves.0.clone());
         move || {
-            let pending = app.submit(kind, &body);
-            drop((body, room, reading));
+            let pending = app.submit(kind, &body.bytes, owner, &left);
+            drop((body, reading));
             pending
         }
     });
@@ -102,6 +112,16 @@ async fn complete(app: Arc<App>, kind: Endpoint, request: Request) -> Result<Res
         .await
         .map_err(|_| ApiError::server("a defect in reading the request"))?;
     reply::reply(app, pending?).await
+}
+
+/// Tells, when it is dropped, whoever works for a client that it has left.
+#[derive(Default)]
+struct Leaves(Arc<AtomicBool>);
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -114,24 +134,14 @@ fn is_json(headers: &HeaderMap) -> bool {
     media.trim().eq_ignore_ascii_case("application/json")
 }
 
-async fn body(app: &App, body: Body) -> Result<Bytes, ApiError> {
-    let most = app.limits.body;
-    match timeout(app.limits.transfer_time, Limited::new(body, most).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::body_too_long(most)),
-        Ok(Err(_)) => Err(ApiError::invalid("the body ended before it was whole")),
-        Err(_) => Err(ApiError::body_too_slow()),
-    }
-}
-
 fn json_response(status: StatusCode, json: &serde_json::Value) -> Response {
     let header = [(header::CONTENT_TYPE, "application/json")];
     (status, header, json.to_string()).into_response()
 }
 
-fn described(app: &App) -> serde_json::Value {
+fn described(app: &App, name: &str) -> serde_json::Value {
     json!({
-        "id": app.model,
+        "id": name,
         "object": "model",
         "created": app.created,
         "owned_by": "delayline",
@@ -140,7 +150,8 @@ fn described(app: &App) -> serde_json::Value {
 }
 
 async fn models(State(app): State<Arc<App>>) -> Response {
-    let list = json!({"object": "list", "data": [described(&app)]});
+    let data: Vec<_> = app.names.iter().map(|name| described(&app, name)).collect();
+    let list = json!({"object": "list", "data": data});
     json_response(StatusCode::OK, &list)
 }
 
@@ -151,10 +162,8 @@ async fn model(
     let Ok(Path(asked)) = asked else {
         return Err(ApiError::invalid("the model's name is no text"));
     };
-    if asked != app.model {
-        return Err(ApiError::model(&asked, &app.model));
-    }
-    Ok(json_response(StatusCode::OK, &described(&app)))
+    let name = app.known(asked)?;
+    Ok(json_response(StatusCode::OK, &described(&app, &name)))
 }
 
 async fn health(State(app): State<Arc<App>>) -> Response {

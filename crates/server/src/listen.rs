@@ -1,18 +1,26 @@
 //! Sockets: who may connect, how long they may take, and how it ends. Knows
 //! nothing of what is said over them.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::http::Method;
+use axum::response::Response;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 use tokio_io_timeout::TimeoutStream;
+use tower::ServiceExt;
 
 use crate::config::Limits;
+use crate::places::{Place, Places, Stage};
 
 /// Most headers of a request.
 const HEADERS: usize = 64;
@@ -20,48 +28,66 @@ const HEADERS: usize = 64;
 /// How long connections may take to close once all answers are given.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// How far a server is with closing its sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub enum Closing {
+    /// It serves.
+    Open,
+    /// No more connections; those that are there may end.
+    Gently,
+    /// All of them at once.
+    AtOnce,
+}
+
 /// Serves until `over` says so, then lets connections end.
 pub async fn listen(
     listener: TcpListener,
     router: Router,
     limits: Limits,
-    mut over: watch::Receiver<bool>,
+    mut over: watch::Receiver<Closing>,
 ) {
-    let places = Arc::new(Semaphore::new(limits.connections));
-    let all = limits.connections as u32;
+    let places = Places::new(limits.connections);
     loop {
-        // Without a place, a client waits in the system's own queue.
-        let place = tokio::select! {
-            place = places.clone().acquire_owned() => place,
-            _ = over.wait_for(|over| *over) => break,
-        };
-        let Ok(place) = place else { break };
         let stream = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = over.wait_for(|over| *over) => break,
+            _ = over.wait_for(|over| *over > Closing::Open) => break,
         };
         let Ok((stream, _)) = stream else {
             // Out of descriptors, or a client that went at once: others may do.
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
-        let served = serve(stream, router.clone(), limits.clone(), over.clone());
-        tokio::spawn(async move {
-            served.await;
-            drop(place);
-        });
+        let place = tokio::select! {
+            place = places.enter_when_free() => place,
+            _ = over.wait_for(|over| *over > Closing::Open) => break,
+        };
+        let served = serve(stream, router.clone(), limits.clone(), over.clone(), place);
+        tokio::spawn(served);
     }
     drop(listener);
-    // All places back: nobody is connected.
-    let _ = tokio::time::timeout(FAREWELL, places.acquire_many(all)).await;
+    let _ = tokio::time::timeout(FAREWELL, places.until_empty()).await;
 }
 
-async fn serve(stream: TcpStream, router: Router, limits: Limits, mut over: watch::Receiver<bool>) {
+async fn serve(
+    stream: TcpStream,
+    router: Router,
+    limits: Limits,
+    mut over: watch::Receiver<Closing>,
+    place: Place,
+) {
     // Tokens are small and wanted at once.
     let _ = stream.set_nodelay(true);
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.transfer_time));
-    let service = TowerToHyperService::new(router);
+    let place = Arc::new(place);
+    let asked = Arc::new(Notify::new());
+    let service = hyper::service::service_fn({
+        let (place, asked) = (place.clone(), asked.clone());
+        move |request: hyper::Request<Incoming>| {
+            asked.notify_one();
+            answer(router.clone(), place.clone(), request)
+        }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.transfer_time)
@@ -69,11 +95,54 @@ async fn serve(stream: TcpStream, router: Router, limits: Limits, mut over: watc
         .max_headers(HEADERS)
         .serve_connection(TokioIo::new(Box::pin(stream)), service);
     let mut connection = std::pin::pin!(connection);
+    let silent = async {
+        if timeout(limits.head_time, asked.notified()).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let mut silent = std::pin::pin!(silent);
     // What a client breaks off is its own affair.
     tokio::select! {
         _ = connection.as_mut() => return,
-        _ = over.wait_for(|over| *over) => {}
+        () = place.until_given_away() => return,
+        () = silent.as_mut() => return,
+        _ = over.wait_for(|over| *over > Closing::Open) => {}
     }
     connection.as_mut().graceful_shutdown();
-    let _ = connection.await;
+    tokio::select! {
+        _ = connection => {}
+        () = silent => {}
+        _ = over.wait_for(|over| *over == Closing::AtOnce) => {}
+    }
+}
+
+/// Has a request answered, and keeps account of what its connection is doing.
+async fn answer(
+    router: Router,
+    place: Arc<Place>,
+    request: hyper::Request<Incoming>,
+) -> Result<Response, Infallible> {
+    let mut request = request.map(Body::new);
+    place.is_at(match *request.method() {
+        Method::POST => Stage::Body,
+        _ => Stage::Page,
+    });
+    request.extensions_mut().insert(place.clone());
+    let response = router.oneshot(request).await?;
+    // Until all of it is sent, or nobody takes it any more.
+    let end = AtEnd(place);
+    Ok(response.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            let _ = &end;
+            frame
+        }))
+    }))
+}
+
+struct AtEnd(Arc<Place>);
+
+impl Drop for AtEnd {
+    fn drop(&mut self) {
+        self.0.is_at(Stage::Head);
+    }
 }

@@ -9,7 +9,7 @@
 
 mod lap;
 
-use delayline_llama::watch::Stretch;
+use delayline_engine::watch::Stretch;
 use serde::{Deserialize, Serialize};
 
 pub use lap::stretches;
@@ -163,7 +163,7 @@ pub enum State {
 
 #[cfg(test)]
 mod tests {
-    use delayline_llama::watch::StretchKind;
+    use delayline_engine::watch::StretchKind;
 
     use super::*;
 

@@ -31,6 +31,16 @@ pub struct Metrics {
     pub laps: Counter,
     /// Laps that failed.
     pub failed_laps: Counter,
+    /// Reads that brought wrong bytes.
+    pub wrong_reads: Counter,
+    /// Blocks of the KV cache on disk: found, stored, given up for room, and those that were
+    /// not what they should be; bytes read and written.
+    pub kv_found: Counter,
+    pub kv_stored: Counter,
+    pub kv_evicted: Counter,
+    pub kv_rejected: Counter,
+    pub kv_read_bytes: Counter,
+    pub kv_written_bytes: Counter,
     /// Time in laps.
     pub lap_s: Seconds,
     /// Time in which the compute waited for the medium.
@@ -80,6 +90,13 @@ impl Default for Metrics {
             registry: Registry::with_prefix("delayline"),
             laps: Counter::default(),
             failed_laps: Counter::default(),
+            wrong_reads: Counter::default(),
+            kv_found: Counter::default(),
+            kv_stored: Counter::default(),
+            kv_evicted: Counter::default(),
+            kv_rejected: Counter::default(),
+            kv_read_bytes: Counter::default(),
+            kv_written_bytes: Counter::default(),
             lap_s: Seconds::default(),
             stall_s: Seconds::default(),
             between_s: Seconds::default(),
@@ -111,6 +128,45 @@ impl Metrics {
         let r = &mut self.registry;
         r.register("laps", "Laps that ended well", self.laps.clone());
         r.register("failed_laps", "Laps that failed", self.failed_laps.clone());
+        r.register(
+            "wrong_reads",
+            "Reads that brought other bytes than the seal or the first reading; each was tried again",
+            self.wrong_reads.clone(),
+        );
+        for (name, help, counter) in [
+            (
+                "kv_found_blocks",
+                "Blocks of the KV cache that were found on disk",
+                &self.kv_found,
+            ),
+            (
+                "kv_stored_blocks",
+                "Blocks that were stored there",
+                &self.kv_stored,
+            ),
+            (
+                "kv_evicted_blocks",
+                "Blocks that went to make room",
+                &self.kv_evicted,
+            ),
+            (
+                "kv_rejected_blocks",
+                "Files that were no blocks of this model, torn or changed",
+                &self.kv_rejected,
+            ),
+            (
+                "kv_read_bytes",
+                "Bytes of blocks that were read",
+                &self.kv_read_bytes,
+            ),
+            (
+                "kv_written_bytes",
+                "Bytes of blocks that were written",
+                &self.kv_written_bytes,
+            ),
+        ] {
+            r.register(name, help, counter.clone());
+        }
         r.register("lap_seconds", "Time in laps", self.lap_s.clone());
         r.register(
             "stall_seconds",

@@ -11,18 +11,24 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use delayline_llama::Finish;
 use futures_util::stream;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use crate::api::answer::TokenUsage;
+use crate::api::answer::{TokenUsage, WholeMessage};
+use crate::api::calls::AnswerPart;
 use crate::api::error::ApiError;
-use crate::app::{App, Pending};
-use crate::shared::Update;
+use crate::app::{App, Pending, chance};
+use crate::shared::{Shared, Update};
 
 /// How long a stream may be silent before it shows that it lives.
 const SILENCE: Duration = Duration::from_secs(10);
 
+/// When to come back to a server whose medium does not answer, in seconds.
+const AGAIN_S: u64 = 10;
+
 /// An answer that rides.
 struct Riding {
+    shared: Arc<Shared>,
     pending: Pending,
     usage: TokenUsage,
     deadline: Instant,
@@ -36,8 +42,8 @@ struct Riding {
 /// When there is no place in time, or, if the answer comes whole, it is never done.
 pub async fn reply(app: Arc<App>, mut pending: Pending) -> Result<Response, ApiError> {
     let asked = Instant::from_std(pending.asked);
-    let queued = timeout_at(asked + app.limits.queue_time, pending.updates.recv());
-    let cached = match queued.await {
+    let first = next_update(&app.shared, &mut pending.updates);
+    let cached = match timeout_at(asked + app.queue_time, first).await {
         Ok(Some(Update::Joined { cached })) => cached,
         Ok(Some(Update::Failed(error))) => return Err(error),
         Ok(_) => return Err(ended()),
@@ -46,19 +52,20 @@ pub async fn reply(app: Arc<App>, mut pending: Pending) -> Result<Response, ApiE
             return Err(ApiError::unavailable(
                 format!(
                     "no place became free in {} s: try again later",
-                    app.limits.queue_time.as_secs()
+                    app.queue_time.as_secs()
                 ),
                 Some(app.shared.retry_after_s(app.seats)),
             ));
         }
     };
     let riding = Riding {
+        shared: app.shared.clone(),
         usage: TokenUsage {
             prompt: pending.prompt_tokens,
             cached,
             generated: 0,
         },
-        deadline: asked + app.limits.request_time,
+        deadline: asked + app.request_time,
         offset: 0,
         pending,
     };
@@ -67,6 +74,21 @@ pub async fn reply(app: Arc<App>, mut pending: Pending) -> Result<Response, ApiE
     } else {
         riding.whole().await
     }
+}
+
+/// What comes next; while a lap hangs, the error that says so.
+async fn next_update(shared: &Shared, updates: &mut mpsc::Receiver<Update>) -> Option<Update> {
+    tokio::select! {
+        // What has come is told first.
+        biased;
+        update = updates.recv() => update,
+        why = shared.laps.until_hung() => Some(Update::Failed(hung(&why))),
+    }
+}
+
+/// A lap hangs: nobody knows for how long.
+pub fn hung(why: &str) -> ApiError {
+    ApiError::unavailable(format!("{why}: try again later"), Some(AGAIN_S))
 }
 
 fn ended() -> ApiError {
@@ -78,10 +100,27 @@ fn overdue() -> ApiError {
 }
 
 impl Riding {
+    /// What a token brought, apart.
+    fn parts(&mut self, text: String, ends: bool) -> Vec<AnswerPart> {
+        let Some(calls) = &mut self.pending.calls else {
+            return vec![AnswerPart::Content(text)];
+        };
+        let mut parts = calls.push(&text);
+        if ends {
+            parts.extend(calls.finish());
+        }
+        parts
+    }
+
     /// The next update, or why there is none. `None` if nothing came for a while.
     async fn next(&mut self) -> Option<Result<Update, ApiError>> {
         let patience = self.deadline.min(Instant::now() + SILENCE);
-        match timeout_at(patience, self.pending.updates.recv()).await {
+        match timeout_at(
+            patience,
+            next_update(&self.shared, &mut self.pending.updates),
+        )
+        .await
+        {
             Ok(Some(Update::Failed(error))) => Some(Err(error)),
             Ok(Some(update)) => Some(Ok(update)),
             Ok(None) => Some(Err(ended())),
@@ -91,7 +130,7 @@ impl Riding {
     }
 
     async fn whole(mut self) -> Result<Response, ApiError> {
-        let (mut text, mut likely, mut told) = (String::new(), Vec::new(), false);
+        let (mut message, mut likely, mut told) = (WholeMessage::default(), Vec::new(), false);
         loop {
             let token = match self.next().await {
                 Some(Ok(Update::Token(token))) => token,
@@ -99,7 +138,9 @@ impl Riding {
                 Some(Ok(_)) | None => continue,
             };
             self.usage.generated += usize::from(token.finish != Some(Finish::End));
-            text.push_str(&token.text);
+            for part in self.parts(token.text, token.finish.is_some()) {
+                message.take(part, call_id());
+            }
             if !token.logprobs.is_empty() {
                 told = true;
                 likely.push(token.logprobs);
@@ -107,7 +148,7 @@ impl Riding {
             if let Some(finish) = token.finish {
                 let head = &self.pending.head;
                 let logprobs = told.then(|| head.logprobs(&likely, 0));
-                let body = head.whole(&text, logprobs, finish, self.usage);
+                let body = head.whole(&message, logprobs, finish, self.usage);
                 let json = [(header::CONTENT_TYPE, "application/json")];
                 return Ok((StatusCode::OK, json, body).into_response());
             }
@@ -127,24 +168,41 @@ impl Riding {
                 return (out, true);
             }
         };
-        let head = &self.pending.head;
         self.usage.generated += usize::from(token.finish != Some(Finish::End));
-        let logprobs =
+        let parts = self.parts(token.text, token.finish.is_some());
+        let head = &self.pending.head;
+        let mut logprobs =
             (!token.logprobs.is_empty()).then(|| head.logprobs(&[token.logprobs], self.offset));
-        if !token.text.is_empty() || logprobs.is_some() {
-            event(&mut out, &head.piece(&token.text, logprobs));
-            self.offset += token.text.chars().count();
+        for part in parts {
+            match part {
+                AnswerPart::Content(text) if text.is_empty() => {}
+                AnswerPart::Content(text) => {
+                    event(&mut out, &head.piece(&text, logprobs.take()));
+                    self.offset += text.chars().count();
+                }
+                call => event(&mut out, &head.part(&call, &call_id())),
+            }
+        }
+        if logprobs.is_some() {
+            event(&mut out, &head.piece("", logprobs));
         }
         let Some(finish) = token.finish else {
             return (out, false);
         };
-        event(&mut out, &head.end(finish, self.usage));
+        let called = self.pending.calls.as_ref();
+        let called = called.is_some_and(|calls| calls.called());
+        event(&mut out, &head.end(finish, called, self.usage));
         if head.include_usage == Some(true) {
             event(&mut out, &head.usage(self.usage));
         }
         event(&mut out, "[DONE]");
         (out, true)
     }
+}
+
+/// Nine letters and digits: some templates take no other length.
+fn call_id() -> String {
+    format!("{:09x}", chance() & 0xf_ffff_ffff)
 }
 
 fn event(out: &mut String, data: &str) {

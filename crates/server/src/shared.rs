@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use crate::api::error::ApiError;
 use crate::feed::LiveFeed;
 use crate::metrics::Metrics;
+use crate::overdue::LapWatch;
 use crate::queue::Queue;
 
 /// A request on its way to the engine.
@@ -57,6 +58,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// The live picture.
     pub feed: LiveFeed,
+    /// The lap under way, and whether it hangs.
+    pub laps: LapWatch,
     health: Mutex<Health>,
     draining: AtomicBool,
     stop: AtomicBool,
@@ -73,6 +76,7 @@ impl Shared {
             queue: Queue::new(queue),
             metrics,
             feed: LiveFeed::default(),
+            laps: LapWatch::default(),
             health: Mutex::new(Health::Good),
             draining: AtomicBool::new(false),
             stop: AtomicBool::new(false),

@@ -1,32 +1,35 @@
 //! A server's life: the model is opened, laps are measured, the socket is opened;
 //! told to stop, it lets answers end.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::mpsc;
-use std::thread::JoinHandle;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use delayline_engine::budget;
+use delayline_engine::watch::{Stretch, StretchKind};
+use delayline_engine::{MemoryReport, ModelFile, Options, Source};
 use delayline_llama::batch::Batcher;
-use delayline_llama::watch::{Stretch, StretchKind};
-use delayline_llama::{MemoryReport, ModelFile, Source, Template, Vocab};
+use delayline_llama::{KvTier, Template, Vocab};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 
+use crate::api::tools::CallFormat;
 use crate::app::{App, unix_s};
-use crate::config::{Error, Limits, ServerConfig};
+use crate::config::{Error, Limits, ServerConfig, TASKS};
 use crate::engine::EngineThread;
 use crate::http;
-use crate::listen;
+use crate::intake::Intake;
+use crate::listen::{self, Closing};
 use crate::live::{self, Machine};
+use crate::overdue;
 use crate::shared::{Health, Shared};
 
 /// Laps of each size that are measured before the first request.
 const WARM_UP: usize = 2;
-
-/// Threads that take requests apart.
-const TASKS: usize = 2;
 
 /// What a server tells of itself when it is ready.
 #[derive(Clone, Debug)]
@@ -50,6 +53,8 @@ pub struct Started {
     pub compute_s: Option<f64>,
     /// How long the bytes of a lap take, in seconds, if the compute waits for them.
     pub medium_s: Option<f64>,
+    /// From when on a lap of one token counts as hung, in seconds.
+    pub lap_limit_s: f64,
     /// Where the weights of a lap come from.
     pub source: Source,
     /// Bytes that a lap streams.
@@ -60,14 +65,61 @@ pub struct Started {
     pub notices: Vec<String>,
 }
 
-/// A running server; dropped, it stops at once.
+/// How long the engine may take to its next lap boundary when all is to end.
+const LAST_LAP: Duration = Duration::from_secs(1);
+
+/// A running server; dropped, it stops at once. Should its engine be in a lap that does
+/// not end, its thread is left alone: nothing waits for a drive.
 pub struct Handle {
     started: Started,
     shared: Arc<Shared>,
-    engine: Option<JoinHandle<()>>,
-    sockets: Option<JoinHandle<()>>,
-    over: watch::Sender<bool>,
-    drain: std::time::Duration,
+    /// Empty and open as long as the engine's thread runs.
+    engine: Arc<Mutex<mpsc::Receiver<Infallible>>>,
+    door: Door,
+    drain: Duration,
+}
+
+/// How a server has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// All answers were given.
+    Whole,
+    /// Time was over, and the engine's thread is still in a lap; why, if that hangs.
+    Cut(Option<String>),
+}
+
+/// Closes a server's sockets from any thread.
+#[derive(Clone)]
+pub struct Door {
+    shared: Arc<Shared>,
+    over: watch::Sender<Closing>,
+    /// Empty and open as long as the sockets' thread runs.
+    sockets: Arc<Mutex<mpsc::Receiver<Infallible>>>,
+}
+
+impl Door {
+    /// Closes all sockets now, whatever is said over them.
+    pub fn close(&self) {
+        self.over.send_replace(Closing::AtOnce);
+        has_ended(&self.sockets, LAST_LAP);
+    }
+
+    /// Lets connections end.
+    fn close_gently(&self) {
+        self.over.send_replace(Closing::Gently);
+        has_ended(&self.sockets, Duration::MAX);
+    }
+
+    /// Why the lap under way counts as hung, if it does.
+    pub fn hung(&self) -> Option<String> {
+        self.shared.laps.hung().map(|why| why.to_string())
+    }
+}
+
+/// Waits until a thread has ended, but no longer than this; whether it has.
+fn has_ended(thread: &Mutex<mpsc::Receiver<Infallible>>, time: Duration) -> bool {
+    let thread = thread.lock().unwrap_or_else(PoisonError::into_inner);
+    thread.recv_timeout(time) == Err(RecvTimeoutError::Disconnected)
 }
 
 /// Opens the model and the socket, and serves.
@@ -85,7 +137,7 @@ pub fn start(config: ServerConfig) -> Result<Handle, Error> {
     socket.set_nonblocking(true)?;
     let address = socket.local_addr()?;
     let shared = Arc::new(Shared::new(config.limits.queue));
-    delayline_llama::share_heap();
+    delayline_engine::share_heap();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(TASKS)
         .max_blocking_threads(TASKS)
@@ -93,9 +145,13 @@ pub fn start(config: ServerConfig) -> Result<Handle, Error> {
         .build()?;
 
     let (tell, told) = mpsc::channel();
-    let engine = std::thread::Builder::new().name("engine".into()).spawn({
+    let (runs, engine) = mpsc::channel();
+    std::thread::Builder::new().name("engine".into()).spawn({
         let (config, shared) = (config.clone(), shared.clone());
-        move || compute(&config, &shared, &tell)
+        move || {
+            compute(&config, &shared, &tell);
+            drop(runs);
+        }
     })?;
     let Ok(opened) = told.recv() else {
         return Err(Error::Engine);
@@ -114,11 +170,18 @@ pub fn start(config: ServerConfig) -> Result<Handle, Error> {
             ..live
         };
     });
+    let longest = longest(&config.engine);
+    let lap_s = started.compute_s.unwrap_or(0.0);
+    let lap_s = lap_s.max(started.medium_s.unwrap_or(0.0));
     let app = Arc::new(App {
         shared: shared.clone(),
+        tells_tools: CallFormat::tells_tools(&opened.vocab),
+        call_format: CallFormat::of(&opened.vocab),
         vocab: opened.vocab,
         template: opened.template,
-        model: started.model.clone(),
+        names: std::iter::once(started.model.clone())
+            .chain(config.aliases)
+            .collect(),
         created: unix_s(),
         ctx: started.ctx,
         default_tokens: started.default_tokens,
@@ -126,24 +189,37 @@ pub fn start(config: ServerConfig) -> Result<Handle, Error> {
         keys: config.keys,
         origins: config.origins,
         loopback: address.ip().is_loopback(),
-        bodies: Arc::new(Semaphore::new(limits.bodies.div_ceil(1024))),
+        intake: Intake::new(
+            limits.body_bytes(longest),
+            limits.bodies_bytes(longest),
+            limits.transfer_time,
+            limits.head_time,
+        ),
         reading: Arc::new(Semaphore::new(TASKS)),
         listeners: Arc::new(Semaphore::new(limits.listeners)),
+        queue_time: limits.queue_time(lap_s),
+        request_time: limits.request_time(lap_s, started.ctx),
         limits: limits.clone(),
     });
-    let (over, is_over) = watch::channel(false);
+    let (over, is_over) = watch::channel(Closing::Open);
     let drain = limits.drain_time;
-    let sockets = std::thread::Builder::new()
+    let (serves, sockets) = mpsc::channel();
+    std::thread::Builder::new()
         .name("sockets".into())
         .spawn(move || {
             serve(&runtime, socket, app, limits, is_over);
+            drop((runtime, serves));
         })?;
+    let door = Door {
+        shared: shared.clone(),
+        over,
+        sockets: Arc::new(Mutex::new(sockets)),
+    };
     Ok(Handle {
         started,
         shared,
-        engine: Some(engine),
-        sockets: Some(sockets),
-        over,
+        engine: Arc::new(Mutex::new(engine)),
+        door,
         drain,
     })
 }
@@ -153,14 +229,28 @@ fn serve(
     socket: std::net::TcpListener,
     app: Arc<App>,
     limits: crate::config::Limits,
-    over: watch::Receiver<bool>,
+    over: watch::Receiver<Closing>,
 ) {
+    let shared = app.shared.clone();
+    runtime.spawn(async move {
+        let ill = |why: &str| {
+            tracing::error!("{why}");
+            shared.set_health(Health::Ill(why.to_owned()));
+        };
+        shared.laps.watch(|| shared.feed.waits(), ill).await;
+    });
     runtime.block_on(async {
         match tokio::net::TcpListener::from_std(socket) {
             Ok(socket) => listen::listen(socket, http::router(app), limits, over).await,
             Err(error) => tracing::error!("the socket was refused: {error}"),
         }
     });
+}
+
+/// Tokens that a sequence may have at most: the engine decides only once it knows what
+/// is reserved.
+fn longest(options: &Options) -> usize {
+    options.ctx.map_or(4096, |ctx| ctx as usize)
 }
 
 /// What the engine's thread has opened.
@@ -185,7 +275,7 @@ fn compute(
     let outcome = catch_unwind(AssertUnwindSafe(|| match open(config, shared) {
         Ok((batcher, opened)) => {
             let _ = tell.send(Ok(opened));
-            EngineThread::new(batcher, shared.clone()).run();
+            EngineThread::new(batcher, shared.clone(), config.limits.lap_time).run();
         }
         Err(error) => {
             let _ = tell.send(Err(error));
@@ -197,13 +287,18 @@ fn compute(
     }
 }
 
+/// Memory for blocks of the KV cache on their way to the disk and back, in bytes: one as
+/// it is computed, and twice its file.
+fn staging(config: &ServerConfig) -> Result<u64, Error> {
+    if config.kv.is_none() {
+        return Ok(0);
+    }
+    let file = ModelFile::open(&config.model)?;
+    // Of 256 tokens, as caches are made: a quarter of it is a block.
+    Ok(budget::kv_bytes(&file, 256, config.engine.kv) / 4 * 3 + (256 << 10))
+}
+
 fn open(config: &ServerConfig, shared: &Shared) -> Result<(Batcher, Opened), Error> {
-    let options = delayline_llama::Options {
-        seqs: Some(config.riders.max(1)),
-        reserve: config.limits.reserve(),
-        grammars: true,
-        ..config.engine.clone()
-    };
     // A medium from above that knows its rate is not measured by the drive behind it.
     let known = config
         .engine
@@ -211,16 +306,30 @@ fn open(config: &ServerConfig, shared: &Shared) -> Result<(Batcher, Opened), Err
         .as_ref()
         .and_then(|maker| maker.rate_bytes_per_s());
     let device = known.or_else(|| device_rate(config));
-    let mut engine = delayline_llama::Engine::open(&config.model, &options)?;
+    let options = Options {
+        rate: device,
+        seqs: Some(config.riders.max(1)),
+        reserve: config.limits.reserve(longest(&config.engine)) + staging(config)?,
+        grammars: true,
+        spare: config.kv.is_some(),
+        ..config.engine.clone()
+    };
+    let mut engine = delayline_llama::open(&config.model, &options)?;
+    if let Some(cache) = &config.kv {
+        // Who has no key is owner 0, and the holder of a key has its number.
+        let keys = config.keys.iter().map(|key| key.as_bytes().to_vec());
+        let namespaces = std::iter::once(Vec::new()).chain(keys).collect();
+        let tier = KvTier::open(cache, &options, namespaces)?;
+        engine.backend_mut().use_tier(tier)?;
+    }
     let (threads, cells) = (engine.threads(), engine.ctx() as usize);
     let (memory, source) = (engine.memory(), engine.source());
-    let (mut notices, mut streamed_bytes) = (Vec::new(), 0);
+    let (notices, mut streamed_bytes) = (engine.notices(), 0);
     let mut stretches = vec![Stretch {
         bytes: memory.resident_weights,
         kind: StretchKind::Resident,
     }];
     if let Some(stream) = engine.stream() {
-        notices = stream.notices().to_vec();
         streamed_bytes = stream.bytes_per_lap();
         let fine = stream.stretches();
         let len = fine.iter().map(|stretch| stretch.bytes).sum();
@@ -239,10 +348,15 @@ fn open(config: &ServerConfig, shared: &Shared) -> Result<(Batcher, Opened), Err
         seats,
         ctx,
         cells,
-        default_tokens: (cells / seats).max(256).min(ctx),
+        default_tokens: ctx,
         limit: cost.limit(),
         compute_s: cost.compute_s(1),
         medium_s: cost.medium_s(),
+        lap_limit_s: config
+            .limits
+            .lap_time
+            .unwrap_or_else(|| overdue::allowed(cost, 1))
+            .as_secs_f64(),
         source,
         streamed_bytes,
         memory,
@@ -270,7 +384,7 @@ fn open(config: &ServerConfig, shared: &Shared) -> Result<(Batcher, Opened), Err
 fn device_rate(config: &ServerConfig) -> Option<f64> {
     let file = ModelFile::open(&config.model).ok()?;
     let budget = config.engine.memory.unwrap_or(u64::MAX);
-    delayline_llama::device_rate(&file.paths(), budget).ok()
+    delayline_engine::device_rate(&file.paths(), budget).ok()
 }
 
 /// The file's name without its ending and, of a split model, its number.
@@ -318,43 +432,49 @@ impl Handle {
 
     /// Whether the engine still runs.
     pub fn runs(&self) -> bool {
-        self.engine
-            .as_ref()
-            .is_some_and(|engine| !engine.is_finished())
+        !has_ended(&self.engine, Duration::ZERO)
+    }
+
+    /// Closes the server's sockets, from any thread, whatever else it does.
+    pub fn door(&self) -> Door {
+        self.door.clone()
     }
 
     /// Takes no more requests; ends when all answers are given or time is over.
     ///
     /// # Errors
     /// When the engine has ended by a defect.
-    pub fn drain(mut self) -> Result<(), Error> {
+    pub fn drain(self) -> Result<Drained, Error> {
         self.shared.drain();
-        let end = std::time::Instant::now() + self.drain;
-        while self.runs() && std::time::Instant::now() < end {
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-        self.end();
+        has_ended(&self.engine, self.drain);
+        let whole = self.end();
         match self.shared.health() {
             Health::Ended => Err(Error::Engine),
-            _ => Ok(()),
+            _ if whole => Ok(Drained::Whole),
+            _ => Ok(Drained::Cut(self.door.hung())),
         }
     }
 
-    fn end(&mut self) {
+    /// Ends the engine and then the sockets; whether the engine's thread has ended.
+    fn end(&self) -> bool {
         self.shared.stop();
-        if let Some(engine) = self.engine.take() {
-            // A panic was caught in it and is told by `health`.
-            let _ = engine.join();
+        let time = match self.door.hung() {
+            Some(_) => Duration::ZERO,
+            None => LAST_LAP,
+        };
+        let ended = has_ended(&self.engine, time);
+        match ended {
+            true => self.door.close_gently(),
+            false => self.door.close(),
         }
-        let _ = self.over.send(true);
-        if let Some(sockets) = self.sockets.take() {
-            let _ = sockets.join();
-        }
+        ended
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.end();
+        if !self.shared.stopping() {
+            self.end();
+        }
     }
 }

@@ -3,27 +3,37 @@
 
 mod common;
 
-use common::{CHAT, alone, chat, config, endless, events, read_until, start};
-use delayline_llama::Options;
-use delayline_llama::medium::{FaultSwitch, Faults, Faulty, wrapped};
-use delayline_server::ServerConfig;
+use std::io::Read;
+use std::time::Duration;
 
-#[test]
-fn a_fault_ends_the_answers_of_its_lap_and_nothing_else() {
-    let _alone = alone();
-    let (config, faults) = (config(), FaultSwitch::default());
-    let switch = faults.clone();
+use common::{CHAT, alone, chat, config, demo_model, endless, events, read, read_until, start};
+use delayline_engine::Options;
+use delayline_medium::{FaultSwitch, Faults, Faulty, wrapped};
+use delayline_server::{Drained, Limits, ServerConfig};
+
+/// A server whose medium has the faults that the switch says.
+fn on(faults: &FaultSwitch, limits: Limits) -> ServerConfig {
+    let (config, switch) = (config(), faults.clone());
     let faulty = move |inner| {
         let faulty = Faulty::new(inner, Faults::default(), 3);
         Box::new(faulty.with_switch(switch.clone())) as _
     };
-    let (server, client) = start(ServerConfig {
+    ServerConfig {
         engine: Options {
             maker: Some(wrapped(faulty)),
             ..config.engine
         },
+        riders: 1,
+        limits,
         ..config
-    });
+    }
+}
+
+#[test]
+fn a_fault_ends_the_answers_of_its_lap_and_nothing_else() {
+    let _alone = alone();
+    let faults = FaultSwitch::default();
+    let (server, client) = start(on(&faults, Limits::default()));
     let mut running = client.send_json(CHAT, &endless(1000));
     read_until(&mut running, "content\":\"[");
     faults.set(Faults {
@@ -44,6 +54,8 @@ fn a_fault_ends_the_answers_of_its_lap_and_nothing_else() {
         (ill.status, &ill.json()["status"]),
         (503, &"unhealthy".into())
     );
+    assert!(!ill.body.contains(&*folder()), "{ill:?}");
+    assert!(!rest.contains(&*folder()), "{rest}");
     assert_eq!(client.metric("delayline_healthy"), 0.0);
     assert!(client.metric("delayline_failed_laps_total") >= 3.0);
 
@@ -52,4 +64,75 @@ fn a_fault_ends_the_answers_of_its_lap_and_nothing_else() {
     assert_eq!(again.status, 200, "{again:?}");
     assert_eq!(client.get("/health").status, 200);
     assert!(server.runs());
+}
+
+/// Where the model is.
+fn folder() -> String {
+    let model = demo_model();
+    let folder = model.parent().expect("a folder");
+    folder.to_str().expect("text").to_owned()
+}
+
+/// A drive that hangs says nothing: whoever rides or waits is told so, others at once,
+/// and all of it is over when the drive answers.
+#[test]
+fn a_drive_that_hangs_makes_it_ill_until_it_answers() {
+    let _alone = alone();
+    let faults = FaultSwitch::default();
+    let limits = Limits {
+        lap_time: Some(Duration::from_secs(3)),
+        ..Limits::default()
+    };
+    let (server, client) = start(on(&faults, limits));
+    let mut running = client.send_json(CHAT, &endless(1000));
+    read_until(&mut running, "content\":\"[");
+    let mut waiting = client.send_json(CHAT, &chat("hi", 2));
+    client.until("delayline_queued", |n| n == 1.0);
+    faults.freeze();
+    client.until("delayline_healthy", |n| n == 0.0);
+    let ill = client.get("/health");
+    assert_eq!(ill.status, 503, "{ill:?}");
+    let why = ill.json()["error"].as_str().expect("words").to_owned();
+    assert!(
+        why.contains("does not answer") && !why.contains(&folder()),
+        "{why}"
+    );
+    let rest = read_until(&mut running, "[DONE]");
+    assert!(rest.contains("does not answer"), "{rest}");
+    for reply in [read(&mut waiting), client.post(CHAT, &chat("hi", 2))] {
+        assert_eq!(reply.status, 503, "{reply:?}");
+        assert!(reply.header("retry-after").is_some(), "{reply:?}");
+    }
+    faults.thaw();
+    client.until("delayline_healthy", |n| n == 1.0);
+    assert_eq!(client.get("/health").status, 200);
+    assert_eq!(client.post(CHAT, &chat("hi", 2)).status, 200);
+    assert!(server.runs());
+}
+
+/// Nothing waits for a drive that does not answer: the sockets are closed, and the
+/// thread that waits is left alone.
+#[test]
+fn a_server_whose_drive_hangs_can_be_ended() {
+    let _alone = alone();
+    let faults = FaultSwitch::default();
+    let limits = Limits {
+        lap_time: Some(Duration::from_secs(3)),
+        drain_time: Duration::ZERO,
+        ..Limits::default()
+    };
+    let (server, client) = start(on(&faults, limits));
+    let mut running = client.send_json(CHAT, &endless(1000));
+    read_until(&mut running, "content\":\"[");
+    faults.freeze();
+    client.until("delayline_healthy", |n| n == 0.0);
+    let mut live = client.send("GET", "/live", "", "");
+    read_until(&mut live, "event");
+    match server.drain().expect("no defect") {
+        Drained::Cut(Some(why)) => assert!(why.contains("does not answer"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    live.read_to_end(&mut Vec::new()).expect("its end");
+    assert!(std::net::TcpStream::connect(client.0).is_err());
+    faults.thaw();
 }

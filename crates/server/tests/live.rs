@@ -6,9 +6,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 
+use delayline_engine::{Options, Way};
 use delayline_fiber::{LoopMaker, LoopSpec};
-use delayline_llama::medium::{Caps, Completion, Medium, MediumEvent, Op, Stats, wrapped};
-use delayline_llama::{Options, Way};
+use delayline_line::{Caps, Completion, Medium, MediumEvent, Op, Stats};
+use delayline_medium::wrapped;
 use delayline_server::live::{BINS, LiveLap, LiveProgress, Machine, State};
 use delayline_server::{Limits, ServerConfig, start};
 
@@ -69,6 +70,8 @@ fn config() -> ServerConfig {
         keys: Vec::new(),
         insecure: false,
         origins: Vec::new(),
+        aliases: Vec::new(),
+        kv: None,
         limits: Limits::default(),
     }
 }

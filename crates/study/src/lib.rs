@@ -24,10 +24,14 @@
 pub mod claims;
 pub mod datasheet;
 pub mod decode;
+pub mod experts;
+pub mod find;
 pub mod interval;
 pub mod link;
 pub mod media;
 pub mod model;
 pub mod optics;
 pub mod report;
+pub mod sensitivity;
+pub mod setting;
 pub mod sweep;

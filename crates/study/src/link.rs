@@ -3,19 +3,23 @@
 //! the data sheets as figures; knows no command line.
 
 mod answer;
+mod carried;
 mod cost;
 mod design;
 mod fiber;
 mod medium;
+mod named;
 mod report;
 mod resolve;
 
-pub use answer::{Answer, Error, answer};
-pub use cost::{Cost, Item};
+pub use answer::{Answer, Error, answer, lap_s};
+pub use carried::{Carried, carried, solved_presets};
+pub use cost::{Cost, Item, cost};
 pub use design::{Design, PRESETS, preset};
 pub use fiber::fiber;
 pub use medium::{Lit, Optics, lit};
-pub use report::report;
+pub use named::{NameError, named};
+pub use report::{headline, report};
 pub use resolve::line;
 
 #[cfg(test)]

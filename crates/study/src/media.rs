@@ -2,17 +2,20 @@
 //! and how many it takes to hold so much and feed it so fast. Knows data sheets
 //! and arithmetic; does not know models or time.
 
+mod light;
 mod report;
+mod solve;
 
-use delayline_fiber::LoopSpec;
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::datasheet::{Library, Sheet, SheetError, SheetKind};
 use crate::interval::Interval;
-use crate::optics::units::LIGHT_M_PER_S;
+use crate::link;
 
-pub use report::report;
+pub use light::{as_loop, delay_s};
+pub use report::{of_today, report};
+pub use solve::{SolveError, SolvedLength, length_for, solve_report};
 
 /// What is asked of a medium.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -70,6 +73,9 @@ pub struct Unit {
     pub price: Interval,
     /// What power and price consist of.
     pub parts: Vec<CostPart>,
+    /// Of a design: what is beyond the models of its optics.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<String>,
     /// What a byte of capacity draws in watts and costs in dollars, where that
     /// is what is known: modules come in several sizes, which is a choice and
     /// no uncertainty of the price.
@@ -119,6 +125,9 @@ pub enum MediaError {
         /// What is accepted.
         expected: &'static str,
     },
+    /// The optics of a design.
+    #[error(transparent)]
+    Link(#[from] link::Error),
     /// A sheet that describes no medium.
     #[error("`{id}` is no medium; there are {expected}")]
     NoMedium {
@@ -129,9 +138,14 @@ pub enum MediaError {
     },
 }
 
-/// The ids of all media, stores first, then what comes by.
+/// The ids of all media: loops, stores, and what is only of the past.
 pub fn ids(library: &Library) -> Vec<String> {
-    let kinds = [SheetKind::Loop, SheetKind::Store, SheetKind::Acoustic];
+    let kinds = [
+        SheetKind::Design,
+        SheetKind::Loop,
+        SheetKind::Store,
+        SheetKind::Acoustic,
+    ];
     let all = kinds.into_iter().flat_map(|kind| library.of_kind(kind));
     all.map(|sheet| sheet.id.clone()).collect()
 }
@@ -149,7 +163,8 @@ pub fn unit(library: &Library, id: &str) -> Result<Unit, MediaError> {
     match sheet.kind {
         SheetKind::Store => Ok(store(sheet)),
         SheetKind::Acoustic => Ok(acoustic(sheet)),
-        SheetKind::Loop => light(library, sheet),
+        SheetKind::Design => light::designed(library, sheet),
+        SheetKind::Loop => light::said(library, sheet),
         _ => Err(no_medium()),
     }
 }
@@ -199,6 +214,7 @@ impl Unit {
             standby_w: nothing,
             price: nothing,
             parts: Vec::new(),
+            marks: Vec::new(),
             per_byte: None,
         }
     }
@@ -280,6 +296,7 @@ fn store(sheet: &Sheet) -> Unit {
             power_w: standby_w,
             price,
         }],
+        marks: Vec::new(),
         per_byte: Some((sheet.get("standby"), sheet.get("price"))),
     }
 }
@@ -303,77 +320,9 @@ fn acoustic(sheet: &Sheet) -> Unit {
             power_w: sheet.get("power"),
             price: sheet.get("price"),
         }],
+        marks: Vec::new(),
         per_byte: None,
     }
-}
-
-/// Data going round as light. Each bit is made into light and back once a turn
-/// and regeneration, whether anyone reads it or not: that power is standby.
-fn light(library: &Library, sheet: &Sheet) -> Result<Unit, MediaError> {
-    let part = |name: &str, kind| library.sheet(kind, &sheet.references[name]);
-    let fiber = part("fiber", SheetKind::Fiber)?;
-    let transceiver = part("transceiver", SheetKind::Transceiver)?;
-    let amplifier = part("amplifier", SheetKind::Amplifier)?;
-
-    let length_m = sheet.get("length");
-    let delay_s = delay_s(length_m, fiber.get("group_index"));
-    let rate_bytes_per_s = sheet.get("rate") * fiber.get("cores");
-    let lit_bits_per_s = rate_bytes_per_s * 8.0 * sheet.get("regenerations");
-    let amplifiers = sheet.get("sites") * sheet.get("amplifiers_per_site");
-    let parts = vec![
-        CostPart {
-            name: transceiver.name.clone(),
-            power_w: lit_bits_per_s * transceiver.get("energy"),
-            price: lit_bits_per_s * transceiver.get("price"),
-        },
-        CostPart {
-            name: amplifier.name.clone(),
-            power_w: amplifiers * amplifier.get("power"),
-            price: amplifiers * amplifier.get("price"),
-        },
-        CostPart {
-            name: fiber.name.clone(),
-            power_w: Interval::exact(0.0),
-            price: length_m * fiber.get("price"),
-        },
-    ];
-    Ok(Unit {
-        id: sheet.id.clone(),
-        name: sheet.name.clone(),
-        access: Delivery::ComesBy,
-        capacity_bytes: rate_bytes_per_s * delay_s,
-        rate_bytes_per_s,
-        latency_s: delay_s / 2.0,
-        lap_s: Some(delay_s),
-        energy_j_per_bit: Interval::exact(0.0),
-        standby_w: parts.iter().map(|part| part.power_w).sum(),
-        price: parts.iter().map(|part| part.price).sum(),
-        parts,
-        per_byte: None,
-    })
-}
-
-/// A loop of the data sheets as the loop medium takes it, of typical figures. Its
-/// rate is net, and no sheet says what becomes of single bits.
-///
-/// # Errors
-/// When there is no loop of that name.
-pub fn as_loop(library: &Library, id: &str) -> Result<LoopSpec, MediaError> {
-    let sheet = library.sheet(SheetKind::Loop, id)?;
-    let fiber = library.sheet(SheetKind::Fiber, &sheet.references["fiber"])?;
-    let rate_bit_per_s = sheet.get("rate").typical * 8.0;
-    Ok(LoopSpec {
-        group_index: fiber.get("group_index").typical,
-        overhead: 0.0,
-        loops: fiber.get("cores").typical as u32,
-        ..LoopSpec::new(sheet.get("length").typical * 1e-3, rate_bit_per_s)
-    })
-}
-
-/// Time that light takes through `length_m` of a medium of this group index, in
-/// seconds: `n_g · L / c`.
-pub fn delay_s(length_m: Interval, group_index: Interval) -> Interval {
-    length_m * group_index / LIGHT_M_PER_S
 }
 
 #[cfg(test)]

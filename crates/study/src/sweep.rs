@@ -1,81 +1,35 @@
 //! Decoding over ranges of parameters, in parallel, as rows for a spreadsheet.
 //! Knows which parameters there are; does not know files or terminals.
 
-use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 use thiserror::Error;
 
-use crate::datasheet::{Library, SheetError};
+use crate::datasheet::Library;
 use crate::decode::{CaseOptions, DecodeError, Decoded, decode};
-use crate::interval::Interval;
-use crate::report::format::plain;
+pub use report::report;
 
-/// A parameter and the values that it takes.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Setting {
-    /// `sheet.key` of a figure, or `batch`, `context`, `units`, `accelerators`,
-    /// `feed`, `window`, `resident`.
-    pub name: String,
-    /// In the unit of the data sheet; bytes and bytes per second for the others.
-    pub values: Vec<f64>,
-}
+use crate::setting::{Setting, SettingError, VALUES_MAX};
 
-/// Parameters that are not figures of a data sheet.
-const OWN: [&str; 7] = [
-    "batch",
-    "context",
-    "units",
-    "accelerators",
-    "feed",
-    "window",
-    "resident",
-];
-/// Largest value of a parameter in bytes or bytes per second.
-const BYTES_MAX: f64 = 1e18;
 /// Maximum number of rows of a sweep.
-const ROWS_MAX: usize = 1_000_000;
+const ROWS_MAX: usize = VALUES_MAX;
 
 /// Why a sweep cannot be made.
 #[derive(Debug, Error)]
 pub enum SweepError {
-    /// A setting that cannot be read.
-    #[error(
-        "`{0}` sets nothing: expected NAME=VALUE, NAME=A,B,C, NAME=FROM..TO:COUNT or \
-         NAME=FROM..TO:COUNT:log, such as article.length=10..1000:21:log"
-    )]
-    Setting(String),
-    /// A whole number was asked for.
-    #[error("{name} is {value}, but must be a whole number from {least} to 4294967295")]
-    Whole {
-        /// Which parameter.
-        name: String,
-        /// What it was.
-        value: f64,
-        /// The least that it may be.
-        least: u32,
-    },
-    /// Bytes, or bytes per second, out of range.
-    #[error("{name} is {}, but must be from 0 to {}", plain(*value), plain(BYTES_MAX))]
-    Bytes {
-        /// Which parameter.
-        name: String,
-        /// What it was.
-        value: f64,
-    },
+    /// A figure or parameter that cannot be set so.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
     /// Two columns of one name.
     #[error("{0} is set twice: give all its values at once, as {0}=A,B,C")]
     Twice(String),
     /// Too many combinations.
     #[error("these settings make {0} combinations; at most {ROWS_MAX} are run at once")]
     TooMany(usize),
-    /// A parameter that there is not.
-    #[error("{0}; or one of {own}", own = OWN.join(", "))]
-    Unknown(SheetError),
-    /// A value that a figure cannot have.
-    #[error(transparent)]
-    Sheet(#[from] SheetError),
+    /// A column whose values make no difference.
+    #[error("{0} changes no figure of any row: leave it out, or set what the case depends on")]
+    Idle(String),
     /// Stopped from outside.
     #[error("stopped")]
     Stopped,
@@ -94,98 +48,8 @@ pub struct Base {
     pub batch: u32,
 }
 
-impl FromStr for Setting {
-    type Err = SweepError;
-
-    fn from_str(text: &str) -> Result<Self, SweepError> {
-        let fail = || SweepError::Setting(text.to_owned());
-        let (name, values) = text.split_once('=').ok_or_else(fail)?;
-        let name = name.trim();
-        if name.is_empty() {
-            return Err(fail());
-        }
-        let values = parse_values(values.trim()).ok_or_else(fail)?;
-        Ok(Self {
-            name: name.to_owned(),
-            values,
-        })
-    }
-}
-
-fn parse_values(text: &str) -> Option<Vec<f64>> {
-    let number = |text: &str| text.trim().parse::<f64>().ok().filter(|n| n.is_finite());
-    let Some((from, rest)) = text.split_once("..") else {
-        return text.split(',').map(number).collect();
-    };
-    let mut parts = rest.split(':');
-    let (from, to) = (number(from)?, number(parts.next()?)?);
-    let count: usize = parts
-        .next()?
-        .trim()
-        .parse()
-        .ok()
-        .filter(|n| (2..=ROWS_MAX).contains(n))?;
-    let log = match parts.next() {
-        None => false,
-        Some("log") => true,
-        Some(_) => return None,
-    };
-    if parts.next().is_some() || (log && (from <= 0.0 || to <= 0.0)) {
-        return None;
-    }
-    let at = |n: usize| n as f64 / (count - 1) as f64;
-    let value = |n| match log {
-        true => from * (to / from).powf(at(n)),
-        false => from + (to - from) * at(n),
-    };
-    Some((0..count).map(value).collect())
-}
-
-/// Sets `library` and `ask`, and gives the batch, if it is set.
-///
-/// # Errors
-/// [`SweepError`] when there is no such parameter or it cannot be that.
-pub fn apply(
-    library: &mut Library,
-    ask: &mut CaseOptions,
-    name: &str,
-    value: f64,
-) -> Result<Option<u32>, SweepError> {
-    let whole = |least: u32| match value {
-        v if v.fract() == 0.0 && (f64::from(least)..=f64::from(u32::MAX)).contains(&v) => {
-            Ok(v as u32)
-        }
-        _ => Err(SweepError::Whole {
-            name: name.to_owned(),
-            value,
-            least,
-        }),
-    };
-    let bytes = || match value {
-        v if (0.0..=BYTES_MAX).contains(&v) => Ok(v),
-        _ => Err(SweepError::Bytes {
-            name: name.to_owned(),
-            value,
-        }),
-    };
-    match name {
-        "batch" => return whole(1).map(Some),
-        "context" => ask.context = whole(0)?,
-        "units" => ask.units = whole(0)?,
-        "accelerators" => ask.accelerators = whole(0)?,
-        "feed" => ask.feed_bytes_per_s = bytes()?,
-        "window" => ask.window_bytes = Some(bytes()? as u64),
-        "resident" => ask.resident_bytes = bytes()? as u64,
-        _ => {
-            library.figure(name).map_err(SweepError::Unknown)?;
-            library.set(name, Interval::exact(value))?;
-        }
-    }
-    Ok(None)
-}
-
 /// The columns of the results, behind those of the settings.
-const COLUMNS: [&str; 16] = [
+pub const COLUMNS: [&str; 16] = [
     "units",
     "lap_s",
     "lap_low_s",
@@ -222,36 +86,71 @@ pub fn sweep(
     let rows = rows(settings)?;
     let (mut tried, mut tried_ask) = (library.clone(), ask.clone());
     for (index, setting) in settings.iter().enumerate() {
-        if settings[..index]
-            .iter()
-            .any(|other| other.name == setting.name)
-        {
+        let same = |other: &Setting| other.name == setting.name;
+        if settings[..index].iter().any(same) {
             return Err(SweepError::Twice(setting.name.clone()));
         }
-        for &value in &setting.values {
-            apply(&mut tried, &mut tried_ask, &setting.name, value)?;
+        for value in 0..setting.values.len() {
+            setting.apply(value, &mut tried, &mut tried_ask)?;
         }
     }
-    let lines: Vec<Option<String>> = (0..rows)
+    let results: Vec<Option<String>> = (0..rows)
         .into_par_iter()
         .map(|row| {
             if stop.load(Ordering::Relaxed) {
                 return None;
             }
-            let values = combination(settings, row);
-            let result = run(library, ask, base, settings, &values);
+            let result = run(library, ask, base, settings, &combination(settings, row));
             done();
-            Some(line(&values, &result))
+            Some(line(&result))
         })
         .collect();
-    let heads = settings.iter().map(|setting| field(&setting.name));
+    let results: Option<Vec<String>> = results.into_iter().collect();
+    let results = results.ok_or(SweepError::Stopped)?;
+    if let Some(idle) = idle(settings, &results, || {
+        line(&run(library, ask, base, &[], &[]))
+    }) {
+        return Err(SweepError::Idle(idle.name.clone()));
+    }
+    let head = |setting: &Setting| match setting.unit.as_str() {
+        "" => field(&setting.name),
+        unit => field(&format!("{} [{unit}]", setting.name)),
+    };
+    let heads = settings.iter().map(head);
     let heads: Vec<String> = heads.chain(COLUMNS.map(str::to_owned)).collect();
     let mut csv = heads.join(",") + "\n";
-    for line in lines {
-        csv += &line.ok_or(SweepError::Stopped)?;
-        csv.push('\n');
+    for (row, result) in results.iter().enumerate() {
+        let values = combination(settings, row);
+        let values = settings
+            .iter()
+            .zip(values)
+            .map(|(setting, index)| setting.values[index]);
+        let values: String = values.map(|value| format!("{value},")).collect();
+        csv += &format!("{values}{result}\n");
     }
     Ok(csv)
+}
+
+/// A setting whose values, all others being equal, make no difference to any row; one of a
+/// single value is compared with what there is without settings.
+fn idle<'a>(
+    settings: &'a [Setting],
+    results: &[String],
+    plain: impl Fn() -> String,
+) -> Option<&'a Setting> {
+    let mut behind = results.len();
+    let several = settings.iter().find(|setting| {
+        let count = setting.values.len();
+        behind /= count.max(1);
+        let step = behind;
+        // The row in which this setting alone has its first value.
+        let first = |row: usize| row - row / step % count * step;
+        count > 1 && (0..results.len()).all(|row| results[row] == results[first(row)])
+    });
+    match settings {
+        [only] if only.values.len() == 1 => (results.first() == Some(&plain())).then_some(only),
+        _ => several,
+    }
 }
 
 /// How many combinations there are.
@@ -268,18 +167,15 @@ pub fn rows(settings: &[Setting]) -> Result<usize, SweepError> {
     }
 }
 
-/// The values of the combination `row`; the last setting changes fastest.
-fn combination(settings: &[Setting], row: usize) -> Vec<f64> {
+/// Which value each setting has in the combination `row`; the last changes fastest.
+fn combination(settings: &[Setting], row: usize) -> Vec<usize> {
     let mut rest = row;
-    let mut values: Vec<f64> = settings
-        .iter()
-        .rev()
-        .map(|setting| {
-            let index = rest % setting.values.len();
-            rest /= setting.values.len();
-            setting.values[index]
-        })
-        .collect();
+    let of = |setting: &Setting| {
+        let index = rest % setting.values.len();
+        rest /= setting.values.len();
+        index
+    };
+    let mut values: Vec<usize> = settings.iter().rev().map(of).collect();
     values.reverse();
     values
 }
@@ -289,12 +185,12 @@ fn run(
     ask: &CaseOptions,
     base: &Base,
     settings: &[Setting],
-    values: &[f64],
+    values: &[usize],
 ) -> Result<Decoded, DecodeError> {
     let (mut library, mut ask, mut batch) = (library.clone(), ask.clone(), base.batch);
     for (setting, &value) in settings.iter().zip(values) {
         // Each was tried before.
-        if let Ok(Some(set)) = apply(&mut library, &mut ask, &setting.name, value) {
+        if let Ok(Some(set)) = setting.apply(value, &mut library, &mut ask) {
             batch = set;
         }
     }
@@ -308,8 +204,8 @@ fn run(
     decode(&library, &case)
 }
 
-fn line(values: &[f64], result: &Result<Decoded, DecodeError>) -> String {
-    let mut fields: Vec<String> = values.iter().map(ToString::to_string).collect();
+fn line(result: &Result<Decoded, DecodeError>) -> String {
+    let mut fields: Vec<String> = Vec::new();
     match result {
         Ok(d) => {
             let limit = serde_json::to_value(d.limit).unwrap_or_default();
@@ -352,5 +248,6 @@ fn field(text: &str) -> String {
     }
 }
 
+mod report;
 #[cfg(test)]
 mod tests;

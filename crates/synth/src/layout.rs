@@ -4,13 +4,13 @@
 use crate::Error;
 use crate::metadata::metadata;
 use crate::quant::{Quant, Role};
-use crate::shape::Shape;
+use crate::shape::Blueprint;
 use crate::tensors::tensors;
-use delayline_gguf::{Layout, Split, TensorSpec, write};
+use delayline_gguf::{FileLayout, Split, TensorSpec, write};
 
 /// One file.
 pub(crate) struct Part {
-    pub layout: Layout,
+    pub layout: FileLayout,
     /// What the tensors of `layout` are for, in the same order.
     pub roles: Vec<Role>,
 }
@@ -19,16 +19,23 @@ pub(crate) struct Part {
 ///
 /// # Errors
 /// The shape makes no valid file.
-pub fn size(shape: &Shape, quant: Quant) -> Result<u64, Error> {
-    let parts = lay_out(shape, quant, None)?;
+pub fn size(model: impl Into<Blueprint>, quant: Quant) -> Result<u64, Error> {
+    let parts = lay_out(&model.into(), quant, None)?;
     Ok(parts.iter().map(|part| part.layout.file_len).sum())
 }
 
 /// The files of a model: one, or as many parts as `split` says. As in
 /// llama.cpp's own split models, the first has all metadata.
-pub(crate) fn lay_out(shape: &Shape, quant: Quant, split: Option<u16>) -> Result<Vec<Part>, Error> {
-    let tensors = tensors(shape, quant);
-    let mut metadata = metadata(shape, quant)?;
+pub(crate) fn lay_out(
+    model: &Blueprint,
+    quant: Quant,
+    split: Option<u16>,
+) -> Result<Vec<Part>, Error> {
+    let tensors = match model {
+        Blueprint::Shape(shape) => tensors(shape, quant),
+        Blueprint::Arch(arch) => arch.tensors(quant),
+    };
+    let mut metadata = metadata(model, quant)?;
     let Some(count) = split else {
         return Ok(vec![part(&metadata, &tensors)?]);
     };

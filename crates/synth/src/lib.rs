@@ -20,6 +20,7 @@
 
 #![forbid(unsafe_code)]
 
+mod arch;
 mod error;
 mod layout;
 mod metadata;
@@ -31,9 +32,10 @@ mod vocab;
 mod weights;
 mod write;
 
+pub use arch::{TinyArch, tiny_archs};
 pub use error::Error;
 pub use layout::size;
 pub use quant::Quant;
-pub use shape::{Arch, Experts, Shape};
+pub use shape::{Arch, Blueprint, Experts, Shape};
 pub use shapes::{names, shape};
 pub use write::{Summary, write, write_split};

@@ -3,7 +3,7 @@
 
 use crate::Error;
 use crate::quant::Quant;
-use crate::shape::{Arch, Shape};
+use crate::shape::{Arch, Blueprint, Shape};
 use crate::vocab::{BOS, EOS, Vocab};
 use delayline_gguf::{Array, Value};
 use std::borrow::Cow;
@@ -20,17 +20,25 @@ const CHAT_TEMPLATE: &str = "{% for m in messages %}\
 const QUANTIZATION_VERSION: u32 = 2;
 
 /// All metadata of a file that is not split.
-pub(crate) fn metadata(shape: &Shape, quant: Quant) -> Result<Metadata, Error> {
-    let mut out = general(shape, quant);
-    out.extend(architecture(shape));
-    out.extend(tokenizer(shape)?);
+pub(crate) fn metadata(model: &Blueprint, quant: Quant) -> Result<Metadata, Error> {
+    let (name, arch, (keys, vocab)) = match model {
+        Blueprint::Shape(shape) => (
+            shape.name,
+            shape.arch.name(),
+            (architecture(shape), shape.vocab),
+        ),
+        Blueprint::Arch(arch) => (arch.name(), arch.arch(), arch.keys()),
+    };
+    let mut out = general(name, arch, quant);
+    out.extend(keys);
+    out.extend(tokenizer(vocab)?);
     Ok(out)
 }
 
-fn general(shape: &Shape, quant: Quant) -> Metadata {
-    let description = format!("Random weights in the shape of {}", shape.name);
+fn general(name: &str, arch: &'static str, quant: Quant) -> Metadata {
+    let description = format!("Random weights in the shape of {name}");
     vec![
-        ("general.architecture".into(), shape.arch.name().into()),
+        ("general.architecture".into(), arch.into()),
         ("general.type".into(), "model".into()),
         // Without the shape's name: in a model that calls itself Phi-3,
         // llama.cpp insists on finding that model's special tokens.
@@ -86,12 +94,12 @@ fn architecture(shape: &Shape) -> Metadata {
         .collect()
 }
 
-fn tokenizer(shape: &Shape) -> Result<Metadata, Error> {
+fn tokenizer(vocab: u32) -> Result<Metadata, Error> {
     let Vocab {
         tokens,
         kinds,
         merges,
-    } = Vocab::new(shape.vocab)?;
+    } = Vocab::new(vocab)?;
     Ok(vec![
         ("tokenizer.ggml.model".into(), "gpt2".into()),
         ("tokenizer.ggml.pre".into(), "gpt-2".into()),

@@ -21,6 +21,8 @@ pub(crate) enum Role {
     Ones,
     /// Biases and the choice of experts: random, never quantised.
     Small,
+    /// Rates at which a state fades: below zero, never quantised.
+    Decay,
     Embedding,
     Output,
     K,
@@ -63,7 +65,7 @@ impl Quant {
 
     /// The type of a tensor with rows of `row` values in layer `layer`.
     pub(crate) fn tensor_type(self, shape: &Shape, role: Role, layer: u32, row: u64) -> TensorType {
-        if matches!(role, Role::Ones | Role::Small) {
+        if matches!(role, Role::Ones | Role::Small | Role::Decay) {
             return TensorType::F32;
         }
         let wanted = match self {
@@ -108,7 +110,7 @@ fn is_llama_70b(shape: &Shape) -> bool {
 }
 
 /// What llama-quantize takes instead where a row is no whole number of blocks.
-fn fall_back(wanted: TensorType, row: u64) -> TensorType {
+pub(crate) fn fall_back(wanted: TensorType, row: u64) -> TensorType {
     if row.is_multiple_of(wanted.block_len()) {
         return wanted;
     }

@@ -1,6 +1,8 @@
 //! What a model's shape is: the numbers from which its tensors and metadata
 //! follow. Which shapes exist is in `shapes.rs`.
 
+use crate::arch::TinyArch;
+
 /// Families of models that differ in their tensors.
 #[allow(missing_docs)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +83,46 @@ pub struct Shape {
     pub window: Option<u32>,
     /// Experts instead of one feed-forward.
     pub experts: Option<Experts>,
+}
+
+/// What a file is made from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Blueprint {
+    /// The shape of a real model, or a small one of its family.
+    Shape(Shape),
+    /// A tiny model of any architecture.
+    Arch(TinyArch),
+}
+
+impl From<&Shape> for Blueprint {
+    fn from(shape: &Shape) -> Self {
+        Self::Shape(shape.clone())
+    }
+}
+
+impl From<TinyArch> for Blueprint {
+    fn from(arch: TinyArch) -> Self {
+        Self::Arch(arch)
+    }
+}
+
+impl From<&Blueprint> for Blueprint {
+    fn from(model: &Blueprint) -> Self {
+        model.clone()
+    }
+}
+
+impl Blueprint {
+    /// That of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        let shape = crate::shape(name).map(Self::Shape);
+        shape.or_else(|| TinyArch::named(name).map(Self::Arch))
+    }
+
+    /// The names of all, real models first.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        crate::names().chain(crate::tiny_archs().map(TinyArch::name))
+    }
 }
 
 impl Shape {

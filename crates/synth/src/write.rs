@@ -4,9 +4,9 @@
 use crate::Error;
 use crate::layout::{Part, lay_out};
 use crate::quant::{Quant, Role};
-use crate::shape::Shape;
+use crate::shape::Blueprint;
 use crate::weights::Pool;
-use delayline_gguf::{Tensor, TensorType, part_path};
+use delayline_gguf::{Sealer, Tensor, TensorType, part_path};
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -25,6 +25,8 @@ pub struct Summary {
     pub bytes: u64,
     /// Number of tensors in them.
     pub tensors: usize,
+    /// The seal of each file, as a file beside it would hold it.
+    pub seals: Vec<Vec<u8>>,
 }
 
 /// Writes a model of this shape to `out`, with weights that depend on `seed`
@@ -33,13 +35,13 @@ pub struct Summary {
 /// # Errors
 /// The shape makes no valid file, or writing fails; then nothing is left.
 pub fn write(
-    shape: &Shape,
+    model: impl Into<Blueprint>,
     quant: Quant,
     seed: u64,
     out: &Path,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Summary, Error> {
-    let parts = lay_out(shape, quant, None)?;
+    let parts = lay_out(&model.into(), quant, None)?;
     write_parts(parts, seed, vec![out.to_owned()], progress)
 }
 
@@ -49,7 +51,7 @@ pub fn write(
 /// # Errors
 /// As for [`write()`], and if there are fewer tensors than parts.
 pub fn write_split(
-    shape: &Shape,
+    model: impl Into<Blueprint>,
     quant: Quant,
     seed: u64,
     parts: u16,
@@ -61,7 +63,12 @@ pub fn write_split(
         _ => out.to_owned(),
     };
     let paths = (0..parts).map(|no| part_path(&stem, no, parts)).collect();
-    write_parts(lay_out(shape, quant, Some(parts))?, seed, paths, progress)
+    write_parts(
+        lay_out(&model.into(), quant, Some(parts))?,
+        seed,
+        paths,
+        progress,
+    )
 }
 
 fn write_parts(
@@ -73,14 +80,16 @@ fn write_parts(
     let bytes = parts.iter().map(|part| part.layout.file_len).sum();
     let mut pools = Pools::new(&parts, seed);
     let mut before = 0;
-    let mut temporaries = Vec::new();
+    let (mut temporaries, mut seals) = (Vec::new(), Vec::new());
     for (part, path) in parts.iter().zip(&paths) {
         let mut sink = Sink::create(path, part.layout.file_len)?;
         write_part(part, &mut sink, &mut pools, &mut |done| {
             progress(before + done, bytes);
         })?;
         before += sink.written;
-        temporaries.push(sink.finish()?);
+        let (temporary, seal) = sink.finish()?;
+        temporaries.push(temporary);
+        seals.push(seal);
     }
     for (renamed, temporary) in temporaries.into_iter().enumerate() {
         temporary.rename().inspect_err(|_| {
@@ -94,6 +103,7 @@ fn write_parts(
         paths,
         bytes,
         tensors: parts.iter().map(|part| part.roles.len()).sum(),
+        seals,
     })
 }
 
@@ -106,8 +116,13 @@ fn write_part(
     sink.write(&part.layout.header)?;
     for (tensor, &role) in part.layout.tensors.iter().zip(&part.roles) {
         sink.pad_to(tensor.at)?;
-        if role == Role::Ones {
-            sink.write(&1f32.to_le_bytes().repeat(tensor.len as usize / 4))?;
+        let constant = match role {
+            Role::Ones => Some(1_f32),
+            Role::Decay => Some(-1_f32),
+            _ => None,
+        };
+        if let Some(constant) = constant {
+            sink.write(&constant.to_le_bytes().repeat(tensor.len as usize / 4))?;
             continue;
         }
         for piece in pools.take(tensor) {
@@ -132,7 +147,7 @@ impl Pools {
         let mut wanted: HashMap<_, u64> = HashMap::new();
         for part in parts {
             for (tensor, &role) in part.layout.tensors.iter().zip(&part.roles) {
-                if role != Role::Ones {
+                if !matches!(role, Role::Ones | Role::Decay) {
                     *wanted.entry((tensor.ty, tensor.dims[0])).or_default() += tensor.len;
                 }
             }
@@ -155,6 +170,7 @@ impl Pools {
 struct Sink {
     file: BufWriter<File>,
     temporary: Temporary,
+    sealer: Sealer,
     needed: u64,
     written: u64,
 }
@@ -166,6 +182,7 @@ impl Sink {
             // Small tensors are gathered; whatever is larger passes through.
             file: BufWriter::with_capacity(WRITE_BYTES, file),
             temporary,
+            sealer: Sealer::default(),
             needed,
             written: 0,
         })
@@ -174,6 +191,7 @@ impl Sink {
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let result = self.file.write_all(bytes);
         result.map_err(|error| self.failed(error))?;
+        self.sealer.update(bytes);
         self.written += bytes.len() as u64;
         Ok(())
     }
@@ -184,17 +202,19 @@ impl Sink {
     }
 
     fn failed(&self, error: io::Error) -> Error {
-        Error::writing(&self.temporary.target, self.needed, self.written, error)
+        let on_disk = self.written - self.file.buffer().len() as u64;
+        Error::writing(&self.temporary.target, self.needed, on_disk, error)
     }
 
-    /// Puts the bytes on the disk, which may only now turn out to be full.
-    fn finish(mut self) -> Result<Temporary, Error> {
+    /// Puts the bytes on the disk, which may only now turn out to be full; returns their
+    /// seal too.
+    fn finish(mut self) -> Result<(Temporary, Vec<u8>), Error> {
         let result = self
             .file
             .flush()
             .and_then(|()| self.file.get_ref().sync_all());
         result.map_err(|error| self.failed(error))?;
-        Ok(self.temporary)
+        Ok((self.temporary, self.sealer.finish()))
     }
 }
 

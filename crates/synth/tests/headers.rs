@@ -1,7 +1,7 @@
 //! Every shape in every quantisation: headers that parse, sizes that are known.
 
 use delayline_gguf::{Header, TensorType, Value};
-use delayline_synth::{Arch, Error, Quant, Shape, names, shape, size, write};
+use delayline_synth::{Arch, Error, Quant, Shape, TinyArch, names, shape, size, tiny_archs, write};
 use std::collections::HashSet;
 
 /// Sizes of published files of the real models, in bytes, to within 3 %. The
@@ -136,6 +136,32 @@ fn check_header(shape: &Shape, quant: Quant, header: &Header<'_>) {
             assert_eq!(tensor.ty, TensorType::F16);
         }
     }
+}
+
+/// Of every architecture of the table.
+#[test]
+fn tiny_models_have_what_their_section_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut names = HashSet::new();
+    for arch in tiny_archs() {
+        let name = arch.name();
+        assert!(names.insert(name), "{name} is there twice");
+        assert_eq!(TinyArch::named(name), Some(arch));
+        assert_eq!(shape(name), None, "{name} is a shape as well");
+        for quant in Quant::ALL {
+            let path = dir.path().join("m.gguf");
+            write(arch, quant, 1, &path, &mut |_, _| {}).unwrap();
+            let file = std::fs::read(&path).unwrap();
+            let header = Header::parse(&file, file.len() as u64).unwrap();
+            assert_eq!(header.architecture(), Ok(arch.arch()));
+            assert_eq!(header.vocab_len(), Some(320), "{name}");
+            assert!(header.block_count().is_ok_and(|n| n > 0), "{name}");
+            let table = header.tensor("token_embd.weight").unwrap();
+            assert_eq!(header.embedding_length(), Ok(table.shape()[0]), "{name}");
+            assert_eq!(file.len() as u64, size(arch, quant).unwrap(), "{name}");
+        }
+    }
+    assert!(names.len() > 100);
 }
 
 #[test]

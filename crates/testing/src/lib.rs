@@ -1,4 +1,4 @@
-//! What the tests of all crates share: what to do where a test cannot run.
+//! What the tests of all crates share: a seed, and what to do where a test cannot run.
 #![forbid(unsafe_code)]
 
 use std::fmt::Display;
@@ -30,6 +30,25 @@ pub fn cannot_run(why: impl Display) {
         !must_run(std::env::var("CI").ok().as_deref()),
         "cannot run: {why}; with CI=true every test must run"
     );
+}
+
+/// A fresh seed, or the one in `SEED`. It is printed, so that the test harness shows it
+/// when a case fails.
+///
+/// # Panics
+/// When `SEED` is no whole number.
+pub fn seed() -> u64 {
+    let now = || {
+        let since = std::time::UNIX_EPOCH.elapsed();
+        since.expect("the clock is past 1970").as_nanos() as u64
+    };
+    let given = std::env::var("SEED");
+    let seed = given.map_or_else(
+        |_| now(),
+        |seed| seed.parse().expect("SEED is a whole number"),
+    );
+    println!("SEED={seed}");
+    seed
 }
 
 /// Whether that value of `CI` says that every test must run.

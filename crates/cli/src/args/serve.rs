@@ -1,11 +1,12 @@
 //! The options of `serve`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs};
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::{Baseline, EngineArgs};
+use crate::size::parse_size;
 
 /// Serve a model to OpenAI-compatible clients.
 ///
@@ -27,10 +28,32 @@ pub struct ServeArgs {
     /// nothing but a memory cgroup keeps it
     #[arg(long, value_name = "WAY", hide_short_help = true)]
     pub baseline: Option<Baseline>,
+    /// Do not confine the server to its model's files: who takes it over, by a request or a
+    /// file, can then open other files, start programs and connect to other machines
+    #[arg(long, hide_short_help = true)]
+    pub no_sandbox: bool,
+    #[command(flatten)]
+    pub kv: KvArgs,
     #[command(flatten)]
     pub access: AccessArgs,
     #[command(flatten)]
     pub limits: LimitArgs,
+}
+
+/// What was computed is kept, and found again.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "KV cache on disk")]
+pub struct KvArgs {
+    /// Keep what was computed of prompts and answers in this folder, so that whoever asks with
+    /// the same beginning need not wait for it again, also after a restart
+    #[arg(long, value_name = "DIR")]
+    pub kv_cache: Option<PathBuf>,
+    /// What --kv-cache may take on disk
+    #[arg(long, value_name = "SIZE", default_value = "10GB", requires = "kv_cache", value_parser = parse_size)]
+    pub kv_size: u64,
+    /// Only find what is in --kv-cache, and add nothing
+    #[arg(long, requires = "kv_cache")]
+    pub kv_read_only: bool,
 }
 
 /// Who may use the server.
@@ -40,8 +63,9 @@ pub struct AccessArgs {
     /// Port to listen on; 0 lets the system choose
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
     pub port: u16,
-    /// Address to listen on; others than this machine's own need --api-key or --insecure
-    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    /// Address to listen on, or a name for it; others than this machine's own need --api-key or
+    /// --insecure
+    #[arg(long, value_name = "HOST", default_value = "127.0.0.1", value_parser = parse_host)]
     pub host: IpAddr,
     /// Key that clients must send; several with commas between
     #[arg(
@@ -55,6 +79,9 @@ pub struct AccessArgs {
     /// Let everybody who reaches the address use it without a key
     #[arg(long)]
     pub insecure: bool,
+    /// Another name by which clients may ask for the model; several with commas between
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub alias: Vec<String>,
     /// Let pages of this origin, scheme and name, use the API; may be repeated
     #[arg(long, value_name = "ORIGIN")]
     pub allow_origin: Vec<String>,
@@ -67,13 +94,62 @@ pub struct LimitArgs {
     /// Requests that may wait for a place; more are told to come back (429)
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub queue: u32,
-    /// Seconds that a request may wait
-    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
-    pub queue_time: u32,
-    /// Seconds that a request may take in all
-    #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
-    pub request_time: u32,
+    /// Seconds that a request may wait; by default 256 laps, 120 seconds at least
+    #[arg(long, value_name = "SECONDS")]
+    pub queue_time: Option<u32>,
+    /// Seconds that a request may take in all; by default two laps for each token of the
+    /// context, 1800 seconds at least
+    #[arg(long, value_name = "SECONDS")]
+    pub request_time: Option<u32>,
+    /// Seconds after which a lap that waits for the medium counts as hung: the server says that it is ill and fails its
+    /// requests until the drive answers; by default 16 times what such a lap usually takes, 5 at
+    /// least
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub lap_time: Option<u32>,
     /// Seconds that running answers get to end after SIGTERM
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub drain_time: u32,
+}
+
+/// An address, or the first that a name has; one of IPv4 before one of IPv6.
+fn parse_host(text: &str) -> Result<IpAddr, String> {
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    if let Ok(ip) = bare.unwrap_or(text).parse() {
+        return Ok(ip);
+    }
+    if text.trim_end_matches('.').eq_ignore_ascii_case("localhost") {
+        return Ok(Ipv4Addr::LOCALHOST.into());
+    }
+    let found = (text, 0).to_socket_addrs().map_err(|error| {
+        format!("expected an address or the name of one, such as 127.0.0.1 or localhost: {error}")
+    })?;
+    let ips = found.map(|address| address.ip());
+    ips.min_by_key(|ip| ip.is_ipv6())
+        .ok_or_else(|| "the name has no address".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_an_address_or_a_name() {
+        for (text, ip) in [
+            ("localhost", "127.0.0.1"),
+            ("LocalHost.", "127.0.0.1"),
+            ("::1", "::1"),
+            ("[::1]", "::1"),
+            ("10.0.0.7", "10.0.0.7"),
+        ] {
+            assert_eq!(
+                parse_host(text),
+                Ok(ip.parse().expect("an address")),
+                "{text}"
+            );
+        }
+        let error = parse_host("no such name").expect_err("a refusal");
+        assert!(error.contains("such as 127.0.0.1"), "{error}");
+    }
 }

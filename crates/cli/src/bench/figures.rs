@@ -58,6 +58,32 @@ pub struct Sample {
     pub threads: u32,
     /// Of the fiber loop, if the weights came from one.
     pub fiber: Option<LoopFigures>,
+    /// Of a mixture whose experts have frames.
+    pub experts: Option<ExpertFigures>,
+}
+
+/// What became of experts. Figures that are late are of the last three quarters of the
+/// decoding laps.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ExpertFigures {
+    /// By which experts stayed.
+    pub policy: String,
+    /// The recorded route that laps followed, if they did.
+    pub route: Option<String>,
+    /// Bytes of frames.
+    pub capacity_bytes: u64,
+    /// Distinct experts that layers of all laps used, the prompt's included.
+    pub used: u64,
+    /// Those that were in memory.
+    pub hits: u64,
+    /// Share of the late uses that were hits.
+    pub late_hit_share: f64,
+    /// Bytes of missing experts a late token.
+    pub late_bytes_per_token: f64,
+    /// The same for a memory of this size that knew the whole route.
+    pub clairvoyant_hit_share: f64,
+    /// The same for a memory of this size that knew the whole route.
+    pub clairvoyant_bytes_per_token: f64,
 }
 
 impl Sample {
@@ -112,6 +138,8 @@ struct Derived {
     lap_s: f64,
     limit_s: f64,
     of_limit: f64,
+    /// The limit with experts known ahead, as a share of a lap.
+    of_clairvoyant: Option<f64>,
     first_token_s: f64,
     first_limit_s: f64,
     mmap_lap_s: Option<f64>,
@@ -139,7 +167,13 @@ impl Budgeted {
         let prompt_compute_s = whole.and_then(|w| w.prompt_compute_s).unwrap_or(0.0);
         let first_limit_s = limit.first_s(prompt_compute_s, model_bytes, &sample, rate);
         let limit_s = limit.lap_s();
+        let of_clairvoyant = sample.experts.as_ref().map(|experts| {
+            let more = experts.late_bytes_per_token - experts.clairvoyant_bytes_per_token;
+            let bytes = (sample.bytes_per_lap as f64 - more).max(0.0);
+            compute_s.max(bytes / rate) / lap_s
+        });
         Some(Derived {
+            of_clairvoyant,
             rate: sample
                 .fiber
                 .as_ref()
@@ -263,6 +297,14 @@ pub fn report(
             whole.prompt_compute_s.map_or_else(dash, format_seconds),
         ))?;
     }
+    for (result, d) in results
+        .iter()
+        .filter_map(|r| Some((r, r.derive(whole, model_bytes)?)))
+    {
+        if let Some(experts) = &d.sample.experts {
+            output.line(experts_line(result.budget, experts, &d))?;
+        }
+    }
     let limits = match results.iter().any(|result| result.has_loop()) {
         false => {
             "limit of a lap: the longer of compute and streamed bytes ÷ device rate; of the first \
@@ -285,6 +327,26 @@ pub fn report(
         bail!("nothing could be measured");
     }
     Ok(())
+}
+
+fn experts_line(budget: u64, experts: &ExpertFigures, d: &Derived) -> String {
+    let percent = |share: f64| format!("{:.0} %", 100.0 * share);
+    let size = |bytes: f64| format_size(bytes as u64);
+    let followed = experts.route.as_ref().map_or_else(String::new, |route| {
+        format!("; they were chosen by {route}, not by the model")
+    });
+    format!(
+        "experts in {} of {}, by {}: {} in memory, {} read a token; with all choices known {} \
+         and {}, of which laps come to {}{followed}",
+        format_size(experts.capacity_bytes),
+        format_size(budget),
+        experts.policy,
+        percent(experts.late_hit_share),
+        size(experts.late_bytes_per_token),
+        percent(experts.clairvoyant_hit_share),
+        size(experts.clairvoyant_bytes_per_token),
+        d.of_clairvoyant.map_or_else(|| "–".to_owned(), percent),
+    )
 }
 
 fn object(args: &BenchArgs, result: &Budgeted, d: &Derived) -> serde_json::Value {
@@ -312,6 +374,8 @@ fn object(args: &BenchArgs, result: &Budgeted, d: &Derived) -> serde_json::Value
         },
         "medium": args.engine.medium.as_ref().map(|medium| &medium.text),
         "fiber": d.sample.fiber,
+        "experts": d.sample.experts,
+        "of_clairvoyant": d.of_clairvoyant,
         "prompt_tokens": d.sample.prompt_tokens,
         "generated_tokens": d.sample.tokens,
         "lap_s": d.lap_s,

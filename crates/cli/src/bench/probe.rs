@@ -3,20 +3,26 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
+use delayline_engine::{ExpertPolicy, Laps, Options, RouteOptions, Usage};
 use delayline_fiber::PlacedLoop;
 use delayline_llama::batch::{Batcher, Choice, GenerateRequest};
-use delayline_llama::{Engine, Laps, Options, Usage, Vocab};
+use delayline_llama::{LlamaEngine, Vocab};
+
+use delayline_plan::{pool_shapes, replay_experts, replay_experts_ahead};
+use delayline_study::experts::read_route;
 
 use super::batch;
-use super::figures::{Sample, median};
+use super::figures::{ExpertFigures, Sample, median};
 use crate::args::EngineArgs;
 use crate::config;
 use crate::medium::placed_loop;
 use crate::plan;
+use crate::written::{self, FileKind};
 
 /// How the model is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -27,7 +33,7 @@ pub enum ProbeWay {
     Mmap,
 }
 
-impl From<ProbeWay> for delayline_llama::Way {
+impl From<ProbeWay> for delayline_engine::Way {
     fn from(way: ProbeWay) -> Self {
         match way {
             ProbeWay::Streamed => Self::Streamed,
@@ -59,10 +65,19 @@ pub struct ProbeJob {
     /// How often each of these is measured, in turns
     #[arg(long, default_value_t = 1)]
     pub repeat: u32,
+    /// Where to write the route of experts
+    #[arg(long)]
+    pub record: Option<PathBuf>,
+    /// Which route to follow
+    #[arg(long)]
+    pub route: Option<PathBuf>,
     /// The rest
     #[command(flatten)]
     pub engine: EngineArgs,
 }
+
+/// What a recorded route takes of the budget, in bytes.
+const RECORDED_BYTES: u64 = 1 << 20;
 
 /// The hidden command's name.
 pub const NAME: &str = "bench-probe";
@@ -77,30 +92,23 @@ impl ProbeJob {
                 out.push(format!("--{name}={value}").into());
             }
         };
-        let engine = &self.engine;
         let named = |value: clap::builder::PossibleValue| value.get_name().to_owned();
         option("way", Some(named(way)));
         option("tokens", Some(self.tokens.to_string()));
         option("prompt-tokens", Some(self.prompt_tokens.to_string()));
         let plan = self.plan.as_deref();
         option("plan", plan.map(|path| path.display().to_string()));
-        let medium = engine.medium.as_ref().map(|medium| medium.text.clone());
-        option("medium", medium);
+        let mut file = |name: &str, path: &Option<PathBuf>| {
+            option(name, path.as_ref().map(|path| path.display().to_string()));
+        };
+        file("record", &self.record);
+        file("route", &self.route);
         if !self.batch.is_empty() {
             let batch: Vec<String> = self.batch.iter().map(u32::to_string).collect();
             option("batch", Some(batch.join(",")));
             option("repeat", Some(self.repeat.to_string()));
         }
-        option("memory", engine.memory.map(|n| n.to_string()));
-        option("window", engine.window.map(|n| n.to_string()));
-        option("threads", engine.threads.map(|n| n.to_string()));
-        option("ctx", engine.ctx.map(|n| n.to_string()));
-        option("ubatch", engine.ubatch.map(|n| n.to_string()));
-        option("kv-type", engine.kv_type.to_possible_value().map(named));
-        option(
-            "flash-attn",
-            engine.flash_attn.to_possible_value().map(named),
-        );
+        out.extend(self.engine.arguments());
         out
     }
 }
@@ -114,11 +122,22 @@ pub fn run(job: &ProbeJob) -> Result<()> {
     let start = Instant::now();
     let way = job.way.into();
     let ctx = (job.prompt_tokens + job.tokens + 1).next_multiple_of(256);
+    let routed = job.route.as_deref().map(read_route).transpose()?;
+    let is_fed = job.way == ProbeWay::Streamed;
+    ensure!(
+        routed.is_none() || is_fed,
+        "a route can only be followed where experts are fed: leave out --baseline mmap"
+    );
     let options = Options {
         ctx: job.engine.ctx.or(Some(ctx)),
+        routes: RouteOptions {
+            follow: routed.map(Arc::new),
+            record: is_fed,
+        },
+        reserve: RECORDED_BYTES,
         ..config::options(&job.engine, way)?
     };
-    let engine = Engine::open(&job.model, &options)?;
+    let engine = delayline_llama::open(&job.model, &options)?;
     let open_s = start.elapsed().as_secs_f64();
     let text = text(&engine, (job.prompt_tokens + job.tokens + 1) as usize)?;
     let (prompt, rest) = text.split_at(job.prompt_tokens as usize);
@@ -142,6 +161,12 @@ pub fn run(job: &ProbeJob) -> Result<()> {
         let plan = plan::of(stream, &job.model, options.medium.depth);
         plan::write(&plan, path)?;
     }
+    let decode: Laps = reading
+        .laps
+        .iter()
+        .fold(Laps::default(), |sum, lap| sum + *lap);
+    let experts = expert_figures(batcher.decoder(), job, decode.count)?;
+    let engine = batcher.decoder();
     let memory = engine.memory();
     let median_of = |of: fn(&Laps) -> u64| {
         let all = reading.laps.iter().map(|lap| of(lap) as f64);
@@ -171,9 +196,58 @@ pub fn run(job: &ProbeJob) -> Result<()> {
         ubatch: engine.ubatch(),
         threads: engine.threads(),
         fiber: placed_loop(engine).map(PlacedLoop::figures),
+        experts,
     };
     println!("{}", serde_json::to_string(&sample)?);
     Ok(())
+}
+
+/// What became of experts, and what knowing their route would have given: the route is
+/// replayed in as much memory.
+fn expert_figures(
+    engine: &mut LlamaEngine,
+    job: &ProbeJob,
+    tokens: u64,
+) -> Result<Option<ExpertFigures>> {
+    let Some(stream) = engine.stream() else {
+        return Ok(None);
+    };
+    let (counts, capacity) = (stream.expert_counts(), stream.expert_capacity());
+    let Some(mut route) = stream.take_route().filter(|route| !route.layers.is_empty()) else {
+        return Ok(None);
+    };
+    route.model = job
+        .model
+        .file_stem()
+        .unwrap_or_default()
+        .display()
+        .to_string();
+    if let Some(path) = &job.record {
+        let text = route.to_text();
+        written::write(path, FileKind::Route, |out| out.write_all(text.as_bytes()))?;
+    }
+    let Some(counts) = counts.filter(|_| tokens > 0) else {
+        return Ok(None);
+    };
+    let ahead = replay_experts_ahead(&route, capacity);
+    let shapes = pool_shapes(&route.layers, capacity, route.chosen);
+    let policy = ExpertPolicy::ALL.into_iter().find(|policy| {
+        let name = job.engine.experts.to_possible_value();
+        name.is_some_and(|name| name.get_name() == policy.name())
+    });
+    let policy = policy.unwrap_or_default();
+    let here = replay_experts(&route, &shapes, |shape| policy.start(shape));
+    Ok(Some(ExpertFigures {
+        policy: policy.name().to_owned(),
+        route: job.route.as_ref().map(|path| path.display().to_string()),
+        capacity_bytes: capacity,
+        used: counts.used,
+        hits: counts.hits,
+        late_hit_share: here.hit_share(),
+        late_bytes_per_token: here.bytes_per_token(),
+        clairvoyant_hit_share: ahead.hit_share(),
+        clairvoyant_bytes_per_token: ahead.bytes_per_token(),
+    }))
 }
 
 /// The laps of a text.
@@ -217,8 +291,9 @@ fn read_again(batcher: &mut Batcher, prompt: &[i32], rest: &[i32]) -> Result<f64
 }
 
 /// So many tokens of ordinary text, which begins anew where it is too short.
-pub fn text(engine: &Engine, tokens: usize) -> Result<Vec<i32>> {
-    let all = Vocab::new(engine.model()).tokenize(include_str!("text.txt"), true, false)?;
+pub fn text(engine: &LlamaEngine, tokens: usize) -> Result<Vec<i32>> {
+    let all =
+        Vocab::new(engine.backend().model()).tokenize(include_str!("text.txt"), true, false)?;
     ensure!(!all.is_empty(), "the model's vocabulary has no words");
     Ok(all.into_iter().cycle().take(tokens).collect())
 }

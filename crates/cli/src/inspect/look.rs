@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use delayline_llama::{Engine, Error, ModelFile, Options};
+use delayline_engine::{Error, ModelFile, Options};
 use delayline_plan::lap_time_s;
 use delayline_study::decode::PlanFile;
 use serde::Serialize;
@@ -62,7 +62,7 @@ pub struct Predicted {
 /// # Errors
 /// When it cannot be opened for another reason than the budget.
 pub fn look(path: &Path, options: &Options, speed: Option<Speed>) -> Result<Outcome> {
-    let mut engine = match Engine::open(path, options) {
+    let mut engine = match delayline_llama::open(path, options) {
         Ok(engine) => engine,
         // What the program itself occupies varies by some pages.
         Err(Error::Budget { needed, .. }) => {

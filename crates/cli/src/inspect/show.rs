@@ -123,6 +123,14 @@ impl Inspection {
             "; of a prompt, up to {} tokens share a lap",
             self.at.ubatch
         )?;
+        let bytes = match self.model.is_sealed {
+            true => "each that is read is held against the seal",
+            false => {
+                "the first reading of each is trusted, later ones are held against it; \
+                 `delayline seal` writes down what they are"
+            }
+        };
+        writeln!(f, "  bytes     {bytes}")?;
         if let Some(predicted) = self.at.predicted {
             let (lap, rate) = (
                 format_seconds(predicted.lap_s),

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use delayline_llama::ModelFile;
+use delayline_engine::ModelFile;
 use delayline_medium::device_rate;
 use serde::Serialize;
 

@@ -4,7 +4,8 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use delayline_llama::{Error, Finish, Generated, Message, Session, Template};
+use delayline_engine::Error;
+use delayline_llama::{Finish, Generated, Message, Session, Template};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 

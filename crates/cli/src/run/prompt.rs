@@ -4,7 +4,7 @@
 use std::io::{self, IsTerminal, Read};
 
 use anyhow::{Context, Result, bail};
-use delayline_llama::{Message, Template, Vocab};
+use delayline_llama::{Conversation, Message, Template, Vocab};
 
 use crate::args::RunArgs;
 use crate::config::conflict;
@@ -44,7 +44,8 @@ pub fn source(args: &RunArgs, json: bool) -> Result<PromptSource> {
     Ok(PromptSource::Text(text))
 }
 
-/// Everything up to the end, without the line's end that `echo` adds.
+/// Everything up to the end, without the line's end that `echo` adds and the mark that
+/// editors of Windows put in front.
 fn all_of(input: impl Read) -> Result<String> {
     let mut text = String::new();
     let len = input
@@ -54,10 +55,14 @@ fn all_of(input: impl Read) -> Result<String> {
     if len as u64 > MOST_BYTES {
         bail!("the prompt on standard input is longer than 64 MiB: no context holds that");
     }
-    if text.ends_with('\n') {
-        text.pop();
+    if let Some(line) = text.strip_suffix('\n') {
+        text.truncate(line.strip_suffix('\r').unwrap_or(line).len());
     }
-    Ok(text)
+    // A byte order mark is no text.
+    match text.strip_prefix('\u{feff}') {
+        Some(rest) => Ok(rest.to_owned()),
+        None => Ok(text),
+    }
 }
 
 /// A prompt as tokens: one turn of a conversation if the model has a template
@@ -80,8 +85,8 @@ pub fn tokens(vocab: &Vocab, text: &str, raw: bool) -> Result<Vec<i32>> {
 /// # Errors
 /// When the template refuses it.
 pub fn turns(vocab: &Vocab, template: &Template, messages: &[Message]) -> Result<Vec<i32>> {
-    let text = template.render(messages)?;
-    Ok(vocab.tokenize(&text, !template.begins(&text), true)?)
+    let rendered = template.render(&Conversation::new(messages))?;
+    Ok(vocab.tokens_of(&template.request(&rendered))?)
 }
 
 #[cfg(test)]
@@ -90,7 +95,16 @@ mod tests {
 
     #[test]
     fn standard_input_is_taken_whole() -> Result<()> {
-        for (input, text) in [("a\nb\n", "a\nb"), ("a\n\n", "a\n"), ("a", "a"), ("", "")] {
+        for (input, text) in [
+            ("a\nb\n", "a\nb"),
+            ("a\n\n", "a\n"),
+            ("a", "a"),
+            ("", ""),
+            ("a\r\nb\r\n", "a\r\nb"),
+            ("\u{feff}a\r\n", "a"),
+            ("\u{feff}", ""),
+            ("\n", ""),
+        ] {
             assert_eq!(all_of(input.as_bytes())?, text, "{input:?}");
         }
         let error = all_of(&b"\xff"[..]).expect_err("is no text");

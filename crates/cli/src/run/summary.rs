@@ -119,10 +119,32 @@ impl RunSummary<'_> {
                 )?;
             }
         }
-        match &self.0.fiber {
-            Some(fiber) => write!(f, "{}", LoopLines(fiber)),
-            None => Ok(()),
+        if let Some(fiber) = &self.0.fiber {
+            write!(f, "{}", LoopLines(fiber))?;
         }
+        self.check(f)
+    }
+
+    fn check(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Some(check) = self.0.line.check else {
+            return writeln!(f, "bytes    trusted as they came (--no-verify)");
+        };
+        let against = match check.is_sealed {
+            true => "the seal",
+            false => "the first reading",
+        };
+        let bytes = check.checked_bytes + check.learned_bytes;
+        let rate = format_rate(bytes as f64 / check.check_s.max(1e-9));
+        let share = percent(check.check_s / check.laps_s.max(1e-9));
+        let found = match check.wrong_reads {
+            0 => "none was wrong".to_owned(),
+            1 => "1 read brought wrong ones and was tried again".to_owned(),
+            n => format!("{n} reads brought wrong ones and were tried again"),
+        };
+        writeln!(
+            f,
+            "bytes    held against {against} at {rate}, {share} of the time: {found}"
+        )
     }
 
     fn speed(&self, f: &mut Formatter<'_>) -> fmt::Result {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::{Args, Subcommand};
 use delayline_study::datasheet::AsOf;
-use delayline_study::sweep::Setting;
+use delayline_study::setting::Setting;
 
 use crate::size::{parse_rate, parse_size};
 
@@ -29,6 +29,12 @@ fn time_or_none(text: &str) -> Result<f64> {
     }
 }
 
+fn share(text: &str) -> Result<f64> {
+    let value = text.trim().parse().ok();
+    let value = value.filter(|share: &f64| *share > 0.0 && *share <= 1.0);
+    value.context("expected a number above 0 and up to 1, such as 0.1")
+}
+
 fn parse_weights(text: &str) -> Result<u64> {
     let bytes = parse_size(text)?;
     ensure!(
@@ -38,14 +44,36 @@ fn parse_weights(text: &str) -> Result<u64> {
     Ok(bytes)
 }
 
+/// Media with commas between, of which each may have parameters with commas itself.
+#[derive(Clone, Debug)]
+pub struct MediaList(pub Vec<String>);
+
+fn media(text: &str) -> Result<MediaList> {
+    let mut all: Vec<String> = Vec::new();
+    for word in text.split(',') {
+        // A word with a value belongs to the loop before it.
+        match all.last_mut() {
+            Some(last) if last.starts_with("fiber:") && word.contains('=') => {
+                last.push(',');
+                last.push_str(word);
+            }
+            _ => all.push(word.to_owned()),
+        }
+    }
+    Ok(MediaList(all))
+}
+
 const EXAMPLES: &str = "\
 Examples:
   delayline study claims
   delayline study link s-c-l --html link.html
   delayline study media --model llama-70b --feed 8TB/s --html media.html
+  delayline study media fiber:hollow-core --hold 100GB --solve length
+  delayline study find --model llama-70b --tokens 100 --users 16 --context 8192 --cheapest
   delayline study decode --model deepseek-v3 --medium article,hbf,own --batch 1,64 --feed 32TB/s
-  delayline study decode --medium article --set article.length=400 --set zr400.energy=10
-  delayline study sweep --medium article --set article.length=10..1000:21:log --out lengths.csv
+  delayline study decode --medium fiber:c-l,length=400km --set zr800.energy=10pJ/bit
+  delayline study sweep --medium c-l --set c-l.length=10..1000km:21:log --out lengths.csv
+  delayline study experts qwen.route.csv --share 0.03,0.1,0.25
   delayline study sheets article
 
 All figures come from data sheets, with source, date and range; `sheets` shows
@@ -68,12 +96,15 @@ pub struct CommonArgs {
     /// Data sheets that add to those of the program or replace their figures: a .toml file, or a directory of some
     #[arg(long, global = true, value_name = "PATH")]
     pub datasheets: Vec<PathBuf>,
-    /// Give a figure another value, in the unit of its data sheet; with `sweep` several, as A,B,C, FROM..TO:COUNT or FROM..TO:COUNT:log
+    /// Give a figure another value with its unit, as feed=8TB/s; with `sweep` several, as A,B,C, FROM..TO:COUNT or FROM..TO:COUNT:log
     #[arg(long, global = true, value_name = "SHEET.KEY=VALUE")]
     pub set: Vec<Setting>,
     /// The day as of which prices and products are judged old [default: today]
     #[arg(long, global = true, value_name = "DATE")]
     pub as_of: Option<AsOf>,
+    /// Also tell which figure's range moves the answer most
+    #[arg(long, global = true)]
+    pub sensitivity: bool,
     /// Also write a page with plots, that needs nothing else
     #[arg(long, global = true, value_name = "FILE")]
     pub html: Option<PathBuf>,
@@ -84,8 +115,10 @@ pub enum StudyCommand {
     Link(LinkArgs),
     Claims(ClaimsArgs),
     Media(MediaArgs),
+    Find(FindArgs),
     Decode(DecodeArgs),
     Sweep(SweepArgs),
+    Experts(ExpertsArgs),
     /// Hold the formula of decoding against systems that were measured, with its misses
     Measured,
     Sheets(SheetsArgs),
@@ -97,7 +130,7 @@ pub enum StudyCommand {
 /// amplifiers and of nonlinearity, with launch powers given or optimised.
 #[derive(Debug, Args)]
 pub struct LinkArgs {
-    /// A design file (.toml), or one of the designs of the program: article, c-l, s-c-l, multi-core, hollow-core
+    /// A design file (.toml), one of the designs of the program (article, c-l, s-c-l, multi-core, hollow-core), or fiber:NAME with length= and laps=
     #[arg(value_name = "FILE", default_value = "article")]
     pub design: String,
     /// Also a row for each channel
@@ -112,14 +145,17 @@ pub struct LinkArgs {
 #[derive(Debug, Args)]
 pub struct ClaimsArgs {
     /// Only these claims [default: all]
-    #[arg(value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=11))]
+    #[arg(value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=12))]
     pub numbers: Vec<u32>,
+    /// The loop that is judged: as it was said, a design, or fiber:NAME with length= and laps=
+    #[arg(long = "loop", value_name = "MEDIUM", default_value = "said-loop")]
+    pub about: String,
 }
 
 /// Compare media in one table, each sized to hold and feed the same.
 #[derive(Debug, Args)]
 pub struct MediaArgs {
-    /// Ids of the media's data sheets [default: all]
+    /// Ids of media, designs, or fiber:NAME with length= and laps= [default: all that there are today]
     #[arg(value_name = "MEDIUM")]
     pub media: Vec<String>,
     /// Hold this model
@@ -142,6 +178,43 @@ pub struct MediaArgs {
         allow_hyphen_values = true
     )]
     pub feed: f64,
+    /// The inverse: of which length is one loop that holds so much
+    #[arg(long, value_name = "WHAT", value_parser = ["length"], requires = "media")]
+    pub solve: Option<String>,
+}
+
+/// Find the machine that gives each user so many tokens a second.
+///
+/// Searches media, accelerators, how many of both, and how many sequences share a lap.
+#[derive(Debug, Args)]
+pub struct FindArgs {
+    /// The model
+    #[arg(long, value_name = "ID", default_value = "llama-70b")]
+    pub model: String,
+    /// Tokens per second of each user
+    #[arg(long, value_name = "RATE", default_value_t = 20.0)]
+    pub tokens: f64,
+    /// Users at once
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub users: u32,
+    /// Tokens of context of each
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub context: u32,
+    /// The one that costs least to buy (default)
+    #[arg(long, conflicts_with = "coolest")]
+    pub cheapest: bool,
+    /// The one that draws least
+    #[arg(long)]
+    pub coolest: bool,
+    /// Accelerators that may be used [default: all]
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    pub accelerator: Vec<String>,
+    /// Media that may be used; `own` is the accelerator's own memory [default: all that there are today]
+    #[arg(long, value_name = "ID", value_parser = media)]
+    pub medium: Vec<MediaList>,
+    /// What runs the model, by its data sheet: tuned, server; ideal gives upper bounds
+    #[arg(long, value_name = "ID", default_value = "tuned")]
+    pub software: String,
 }
 
 /// Simulate decoding: tokens per second, power and money, beside the closed form.
@@ -161,9 +234,9 @@ pub struct DecodeArgs {
     /// What computes
     #[arg(long, value_name = "ID", value_delimiter = ',', default_value = "b200")]
     pub accelerator: Vec<String>,
-    /// What feeds it; `own` is the accelerator's own memory [default: article,hbf, and own where there is some]
-    #[arg(long, value_name = "ID", value_delimiter = ',')]
-    pub medium: Vec<String>,
+    /// What feeds it; `own` is the accelerator's own memory; fiber:NAME has length= and laps= [default: article,hbf, and own where there is some]
+    #[arg(long, value_name = "ID", value_parser = media)]
+    pub medium: Vec<MediaList>,
     /// Sequences that share a lap
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1",
           value_parser = clap::value_parser!(u32).range(1..))]
@@ -255,6 +328,21 @@ pub struct MachineArgs {
     /// What the program made of a model and a budget, as `inspect --plan` writes it, instead of a model of a data sheet
     #[arg(long, value_name = "FILE", conflicts_with_all = ["weights", "window", "resident"])]
     pub plan: Option<PathBuf>,
+}
+
+/// Replay which experts a model chose: what would have been in memory, under all policies.
+///
+/// The policy that the program uses stands beside others, and beside what is possible
+/// where the whole route is known.
+#[derive(Debug, Args)]
+pub struct ExpertsArgs {
+    /// A recorded route: lines of turn,phase,step,layer,slot,expert,weight,residency,expert_bytes
+    #[arg(value_name = "FILE")]
+    pub route: PathBuf,
+    /// Memory for experts, as shares of their bytes
+    #[arg(long, value_name = "SHARE", value_delimiter = ',', default_value = "0.03,0.1,0.25",
+          value_parser = share, allow_hyphen_values = true)]
+    pub share: Vec<f64>,
 }
 
 /// Show data sheets: every figure with its range, source, date and how it is known.

@@ -13,6 +13,9 @@ const CELL_MAX: usize = 48;
 /// Prints a report.
 pub fn report(report: &Report, output: &Output) -> Result<()> {
     output.line(&report.title)?;
+    if !report.answer.is_empty() {
+        output.line(wrap(&report.answer, PROSE))?;
+    }
     for table in report.tables.iter().chain(&report.details) {
         output.line("")?;
         if !table.title.is_empty() {

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -29,6 +29,11 @@ pub fn text(path: &Path) -> String {
 /// The program with these arguments, words apart, and `more` behind them.
 pub fn command(args: &str, more: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_delayline"));
+    // What was tried is remembered here, and not for whoever runs the tests.
+    command.env(
+        "XDG_CACHE_HOME",
+        concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"),
+    );
     command
         .args(args.split_whitespace())
         .args(more)
@@ -69,4 +74,29 @@ pub fn file(dir: &Path, name: &str, bytes: &[u8], len: u64) -> PathBuf {
         .expect("is there");
     file.set_len(len).expect("can change its length");
     path
+}
+
+/// Sends a signal, such as `-INT`.
+pub fn signal(child: &Child, name: &str) {
+    let kill = Command::new("kill")
+        .args([name, &child.id().to_string()])
+        .status();
+    assert!(kill.expect("kill can be started").success());
+}
+
+/// Sends SIGINT as soon as the program would not be killed by it.
+pub fn interrupt(child: &mut Child) {
+    while !catches_interrupts(child.id()) {
+        assert!(child.try_wait().expect("is mine").is_none(), "it has ended");
+        std::thread::yield_now();
+    }
+    signal(child, "-INT");
+}
+
+/// Whether a handler for SIGINT, the second signal, is installed (`proc(5)`).
+fn catches_interrupts(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let mask = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 2 != 0)
 }

@@ -3,17 +3,31 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use delayline_medium::Fingerprint;
 
 use super::{Part, PartFile};
-use crate::error::Error;
+use crate::error::{Error, mib};
 use crate::striped::{InOrder, Manifest};
 
+/// A header up to this length is read whatever the budget is, in bytes: what comes of
+/// it is measured.
+const USUAL_HEADER: u64 = 16 << 20;
+
+/// A longer one may take this part of the budget: while it is loaded it is in memory
+/// once here, once as what llama.cpp reads it from, and in pieces twice or thrice.
+const HEADER_SHARE: u64 = 8;
+
 /// Opens all files of a striped part.
-pub(super) fn open_striped(path: &Path, list: &Manifest, no: usize) -> Result<Part, Error> {
+pub(super) fn open_striped(
+    path: &Path,
+    list: &Manifest,
+    no: usize,
+    budget: u64,
+) -> Result<Part, Error> {
     let part = &list.parts[no];
     let mut files = Vec::new();
     let drives = part.files.len();
@@ -44,7 +58,7 @@ pub(super) fn open_striped(path: &Path, list: &Manifest, no: usize) -> Result<Pa
         len: part.len,
         at: 0,
     };
-    let header = read_header(&mut source, path, part.len)?;
+    let header = read_header(&mut source, path, part.len, budget)?;
     for file in &files {
         advise(&file.file, libc::POSIX_FADV_DONTNEED);
     }
@@ -56,10 +70,10 @@ pub(super) fn open_striped(path: &Path, list: &Manifest, no: usize) -> Result<Pa
     })
 }
 
-pub(super) fn open_part(path: &Path) -> Result<Part, Error> {
+pub(super) fn open_part(path: &Path, budget: u64) -> Result<Part, Error> {
     let file = open_file(path)?;
     let len = file.fingerprint.size;
-    let header = read_header(&mut &file.file, path, len)?;
+    let header = read_header(&mut &file.file, path, len, budget)?;
     // The page cache would count against the budget of the caller's cgroup.
     advise(&file.file, libc::POSIX_FADV_DONTNEED);
     Ok(Part {
@@ -70,8 +84,23 @@ pub(super) fn open_part(path: &Path) -> Result<Part, Error> {
     })
 }
 
-fn read_header(source: &mut impl Read, path: &Path, len: u64) -> Result<Vec<u8>, Error> {
-    delayline_gguf::read_header(source, len).map_err(|error| match error {
+fn read_header(
+    source: &mut impl Read,
+    path: &Path,
+    len: u64,
+    budget: u64,
+) -> Result<Vec<u8>, Error> {
+    let most = (budget / HEADER_SHARE).max(USUAL_HEADER);
+    delayline_gguf::read_header(source, len, most).map_err(|error| match error {
+        delayline_gguf::ReadError::TooLong { needed, .. } => Error::Budget {
+            budget,
+            needed: needed.saturating_mul(HEADER_SHARE),
+            weights: 0,
+            detail: format!(
+                "its header alone has {} or more, of which llama.cpp makes several times as much",
+                mib(needed)
+            ),
+        },
         delayline_gguf::ReadError::Header(source) => Error::Header {
             path: path.to_owned(),
             source,
@@ -108,7 +137,21 @@ fn open_file(path: &Path) -> Result<PartFile, Error> {
 }
 
 /// Advice on a whole file; a system that ignores it loses only speed.
-fn advise(file: &File, advice: i32) {
+pub(crate) fn advise(file: &File, advice: i32) {
     // SAFETY: advice on an open descriptor.
     unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, advice) };
+}
+
+/// The first hole of a file within `range`; none where the file system knows of none.
+pub(super) fn first_hole(file: &File, range: Range<u64>) -> Option<Range<u64>> {
+    let seek = |from: u64, whence: i32| {
+        let from = libc::off_t::try_from(from).ok()?;
+        // SAFETY: asks of an open descriptor; nobody reads at its own position any more.
+        let found = unsafe { libc::lseek(file.as_raw_fd(), from, whence) };
+        u64::try_from(found).ok()
+    };
+    let start = seek(range.start, libc::SEEK_HOLE).filter(|&start| start < range.end)?;
+    // There may be nothing behind it.
+    let end = seek(start, libc::SEEK_DATA).unwrap_or(range.end);
+    Some(start..end.min(range.end))
 }

@@ -5,6 +5,7 @@ use delayline_gguf::{Header, Value};
 
 use super::{Facts, Part, Weight};
 use crate::error::Error;
+use crate::sound;
 
 pub(super) fn check_part(part: &Part, no: usize, count: u16) -> Result<Vec<Weight>, Error> {
     let unsound = |source| Error::Header {
@@ -22,6 +23,10 @@ pub(super) fn check_part(part: &Part, no: usize, count: u16) -> Result<Vec<Weigh
             ),
         });
     }
+    sound::check_tensors(&header).map_err(|message| Error::Open {
+        path: part.path.clone(),
+        message,
+    })?;
     Ok(weights_of(&header, no as u16))
 }
 

@@ -13,6 +13,13 @@ use thiserror::Error;
 /// How often a read of the medium behind is tried while the loop is filled.
 const ATTEMPTS: u32 = 4;
 
+/// How long the filling waits without any read having completed, in nanoseconds: a
+/// drive that resets or spins up takes less.
+const PATIENCE_NS: u64 = 30_000_000_000;
+
+/// How often it looks meanwhile, in nanoseconds.
+const LOOK_NS: u64 = 100_000;
+
 /// Why a loop is not full.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum FillError {
@@ -44,7 +51,9 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
     ///
     /// # Errors
     /// When a piece cannot be read from the medium behind, tried several times, or
-    /// `progress` breaks. No read is under way then.
+    /// `progress` breaks. No read is under way then. When the medium behind completes
+    /// nothing for half a minute, it is given up: the loop can only be dropped then,
+    /// which does not wait for it.
     ///
     /// # Panics
     /// When reads are under way, or `scratch` is too small.
@@ -69,7 +78,7 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
             if filling.tries.is_empty() {
                 break;
             }
-            self.behind.poll(true, &mut came);
+            self.await_any(&mut came, filling.tries.len())?;
             for completion in came.drain(..) {
                 let piece = self.orbit.pieces[completion.id as usize];
                 match self.arrived(completion, &mut filling) {
@@ -88,6 +97,28 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
             self.expect_cut();
         }
         outcome
+    }
+
+    /// Waits until one of the reads under way has completed, as long as patience lasts.
+    fn await_any(
+        &mut self,
+        came: &mut Vec<Completion>,
+        under_way: usize,
+    ) -> Result<(), MediumError> {
+        let until_ns = self.clock.now_ns().saturating_add(PATIENCE_NS);
+        loop {
+            self.behind.poll(false, came);
+            if !came.is_empty() {
+                return Ok(());
+            }
+            let now_ns = self.clock.now_ns();
+            if now_ns >= until_ns {
+                self.behind.give_up();
+                return Err(hung(under_way));
+            }
+            self.clock
+                .wait_until_ns(until_ns.min(now_ns.saturating_add(LOOK_NS)));
+        }
     }
 
     fn filling<'a>(&self, region: &'a mut Region, scratch: Range<u64>) -> Filling<'a> {
@@ -152,6 +183,16 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
             Err(error) => Err(error),
         }
     }
+}
+
+fn hung(under_way: usize) -> MediumError {
+    let seconds = PATIENCE_NS / 1_000_000_000;
+    let silent = format!(
+        "none of the {under_way} reads under way has completed for {seconds} s; \
+         see in the kernel's log (dmesg) whether the drive still answers"
+    );
+    let silent = io::Error::new(io::ErrorKind::TimedOut, silent);
+    MediumError::gone("medium behind the loop", silent)
 }
 
 fn short(piece: &Piece, bytes: u32) -> MediumError {

@@ -2,14 +2,10 @@
 //! it computed, and the language in which its tokens are chosen and read. The
 //! engine is one; [`super::SimulatedDecoder`] computes nothing.
 
-use crate::empty::Load;
-use crate::engine::Engine;
 use crate::piece::Piece;
 use crate::sample::{Candidates, Sampler, Sampling};
-use crate::stream::Class;
 use crate::vocab::Vocab;
-use delayline_engine::Error;
-use delayline_engine::Laps;
+use delayline_engine::{Class, Error, Laps};
 
 /// Rows of tokens in, logits out, over a memory in which each token of a sequence
 /// takes a cell. Slots are numbered from 0.
@@ -34,16 +30,38 @@ pub trait Decoder {
     /// this one, so that it can be prefetched.
     ///
     /// # Errors
-    /// When the lap failed: all slots hold what they held before.
+    /// When the lap failed: no slot holds more than before, and [`Decoder::keep`] tells
+    /// how much.
     fn decode(&mut self, pieces: &[Piece<'_>], next: Option<Class>) -> Result<(), Error>;
 
     /// Logits of a row of the last lap, counted from 0 over all its pieces. `None` if
     /// it failed, or where none were asked for.
     fn logits(&self, row: usize) -> Option<&[f32]>;
 
-    /// Forgets the tokens of a slot from position `from` on. False if the memory cannot
-    /// go back: then all of it has to be cleared.
-    fn forget(&mut self, slot: u32, from: u32) -> bool;
+    /// Whether all pieces of a lap have to be of the same length, and logits are had of
+    /// single tokens alone.
+    fn equal_pieces(&self) -> bool;
+
+    /// Keeps the first `tokens` tokens of a slot, or as many of them as can be had;
+    /// returns how many.
+    fn keep(&mut self, slot: u32, tokens: u32) -> u32;
+
+    /// Where a slot is now it may be taken back to later on; certainly at the end of a
+    /// prompt.
+    fn remember(&mut self, slot: u32, at_prompt: bool);
+
+    /// Keeps beyond this decoder's life what a slot has computed for `tokens`: a little of
+    /// it, or with `all` whatever is not kept yet. `owner` is whose tokens they are.
+    fn save(&mut self, slot: u32, owner: u64, tokens: &[i32], all: bool) {
+        let _ = (slot, owner, tokens, all);
+    }
+
+    /// Brings back into a slot, which holds the first `have` of these tokens, what else of
+    /// them was kept; returns how many it holds then.
+    fn restore(&mut self, slot: u32, owner: u64, tokens: &[i32], have: usize) -> usize {
+        let _ = (slot, owner, tokens);
+        have
+    }
 
     /// Forgets the tokens of all slots.
     fn clear(&mut self);
@@ -83,55 +101,16 @@ pub trait Language {
     /// When there is no such token.
     fn spell(&self, token: i32, out: &mut Vec<u8>) -> Result<(), Error>;
 
+    /// A name for a token without bytes.
+    ///
+    /// # Errors
+    /// When there is no such token.
+    fn name(&self, token: i32) -> Result<String, Error> {
+        Ok(format!("<token {token}>"))
+    }
+
     /// Whether a token ends a generation.
     fn is_end(&self, token: i32) -> bool;
-}
-
-impl Decoder for Engine {
-    type Language = ModelLanguage;
-
-    fn language(&self) -> ModelLanguage {
-        ModelLanguage {
-            vocab: Vocab::new(self.model()),
-            candidates: Candidates::default(),
-        }
-    }
-
-    fn slots(&self) -> usize {
-        self.seqs() as usize
-    }
-
-    fn cells(&self) -> usize {
-        self.ctx() as usize
-    }
-
-    fn rows(&self) -> usize {
-        self.ubatch() as usize
-    }
-
-    fn decode(&mut self, pieces: &[Piece<'_>], next: Option<Class>) -> Result<(), Error> {
-        self.lap_of(pieces, next)
-    }
-
-    fn logits(&self, row: usize) -> Option<&[f32]> {
-        self.logits_of(row)
-    }
-
-    fn forget(&mut self, slot: u32, from: u32) -> bool {
-        self.context().forget(slot, from)
-    }
-
-    fn clear(&mut self) {
-        self.context().clear();
-    }
-
-    fn taken(&self) -> Laps {
-        self.laps()
-    }
-
-    fn sees_stalls(&self) -> bool {
-        self.way() != Load::Mmap
-    }
 }
 
 /// A model's vocabulary with llama.cpp's samplers.
@@ -143,6 +122,14 @@ pub struct ModelLanguage {
 }
 
 impl ModelLanguage {
+    /// Of that model.
+    pub(crate) fn new(vocab: Vocab) -> Self {
+        Self {
+            vocab,
+            candidates: Candidates::default(),
+        }
+    }
+
     /// The vocabulary.
     pub fn vocab(&self) -> &Vocab {
         &self.vocab
@@ -169,6 +156,10 @@ impl Language for ModelLanguage {
 
     fn spell(&self, token: i32, out: &mut Vec<u8>) -> Result<(), Error> {
         self.vocab.piece(token, out)
+    }
+
+    fn name(&self, token: i32) -> Result<String, Error> {
+        self.vocab.name(token)
     }
 
     fn is_end(&self, token: i32) -> bool {

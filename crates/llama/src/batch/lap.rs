@@ -1,9 +1,9 @@
 //! The laps of a batcher: which tokens go on the next one, and what came of it.
 
-use super::share::{self, Member, Share};
+use super::share::{self, Member, Mixture, Share};
 use super::{Batcher, CompletedLap, Decoder, FailedLap, SequenceEvent, Slot};
 use crate::piece::Piece;
-use crate::stream::Class;
+use delayline_engine::Class;
 use delayline_engine::Error;
 use delayline_engine::Laps;
 
@@ -22,7 +22,10 @@ impl<D: Decoder> Batcher<D> {
         let mut shortest: [Option<Laps>; 2] = [None; 2];
         for turn in 0..laps {
             let next = (turn + 1 < laps).then_some(Class::Single);
-            let kinds = [(1, Some(Class::of(rows, true))), (rows, next)];
+            let kinds = [
+                (1, Some(Class::of(rows, self.has_logits(rows)))),
+                (rows, next),
+            ];
             for ((rows, next), shortest) in kinds.into_iter().zip(&mut shortest) {
                 self.decoder.clear();
                 let took = self.blank_lap(rows, next)?;
@@ -54,17 +57,22 @@ impl<D: Decoder> Batcher<D> {
         Ok(())
     }
 
-    /// A lap of so many tokens of no text, with logits.
+    /// A lap of so many tokens of no text, with logits where the decoder has them.
     fn blank_lap(&mut self, rows: usize, next: Option<Class>) -> Result<Laps, Error> {
         let piece = Piece {
             seq: 0,
             pos: 0,
             tokens: &vec![0; rows],
-            output: true,
+            output: self.has_logits(rows),
         };
         let before = self.decoder.taken();
         self.decoder.decode(&[piece], next)?;
         Ok(self.decoder.taken() - before)
+    }
+
+    /// Whether a lap of so many tokens of one sequence has logits.
+    fn has_logits(&self, rows: usize) -> bool {
+        rows == 1 || !self.decoder.equal_pieces()
     }
 
     /// One lap of all sequences that are not held. What comes of it is added to
@@ -73,8 +81,10 @@ impl<D: Decoder> Batcher<D> {
     /// # Errors
     /// [`FailedLap`]: nothing came of it, and the sequences may be tried again.
     pub fn lap(&mut self, events: &mut Vec<SequenceEvent>) -> Result<CompletedLap, FailedLap> {
+        self.grow();
         let members = self.members();
-        let shares = self.share(&members);
+        let mixture = self.mixture();
+        let shares = self.share(&members, mixture);
         let pieces: Vec<Piece> = shares
             .iter()
             .filter_map(|share| {
@@ -86,16 +96,21 @@ impl<D: Decoder> Batcher<D> {
             return Ok(CompletedLap::default());
         }
         let rows: usize = pieces.iter().map(|piece| piece.tokens.len()).sum();
-        let next = share::class(&self.share(&share::after(&members, &shares)));
+        let after = share::after(&members, &shares);
+        let next = share::class(&self.share(&after, mixture.after(&shares)));
         let before = self.decoder.taken();
         if let Err(error) = self.decoder.decode(&pieces, next) {
-            let carried = |member: &&Member| shares.iter().any(|s| s.slot == member.slot);
-            let sequences = members.iter().filter(carried).map(|member| member.id);
-            return Err(FailedLap {
-                error,
-                sequences: sequences.collect(),
-            });
+            for share in &shares {
+                self.fall_back(share.slot);
+            }
+            return Err(failed(error, &members, &shares));
         }
+        if !self.logits_are_finite(&shares) {
+            // What is not a number spreads from cells to others.
+            self.start_again();
+            return Err(failed(not_finite(), &members, &shares));
+        }
+        self.prompts_next = mixture.after(&shares) == Mixture::Equal { prompts: true };
         let took = self.decoder.taken() - before;
         self.measured(rows, took);
         let (generated, decoded) = self.advance(&shares, events);
@@ -106,6 +121,12 @@ impl<D: Decoder> Batcher<D> {
             generated,
             took,
         })
+    }
+
+    /// Tokens that the next lap would carry.
+    pub fn next_rows(&self) -> usize {
+        let shares = self.share(&self.members(), self.mixture());
+        shares.iter().map(|share| share.rows).sum()
     }
 
     /// Those who take part in the next lap, in the order of their slots.
@@ -124,8 +145,50 @@ impl<D: Decoder> Batcher<D> {
         slots.filter_map(member).collect()
     }
 
-    fn share(&self, members: &[Member]) -> Vec<Share> {
-        share::share(members, self.decoder.rows(), |n| self.cost.spare(n))
+    fn mixture(&self) -> Mixture {
+        match self.decoder.equal_pieces() {
+            false => Mixture::Any,
+            true => Mixture::Equal {
+                prompts: self.prompts_next,
+            },
+        }
+    }
+
+    fn share(&self, members: &[Member], mixture: Mixture) -> Vec<Share> {
+        let spare = |n| self.cost.spare(n);
+        share::share(members, self.decoder.rows(), spare, mixture)
+    }
+
+    /// After a lap that failed: the sequence in a slot goes on from what is there.
+    fn fall_back(&mut self, slot: usize) {
+        if let Some((_, sequence)) = &mut self.slots[slot].sequence {
+            let computed = sequence.computed() as u32;
+            sequence.go_on_from(self.decoder.keep(slot as u32, computed) as usize);
+        }
+    }
+
+    /// Nothing is in the KV cache any more: all sequences are computed anew.
+    fn start_again(&mut self) {
+        self.decoder.clear();
+        for slot in &mut self.slots {
+            slot.cached.clear();
+            if let Some((_, sequence)) = &mut slot.sequence {
+                sequence.go_on_from(0);
+            }
+        }
+    }
+
+    /// Whether all logits of a lap so shared are numbers; those that are missing are
+    /// told of later.
+    fn logits_are_finite(&self, shares: &[Share]) -> bool {
+        let ends = shares.iter().scan(0, |row, share| {
+            *row += share.rows;
+            Some((*row - 1, share.output))
+        });
+        ends.filter(|(_, output)| *output).all(|(row, _)| {
+            let logits = self.decoder.logits(row).unwrap_or_default();
+            logits.iter().all(|logit| logit.is_finite())
+        })
     }
 
     /// After a lap: tokens for all whose logits it has. Returns how many there
@@ -135,11 +198,17 @@ impl<D: Decoder> Batcher<D> {
         let mut ended = Vec::new();
         for share in shares {
             row += share.rows;
-            let Some((id, sequence)) = &mut self.slots[share.slot].sequence else {
+            let slot = &mut self.slots[share.slot];
+            let Some((id, sequence)) = &mut slot.sequence else {
                 continue;
             };
             decoded += usize::from(sequence.generates());
             sequence.advance(share.rows);
+            self.decoder
+                .remember(share.slot as u32, sequence.ends_prompt());
+            let computed = sequence.computed_tokens();
+            self.decoder
+                .save(share.slot as u32, slot.owner, computed, false);
             if !share.output {
                 continue;
             }
@@ -165,5 +234,23 @@ impl<D: Decoder> Batcher<D> {
     fn measured(&mut self, rows: usize, took: Laps) {
         let s = |ns: u64| ns as f64 / 1e9;
         self.cost.add(rows, s(took.ns), s(took.stall_ns));
+    }
+}
+
+fn failed(error: Error, members: &[Member], shares: &[Share]) -> FailedLap {
+    let carried = |member: &&Member| shares.iter().any(|share| share.slot == member.slot);
+    let sequences = members.iter().filter(carried).map(|member| member.id);
+    FailedLap {
+        error,
+        sequences: sequences.collect(),
+    }
+}
+
+fn not_finite() -> Error {
+    Error::Llama {
+        what: "decode",
+        message: "its logits are not finite numbers: the model's weights are damaged, or its \
+                  numbers too large for this format of the KV cache; nothing of this lap was used"
+            .into(),
     }
 }

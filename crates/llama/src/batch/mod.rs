@@ -7,10 +7,14 @@
 //! (`share`); with nobody generating, prompts get the whole micro-batch.
 //! A prompt of any length thus makes a lap of the others at most twice as long as
 //! its compute would be without, or as the medium takes anyway, and itself
-//! gets on by one row a lap at least.
+//! gets on by one row a lap at least. Where a lap holds only pieces of equal length
+//! ([`Decoder::equal_pieces`]), prompts have every other lap for themselves, up to
+//! their last tokens, which go with those that generate.
 //!
 //! A sequence is admitted when the KV cache has room for its prompt and all that
-//! it may generate: none is ever thrown out later. The tokens of one that has
+//! it may generate, or, if it takes what it gets ([`GenerateRequest::elastic`]), for a
+//! part of it: none is ever thrown out later. No request takes all of the cache while
+//! others wait (`room`). The tokens of one that has
 //! left stay until their room is needed, so that a conversation goes on where it
 //! was.
 //!
@@ -20,7 +24,9 @@
 
 mod cost;
 mod decoder;
+mod engine;
 mod lap;
+mod room;
 mod sequence;
 mod share;
 mod simulated;
@@ -28,16 +34,18 @@ mod stop;
 
 use thiserror::Error as ThisError;
 
-use crate::engine::Engine;
+use crate::backend::LlamaEngine;
 use crate::vocab::Vocab;
 use delayline_engine::Error;
 use delayline_engine::Laps;
 
 pub use cost::LapCost;
 pub use decoder::{Decoder, Language, ModelLanguage};
+pub use engine::TokenBackend;
 pub use sequence::{Choice, GenerateRequest, GeneratedToken, TokenLogprob};
 pub use simulated::{DecodedLap, SimulatedDecoder, SimulatedLanguage, SimulatedModel};
 
+use room::Room;
 use sequence::Sequence;
 
 /// A sequence that was admitted; never given out twice.
@@ -73,7 +81,8 @@ pub struct SequenceEvent {
     pub token: Result<GeneratedToken, Error>,
 }
 
-/// A lap that failed. The sequences in it are as they were before.
+/// A lap that failed. The sequences in it have what they had before; some of it may have
+/// to be computed again.
 #[derive(Debug, ThisError)]
 #[error("a lap of {} sequences failed: {error}", .sequences.len())]
 pub struct FailedLap {
@@ -99,9 +108,14 @@ pub struct CompletedLap {
     pub took: Laps,
 }
 
+/// Tokens by which the promise to an elastic sequence grows.
+const STEP: usize = 64;
+
 /// A slot, and with it a part of the KV cache.
 #[derive(Debug)]
 struct Slot<S> {
+    /// Whose tokens they are.
+    owner: u64,
     sequence: Option<(SequenceId, Sequence<S>)>,
     /// Sits out laps until told otherwise.
     held: bool,
@@ -113,6 +127,7 @@ struct Slot<S> {
 impl<S> Slot<S> {
     fn empty() -> Self {
         Self {
+            owner: 0,
             sequence: None,
             held: false,
             cached: Vec::new(),
@@ -124,14 +139,17 @@ impl<S> Slot<S> {
 type SamplerOf<D> = <<D as Decoder>::Language as Language>::Sampler;
 
 /// Sequences on one decoder.
-pub struct Batcher<D: Decoder = Engine> {
+pub struct Batcher<D: Decoder = LlamaEngine> {
     decoder: D,
     language: D::Language,
     slots: Vec<Slot<SamplerOf<D>>>,
     cost: LapCost,
     ctx: usize,
+    room: Room,
     next_id: u64,
     now: u64,
+    /// Whether the next lap is one of prompts, where they have laps of their own.
+    prompts_next: bool,
 }
 
 impl Batcher {
@@ -145,6 +163,7 @@ impl<D: Decoder> Batcher<D> {
     /// No sequence yet. One may take `ctx` tokens of the KV cache, prompt and answer;
     /// without a number all that it holds, up to 4096.
     pub fn new(decoder: D, ctx: Option<u32>) -> Self {
+        let ctx = ctx.map_or(4096, |ctx| ctx as usize).min(decoder.cells());
         Self {
             language: decoder.language(),
             slots: (0..decoder.slots()).map(|_| Slot::empty()).collect(),
@@ -152,9 +171,11 @@ impl<D: Decoder> Batcher<D> {
                 true => LapCost::default(),
                 false => LapCost::blind(),
             },
-            ctx: ctx.map_or(4096, |ctx| ctx as usize).min(decoder.cells()),
+            ctx,
+            room: Room::new(decoder.cells(), decoder.slots(), ctx),
             next_id: 0,
             now: 0,
+            prompts_next: false,
             decoder,
         }
     }
@@ -190,22 +211,52 @@ impl<D: Decoder> Batcher<D> {
     /// # Errors
     /// [`JoinError`], with the request if it may be tried again.
     pub fn join(&mut self, request: GenerateRequest) -> Result<Admitted, JoinError> {
+        self.take_on(request, false)
+    }
+
+    /// As [`Batcher::join`], past one that waits for room: only into what that one
+    /// cannot have.
+    ///
+    /// # Errors
+    /// As [`Batcher::join`].
+    pub fn join_aside(&mut self, request: GenerateRequest) -> Result<Admitted, JoinError> {
+        self.take_on(request, true)
+    }
+
+    fn take_on(&mut self, request: GenerateRequest, aside: bool) -> Result<Admitted, JoinError> {
         self.check_prompt(&request.prompt)?;
         if request.tokens() == 0 {
             let message = "an answer needs room for one token at least";
             return Err(Error::Option(message.into()).into());
         }
         let room = self.ctx - request.prompt.len() + 1;
-        let needed = sequence::cells(request.prompt.len(), request.tokens().min(room));
-        let Some(at) = self.slot_for(&request.prompt) else {
+        let first = self.first_promise(&request).min(room);
+        let needed = sequence::cells(request.prompt.len(), first);
+        let Some(at) = self.slot_for(&request) else {
             return Err(JoinError::Full(Box::new(request)));
         };
-        if !self.make_room(at, needed) {
+        let all = || self.promises().chain([needed]);
+        let holds = match aside {
+            true => self.room.holds_aside(all(), needed) && self.room.holds(all()),
+            false => self.room.holds(all()),
+        };
+        if !holds {
             return Err(JoinError::Full(Box::new(request)));
         }
+        self.make_room(at, needed);
         // What the slot holds is given up only for a request that is admitted.
+        let owner = request.owner;
         let mut sequence = Sequence::new(&self.language, request, room)?;
+        sequence.limit(first);
+        if self.slots[at].owner != owner {
+            self.slots[at].cached.clear();
+            self.decoder.keep(at as u32, 0);
+        }
+        self.slots[at].owner = owner;
         let cached = self.rewind(at, sequence.lacking());
+        let prompt = sequence.lacking();
+        let prompt = &prompt[..prompt.len() - 1];
+        let cached = self.decoder.restore(at as u32, owner, prompt, cached);
         sequence.advance(cached);
         let id = SequenceId(self.next_id);
         self.next_id += 1;
@@ -214,6 +265,50 @@ impl<D: Decoder> Batcher<D> {
         slot.held = false;
         slot.sequence = Some((id, sequence));
         Ok(Admitted { id, cached })
+    }
+
+    /// How many tokens a request is promised when it joins.
+    fn first_promise(&self, request: &GenerateRequest) -> usize {
+        let share = self.decoder.cells() / self.slots.len();
+        match request.elastic {
+            true => {
+                let rest = share.saturating_sub(request.prompt.len());
+                request.tokens().min(rest.max(STEP))
+            }
+            false => request.tokens(),
+        }
+    }
+
+    /// Cells that the sequences may come to take.
+    fn promises(&self) -> impl Iterator<Item = usize> {
+        let taken = self.slots.iter().filter_map(|slot| slot.sequence.as_ref());
+        taken.map(|(_, sequence)| sequence.cells())
+    }
+
+    /// Promises more to elastic sequences that are at the end of what they have, as far
+    /// as there is room.
+    fn grow(&mut self) {
+        for at in 0..self.slots.len() {
+            let Some((_, sequence)) = &self.slots[at].sequence else {
+                continue;
+            };
+            let more = sequence.wants(STEP);
+            let fits = |more: &usize| {
+                let all = self.slots.iter().enumerate();
+                let promises = all.filter_map(|(other, slot)| {
+                    let (_, sequence) = slot.sequence.as_ref()?;
+                    Some(sequence.cells() + if other == at { *more } else { 0 })
+                });
+                self.room.holds(promises)
+            };
+            let Some(more) = (1..=more).rev().find(fits) else {
+                continue;
+            };
+            if let Some((_, sequence)) = &mut self.slots[at].sequence {
+                sequence.grow(more);
+            }
+            self.make_room(at, 0);
+        }
     }
 
     /// Refuses a prompt that can never be continued.
@@ -233,13 +328,16 @@ impl<D: Decoder> Batcher<D> {
         }
     }
 
-    /// The free slot that shares most of the prompt, else the one that was left
+    /// The free slot that shares most of the prompt, of the same owner, else the one that was left
     /// first. One that would lose more than it shares counts as sharing nothing.
-    fn slot_for(&self, prompt: &[i32]) -> Option<usize> {
+    fn slot_for(&self, request: &GenerateRequest) -> Option<usize> {
         let free = self.slots.iter().enumerate();
         let free = free.filter(|(_, slot)| slot.sequence.is_none());
         let best = free.max_by_key(|(_, slot)| {
-            let shared = common(&slot.cached, prompt);
+            let shared = match slot.owner == request.owner {
+                true => common(&slot.cached, &request.prompt),
+                false => 0,
+            };
             let kept = if 2 * shared >= slot.cached.len() {
                 shared
             } else {
@@ -251,18 +349,11 @@ impl<D: Decoder> Batcher<D> {
         best.map(|(at, _)| at)
     }
 
-    /// Has room for `needed` cells in slot `at`, at the cost of what others have left
-    /// behind. Changes nothing if that is not enough.
-    fn make_room(&mut self, at: usize, needed: usize) -> bool {
-        let promised: usize = self
-            .slots
-            .iter()
-            .filter_map(|slot| slot.sequence.as_ref())
-            .map(|(_, sequence)| sequence.cells())
-            .sum();
-        let Some(free) = self.decoder.cells().checked_sub(promised + needed) else {
-            return false;
-        };
+    /// Has room for `needed` more cells in slot `at`, at the cost of what others have
+    /// left behind: they can be promised.
+    fn make_room(&mut self, at: usize, needed: usize) {
+        let promised: usize = self.promises().sum();
+        let free = self.decoder.cells() - (promised + needed);
         let mut left: Vec<usize> = (0..self.slots.len())
             .filter(|&other| other != at && !self.slots[other].cached.is_empty())
             .collect();
@@ -273,41 +364,31 @@ impl<D: Decoder> Batcher<D> {
             if kept > free {
                 kept -= self.slots[other].cached.len();
                 self.slots[other].cached.clear();
-                self.decoder.forget(other as u32, 0);
+                self.decoder.keep(other as u32, 0);
             }
         }
-        true
     }
 
     /// Forgets what slot `at` does not share with the prompt; returns how many
-    /// tokens it does.
+    /// tokens of it are there.
     fn rewind(&mut self, at: usize, prompt: &[i32]) -> usize {
-        let cached = &self.slots[at].cached;
         // The last token is computed again: its logits are needed.
-        let shared = common(cached, prompt).min(prompt.len() - 1);
-        if shared == cached.len() || self.decoder.forget(at as u32, shared as u32) {
-            return shared;
-        }
-        // Recurrent states cannot go back. Should others be here, they are computed anew.
-        self.decoder.clear();
-        for slot in &mut self.slots {
-            slot.cached.clear();
-            if let Some((_, sequence)) = &mut slot.sequence {
-                sequence.start_again();
-            }
-        }
-        0
+        let shared = common(&self.slots[at].cached, prompt).min(prompt.len() - 1);
+        self.decoder.keep(at as u32, shared as u32) as usize
     }
 
     /// Lets a sequence go; what it has computed stays until the room is needed.
     pub fn leave(&mut self, id: SequenceId) {
         self.now += 1;
-        let now = self.now;
-        if let Some(slot) = self.slot_of(id)
-            && let Some((_, sequence)) = slot.sequence.take()
-        {
+        let of = |slot: &Slot<_>| slot.sequence.as_ref().is_some_and(|(own, _)| *own == id);
+        let Some(at) = self.slots.iter().position(of) else {
+            return;
+        };
+        let slot = &mut self.slots[at];
+        if let Some((_, sequence)) = slot.sequence.take() {
             slot.cached = sequence.into_computed();
-            slot.left_at = now;
+            slot.left_at = self.now;
+            self.decoder.save(at as u32, slot.owner, &slot.cached, true);
         }
     }
 

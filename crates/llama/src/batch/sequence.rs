@@ -27,6 +27,12 @@ pub struct GenerateRequest {
     pub logprobs: Option<usize>,
     /// What the text must obey, in llama.cpp's notation.
     pub grammar: Option<String>,
+    /// Whether it takes what room it gets: a part of it is promised when it joins, more
+    /// while others leave room, and the answer ends where there is none.
+    pub elastic: bool,
+    /// Whose it is: what one owner's requests have left in the KV cache is not shared
+    /// with another's.
+    pub owner: u64,
 }
 
 impl GenerateRequest {
@@ -39,6 +45,8 @@ impl GenerateRequest {
             stop: Vec::new(),
             logprobs: None,
             grammar: None,
+            elastic: false,
+            owner: 0,
         }
     }
 }
@@ -60,6 +68,8 @@ pub struct TokenLogprob {
     pub token: i32,
     /// Its bytes; a token may be part of a character.
     pub bytes: Vec<u8>,
+    /// What to call it: its text where that is one, and else what says which it is.
+    pub name: String,
     /// Natural logarithm of its probability.
     pub logprob: f32,
 }
@@ -91,6 +101,8 @@ pub struct Sequence<S> {
     prompt: usize,
     computed: usize,
     max_tokens: usize,
+    /// What `max_tokens` may grow to.
+    most: usize,
     /// What it is if all tokens were generated.
     at_maximum: Finish,
     chooser: Chooser<S>,
@@ -122,6 +134,7 @@ impl<S> Sequence<S> {
             tokens: request.prompt,
             computed: 0,
             max_tokens: asked.min(room),
+            most: asked.min(room),
             at_maximum: match asked > room {
                 true => Finish::Full,
                 false => Finish::Length,
@@ -158,6 +171,24 @@ impl<S> Sequence<S> {
         cells(self.prompt, self.max_tokens)
     }
 
+    /// Promises it only so many tokens for now.
+    pub fn limit(&mut self, tokens: usize) {
+        self.max_tokens = self.most.min(tokens);
+    }
+
+    /// How many more tokens it should be promised now, at most `step`.
+    pub fn wants(&self, step: usize) -> usize {
+        match self.ends_next() {
+            true => (self.most - self.max_tokens).min(step),
+            false => 0,
+        }
+    }
+
+    /// Promises it so many tokens more.
+    pub fn grow(&mut self, tokens: usize) {
+        self.max_tokens += tokens;
+    }
+
     /// Whether the next token is its last.
     pub fn ends_next(&self) -> bool {
         self.generated() + 1 >= self.max_tokens
@@ -172,9 +203,19 @@ impl<S> Sequence<S> {
         self.computed += tokens;
     }
 
-    /// Nothing of it is in the KV cache any more.
-    pub fn start_again(&mut self) {
-        self.computed = 0;
+    /// How many of its tokens are in the KV cache.
+    pub fn computed(&self) -> usize {
+        self.computed
+    }
+
+    /// Only so many of its tokens are in the KV cache.
+    pub fn go_on_from(&mut self, tokens: usize) {
+        self.computed = tokens;
+    }
+
+    /// Whether all of its prompt but the last token is in the KV cache.
+    pub fn ends_prompt(&self) -> bool {
+        self.generated() == 0 && self.lacking().len() == 1
     }
 
     /// Chooses the next token, from the logits of the last one.
@@ -210,7 +251,10 @@ impl<S> Sequence<S> {
             if stopped {
                 finish = Some(Finish::Stopped);
             } else if self.generated() >= self.max_tokens {
-                finish = Some(self.at_maximum);
+                finish = Some(match self.max_tokens < self.most {
+                    true => Finish::Full,
+                    false => self.at_maximum,
+                });
             }
         }
         if finish.is_some_and(|finish| finish != Finish::Stopped) {
@@ -234,6 +278,11 @@ impl<S> Sequence<S> {
     }
 
     /// The tokens that are in the KV cache.
+    pub fn computed_tokens(&self) -> &[i32] {
+        &self.tokens[..self.computed]
+    }
+
+    /// The same, for good.
     pub fn into_computed(mut self) -> Vec<i32> {
         self.tokens.truncate(self.computed);
         self.tokens
@@ -271,6 +320,11 @@ fn likeliest(
         let logit = logits.get(token as usize).copied();
         Ok(TokenLogprob {
             token,
+            name: match std::str::from_utf8(&bytes) {
+                Ok("") => language.name(token)?,
+                Ok(text) => text.to_owned(),
+                Err(_) => format!("bytes:{}", bytes.escape_ascii()),
+            },
             bytes,
             // Impossible tokens get a number as well: JSON has no infinity.
             logprob: ((f64::from(logit.unwrap_or(f32::NEG_INFINITY)) - total) as f32).max(-9999.0),

@@ -7,7 +7,7 @@
 //! waits for anybody.
 
 use super::SequenceId;
-use crate::stream::Class;
+use delayline_engine::Class;
 
 /// Minimum number of rows for prompts beside generating sequences: prompts get on.
 const MINIMUM_SPARE: usize = 4;
@@ -35,36 +35,103 @@ pub struct Share {
     pub output: bool,
 }
 
-/// Shares a lap of at most `rows` tokens. `spare` is how many rows prompts may have
-/// beside so many generating sequences.
-pub fn share(members: &[Member], rows: usize, spare: impl Fn(usize) -> usize) -> Vec<Share> {
-    let mut shares: Vec<Share> = members
-        .iter()
-        .filter(|member| member.generates)
-        .map(|member| Share {
-            slot: member.slot,
-            rows: 1,
-            output: true,
-        })
-        .collect();
-    let left = rows.saturating_sub(shares.len());
-    let left = match shares.len() {
-        0 => left,
-        generating => spare(generating).max(MINIMUM_SPARE).min(left),
-    };
-    let mut prompts: Vec<&Member> = members.iter().filter(|m| !m.generates).collect();
-    prompts.sort_by_key(|member| member.id);
-    let lacking: Vec<usize> = prompts.iter().map(|member| member.lacking).collect();
-    for (member, rows) in prompts.iter().zip(deal(left, &lacking)) {
-        if rows > 0 {
-            shares.push(Share {
-                slot: member.slot,
-                rows,
-                output: rows == member.lacking,
-            });
+/// Which pieces go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mixture {
+    /// Tokens and pieces of prompts of any length.
+    Any,
+    /// Pieces of equal length. A lap has the last token of each text that lacks no
+    /// other, or else equal pieces of the prompts of the others.
+    Equal {
+        /// Whether it is the prompts' turn, where there are both.
+        prompts: bool,
+    },
+}
+
+impl Mixture {
+    /// What the lap after one so shared is: prompts and tokens take turns.
+    pub fn after(self, shares: &[Share]) -> Self {
+        match self {
+            Self::Any => Self::Any,
+            Self::Equal { .. } => Self::Equal {
+                prompts: shares.iter().any(|share| share.output),
+            },
         }
     }
-    shares
+}
+
+/// Shares a lap of at most `rows` tokens. `spare` is how many rows prompts may have
+/// beside so many generating sequences.
+pub fn share(
+    members: &[Member],
+    rows: usize,
+    spare: impl Fn(usize) -> usize,
+    mixture: Mixture,
+) -> Vec<Share> {
+    // Beside equal pieces, the last token of a prompt goes with those that generate.
+    let single = |member: &&Member| match mixture {
+        Mixture::Any => member.generates,
+        Mixture::Equal { .. } => member.lacking == 1,
+    };
+    let (singles, mut prompts): (Vec<&Member>, Vec<&Member>) = members.iter().partition(single);
+    prompts.sort_by_key(|member| member.id);
+    let spared = match singles.len() {
+        0 => rows,
+        generating => spare(generating).max(MINIMUM_SPARE),
+    };
+    match mixture {
+        Mixture::Any => {
+            let mut shares = one_each(&singles);
+            let left = rows.saturating_sub(shares.len()).min(spared);
+            let lacking: Vec<usize> = prompts.iter().map(|member| member.lacking).collect();
+            let dealt = prompts.iter().zip(deal(left, &lacking));
+            shares.extend(
+                dealt
+                    .filter(|(_, rows)| *rows > 0)
+                    .map(|(member, rows)| Share {
+                        slot: member.slot,
+                        rows,
+                        output: rows == member.lacking,
+                    }),
+            );
+            shares
+        }
+        Mixture::Equal { prompts: turn } if singles.is_empty() || turn && !prompts.is_empty() => {
+            equal(&prompts, spared.min(rows))
+        }
+        Mixture::Equal { .. } => one_each(&singles),
+    }
+}
+
+fn one_each(members: &[&Member]) -> Vec<Share> {
+    let share = |member: &&Member| Share {
+        slot: member.slot,
+        rows: 1,
+        output: true,
+    };
+    members.iter().map(share).collect()
+}
+
+/// Pieces of equal length of prompts, without their last tokens: the longest such
+/// that each has a piece. Each lap thus is as long as it may be, or the last of a
+/// prompt. A piece of a single token goes alone: several would be a lap that decodes.
+fn equal(prompts: &[&Member], rows: usize) -> Vec<Share> {
+    let prompts = &prompts[..prompts.len().min((rows / 2).max(1))];
+    let shortest = prompts.iter().min_by_key(|member| member.lacking);
+    let Some(shortest) = shortest else {
+        return Vec::new();
+    };
+    let share = |rows: usize| {
+        move |member: &&Member| Share {
+            slot: member.slot,
+            rows,
+            output: false,
+        }
+    };
+    match (shortest.lacking - 1).min(rows / prompts.len()) {
+        0 | 1 => vec![share(1)(shortest)],
+        each => prompts.iter().map(share(each)).collect(),
+    }
 }
 
 /// The members after a lap so shared, as far as that can be known: nobody joins or
@@ -156,12 +223,12 @@ mod tests {
         let mut classes = Vec::new();
         for lap in 0..4 {
             members.iter_mut().for_each(|m| m.ends_next = lap == 3);
-            let shares = share(&members, 4, |_| 0);
+            let shares = share(&members, 4, |_| 0, Mixture::Any);
             classes.push(class(&shares));
             members = after(&members, &shares);
         }
         let [quiet, single] = [Class::Quiet, Class::Single].map(Some);
         assert_eq!(classes, [quiet, quiet, single, single]);
-        assert_eq!(class(&share(&members, 4, |_| 0)), None);
+        assert_eq!(class(&share(&members, 4, |_| 0, Mixture::Any)), None);
     }
 }

@@ -8,7 +8,7 @@ use delayline_medium::Rng;
 use super::decoder::{Decoder, Language};
 use crate::piece::Piece;
 use crate::sample::Sampling;
-use crate::stream::Class;
+use delayline_engine::Class;
 use delayline_engine::Error;
 use delayline_engine::Laps;
 
@@ -23,10 +23,14 @@ pub struct SimulatedModel {
     pub rows: usize,
     /// Tokens in the vocabulary; 0 ends a text.
     pub vocab: usize,
-    /// Whether the memory can go back; recurrent models cannot.
-    pub rewinds: bool,
+    /// Of a memory that only goes on, as recurrent states do: how many tokens its
+    /// snapshots are apart, beside those at the ends of prompts. Other memories can be
+    /// cut anywhere.
+    pub snapshots: Option<u32>,
     /// Share of laps that fail.
     pub failures: f64,
+    /// Share of laps with a logit that is no number.
+    pub spoiled: f64,
     /// Compute of a lap, in nanoseconds.
     pub lap_ns: u64,
     /// More of it for each row, in nanoseconds.
@@ -80,10 +84,15 @@ pub struct DecodedLap {
 pub struct SimulatedDecoder {
     model: SimulatedModel,
     memory: Vec<Vec<i32>>,
+    /// By slot: numbers of tokens at which a snapshot was taken.
+    snapshots: Vec<Vec<u32>>,
     /// Of each row of the last lap.
     logits: Vec<Option<Vec<f32>>>,
+    /// Whether the memory has held what is no number since it was last cleared.
+    poisoned: bool,
     failing: Rng,
     failures: f64,
+    spoiled: f64,
     taken: Laps,
     laps: Vec<DecodedLap>,
 }
@@ -94,18 +103,22 @@ impl SimulatedDecoder {
         assert!(model.slots <= model.rows, "a row for each slot");
         Self {
             memory: vec![Vec::new(); model.slots],
+            snapshots: vec![Vec::new(); model.slots],
             logits: Vec::new(),
+            poisoned: false,
             failing: Rng::new(!model.seed),
             failures: model.failures,
+            spoiled: model.spoiled,
             taken: Laps::default(),
             laps: Vec::new(),
             model,
         }
     }
 
-    /// From now on, this share of laps fails.
-    pub fn set_failures(&mut self, failures: f64) {
+    /// From now on, these shares of laps fail and are spoiled.
+    pub fn set_failures(&mut self, failures: f64, spoiled: f64) {
         self.failures = failures;
+        self.spoiled = spoiled;
     }
 
     /// The tokens in each slot.
@@ -113,12 +126,26 @@ impl SimulatedDecoder {
         &self.memory
     }
 
+    /// At how many tokens a slot can be taken back to.
+    pub fn snapshots(&self, slot: usize) -> &[u32] {
+        &self.snapshots[slot]
+    }
+
     /// The laps since this was last called; failed ones are not among them.
     pub fn take_laps(&mut self) -> Vec<DecodedLap> {
         std::mem::take(&mut self.laps)
     }
 
+    /// Takes a slot back to its last snapshot of at most `tokens` tokens.
+    fn take_back(&mut self, slot: usize, tokens: u32) {
+        let snapshots = &mut self.snapshots[slot];
+        snapshots.retain(|&kept| kept <= tokens);
+        let kept = snapshots.iter().copied().max().unwrap_or(0);
+        self.memory[slot].truncate(kept as usize);
+    }
+
     fn check(&self, pieces: &[Piece<'_>]) {
+        assert!(!self.poisoned, "what is no number spreads");
         let rows: usize = pieces.iter().map(|piece| piece.tokens.len()).sum();
         assert!(
             (1..=self.model.rows).contains(&rows),
@@ -132,6 +159,13 @@ impl SimulatedDecoder {
             assert!(!twice, "slot {} is twice in a lap", piece.seq);
         }
         let held: usize = self.memory.iter().map(Vec::len).sum();
+        if self.model.snapshots.is_some() {
+            let len = pieces[0].tokens.len();
+            let equal = pieces.iter().all(|piece| piece.tokens.len() == len);
+            assert!(equal, "pieces of several lengths");
+            let output = pieces.iter().any(|piece| piece.output);
+            assert!(output == (len == 1) || pieces.len() == 1 && len == 1);
+        }
         assert!(
             held + rows <= self.model.cells,
             "{held} cells are taken, {rows} more are needed, there are {}",
@@ -169,6 +203,12 @@ impl Decoder for SimulatedDecoder {
         self.taken.stall_ns += lap - compute;
         self.logits.clear();
         if self.failing.chance(self.failures) {
+            for piece in pieces {
+                // A state that has gone on is lost.
+                if self.model.snapshots.is_some() {
+                    self.take_back(piece.seq as usize, piece.pos);
+                }
+            }
             return Err(Error::Llama {
                 what: "decode",
                 message: "the simulation says so".into(),
@@ -185,6 +225,12 @@ impl Decoder for SimulatedDecoder {
                 *last = Some(self.model.logits(text));
             }
         }
+        if self.failing.chance(self.spoiled)
+            && let Some(Some(logits)) = self.logits.last_mut()
+        {
+            logits[0] = f32::NAN;
+            self.poisoned = true;
+        }
         let output = pieces.iter().any(|piece| piece.output);
         self.laps.push(DecodedLap {
             rows,
@@ -198,18 +244,35 @@ impl Decoder for SimulatedDecoder {
         self.logits.get(row)?.as_deref()
     }
 
-    fn forget(&mut self, slot: u32, from: u32) -> bool {
-        let text = &mut self.memory[slot as usize];
-        let (from, held) = (from as usize, text.len());
-        if self.model.rewinds || from >= held || from == 0 {
-            text.truncate(from);
-            return true;
+    fn equal_pieces(&self) -> bool {
+        self.model.snapshots.is_some()
+    }
+
+    fn keep(&mut self, slot: u32, tokens: u32) -> u32 {
+        let at = slot as usize;
+        if self.model.snapshots.is_some() && self.memory[at].len() > tokens as usize {
+            self.take_back(at, tokens);
         }
-        false
+        self.memory[at].truncate(tokens as usize);
+        self.memory[at].len() as u32
+    }
+
+    fn remember(&mut self, slot: u32, at_prompt: bool) {
+        let held = self.memory[slot as usize].len() as u32;
+        if at_prompt
+            || self
+                .model
+                .snapshots
+                .is_some_and(|every| held.is_multiple_of(every))
+        {
+            self.snapshots[slot as usize].push(held);
+        }
     }
 
     fn clear(&mut self) {
+        self.poisoned = false;
         self.memory.iter_mut().for_each(Vec::clear);
+        self.snapshots.iter_mut().for_each(Vec::clear);
     }
 
     fn taken(&self) -> Laps {

@@ -6,7 +6,8 @@ pub mod switched;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use delayline_llama::{Engine, Error, Options, Way};
+use delayline_engine::{Class, Error, Options, Way};
+use delayline_llama::{LlamaEngine, Piece};
 use delayline_synth::Quant;
 
 /// The demo model, which `make test` fetches.
@@ -35,8 +36,8 @@ pub fn scratch() -> tempfile::TempDir {
 /// A model with random weights of the named shape.
 pub fn synth(dir: &Path, shape: &str, quant: Quant) -> PathBuf {
     let path = dir.join(format!("{shape}.gguf"));
-    let spec = delayline_synth::shape(shape).expect("a known shape");
-    delayline_synth::write(&spec, quant, 1, &path, &mut |_, _| {}).expect("a model");
+    let model = delayline_synth::Blueprint::named(shape).expect("a known shape");
+    delayline_synth::write(&model, quant, 1, &path, &mut |_, _| {}).expect("a model");
     path
 }
 
@@ -51,11 +52,49 @@ pub fn options(way: Way) -> Options {
     }
 }
 
+/// Laps of one sequence, and what came of them.
+pub trait Steps {
+    /// One lap: `tokens` at positions `pos..`, with the logits of the last if `output`.
+    fn step(
+        &mut self,
+        tokens: &[i32],
+        pos: u32,
+        output: bool,
+        next: Option<Class>,
+    ) -> Result<(), Error>;
+
+    /// Logits of the last lap; none if it failed or was without output.
+    fn logits(&self) -> Option<&[f32]>;
+}
+
+impl Steps for LlamaEngine {
+    fn step(
+        &mut self,
+        tokens: &[i32],
+        pos: u32,
+        output: bool,
+        next: Option<Class>,
+    ) -> Result<(), Error> {
+        let piece = Piece {
+            seq: 0,
+            pos,
+            tokens,
+            output,
+        };
+        self.lap(&[piece], next)
+    }
+
+    fn logits(&self) -> Option<&[f32]> {
+        let context = self.backend().context();
+        self.has_output().then(|| context.logits()).flatten()
+    }
+}
+
 /// A streamed engine with `extra` bytes for weights beyond the least that works.
-pub fn streamed(path: &Path, extra: u64, options: &Options) -> Engine {
+pub fn streamed(path: &Path, extra: u64, options: &Options) -> LlamaEngine {
     let with = |weights| {
         let memory = Some(8 << 30);
-        Engine::open(
+        delayline_llama::open(
             path,
             &Options {
                 memory,
@@ -74,13 +113,13 @@ pub fn streamed(path: &Path, extra: u64, options: &Options) -> Engine {
 }
 
 /// Logits after a prompt in several laps and after each of `steps` greedy tokens.
-pub fn logits(engine: &mut Engine, prompt: &[i32], steps: usize) -> Vec<Vec<f32>> {
+pub fn logits(engine: &mut LlamaEngine, prompt: &[i32], steps: usize) -> Vec<Vec<f32>> {
     let ubatch = engine.ubatch() as usize;
     let chunks: Vec<&[i32]> = prompt.chunks(ubatch).collect();
     let mut pos = 0;
     for (at, chunk) in chunks.iter().enumerate() {
         engine
-            .lap(chunk, pos, at + 1 == chunks.len(), None)
+            .step(chunk, pos, at + 1 == chunks.len(), None)
             .expect("a lap of the prompt");
         pos += chunk.len() as u32;
     }
@@ -88,7 +127,7 @@ pub fn logits(engine: &mut Engine, prompt: &[i32], steps: usize) -> Vec<Vec<f32>
     for _ in 0..steps {
         let token = likeliest(out.last().expect("one at least"));
         engine
-            .lap(&[token], pos, true, None)
+            .step(&[token], pos, true, None)
             .expect("a decoding lap");
         pos += 1;
         out.push(engine.logits().expect("logits").to_vec());

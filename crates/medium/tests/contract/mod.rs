@@ -286,7 +286,7 @@ struct Asked {
 /// Random reads, writes and syncs at depth, no two of them under way on the same
 /// bytes if one is a write.
 fn mix(model: &mut Model, (memory, region): (&Memory, &mut Region), medium: &mut dyn Medium) {
-    let seed = seed();
+    let seed = delayline_testing::seed();
     let mut rng = Rng::new(seed);
     let before = medium.stats();
     let mut free: Vec<u64> = (0..DEPTH as u64).map(|index| index * LONGEST).collect();
@@ -366,18 +366,6 @@ fn mix(model: &mut Model, (memory, region): (&Memory, &mut Region), medium: &mut
     assert_eq!(since(after.reads, before.reads), reads);
     assert_eq!(since(after.writes, before.writes), writes);
     assert_eq!(since(after.syncs, before.syncs), syncs);
-}
-
-/// A new one each time, unless `DELAYLINE_SEED` says which.
-fn seed() -> u64 {
-    let given = std::env::var("DELAYLINE_SEED").ok();
-    let given = given.map(|text| text.parse().expect("DELAYLINE_SEED is a number"));
-    let seed = given.unwrap_or_else(|| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        now.unwrap().as_nanos() as u64
-    });
-    eprintln!("DELAYLINE_SEED={seed}");
-    seed
 }
 
 #[test]

@@ -31,6 +31,12 @@ impl Belady {
             kept: BTreeSet::new(),
         }
     }
+
+    /// What is used again latest, of what is not in use, and when that is.
+    fn latest(&self, in_use: &HashSet<ExtentId>) -> Option<(u64, ExtentId)> {
+        let mut latest = self.kept.iter().rev();
+        latest.find(|(_, item)| !in_use.contains(item)).copied()
+    }
 }
 
 impl Policy for Belady {
@@ -47,11 +53,16 @@ impl Policy for Belady {
     }
 
     fn victim(&mut self, newcomer: ExtentId, in_use: &HashSet<ExtentId>) -> Option<ExtentId> {
-        let mut latest = self.kept.iter().rev();
-        let &last = latest.find(|(_, item)| !in_use.contains(item))?;
+        let last = self.latest(in_use)?;
         if last.0 <= self.uses.next(newcomer) {
             return None;
         }
+        self.kept.remove(&last);
+        Some(last.1)
+    }
+
+    fn evict(&mut self, in_use: &HashSet<ExtentId>) -> Option<ExtentId> {
+        let last = self.latest(in_use)?;
         self.kept.remove(&last);
         Some(last.1)
     }

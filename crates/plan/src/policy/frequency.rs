@@ -51,6 +51,10 @@ impl Policy for Frequency {
     }
 
     fn victim(&mut self, _: ExtentId, in_use: &HashSet<ExtentId>) -> Option<ExtentId> {
+        self.evict(in_use)
+    }
+
+    fn evict(&mut self, in_use: &HashSet<ExtentId>) -> Option<ExtentId> {
         let mut least = self
             .by_rank
             .iter()

@@ -36,6 +36,10 @@ impl Policy for Lru {
     }
 
     fn victim(&mut self, _: ExtentId, in_use: &HashSet<ExtentId>) -> Option<ExtentId> {
+        self.evict(in_use)
+    }
+
+    fn evict(&mut self, in_use: &HashSet<ExtentId>) -> Option<ExtentId> {
         let mut oldest = self
             .by_use
             .iter()

@@ -223,6 +223,21 @@ impl NextUse {
     }
 }
 
+impl NextUse {
+    /// The kept and announced item that is used last, and when.
+    fn latest_certain(&self, in_use: &HashSet<ExtentId>) -> Option<(u64, ExtentId)> {
+        let mut latest = self.certain.iter().rev();
+        latest.find(|(_, item)| !in_use.contains(item)).copied()
+    }
+
+    /// A kept item is only remembered from now on.
+    fn give_up(&mut self, item: ExtentId) {
+        let worth = self.worth(item);
+        self.lift(item);
+        self.put(item, worth, false);
+    }
+}
+
 impl Policy for NextUse {
     fn touch(&mut self, item: ExtentId) {
         self.advance(self.group(item));
@@ -250,15 +265,22 @@ impl Policy for NextUse {
                 (newcomer_at.is_some() || wait > newcomer_wait).then_some(item)
             }
             None => {
-                let mut latest = self.certain.iter().rev();
-                let last = latest.find(|(_, item)| !in_use.contains(item));
+                let last = self.latest_certain(in_use);
                 last.filter(|(at, _)| newcomer_at.is_some_and(|newcomer| newcomer < *at))
-                    .map(|(_, item)| *item)
+                    .map(|(_, item)| item)
             }
         }?;
-        let worth = self.worth(item);
-        self.lift(item);
-        self.put(item, worth, false);
+        self.give_up(item);
+        Some(item)
+    }
+
+    fn evict(&mut self, in_use: &HashSet<ExtentId>) -> Option<ExtentId> {
+        self.expire_all();
+        let item = match self.latest(in_use) {
+            Some((_, item)) => item,
+            None => self.latest_certain(in_use)?.1,
+        };
+        self.give_up(item);
         Some(item)
     }
 

@@ -33,13 +33,7 @@ impl Random {
 /// Calls `case` with as many generators, from a fresh seed that is printed, so
 /// that it is shown when a case fails; `SEED=n` gives it instead.
 pub fn random_cases(count: u64, mut case: impl FnMut(&mut Random)) {
-    let now = || {
-        let since = std::time::UNIX_EPOCH.elapsed();
-        since.expect("the clock is past 1970").as_nanos() as u64
-    };
-    let given = std::env::var("SEED").ok();
-    let seed = given.map_or_else(now, |seed| seed.parse().expect("SEED is a whole number"));
-    println!("SEED={seed}");
+    let seed = delayline_testing::seed();
     for index in 0..count {
         println!("case {index}");
         case(&mut Random(seed.wrapping_add(index)));

@@ -4,6 +4,8 @@ use delayline_llama::Finish;
 use delayline_llama::batch::TokenLogprob;
 use serde_json::{Value, json};
 
+use super::calls::AnswerPart;
+
 /// Which of the two kinds of answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
@@ -40,6 +42,59 @@ pub fn finish_reason(finish: Finish) -> &'static str {
     match finish {
         Finish::End | Finish::Stopped => "stop",
         Finish::Length | Finish::Full => "length",
+    }
+}
+
+fn reason_of(finish: Finish, called: bool) -> &'static str {
+    match finish_reason(finish) {
+        "stop" if called => "tool_calls",
+        reason => reason,
+    }
+}
+
+/// What an assistant said and called, whole.
+#[derive(Clone, Debug, Default)]
+pub struct WholeMessage {
+    /// What is no call.
+    pub text: String,
+    /// The calls.
+    pub calls: Vec<WholeCall>,
+}
+
+/// A call, whole.
+#[derive(Clone, Debug)]
+pub struct WholeCall {
+    /// By which its answer is told.
+    pub id: String,
+    /// The tool.
+    pub name: String,
+    /// JSON, unless the answer was cut off in it.
+    pub arguments: String,
+}
+
+impl WholeCall {
+    fn json(&self) -> Value {
+        json!({"id": self.id, "type": "function",
+            "function": {"name": self.name, "arguments": self.arguments}})
+    }
+}
+
+impl WholeMessage {
+    /// Takes a part; `id` is that of a call that begins with it.
+    pub fn take(&mut self, part: AnswerPart, id: String) {
+        match part {
+            AnswerPart::Content(text) => self.text.push_str(&text),
+            AnswerPart::Call { name, .. } => self.calls.push(WholeCall {
+                id,
+                name,
+                arguments: String::new(),
+            }),
+            AnswerPart::Arguments { text, .. } => {
+                if let Some(call) = self.calls.last_mut() {
+                    call.arguments.push_str(&text);
+                }
+            }
+        }
     }
 }
 
@@ -101,9 +156,23 @@ impl Head {
         self.chunk(json!([choice]), None)
     }
 
+    /// A part of a call.
+    pub fn part(&self, part: &AnswerPart, id: &str) -> String {
+        let call = match part {
+            AnswerPart::Content(text) => return self.piece(text, None),
+            AnswerPart::Call { index, name } => json!({"index": index, "id": id,
+                "type": "function", "function": {"name": name, "arguments": ""}}),
+            AnswerPart::Arguments { index, text } => {
+                json!({"index": index, "function": {"arguments": text}})
+            }
+        };
+        let delta = json!({"tool_calls": [call]});
+        self.chunk(json!([choice("delta", delta, None, None)]), None)
+    }
+
     /// The last chunk with a choice.
-    pub fn end(&self, finish: Finish, usage: TokenUsage) -> String {
-        let reason = Some(finish_reason(finish));
+    pub fn end(&self, finish: Finish, called: bool, usage: TokenUsage) -> String {
+        let reason = Some(reason_of(finish, called));
         let choice = match self.kind {
             Endpoint::Chat => choice("delta", json!({}), None, reason),
             Endpoint::Text => choice("text", "".into(), None, reason),
@@ -121,18 +190,25 @@ impl Head {
     /// The whole answer.
     pub fn whole(
         &self,
-        text: &str,
+        message: &WholeMessage,
         logprobs: Option<Value>,
         finish: Finish,
         usage: TokenUsage,
     ) -> String {
-        let reason = Some(finish_reason(finish));
+        let text = &message.text;
+        let reason = Some(reason_of(finish, !message.calls.is_empty()));
         let choice = match self.kind {
             Endpoint::Chat => {
-                let message = json!({"role": "assistant", "content": text, "refusal": null});
-                choice("message", message, logprobs, reason)
+                let mut out = json!({"role": "assistant", "content": text, "refusal": null});
+                if !message.calls.is_empty() {
+                    out["tool_calls"] = message.calls.iter().map(WholeCall::json).collect();
+                    if text.is_empty() {
+                        out["content"] = Value::Null;
+                    }
+                }
+                choice("message", out, logprobs, reason)
             }
-            Endpoint::Text => choice("text", text.into(), logprobs, reason),
+            Endpoint::Text => choice("text", text.as_str().into(), logprobs, reason),
         };
         let mut object = self.object(false, json!([choice]));
         object["usage"] = usage.json();
@@ -159,12 +235,8 @@ fn choice(name: &str, value: Value, logprobs: Option<Value>, reason: Option<&str
     choice
 }
 
-fn text(likely: &TokenLogprob) -> String {
-    String::from_utf8_lossy(&likely.bytes).into_owned()
-}
-
 fn chat_logprob(token: &[TokenLogprob]) -> Option<Value> {
-    let one = |likely: &TokenLogprob| json!({"token": text(likely), "logprob": likely.logprob, "bytes": likely.bytes});
+    let one = |likely: &TokenLogprob| json!({"token": likely.name, "logprob": likely.logprob, "bytes": likely.bytes});
     let (chosen, top) = token.split_first()?;
     let mut out = one(chosen);
     out["top_logprobs"] = top.iter().map(one).collect();
@@ -179,12 +251,12 @@ fn text_logprobs(tokens: &[Vec<TokenLogprob>], offset: usize) -> Value {
             continue;
         };
         offsets.push(at);
-        at += text(chosen).chars().count();
-        texts.push(text(chosen));
+        at += String::from_utf8_lossy(&chosen.bytes).chars().count();
+        texts.push(chosen.name.as_str());
         logprobs.push(chosen.logprob);
         let top = top
             .iter()
-            .map(|likely| (text(likely), likely.logprob.into()));
+            .map(|likely| (likely.name.clone(), likely.logprob.into()));
         tops.push(Value::Object(top.collect()));
     }
     json!({

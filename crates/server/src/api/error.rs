@@ -46,6 +46,14 @@ impl ApiError {
         }
     }
 
+    /// The same, of that parameter.
+    pub fn of(self, name: &str) -> Self {
+        Self {
+            param: Some(name.to_owned()),
+            ..self
+        }
+    }
+
     /// A parameter that this server does not have.
     pub fn unsupported(name: &str) -> Self {
         let message = format!("`{name}` is not supported by this server: leave it out");
@@ -141,6 +149,16 @@ impl ApiError {
     /// The body is not JSON.
     pub fn media_type() -> Self {
         let message = "send JSON, with the header `Content-Type: application/json`";
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "invalid_request_error",
+            message,
+        )
+    }
+
+    /// The body is compressed.
+    pub fn coding() -> Self {
+        let message = "send the body as it is, without the header `Content-Encoding`";
         Self::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "invalid_request_error",

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
-use serde_json::value::{RawValue, Value};
+use serde_json::value::{Number, RawValue, Value};
 
 use super::error::ApiError;
 
@@ -18,6 +18,8 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// When it is not a JSON object.
     pub fn parse(body: &'a [u8]) -> Result<Self, ApiError> {
+        // A byte order mark means nothing in UTF-8, but some editors write it.
+        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         let all: BTreeMap<String, &RawValue> = serde_json::from_slice(body).map_err(|error| {
             ApiError::invalid(format!("the body is not a JSON object: {error}"))
         })?;
@@ -42,6 +44,15 @@ impl<'a> Fields<'a> {
             .map_err(|error| ApiError::param(name, format!("`{name}` must be {expected}: {error}")))
     }
 
+    /// Takes a parameter that is `false`; whether it was.
+    pub fn take_false(&mut self, name: &str) -> bool {
+        let is_false = self.0.get(name).is_some_and(|raw| raw.get() == "false");
+        if is_false {
+            self.0.remove(name);
+        }
+        is_false
+    }
+
     /// Takes a number between two bounds.
     ///
     /// # Errors
@@ -57,18 +68,21 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Takes a whole number between two bounds.
+    /// Takes a whole number between two bounds, also one that is written as 16.0.
     ///
     /// # Errors
     /// When it is something else.
     pub fn whole(&mut self, name: &str, from: i64, to: i64) -> Result<Option<i64>, ApiError> {
         let expected = format!("a whole number from {from} to {to}");
-        match self.take::<i64>(name, &expected)? {
-            Some(x) if !(from..=to).contains(&x) => Err(ApiError::param(
+        let Some(number) = self.take::<Number>(name, &expected)? else {
+            return Ok(None);
+        };
+        match whole_of(&number) {
+            Some(x) if (from..=to).contains(&x) => Ok(Some(x)),
+            _ => Err(ApiError::param(
                 name,
-                format!("`{name}` must be {expected}, not {x}"),
+                format!("`{name}` must be {expected}, not {number}"),
             )),
-            other => Ok(other),
         }
     }
 
@@ -84,24 +98,46 @@ impl<'a> Fields<'a> {
             };
             // However it is spaced.
             let given = serde_json::from_str::<Value>(raw.get()).ok();
-            let fine = |value: &&str| *value == "*" || serde_json::from_str(value).ok() == given;
-            if !values.iter().any(fine) {
+            let same = |value: &str| match (serde_json::from_str::<Value>(value).ok(), &given) {
+                (Some(Value::Number(a)), Some(Value::Number(b))) => a.as_f64() == b.as_f64(),
+                (value, given) => value == *given,
+            };
+            if !values.iter().any(|value| *value == "*" || same(value)) {
                 return Err(ApiError::only(name, values));
             }
         }
         Ok(())
     }
 
-    /// That was all.
+    /// That was all. What is left and empty or `false` asks for nothing, whatever it is
+    /// called.
     ///
     /// # Errors
-    /// When a parameter is left: it is one that the server does not have.
+    /// When another parameter is left: it is one that the server does not have.
     pub fn finish(self) -> Result<(), ApiError> {
-        match self.0.keys().next() {
-            Some(name) => Err(ApiError::unsupported(name)),
+        let asks = |value: &RawValue| match serde_json::from_str(value.get()) {
+            Ok(Value::Bool(yes)) => yes,
+            Ok(Value::String(text)) => !text.is_empty(),
+            Ok(Value::Array(list)) => !list.is_empty(),
+            Ok(Value::Object(map)) => !map.is_empty(),
+            _ => true,
+        };
+        match self.0.iter().find(|(_, value)| asks(value)) {
+            Some((name, _)) => Err(ApiError::unsupported(name)),
             None => Ok(()),
         }
     }
+}
+
+/// The whole number that this is, within the bounds of an `i64`: what lies beyond is
+/// taken as the bound.
+pub fn whole_of(number: &Number) -> Option<i64> {
+    if let Some(whole) = number.as_i64() {
+        return Some(whole);
+    }
+    let value = number.as_f64()?;
+    // The cast ends at the bounds.
+    (value.fract() == 0.0).then_some(value as i64)
 }
 
 #[cfg(test)]
@@ -125,6 +161,9 @@ mod tests {
             r#"{"t": 2, "n": 9, "b": false, "one": 1, "any": [7]}"#,
             r#"{"t": null, "tools": null}"#,
             r#"{"list": [ ]}"#,
+            r#"{"n": 9.0, "one": 1.0}"#,
+            "\u{feff}{}",
+            r#"{"new": false, "newer": "", "newest": [], "next": {}}"#,
         ] {
             assert_eq!(message(fine), "", "{fine}");
         }
@@ -141,7 +180,11 @@ mod tests {
             (r#"{"n": 1.5}"#, "`n` must be a whole number"),
             (r#"{"b": 1}"#, "`b` must be true or false"),
             (r#"{"one": 2}"#, "leave it out, or let it be 1 or 1.0"),
-            (r#"{"tools": []}"#, "`tools` is not supported"),
+            (r#"{"n": 1e300}"#, "from 1 to 9"),
+            (r#"{"n": "1"}"#, "`n` must be a whole number"),
+            (r#"{"tools": [1]}"#, "`tools` is not supported"),
+            (r#"{"new": true}"#, "`new` is not supported"),
+            (r#"{"new": 0}"#, "`new` is not supported"),
         ] {
             let message = message(bad);
             assert!(

@@ -1,19 +1,109 @@
 //! The turns of a conversation as clients send them.
 
-use delayline_llama::Message;
-use serde::Deserialize;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::error::ApiError;
 
+/// A turn as templates read it.
+#[derive(Debug, Default, Serialize)]
+pub struct ChatTurn {
+    role: String,
+    content: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<TurnCall>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_call_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+}
+
+impl ChatTurn {
+    /// What the system says.
+    pub fn system(content: String) -> Self {
+        Self {
+            role: "system".into(),
+            content,
+            ..Self::default()
+        }
+    }
+
+    /// Whether the system says it.
+    pub fn is_system(&self) -> bool {
+        self.role == "system"
+    }
+
+    /// Says what the other says, too.
+    pub fn append(&mut self, other: &Self) {
+        self.content.push_str("\n\n");
+        self.content.push_str(&other.content);
+    }
+}
+
+/// A call that an assistant made.
+#[derive(Debug, Deserialize, Serialize)]
+struct TurnCall {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(rename = "type", default = "function")]
+    kind: String,
+    function: CalledFunction,
+}
+
+fn function() -> String {
+    "function".into()
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct CalledFunction {
+    name: String,
+    /// An object, though clients send it within a text.
+    arguments: Box<RawValue>,
+}
+
+impl CalledFunction {
+    /// With arguments as templates want them.
+    fn opened(self) -> Option<Self> {
+        let text: Result<String, _> = serde_json::from_str(self.arguments.get());
+        let arguments = match text {
+            Ok(text) if text.trim().is_empty() => RawValue::from_string("{}".into()).ok()?,
+            Ok(text) => RawValue::from_string(text).ok()?,
+            Err(_) => self.arguments,
+        };
+        let is_object = arguments.get().trim_start().starts_with('{');
+        is_object.then_some(Self { arguments, ..self })
+    }
+}
+
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Turn {
     role: String,
     content: Option<Content>,
-    #[serde(rename = "name")]
-    _name: Option<String>,
+    name: Option<String>,
+    tool_calls: Option<Vec<TurnCall>>,
+    tool_call_id: Option<String>,
     #[serde(rename = "refusal")]
     _refusal: Option<String>,
+    reasoning_content: Option<String>,
+    /// Client libraries send back what they got, with every field of their own.
+    #[serde(flatten)]
+    others: BTreeMap<String, Value>,
+}
+
+/// Whether a field asks for nothing.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -34,18 +124,43 @@ struct Part {
 ///
 /// # Errors
 /// When a turn is not text, or of an unknown role.
-pub fn messages(turns: Vec<RawTurn>) -> Result<Vec<Message>, ApiError> {
+pub fn messages(turns: Vec<RawTurn>) -> Result<Vec<ChatTurn>, ApiError> {
     if turns.is_empty() {
         return Err(ApiError::param(
             "messages",
             "`messages` must hold one message at least",
         ));
     }
-    let turn = |(at, turn): (usize, RawTurn)| {
+    let mut out: Vec<ChatTurn> = Vec::with_capacity(turns.len());
+    for (at, turn) in turns.into_iter().enumerate() {
         let name = format!("messages[{at}]");
-        message(&name, turn.0)
+        let turn = message(&name, turn.0)?;
+        if turn.role == "tool" {
+            answers(&name, &turn, &out)?;
+        }
+        out.push(turn);
+    }
+    Ok(out)
+}
+
+/// Checks that a tool's answer follows its call.
+fn answers(name: &str, turn: &ChatTurn, before: &[ChatTurn]) -> Result<(), ApiError> {
+    let caller = before.iter().rev().find(|turn| turn.role != "tool");
+    let calls = caller.map_or(&[][..], |caller| &caller.tool_calls);
+    let known = match &turn.tool_call_id {
+        Some(id) => calls.iter().any(|call| call.id.as_ref() == Some(id)),
+        None => !calls.is_empty(),
     };
-    turns.into_iter().enumerate().map(turn).collect()
+    match known {
+        true => Ok(()),
+        false => Err(ApiError::param(
+            name,
+            format!(
+                "{name} is a tool's answer, but the assistant's turn before it holds no call \
+                 with its `tool_call_id`"
+            ),
+        )),
+    }
 }
 
 /// A turn as sent, not yet looked at.
@@ -53,20 +168,38 @@ pub fn messages(turns: Vec<RawTurn>) -> Result<Vec<Message>, ApiError> {
 #[serde(transparent)]
 pub struct RawTurn(Turn);
 
-fn message(name: &str, turn: Turn) -> Result<Message, ApiError> {
+fn message(name: &str, turn: Turn) -> Result<ChatTurn, ApiError> {
     let role = match turn.role.as_str() {
         "developer" => "system",
-        role @ ("system" | "user" | "assistant") => role,
+        role @ ("system" | "user" | "assistant" | "tool") => role,
         other => {
             return Err(ApiError::param(
                 name,
                 format!(
-                    "the role of {name} must be system, developer, user or assistant, not `{}`",
+                    "the role of {name} must be system, developer, user, assistant or tool, not `{}`",
                     other.chars().take(40).collect::<String>()
                 ),
             ));
         }
     };
+    if let Some((field, _)) = turn.others.iter().find(|(_, value)| !is_empty(value)) {
+        let field: String = field.chars().take(40).collect();
+        return Err(ApiError::unsupported(&format!("{name}.{field}")));
+    }
+    let mut tool_calls = Vec::new();
+    for call in turn.tool_calls.unwrap_or_default() {
+        let function = call.function.opened().ok_or_else(|| {
+            ApiError::param(
+                name,
+                format!("{name}: the arguments of its tool_calls must be a JSON object"),
+            )
+        })?;
+        tool_calls.push(TurnCall { function, ..call });
+    }
+    if role != "assistant" && !tool_calls.is_empty() {
+        let message = format!("{name}: only an assistant makes tool_calls");
+        return Err(ApiError::param(name, message));
+    }
     let text = match turn.content {
         Some(Content::Text(text)) => text,
         Some(Content::Parts(parts)) => {
@@ -81,11 +214,19 @@ fn message(name: &str, turn: Turn) -> Result<Message, ApiError> {
                 });
             texts.collect::<Result<Vec<_>, _>>()?.join("\n")
         }
+        None if !tool_calls.is_empty() => String::new(),
         None => {
             return Err(ApiError::param(name, format!("{name} has no content")));
         }
     };
-    Ok(Message::new(role, &text))
+    Ok(ChatTurn {
+        role: role.to_owned(),
+        content: text,
+        reasoning_content: turn.reasoning_content.filter(|text| !text.is_empty()),
+        tool_calls,
+        tool_call_id: turn.tool_call_id.filter(|_| role == "tool"),
+        name: turn.name.filter(|_| role == "tool"),
+    })
 }
 
 #[cfg(test)]
@@ -95,18 +236,48 @@ mod tests {
     #[test]
     fn turns_are_taken_or_refused() {
         let parse = |json: &str| match serde_json::from_str(json) {
-            Ok(turns) => messages(turns).map_err(|error| error.message),
+            Ok(turns) => match messages(turns) {
+                Ok(turns) => Ok(serde_json::to_string(&turns).expect("JSON")),
+                Err(error) => Err(error.message),
+            },
             Err(error) => Err(error.to_string()),
         };
         let both = r#"[{"role": "developer", "content": "a"},
             {"role": "user", "content": [{"type": "text", "text": "b"}, {"type": "text", "text": "c"}]}]"#;
         assert_eq!(
             parse(both).unwrap(),
-            [Message::new("system", "a"), Message::new("user", "b\nc")]
+            r#"[{"role":"system","content":"a"},{"role":"user","content":"b\nc"}]"#
+        );
+        // As client libraries send back what they got.
+        let back = r#"[{"role": "assistant", "content": "x", "refusal": null, "tool_calls": [],
+            "function_call": null, "audio": null, "annotations": [], "reasoning_content": "",
+            "provider_specific_fields": {}}]"#;
+        assert_eq!(
+            parse(back).unwrap(),
+            r#"[{"role":"assistant","content":"x"}]"#
+        );
+        let called = r#"[{"role": "assistant", "content": null, "tool_calls": [{"id": "a", "type":
+            "function", "function": {"name": "f", "arguments": "{\"z\": 1, \"a\": 2}"}}]},
+            {"role": "tool", "tool_call_id": "a", "content": "x"}]"#;
+        assert_eq!(
+            parse(called).unwrap(),
+            r#"[{"role":"assistant","content":"","tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":{"z": 1, "a": 2}}}]},{"role":"tool","content":"x","tool_call_id":"a"}]"#
+        );
+        let thought = r#"[{"role": "assistant", "content": "x", "reasoning_content": "y"}]"#;
+        assert!(
+            parse(thought)
+                .unwrap()
+                .contains(r#""reasoning_content":"y""#)
         );
         for (bad, says) in [
             ("[]", "one message at least"),
-            (r#"[{"role": "tool", "content": "x"}]"#, "must be system"),
+            (r#"[{"role": "robot", "content": "x"}]"#, "must be system"),
+            (r#"[{"role": "tool", "content": "x"}]"#, "holds no call"),
+            (
+                &called.replace("\"a\", \"content\"", "\"b\", \"content\""),
+                "holds no call",
+            ),
+            (&called.replace("{\\\"z\\\"", "[\\\"z\\\""), "tool_calls"),
             (r#"[{"role": "user"}]"#, "messages[0] has no content"),
             (r#"[{"role": "user", "content": 7}]"#, "Content"),
             (
@@ -114,8 +285,8 @@ mod tests {
                 "text only",
             ),
             (
-                r#"[{"role": "assistant", "content": "x", "tool_calls": []}]"#,
-                "tool_calls",
+                r#"[{"role": "assistant", "content": "x", "tool_calls": [{}]}]"#,
+                "function",
             ),
         ] {
             let message = parse(bad).unwrap_err();

@@ -2,8 +2,10 @@
 //! like, how an error is put. Knows no sockets and no engine.
 
 pub mod answer;
+pub mod calls;
 pub mod error;
 pub mod fields;
 pub mod messages;
 pub mod request;
 pub mod schema;
+pub mod tools;

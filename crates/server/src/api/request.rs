@@ -1,14 +1,15 @@
 //! What a client asks for: both kinds of requests in one form.
 
+use delayline_llama::Sampling;
 use delayline_llama::batch::{Choice, GenerateRequest};
-use delayline_llama::{Message, Sampling};
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::value::{Number, RawValue};
 
 use super::error::ApiError;
-use super::fields::Fields;
-use super::messages::{self, RawTurn};
+use super::fields::{Fields, whole_of};
+use super::messages::{self, ChatTurn, RawTurn};
 use super::schema;
+use super::tools::{self, CallFormat, ToolRequest};
 
 /// Maximum number of stop texts, and of bytes of one.
 const STOPS: usize = 16;
@@ -32,15 +33,15 @@ const NEUTRAL: &[(&str, &[&str])] = &[
     ("metadata", &["*"]),
     ("safety_identifier", &["*"]),
     ("prompt_cache_key", &["*"]),
+    ("prompt_cache_retention", &["*"]),
+    ("cache_prompt", &["*"]),
+    ("keep_alive", &["*"]),
 ];
 
 /// Those that only a chat has.
 const NEUTRAL_CHAT: &[(&str, &[&str])] = &[
     ("modalities", &["[\"text\"]"]),
-    // Without tools there is nothing to choose or to call.
-    ("tools", &["[]"]),
-    ("tool_choice", &["\"none\"", "\"auto\""]),
-    ("parallel_tool_calls", &["true", "false"]),
+    // Names of old for tools.
     ("functions", &["[]"]),
     ("function_call", &["\"none\"", "\"auto\""]),
 ];
@@ -66,17 +67,68 @@ pub const PARAMETERS: &[&str] = &[
 ];
 
 /// Those that only a chat has.
-pub const CHAT_PARAMETERS: &[&str] = &["messages", "max_completion_tokens", "top_logprobs"];
+pub const CHAT_PARAMETERS: &[&str] = &[
+    "messages",
+    "max_completion_tokens",
+    "top_logprobs",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+];
 
 /// What is to be continued.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Prompt {
-    /// A conversation.
-    Chat(Vec<Message>),
+    /// A conversation, with the tools that are offered.
+    Chat(ChatPrompt),
     /// A text.
     Text(String),
     /// Tokens.
     Tokens(Vec<i32>),
+}
+
+/// A conversation as JSON, which templates read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChatPrompt {
+    /// As it was sent.
+    pub json: String,
+    /// Where tools are offered.
+    pub tools: Option<ToldTools>,
+}
+
+/// What is done with tools where a template knows of none.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToldTools {
+    /// The conversation where the system tells of them.
+    pub told: String,
+}
+
+impl ChatPrompt {
+    fn new(mut turns: Vec<ChatTurn>, tools: Option<&ToolRequest>) -> Result<Self, ApiError> {
+        let json = |turns: &[ChatTurn], tools: &str| {
+            let turns = serde_json::to_string(turns)
+                .map_err(|error| ApiError::server(error.to_string()))?;
+            Ok(format!(r#"{{"messages":{turns},"tools":{tools}}}"#))
+        };
+        let Some(tools) = tools else {
+            return Ok(Self {
+                json: json(&turns, "null")?,
+                tools: None,
+            });
+        };
+        let as_sent = json(&turns, &tools.json)?;
+        turns.insert(0, ChatTurn::system(tools.told()));
+        if turns.get(1).is_some_and(ChatTurn::is_system) {
+            let own = turns.remove(1);
+            turns[0].append(&own);
+        }
+        Ok(Self {
+            json: as_sent,
+            tools: Some(ToldTools {
+                told: json(&turns, "null")?,
+            }),
+        })
+    }
 }
 
 /// A request, checked.
@@ -91,6 +143,8 @@ pub struct ApiRequest {
     /// Whether a stream tells of usage in an event of its own; if nothing was said,
     /// its end does.
     pub include_usage: Option<bool>,
+    /// The tools that may be called.
+    pub tools: Option<ToolRequest>,
     /// What the engine is asked for, still without the prompt's tokens.
     pub generate: GenerateRequest,
 }
@@ -131,14 +185,20 @@ enum TextPrompt {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn chat(body: &[u8], defaults: RequestDefaults) -> Result<ApiRequest, ApiError> {
+pub fn chat(
+    body: &[u8],
+    defaults: RequestDefaults,
+    format: CallFormat,
+) -> Result<ApiRequest, ApiError> {
     let mut fields = Fields::parse(body)?;
     fields.neutral(NEUTRAL_CHAT)?;
     let expected = "a list of messages with `role` and `content`";
     let turns: Vec<RawTurn> = fields
         .take("messages", expected)?
         .ok_or_else(|| ApiError::param("messages", format!("`messages` is missing: {expected}")))?;
-    let prompt = Prompt::Chat(messages::messages(turns)?);
+    let tools = tools::take(&mut fields)?;
+    let turns = messages::messages(turns)?;
+    let prompt = Prompt::Chat(ChatPrompt::new(turns, tools.as_ref())?);
     let max = maximum(&mut fields, "max_completion_tokens")?;
     let told: Option<bool> = fields.take("logprobs", "true or false")?;
     let top = fields.whole("top_logprobs", 0, TOP_LOGPROBS)?;
@@ -149,8 +209,19 @@ pub fn chat(body: &[u8], defaults: RequestDefaults) -> Result<ApiRequest, ApiErr
         ));
     }
     let logprobs = (told == Some(true)).then(|| top.unwrap_or(0) as usize);
-    let generate = generate(&mut fields, max, logprobs, defaults)?;
-    common(fields, prompt, generate)
+    let mut generate = generate(&mut fields, max, logprobs, defaults)?;
+    if let Some(tools) = &tools {
+        let forced = tools.grammar(format)?;
+        if forced.is_some() && generate.grammar.is_some() {
+            let message = "an answer cannot both call a tool and have a `response_format`";
+            return Err(ApiError::param("response_format", message));
+        }
+        generate.grammar = forced.or(generate.grammar);
+    }
+    Ok(ApiRequest {
+        tools,
+        ..common(fields, prompt, generate)?
+    })
 }
 
 /// A body of `/v1/completions`.
@@ -176,16 +247,28 @@ pub fn completion(body: &[u8], defaults: RequestDefaults) -> Result<ApiRequest, 
         },
         TextPrompt::Tokens(tokens) => Prompt::Tokens(tokens),
     };
-    let logprobs = fields.whole("logprobs", 0, TOP_LOGPROBS)?;
+    // As in a chat, `false` asks for none.
+    let logprobs = match fields.take_false("logprobs") {
+        true => None,
+        false => fields.whole("logprobs", 0, TOP_LOGPROBS)?,
+    };
     let logprobs = logprobs.map(|top| top as usize);
     let generate = generate(&mut fields, None, logprobs, defaults)?;
     common(fields, prompt, generate)
 }
 
+/// A maximum number of tokens; -1, as some clients send, is none, and what is beyond all
+/// bounds is as much as there is room for.
 fn maximum(fields: &mut Fields, name: &str) -> Result<Option<usize>, ApiError> {
-    Ok(fields
-        .whole(name, 1, i64::from(i32::MAX))?
-        .map(|n| n as usize))
+    let asked = fields.whole(name, -1, i64::MAX)?;
+    match asked {
+        Some(0) => Err(ApiError::param(
+            name,
+            format!("`{name}` must be a whole number from 1 on, or -1 for no limit, not 0"),
+        )),
+        Some(-1) => Ok(None),
+        asked => Ok(asked.map(|n| n.min(i64::from(i32::MAX)) as usize)),
+    }
 }
 
 /// What both kinds ask of the engine. `max_tokens` by another name goes before.
@@ -197,7 +280,7 @@ fn generate(
 ) -> Result<GenerateRequest, ApiError> {
     fields.neutral(NEUTRAL)?;
     let max_tokens = maximum(fields, "max_tokens")?;
-    let seed = fields.take::<i64>("seed", "a whole number")?;
+    let seed = seed(fields)?;
     let penalties = (
         fields.number("frequency_penalty", -2.0, 2.0)?,
         fields.number("presence_penalty", -2.0, 2.0)?,
@@ -210,14 +293,14 @@ fn generate(
             .unwrap_or(default.temperature),
         top_p: fields.number("top_p", 0.0, 1.0)?.unwrap_or(default.top_p),
         min_p: fields.number("min_p", 0.0, 1.0)?.unwrap_or(default.min_p),
+        // Neither 0 nor -1 leaves any token out.
         top_k: fields
-            .whole("top_k", 0, i64::from(i32::MAX))?
-            .map_or(default.top_k, |k| k as i32),
+            .whole("top_k", -1, i64::from(i32::MAX))?
+            .map_or(default.top_k, |k| k.max(0) as i32),
         frequency_penalty: penalties.0.unwrap_or(0.0),
         presence_penalty: penalties.1.unwrap_or(0.0),
         repeat_penalty: penalties.2.unwrap_or(1.0),
-        // Any whole number will do; equal ones give equal answers.
-        seed: seed.map_or(defaults.seed, |seed| (seed ^ (seed >> 32)) as u32),
+        seed: seed.unwrap_or(defaults.seed),
     };
     let stop = stops(fields)?;
     let format: Option<Box<RawValue>> = fields.take("response_format", "an object")?;
@@ -225,16 +308,37 @@ fn generate(
         Some(format) => schema::grammar_of(format.get())?,
         None => None,
     };
+    let max_tokens = max.or(max_tokens);
     Ok(GenerateRequest {
+        // Whoever says no number takes what there is.
+        elastic: max_tokens.is_none(),
         stop,
         logprobs,
         grammar,
         ..GenerateRequest::new(
             &[],
-            max.or(max_tokens).unwrap_or(defaults.max_tokens),
+            max_tokens.unwrap_or(defaults.max_tokens),
             Choice::Sampled(sampling),
         )
     })
+}
+
+/// A seed: any number will do, and equal ones give equal answers; -1, as some clients
+/// send, is none.
+fn seed(fields: &mut Fields) -> Result<Option<u32>, ApiError> {
+    let Some(number) = fields.take::<Number>("seed", "a whole number")? else {
+        return Ok(None);
+    };
+    let seed = match (number.as_u64(), whole_of(&number)) {
+        (_, Some(-1)) => return Ok(None),
+        (Some(seed), _) => seed,
+        (None, Some(seed)) => seed as u64,
+        (None, None) => {
+            let message = format!("`seed` must be a whole number, not {number}");
+            return Err(ApiError::param("seed", message));
+        }
+    };
+    Ok(Some((seed ^ (seed >> 32)) as u32))
 }
 
 /// What both kinds ask of the server.
@@ -243,16 +347,11 @@ fn common(
     prompt: Prompt,
     generate: GenerateRequest,
 ) -> Result<ApiRequest, ApiError> {
-    let model = fields.take("model", "the name of a model")?;
+    let model: Option<String> = fields.take("model", "the name of a model")?;
     let stream: Option<bool> = fields.take("stream", "true or false")?;
+    // Without a stream they ask for nothing: a whole answer has its usage anyway.
     let options: Option<StreamOptions> =
         fields.take("stream_options", "an object with `include_usage`")?;
-    if options.is_some() && stream != Some(true) {
-        return Err(ApiError::param(
-            "stream_options",
-            "`stream_options` needs `stream` to be true",
-        ));
-    }
     let options = options.unwrap_or_default();
     if options.include_obfuscation == Some(true) {
         return Err(ApiError::unsupported("stream_options.include_obfuscation"));
@@ -260,9 +359,10 @@ fn common(
     fields.finish()?;
     Ok(ApiRequest {
         prompt,
-        model,
+        model: model.filter(|model| !model.is_empty()),
         stream: stream.unwrap_or(false),
         include_usage: options.include_usage,
+        tools: None,
         generate,
     })
 }
@@ -273,7 +373,9 @@ fn stops(fields: &mut Fields) -> Result<Vec<String>, ApiError> {
         Some(OneOrMany::One(text)) => vec![text],
         Some(OneOrMany::Many(texts)) => texts,
     };
-    if stop.len() > STOPS || stop.iter().any(|s| s.is_empty() || s.len() > STOP_BYTES) {
+    // An empty text ends nothing.
+    let stop: Vec<String> = stop.into_iter().filter(|text| !text.is_empty()).collect();
+    if stop.len() > STOPS || stop.iter().any(|text| text.len() > STOP_BYTES) {
         return Err(ApiError::param(
             "stop",
             format!("`stop` takes at most {STOPS} texts of 1 to {STOP_BYTES} bytes each"),
@@ -293,7 +395,7 @@ mod tests {
 
     fn ask(more: &str) -> Result<ApiRequest, String> {
         let body = format!(r#"{{"messages": [{{"role": "user", "content": "hi"}}]{more}}}"#);
-        chat(body.as_bytes(), DEFAULTS).map_err(|error| error.message)
+        chat(body.as_bytes(), DEFAULTS, CallFormat::in_template("")).map_err(|error| error.message)
     }
 
     #[test]
@@ -335,7 +437,10 @@ mod tests {
             seed: 3,
             ..Sampling::default()
         };
-        let expect = GenerateRequest::new(&[], 100, Choice::Sampled(sampling));
+        let expect = GenerateRequest {
+            elastic: true,
+            ..GenerateRequest::new(&[], 100, Choice::Sampled(sampling))
+        };
         assert_eq!(ask.generate, expect);
     }
 
@@ -347,10 +452,17 @@ mod tests {
             r#", "service_tier": "auto", "modalities": [ "text" ]"#,
             r#", "tools": [ ], "tool_choice": "none", "parallel_tool_calls": true"#,
             r#", "functions": [], "function_call": "auto""#,
+            r#", "stop": """#,
+            r#", "stop": ["", ""]"#,
+            r#", "stream_options": {}"#,
+            r#", "stream": false, "stream_options": {"include_usage": null}"#,
+            r#", "model": "", "max_tokens": -1, "max_completion_tokens": -1, "seed": -1"#,
+            r#", "cache_prompt": true, "keep_alive": "5m", "n": 1.0, "reasoning": {}"#,
         ] {
             assert_eq!(ask(more), ask(""), "{more}");
         }
-        let text = r#"{"prompt": "a", "best_of": 1, "echo": false, "suffix": ""}"#;
+        let text =
+            r#"{"prompt": "a", "best_of": 1, "echo": false, "suffix": "", "logprobs": false}"#;
         let plain = completion(br#"{"prompt": "a"}"#, DEFAULTS);
         assert_eq!(completion(text.as_bytes(), DEFAULTS).ok(), plain.ok());
     }
@@ -359,19 +471,21 @@ mod tests {
     fn what_cannot_be_done_is_said() {
         for (more, says) in [
             (r#", "n": 2"#, "`n` is not supported"),
-            (r#", "tools": [{}]"#, "`tools` is not supported"),
-            (r#", "tool_choice": "required""#, "`tool_choice` is not"),
+            (r#", "tools": [{}]"#, "`tools` must be a list"),
+            (r#", "tool_choice": "required""#, "no such tool"),
             (r#", "modalities": ["audio"]"#, "`modalities` is not"),
             (
                 r#", "logit_bias": {"5": 1}"#,
                 "`logit_bias` is not supported",
             ),
             (r#", "temperature": 3"#, "from 0 to 2"),
-            (r#", "max_tokens": 0"#, "from 1 to"),
-            (r#", "stop": """#, "`stop` takes"),
+            (r#", "max_tokens": 0"#, "from 1 on"),
+            (r#", "max_tokens": -2"#, "from -1 to"),
+            (r#", "max_tokens": 1.5"#, "`max_tokens` must be"),
+            (r#", "top_k": -2"#, "from -1 to"),
             (r#", "top_logprobs": 2"#, "needs `logprobs`"),
-            (r#", "stream_options": {}"#, "needs `stream`"),
             (r#", "seed": "x""#, "`seed` must be a whole number"),
+            (r#", "seed": 0.5"#, "`seed` must be a whole number"),
             (r#", "response_format": {"type": "x"}"#, "response_format"),
         ] {
             let message = ask(more).unwrap_err();
@@ -379,6 +493,39 @@ mod tests {
         }
         let many = completion(br#"{"prompt": ["a", "b"]}"#, DEFAULTS).unwrap_err();
         assert!(many.message.contains("one by one"));
+    }
+
+    #[test]
+    fn limits_and_seeds_are_as_clients_write_them() {
+        let asked = |more: &str| match ask(more).unwrap().generate {
+            GenerateRequest {
+                max_tokens,
+                choice: Choice::Sampled(sampling),
+                ..
+            } => (max_tokens, sampling.top_k, sampling.seed),
+            other => panic!("{other:?}"),
+        };
+        let (max, k, seed) = asked("");
+        for (more, expect) in [
+            (r#", "max_tokens": 16.0"#, (16, k, seed)),
+            (
+                r#", "max_tokens": 10000000000"#,
+                (i32::MAX as usize, k, seed),
+            ),
+            (
+                r#", "max_tokens": 9, "max_completion_tokens": -1"#,
+                (9, k, seed),
+            ),
+            (r#", "max_tokens": -1"#, (max, k, seed)),
+            (r#", "top_k": -1"#, (max, 0, seed)),
+            (r#", "top_k": 5.0"#, (max, 5, seed)),
+            (r#", "seed": 7.0"#, (max, k, 7)),
+            (r#", "seed": -1"#, (max, k, seed)),
+            (r#", "seed": 18446744073709551615"#, (max, k, 0)),
+            (r#", "seed": 4294967295"#, (max, k, u32::MAX)),
+        ] {
+            assert_eq!(asked(more), expect, "{more}");
+        }
     }
 
     #[test]

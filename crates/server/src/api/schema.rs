@@ -6,11 +6,12 @@
 //! because each alternative costs time for every token.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::error::ApiError;
 
 mod convert;
-mod json;
+pub(super) mod json;
 mod keywords;
 mod nested;
 mod range;
@@ -51,9 +52,9 @@ struct Named {
     _name: Option<String>,
     #[serde(rename = "description")]
     _description: Option<String>,
-    // A schema is always held strictly.
+    // A schema is always held strictly, also for those who write "true".
     #[serde(rename = "strict")]
-    _strict: Option<bool>,
+    _strict: Option<IgnoredAny>,
     schema: Option<Json>,
 }
 
@@ -78,6 +79,17 @@ pub fn grammar_of(format: &str) -> Result<Option<String>, ApiError> {
             "must have the type text, json_object, or json_schema with a `json_schema`",
         )),
     }
+}
+
+/// The grammar of a schema alone.
+///
+/// # Errors
+/// When it is not one that this server can hold.
+pub fn grammar_of_schema(schema: &Json) -> Result<String, ApiError> {
+    if schema.to_text().len() > SCHEMA_BYTES {
+        return Err(refuse(format!("is longer than {SCHEMA_BYTES} bytes")));
+    }
+    Converter::convert(schema)
 }
 
 fn refuse(what: impl std::fmt::Display) -> ApiError {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use delayline_engine::Options;
+use delayline_llama::Sampling;
 use delayline_llama::batch::{Batcher, Choice, GenerateRequest};
-use delayline_llama::{Options, Sampling};
 use delayline_synth::Quant;
 use tokio::sync::mpsc;
 
@@ -54,8 +55,8 @@ fn slow_readers_wait_for_themselves_alone() {
                 memory: Some(4 << 30),
                 ..Options::default()
             };
-            let engine = delayline_llama::Engine::open(&path, &options).expect("it opens");
-            EngineThread::new(Batcher::new(engine, None), shared).run();
+            let engine = delayline_llama::open(&path, &options).expect("it opens");
+            EngineThread::new(Batcher::new(engine, None), shared, None).run();
         }
     });
     let (slow, mut slow_updates) = job(40, 1);

@@ -1,7 +1,7 @@
 //! From what the runtime lets one watch of its laps to what the picture shows:
 //! coarser, and by place instead of by time.
 
-use delayline_llama::watch::{self, Stretch};
+use delayline_engine::watch::{self, Stretch};
 
 use super::{BINS, Bins};
 
@@ -65,7 +65,7 @@ impl Bins {
 
 #[cfg(test)]
 mod tests {
-    use delayline_llama::watch::StretchKind;
+    use delayline_engine::watch::StretchKind;
 
     use super::*;
 

@@ -80,6 +80,26 @@ def test_schema_logprobs_and_stop(client, model):
     assert first.logprob <= 0 and len(first.top_logprobs) == 2
 
 
+def test_tools(client, model):
+    parameters = {
+        "type": "object",
+        "properties": {"days": {"type": "integer", "minimum": 1, "maximum": 9}},
+        "required": ["days"],
+    }
+    tool = {"type": "function", "function": {"name": "weather", "parameters": parameters}}
+    ask = dict(model=model, tools=[tool], tool_choice="required", parallel_tool_calls=False)
+    answer = client.chat.completions.create(messages=TURN, max_tokens=60, **ask)
+    message = answer.choices[0].message
+    [call] = message.tool_calls
+    assert answer.choices[0].finish_reason == "tool_calls"
+    assert 1 <= json.loads(call.function.arguments)["days"] <= 9
+    told = {"role": "tool", "tool_call_id": call.id, "content": "grey"}
+    more = client.chat.completions.create(
+        model=model, messages=[*TURN, message, told], tools=[tool], max_tokens=4
+    )
+    assert more.usage.completion_tokens > 0
+
+
 def test_texts(client, model):
     answer = client.completions.create(
         model=model, prompt="One, two,", max_tokens=6, temperature=0, stop=["five"]
@@ -90,7 +110,7 @@ def test_texts(client, model):
 def test_errors_are_the_packages_own(client, model, url):
     with pytest.raises(openai.BadRequestError, match="tools"):
         client.chat.completions.create(
-            model=model, messages=TURN, tools=[{"type": "function", "function": {"name": "f"}}]
+            model=model, messages=TURN, tools=[{"type": "function", "function": {"name": "a b"}}]
         )
     with pytest.raises(openai.NotFoundError):
         client.chat.completions.create(model="gpt-4", messages=TURN)

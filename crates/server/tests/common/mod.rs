@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use delayline_llama::{Options, Way};
+use delayline_engine::{Options, Way};
 use delayline_server::{Handle, Limits, ServerConfig};
 use serde_json::{Value, json};
 
@@ -53,6 +53,8 @@ pub fn config() -> ServerConfig {
         keys: Vec::new(),
         insecure: false,
         origins: Vec::new(),
+        aliases: Vec::new(),
+        kv: None,
         limits: Limits::default(),
     }
 }

@@ -2,40 +2,44 @@
 //! the data sheets.
 
 use super::loops::{amplifiers, conveyor, fiber_price, growth, in_flight, keeping};
+use super::passive::passive;
 use super::rivals::{dram_price, flash, hollow, trap, vacuum};
 use super::{Claim, ClaimError, Finding};
 use crate::datasheet::Library;
 use crate::interval::Interval;
 use crate::media::{Need, Sized, Unit, size, unit};
 
-/// What decides how much the article's loop holds, and how fast it is.
+/// The loop that the claims are about: as it was said, or another in its place.
+pub(super) const LOOP: &str = "said-loop";
+
+/// What decides how much the loop holds, and how fast it is.
 pub(super) const HELD: &[&str] = &[
-    "article.rate",
-    "article.length",
-    "smf.group_index",
-    "smf.cores",
+    "loop.rate",
+    "loop.length",
+    "fiber.group_index",
+    "fiber.cores",
 ];
 /// What decides what it draws.
 pub(super) const POWER: &[&str] = &[
-    "zr400.energy",
-    "article.rate",
-    "smf.cores",
-    "article.regenerations",
-    "edfa.power",
-    "article.sites",
-    "article.amplifiers_per_site",
+    "transceiver.energy",
+    "loop.rate",
+    "fiber.cores",
+    "loop.regenerations",
+    "amplifier.power",
+    "loop.sites",
+    "loop.amplifiers_per_site",
 ];
 /// What decides what it costs.
 pub(super) const PRICE: &[&str] = &[
-    "zr400.price",
-    "article.rate",
-    "smf.cores",
-    "article.regenerations",
-    "edfa.price",
-    "article.sites",
-    "article.amplifiers_per_site",
-    "smf.price",
-    "article.length",
+    "transceiver.price",
+    "loop.rate",
+    "fiber.cores",
+    "loop.regenerations",
+    "amplifier.price",
+    "loop.sites",
+    "loop.amplifiers_per_site",
+    "fiber.price",
+    "loop.length",
 ];
 
 /// All claims with their answers.
@@ -55,6 +59,7 @@ pub fn all(library: &Library) -> Result<Vec<Claim>, ClaimError> {
         trap,
         vacuum,
         dram_price,
+        passive,
     ]
     .into_iter()
     .map(|claim| claim(library))
@@ -70,26 +75,39 @@ pub(super) fn finding(what: &str, value: Interval, unit: &'static str) -> Findin
 }
 
 /// All paths of all groups, each once.
-pub(super) fn paths(groups: &[&[&str]]) -> Vec<String> {
+pub(super) fn paths(library: &Library, groups: &[&[&str]]) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     for path in groups.iter().copied().flatten() {
-        if !all.iter().any(|other| other == path) {
-            all.push((*path).to_owned());
+        let path = path_of(library, path);
+        if !all.contains(&path) {
+            all.push(path);
         }
     }
     all
 }
 
+/// A figure's path, where `loop`, `fiber`, `transceiver` and `amplifier` stand for the
+/// sheets of the loop and what it is made of.
+pub(super) fn path_of(library: &Library, path: &str) -> String {
+    let (id, key) = path.split_once('.').unwrap_or((path, ""));
+    let sheet = library.any(LOOP).ok();
+    match (id, sheet.and_then(|sheet| sheet.references.get(id))) {
+        ("loop", _) => format!("{LOOP}.{key}"),
+        (_, Some(part)) => format!("{part}.{key}"),
+        _ => path.to_owned(),
+    }
+}
+
 pub(super) fn value(library: &Library, path: &str) -> Result<Interval, ClaimError> {
-    Ok(library.figure(path)?.value)
+    Ok(library.figure(&path_of(library, path))?.value)
 }
 
 pub(super) fn typical(library: &Library, path: &str) -> Option<f64> {
-    Some(library.figure(path).ok()?.value.typical)
+    Some(value(library, path).ok()?.typical)
 }
 
 pub(super) fn article(library: &Library) -> Result<Unit, ClaimError> {
-    Ok(unit(library, "article")?)
+    Ok(unit(library, LOOP)?)
 }
 
 /// What the article's loop holds and delivers, as a need for its rivals.

@@ -1,7 +1,8 @@
 //! Claims 1 to 6, about the loop by itself.
 
 use super::list::{
-    HELD, POWER, PRICE, article, articles_need, finding, paths, rival, typical, unit_of, value,
+    HELD, LOOP, POWER, PRICE, article, articles_need, finding, paths, rival, typical, unit_of,
+    value,
 };
 use super::{Claim, ClaimError, Verdict, less, turn};
 use crate::datasheet::{Library, SheetKind};
@@ -18,16 +19,16 @@ const ROUND: f64 = 0.05;
 
 pub fn in_flight(library: &Library) -> Result<Claim, ClaimError> {
     let unit = article(library)?;
-    let said = value(library, "said-loop.capacity")?;
-    let said_rate = value(library, "said-loop.rate")?;
+    let said = value(library, "said-numbers.capacity")?;
+    let said_rate = value(library, "said-numbers.rate")?;
     let off = |is: Interval, said: Interval| (is.typical / said.typical - 1.0).abs();
     let (capacity_off, rate_off) = (
         off(unit.capacity_bytes, said),
         off(unit.rate_bytes_per_s, said_rate),
     );
     let margin = |library: &Library| {
-        let unit = unit_of(library, "article")?;
-        Some(unit.capacity_bytes.typical - typical(library, "said-loop.capacity")?)
+        let unit = unit_of(library, LOOP)?;
+        Some(unit.capacity_bytes.typical - typical(library, "said-numbers.capacity")?)
     };
     Ok(Claim {
         number: 1,
@@ -53,11 +54,14 @@ pub fn in_flight(library: &Library) -> Result<Claim, ClaimError> {
         ),
         turns: vec![turn(
             library,
-            "article.length",
+            "loop.length",
             "it holds what was said",
             margin,
         )?],
-        inputs: paths(&[HELD, &["said-loop.capacity", "said-loop.rate"]]),
+        inputs: paths(
+            library,
+            &[HELD, &["said-numbers.capacity", "said-numbers.rate"]],
+        ),
     })
 }
 
@@ -73,13 +77,13 @@ pub fn keeping(library: &Library) -> Result<Claim, ClaimError> {
     let held = Interval::exact(articles_need(library)?.bytes);
     let refresh = held * value(library, "dram.refresh")?;
     let delivers = |library: &Library| {
-        let loop_w = unit_of(library, "article")?.standby_w.typical;
+        let loop_w = unit_of(library, LOOP)?.standby_w.typical;
         Some(rival(library, "dram").ok()?.power_w.typical - loop_w)
     };
     let mut cheap = library.clone();
-    cheap.add("claims", "[article]\ntransceiver = 'cpo'")?;
+    cheap.add("claims", "[said-loop]\ntransceiver = 'cpo'")?;
     let margin = |library: &Library| {
-        let loop_w = unit_of(library, "article")?.standby_w.typical;
+        let loop_w = unit_of(library, LOOP)?.standby_w.typical;
         Some(dram_keeps(library).ok()?.typical - loop_w)
     };
     Ok(Claim {
@@ -115,7 +119,7 @@ pub fn keeping(library: &Library) -> Result<Claim, ClaimError> {
         turns: vec![
             turn(
                 library,
-                "zr400.energy",
+                "transceiver.energy",
                 "the loop draws what DRAM does to keep",
                 margin,
             )?,
@@ -127,34 +131,37 @@ pub fn keeping(library: &Library) -> Result<Claim, ClaimError> {
             )?,
             turn(
                 library,
-                "zr400.energy",
+                "transceiver.energy",
                 "the loop draws what DRAM does to deliver",
                 delivers,
             )?,
         ],
-        inputs: paths(&[
-            HELD,
-            POWER,
+        inputs: paths(
+            library,
             &[
-                "cpo.energy",
-                "dram.standby",
-                "dram.refresh",
-                "dram.energy",
-                "dram.capacity",
-                "dram.rate",
-                "hbm3e.standby",
-                "hbm3e.energy",
-                "hbm3e.capacity",
-                "hbm3e.rate",
-                "said-power.power",
+                HELD,
+                POWER,
+                &[
+                    "cpo.energy",
+                    "dram.standby",
+                    "dram.refresh",
+                    "dram.energy",
+                    "dram.capacity",
+                    "dram.rate",
+                    "hbm3e.standby",
+                    "hbm3e.energy",
+                    "hbm3e.capacity",
+                    "hbm3e.rate",
+                    "said-power.power",
+                ],
             ],
-        ]),
+        ),
     })
 }
 
 /// Price of the parts of the article's loop: transceivers, amplifiers, fiber.
 fn parts(library: &Library) -> Option<[f64; 3]> {
-    let unit = unit_of(library, "article")?;
+    let unit = unit_of(library, LOOP)?;
     let price = |index: usize| unit.parts.get(index).map(|part| part.price.typical);
     Some([price(0)?, price(1)?, price(2)?])
 }
@@ -183,18 +190,18 @@ pub fn fiber_price(library: &Library) -> Result<Claim, ClaimError> {
         turns: vec![
             turn(
                 library,
-                "smf.price",
+                "fiber.price",
                 "fiber costs as much as the rest",
                 margin,
             )?,
             turn(
                 library,
-                "zr400.price",
+                "transceiver.price",
                 "fiber costs as much as the rest",
                 margin,
             )?,
         ],
-        inputs: paths(&[PRICE]),
+        inputs: paths(library, &[PRICE]),
     })
 }
 
@@ -203,7 +210,7 @@ pub fn amplifiers(library: &Library) -> Result<Claim, ClaimError> {
     let savings = dram_keeps(library)?;
     let [optics, amplifiers] = [0, 1].map(|index| unit.parts[index].power_w);
     let margin = |library: &Library| {
-        let unit = unit_of(library, "article")?;
+        let unit = unit_of(library, LOOP)?;
         Some(unit.standby_w.typical - dram_keeps(library).ok()?.typical)
     };
     Ok(Claim {
@@ -224,11 +231,11 @@ pub fn amplifiers(library: &Library) -> Result<Claim, ClaimError> {
         ),
         turns: vec![turn(
             library,
-            "zr400.energy",
+            "transceiver.energy",
             "there is something left to save",
             margin,
         )?],
-        inputs: paths(&[HELD, POWER, &["dram.standby"]]),
+        inputs: paths(library, &[HELD, POWER, &["dram.standby"]]),
     })
 }
 
@@ -239,7 +246,10 @@ pub fn conveyor(library: &Library) -> Result<Claim, ClaimError> {
         finding("half a lap", wait, "s"),
         finding("DRAM", random, "s"),
     ];
-    let mut inputs = paths(&[&["article.length", "smf.group_index", "dram.latency"]]);
+    let mut inputs = paths(
+        library,
+        &[&["loop.length", "fiber.group_index", "dram.latency"]],
+    );
     for sheet in library.of_kind(SheetKind::Model) {
         let model = LanguageModel::of(library, &sheet.id)?;
         let Some(experts) = model.experts else {
@@ -268,7 +278,7 @@ pub fn conveyor(library: &Library) -> Result<Claim, ClaimError> {
         inputs.extend(keys.map(|key| format!("{}.{key}", sheet.id)));
     }
     let margin = |library: &Library| {
-        let wait = unit_of(library, "article")?.latency_s.typical;
+        let wait = unit_of(library, LOOP)?.latency_s.typical;
         Some(wait - typical(library, "dram.latency")?)
     };
     Ok(Claim {
@@ -282,7 +292,7 @@ pub fn conveyor(library: &Library) -> Result<Claim, ClaimError> {
             .to_owned(),
         turns: vec![turn(
             library,
-            "article.length",
+            "loop.length",
             "half a lap is a wait for DRAM",
             margin,
         )?],
@@ -295,10 +305,7 @@ pub fn growth(library: &Library) -> Result<Claim, ClaimError> {
         value(library, "fiber-rate.growth")?,
         value(library, "hbm-rate.growth")?,
     );
-    let (loop_rate, stack) = (
-        value(library, "article.rate")?,
-        value(library, "hbm4.rate")?,
-    );
+    let (loop_rate, stack) = (value(library, "loop.rate")?, value(library, "hbm4.rate")?);
     let years = years_until(
         loop_rate.typical / stack.typical,
         fiber.typical,
@@ -344,13 +351,16 @@ pub fn growth(library: &Library) -> Result<Claim, ClaimError> {
             turn(library, "fiber-rate.growth", "both grow alike", margin)?,
             turn(library, "hbm-rate.growth", "both grow alike", margin)?,
         ],
-        inputs: paths(&[&[
-            "fiber-rate.growth",
-            "hbm-rate.growth",
-            "article.rate",
-            "hbm4.rate",
-            "mcf19.cores",
-        ]]),
+        inputs: paths(
+            library,
+            &[&[
+                "fiber-rate.growth",
+                "hbm-rate.growth",
+                "loop.rate",
+                "hbm4.rate",
+                "mcf19.cores",
+            ]],
+        ),
     })
 }
 

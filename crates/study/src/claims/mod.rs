@@ -3,8 +3,10 @@
 //! would the verdict be another. Knows media and models; holds no figure of its
 //! own.
 
+mod about;
 mod list;
 mod loops;
+mod passive;
 mod report;
 mod rivals;
 #[cfg(test)]
@@ -18,6 +20,7 @@ use crate::interval::Interval;
 use crate::media::MediaError;
 use thiserror::Error;
 
+pub use about::about;
 pub use list::all;
 pub use report::report;
 
@@ -147,6 +150,7 @@ pub fn turn(
     so_that: &str,
     margin: impl Fn(&Library) -> Option<f64>,
 ) -> Result<Turn, ClaimError> {
+    let path = &list::path_of(library, path);
     let figure = library.figure(path)?.clone();
     let now = figure.written;
     let mut changed = library.clone();

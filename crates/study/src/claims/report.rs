@@ -2,29 +2,32 @@
 
 use serde_json::json;
 
-use super::list::articles_need;
+use super::list::{LOOP, articles_need, path_of};
 use super::rivals::PRICED;
-use super::{Claim, ClaimError, Finding, all};
-use crate::datasheet::Library;
+use super::{Claim, ClaimError, Finding, Verdict, about, all};
+use crate::datasheet::{Library, Tag};
 use crate::interval::Interval;
 use crate::media::{size, unit};
 use crate::report::format::{count_range, digits, dollars_range, percent, si_range};
-use crate::report::{Axis, Plot, PlotMark, PlotShape, Report, ReportTable, Series};
+use crate::report::{Axis, Headline, Plot, PlotMark, PlotShape, Report, ReportTable, Series};
 
 /// Points of a curve.
 const POINTS: usize = 49;
 /// How many years a trend is drawn on.
 const YEARS: usize = 25;
 
-/// All claims, or those of `numbers`.
+/// All claims, or those of `numbers`, about the loop `id`.
 ///
 /// # Errors
-/// [`ClaimError`] when a data sheet lacks what one takes.
-pub fn report(library: &Library, numbers: &[u32]) -> Result<Report, ClaimError> {
+/// [`ClaimError`] when a data sheet lacks what one takes, or there is no such loop.
+pub fn report(library: &Library, numbers: &[u32], id: &str) -> Result<Report, ClaimError> {
+    let library = &about(library, id)?;
     let wanted = |claim: &Claim| numbers.is_empty() || numbers.contains(&claim.number);
     let claims: Vec<Claim> = all(library)?.into_iter().filter(wanted).collect();
     let mut report = Report {
         title: "What was said, and what the numbers say".to_owned(),
+        answer: answer(&claims),
+        headline: headline(&claims),
         intro: "Each claim computed from the data sheets. \u{201c}Holds\u{201d} and \
                 \u{201c}fails\u{201d} mean over the whole range of the inputs; it turns where a \
                 single input, all others as they are, would change the verdict."
@@ -32,6 +35,7 @@ pub fn report(library: &Library, numbers: &[u32]) -> Result<Report, ClaimError> 
         tables: vec![verdicts(&claims)],
         details: vec![numbers_table(&claims), turns(&claims)],
         notes: vec![
+            of_which_loop(library),
             "A dash where a verdict would turn: no value of that figure alone turns it.".to_owned(),
         ],
         json: json!({"claims": claims}),
@@ -47,6 +51,53 @@ pub fn report(library: &Library, numbers: &[u32]) -> Result<Report, ClaimError> 
         }
     }
     Ok(report)
+}
+
+/// How many of the claims are right, in a sentence.
+fn answer(claims: &[Claim]) -> String {
+    let of = |verdict: Verdict| {
+        let found = claims.iter().filter(|claim| claim.verdict == verdict);
+        let numbers: Vec<String> = found.map(|claim| claim.number.to_string()).collect();
+        match numbers.is_empty() {
+            true => "none".to_owned(),
+            false => numbers.join(", "),
+        }
+    };
+    format!(
+        "Of the claims these hold: {}; these fail: {}; these depend on the figures: {}.",
+        of(Verdict::Holds),
+        of(Verdict::Fails),
+        of(Verdict::Depends)
+    )
+}
+
+/// The first number of the first claim.
+fn headline(claims: &[Claim]) -> Option<Headline> {
+    let claim = claims.first()?;
+    let finding = claim.computed.first()?;
+    Some(Headline {
+        what: format!("claim {}, {}", claim.number, finding.what),
+        value: finding.value.typical,
+        unit: finding.unit,
+    })
+}
+
+/// Which loop the claims were judged for.
+fn of_which_loop(library: &Library) -> String {
+    let sheet = library.any(LOOP).ok();
+    let said = sheet.is_some_and(|sheet| sheet.figures["rate"].tag == Tag::SecondHand);
+    let name = sheet.map_or("", |sheet| sheet.name.as_str());
+    match said {
+        true => format!(
+            "The loop is {LOOP}: 256 Tb/s over 200 km with the ends of 400ZR, as it was said. What \
+             optics make of it is the design `article`, whose rate, power and price differ: --loop \
+             article, or any other, judges the same claims for that."
+        ),
+        false => format!(
+            "The loop is {name}. Its rate is as solved; while a verdict's turn is searched it is \
+             held."
+        ),
+    }
 }
 
 fn verdicts(claims: &[Claim]) -> ReportTable {
@@ -176,10 +227,9 @@ fn price_over_dram(library: &Library) -> Option<Plot> {
     let now = library.figure("dram.price").ok()?.written.typical;
     Some(Plot {
         title: "Break-even against the price of DRAM".to_owned(),
-        caption:
-            "Holding and feeding what the article's loop does. Where the line of DRAM crosses \
+        caption: "Holding and feeding what the loop does. Where the line of DRAM crosses \
                   another, both cost the same."
-                .to_owned(),
+            .to_owned(),
         shape: PlotShape::Lines {
             x: Axis::log("price of a GB of DRAM", "$"),
             y: Axis::log("price", "$"),
@@ -197,13 +247,11 @@ fn price_over_dram(library: &Library) -> Option<Plot> {
 fn power_over_energy(library: &Library) -> Option<Plot> {
     let need = articles_need(library).ok()?;
     let (low, high) = (1e-3, 100.0);
+    let path = path_of(library, "transceiver.energy");
     let points = spread(low, high).filter_map(|energy| {
         let mut changed = library.clone();
-        changed.set("zr400.energy", Interval::exact(energy)).ok()?;
-        Some((
-            energy * 1e-12,
-            unit(&changed, "article").ok()?.standby_w.typical,
-        ))
+        changed.set(&path, Interval::exact(energy)).ok()?;
+        Some((energy * 1e-12, unit(&changed, LOOP).ok()?.standby_w.typical))
     });
     let xs = (low * 1e-12, high * 1e-12);
     let mut series = vec![Series {
@@ -226,16 +274,18 @@ fn power_over_energy(library: &Library) -> Option<Plot> {
             y: 0.0,
         })
     };
+    let (own, _) = path.rsplit_once('.')?;
+    let ids = [own, "cpo"];
     Some(Plot {
         title: "Break-even against the energy of a transceiver".to_owned(),
-        caption: "What the article's loop draws if its transceivers took so much for a bit. What \
+        caption: "What the loop draws if its transceivers took so much for a bit. What \
                   remains at the left are the amplifiers."
             .to_owned(),
         shape: PlotShape::Lines {
             x: Axis::log("energy of a transceiver", "J/bit"),
             y: Axis::log("power", "W"),
             series,
-            marks: ["zr400", "cpo"].into_iter().filter_map(mark).collect(),
+            marks: ids.into_iter().filter_map(mark).collect(),
         },
     })
 }
@@ -265,7 +315,7 @@ fn rates_over_years(library: &Library) -> Option<Plot> {
             x: Axis::linear("years from now", ""),
             y: Axis::log("rate", "B/s"),
             series: vec![
-                trend("one fiber", rate("article")?, growth("fiber-rate")?),
+                trend("one fiber", rate(LOOP)?, growth("fiber-rate")?),
                 trend("one HBM stack", rate("hbm4")?, growth("hbm-rate")?),
             ],
             marks: Vec::new(),
@@ -286,11 +336,7 @@ fn prices_over_years(library: &Library) -> Option<Plot> {
             x: Axis::linear("years from now", ""),
             y: Axis::log("price", "$"),
             series: vec![
-                trend(
-                    "the article's loop",
-                    price("article")?,
-                    growth("optics-price")?,
-                ),
+                trend("the loop", price(LOOP)?, growth("optics-price")?),
                 trend("DRAM", price("dram")?, growth("dram-price")?),
             ],
             marks: Vec::new(),

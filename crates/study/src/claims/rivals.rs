@@ -1,7 +1,8 @@
 //! Claims 7 to 11, which set the loop against its rivals.
 
 use super::list::{
-    HELD, POWER, PRICE, article, articles_need, finding, paths, rival, typical, unit_of, value,
+    HELD, LOOP, POWER, PRICE, article, articles_need, finding, paths, rival, typical, unit_of,
+    value,
 };
 use super::{Claim, ClaimError, Turn, Verdict, less, turn};
 use crate::datasheet::Library;
@@ -13,13 +14,13 @@ use crate::report::format::{digits, percent};
 /// The model of claim 9: the largest that is dense and well known.
 const TRAPPED: &str = "llama-70b";
 /// The rivals of claim 11.
-pub const PRICED: [&str; 5] = ["article", "hbm3e", "hbm4", "hbf", "ssd"];
+pub const PRICED: [&str; 5] = [LOOP, "hbm3e", "hbm4", "hbf", "ssd"];
 
 pub fn flash(library: &Library) -> Result<Claim, ClaimError> {
     let light = article(library)?;
     let stacks = rival(library, "hbf")?;
     let margin = |library: &Library| {
-        let loop_price = unit_of(library, "article")?.price.typical;
+        let loop_price = unit_of(library, LOOP)?.price.typical;
         Some(loop_price - rival(library, "hbf").ok()?.price.typical)
     };
     let holds_more = less(light.capacity_bytes, stacks.capacity_bytes);
@@ -52,34 +53,37 @@ pub fn flash(library: &Library) -> Result<Claim, ClaimError> {
             turn(library, "hbf.price", "flash and loop cost the same", margin)?,
             turn(
                 library,
-                "zr400.price",
+                "transceiver.price",
                 "flash and loop cost the same",
                 margin,
             )?,
         ],
-        inputs: paths(&[
-            HELD,
-            POWER,
-            PRICE,
+        inputs: paths(
+            library,
             &[
-                "hbf.rate",
-                "hbf.capacity",
-                "hbf.price",
-                "hbf.latency",
-                "hbf.energy",
-                "hbf.standby",
+                HELD,
+                POWER,
+                PRICE,
+                &[
+                    "hbf.rate",
+                    "hbf.capacity",
+                    "hbf.price",
+                    "hbf.latency",
+                    "hbf.energy",
+                    "hbf.standby",
+                ],
             ],
-        ]),
+        ),
     })
 }
 
 pub fn hollow(library: &Library) -> Result<Claim, ClaimError> {
-    let length = value(library, "article.length")?;
-    let rate = value(library, "article.rate")?;
-    let in_glass = delay_s(length, value(library, "smf.group_index")?);
+    let length = value(library, "loop.length")?;
+    let rate = value(library, "loop.rate")?;
+    let in_glass = delay_s(length, value(library, "fiber.group_index")?);
     let in_air = delay_s(length, value(library, "hollow.group_index")?);
     let margin = |library: &Library| {
-        Some(typical(library, "smf.group_index")? - typical(library, "hollow.group_index")?)
+        Some(typical(library, "fiber.group_index")? - typical(library, "hollow.group_index")?)
     };
     Ok(Claim {
         number: 8,
@@ -92,7 +96,7 @@ pub fn hollow(library: &Library) -> Result<Claim, ClaimError> {
             finding("a lap, hollow", in_air, "s"),
             finding(
                 "hollow, at the rate that was shown",
-                value(library, "hollow-core.rate")? * in_air,
+                value(library, "said-hollow.rate")? * in_air,
                 "B",
             ),
         ],
@@ -107,13 +111,16 @@ pub fn hollow(library: &Library) -> Result<Claim, ClaimError> {
             "both hold the same",
             margin,
         )?],
-        inputs: paths(&[&[
-            "article.length",
-            "article.rate",
-            "smf.group_index",
-            "hollow.group_index",
-            "hollow-core.rate",
-        ]]),
+        inputs: paths(
+            library,
+            &[&[
+                "loop.length",
+                "loop.rate",
+                "fiber.group_index",
+                "hollow.group_index",
+                "said-hollow.rate",
+            ]],
+        ),
     })
 }
 
@@ -124,7 +131,7 @@ pub fn trap(library: &Library) -> Result<Claim, ClaimError> {
     let lap = unit.lap_s.unwrap_or(unit.latency_s);
     let margin = |library: &Library| {
         let weights = LanguageModel::of(library, TRAPPED).ok()?.weights_bytes;
-        Some(weights / unit_of(library, "article")?.capacity_bytes.typical - 1.0)
+        Some(weights / unit_of(library, LOOP)?.capacity_bytes.typical - 1.0)
     };
     let whole = loops.ceil();
     Ok(Claim {
@@ -150,15 +157,10 @@ pub fn trap(library: &Library) -> Result<Claim, ClaimError> {
                   more and comes by less often"
                 .to_owned(),
         turns: vec![
-            turn(
-                library,
-                "article.length",
-                "one loop holds the model",
-                margin,
-            )?,
-            turn(library, "article.rate", "one loop holds the model", margin)?,
+            turn(library, "loop.length", "one loop holds the model", margin)?,
+            turn(library, "loop.rate", "one loop holds the model", margin)?,
         ],
-        inputs: paths(&[&["llama-70b.weights"], HELD, POWER, PRICE]),
+        inputs: paths(library, &[&["llama-70b.weights"], HELD, POWER, PRICE]),
     })
 }
 
@@ -167,7 +169,7 @@ pub fn vacuum(library: &Library) -> Result<Claim, ClaimError> {
     let glass = article(library)?;
     let margin = |library: &Library| {
         let ring = unit_of(library, "orbit")?.rate_bytes_per_s.typical;
-        Some(unit_of(library, "article")?.rate_bytes_per_s.typical - ring)
+        Some(unit_of(library, LOOP)?.rate_bytes_per_s.typical - ring)
     };
     Ok(Claim {
         number: 10,
@@ -196,17 +198,20 @@ pub fn vacuum(library: &Library) -> Result<Claim, ClaimError> {
             "one ring is as fast as one fiber",
             margin,
         )?],
-        inputs: paths(&[&[
-            "orbit.rate",
-            "orbit.length",
-            "orbit.regenerations",
-            "vacuum.group_index",
-            "vacuum.cores",
-            "vacuum.price",
-            "space-laser.price",
-            "article.rate",
-            "smf.cores",
-        ]]),
+        inputs: paths(
+            library,
+            &[&[
+                "orbit.rate",
+                "orbit.length",
+                "orbit.regenerations",
+                "vacuum.group_index",
+                "vacuum.cores",
+                "vacuum.price",
+                "space-laser.price",
+                "loop.rate",
+                "fiber.cores",
+            ]],
+        ),
     })
 }
 
@@ -216,18 +221,21 @@ pub fn dram_price(library: &Library) -> Result<Claim, ClaimError> {
     let growth = value(library, "dram-price.growth")?.typical;
     let mut computed = vec![finding("DRAM for what the loop does", dram.price, "$")];
     let mut turns: Vec<Turn> = Vec::new();
-    let mut inputs = paths(&[
+    let mut inputs = paths(
+        library,
         &[
-            "dram.price",
-            "dram.rate",
-            "dram.capacity",
-            "dram-price.growth",
+            &[
+                "dram.price",
+                "dram.rate",
+                "dram.capacity",
+                "dram-price.growth",
+            ],
+            PRICE,
         ],
-        PRICE,
-    ]);
+    );
     let light_price = article(library)?.price;
     let price = |library: &Library, id: &str| match id {
-        "article" => Some(unit_of(library, id)?.price),
+        LOOP => Some(unit_of(library, id)?.price),
         _ => Some(size(library, id, need).ok()?.price),
     };
     for id in PRICED {
@@ -243,7 +251,7 @@ pub fn dram_price(library: &Library) -> Result<Claim, ClaimError> {
         }
         turns.push(turned);
         match id {
-            "article" => turns.push(turn(library, "zr400.price", &so_that, margin)?),
+            LOOP => turns.push(turn(library, "transceiver.price", &so_that, margin)?),
             _ => inputs.extend(["price", "capacity", "rate"].map(|key| format!("{id}.{key}"))),
         }
     }

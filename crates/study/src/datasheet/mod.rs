@@ -20,11 +20,13 @@ mod unit;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::interval::Interval;
+use crate::interval::{Corner, Interval};
+use crate::link::{Design, PRESETS};
 
 pub use report::report;
 pub use schema::{Key, SheetKind};
@@ -98,10 +100,13 @@ pub struct Sheet {
     pub figures: BTreeMap<String, Figure>,
 }
 
-/// All sheets.
+/// All sheets, and the designs that some of them are of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Library {
     sheets: BTreeMap<String, Sheet>,
+    designs: BTreeMap<String, Arc<Design>>,
+    /// Whether lines are solved at typical figures alone.
+    typical_only: bool,
 }
 
 /// Why data sheets cannot be used.
@@ -178,7 +183,15 @@ impl Library {
     pub fn embedded() -> Self {
         let mut library = Self {
             sheets: BTreeMap::new(),
+            designs: BTreeMap::new(),
+            typical_only: false,
         };
+        for (id, text) in PRESETS {
+            match Design::parse(text) {
+                Ok(design) => library.add_design(id, design, "the design's"),
+                Err(error) => panic!("an embedded design is wrong: {error}"),
+            }
+        }
         for (file, text) in EMBEDDED {
             if let Err(error) = parse::add(&mut library.sheets, file, text) {
                 panic!("an embedded data sheet is wrong: {error}");
@@ -233,6 +246,78 @@ impl Library {
         Ok(())
     }
 
+    /// Adds a design as the sheet `id`, of which length and laps can be set; `source`
+    /// says who decided them.
+    pub fn add_design(&mut self, id: &str, design: Design, source: &str) {
+        let figure = |written: f64, unit: &str, factor: f64| Figure {
+            value: Interval::exact(written * factor),
+            written: Interval::exact(written),
+            unit: unit.to_owned(),
+            source: source.to_owned(),
+            date: "2026".to_owned(),
+            tag: Tag::Assumption,
+        };
+        let figures = [
+            ("length", figure(design.length_km(), "km", 1e3)),
+            ("laps", figure(design.laps, "1", 1.0)),
+        ];
+        let sheet = Sheet {
+            id: id.to_owned(),
+            kind: SheetKind::Design,
+            name: design.name.clone(),
+            note: String::new(),
+            references: references(&design),
+            figures: figures.map(|(key, figure)| (key.to_owned(), figure)).into(),
+        };
+        self.sheets.insert(id.to_owned(), sheet);
+        self.designs.insert(id.to_owned(), Arc::new(design));
+    }
+
+    /// The design of the sheet `id`, with the length and the laps that are set.
+    ///
+    /// # Errors
+    /// [`crate::link::Error`] when there is none, or when it cannot be that long.
+    pub fn design(&self, id: &str) -> Result<Design, crate::link::Error> {
+        let sheet = self.sheet(SheetKind::Design, id)?;
+        let design = self.designs[id].as_ref();
+        let length_km = sheet.get("length").typical * 1e-3;
+        let mut design = match (length_km / design.length_km() - 1.0).abs() < 1e-12 {
+            true => design.clone(),
+            false => design.of_length(length_km)?,
+        };
+        design.laps = sheet.get("laps").typical;
+        Ok(design)
+    }
+
+    /// The same sheets, with which lines are solved at typical figures alone, which is all
+    /// that a question about typical answers needs.
+    pub fn typically(self) -> Self {
+        Self {
+            typical_only: true,
+            ..self
+        }
+    }
+
+    /// At which figures lines are solved.
+    pub(crate) fn corners(&self) -> &'static [Corner] {
+        match self.typical_only {
+            true => &[Corner::Typical],
+            false => &Corner::ALL,
+        }
+    }
+
+    /// Puts a sheet in the place of another.
+    pub(crate) fn put(&mut self, id: &str, sheet: Sheet) {
+        let id = id.to_owned();
+        self.sheets.insert(id.clone(), Sheet { id, ..sheet });
+    }
+
+    /// Whether the sheet's design has its own length and laps.
+    pub fn is_as_designed(&self, id: &str) -> bool {
+        let own = self.designs.get(id).map(|design| design.as_ref());
+        self.design(id).ok().as_ref() == own
+    }
+
     /// All sheets of a kind, in order of their ids.
     pub fn of_kind(&self, kind: SheetKind) -> impl Iterator<Item = &Sheet> {
         self.sheets.values().filter(move |sheet| sheet.kind == kind)
@@ -268,13 +353,25 @@ impl Library {
     /// # Errors
     /// [`SheetError::Unknown`] with the names that there are.
     pub fn figure(&self, path: &str) -> Result<&Figure, SheetError> {
-        let (id, key) = path.split_once('.').unwrap_or((path, ""));
+        // An id may hold a point, as of a length; a key holds none.
+        let (id, key) = path.rsplit_once('.').unwrap_or((path, ""));
         let sheet = self.any(id)?;
         sheet.figures.get(key).ok_or_else(|| SheetError::Unknown {
             what: format!("figure of {id}"),
             name: key.to_owned(),
             expected: list(sheet.figures.keys().map(String::as_str)),
         })
+    }
+
+    /// What a figure measures, by `sheet.key`.
+    ///
+    /// # Errors
+    /// As [`Library::figure`].
+    pub fn dimension(&self, path: &str) -> Result<Dimension, SheetError> {
+        self.figure(path)?;
+        let (id, name) = path.rsplit_once('.').expect("a figure's name has a dot");
+        let key = self.any(id)?.kind.key(name);
+        Ok(key.expect("figures have keys").dimension)
     }
 
     /// Sets a figure by `sheet.key` to a value in the unit that it is written
@@ -284,7 +381,7 @@ impl Library {
     /// [`SheetError::Unknown`], or [`SheetError::Value`] when it cannot be.
     pub fn set(&mut self, path: &str, written: Interval) -> Result<(), SheetError> {
         let mut figure = self.figure(path)?.clone();
-        let (id, name) = path.split_once('.').expect("a figure's name has a dot");
+        let (id, name) = path.rsplit_once('.').expect("a figure's name has a dot");
         let sheet = self.sheets.get_mut(id).expect("the figure is there");
         let key = sheet.kind.key(name).expect("figures have keys");
         figure.value = parse::value(key, written, &figure.unit, id)?;
@@ -310,6 +407,21 @@ impl Sheet {
     pub fn find(&self, key: &str) -> Option<Interval> {
         self.figures.get(key).map(|figure| figure.value)
     }
+}
+
+/// The sheets that a design is made of.
+fn references(design: &Design) -> BTreeMap<String, String> {
+    let ends = [
+        ("fiber", &design.fiber),
+        ("transceiver", &design.transceiver),
+    ];
+    let ends = ends.map(|(key, id)| (key.to_owned(), id.clone()));
+    let bands = design.bands.iter();
+    let bands = bands.map(|band| {
+        let key = format!("amplifier of its {} band", band.name);
+        (key, band.amplifier.clone())
+    });
+    ends.into_iter().chain(bands).collect()
 }
 
 /// `a, b and c`.

@@ -58,6 +58,11 @@ fn add_sheet(
             return Err(missing(place, "kind", expected));
         }
     };
+    if kind == SheetKind::Design && known.is_none_or(|sheet| sheet.kind != kind) {
+        let value = Value::String(kind_name(kind));
+        let expected = "a design of the program; one's own is a medium, fiber:design=FILE.toml";
+        return Err(wrong(place, "kind", &value, expected));
+    }
     let mut sheet = match known {
         Some(sheet) if sheet.kind == kind => sheet.clone(),
         _ => Sheet {

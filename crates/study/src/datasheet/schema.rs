@@ -17,7 +17,10 @@ pub enum SheetKind {
     Transceiver,
     /// A memory of units that each hold and deliver data.
     Store,
-    /// Data going round: fiber, ends and length together.
+    /// Data going round as its optics decide: a design, of which the sheet holds what
+    /// may be set.
+    Design,
+    /// Data going round at a rate that was said: fiber, ends and length together.
     Loop,
     /// A memory of sound going round.
     Acoustic,
@@ -37,11 +40,12 @@ pub enum SheetKind {
 
 impl SheetKind {
     /// All kinds.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Fiber,
         Self::Amplifier,
         Self::Transceiver,
         Self::Store,
+        Self::Design,
         Self::Loop,
         Self::Acoustic,
         Self::Model,
@@ -148,6 +152,11 @@ const STORE: &[Key] = &[
     key("price", PricePerData, "$/GB", 0.0, 1e9),
 ];
 
+const DESIGN: &[Key] = &[
+    key("length", Length, "km", 0.001, 1e8),
+    key("laps", One, "1", 1.0, 1e9),
+];
+
 const LOOP: &[Key] = &[
     key("length", Length, "km", 1e-6, 1e9),
     key("rate", DataRate, "Tbit/s", 1e-9, 1e6),
@@ -225,6 +234,7 @@ impl SheetKind {
             Self::Amplifier => AMPLIFIER,
             Self::Transceiver => TRANSCEIVER,
             Self::Store => STORE,
+            Self::Design => DESIGN,
             Self::Loop => LOOP,
             Self::Acoustic => ACOUSTIC,
             Self::Model => MODEL,

@@ -71,7 +71,7 @@ impl AsOf {
 
 /// Whether a figure is a price, or one of a product that is sold.
 fn ages(library: &Library, path: &str) -> bool {
-    let (id, key) = path.split_once('.').unwrap_or((path, ""));
+    let (id, key) = path.rsplit_once('.').unwrap_or((path, ""));
     let Ok(sheet) = library.any(id) else {
         return false;
     };

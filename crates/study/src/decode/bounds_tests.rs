@@ -1,19 +1,11 @@
 //! No result is above the roofline of any part of its machine: random machines from a
-//! fresh, printed seed, which `STUDY_SEED` gives again.
+//! fresh, printed seed, which `SEED` gives again.
 
 use fastrand::Rng;
 
 use super::*;
 
 const MACHINES: u32 = 24;
-
-fn seed() -> u64 {
-    let given = std::env::var("STUDY_SEED").ok();
-    let seed = given.and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-    println!("STUDY_SEED={seed}");
-    seed
-}
 
 fn pick<'a>(random: &mut Rng, of: &[&'a str]) -> &'a str {
     of[random.usize(..of.len())]
@@ -69,7 +61,7 @@ fn random_case(library: &Library, random: &mut Rng) -> (String, Case) {
 #[test]
 fn no_result_beats_capacity_bandwidth_or_energy_of_any_part() {
     let library = Library::embedded();
-    let mut random = Rng::with_seed(seed());
+    let mut random = Rng::with_seed(delayline_testing::seed());
     let (mut ran, mut refused) = (0, 0);
     for _ in 0..MACHINES {
         let (what, case) = random_case(&library, &mut random);

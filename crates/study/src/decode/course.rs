@@ -2,7 +2,7 @@
 //! when the lap gets there. Knows bytes; does not know rates or time.
 
 use delayline_plan::{
-    ALIGN, Extent, ExtentId, Memory, NEAR_BYTES, Plan, Residency, Run, Schedule, choose,
+    ALIGN, Extent, ExtentId, MemoryShare, NEAR_BYTES, Plan, Residency, Run, Schedule, choose,
 };
 
 /// Largest extent, in bytes; longer reads gain nothing (see `plan`).
@@ -140,7 +140,7 @@ fn residency(plan: &Plan, window: u64, resident: u64) -> Residency {
     if resident == 0 && total > window {
         return nothing;
     }
-    let memory = Memory {
+    let memory = MemoryShare {
         available: window + resident,
         lookahead: window.saturating_sub(longest),
     };

@@ -9,7 +9,7 @@ use crate::datasheet::{Library, SheetError};
 use crate::interval::{Corner, Interval};
 use crate::model::MixtureOfExperts;
 use crate::report::format::{digits, percent};
-use crate::report::{Report, ReportTable};
+use crate::report::{Headline, Report, ReportTable};
 
 const SYSTEMS: &str = include_str!("../../datasheets/measured.toml");
 
@@ -168,7 +168,12 @@ pub fn measured_report(library: &Library) -> Result<Report, SheetError> {
         .count();
     let mut report = Report {
         title: "Decoding as measured, and by the formula of the study".to_owned(),
-        intro: format!(
+        headline: Some(Headline {
+            what: "mean error".to_owned(),
+            value: held.iter().map(|one| one.error().abs()).sum::<f64>() / held.len() as f64,
+            unit: "%",
+        }),
+        answer: format!(
             "Of {} systems that nothing was fitted on, {within} are within {} of the typical \
              prediction and {outside} outside its range.",
             held.len(),

@@ -60,7 +60,7 @@ pub use measured::{
     EXPECTED, MeasuredSystem, SystemPrediction, SystemUse, measured_report, predictions,
 };
 pub use plan_file::{PlanError, PlanFile, PlannedExtent, PlannedRun};
-pub use report::{CaseGrid, report};
+pub use report::{CaseGrid, headline, report};
 pub use roofline::{Limit, Roofline};
 pub use room::{Window, WindowPlace};
 pub use simulate::{SimulatedLap, SimulatedMachine, simulate};
@@ -178,17 +178,8 @@ pub fn decode(library: &Library, case: &Case) -> Result<Decoded, DecodeError> {
         let medium = Sized::new(case.unit.clone(), need);
         return decoded(library, case, medium, None, case.near());
     }
-    let held = case.model.weights_bytes - case.resident_bytes as f64;
-    let need = Need {
-        bytes: held.max(1.0),
-        rate_bytes_per_s: case.feed_bytes_per_s,
-    };
-    let medium = Sized::at_least(case.unit.clone(), need, case.units);
-    let lap_s = |window: &Window| case.at(&medium, *window, Corner::Typical).roofline.lap_s();
-    let window = windows
-        .into_iter()
-        .min_by(|a, b| lap_s(a).total_cmp(&lap_s(b)))
-        .expect("there is a window");
+    let medium = case.sized();
+    let window = case.better_window(&medium, windows);
     let typical = case.at(&medium, window, Corner::Typical);
     let lap = run(&typical)?;
     if lap.lap_s <= 0.0 {
@@ -218,6 +209,21 @@ pub fn decode(library: &Library, case: &Case) -> Result<Decoded, DecodeError> {
     decoded(library, case, medium, Some(window), laps)
 }
 
+/// Tokens per second of one sequence with all figures typical, as [`decode()`] says.
+///
+/// # Errors
+/// [`DecodeError`].
+pub fn typical_tokens_per_s(case: &Case) -> Result<f64, DecodeError> {
+    check(case)?;
+    let windows = case.windows()?;
+    if case.is_own() {
+        return Ok(1.0 / case.near().lap_s.typical);
+    }
+    let medium = case.sized();
+    let window = case.better_window(&medium, windows);
+    Ok(1.0 / run(&case.at(&medium, window, Corner::Typical))?.lap_s)
+}
+
 /// What laps of a case came to.
 struct Laps {
     lap_s: Interval,
@@ -233,6 +239,25 @@ impl Case {
     /// Whether all weights are in the accelerator's own memory.
     fn is_own(&self) -> bool {
         self.unit.id == OWN
+    }
+
+    /// The medium, as many units as hold the weights that do not stay.
+    fn sized(&self) -> Sized {
+        let held = self.model.weights_bytes - self.resident_bytes as f64;
+        let need = Need {
+            bytes: held.max(1.0),
+            rate_bytes_per_s: self.feed_bytes_per_s,
+        };
+        Sized::at_least(self.unit.clone(), need, self.units)
+    }
+
+    /// The window with the shorter lap.
+    fn better_window(&self, medium: &Sized, windows: Vec<Window>) -> Window {
+        let lap_s = |window: &Window| self.at(medium, *window, Corner::Typical).roofline.lap_s();
+        let best = windows
+            .into_iter()
+            .min_by(|a, b| lap_s(a).total_cmp(&lap_s(b)));
+        best.expect("there is a window")
     }
 
     /// Laps over weights that all are in the accelerator's own memory: what the formula

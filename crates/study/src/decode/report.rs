@@ -7,7 +7,9 @@ use super::{CaseOptions, DecodeError, Decoded, Delivery, Limit, WindowPlace, dec
 use crate::datasheet::{Library, SheetKind};
 use crate::interval::Interval;
 use crate::report::format::{count_range, dollars, dollars_range, percent, si, si_range};
-use crate::report::{Axis, Plot, PlotMark, PlotShape, Report, ReportTable, Series, Whisker};
+use crate::report::{
+    Axis, Headline, Plot, PlotMark, PlotShape, Report, ReportTable, Series, Whisker,
+};
 
 /// Which cases to compare: every combination.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,6 +107,10 @@ pub fn report(
     };
     let mut report = Report {
         title: format!("{} on {}", names(&|r| &r.model), names(&|r| &r.accelerator)),
+        answer: answer(&rows),
+        headline: rows
+            .first()
+            .map(|row| headline(row.decoded.tokens_per_s.typical)),
         intro: "Tokens per second by running the line itself in virtual time over each medium, \
                 and beside it the bound that nothing beats."
             .to_owned(),
@@ -126,6 +132,43 @@ pub fn report(
     let ids: Vec<&str> = ids.map(String::as_str).chain(["economy"]).collect();
     report.cite(library, &ids);
     Ok(report)
+}
+
+/// The number that a report on decoding comes down to: of its first row.
+pub fn headline(tokens_per_s: f64) -> Headline {
+    Headline {
+        what: "tokens per second of each".to_owned(),
+        value: tokens_per_s,
+        unit: "",
+    }
+}
+
+/// The best of all, in a sentence.
+fn answer(rows: &[Row]) -> String {
+    let fastest = rows
+        .iter()
+        .max_by(|a, b| speed_of(a).total_cmp(&speed_of(b)));
+    let cheapest = rows
+        .iter()
+        .min_by(|a, b| price_of(a).total_cmp(&price_of(b)));
+    let (Some(fastest), Some(cheapest)) = (fastest, cheapest) else {
+        return String::new();
+    };
+    format!(
+        "{} gives each sequence most, {} tokens per second; a million tokens cost least from {}, {}.",
+        fastest.name_among(rows),
+        si_range(fastest.decoded.tokens_per_s, ""),
+        cheapest.name_among(rows),
+        dollars_range(cheapest.decoded.dollars_per_million),
+    )
+}
+
+fn speed_of(row: &Row) -> f64 {
+    row.decoded.tokens_per_s.typical
+}
+
+fn price_of(row: &Row) -> f64 {
+    row.decoded.dollars_per_million.typical
 }
 
 fn speed(rows: &[Row]) -> ReportTable {
@@ -161,6 +204,10 @@ fn speed(rows: &[Row]) -> ReportTable {
             percent(d.of_roofline),
         ]);
     }
+    let column = |of: fn(&Row) -> f64| rows.iter().map(of).collect::<Vec<_>>();
+    table.mark_greatest("each [token/s]", &column(speed_of));
+    let all = column(|row| row.decoded.total_tokens_per_s.typical);
+    table.mark_greatest("all [token/s]", &all);
     table
 }
 
@@ -195,6 +242,10 @@ fn cost(rows: &[Row]) -> ReportTable {
             dollars(d.medium.price.typical),
         ]);
     }
+    let column = |of: fn(&Row) -> f64| rows.iter().map(of).collect::<Vec<_>>();
+    let joules = column(|row| row.decoded.joules_per_token.typical);
+    table.mark_least("a token", &joules);
+    table.mark_least("a million tokens", &column(price_of));
     table
 }
 
@@ -208,6 +259,9 @@ fn brief(mut table: ReportTable) -> ReportTable {
         let first = cells.next();
         if cells.all(|cell| Some(cell) == first) {
             table.heads.remove(column);
+            for best in &mut table.best {
+                best.1 -= usize::from(best.1 > column);
+            }
             for row in &mut table.rows {
                 row.remove(column);
             }
@@ -233,6 +287,11 @@ fn notes(library: &Library, rows: &[Row]) -> Vec<String> {
         software(rows),
     ];
     notes.extend(windows(rows));
+    for mark in rows.iter().flat_map(|row| &row.decoded.medium.unit.marks) {
+        if !notes.contains(mark) {
+            notes.push(mark.clone());
+        }
+    }
     let comes_by = |row: &&Row| row.decoded.medium.unit.access == Delivery::ComesBy;
     if rows.iter().any(|row| comes_by(&row)) {
         notes.push(
@@ -354,7 +413,8 @@ fn over_batch(library: &Library, ask: &CaseOptions, grid: &CaseGrid) -> Option<P
 /// Tokens per second of one sequence over the length of each loop.
 fn over_length(library: &Library, ask: &CaseOptions, grid: &CaseGrid) -> Option<Plot> {
     let (model, accelerator) = (grid.models.first()?, grid.accelerators.first()?);
-    let is_loop = |id: &&String| library.sheet(SheetKind::Loop, id).is_ok();
+    let kinds = [SheetKind::Design, SheetKind::Loop];
+    let is_loop = |id: &&String| kinds.iter().any(|&kind| library.sheet(kind, id).is_ok());
     let loops: Vec<&String> = grid.media.iter().filter(is_loop).collect();
     let batch = *grid.batches.first()?;
     let series: Vec<Series> = loops
@@ -363,11 +423,14 @@ fn over_length(library: &Library, ask: &CaseOptions, grid: &CaseGrid) -> Option<
             let mut points = Vec::new();
             for km in LENGTHS_KM {
                 let mut changed = library.clone();
-                changed
-                    .set(&format!("{id}.length"), Interval::exact(km))
-                    .ok()?;
-                let case = ask.case(&changed, model, accelerator, id, batch).ok()?;
-                let decoded = decode(&changed, &case).ok()?;
+                let set = changed.set(&format!("{id}.length"), Interval::exact(km));
+                let case = set
+                    .ok()
+                    .and_then(|()| ask.case(&changed, model, accelerator, id, batch).ok());
+                // Beyond some length a design carries nothing any more.
+                let Some(decoded) = case.and_then(|case| decode(&changed, &case).ok()) else {
+                    continue;
+                };
                 points.push((km * 1e3, decoded.tokens_per_s.typical));
             }
             Some(Series {

@@ -104,6 +104,45 @@ impl Case {
         }
     }
 
+    /// A typical lap by the closed form and whole turns, in seconds, without looking at
+    /// single extents; `None` where something has no room.
+    pub(crate) fn closed_form_s(&self) -> Option<f64> {
+        let windows = self.windows().ok()?;
+        let needed = self.model.needed_bytes(self.batch);
+        let laps = windows.into_iter().map(|window| {
+            if self.is_own() {
+                return self.compute_s(window, needed, 0.0, Corner::Typical);
+            }
+            let streamed = match self.unit.lap_s {
+                Some(_) => self.model.weights_bytes,
+                None => needed,
+            };
+            // What fits the window passes once and stays.
+            let stays = streamed <= window.bytes as f64;
+            let (near, streamed) = match stays {
+                true => (needed, 0.0),
+                false => (0.0, streamed),
+            };
+            let compute_s = self.compute_s(window, near, streamed, Corner::Typical);
+            let units = f64::from(self.units.max(1));
+            let rate = units * self.unit.rate_bytes_per_s.typical;
+            match self.unit.lap_s {
+                None => {
+                    let latency_s = self.unit.latency_s.typical;
+                    let window_s = streamed * latency_s / window.bytes as f64;
+                    compute_s.max(streamed / rate).max(window_s)
+                }
+                Some(_) if stays => compute_s,
+                Some(lap) => {
+                    let copies = (rate * lap.typical / streamed * (1.0 + 1e-9)).floor();
+                    let turn_s = (lap.typical / copies.max(1.0)).max(streamed / rate);
+                    turn_s * (compute_s / turn_s * (1.0 - 1e-9)).ceil().max(1.0)
+                }
+            }
+        });
+        laps.min_by(f64::total_cmp)
+    }
+
     fn check_stays(&self, left: f64, stays: f64) -> Result<(), DecodeError> {
         if left >= 0.0 {
             return Ok(());

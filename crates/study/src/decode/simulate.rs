@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use delayline_fiber::LoopTiming;
 use delayline_line::{
-    Clock, Config, Line, LineError, LineSetup, Medium, Region, Span, Ticket, Walk,
+    Clock, Config, FetchSpan, Line, LineError, LineSetup, Medium, Region, Ticket, Walk,
 };
 use delayline_medium::VirtualClock;
 use delayline_plan::{ALIGN, NEAR_BYTES, Schedule, Step};
@@ -158,8 +158,8 @@ impl Scratch {
     }
 
     /// Piece `index` of a demand, `len` bytes of it.
-    fn span(&self, index: u64, len: u64) -> Span {
-        Span {
+    fn span(&self, index: u64, len: u64) -> FetchSpan {
+        FetchSpan {
             part: self.part,
             offset: index * self.piece,
             len,

@@ -249,7 +249,7 @@ fn every_router_shows_the_latency() {
 fn a_loop_gives_one_token_a_turn() {
     let library = Library::embedded();
     let decoded =
-        decode(&library, &case(&library, "llama-70b", "b200", "article")).expect("it runs");
+        decode(&library, &case(&library, "llama-70b", "b200", "said-loop")).expect("it runs");
     assert_eq!(decoded.medium.units.typical, 5.0);
     near(decoded.tokens_per_s.typical, 1021.1, 1e-3, "tokens/s");
     assert_eq!((decoded.turns, decoded.copies), (Some(1), Some(1)));
@@ -262,7 +262,7 @@ fn a_loop_gives_one_token_a_turn() {
 #[test]
 fn a_model_that_fits_twice_comes_by_twice() {
     let library = Library::embedded();
-    let mut case = case(&library, "llama-8b", "b200", "article");
+    let mut case = case(&library, "llama-8b", "b200", "said-loop");
     // 31.3 GB hold 16.06 GB once, and two loops hold it three times.
     for (units, copies) in [(1, 1), (2, 3)] {
         case.units = units;
@@ -281,7 +281,7 @@ fn a_model_that_fits_twice_comes_by_twice() {
 #[test]
 fn compute_takes_whole_turns() {
     let library = Library::embedded();
-    let mut case = case(&library, "llama-70b", "b200", "article");
+    let mut case = case(&library, "llama-70b", "b200", "said-loop");
     for (compute_s, turns) in [(0.5e-3, 1), (0.97e-3, 1), (1.3e-3, 2), (2.9e-3, 3)] {
         case.compute_s = Some(compute_s);
         let decoded = decode(&library, &case).expect("it runs");
@@ -299,7 +299,7 @@ fn compute_takes_whole_turns() {
 #[test]
 fn a_loop_carries_all_experts_for_the_chosen_few() {
     let library = Library::embedded();
-    let mut case = case(&library, "deepseek-v3", "b200", "article");
+    let mut case = case(&library, "deepseek-v3", "b200", "said-loop");
     let alone = decode(&library, &case).expect("it runs");
     near(alone.passing_bytes, 672.97e9, 1e-3, "passing");
     near(alone.needed_share, 37.7e9 / 672.97e9, 0.02, "needed");
@@ -350,7 +350,7 @@ fn a_measured_machine_can_be_given() {
 #[test]
 fn a_model_that_the_chip_holds_only_computes() {
     let library = Library::embedded();
-    for medium in ["article", "edsac", "hbf"] {
+    for medium in ["said-loop", "edsac", "hbf"] {
         let mut case = case(&library, "llama-8b", "wse3", medium);
         let decoded = decode(&library, &case).expect("it runs");
         assert_eq!(decoded.passing_bytes, 0.0, "{medium}");
@@ -368,7 +368,7 @@ fn a_model_that_the_chip_holds_only_computes() {
 #[test]
 fn what_cannot_be_is_named() {
     let library = Library::embedded();
-    let mut good = case(&library, "llama-70b", "h100", "article");
+    let mut good = case(&library, "llama-70b", "h100", "said-loop");
     good.accelerator = Accelerator::of(&library, "h100").expect("it is embedded");
     let refused = |change: &dyn Fn(&mut Case), part: &str| {
         let mut case = good.clone();

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 use thiserror::Error as ThisError;
 
+use super::carried::Carried;
 use super::cost::{Cost, cost};
 use super::design::Design;
 use super::resolve::line;
@@ -43,8 +44,64 @@ pub struct Answer {
     pub mean_snr_db: Interval,
     /// Watts and dollars of the typical line.
     pub cost: Cost,
+    /// What is beyond the models, and which corner of the figures does not work.
+    pub marks: Vec<String>,
     /// The line with typical figures.
     pub typical: LineReport,
+}
+
+/// A design's line with typical figures, and at those ends of their ranges at which it
+/// works.
+pub(super) struct Solved {
+    typical: LineReport,
+    ends: Vec<LineReport>,
+    failed: Vec<String>,
+}
+
+impl Solved {
+    pub(super) fn carried(&self) -> Carried {
+        Carried::of(&self.typical, &self.ends, self.failed.clone())
+    }
+}
+
+/// Solves a design at each corner. One whose figures are all at their worst need not
+/// work: then that is said, and the rest goes on.
+pub(super) fn solved(design: &Design, library: &Library) -> Result<Solved, Error> {
+    let solve = |corner: &Corner| Ok(line(design, library, *corner)?.solve()?);
+    let corners = library.corners();
+    let reports: Vec<Result<LineReport, Error>> = corners.par_iter().map(solve).collect();
+    let mut solved: Vec<(Corner, Result<LineReport, Error>)> =
+        corners.iter().copied().zip(reports).collect();
+    let middle = solved
+        .iter()
+        .position(|(corner, _)| *corner == Corner::Typical);
+    let (_, typical) = solved.remove(middle.expect("one corner is the typical one"));
+    let typical = typical?;
+    let (mut ends, mut failed) = (Vec::new(), Vec::new());
+    for (corner, report) in solved {
+        let figures = match corner {
+            Corner::Best => "best",
+            _ => "worst",
+        };
+        let why = match report {
+            Ok(report) if report.net_rate_bit_per_s > 0.0 || typical.net_rate_bit_per_s <= 0.0 => {
+                ends.push(report);
+                continue;
+            }
+            Ok(_) => "no channel carries data".to_owned(),
+            Err(Error::Design(error)) => error.to_string(),
+            Err(error) => return Err(error),
+        };
+        failed.push(format!(
+            "With all figures at their {figures} the line does not work, and the ranges leave \
+             that out: {why}."
+        ));
+    }
+    Ok(Solved {
+        typical,
+        ends,
+        failed,
+    })
 }
 
 /// Solves a design with the sheets' figures at their typical values, and at both
@@ -53,28 +110,28 @@ pub struct Answer {
 /// # Errors
 /// [`Error`], naming key, value and what is accepted.
 pub fn answer(design: &Design, library: &Library) -> Result<Answer, Error> {
-    let solve = |corner: &Corner| Ok(line(design, library, *corner)?.solve()?);
-    let reports: Vec<Result<LineReport, Error>> = Corner::ALL.par_iter().map(solve).collect();
-    let mut reports = reports.into_iter();
-    let mut next = || reports.next().expect("a report for each corner");
-    let (worst, typical, best) = (next()?, next()?, next()?);
-    let over = |f: &dyn Fn(&LineReport) -> f64| {
-        let (a, b, c) = (f(&worst), f(&typical), f(&best));
-        Interval::new(a.min(b).min(c), b, a.max(b).max(c))
-    };
-    let net_rate = over(&|report| report.net_rate_bit_per_s);
-    let sheet = library.sheet(SheetKind::Fiber, &design.fiber)?;
-    let delay = sheet
-        .get("group_index")
-        .rising(|index| delay_s(typical.length_km, index));
+    let solved = solved(design, library)?;
+    let carried = solved.carried();
+    let delay = lap_s(design, library)?;
     Ok(Answer {
         design: design.clone(),
-        net_rate_bit_per_s: net_rate,
+        net_rate_bit_per_s: carried.net_rate_bit_per_s,
         delay_s: delay,
-        bytes_in_flight: net_rate * delay / 8.0,
-        laps_before_regeneration: over(&|report| report.laps_before_regeneration as f64),
-        mean_snr_db: over(&LineReport::mean_snr_db),
-        cost: cost(design, library, &typical)?,
-        typical,
+        bytes_in_flight: carried.net_rate_bit_per_s * delay / 8.0,
+        laps_before_regeneration: carried.laps_before_regeneration,
+        mean_snr_db: carried.mean_snr_db,
+        cost: cost(design, library, &carried)?,
+        marks: carried.marks,
+        typical: solved.typical,
     })
+}
+
+/// Time of a lap of a design, in seconds.
+///
+/// # Errors
+/// When there is no data sheet of its fiber.
+pub fn lap_s(design: &Design, library: &Library) -> Result<Interval, Error> {
+    let sheet = library.sheet(SheetKind::Fiber, &design.fiber)?;
+    let index = sheet.get("group_index");
+    Ok(index.rising(|index| delay_s(design.length_km(), index)))
 }

@@ -4,10 +4,10 @@
 use serde::Serialize;
 
 use super::Error;
+use super::carried::Carried;
 use super::design::Design;
 use crate::datasheet::{Library, SheetKind};
 use crate::interval::Interval;
-use crate::optics::link::LineReport;
 
 /// One component.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -37,27 +37,38 @@ pub struct Cost {
     pub price_usd: Interval,
 }
 
-/// Counts, prices and powers of a design whose line gave this report. The rates
-/// that the ends are paid for are those of the report, so that their range is
-/// that of the sheets alone.
+/// Counts, prices and powers of a design of which the optics say this. Each lit core has
+/// ends for all that passes in a lap.
 ///
 /// # Errors
 /// When a sheet is not there.
-pub fn cost(design: &Design, library: &Library, report: &LineReport) -> Result<Cost, Error> {
-    let mut items = vec![transceivers(design, library, report)?];
-    let each_band = u64::from(report.spans) * u64::from(report.cores);
+pub fn cost(design: &Design, library: &Library, carried: &Carried) -> Result<Cost, Error> {
+    let fiber = library.sheet(SheetKind::Fiber, &design.fiber)?;
+    let a_fiber = fiber.get("cores").typical;
+    let cores = design.cores.map_or(a_fiber, f64::from);
+    let mut items = vec![transceivers(design, library, carried)?];
+    let each_band = f64::from(design.spans) * cores;
     for band in &design.bands {
         let sheet = library.sheet(SheetKind::Amplifier, &band.amplifier)?;
         items.push(Item {
             name: format!("{}, {} band", sheet.name, band.name),
-            count: each_band as f64,
+            count: each_band,
             unit: "amplifiers",
-            power_w: sheet.get("power") * each_band as f64,
-            price_usd: sheet.get("price") * each_band as f64,
+            power_w: sheet.get("power") * each_band,
+            price_usd: sheet.get("price") * each_band,
             sheet: sheet.id.clone(),
         });
     }
-    items.push(fiber(design, library, report)?);
+    // As many fibers as hold the cores.
+    let length_km = design.length_km() * (cores / a_fiber).ceil();
+    items.push(Item {
+        name: fiber.name.clone(),
+        count: length_km,
+        unit: "km",
+        power_w: Interval::exact(0.0),
+        price_usd: fiber.get("price") * (length_km * 1e3),
+        sheet: fiber.id.clone(),
+    });
     Ok(Cost {
         power_w: items.iter().map(|item| item.power_w).sum(),
         price_usd: items.iter().map(|item| item.price_usd).sum(),
@@ -65,29 +76,14 @@ pub fn cost(design: &Design, library: &Library, report: &LineReport) -> Result<C
     })
 }
 
-fn transceivers(design: &Design, library: &Library, report: &LineReport) -> Result<Item, Error> {
+fn transceivers(design: &Design, library: &Library, carried: &Carried) -> Result<Item, Error> {
     let sheet = library.sheet(SheetKind::Transceiver, &design.transceiver)?;
     Ok(Item {
         name: sheet.name.clone(),
-        count: report.transceivers as f64,
+        count: carried.transceivers as f64,
         unit: "channels",
-        power_w: sheet.get("energy") * report.net_rate_bit_per_s,
-        price_usd: sheet.get("price") * report.net_rate_bit_per_s,
-        sheet: sheet.id.clone(),
-    })
-}
-
-/// As many fibers as hold the cores.
-fn fiber(design: &Design, library: &Library, report: &LineReport) -> Result<Item, Error> {
-    let sheet = library.sheet(SheetKind::Fiber, &design.fiber)?;
-    let fibers = (f64::from(report.cores) / sheet.get("cores").typical).ceil();
-    let length_km = report.length_km * fibers;
-    Ok(Item {
-        name: sheet.name.clone(),
-        count: length_km,
-        unit: "km",
-        power_w: Interval::exact(0.0),
-        price_usd: sheet.get("price") * (length_km * 1e3),
+        power_w: sheet.get("energy") * carried.net_rate_bit_per_s,
+        price_usd: sheet.get("price") * carried.net_rate_bit_per_s,
         sheet: sheet.id.clone(),
     })
 }

@@ -41,6 +41,10 @@ pub struct Design {
     /// How the noise of spans adds up.
     #[serde(default)]
     pub accumulation: Accumulation,
+    /// Whether light scatters from high to low frequencies, as it does; `false` to see what
+    /// that changes.
+    #[serde(default = "yes")]
+    pub raman: bool,
     /// What the ends do with light.
     #[serde(default)]
     pub signal: Signal,
@@ -144,6 +148,11 @@ impl Design {
         Ok(design)
     }
 
+    /// Length of a lap.
+    pub fn length_km(&self) -> f64 {
+        self.span_km * f64::from(self.spans)
+    }
+
     /// The same with a lap of this length: of as many spans as keeps them nearest
     /// to their length.
     ///
@@ -205,7 +214,7 @@ impl Signal {
         if self.formats.is_empty() {
             return Err(Error::Missing {
                 key: "signal.formats".into(),
-                accepted: "at least one of QPSK, 16QAM, 64QAM, 256QAM".into(),
+                accepted: "at least one of OOK, QPSK, 16QAM, 64QAM, 256QAM".into(),
             });
         }
         self.correction().map(drop)
@@ -222,6 +231,10 @@ impl Signal {
             accepted: FECS.map(|fec| fec.name).join(", "),
         })
     }
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn one() -> f64 {

@@ -4,20 +4,20 @@
 use serde_json::json;
 
 use super::answer::{Answer, Error, answer};
-use super::design::Design;
 use crate::datasheet::Library;
 use crate::interval::Interval;
 use crate::optics::link::{ChannelReport, GroupReport, LineReport};
 use crate::optics::modulation::Format;
 use crate::optics::noise::{Accumulation, NoiseModel};
 use crate::report::format::{count_range, digits, dollars_range, si, si_range};
-use crate::report::{Axis, Bar, Plot, PlotMark, PlotShape, Report, ReportTable, Series};
+use crate::report::{Axis, Bar, Headline, Plot, PlotMark, PlotShape, Report, ReportTable, Series};
 
-/// What there is to say of a design; `channels` adds a row for each channel.
+/// What there is to say of the design of the sheet `id`; `channels` adds a row for each channel.
 ///
 /// # Errors
 /// [`Error`], naming key, value and what is accepted.
-pub fn report(library: &Library, design: &Design, channels: bool) -> Result<Report, Error> {
+pub fn report(library: &Library, id: &str, channels: bool) -> Result<Report, Error> {
+    let design = &library.design(id)?;
     let answer = answer(design, library)?;
     let line = &answer.typical;
     let mut details = vec![laps(line), components(&answer)];
@@ -35,6 +35,14 @@ pub fn report(library: &Library, design: &Design, channels: bool) -> Result<Repo
             digits(line.length_km),
             line.spans
         ),
+        answer: format!(
+            "It carries {} and holds {}, for {} and {}.",
+            si_range(answer.net_rate_bit_per_s, "bit/s"),
+            si_range(answer.bytes_in_flight, "B"),
+            si_range(answer.cost.power_w, "W"),
+            dollars_range(answer.cost.price_usd)
+        ),
+        headline: Some(headline(answer.net_rate_bit_per_s.typical)),
         intro: "Typical figures of the data sheets; in brackets what becomes of the line when all \
                 of them are at their worst or at their best."
             .to_owned(),
@@ -49,6 +57,15 @@ pub fn report(library: &Library, design: &Design, channels: bool) -> Result<Repo
     sheets.extend(design.bands.iter().map(|band| band.amplifier.as_str()));
     report.cite(library, &sheets);
     Ok(report)
+}
+
+/// The net rate of a design, as the number that its report comes down to.
+pub fn headline(net_rate_bit_per_s: f64) -> Headline {
+    Headline {
+        what: "net rate".to_owned(),
+        value: net_rate_bit_per_s,
+        unit: "bit/s",
+    }
 }
 
 /// As at the beginning of a sentence.
@@ -230,11 +247,7 @@ fn decibel_range(range: Interval) -> String {
 }
 
 fn notes(answer: &Answer) -> Vec<String> {
-    let marks = &answer.typical.marks;
-    let mut notes: Vec<String> = marks
-        .iter()
-        .map(|mark| format!("Beyond the models, {}: {}.", mark.about, mark.text))
-        .collect();
+    let mut notes = answer.marks.clone();
     let model = match answer.design.model {
         NoiseModel::Profile => "the GN model integrated over the solved power profile",
         NoiseModel::Gn => "the GN model in closed form, without Raman scattering",
@@ -248,6 +261,9 @@ fn notes(answer: &Answer) -> Vec<String> {
         "Nonlinear noise is that of {model}, added up {accumulation}. Each amplifier levels its \
          band again; its noise is that of the gain which each channel needs."
     ));
+    if !answer.design.raman {
+        notes.push("Raman scattering is switched off, which no glass does.".to_owned());
+    }
     let signal = &answer.design.signal;
     notes.push(format!(
         "A transceiver has {} dB of SNR with itself, an assumption; {} corrects {}.",

@@ -7,6 +7,7 @@ use crate::datasheet::{Library, SheetKind};
 use crate::interval::Corner;
 use crate::optics::amplifier::Amplifier;
 use crate::optics::comb::{self, Comb};
+use crate::optics::fiber::RamanGain;
 use crate::optics::link::{BandLaunch, OpticalLine, Transceiver};
 use crate::optics::noise::Span;
 use crate::optics::units::linear;
@@ -20,6 +21,9 @@ use super::Error;
 pub fn line(design: &Design, library: &Library, corner: Corner) -> Result<OpticalLine, Error> {
     let sheet = library.sheet(SheetKind::Fiber, &design.fiber)?;
     let mut fiber = fiber(sheet, corner);
+    if !design.raman {
+        fiber.raman_gain = RamanGain::None;
+    }
     fiber.crosstalk_per_km = design.crosstalk_db_per_km.map_or(0.0, linear);
     let amplifiers = design
         .bands

@@ -5,11 +5,11 @@ use rayon::prelude::*;
 use serde_json::json;
 
 use super::{CostPart, Delivery, MediaError, Need, Sized, ids, size};
-use crate::datasheet::Library;
+use crate::datasheet::{Library, SheetKind};
 use crate::interval::Interval;
 use crate::report::format::{count_range, dollars_range, si, si_range};
 use crate::report::{
-    Axis, Bar, COLOURS, Plot, PlotMark, PlotShape, Report, ReportTable, Series, Whisker,
+    Axis, Bar, COLOURS, Headline, Plot, PlotMark, PlotShape, Report, ReportTable, Series, Whisker,
 };
 
 /// Points of a line.
@@ -21,7 +21,7 @@ const POINTS: usize = 41;
 /// [`MediaError`] when the need cannot be or a medium is not there.
 pub fn report(library: &Library, need: Need, media: &[String]) -> Result<Report, MediaError> {
     let media = match media.is_empty() {
-        true => ids(library),
+        true => of_today(library),
         false => media.to_vec(),
     };
     let sized: Result<Vec<Sized>, MediaError> =
@@ -37,6 +37,8 @@ pub fn report(library: &Library, need: Need, media: &[String]) -> Result<Report,
     };
     let mut report = Report {
         title,
+        answer: answer(&sized),
+        headline: headline(&sized),
         intro: "Every medium sized to meet the same need: enough units to hold the bytes and \
                 enough to deliver the rate. In brackets what the data sheets' ranges leave open."
             .to_owned(),
@@ -49,6 +51,52 @@ pub fn report(library: &Library, need: Need, media: &[String]) -> Result<Report,
     let media: Vec<&str> = media.iter().map(String::as_str).collect();
     report.cite(library, &media);
     Ok(report)
+}
+
+/// The best of all, in a sentence.
+fn answer(sized: &[Sized]) -> String {
+    let (Some(cheapest), Some(coolest)) = (least(sized, price), least(sized, power)) else {
+        return String::new();
+    };
+    let costs = dollars_range(cheapest.price);
+    let draws = si_range(coolest.power_w, "W");
+    match cheapest.unit.id == coolest.unit.id {
+        true => format!(
+            "{} costs least, {costs}, and draws least, {draws}.",
+            cheapest.unit.name
+        ),
+        false => format!(
+            "{} costs least, {costs}; {} draws least, {draws}.",
+            cheapest.unit.name, coolest.unit.name
+        ),
+    }
+}
+
+fn headline(sized: &[Sized]) -> Option<Headline> {
+    Some(Headline {
+        what: "price of the cheapest".to_owned(),
+        value: least(sized, price)?.price.typical,
+        unit: "$",
+    })
+}
+
+fn price(one: &Sized) -> f64 {
+    one.price.typical
+}
+
+fn power(one: &Sized) -> f64 {
+    one.power_w.typical
+}
+
+fn least(sized: &[Sized], of: fn(&Sized) -> f64) -> Option<&Sized> {
+    sized.iter().min_by(|a, b| of(a).total_cmp(&of(b)))
+}
+
+/// All media that one could have today: mercury is told when it is asked for.
+pub fn of_today(library: &Library) -> Vec<String> {
+    let mut all = ids(library);
+    all.retain(|id| library.sheet(SheetKind::Acoustic, id).is_err());
+    all
 }
 
 fn table(sized: &[Sized]) -> ReportTable {
@@ -87,6 +135,24 @@ fn table(sized: &[Sized]) -> ReportTable {
             si(one.standby_w.typical, "W"),
         ]);
     }
+    let column = |of: fn(&Sized) -> f64| sized.iter().map(of).collect::<Vec<_>>();
+    table.mark_least("power", &column(power));
+    table.mark_least("price", &column(price));
+    table.mark_least("wait", &column(|one| one.unit.latency_s.typical));
+    table.mark_least("standby", &column(|one| one.standby_w.typical));
+    let names = |access| match access {
+        Delivery::ComesBy => "everything comes by",
+        Delivery::OnDemand => "what is asked for comes",
+    };
+    let accesses: Vec<Delivery> = sized.iter().map(|one| one.unit.access).collect();
+    let first = |row: &usize| *row == 0 || accesses[*row] != accesses[*row - 1];
+    let begins: Vec<usize> = (0..sized.len()).filter(first).collect();
+    if begins.len() == 2 {
+        let groups = begins
+            .into_iter()
+            .map(|row| (row, names(accesses[row]).to_owned()));
+        table.groups = groups.collect();
+    }
     table
 }
 
@@ -99,6 +165,10 @@ fn notes(sized: &[Sized]) -> Vec<String> {
          read or not: its standby is its power."
             .to_owned(),
     ];
+    for one in sized {
+        let marks = one.unit.marks.iter();
+        notes.extend(marks.map(|mark| format!("{}: {mark}", one.unit.name)));
+    }
     if sized.iter().any(|one| one.unit.id == "orbit") {
         notes.push("Satellites and launches are not in the price of the orbit.".to_owned());
     }
@@ -129,7 +199,7 @@ fn plots(library: &Library, need: Need, sized: &[Sized]) -> Vec<Plot> {
         ),
         price_over_size(library, need, sized),
     ];
-    if sized.iter().any(|one| one.unit.parts.len() > 1) {
+    if sized.iter().any(|one| one.unit.parts.len() > 2) {
         plots.push(shares(sized, "Where a loop's money goes", |part| {
             part.price.typical
         }));
@@ -142,10 +212,10 @@ fn plots(library: &Library, need: Need, sized: &[Sized]) -> Vec<Plot> {
 
 /// What the loops consist of.
 fn shares(sized: &[Sized], title: &str, of: fn(&CostPart) -> f64) -> Plot {
-    let loops = sized.iter().filter(|one| one.unit.parts.len() > 1);
+    let loops = sized.iter().filter(|one| one.unit.parts.len() > 2);
     let rows = loops.map(|one| Bar {
         name: one.unit.name.clone(),
-        parts: one.unit.parts.iter().map(of).collect(),
+        parts: thirds(&one.unit.parts, of),
     });
     Plot {
         title: title.to_owned(),
@@ -157,6 +227,13 @@ fn shares(sized: &[Sized], title: &str, of: fn(&CostPart) -> f64) -> Plot {
             rows: rows.collect(),
         },
     }
+}
+
+/// A loop's parts in three: its ends come first, the fiber last, and amplifiers between.
+fn thirds(parts: &[CostPart], of: fn(&CostPart) -> f64) -> Vec<f64> {
+    let last = parts.len() - 1;
+    let amplifiers = parts[1..last].iter().map(of).sum();
+    vec![of(&parts[0]), amplifiers, of(&parts[last])]
 }
 
 /// The price of each medium for the same rate, over how much it holds.

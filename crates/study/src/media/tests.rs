@@ -13,7 +13,7 @@ fn near(got: f64, expected: f64, tolerance: f64) {
 #[test]
 fn the_articles_loop_holds_31_gb_for_979_microseconds() {
     let library = Library::embedded();
-    let unit = unit(&library, "article").expect("it is embedded");
+    let unit = unit(&library, "said-loop").expect("it is embedded");
     let lap_s = unit.lap_s.expect("it goes round").typical;
     near(lap_s, 979.34e-6, 1e-4);
     near(unit.capacity_bytes.typical, 31.339e9, 1e-4);
@@ -38,18 +38,18 @@ fn hollow_core_holds_a_third_less() {
 fn light_is_paid_for_all_the_time() {
     let mut library = Library::embedded();
     library
-        .set("article.rate", Interval::exact(256.0))
+        .set("said-loop.rate", Interval::exact(256.0))
         .expect("it can be");
-    let zr = unit(&library, "article").expect("it is embedded");
+    let zr = unit(&library, "said-loop").expect("it is embedded");
     near(zr.parts[0].power_w.high, 12.8e3, 1e-9);
     near(zr.parts[0].price.low, 1.024e6, 1e-9);
     near(zr.parts[0].price.high, 2.56e6, 1e-9);
     near(zr.parts[2].price.low, 740.0, 1e-9);
     near(zr.parts[2].price.high, 7000.0, 1e-9);
     library
-        .add("t", "[article]\ntransceiver = 'cpo'")
+        .add("t", "[said-loop]\ntransceiver = 'cpo'")
         .expect("it can be");
-    let cpo = unit(&library, "article").expect("it is embedded");
+    let cpo = unit(&library, "said-loop").expect("it is embedded");
     near(cpo.parts[0].power_w.low, 1.4336e3, 1e-9);
     assert_eq!(cpo.energy_j_per_bit, Interval::exact(0.0));
 }

@@ -203,7 +203,7 @@ impl OpticalLine {
             format: format.map(|(format, _)| format),
             net_rate_bit_per_s: format
                 .map_or(0.0, |(format, _)| self.rate(format, channel.symbol_rate_hz)),
-            gmi_rate_bit_per_s: 2.0 * channel.symbol_rate_hz * self.gmi(snr)
+            gmi_rate_bit_per_s: channel.symbol_rate_hz * self.gmi(snr)
                 / (1.0 + self.transceiver.framing_overhead),
             shannon_rate_bit_per_s: 2.0 * channel.symbol_rate_hz * shannon_bits(snr),
             laps_before_regeneration: format.map_or(0, |(_, needed_db)| {
@@ -256,11 +256,12 @@ impl OpticalLine {
         )
     }
 
-    /// Bits a symbol of the format that carries most with an ideal code.
+    /// Bits a symbol, in all its polarisations, of the format that carries most with an ideal
+    /// code.
     fn gmi(&self, snr: f64) -> f64 {
         let formats = self.transceiver.formats.iter();
         formats
-            .map(|format| gmi_bits(*format, snr))
+            .map(|format| f64::from(format.polarisations()) * gmi_bits(*format, snr))
             .fold(0.0, f64::max)
     }
 

@@ -11,9 +11,13 @@ pub use information::{gmi_bits, shannon_bits};
 
 use serde::{Deserialize, Serialize};
 
-/// A square constellation with Gray labels, in each of two polarisations.
+/// A square constellation with Gray labels, in each of two polarisations, that is received
+/// coherently; or light that is on and off, received by its power.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Format {
+    /// On-off keying: 1 bit a symbol, in one polarisation.
+    #[serde(rename = "OOK")]
+    Ook,
     /// 2 bits a symbol and polarisation.
     #[serde(rename = "QPSK")]
     Qpsk,
@@ -30,11 +34,20 @@ pub enum Format {
 
 impl Format {
     /// All formats, from few to many bits.
-    pub const ALL: [Self; 4] = [Self::Qpsk, Self::Qam16, Self::Qam64, Self::Qam256];
+    pub const ALL: [Self; 5] = [
+        Self::Ook,
+        Self::Qpsk,
+        Self::Qam16,
+        Self::Qam64,
+        Self::Qam256,
+    ];
+    /// Those that are received coherently.
+    pub const COHERENT: [Self; 4] = [Self::Qpsk, Self::Qam16, Self::Qam64, Self::Qam256];
 
     /// Bits a symbol in one polarisation.
     pub fn bits(self) -> u32 {
         match self {
+            Self::Ook => 1,
             Self::Qpsk => 2,
             Self::Qam16 => 4,
             Self::Qam64 => 6,
@@ -42,9 +55,18 @@ impl Format {
         }
     }
 
+    /// Polarisations that carry bits.
+    pub fn polarisations(self) -> u32 {
+        match self {
+            Self::Ook => 1,
+            _ => 2,
+        }
+    }
+
     /// Its name, as design files have it.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Ook => "OOK",
             Self::Qpsk => "QPSK",
             Self::Qam16 => "16QAM",
             Self::Qam64 => "64QAM",
@@ -52,13 +74,13 @@ impl Format {
         }
     }
 
-    /// Levels of each of its two dimensions.
+    /// Levels of each of the two dimensions of a coherent format.
     fn levels(self) -> u32 {
         1 << (self.bits() / 2)
     }
 }
 
-/// Net bits a second of a channel in both polarisations: what symbols, format,
+/// Net bits a second of a channel in all polarisations of the format: what symbols, format,
 /// error correction and framing leave.
 pub fn net_rate_bit_per_s(
     format: Format,
@@ -66,7 +88,8 @@ pub fn net_rate_bit_per_s(
     fec_overhead: f64,
     framing_overhead: f64,
 ) -> f64 {
-    let gross = 2.0 * f64::from(format.bits()) * symbol_rate_hz;
+    let bits = format.polarisations() * format.bits();
+    let gross = f64::from(bits) * symbol_rate_hz;
     gross / ((1.0 + fec_overhead) * (1.0 + framing_overhead))
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::amplifier::{Amplifier, emission_w};
 use super::comb::Comb;
 use super::fiber::OpticalFiber;
-use super::gn::{Isrs, closed_form_w, eta_per_w2, from_profile};
+use super::gn::{Isrs, closed_form_parts_w, eta_parts_per_w2, from_profile};
 use super::raman::{Equations, Profile};
 use super::units::{db, linear};
 
@@ -127,19 +127,19 @@ impl<'a> Solver<'a> {
             return (vec![0.0; channels.len()], vec![0.0; channels.len()]);
         }
         let length_m = self.span.length_km * 1e3;
-        let total_w = match self.span.model {
-            NoiseModel::Profile => return from_profile(fiber, profile, channels, input_w),
-            NoiseModel::Gn => closed_form_w(fiber, length_m, channels, input_w),
+        match self.span.model {
+            NoiseModel::Profile => from_profile(fiber, profile, channels, input_w),
+            NoiseModel::Gn => closed_form_parts_w(fiber, length_m, channels, input_w),
             NoiseModel::IsrsGn => {
                 let span = Isrs::of(fiber, length_m, channels);
-                let eta = eta_per_w2(&span, channels, input_w, 1, false);
-                eta.iter()
-                    .zip(input_w)
-                    .map(|(eta, w)| eta * w.powi(3))
-                    .collect()
+                let (itself, others) = eta_parts_per_w2(&span, channels, input_w);
+                let noise_w = |eta: Vec<f64>| {
+                    let pairs = eta.iter().zip(input_w);
+                    pairs.map(|(eta, power_w)| eta * power_w.powi(3)).collect()
+                };
+                (noise_w(itself), noise_w(others))
             }
-        };
-        (vec![0.0; total_w.len()], total_w)
+        }
     }
 }
 

@@ -2,13 +2,11 @@
 //! file. Readable in light and dark, on a telephone and on paper.
 
 use std::fmt::Write;
-use std::io;
-use std::path::Path;
 
 use super::format::{dollars, si};
 use super::plot::{Plot, PlotShape};
 use super::svg::{COLOURS, draw, escape};
-use super::{Input, Report, ReportTable, write_whole};
+use super::{Input, Report, ReportTable};
 use crate::datasheet::Tag;
 
 /// Columns up to which a table is only as wide as it must be.
@@ -16,14 +14,20 @@ const NARROW: usize = 4;
 
 const STYLE: &str = include_str!("style.css");
 
+/// How a page begins.
+pub const HEAD: &str = "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+    <meta name=\"generator\" content=\"delayline study\">\n";
+
 /// The page.
 pub fn page(report: &Report) -> String {
     let mut out = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+        "{HEAD}<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>{title}</title>\n<style>\n{STYLE}</style>\n<main>\n<h1>{title}</h1>\n",
         title = escape(&report.title)
     );
+    if !report.answer.is_empty() {
+        let _ = writeln!(out, "<p class=\"answer\">{}</p>", escape(&report.answer));
+    }
     if !report.intro.is_empty() {
         let _ = writeln!(out, "<p class=\"intro\">{}</p>", escape(&report.intro));
     }
@@ -48,14 +52,6 @@ pub fn page(report: &Report) -> String {
     out
 }
 
-/// Writes the page to `path`, whole or not at all.
-///
-/// # Errors
-/// When the file cannot be written.
-pub fn write(report: &Report, path: &Path) -> io::Result<()> {
-    write_whole(path, page(report).as_bytes())
-}
-
 fn add_table(out: &mut String, table: &ReportTable) {
     if !table.title.is_empty() {
         let _ = writeln!(out, "<h2>{}</h2>", escape(&table.title));
@@ -75,9 +71,17 @@ fn add_table(out: &mut String, table: &ReportTable) {
         let _ = write!(out, "<th{class}>{}</th>", escape(head));
     }
     out.push_str("</tr>\n");
-    for row in &table.rows {
+    for (index, row) in table.rows.iter().enumerate() {
+        for (_, name) in table.groups.iter().filter(|(first, _)| *first == index) {
+            let columns = table.heads.len();
+            let name = escape(name);
+            let _ = writeln!(
+                out,
+                "<tr class=\"group\"><th colspan=\"{columns}\">{name}</th></tr>"
+            );
+        }
         out.push_str("<tr>");
-        for (cell, &words) in row.iter().zip(&text) {
+        for (column, (cell, &words)) in row.iter().zip(&text).enumerate() {
             // What is only told with a range is set smaller than what counts.
             let cell = escape(cell);
             let cell = match cell.split_once(" (") {
@@ -91,6 +95,9 @@ fn add_table(out: &mut String, table: &ReportTable) {
                 ("holds" | "fails" | "depends", _) => format!(" class=\"words {cell}\""),
                 (_, true) if long => " class=\"text\"".to_owned(),
                 (_, true) => " class=\"words\"".to_owned(),
+                _ if table.best.contains(&(index, column)) => {
+                    " class=\"best\" title=\"the best of its column\"".to_owned()
+                }
                 _ => String::new(),
             };
             let _ = write!(out, "<td{class}>{cell}</td>");
@@ -108,20 +115,17 @@ fn is_prose(cell: &str) -> bool {
 fn add_plot(out: &mut String, plot: &Plot) {
     let Some(svg) = draw(plot) else { return };
     let _ = writeln!(out, "<figure>\n<h2>{}</h2>", escape(&plot.title));
-    let legend: Vec<(String, bool)> = match &plot.shape {
-        PlotShape::Lines { series, .. } if series.len() > 1 => {
-            series.iter().map(|s| (s.name.clone(), s.dashed)).collect()
-        }
-        PlotShape::Shares { parts, .. } => parts.iter().map(|part| (part.clone(), false)).collect(),
+    // Lines have their names at their ends.
+    let legend: Vec<String> = match &plot.shape {
+        PlotShape::Shares { parts, .. } => parts.clone(),
         _ => Vec::new(),
     };
     if !legend.is_empty() {
         out.push_str("<p class=\"legend\">");
-        for (index, (name, dashed)) in legend.iter().enumerate() {
-            let class = if *dashed { "key thin" } else { "key" };
+        for (index, name) in legend.iter().enumerate() {
             let _ = write!(
                 out,
-                "<span><i class=\"{class} b{}\"></i>{}</span> ",
+                "<span><i class=\"key b{}\"></i>{}</span> ",
                 index % COLOURS,
                 escape(name)
             );
@@ -301,20 +305,5 @@ mod tests {
             marks.clear();
         }
         assert_eq!(page(&report).matches("<svg").count(), 2);
-    }
-
-    #[test]
-    fn a_file_is_written_whole_or_not_at_all() {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let path = directory.path().join("study.html");
-        write(&report(), &path).expect("it can be written");
-        let text = std::fs::read_to_string(&path).expect("it is there");
-        assert_eq!(text, page(&report()));
-        let below = path.join("not-a-directory.html");
-        assert!(write(&report(), &below).is_err());
-        let names = std::fs::read_dir(directory.path())
-            .expect("it is there")
-            .count();
-        assert_eq!(names, 1, "nothing is left over");
     }
 }

@@ -1,7 +1,6 @@
 //! What a study found, ready to be shown: tables, plots, notes and the figures
 //! that it rests on. Knows no terminal; [`html`] makes a page of it.
 
-mod file;
 pub mod format;
 pub mod html;
 mod plot;
@@ -13,7 +12,6 @@ use serde_json::Value;
 
 use crate::datasheet::{Figure, Library};
 
-pub use file::write_whole;
 pub use plot::{Axis, Bar, Plot, PlotMark, PlotShape, Series, Whisker};
 pub use svg::COLOURS;
 
@@ -22,7 +20,9 @@ pub use svg::COLOURS;
 pub struct Report {
     /// What was asked.
     pub title: String,
-    /// A sentence or two under it; may be empty.
+    /// The answer in a sentence; may be empty.
+    pub answer: String,
+    /// How it came about, in a sentence or two; may be empty.
     pub intro: String,
     /// In order of reading.
     pub tables: Vec<ReportTable>,
@@ -34,12 +34,14 @@ pub struct Report {
     pub notes: Vec<String>,
     /// The figures of the data sheets that decide them.
     pub inputs: Vec<Input>,
+    /// The one number that the answer comes down to, if there is one.
+    pub headline: Option<Headline>,
     /// The results, for programs.
     pub json: Value,
 }
 
 /// A table; the first column names, the others mostly hold numbers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ReportTable {
     /// Above it; may be empty.
     pub title: String,
@@ -47,6 +49,33 @@ pub struct ReportTable {
     pub heads: Vec<String>,
     /// As many cells each as there are columns.
     pub rows: Vec<Vec<String>>,
+    /// Row and column of the best cells.
+    pub best: Vec<(usize, usize)>,
+    /// Names of groups of rows, before the row that each begins with.
+    pub groups: Vec<(usize, String)>,
+}
+
+/// The one number that an answer comes down to.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Headline {
+    /// What it is.
+    pub what: String,
+    /// In base units.
+    pub value: f64,
+    /// The base unit; `$` for dollars, `%` for shares of 1.
+    pub unit: &'static str,
+}
+
+impl Headline {
+    /// A value of it, for people.
+    pub fn show(&self, value: f64) -> String {
+        match self.unit {
+            "$" => format::dollars(value),
+            "%" => format::percent(value),
+            "m" => format!("{} km", format::digits(value * 1e-3)),
+            unit => format::si(value, unit),
+        }
+    }
 }
 
 /// A figure and where it is found.
@@ -66,6 +95,7 @@ impl ReportTable {
             title: title.to_owned(),
             heads: heads.iter().map(|&head| head.to_owned()).collect(),
             rows: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -79,6 +109,25 @@ impl ReportTable {
         self.rows.push(cells);
     }
 
+    /// Marks the least of a column, of the values that its cells show.
+    pub fn mark_least(&mut self, head: &str, values: &[f64]) {
+        let best = values
+            .iter()
+            .enumerate()
+            .filter(|(_, value)| value.is_finite());
+        let best = best.min_by(|a, b| a.1.total_cmp(b.1));
+        let column = self.heads.iter().position(|name| name == head);
+        if let (Some((row, _)), Some(column), true) = (best, column, values.len() > 1) {
+            self.best.push((row, column));
+        }
+    }
+
+    /// Marks the greatest of a column, of the values that its cells show.
+    pub fn mark_greatest(&mut self, head: &str, values: &[f64]) {
+        let negative: Vec<f64> = values.iter().map(|value| -value).collect();
+        self.mark_least(head, &negative);
+    }
+
     /// Whether a column holds words and not numbers, and so stands to the left.
     pub fn is_text(&self, column: usize) -> bool {
         let starts = |row: &Vec<String>| row[column].chars().next();
@@ -90,6 +139,11 @@ impl ReportTable {
 }
 
 impl Report {
+    /// Whether both print the same figures.
+    pub fn prints_as(&self, other: &Self) -> bool {
+        (&self.tables, &self.details) == (&other.tables, &other.details)
+    }
+
     /// Adds all figures of the sheets `ids`, and of those that they are made
     /// of, each once.
     pub fn cite(&mut self, library: &Library, ids: &[&str]) {

@@ -76,6 +76,24 @@ fn line(out: &mut String, class: &str, (x1, y1): (f64, f64), (x2, y2): (f64, f64
     );
 }
 
+/// Something with a value, which is shown under the mouse and to the keyboard; `shape`
+/// is drawn at `(x, y)`.
+fn point(out: &mut String, shape: &str, (x, y): (f64, f64), value: &str) {
+    // To the side where there is room.
+    let (dx, class) = match x > 0.6 * WIDTH {
+        true => (-9.0, "value end"),
+        false => (9.0, "value"),
+    };
+    let value = escape(value);
+    let _ = writeln!(
+        out,
+        "<g class=\"point\" tabindex=\"0\" role=\"img\" aria-label=\"{value}\">{shape}\
+         <text x=\"{:.1}\" y=\"{:.1}\" class=\"{class}\">{value}</text></g>",
+        x + dx,
+        y - 9.0,
+    );
+}
+
 /// Room that a text takes, about.
 fn width_of(text: &str) -> f64 {
     text.chars().count() as f64 * 7.0

@@ -7,43 +7,6 @@ fn setting(text: &str) -> Setting {
     text.parse().expect(text)
 }
 
-#[test]
-fn settings_are_parsed() {
-    let cases: [(&str, &str, &[f64]); 5] = [
-        ("batch=8", "batch", &[8.0]),
-        (" a.b = 1, 2.5 ,-3", "a.b", &[1.0, 2.5, -3.0]),
-        ("x=0..10:3", "x", &[0.0, 5.0, 10.0]),
-        ("x=10..-10:2", "x", &[10.0, -10.0]),
-        ("x=1..100:3:log", "x", &[1.0, 10.0, 100.0]),
-    ];
-    for (text, name, values) in cases {
-        let got = setting(text);
-        assert_eq!(got.name, name);
-        assert_eq!(got.values.len(), values.len(), "{text}");
-        for (a, b) in got.values.iter().zip(values) {
-            assert!((a - b).abs() < 1e-9, "{text}: {a}");
-        }
-    }
-    for text in [
-        "",
-        "x",
-        "=1",
-        "x=",
-        "x=a",
-        "x=1..2",
-        "x=1..2:1",
-        "x=1..2:3:lin",
-        "x=0..2:3:log",
-        "x=1..2:3:log:x",
-        "x=inf",
-        "x=1,,2",
-        "x=1..2:9999999",
-    ] {
-        let error = text.parse::<Setting>().expect_err(text).to_string();
-        assert!(error.contains("FROM..TO:COUNT"), "{error}");
-    }
-}
-
 fn base() -> Base {
     Base {
         model: "llama-8b".to_owned(),
@@ -56,7 +19,7 @@ fn base() -> Base {
 #[test]
 fn all_combinations_are_run_in_order() {
     let library = Library::embedded();
-    let settings = [setting("article.length=200,400"), setting("batch=1,2,4")];
+    let settings = [setting("article.length=200,400km"), setting("batch=1,2,4")];
     let done = AtomicUsize::new(0);
     let count = || {
         done.fetch_add(1, Ordering::Relaxed);
@@ -73,7 +36,7 @@ fn all_combinations_are_run_in_order() {
     .expect("it can be");
     let lines: Vec<&str> = csv.lines().collect();
     assert_eq!((lines.len(), done.load(Ordering::Relaxed)), (7, 6));
-    assert!(lines[0].starts_with("article.length,batch,units,lap_s,"));
+    assert!(lines[0].starts_with("article.length [km],batch,units,lap_s,"));
     let starts: Vec<String> = lines[1..]
         .iter()
         .map(|line| line.split(',').take(2).collect::<Vec<_>>().join(","))
@@ -134,12 +97,39 @@ fn what_cannot_be_set_is_refused_before_anything_runs() {
     );
     refused("batch=0", "batch is 0");
     refused("units=2", "units is set twice");
-    refused("resident=-5", "resident is -5, but must be from 0 to 1e18");
-    refused("feed=1e300", "feed is 1e300");
-    refused("article.length=-5", "from 0.000001 to 1000000000 km");
+    refused("resident=-5GB", "must be from 0 to 1e18");
+    refused("feed=1e300B/s", "feed is 1e300");
+    refused("feed=8", "needs one of the units");
+    refused("article.length=-5km", "from 0.001 to 100000000 km");
     refused("article.size=5", "no figure of article `size`");
     refused("speed=5", "or one of batch, context");
-    refused("window=1..1e6:1000000", "2000000 combinations");
+    refused("window=1..1e6B:1000000", "2000000 combinations");
+}
+
+/// What makes no difference is no column.
+#[test]
+fn a_setting_without_effect_is_refused() {
+    let library = Library::embedded();
+    let run = |settings: &[Setting]| {
+        let stop = AtomicBool::new(false);
+        sweep(
+            &library,
+            &CaseOptions::default(),
+            &base(),
+            settings,
+            &stop,
+            || {},
+        )
+    };
+    for settings in [
+        vec![setting("dram.price=1,2$/GB"), setting("batch=1,2")],
+        vec![setting("batch=1,2"), setting("dram.price=1,2$/GB")],
+        vec![setting("dram.price=1$/GB")],
+    ] {
+        let error = run(&settings).expect_err("it does nothing").to_string();
+        assert!(error.contains("dram.price changes no figure"), "{error}");
+    }
+    run(&[setting("batch=1,2"), setting("units=0,3")]).expect("both do something");
 }
 
 #[test]

@@ -2,8 +2,9 @@
 //! turns, so that what the machine does meanwhile hits all of them.
 
 use anyhow::{Result, anyhow, bail};
+use delayline_engine::{Laps, Options};
+use delayline_llama::Sampling;
 use delayline_llama::batch::{Batcher, Choice, GenerateRequest, JoinError};
-use delayline_llama::{Engine, Laps, Options, Sampling};
 use serde::{Deserialize, Serialize};
 
 use crate::bench::figures::median;
@@ -78,7 +79,7 @@ pub fn measure(job: &ProbeJob) -> Result<Measured> {
         seqs: Some(most),
         ..config::options(&job.engine, job.way.into())?
     };
-    let mut engine = Engine::open(&job.model, &options)?;
+    let mut engine = delayline_llama::open(&job.model, &options)?;
     let prompt = probe::text(&engine, job.prompt_tokens as usize)?;
     let streamed_bytes = engine.stream().map_or(0, |stream| stream.bytes_per_lap());
     let mut batcher = Batcher::new(engine, Some(ctx));

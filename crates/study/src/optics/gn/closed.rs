@@ -15,6 +15,17 @@ pub fn closed_form_w(
     channels: &[Channel],
     powers_w: &[f64],
 ) -> Vec<f64> {
+    let (itself, others) = closed_form_parts_w(fiber, length_m, channels, powers_w);
+    itself.iter().zip(others).map(|(a, b)| a + b).collect()
+}
+
+/// The same in two parts: of each channel with itself, and with all others.
+pub fn closed_form_parts_w(
+    fiber: &OpticalFiber,
+    length_m: f64,
+    channels: &[Channel],
+    powers_w: &[f64],
+) -> (Vec<f64>, Vec<f64>) {
     let beta2: Vec<f64> = channels
         .iter()
         .map(|channel| fiber.beta2_s2_per_m(channel.frequency_hz))
@@ -25,21 +36,24 @@ pub fn closed_form_w(
         .collect();
     let noise = |i: usize| {
         let channel = &channels[i];
-        let density_squared: f64 = channels
-            .iter()
-            .zip(powers_w)
-            .enumerate()
-            .map(|(k, (other, power_w))| {
-                let weight = if i == k { SELF_WEIGHT } else { CROSS_WEIGHT };
-                let beta2 = ((beta2[i] + beta2[k]).abs() / 2.0).max(NO_DISPERSION);
-                let efficiency = efficiency(alpha_per_m[k], length_m, beta2, channel, other);
-                weight * efficiency * (power_w / other.symbol_rate_hz).powi(2)
-            })
+        let density_squared = |k: usize| {
+            let (other, power_w) = (&channels[k], powers_w[k]);
+            let beta2 = ((beta2[i] + beta2[k]).abs() / 2.0).max(NO_DISPERSION);
+            let efficiency = efficiency(alpha_per_m[k], length_m, beta2, channel, other);
+            efficiency * (power_w / other.symbol_rate_hz).powi(2)
+        };
+        let others: f64 = (0..channels.len())
+            .filter(|k| *k != i)
+            .map(density_squared)
             .sum();
         let gamma = fiber.gamma_per_w_m(channel.frequency_hz);
-        gamma * gamma * powers_w[i] * density_squared
+        let scale = gamma * gamma * powers_w[i];
+        (
+            scale * SELF_WEIGHT * density_squared(i),
+            scale * CROSS_WEIGHT * others,
+        )
     };
-    (0..channels.len()).map(noise).collect()
+    (0..channels.len()).map(noise).unzip()
 }
 
 /// ψ of eq. 123, in m²·Hz²: how well two channels mix over a lossy span.

@@ -60,6 +60,21 @@ impl Isrs {
     }
 }
 
+impl Isrs {
+    /// Dispersion of group velocity at a frequency.
+    fn beta2_at(&self, frequency_hz: f64) -> f64 {
+        let offset_hz = frequency_hz - self.reference_hz;
+        self.beta2_s2_per_m + 2.0 * PI * self.beta3_s3_per_m * offset_hz
+    }
+
+    /// ε of a channel's interference with itself: of its own width and dispersion, as in
+    /// the authors' own program.
+    pub fn coherence(&self, channel: &Channel) -> f64 {
+        let beta2 = self.beta2_at(channel.frequency_hz);
+        coherence_exponent(self.alpha_per_m, self.span_m, beta2, channel.symbol_rate_hz)
+    }
+}
+
 /// Least squares of a line through the origin over shifts up to `width_hz`.
 fn raman_slope(fiber: &OpticalFiber, reference_hz: f64, width_hz: f64) -> f64 {
     const POINTS: u32 = 50;
@@ -84,23 +99,27 @@ pub fn eta_per_w2(
     spans: u32,
     coherent: bool,
 ) -> Vec<f64> {
-    let width_hz: f64 = match (channels.first(), channels.last()) {
-        (Some(first), Some(last)) => {
-            last.frequency_hz - first.frequency_hz
-                + (first.symbol_rate_hz + last.symbol_rate_hz) / 2.0
-        }
-        _ => 0.0,
-    };
     let n = f64::from(spans);
-    let exponent = if coherent {
-        let beta2 = span.beta2_s2_per_m;
-        coherence_exponent(span.alpha_per_m, span.span_m, beta2, width_hz)
-    } else {
-        0.0
+    let (itself, others) = eta_parts_per_w2(span, channels, powers_w);
+    let parts = itself.into_iter().zip(others).zip(channels);
+    let eta = |((itself, others), channel): ((f64, f64), &Channel)| {
+        let exponent = match coherent {
+            true => span.coherence(channel),
+            false => 0.0,
+        };
+        itself * n.powf(1.0 + exponent) + n * others
     };
+    parts.map(eta).collect()
+}
+
+/// η of one span in two parts: of each channel with itself, and with all others.
+pub fn eta_parts_per_w2(
+    span: &Isrs,
+    channels: &[Channel],
+    powers_w: &[f64],
+) -> (Vec<f64>, Vec<f64>) {
     let total_w: f64 = powers_w.iter().sum();
     let eta = |i: usize| {
-        let itself = self_eta(span, &channels[i], total_w) * n.powf(1.0 + exponent);
         let others: f64 = (0..channels.len())
             .filter(|k| *k != i)
             .map(|k| {
@@ -108,9 +127,9 @@ pub fn eta_per_w2(
                 share * share * cross_eta(span, &channels[i], &channels[k], total_w)
             })
             .sum();
-        itself + n * others
+        (self_eta(span, &channels[i], total_w), others)
     };
-    (0..channels.len()).map(eta).collect()
+    (0..channels.len()).map(eta).unzip()
 }
 
 /// ε, by which the noise of n spans exceeds n times that of one, as n^(1+ε);
@@ -128,7 +147,7 @@ pub fn coherence_exponent(
 /// Interference of a channel with itself, eq. 10.
 fn self_eta(span: &Isrs, channel: &Channel, total_w: f64) -> f64 {
     let offset_hz = channel.frequency_hz - span.reference_hz;
-    let dispersion = span.beta2_s2_per_m + 2.0 * PI * span.beta3_s3_per_m * offset_hz;
+    let dispersion = span.beta2_at(channel.frequency_hz);
     let phase = 1.5 * PI * PI * away_from_zero(dispersion, NO_DISPERSION);
     let width_hz = channel.symbol_rate_hz;
     let shape = raman_shape(span, offset_hz, total_w, |rate_per_m| {

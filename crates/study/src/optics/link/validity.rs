@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::OpticalLine;
 use crate::optics::comb::Channel;
+use crate::optics::modulation::Format;
 use crate::optics::noise::{Noise, NoiseModel, Passage};
 
 /// Dispersion below which the GN model's assumption of signals that look like
@@ -20,6 +21,10 @@ const WIDEST_ISRS_THZ: f64 = 15.0;
 /// Raman tilt over the comb from which leaving it out is wrong by more than
 /// the models are.
 const MOST_TILT_DB: f64 = 0.5;
+
+/// Loss of a span below which the closed forms are wrong by more than a decibel: they
+/// take the span's end for dark.
+const LEAST_LOSS_DB: f64 = 7.0;
 
 /// Share of the line's noise from which nonlinear noise decides anything.
 const MATTERS: f64 = 0.02;
@@ -38,6 +43,8 @@ pub fn marks(line: &OpticalLine, passage: &Passage) -> Vec<ValidityMark> {
     let mut marks = low_dispersion(line, passage);
     marks.extend(too_wide(line));
     marks.extend(tilt_left_out(line, passage));
+    marks.extend(too_short(line));
+    marks.extend(on_off(line));
     marks
 }
 
@@ -97,6 +104,43 @@ fn tilt_left_out(line: &OpticalLine, passage: &Passage) -> Option<ValidityMark> 
         text: format!(
             "Raman scattering tilts the comb by {tilt_db:.1} dB a span, which this closed form leaves out of nonlinear noise: use model = \"profile\""
         ),
+    })
+}
+
+/// At the end of a short span the light is still strong, and what arises there interferes
+/// with what arises in the next.
+fn too_short(line: &OpticalLine) -> Option<ValidityMark> {
+    let model = match line.span.model {
+        NoiseModel::Gn => "gn",
+        NoiseModel::IsrsGn => "isrs-gn",
+        NoiseModel::Profile => return None,
+    };
+    let channels = line.comb.channels().iter();
+    let fiber = &line.span.fiber;
+    let loss_db = channels
+        .map(|channel| fiber.attenuation_db_per_km(channel.frequency_hz) * line.span.length_km)
+        .fold(f64::MAX, f64::min);
+    let has_noise = fiber.nonlinear_index_m2_per_w > 0.0;
+    (loss_db < LEAST_LOSS_DB && has_noise).then(|| ValidityMark {
+        about: format!("model {model}"),
+        text: format!(
+            "a span takes {loss_db:.1} dB, the closed form holds from about {LEAST_LOSS_DB} dB on \
+             and is several decibels off below: use model = \"profile\""
+        ),
+    })
+}
+
+/// The GN model is one of coherent light, whose dispersion the receiver takes back.
+fn on_off(line: &OpticalLine) -> Option<ValidityMark> {
+    let fiber = &line.span.fiber;
+    let has_noise = fiber.nonlinear_index_m2_per_w > 0.0;
+    let asked = line.transceiver.formats.contains(&Format::Ook);
+    (asked && has_noise).then(|| ValidityMark {
+        about: "format OOK".into(),
+        text: "a receiver of power takes no dispersion back, so the line must have none left in \
+               the end; the GN model is of dispersed light in two polarisations, and its \
+               nonlinear noise is too low an estimate here"
+            .into(),
     })
 }
 

@@ -9,7 +9,8 @@ pub struct Fec {
     pub name: &'static str,
     /// Redundant bits over payload bits.
     pub overhead: f64,
-    /// Bits in error before correction that it brings down to 10⁻¹⁵.
+    /// Bits in error before correction that it brings down to 10⁻¹⁵; without redundant bits,
+    /// those that pass for none.
     pub bit_error_threshold: f64,
     /// Where these come from.
     pub source: &'static str,
@@ -23,9 +24,10 @@ impl Fec {
     /// Share of the payload's bits that are wrong after correction, from that
     /// before it. Only the threshold is published, not the curve: up to it
     /// 10⁻¹⁵; beyond it the decoder fails, and the bits stay as they came.
-    /// How steep it is between the two, no data sheet says.
+    /// How steep it is between the two, no data sheet says. Without redundant bits all
+    /// errors stay.
     pub fn residual(&self, bit_error_rate: f64) -> f64 {
-        match bit_error_rate <= self.bit_error_threshold {
+        match self.overhead > 0.0 && bit_error_rate <= self.bit_error_threshold {
             true => RESIDUAL.min(bit_error_rate),
             false => bit_error_rate,
         }
@@ -33,7 +35,13 @@ impl Fec {
 }
 
 /// The codes of today's modules.
-pub const FECS: [Fec; 3] = [
+pub const FECS: [Fec; 4] = [
+    Fec {
+        name: "none",
+        overhead: 0.0,
+        bit_error_threshold: 1e-12,
+        source: "IEEE 802.3ae, clause 52: what 10GBASE may leave wrong without correction",
+    },
     Fec {
         name: "kp4",
         overhead: 0.058,
@@ -65,11 +73,13 @@ mod tests {
 
     #[test]
     fn a_code_corrects_up_to_its_threshold_and_not_beyond() {
-        for code in &FECS {
+        for code in FECS.iter().filter(|code| code.overhead > 0.0) {
             let most = code.bit_error_threshold;
             assert_eq!(code.residual(most), 1e-15, "{}", code.name);
             assert_eq!(code.residual(most * 1.01), most * 1.01, "{}", code.name);
             assert_eq!((code.residual(0.0), code.residual(1e-18)), (0.0, 1e-18));
         }
+        let none = fec("none").expect("it is in the list");
+        assert_eq!(none.residual(1e-13), 1e-13);
     }
 }

@@ -1,7 +1,7 @@
 //! Bits that a symbol carries in Gaussian noise: with ideal shaping, and with a
 //! given constellation and bit-wise decoding.
 
-use super::Format;
+use super::{Format, bit_error_rate};
 
 /// Bits a symbol in one polarisation with ideal shaping, log₂(1 + SNR).
 pub fn shannon_bits(snr: f64) -> f64 {
@@ -12,7 +12,17 @@ pub fn shannon_bits(snr: f64) -> f64 {
 /// bits a symbol and polarisation: what an ideal bit-wise code would carry;
 /// Alvarado et al., J. Lightwave Technol. 36 (2018) 424, eq. 26, one dimension
 /// at a time, by trapezia over ±7 standard deviations of the noise.
+///
+/// On-off keying is decided before decoding: one less the entropy of an error.
 pub fn gmi_bits(format: Format, snr: f64) -> f64 {
+    if format == Format::Ook {
+        let wrong = bit_error_rate(format, snr);
+        let doubt = |share: f64| match share > 0.0 {
+            true => -share * share.log2(),
+            false => 0.0,
+        };
+        return (1.0 - doubt(wrong) - doubt(1.0 - wrong)).max(0.0);
+    }
     const STEPS: i32 = 70;
     const STEP: f64 = 0.2;
     let levels = format.levels();

@@ -5,9 +5,11 @@ use std::fmt::Write;
 use super::super::plot::{Axis, PlotMark, Series};
 use super::super::scale::Scale;
 use super::axes::{self, tick};
-use super::{COLOURS, Frame, WIDTH, escape, line, open, text, width_of};
+use super::{COLOURS, Frame, WIDTH, line, open, point, text, width_of};
 
 const HEIGHT: f64 = 400.0;
+/// Most dots of a line.
+const DOTS: usize = 30;
 /// Height of a row of labels.
 const LABEL: f64 = 16.0;
 
@@ -30,7 +32,7 @@ pub fn lines(
     let frame = Frame {
         left: axes::vertical_width(y, &y_scale),
         top: 14.0,
-        right: WIDTH - 24.0,
+        right: WIDTH - names_width(series),
         bottom: HEIGHT - axes::BELOW,
     };
     let mut out = open(title, HEIGHT);
@@ -42,6 +44,9 @@ pub fn lines(
         let colour = index % COLOURS;
         band(&mut out, one, colour, place);
         curve(&mut out, one, colour, (x, y), place);
+    }
+    if series.len() > 1 {
+        names(&mut out, series, place);
     }
     let at = |mark: &PlotMark| Some(frame.x(x_scale.place(mark.x?)?));
     let mut labels = Labels {
@@ -57,6 +62,68 @@ pub fn lines(
     }
     out += "</svg>\n";
     Some(out)
+}
+
+/// Letters in a row of a name at the end of a line; a longer name goes on in the next row.
+const NAME_MAX: usize = 38;
+/// Distance of two names, one below the other.
+const NAME: f64 = 14.0;
+
+/// Room for the names at the ends of the lines.
+fn names_width(series: &[Series]) -> f64 {
+    let longest = series
+        .iter()
+        .flat_map(|one| rows(&one.name))
+        .map(|row| row.chars().count())
+        .max();
+    match series.len() {
+        0 | 1 => 24.0,
+        _ => 16.0 + 6.4 * longest.unwrap_or(0) as f64,
+    }
+}
+
+/// A name in rows, broken between words.
+fn rows(name: &str) -> Vec<String> {
+    let mut rows: Vec<String> = Vec::new();
+    for word in name.split_whitespace() {
+        match rows.last_mut() {
+            Some(row) if row.chars().count() + 1 + word.chars().count() <= NAME_MAX => {
+                row.push(' ');
+                row.push_str(word);
+            }
+            _ => rows.push(word.to_owned()),
+        }
+    }
+    rows
+}
+
+/// The name of each line at its end, none on another.
+fn names(out: &mut String, series: &[Series], place: impl Fn(&(f64, f64)) -> Option<Place>) {
+    let end = |(index, one): (usize, &Series)| {
+        let (x, y) = one.points.iter().rev().find_map(&place)?;
+        Some((rows(&one.name), index, x, y))
+    };
+    let mut ends: Vec<(Vec<String>, usize, f64, f64)> =
+        series.iter().enumerate().filter_map(end).collect();
+    ends.sort_by(|a, b| a.3.total_cmp(&b.3));
+    let height = |rows: &[String]| NAME * rows.len().max(1) as f64;
+    // Down from above, then up again from the lower edge.
+    for index in 1..ends.len() {
+        let above = &ends[index - 1];
+        let least = above.3 + height(&above.0);
+        ends[index].3 = ends[index].3.max(least);
+    }
+    let mut lowest = HEIGHT - axes::BELOW + 4.0;
+    for (rows, _, _, y) in ends.iter_mut().rev() {
+        *y = y.min(lowest - height(rows) + NAME);
+        lowest = *y - NAME;
+    }
+    for (rows, index, x, y) in ends {
+        let class = format!("at t{}", index % COLOURS);
+        for (row, part) in rows.iter().enumerate() {
+            text(out, x + 7.0, y + 4.0 + NAME * row as f64, &class, part);
+        }
+    }
 }
 
 type Place = (f64, f64);
@@ -106,21 +173,20 @@ fn curve(
             joined(piece.iter().filter_map(|(_, at)| *at))
         );
     }
-    // Dots to point at, unless they would be a line of their own or say nothing.
+    // Dots to point at, unless they would say nothing; of many points every so manieth.
     let level = matches!(series.points[..], [(_, left), (_, right)] if left == right);
-    if placed.len() > 30 || level {
+    if level {
         return;
     }
-    let radius = if series.dashed { 2.0 } else { 3.0 };
-    for ((px, py), at) in placed {
+    let step = placed.len().div_ceil(DOTS);
+    let radius = if series.dashed || step > 1 { 2.0 } else { 3.0 };
+    for ((px, py), at) in placed.into_iter().step_by(step.max(1)) {
         let Some((at_x, at_y)) = at else { continue };
-        let _ = writeln!(
-            out,
-            "<circle cx=\"{at_x:.1}\" cy=\"{at_y:.1}\" r=\"{radius}\" class=\"f{colour}\"><title>{}: {}, {}</title></circle>",
-            escape(&series.name),
-            escape(&tick(*px, x)),
-            escape(&tick(*py, y)),
+        let circle = format!(
+            "<circle cx=\"{at_x:.1}\" cy=\"{at_y:.1}\" r=\"{radius}\" class=\"f{colour}\"/>"
         );
+        let value = format!("{}: {}, {}", series.name, tick(*px, x), tick(*py, y));
+        point(out, &circle, (at_x, at_y), &value);
     }
 }
 
@@ -224,6 +290,40 @@ mod tests {
             &[mark("a long one", 50.0), mark("another", 50.0)],
         ));
         assert_ne!(both[0].0, both[1].0, "one below the other: {both:?}");
+    }
+
+    /// All of a long name is there, in rows that fit and that meet no other name.
+    #[test]
+    fn a_long_name_is_whole_and_below_no_other() {
+        let long = "High Bandwidth Flash, delivering as fast as the loop of the article does";
+        let named = |name: &str| Series {
+            name: name.to_owned(),
+            points: vec![(0.0, 1.0), (1.0, 1.0)],
+            ..Series::default()
+        };
+        let axis = Axis::linear("x", "");
+        let series = ["short", long, "another"].map(named);
+        let svg = lines("title", (&axis, &axis), &series, &[]).expect("it has points");
+        let part = |line: &str, from: &str, to: char| -> String {
+            let rest = line.split(from).nth(1).unwrap_or_default();
+            rest.chars().take_while(|&letter| letter != to).collect()
+        };
+        let names: Vec<(f64, String)> = svg
+            .lines()
+            .filter(|line| line.contains("class=\"at t"))
+            .map(|line| {
+                let y = part(line, " y=\"", '"').parse().expect("a number");
+                (y, part(line, "\">", '<'))
+            })
+            .collect();
+        let whole: Vec<&str> = names.iter().map(|(_, text)| text.as_str()).collect();
+        assert!(whole.join(" ").contains(long), "{names:?}");
+        assert!(whole.iter().all(|row| row.chars().count() <= NAME_MAX));
+        assert!(names.len() > series.len(), "{names:?}");
+        let mut ys: Vec<f64> = names.iter().map(|(y, _)| *y).collect();
+        ys.sort_by(f64::total_cmp);
+        let apart = ys.windows(2).all(|pair| pair[1] - pair[0] > NAME - 0.2);
+        assert!(apart, "{names:?}");
     }
 
     #[test]

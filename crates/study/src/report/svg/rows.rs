@@ -1,12 +1,10 @@
 //! Plots of a row for each thing: a dot with its range, or shares of a whole.
 
-use std::fmt::Write;
-
 use super::super::format::percent;
 use super::super::plot::{Axis, Bar, Whisker};
 use super::super::scale::Scale;
 use super::axes::{self, tick};
-use super::{COLOURS, Frame, WIDTH, escape, line, open, text, width_of};
+use super::{COLOURS, Frame, WIDTH, line, open, point, text, width_of};
 
 const ROW_HEIGHT: f64 = 30.0;
 
@@ -48,15 +46,10 @@ pub fn whiskers(title: &str, x: &Axis, rows: &[Whisker]) -> Option<String> {
         line(&mut out, "whisker s0", ends.0, ends.1);
         let [low, typical_text, high] =
             [one.value.low, one.value.typical, one.value.high].map(|v| tick(v, x));
-        let _ = writeln!(
-            out,
-            "<circle cx=\"{:.1}\" cy=\"{y:.1}\" r=\"5\" class=\"f0\"><title>{}: {} ({} to {})</title></circle>",
-            frame.x(typical),
-            escape(&one.name),
-            escape(&typical_text),
-            escape(&low),
-            escape(&high),
-        );
+        let at = frame.x(typical);
+        let circle = format!("<circle cx=\"{at:.1}\" cy=\"{y:.1}\" r=\"5\" class=\"f0\"/>");
+        let value = format!("{typical_text} ({low} to {high})");
+        point(&mut out, &circle, (at, y), &value);
     }
     out += "</svg>\n";
     Some(out)
@@ -75,16 +68,16 @@ pub fn shares(title: &str, parts: &[String], rows: &[Bar]) -> String {
                 continue;
             }
             let (left, right) = (frame.x(from), frame.x(from + share));
-            let _ = writeln!(
-                out,
-                "<rect x=\"{left:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" class=\"f{}\"><title>{}: {}</title></rect>",
+            let rect = format!(
+                "<rect x=\"{left:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" class=\"f{}\"/>",
                 y - ROW_HEIGHT / 2.0 + 4.0,
                 (right - left).max(0.5),
                 ROW_HEIGHT - 8.0,
                 part % COLOURS,
-                escape(parts.get(part).map_or("", |name| name)),
-                percent(share),
             );
+            let name = parts.get(part).map_or("", |name| name);
+            let value = format!("{name}: {}", percent(share));
+            point(&mut out, &rect, ((left + right) / 2.0, y), &value);
             if share > 0.09 {
                 let share = percent((share * 100.0).round() / 100.0);
                 text(

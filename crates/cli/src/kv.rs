@@ -1,0 +1,92 @@
+//! `--kv-cache` and `delayline kv`: the folder of a KV cache, and what people ask of one.
+//! What is in it, the kv crate knows.
+
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use delayline_engine::ModelFile;
+use delayline_kv::{ContentCache, FolderStat, clear, content_of, stat, verify};
+use delayline_llama::KvCache;
+use serde_json::json;
+
+use crate::args::{KvArgs, KvCommand};
+use crate::interrupt::{self, Interrupted};
+use crate::output::Output;
+use crate::size::format_size;
+use crate::trial;
+
+/// Where blocks are kept, if they are to be: all bytes of the model decide which are its
+/// own. They are read once, and again only when the system knows of a change.
+///
+/// # Errors
+/// When the model cannot be read, or Ctrl-C is pressed.
+pub fn cache(args: &KvArgs, model: &Path, output: &Output) -> Result<Option<KvCache>> {
+    let Some(folder) = &args.kv_cache else {
+        return Ok(None);
+    };
+    let file = ModelFile::open(model)?;
+    let paths = file.paths();
+    let mut bar = output.progress(
+        "reading the model for --kv-cache",
+        file.part_lens().iter().sum(),
+    );
+    let mut progress = |done| {
+        bar.set(done);
+        !interrupt::asked()
+    };
+    let content = match trial::cache_folder() {
+        Some(cache) => ContentCache::new(cache.join("content")).content_of(&paths, &mut progress),
+        None => content_of(&paths, &mut progress),
+    };
+    let content = match content {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(Interrupted.into()),
+        content => content.with_context(|| format!("{} cannot be read", model.display()))?,
+    };
+    Ok(Some(KvCache {
+        folder: folder.clone(),
+        size: args.kv_size,
+        content,
+        read_only: args.kv_read_only,
+    }))
+}
+
+/// `delayline kv`.
+///
+/// # Errors
+/// When the folder is no KV cache, is in use, or holds files that are no blocks.
+pub fn run(command: &KvCommand, output: &Output) -> Result<()> {
+    match command {
+        KvCommand::Stat { dir } => tell(&stat(dir)?, "stat", output),
+        KvCommand::Verify { dir } => {
+            let found = verify(dir)?;
+            tell(&found, "verify", output)?;
+            anyhow::ensure!(
+                found.damaged.is_empty(),
+                "{} files are no blocks, {} for one; the server passes over them, \
+                 `delayline kv clear` removes all",
+                found.damaged.len(),
+                found.damaged[0].display()
+            );
+            Ok(())
+        }
+        KvCommand::Clear { dir } => {
+            let removed = clear(dir)?;
+            output.object(&json!({"command": "kv clear", "removed": removed}))?;
+            Ok(output.line(format_args!("{removed} blocks removed"))?)
+        }
+    }
+}
+
+fn tell(found: &FolderStat, command: &str, output: &Output) -> Result<()> {
+    let mut object = serde_json::to_value(found)?;
+    object["command"] = format!("kv {command}").into();
+    output.object(&object)?;
+    output.line(format_args!(
+        "{} blocks, {} of them ends of sequences, {} on disk",
+        found.blocks,
+        found.tails,
+        format_size(found.bytes)
+    ))?;
+    Ok(())
+}

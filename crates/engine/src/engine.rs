@@ -1,0 +1,392 @@
+//! The whole machine: a model opened in one of three ways, one lap at a time.
+//! Streamed (fed by the line), native (the backend holds everything), or mmap
+//! (the backend's own way, the oracle and the baseline).
+
+use std::path::Path;
+use std::rc::Rc;
+
+use delayline_line::{Clock, Counters};
+use delayline_medium::RealClock;
+
+use crate::backend::{Backend, Class, Load, Loader};
+use crate::budget;
+use crate::error::{Error, mib};
+use crate::model_file::ModelFile;
+use crate::options::{Options, Way};
+use crate::process::{self, Usage};
+use crate::report::{Laps, MemoryReport, Source};
+use crate::shape::ContextShape;
+use crate::stream::{Spending, Stream};
+use crate::thread_choice::ThreadChoice;
+
+/// A model ready to run.
+pub struct Engine<B: Backend> {
+    // It points into the stream's memory, so it goes first.
+    backend: B,
+    stream: Option<Stream>,
+    /// In which laps are timed: the medium's.
+    clock: Rc<dyn Clock>,
+    file: ModelFile,
+    memory: MemoryReport,
+    way: Load,
+    native_from: Option<u64>,
+    /// What a medium from above is called.
+    medium_name: Option<String>,
+    laps: Laps,
+    last_lap_ns: u64,
+    has_output: bool,
+    /// How many threads compute, unless the user chose.
+    choice: Option<ThreadChoice>,
+    /// Said where a sequence may be longer than the model knows.
+    too_long: Option<String>,
+    /// Said of files that are not whole.
+    holes: Vec<String>,
+}
+
+impl<B: Backend> Engine<B> {
+    /// Opens the model at `path`.
+    ///
+    /// # Errors
+    /// When the file is unsound, the backend refuses it, or the budget is too small.
+    pub fn open<L: Loader<Backend = B>>(
+        loader: &L,
+        path: &Path,
+        options: &Options,
+    ) -> Result<Self, Error> {
+        let mut engine = Self::opened(loader, path, options)?;
+        engine.holes = engine.file.holes();
+        engine.too_long = budget::beyond_training(engine.file.facts().context, options.ctx);
+        // llama.cpp's own mapping is compared with, not improved.
+        if options.threads.is_none() && options.way != Way::Mmap {
+            engine.choice = Some(ThreadChoice::new(engine.threads()));
+        }
+        Ok(engine)
+    }
+
+    fn opened<L: Loader<Backend = B>>(
+        loader: &L,
+        path: &Path,
+        options: &Options,
+    ) -> Result<Self, Error> {
+        let total = budget::allowed(options.memory)?;
+        let mut file = ModelFile::open_within(path, total)?;
+        let threads = budget::threads(options.threads);
+        let seqs = options.seqs.unwrap_or(1).max(1);
+        let mut shape = ContextShape {
+            ctx: 0,
+            seqs,
+            ubatch: options
+                .ubatch
+                .unwrap_or_else(|| budget::default_ubatch(threads)),
+            threads,
+            kv: options.kv,
+            flash: options.flash,
+            spare: options.spare,
+        };
+        shape.ctx = budget::context(&file, options, total, &shape);
+        shape.ubatch = shape.ubatch.clamp(1, shape.ctx).max(seqs);
+        if let Way::Native | Way::Mmap = options.way {
+            if file.stripe_unit().is_some() {
+                let message = "llama.cpp cannot load a striped model itself: name the model";
+                return Err(Error::Option(message.into()));
+            }
+            if options.maker.as_ref().is_some_and(|maker| maker.insists()) {
+                let message = "llama.cpp reads the files itself, from flash: leave the medium out";
+                return Err(Error::Option(message.into()));
+            }
+            let way = if options.way == Way::Native {
+                Load::Native
+            } else {
+                Load::Mmap
+            };
+            return Self::whole(loader, file, way, shape, total);
+        }
+
+        if shape.ctx > budget::SHORT_CTX && budget::kv_bytes(&file, shape.ctx, shape.kv) >= total {
+            return Err(too_long(loader, path, options, total, &file, &shape));
+        }
+        let model = loader.load(&file, Load::Empty)?;
+        file.drop_headers();
+        process::trim_heap();
+        process::settle_program();
+        let base = Usage::now().resident;
+        let set_aside = budget::set_aside(options, loader.spelled());
+        let largest = file.weights().iter().map(|w| w.len).max().unwrap_or(0);
+        let native_from = Some(budget::native_from(&file, options, base, &shape) + set_aside);
+        let insists = options.maker.as_ref().is_some_and(|maker| maker.insists());
+        let streams = insists || file.stripe_unit().is_some();
+        if options.way == Way::Auto && !streams {
+            let native = budget::native(&file, base, &shape) + set_aside;
+            if native <= total {
+                drop(model);
+                let shape = ContextShape {
+                    ubatch: options.ubatch.unwrap_or(512).clamp(1, shape.ctx).max(seqs),
+                    ..shape
+                };
+                return Self::whole(loader, file, Load::Native, shape, total);
+            }
+        }
+
+        // The longest context that there is room for, unless the user asks for one,
+        // and the largest micro-batch that leaves most of the budget to the weights.
+        let smallest = options.ubatch.unwrap_or(1).max(seqs);
+        let shortest = options.ctx.unwrap_or(budget::SHORT_CTX);
+        loop {
+            let mut backend = loader.start(&model, shape, Some(largest))?;
+            let spending = Spending {
+                total,
+                set_aside,
+                options,
+            };
+            match Stream::open(&mut backend, &file, Usage::now(), spending) {
+                Err(Error::Budget { .. }) if shape.ctx > shortest => {
+                    shape.ctx = (shape.ctx / 2).max(shortest);
+                    shape.ubatch = shape.ubatch.min(shape.ctx).max(smallest);
+                }
+                Err(Error::Budget { .. }) if shape.ubatch > smallest => {
+                    shape.ubatch = budget::smaller_ubatch(shape.ubatch).max(smallest);
+                }
+                Err(other) => return Err(other),
+                Ok(mut stream) => {
+                    let greedy = backend.buffer_bytes() > total / 8;
+                    if greedy && shape.ubatch > smallest.max(16) {
+                        shape.ubatch /= 2;
+                        // It points into the stream, so it goes first.
+                        drop(backend);
+                        continue;
+                    }
+                    stream.fill(&mut backend, &file)?;
+                    let memory = MemoryReport {
+                        budget: total,
+                        window: stream.window(),
+                        resident_weights: stream.resident_bytes(),
+                        kv: backend.kv_bytes(),
+                        buffers: stream.needs().saturating_sub(backend.kv_bytes()),
+                    };
+                    return Ok(Self {
+                        clock: stream.clock(),
+                        stream: Some(stream),
+                        native_from,
+                        medium_name: options.maker.as_ref().and_then(|maker| maker.name()),
+                        ..Self::new(backend, file, Load::Empty, memory)
+                    });
+                }
+            }
+        }
+    }
+
+    fn new(backend: B, file: ModelFile, way: Load, memory: MemoryReport) -> Self {
+        Self {
+            backend,
+            stream: None,
+            clock: Rc::new(RealClock::default()),
+            file,
+            memory,
+            way,
+            native_from: None,
+            medium_name: None,
+            laps: Laps::default(),
+            last_lap_ns: 0,
+            has_output: false,
+            choice: None,
+            too_long: None,
+            holes: Vec::new(),
+        }
+    }
+
+    fn whole<L: Loader<Backend = B>>(
+        loader: &L,
+        mut file: ModelFile,
+        way: Load,
+        shape: ContextShape,
+        total: u64,
+    ) -> Result<Self, Error> {
+        let model = loader.load(&file, way)?;
+        file.drop_headers();
+        process::trim_heap();
+        let backend = loader.start(&model, shape, None)?;
+        let memory = MemoryReport {
+            budget: total,
+            window: 0,
+            resident_weights: file.weight_bytes(),
+            kv: backend.kv_bytes(),
+            buffers: backend.buffer_bytes(),
+        };
+        Ok(Self::new(backend, file, way, memory))
+    }
+
+    /// One lap. `next` is the kind of lap that is expected after this one, so that it
+    /// is prefetched.
+    ///
+    /// # Errors
+    /// When the bytes cannot be had or the backend fails; all sequences are as they
+    /// were before, and nothing of this lap may be used.
+    pub fn lap(&mut self, work: B::Work<'_>, next: Option<Class>) -> Result<(), Error> {
+        let before = self.counters();
+        let start_ns = self.clock.now_ns();
+        let outcome = match &mut self.stream {
+            Some(stream) => stream.lap(&mut self.backend, &self.file, work, next),
+            None => self.whole_lap(work),
+        };
+        self.last_lap_ns = self.clock.now_ns() - start_ns;
+        let after = self.counters();
+        self.laps.count += 1;
+        self.laps.ns += self.last_lap_ns;
+        self.laps.stall_ns += after.stall_ns - before.stall_ns;
+        self.laps.bytes_read += after.bytes_read - before.bytes_read;
+        self.has_output = outcome.is_ok() && B::has_output(work);
+        if let (Ok(()), Some(choice)) = (&outcome, &mut self.choice) {
+            let stall_ns = after.stall_ns - before.stall_ns;
+            let compute_ns = self.last_lap_ns.saturating_sub(stall_ns);
+            let threads = choice.lap(B::rows(work), compute_ns as f64 / 1e9);
+            // What was computed stands: without new threads the old ones go on.
+            let _ = self.backend.use_threads(threads);
+        }
+        outcome
+    }
+
+    fn whole_lap(&mut self, work: B::Work<'_>) -> Result<(), Error> {
+        let outcome = self.backend.run(work, None);
+        if outcome.is_err() {
+            self.backend.undo(work);
+        }
+        outcome
+    }
+
+    /// Whether the last lap has outputs: not if it failed or none were asked for.
+    pub fn has_output(&self) -> bool {
+        self.has_output
+    }
+
+    /// What computes, for its outputs and its KV cache.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// The same, to change it.
+    pub fn backend_mut(&mut self) -> &mut B {
+        &mut self.backend
+    }
+
+    /// What a person should know of how the model is run, in sentences.
+    pub fn notices(&self) -> Vec<String> {
+        let stream = self.stream.iter().flat_map(|stream| stream.notices());
+        stream
+            .chain(&self.holes)
+            .chain(&self.too_long)
+            .cloned()
+            .collect()
+    }
+
+    /// Tokens that the KV cache holds, of all sequences together.
+    pub fn ctx(&self) -> u32 {
+        self.backend.shape().ctx
+    }
+
+    /// Most sequences that share a lap.
+    pub fn seqs(&self) -> u32 {
+        self.backend.shape().seqs
+    }
+
+    /// Most tokens of a lap.
+    pub fn ubatch(&self) -> u32 {
+        self.backend.shape().ubatch
+    }
+
+    /// Compute threads.
+    pub fn threads(&self) -> u32 {
+        self.backend.shape().threads
+    }
+
+    /// The files.
+    pub fn file(&self) -> &ModelFile {
+        &self.file
+    }
+
+    /// Where the budget goes.
+    pub fn memory(&self) -> MemoryReport {
+        self.memory
+    }
+
+    /// The stream, unless llama.cpp holds the weights itself.
+    pub fn stream(&mut self) -> Option<&mut Stream> {
+        self.stream.as_mut()
+    }
+
+    /// How the weights got into memory.
+    pub fn way(&self) -> Load {
+        self.way
+    }
+
+    /// Where the weights of a lap come from.
+    pub fn source(&self) -> Source {
+        let stream = self.stream.as_ref().filter(|s| s.bytes_per_lap() > 0);
+        match (self.way, stream, &self.medium_name) {
+            (Load::Mmap, ..) => Source::Mapping,
+            (_, None, _) => Source::Memory,
+            (.., Some(name)) => Source::Other(name.clone()),
+            _ if self.file.stripe_unit().is_some() => {
+                Source::Drives(self.file.parts()[0].files.len())
+            }
+            _ => Source::Flash,
+        }
+    }
+
+    /// What all laps so far took.
+    pub fn laps(&self) -> Laps {
+        self.laps
+    }
+
+    /// Of a streamed model, the budget in bytes from which on [`Way::Auto`]
+    /// lets llama.cpp hold all of it.
+    pub fn native_from(&self) -> Option<u64> {
+        self.native_from
+    }
+
+    fn counters(&mut self) -> Counters {
+        self.stream
+            .as_mut()
+            .map(|stream| stream.line().counters())
+            .unwrap_or_default()
+    }
+
+    /// Time of the last lap in nanoseconds.
+    pub fn last_lap_ns(&self) -> u64 {
+        self.last_lap_ns
+    }
+}
+
+/// The refusal of a context of which the KV cache alone breaks the budget. It is
+/// not tried, but reckoned from what a short one needs.
+fn too_long<L: Loader>(
+    loader: &L,
+    path: &Path,
+    options: &Options,
+    total: u64,
+    file: &ModelFile,
+    shape: &ContextShape,
+) -> Error {
+    let nothing = Options {
+        ctx: Some(budget::SHORT_CTX),
+        memory: Some(0),
+        weights: None,
+        way: Way::Streamed,
+        ..options.clone()
+    };
+    match Engine::open(loader, path, &nothing) {
+        Err(Error::Budget {
+            needed, weights, ..
+        }) => Error::Budget {
+            budget: total,
+            needed: needed + budget::longer_context(file, options, shape),
+            weights,
+            detail: format!(
+                "the KV cache of {} tokens alone takes up to {}; lower --ctx",
+                shape.ctx,
+                mib(budget::kv_bytes(file, shape.ctx, shape.kv))
+            ),
+        },
+        Err(other) => other,
+        Ok(_) => Error::Defect("a model was opened in no memory".into()),
+    }
+}

@@ -1,0 +1,285 @@
+//! Routes of experts: what a run chooses is recorded, or what another run chose is put
+//! in its place, so that random weights follow a real model. Knows layers by number and
+//! experts by number; no bytes.
+
+use std::sync::Arc;
+
+use delayline_plan::{ExpertLayer, ExpertRoute, RouteLap, RouteRow};
+
+use crate::error::Error;
+
+/// What is to be done with the choices of experts.
+#[derive(Clone, Debug, Default)]
+pub struct RouteOptions {
+    /// Laps choose what this route did; outputs are then worth nothing.
+    pub follow: Option<Arc<ExpertRoute>>,
+    /// Whether choices are recorded, in memory that is not counted.
+    pub record: bool,
+}
+
+/// A recorded route that laps follow.
+#[derive(Clone, Debug)]
+struct Follow {
+    route: Arc<ExpertRoute>,
+    /// Rows of prompts, and of answers: lap and row.
+    prompt: Vec<(usize, usize)>,
+    answer: Vec<(usize, usize)>,
+    /// How many of each are behind.
+    prompt_at: usize,
+    answer_at: usize,
+}
+
+/// What laps choose, and what they are made to choose.
+#[derive(Clone, Debug, Default)]
+pub struct Routes {
+    /// Experts of a token.
+    chosen: usize,
+    /// By item table.
+    layer_of: Vec<Option<u32>>,
+    follow: Option<Follow>,
+    /// What was recorded, if it is.
+    recorded: Option<ExpertRoute>,
+    /// Of the lap under way.
+    lap: RouteLap,
+    /// Rows of the lap under way, as far as they are known.
+    rows: usize,
+}
+
+impl Routes {
+    /// For a model of these layers, a token of which uses so many experts; by item
+    /// table the layer of which it has a matrix.
+    ///
+    /// # Errors
+    /// When the route that is to be followed is not one of such a model.
+    pub fn new(
+        layers: Vec<ExpertLayer>,
+        chosen: u32,
+        layer_of: Vec<Option<u32>>,
+        asked: RouteOptions,
+    ) -> Result<Self, Error> {
+        let RouteOptions { follow, record } = asked;
+        let follow = follow
+            .map(|route| Follow::new(route, &layers, chosen))
+            .transpose()?;
+        let recorded = record.then(|| ExpertRoute {
+            model: String::new(),
+            layers,
+            chosen,
+            laps: Vec::new(),
+        });
+        Ok(Self {
+            chosen: chosen.max(1) as usize,
+            layer_of,
+            follow,
+            recorded,
+            ..Self::default()
+        })
+    }
+
+    /// The layer of which an item table has a matrix.
+    pub fn layer(&self, table: u32) -> Option<u32> {
+        self.layer_of[table as usize]
+    }
+
+    /// A lap begins. If the one before came to its end, it counts.
+    pub fn begin(&mut self) {
+        if let Some(follow) = &mut self.follow {
+            match self.rows {
+                1 => follow.answer_at += 1,
+                rows => follow.prompt_at += rows,
+            }
+        }
+        self.keep();
+        self.rows = 0;
+    }
+
+    /// The lap under way has failed and does not count.
+    pub fn fail(&mut self) {
+        self.rows = 0;
+        self.lap = RouteLap::default();
+    }
+
+    /// What was recorded up to now; nothing more is.
+    pub fn take(&mut self) -> Option<ExpertRoute> {
+        self.keep();
+        self.recorded.take()
+    }
+
+    fn keep(&mut self) {
+        let mut lap = std::mem::take(&mut self.lap);
+        if let Some(recorded) = &mut self.recorded
+            && !lap.rows.is_empty()
+        {
+            lap.is_prompt = lap.rows.len() > 1;
+            recorded.laps.push(lap);
+        }
+    }
+
+    /// A layer has chosen `ids`, row by row. True if others are to take their place,
+    /// which are then in `ids`.
+    pub fn choose(&mut self, layer: u32, ids: &mut [i32]) -> bool {
+        let rows = ids.len() / self.chosen;
+        self.rows = self.rows.max(rows);
+        if let Some(follow) = &self.follow {
+            for (row, ids) in ids.chunks_mut(self.chosen).enumerate() {
+                follow.put(layer as u16, self.rows, row, ids);
+            }
+        }
+        if self.recorded.is_some() {
+            let lap = &mut self.lap.rows;
+            lap.resize_with(self.rows, RouteRow::default);
+            for (row, ids) in lap.iter_mut().zip(ids.chunks(self.chosen)) {
+                for pick in ids.iter().map(|&id| (layer as u16, id as u16)) {
+                    let mut here = row.picks.iter().rev().take_while(|of| of.0 == pick.0);
+                    if !here.any(|of| *of == pick) {
+                        row.picks.push(pick);
+                    }
+                }
+            }
+        }
+        self.follow.is_some()
+    }
+}
+
+impl Follow {
+    fn new(route: Arc<ExpertRoute>, layers: &[ExpertLayer], chosen: u32) -> Result<Self, Error> {
+        let wrong = |what: String| {
+            Err(Error::Option(format!(
+                "the route of {} is of another kind of model: {what}",
+                route.model
+            )))
+        };
+        if layers.is_empty() {
+            return wrong("this one has no experts whose choice could be replaced".into());
+        }
+        let count = layers.iter().map(|layer| layer.count).min().unwrap_or(0);
+        let named = route.layers.iter().map(|layer| layer.count).max();
+        let named = named.unwrap_or(0);
+        if route.layers.len() < layers.len() {
+            let (has, wants) = (route.layers.len(), layers.len());
+            return wrong(format!(
+                "it has {has} layers with experts, this one {wants}"
+            ));
+        }
+        if named > count || route.chosen > chosen {
+            return wrong(format!(
+                "a token uses {} of {named} experts, here {chosen} of {count}",
+                route.chosen
+            ));
+        }
+        let of = |is_prompt: bool| {
+            let laps = route.laps.iter().enumerate();
+            let laps = laps.filter(move |(_, lap)| lap.is_prompt == is_prompt);
+            laps.flat_map(|(at, lap)| (0..lap.rows.len()).map(move |row| (at, row)))
+        };
+        let answer: Vec<_> = of(false).collect();
+        let prompt: Vec<_> = of(true).collect();
+        let prompt = if prompt.is_empty() {
+            answer.clone()
+        } else {
+            prompt
+        };
+        Ok(Self {
+            prompt,
+            answer,
+            prompt_at: 0,
+            answer_at: 0,
+            route,
+        })
+    }
+
+    /// What a row of a lap of so many rows chooses. The route begins anew where it ends,
+    /// and names an expert again where it has fewer than the model.
+    fn put(&self, layer: u16, rows: usize, row: usize, ids: &mut [i32]) {
+        let (rows_of, at) = match rows {
+            1 => (&self.answer, self.answer_at),
+            _ => (&self.prompt, self.prompt_at + row),
+        };
+        let (mut lap, mut of) = rows_of[at % rows_of.len()];
+        if self.route.laps[lap].rows[of]
+            .of_layer(layer)
+            .next()
+            .is_none()
+        {
+            // The last layer may not have been computed for it.
+            (lap, of) = self.answer[at % self.answer.len()];
+        }
+        let picks: Vec<u16> = self.route.laps[lap].rows[of].of_layer(layer).collect();
+        for (id, pick) in ids.iter_mut().zip(picks.iter().cycle()) {
+            *id = i32::from(*pick);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(text: &str) -> Arc<ExpertRoute> {
+        Arc::new(ExpertRoute::parse(text).expect("a route"))
+    }
+
+    fn layers(count: u32) -> Vec<ExpertLayer> {
+        vec![ExpertLayer { count, bytes: 4096 }; 2]
+    }
+
+    const ROUTE: &str = "0,0,0,0,0,3,0,0,4096\n0,0,1,0,0,4,0,0,4096\n0,0,0,1,0,5,0,0,4096\n\
+                         0,1,0,0,0,1,0,0,4096\n0,1,0,1,0,2,0,0,4096\n\
+                         0,1,1,0,0,6,0,0,4096\n0,1,1,1,0,7,0,0,4096\n";
+
+    fn asked() -> RouteOptions {
+        RouteOptions {
+            follow: Some(route(ROUTE)),
+            record: true,
+        }
+    }
+
+    #[test]
+    fn what_is_followed_is_what_is_recorded() {
+        let mut routes = Routes::new(layers(8), 2, Vec::new(), asked()).expect("it fits");
+        routes.begin();
+        // Two rows of a prompt, of which the last layer computes one.
+        let mut ids = [0; 4];
+        assert!(routes.choose(0, &mut ids));
+        assert_eq!(ids, [3, 3, 4, 4]);
+        let mut ids = [0; 2];
+        routes.choose(1, &mut ids);
+        assert_eq!(ids, [5, 5]);
+        // The answer goes round.
+        for expected in [[1, 2], [6, 7], [1, 2]] {
+            routes.begin();
+            for layer in 0..2 {
+                let mut ids = [0; 2];
+                routes.choose(layer, &mut ids);
+                assert_eq!(ids, [expected[layer as usize]; 2]);
+            }
+        }
+        let text = routes.take().expect("it was recorded").to_text();
+        let got = ExpertRoute::parse(&text).expect("it is read again");
+        assert_eq!(got.laps[..3], route(ROUTE).laps[..]);
+        assert_eq!(got.laps.len(), 4);
+    }
+
+    #[test]
+    fn a_lap_that_failed_does_not_count() {
+        let mut routes = Routes::new(layers(8), 1, Vec::new(), asked()).expect("it fits");
+        for fails in [true, false] {
+            routes.begin();
+            let mut ids = [0];
+            routes.choose(0, &mut ids);
+            assert_eq!(ids, [1]);
+            if fails {
+                routes.fail();
+            }
+        }
+        assert_eq!(routes.take().map(|route| route.laps.len()), Some(1));
+    }
+
+    #[test]
+    fn a_route_of_another_kind_of_model_is_refused() {
+        for (layers, chosen) in [(layers(4), 2), (Vec::new(), 2), (vec![layers(8)[0]; 3], 2)] {
+            let refused = Routes::new(layers, chosen, Vec::new(), asked());
+            assert!(matches!(refused, Err(Error::Option(_))));
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! By what the bytes of a model are checked: its seal, a file beside each part, or what
+//! a first reading brings. Which bytes are known how follows from how a lap reads them.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use delayline_gguf::{SEAL_HEAD, SealCheck, Sealer, block_hash, seal_len};
+use delayline_medium::Checks;
+
+use crate::atlas::Atlas;
+use crate::error::Error;
+use crate::model_file::{ModelFile, Part, PartFile, advise};
+use crate::source::READ_LEN;
+
+/// Where the seal of a file is: `NAME.seal` beside it.
+pub fn seal_path(part: &Path) -> PathBuf {
+    let mut name = part.as_os_str().to_owned();
+    name.push(".seal");
+    name.into()
+}
+
+/// Reads a part from its beginning to its end, and gives its seal as its file is to hold
+/// it. `progress` is told the bytes that have been read, and may end it.
+///
+/// # Errors
+/// When the part cannot be read; `Interrupted` when `progress` wants no more.
+pub fn seal_of(part: &Part, progress: &mut dyn FnMut(u64) -> bool) -> io::Result<Vec<u8>> {
+    let [PartFile { file, .. }] = &part.files[..] else {
+        let message = "a striped model has no seal: seal the model that it was made from";
+        return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+    };
+    let mut sealer = Sealer::default();
+    let mut bytes = vec![0; 4 << 20];
+    let mut done = 0;
+    while done < part.len {
+        let want = bytes.len().min((part.len - done) as usize);
+        file.read_exact_at(&mut bytes[..want], done)?;
+        sealer.update(&bytes[..want]);
+        done += want as u64;
+        // It is read once: what it would push out of the page cache is worth more.
+        advise(file, libc::POSIX_FADV_DONTNEED);
+        if !progress(done) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+    }
+    Ok(sealer.finish())
+}
+
+/// What is known of the bytes of a model whose laps are laid out so: all of it where
+/// every part has a seal, which is told, and else what will be read first.
+///
+/// # Errors
+/// When there is a seal that is damaged, or of another file.
+pub fn checks(file: &ModelFile, atlas: &Atlas) -> Result<(Checks, Vec<String>), Error> {
+    let mut checks = Checks::new(file.part_lens(), block_hash);
+    for extent in &atlas.cut.extents {
+        for from in (0..extent.len).step_by(READ_LEN as usize) {
+            let len = (extent.len - from).min(u64::from(READ_LEN)) as u32;
+            checks.add_whole(extent.part, extent.offset + from, len);
+        }
+    }
+    checks.add_scattered(atlas.layout.scattered(file));
+    let mut unsealed = Vec::new();
+    for (number, part) in (0..).zip(file.parts()) {
+        match Seal::open(part)? {
+            Some(seal) => checks
+                .know(number, |blocks, out| seal.hashes(blocks, out))
+                .map_err(|error| unsound(&seal.path, error.to_string()))?,
+            None => unsealed.push(part.path.display().to_string()),
+        }
+    }
+    Ok((checks, unsealed))
+}
+
+/// A seal that has been held against itself.
+struct Seal {
+    path: PathBuf,
+    file: File,
+}
+
+impl Seal {
+    /// None where there is none.
+    fn open(part: &Part) -> Result<Option<Self>, Error> {
+        let path = seal_path(&part.path);
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(|error| unsound(&path, error.to_string()))?,
+        };
+        let read = || -> io::Result<SealCheck> {
+            let mut check = SealCheck::new(part.len);
+            let mut bytes = vec![0; 256 << 10];
+            // What is longer than a seal of this file is none.
+            let mut rest = (&file).take(seal_len(part.len) + 1);
+            loop {
+                match rest.read(&mut bytes)? {
+                    0 => return Ok(check),
+                    got => check.update(&bytes[..got]),
+                }
+            }
+        };
+        let check = read().map_err(|error| unsound(&path, error.to_string()))?;
+        check
+            .finish()
+            .map_err(|error| unsound(&path, error.to_string()))?;
+        Ok(Some(Self { path, file }))
+    }
+
+    fn hashes(&self, blocks: Range<u64>, out: &mut Vec<u64>) -> io::Result<()> {
+        let mut bytes = vec![0; 8 * (blocks.end - blocks.start) as usize];
+        self.file
+            .read_exact_at(&mut bytes, SEAL_HEAD + 8 * blocks.start)?;
+        let words = bytes.as_chunks().0.iter();
+        out.extend(words.map(|word| u64::from_le_bytes(*word)));
+        Ok(())
+    }
+}
+
+impl Drop for Seal {
+    fn drop(&mut self) {
+        // The page cache counts in the budget.
+        advise(&self.file, libc::POSIX_FADV_DONTNEED);
+    }
+}
+
+fn unsound(path: &Path, message: String) -> Error {
+    Error::Seal {
+        path: path.to_owned(),
+        message,
+    }
+}

@@ -1,0 +1,62 @@
+//! Number formats of tensors by their role: ggml's kernels add and multiply vectors
+//! of 32-bit floats alone, and have no products of integers and of the formats in
+//! which they keep activations.
+
+use delayline_gguf::{Header, Tensor, TensorType};
+
+/// How the names of vectors end that are added to activations, multiplied with
+/// them, or stretch their rotation.
+const VECTORS: &[&str] = &[
+    "norm.weight",
+    "norm.bias",
+    ".bias",
+    "rope_freqs.weight",
+    "rope_factors_long.weight",
+    "rope_factors_short.weight",
+];
+
+/// A table of experts by token, whole numbers by design.
+const TABLE_OF_IDS: &str = "tid2eid";
+
+/// Refuses tensors that do not lie one behind the other as the header names them:
+/// llama.cpp looks for them nowhere else.
+pub fn check_places(header: &Header<'_>) -> Result<(), String> {
+    let mut expected = header.data_offset;
+    for tensor in &header.tensors {
+        if tensor.at != expected {
+            return Err(format!(
+                "its tensor {} begins at byte {}, expected {expected}: llama.cpp loads only files \
+                 whose tensors lie in the order of the header and without gaps; convert it again",
+                tensor.name.escape_debug(),
+                tensor.at
+            ));
+        }
+        expected = tensor.end().next_multiple_of(header.alignment);
+    }
+    Ok(())
+}
+
+/// Refuses a format that no kernel computes with in the tensor's role.
+pub fn check(tensor: &Tensor) -> Result<(), String> {
+    let is_vector = VECTORS.iter().any(|end| tensor.name.ends_with(end));
+    let refused = |expected: &str| {
+        Err(format!(
+            "its tensor {} is of type {}, which cannot be computed with there; expected {expected}",
+            tensor.name.escape_debug(),
+            tensor.ty
+        ))
+    };
+    if is_vector && tensor.ty != TensorType::F32 {
+        return refused("f32");
+    }
+    if !has_products(tensor.ty) && !tensor.name.contains(TABLE_OF_IDS) {
+        return refused("a type for weights, such as q4_0 or f16");
+    }
+    Ok(())
+}
+
+/// Whether ggml has products of rows of this type with activations.
+fn has_products(ty: TensorType) -> bool {
+    use TensorType::{F64, I8, I16, I32, I64, Q8_1, Q8_K};
+    !matches!(ty, I8 | I16 | I32 | I64 | F64 | Q8_1 | Q8_K)
+}

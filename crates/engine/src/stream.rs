@@ -1,0 +1,489 @@
+//! Streaming: from the graphs of a backend to laps that are fed. Decides what stays,
+//! builds the line, and drives one lap at a time.
+
+mod fill;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use delayline_line::{Clock, FetchSpan};
+use delayline_medium::{
+    CheckCounts, Checked, Checks, KnownRead, LapOutline, MadeMedium, Memory, RealClock,
+};
+use delayline_plan::{ExpertRoute, Residency};
+
+use crate::arena::{ExpertArena, ExpertCounts};
+use crate::atlas::{Atlas, Steady};
+use crate::backend::{Backend, Class};
+use crate::budget::{self, Needs};
+use crate::cgroup;
+use crate::error::Error;
+use crate::graph::{Graph, UseId, WeightUse};
+use crate::items::Items;
+use crate::itinerary::Itinerary;
+use crate::lap::{Feeder, Supplies};
+use crate::layout::{Layout, Role};
+use crate::model_file::{ModelFile, Names};
+use crate::options::Options;
+use crate::prefault::Prefault;
+use crate::process::{self, Usage};
+use crate::routes::Routes;
+use crate::seal;
+use crate::second::SecondReading;
+use crate::settle::settle_budget;
+use crate::source::{EngineLine, LineSource, READ_LEN, open_line, open_medium};
+use crate::watch::{Ring, Stretch, Watch};
+
+/// A class's graph and its stops.
+struct Learned {
+    class: Class,
+    graph: Rc<Graph>,
+    itinerary: Rc<Itinerary>,
+}
+
+/// What feeds the laps of a backend.
+pub struct Stream {
+    feeder: Feeder,
+    classes: [Option<Learned>; 3],
+    atlas: Atlas,
+    residency: Residency,
+    laid: Option<Class>,
+    memory: Arc<Memory>,
+    /// Until a lap has brought all that stays.
+    prefault: Option<Prefault>,
+    /// Frames for experts are touched while laps run, until they all have been.
+    _warming: Vec<Prefault>,
+    needs: u64,
+    notices: Vec<String>,
+    unchecked: bool,
+    reads_again: bool,
+    unsealed: Vec<String>,
+    /// Small weights, which are read when it is opened.
+    small: Vec<FetchSpan>,
+    /// Of what stays, where nothing else says what it should be.
+    second: Option<SecondReading>,
+    clock: Rc<dyn Clock>,
+}
+
+/// What of a budget is known before the stream is.
+pub(crate) struct Spending<'a> {
+    /// The whole budget, in bytes.
+    pub total: u64,
+    /// What is set aside for the caller, in bytes.
+    pub set_aside: u64,
+    /// How the model is to be run.
+    pub options: &'a Options,
+}
+
+impl Stream {
+    /// Learns the model's graphs and builds a line that keeps within the budget.
+    /// `made` is the process's memory when the backend had just been made.
+    ///
+    /// # Errors
+    /// When the budget is too small or the backend does something unforeseen.
+    pub(crate) fn open<B: Backend>(
+        backend: &mut B,
+        file: &ModelFile,
+        made: Usage,
+        spending: Spending<'_>,
+    ) -> Result<Self, Error> {
+        let options = spending.options;
+        let classes = learn_all(backend, &file.names())?;
+        process::trim_heap();
+        // The dry laps built all graphs, but computed nothing: buffers count
+        // beside what is in memory by now, and so does what they allocated to work in.
+        let usage = Usage::now();
+        let worked = usage.data.saturating_sub(made.data);
+        let occupied = usage.resident + backend.buffer_bytes() + worked;
+        let graphs: Vec<Rc<Graph>> = classes.iter().flatten().map(|l| l.graph.clone()).collect();
+        let mut atlas = Atlas::new(file, &graphs)?;
+
+        let (checks, unsealed) = match options.unchecked {
+            true => (None, Vec::new()),
+            false => {
+                let (checks, unsealed) = seal::checks(file, &atlas)?;
+                (Some(checks), unsealed)
+            }
+        };
+        let needs = budget::needs(occupied, file.facts().vocab)
+            + atlas.layout.small_bytes
+            + checks.as_ref().map_or(0, Checks::bytes)
+            + spending.set_aside
+            + options
+                .maker
+                .as_ref()
+                .map_or(0, |maker| maker.needs_bytes());
+        let spend = Needs {
+            total: spending.total,
+            needs,
+            passing: atlas.layout.passing_bytes,
+            kv: backend.kv_bytes(),
+        };
+        let itinerary = atlas.lay_out(&graphs[0]);
+        let lap = outline(&itinerary, file, backend.shape().threads);
+        let (residency, keep) = settle_budget(&lap, spend, options)?;
+        // Where nothing else streams, whole experts stay, if those of a lap fit.
+        let beside = atlas.layout.passing_beside_arena;
+        let frames = keep + budget::without_tables(spend.passing - beside);
+        let pools = (keep > 0)
+            .then(|| atlas.layout.arena.shapes(frames))
+            .flatten();
+        let keep = if pools.is_some() { 0 } else { keep };
+        let has_frames = pools.is_some();
+
+        let pools = pools.unwrap_or_default();
+        let placed = atlas.layout.place(file, &atlas.cut, &residency, pools);
+        let (memory, region) = Memory::new(placed.len)?;
+        for range in &placed.sparse {
+            memory.no_huge(range.clone());
+        }
+        memory.populate(0..residency.window)?;
+        let prefault = Prefault::start(memory.clone(), placed.stays.clone());
+        atlas.homes.clone_from(&placed.homes);
+        atlas.ring = Ring::of(&graphs[0], &atlas);
+        let (medium, notices) = open_medium(file, &memory, &lap, &residency, options)?;
+        let clock = medium.clock();
+        let clock = clock.unwrap_or_else(|| Rc::new(RealClock::default()));
+        let source = LineSource {
+            medium: Checked::new(medium, memory.clone(), checks),
+            region,
+            clock: clock.clone(),
+        };
+        let mut line = open_line(file, source, &atlas, &residency, options)?;
+        load_small(&mut line, &placed.small)?;
+        backend.use_memory(memory.clone());
+        settle_small(file, &atlas.layout, &classes, &placed.small, backend);
+        let warming = placed
+            .arena
+            .ranges()
+            .map(|range| Prefault::start(memory.clone(), range.start..range.end));
+        let warming = warming.collect();
+        let items = Items::new(placed.tables, keep);
+        let mut supplies = Supplies::new(line, memory.clone(), items, options.trace);
+        if has_frames {
+            let layout = atlas.layout.arena.clone();
+            supplies.experts = Some(ExpertArena::new(layout, placed.arena, options.experts));
+        }
+        let asked = &options.routes;
+        if asked.record || asked.follow.is_some() {
+            let arena = &atlas.layout.arena;
+            let (layers, layer_of) = (arena.bare_layers(), arena.layer_of());
+            let routes = Routes::new(layers, arena.chosen(), layer_of, asked.clone())?;
+            supplies.routes = Some(routes);
+        }
+        let feeder = Feeder::new(supplies);
+
+        let mut stream = Self {
+            feeder,
+            classes,
+            atlas,
+            residency,
+            laid: None,
+            memory,
+            prefault: Some(prefault),
+            _warming: warming,
+            needs,
+            notices,
+            unchecked: options.unchecked,
+            // Media from above may hold bytes that no file has.
+            reads_again: !options.unchecked && options.maker.is_none() && !unsealed.is_empty(),
+            unsealed,
+            small: placed.small,
+            second: None,
+            clock,
+        };
+        stream.lay_out();
+        Ok(stream)
+    }
+
+    /// One lap, as [`crate::Engine::lap`].
+    pub(crate) fn lap<B: Backend>(
+        &mut self,
+        backend: &mut B,
+        file: &ModelFile,
+        work: B::Work<'_>,
+        next: Option<Class>,
+    ) -> Result<(), Error> {
+        if let Some(message) = self.second.as_ref().and_then(SecondReading::found) {
+            // A file that was changed is told as such.
+            file.check_unchanged()?;
+            return Err(Error::Resident(message));
+        }
+        let class = Class::of(B::rows(work), B::has_output(work));
+        if self.laid.take().is_none() {
+            self.lay(class);
+        }
+        if let Some(next) = next {
+            self.lay(next);
+        }
+        let learned = self.learned(class);
+        let (graph, itinerary) = (learned.graph.clone(), learned.itinerary.clone());
+        let begun = self.feeder.begin(graph, itinerary.clone());
+        let outcome = begun.and_then(|()| {
+            let computed = backend.run(work, Some(&mut self.feeder));
+            self.feeder.end(computed, backend)
+        });
+        if outcome.is_err() {
+            self.laid = None;
+        }
+        // A file that shrank fails to be read as well: the change is the cause.
+        if let Err(error) = file.check_unchanged().and(outcome) {
+            backend.undo(work);
+            return Err(error);
+        }
+        let news = self.settle(backend, &itinerary);
+        if self.reads_again && (news || self.second.is_none()) {
+            let reads = self.stays();
+            self.second = SecondReading::start(file, reads);
+            self.reads_again = self.second.is_some();
+        }
+        Ok(())
+    }
+
+    /// What has come to stay, as far as it is known.
+    fn stays(&mut self) -> Vec<KnownRead> {
+        let read_len = u64::from(READ_LEN);
+        let extents = self.atlas.cut.extents.iter().zip(&self.atlas.settled);
+        let extents = extents.filter(|(_, settled)| **settled);
+        let mut pieces = Vec::new();
+        for (extent, _) in extents {
+            let from = (0..extent.len).step_by(READ_LEN as usize);
+            pieces.extend(from.map(|from| {
+                let len = (extent.len - from).min(read_len);
+                (extent.part, extent.offset + from, len)
+            }));
+        }
+        for span in &self.small {
+            pieces.push((span.part, span.offset, span.len));
+        }
+        let medium = self.line().medium_mut();
+        let known = pieces.into_iter();
+        known
+            .filter_map(|(part, offset, len)| medium.known(part, offset, len))
+            .collect()
+    }
+
+    fn learned(&self, class: Class) -> &Learned {
+        self.classes[class as usize]
+            .as_ref()
+            .expect("a micro-batch of one has only the single class")
+    }
+
+    /// Tells the line what a lap of this class will need.
+    fn lay(&mut self, class: Class) {
+        let itinerary = self.learned(class).itinerary.clone();
+        let steps = itinerary.schedule.steps().iter();
+        self.line().enqueue(steps.map(|step| step.extent));
+        self.laid = Some(class);
+    }
+
+    fn lay_out(&mut self) {
+        for learned in self.classes.iter_mut().flatten() {
+            learned.itinerary = Rc::new(self.atlas.lay_out(&learned.graph));
+        }
+    }
+
+    /// Resident extents that have come by now get their addresses for good; tells whether
+    /// some have.
+    fn settle<B: Backend>(&mut self, backend: &mut B, itinerary: &Itinerary) -> bool {
+        let mut news = false;
+        for step in itinerary.schedule.steps() {
+            let at = step.extent.index();
+            if self.atlas.homes[at].is_some() && !self.atlas.settled[at] {
+                self.atlas.settled[at] = true;
+                news = true;
+            }
+        }
+        if !news {
+            return false;
+        }
+        self.prefault = None;
+        for (class, used, u) in uses(&self.classes) {
+            if let Some(home) = self.atlas.home(u.weight)
+                && self.atlas.settled[home.extent.index()]
+                && let Some(at) = self.atlas.homes[home.extent.index()]
+            {
+                backend.settle(class, used, at + home.at);
+            }
+        }
+        self.lay_out();
+        true
+    }
+
+    /// Bytes of the window.
+    pub fn window(&self) -> u64 {
+        self.residency.window
+    }
+
+    /// Bytes of weights that stay, items included.
+    pub fn resident_bytes(&mut self) -> u64 {
+        let source = self.feeder.source();
+        let held = source.experts.as_ref().map_or(0, ExpertArena::held_bytes);
+        let kept = source.items.kept_bytes() + held;
+        self.residency.resident_bytes + self.atlas.layout.small_bytes + kept
+    }
+
+    /// Bytes of extents that a decoding lap streams.
+    pub fn bytes_per_lap(&self) -> u64 {
+        self.residency.streamed_bytes
+    }
+
+    /// What stays and what streams, for prediction.
+    pub fn residency(&self) -> &Residency {
+        &self.residency
+    }
+
+    /// Bytes that everything but window and large resident weights takes.
+    pub fn needs(&self) -> u64 {
+        self.needs
+    }
+
+    /// The line, for its counters and trace.
+    pub fn line(&mut self) -> &mut EngineLine {
+        &mut self.feeder.source().line
+    }
+
+    /// In which its line keeps time.
+    pub(crate) fn clock(&self) -> Rc<dyn Clock> {
+        self.clock.clone()
+    }
+
+    /// Items asked for and found in memory.
+    pub fn item_hits(&mut self) -> (u64, u64) {
+        let items = &self.feeder.source().items;
+        (items.asked, items.hits)
+    }
+
+    /// What checking the bytes that came has met; none where they are trusted.
+    pub fn check_counts(&mut self) -> Option<CheckCounts> {
+        let counts = self.line().medium_mut().counts();
+        (!self.unchecked).then_some(counts)
+    }
+
+    /// Whether what stays has been read for the second time, where that is to be.
+    pub fn is_read_again(&self) -> bool {
+        self.second.as_ref().is_some_and(SecondReading::is_over)
+    }
+
+    /// The parts without a seal, of which the first reading is trusted.
+    pub fn unsealed(&self) -> &[String] {
+        &self.unsealed
+    }
+
+    /// What became of experts, where whole experts have frames.
+    pub fn expert_counts(&mut self) -> Option<ExpertCounts> {
+        let experts = self.feeder.source().experts.as_ref();
+        experts.map(|experts| experts.counts)
+    }
+
+    /// Bytes of frames for whole experts.
+    pub fn expert_capacity(&mut self) -> u64 {
+        let experts = self.feeder.source().experts.as_ref();
+        experts.map_or(0, ExpertArena::capacity_bytes)
+    }
+
+    /// The choices of experts of all laps up to now, if they were recorded; later ones
+    /// are not.
+    pub fn take_route(&mut self) -> Option<ExpertRoute> {
+        self.feeder.source().routes.as_mut()?.take()
+    }
+
+    /// What a person should know of how the files are read.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// What a decoding lap passes over, in order.
+    pub fn stretches(&self) -> &[Stretch] {
+        &self.atlas.ring.stretches
+    }
+
+    /// What there is to see of the laps, from any thread.
+    pub fn watch(&mut self) -> Arc<Watch> {
+        self.feeder.source().watch.clone()
+    }
+
+    /// What the line reads from, as its maker gave it: whoever made it can find
+    /// its type again.
+    pub fn medium(&mut self) -> &mut (dyn MadeMedium + 'static) {
+        &mut **self.line().medium_mut().inner_mut()
+    }
+
+    /// What decoding laps use in the long run, and how it is read: the longest
+    /// read in bytes, for prediction.
+    pub fn steady(&self) -> (Steady, u32) {
+        let graph = &self.learned(Class::Single).graph;
+        (self.atlas.steady(graph), READ_LEN)
+    }
+
+    /// The decoding lap's stops, for prediction.
+    pub fn itinerary(&self) -> &Itinerary {
+        &self.learned(Class::Single).itinerary
+    }
+}
+
+/// A decoding lap for those who may want something else between it and the files.
+fn outline<'a>(itinerary: &'a Itinerary, file: &ModelFile, threads: u32) -> LapOutline<'a> {
+    let group = cgroup::current().and_then(|group| group.available_bytes());
+    LapOutline {
+        plan: &itinerary.plan,
+        schedule: &itinerary.schedule,
+        weight_bytes: file.weight_bytes(),
+        threads,
+        read_len: READ_LEN,
+        free_bytes: process::available_bytes().into_iter().chain(group).min(),
+    }
+}
+
+/// All uses of weights, each with its class and number.
+fn uses(classes: &[Option<Learned>; 3]) -> impl Iterator<Item = (Class, UseId, &WeightUse)> {
+    classes.iter().flatten().flat_map(|learned| {
+        let uses = (0..).map(UseId).zip(&learned.graph.uses);
+        uses.map(|(used, u)| (learned.class, used, u))
+    })
+}
+
+fn learn_all<B: Backend>(backend: &mut B, names: &Names) -> Result<[Option<Learned>; 3], Error> {
+    let many = backend.shape().ubatch > 1;
+    let mut learn = |class, there: bool| -> Result<Option<Learned>, Error> {
+        if !there {
+            return Ok(None);
+        }
+        let graph = Rc::new(backend.learn(class, names)?);
+        let itinerary = Rc::default();
+        Ok(Some(Learned {
+            class,
+            graph,
+            itinerary,
+        }))
+    };
+    Ok([
+        learn(Class::Single, true)?,
+        learn(Class::Many, many)?,
+        learn(Class::Quiet, many)?,
+    ])
+}
+
+fn load_small(line: &mut EngineLine, spans: &[FetchSpan]) -> Result<(), Error> {
+    let ticket = line.fetch(spans);
+    Ok(line.fetched(ticket)?)
+}
+
+/// Small weights get their addresses for good.
+fn settle_small<B: Backend>(
+    file: &ModelFile,
+    layout: &Layout,
+    classes: &[Option<Learned>; 3],
+    spans: &[FetchSpan],
+    backend: &mut B,
+) {
+    for (class, used, u) in uses(classes) {
+        if layout.roles[u.weight.0 as usize] != Role::Small {
+            continue;
+        }
+        let weight = file.weight(u.weight);
+        let at = Layout::small_at(spans, weight.part, weight.offset)
+            .expect("small weights were gathered");
+        backend.settle(class, used, at);
+    }
+}

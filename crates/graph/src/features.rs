@@ -1,0 +1,389 @@
+//! Features as whoever trains sees them: announce batches, take them in order. The
+//! thread behind starts with the first announcement.
+
+use crate::budget::{Shares, row_ahead_bytes};
+use crate::gather::{Command, Gatherer, Portion, Told};
+use crate::{Error, FeatureFile, GatherReport};
+use delayline_line::{Config, Line, LineSetup, Medium, Region};
+use delayline_medium::{Flash, FlashOptions, Memory, RealClock, read_rates};
+use delayline_plan::{ALIGN, ExpectedUse, Lookahead, ReadCost};
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Reads at once: more gain nothing on the drives that we measured.
+const DEPTH: usize = 128;
+
+/// How often a read that failed is tried again.
+const RETRIES: u32 = 3;
+
+/// How long each of two rates is measured.
+const PROBE: Duration = Duration::from_millis(60);
+
+/// Puts a medium around the file's, a faulty one say.
+pub type WrapFlash = Box<dyn FnOnce(Flash, Arc<Memory>) -> Box<dyn Medium> + Send>;
+
+/// Rows of a file, gathered for one batch after the other within a memory.
+pub struct Features {
+    file: Arc<FeatureFile>,
+    memory: u64,
+    /// The process that opened it: a forked one has no thread.
+    process: u32,
+    expected: Option<ExpectedUse>,
+    wrap: Option<WrapFlash>,
+    running: Option<Running>,
+    /// Rows and bytes held elsewhere, of the batches that are announced.
+    ahead: VecDeque<(usize, u64)>,
+    /// When the first of the batches that are announced was.
+    since: Option<Instant>,
+    report: GatherReport,
+}
+
+/// The thread, and what it shares.
+struct Running {
+    memory: Arc<Memory>,
+    shares: Shares,
+    commands: Sender<Command>,
+    told: Receiver<Told>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Features {
+    /// Rows of `file` in `memory` bytes: what stays, what arrives and what is known of
+    /// batches ahead.
+    ///
+    /// # Errors
+    /// [`Error::Budget`] when that is too little.
+    pub fn new(file: FeatureFile, memory: u64) -> Result<Self, Error> {
+        Shares::new(memory, file.row_len(), file.rows, false)?;
+        Ok(Self {
+            file: Arc::new(file),
+            memory,
+            process: std::process::id(),
+            expected: None,
+            wrap: None,
+            running: None,
+            ahead: VecDeque::new(),
+            since: None,
+            report: GatherReport::default(),
+        })
+    }
+
+    /// The same through another medium.
+    pub fn through(mut self, wrap: WrapFlash) -> Self {
+        self.wrap = Some(wrap);
+        self
+    }
+
+    /// Says how often each row is expected to be used, one figure a row in any unit:
+    /// what is expected most stays. Otherwise uses are counted. Only before anything
+    /// was announced does it change anything; a list of another length is refused.
+    ///
+    /// # Errors
+    /// [`Error::Graph`].
+    pub fn expect(&mut self, figures: &[f32]) -> Result<(), Error> {
+        if figures.len() as u64 != self.file.rows {
+            return Err(Error::Graph(format!(
+                "expected uses of {} rows are given, but the features have {}",
+                figures.len(),
+                self.file.rows
+            )));
+        }
+        // A class of each row has to fit beside what is kept.
+        if Shares::new(self.memory, self.file.row_len(), self.file.rows, true).is_ok() {
+            self.expected = Some(ExpectedUse::from_figures(figures));
+        }
+        Ok(())
+    }
+
+    /// The file.
+    pub fn file(&self) -> &FeatureFile {
+        &self.file
+    }
+
+    /// Announces a batch behind all others; its rows begin to be read. `held` bytes
+    /// are held elsewhere until it is taken, and count.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchRow`], [`Error::Forked`], and what can go wrong when the thread
+    /// is started.
+    pub fn announce(&mut self, rows: Vec<u32>, held: u64) -> Result<(), Error> {
+        self.check_process()?;
+        let all = self.file.rows;
+        if let Some(&row) = rows.iter().find(|row| u64::from(**row) >= all) {
+            return Err(Error::NoSuchRow {
+                row: i64::from(row),
+                rows: all,
+            });
+        }
+        if self.running.is_none() {
+            self.running = Some(self.start()?);
+        }
+        let running = self.running.as_ref().expect("started");
+        self.ahead.push_back((rows.len(), held));
+        self.since.get_or_insert_with(Instant::now);
+        let sent = running.commands.send(Command::Announce(rows));
+        sent.map_err(|_| Error::Stopped)
+    }
+
+    /// Whether there is room to announce one more batch like those before. There
+    /// always is for one.
+    pub fn wants_more(&self) -> bool {
+        let Some(running) = &self.running else {
+            return self.ahead.is_empty();
+        };
+        let (count, rows, held) = self.ahead.iter().fold((0, 0, 0), |sum, (rows, held)| {
+            (sum.0 + 1, sum.1 + *rows as u64, sum.2 + held)
+        });
+        if count == 0 {
+            return true;
+        }
+        let one_more = |sum: u64| sum + sum / count;
+        one_more(rows) <= running.shares.ahead_rows()
+            && one_more(held + rows * row_ahead_bytes()) <= running.shares.ahead
+    }
+
+    /// Rows of the batch that is taken next.
+    pub fn next_rows(&self) -> Option<usize> {
+        self.ahead.front().map(|(rows, _)| *rows)
+    }
+
+    /// Waits for the first announced batch and copies its rows to `out`, one behind
+    /// the other in the order of the announcement.
+    ///
+    /// # Errors
+    /// What ended the epoch: then nothing is announced any more, and `out` is of no use.
+    pub fn take(&mut self, out: &mut [u8]) -> Result<(), Error> {
+        self.check_process()?;
+        let rows = self.next_rows().ok_or(Error::NothingAhead)?;
+        let row_len = self.file.row_len() as usize;
+        if out.len() != rows * row_len {
+            return Err(Error::Buffer {
+                have: out.len(),
+                need: rows * row_len,
+            });
+        }
+        let result = self.fill(out);
+        match &result {
+            Ok(()) => {
+                self.ahead.pop_front();
+                self.report.batches += 1;
+                self.report.rows += rows as u64;
+                self.count_time(!self.ahead.is_empty());
+            }
+            Err(_) => self.end(),
+        }
+        result
+    }
+
+    fn fill(&mut self, out: &mut [u8]) -> Result<(), Error> {
+        let running = self.running.as_ref().ok_or(Error::NothingAhead)?;
+        loop {
+            let asked = Instant::now();
+            let told = running.told.recv().map_err(|_| Error::Stopped)?;
+            self.report.wait_s += asked.elapsed().as_secs_f64();
+            let portion = match told {
+                Told::Portion(portion) => portion,
+                Told::Failed(error) => return Err(error),
+                Told::Ended => return Err(Error::NothingAhead),
+            };
+            running.copy(&portion, self.file.row_len() as usize, out);
+            _ = running.commands.send(Command::Retire);
+            self.report.rows_missed += portion.missed;
+            self.report.reads = portion.counters.reads;
+            self.report.bytes_read = portion.counters.bytes_read;
+            self.report.retried = portion.counters.retried;
+            if portion.is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Forgets what is announced, at the end of an epoch or before.
+    pub fn end(&mut self) {
+        self.ahead.clear();
+        self.count_time(false);
+        if self.check_process().is_err() {
+            return;
+        }
+        let Some(running) = &self.running else { return };
+        if running.commands.send(Command::End).is_ok() {
+            while let Ok(told) = running.told.recv() {
+                if matches!(told, Told::Ended) {
+                    return;
+                }
+            }
+        }
+        // It stops where a medium has lost a read: the next announcement says so.
+    }
+
+    /// Gathers rows at once, with nothing announced before: for whoever cannot say
+    /// what comes next.
+    ///
+    /// # Errors
+    /// As [`Features::announce`] and [`Features::take`]; [`Error::Busy`] while batches
+    /// are announced.
+    pub fn gather(&mut self, rows: Vec<u32>, out: &mut [u8]) -> Result<(), Error> {
+        if !self.ahead.is_empty() {
+            return Err(Error::Busy);
+        }
+        self.announce(rows, 0)?;
+        self.take(out)
+    }
+
+    /// What was done so far.
+    pub fn report(&self) -> GatherReport {
+        self.report
+    }
+
+    /// Adds the time since the first announcement to the time of epochs; it goes on
+    /// where batches are `left`.
+    fn count_time(&mut self, left: bool) {
+        if let Some(since) = self.since.take() {
+            self.report.elapsed_s += since.elapsed().as_secs_f64();
+            self.since = left.then(Instant::now);
+        }
+    }
+
+    fn check_process(&self) -> Result<(), Error> {
+        match std::process::id() {
+            here if here == self.process => Ok(()),
+            here => Err(Error::Forked {
+                opened: self.process,
+                here,
+            }),
+        }
+    }
+
+    fn start(&mut self) -> Result<Running, Error> {
+        let (file, is_given) = (self.file.clone(), self.expected.is_some());
+        let shares = Shares::new(self.memory, file.row_len(), file.rows, is_given)?;
+        let expected = match self.expected.take() {
+            Some(expected) => expected,
+            None if shares.counted => ExpectedUse::counted(file.rows as usize),
+            None => ExpectedUse::Unknown,
+        };
+        let cost = measure(file.path(), file.len(), self.memory);
+        self.report.cost = cost;
+        (self.report.memory, self.report.rows_kept) = (self.memory, u64::from(shares.slots));
+        let (memory, region) = Memory::new(shares.len())?;
+        let lookahead = Lookahead::new(shares.slots, shares.ahead_rows() as usize, expected);
+        let (commands, obeys) = channel();
+        let (tells, told) = channel();
+        let (opens, opened) = channel();
+        let wrap = self.wrap.take();
+        let shared = memory.clone();
+        let work = move || {
+            let line = match open(&file, region, &shared, &shares, wrap) {
+                Ok(line) => line,
+                Err(error) => return opens.send(Err(error)).unwrap_or(()),
+            };
+            if opens.send(Ok(())).is_err() {
+                return;
+            }
+            let gatherer = Gatherer {
+                line,
+                memory: shared,
+                file,
+                lookahead,
+                shares,
+                cost,
+                commands: obeys,
+                told: tells,
+            };
+            gatherer.run();
+        };
+        let builder = std::thread::Builder::new().name("delayline-rows".into());
+        let thread = builder
+            .spawn(work)
+            .map_err(|source| Error::Thread { source })?;
+        opened.recv().map_err(|_| Error::Stopped)??;
+        Ok(Running {
+            memory,
+            shares,
+            commands,
+            told,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Features {
+    fn drop(&mut self) {
+        let is_here = self.check_process().is_ok();
+        if let Some(mut running) = self.running.take() {
+            let thread = running.thread.take();
+            // Without it the thread ends.
+            drop(running.commands);
+            if let Some(thread) = thread.filter(|_| is_here) {
+                _ = thread.join();
+            }
+        }
+    }
+}
+
+impl Running {
+    /// Copies the rows of a portion to where they go in a batch.
+    fn copy(&self, portion: &Portion, row_len: usize, out: &mut [u8]) {
+        for &(slot, index) in &portion.rows {
+            let to = index as usize * row_len;
+            self.memory
+                .copy_out(self.shares.at(slot), &mut out[to..to + row_len]);
+        }
+    }
+}
+
+fn open(
+    file: &FeatureFile,
+    region: Region,
+    memory: &Arc<Memory>,
+    shares: &Shares,
+    wrap: Option<WrapFlash>,
+) -> Result<Line<Box<dyn Medium>, RealClock>, Error> {
+    let refused = |source| Error::Open {
+        path: file.path().to_owned(),
+        source,
+    };
+    let own = file.file().try_clone().map_err(refused)?;
+    let options = FlashOptions {
+        depth: DEPTH,
+        register: std::iter::once(0..crate::budget::CHUNKS * shares.chunk).collect(),
+        ..FlashOptions::default()
+    };
+    let files = vec![(file.path().to_owned(), own)];
+    let flash = Flash::from_files(files, memory.clone(), &options)?;
+    let medium: Box<dyn Medium> = match wrap {
+        Some(wrap) => wrap(flash, memory.clone()),
+        None => Box::new(flash),
+    };
+    let setup = LineSetup {
+        extents: Vec::new(),
+        part_lens: vec![file.len()],
+        homes: Vec::new(),
+        config: Config {
+            window: 0,
+            read_len: shares.chunk as u32,
+            retries: RETRIES,
+        },
+    };
+    Ok(Line::new(medium, RealClock::new(), region, setup)?)
+}
+
+/// What a read costs, from short reads and longer ones; `None` where the file is too
+/// small to tell, or it cannot be measured.
+fn measure(path: &Path, len: u64, memory: u64) -> Option<ReadCost> {
+    const LONG: u32 = 64 << 10;
+    let depth = (memory / 8 / u64::from(LONG)).clamp(1, 32) as usize;
+    if len < 16 << 20 {
+        return None;
+    }
+    let rate = |read_len: u32, depth| {
+        let rates = read_rates(path, 0, &[read_len], &[depth], PROBE).ok()?;
+        Some((u64::from(read_len), rates.first()?.rate_bytes_per_s))
+    };
+    let short = rate(ALIGN as u32, DEPTH)?;
+    Some(ReadCost::from_rates(short, rate(LONG, depth)?))
+}

@@ -1,0 +1,194 @@
+//! The folder of a store: what may be in it, and what people ask of one.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use crate::block::is_block;
+use crate::error::StoreError;
+
+/// Says that the folder is a store, and of which version.
+const MARK: &str = "delayline-kv";
+
+const VERSION: u32 = 1;
+
+/// The lock of who uses it.
+const LOCK: &str = "lock";
+
+/// A file takes whole blocks of the file system.
+const UNIT: u64 = 4096;
+
+/// A file of a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub name: String,
+    /// On disk, in bytes.
+    pub bytes: u64,
+    pub used: SystemTime,
+}
+
+/// The page cache counts in the budget, and what is read or written here is not wanted
+/// again soon.
+pub(crate) fn drop_pages(file: &File) {
+    use std::os::fd::AsFd;
+    let _ = rustix::fs::fadvise(file.as_fd(), 0, None, rustix::fs::Advice::DontNeed);
+}
+
+/// What a file of so many bytes takes on disk.
+pub(crate) fn on_disk(bytes: u64) -> u64 {
+    bytes.next_multiple_of(UNIT)
+}
+
+/// Opens a folder, or makes it; the lock is held as long as the file lives.
+pub(crate) fn open(path: &Path) -> Result<File, StoreError> {
+    let failed = |what, source| StoreError::Io {
+        what,
+        path: path.to_owned(),
+        source,
+    };
+    fs::create_dir_all(path).map_err(|e| failed("cannot make the folder", e))?;
+    check(path)?;
+    let mark = path.join(MARK);
+    if !mark.exists() {
+        let made = File::create(&mark).and_then(|mut file| writeln!(file, "{VERSION}"));
+        made.map_err(|e| failed("cannot write to", e))?;
+    }
+    let lock = File::create(path.join(LOCK)).map_err(|e| failed("cannot write to", e))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse {
+            path: path.to_owned(),
+        }),
+        Err(fs::TryLockError::Error(e)) => Err(failed("cannot lock", e)),
+    }
+}
+
+/// Fails where a folder is no store and not empty either.
+fn check(path: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Io {
+        what: "cannot read",
+        path: path.to_owned(),
+        source,
+    };
+    let mut version = String::new();
+    match File::open(path.join(MARK)) {
+        Ok(file) => {
+            file.take(64).read_to_string(&mut version).map_err(failed)?;
+            match version.trim().parse() {
+                Ok(found) if found <= VERSION => Ok(()),
+                found => Err(StoreError::Later {
+                    path: path.to_owned(),
+                    found: found.unwrap_or(u32::MAX),
+                    known: VERSION,
+                }),
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let other = fs::read_dir(path).map_err(failed)?.next();
+            match other.transpose().map_err(failed)? {
+                None => Ok(()),
+                Some(entry) => Err(StoreError::NotOurs {
+                    path: path.to_owned(),
+                    name: entry.file_name().to_string_lossy().into_owned(),
+                }),
+            }
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// The blocks of a folder. What was left half-written goes.
+pub(crate) fn blocks(path: &Path) -> Result<Vec<Found>, StoreError> {
+    let failed = |source| StoreError::Io {
+        what: "cannot read",
+        path: path.to_owned(),
+        source,
+    };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".new") {
+            let _ = fs::remove_file(entry.path());
+        }
+        if !(name.ends_with(".block") || name.ends_with(".tail")) {
+            continue;
+        }
+        // One that went meanwhile is none.
+        let Ok(meta) = entry.metadata() else { continue };
+        found.push(Found {
+            name,
+            bytes: on_disk(meta.len()),
+            used: meta.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+        });
+    }
+    found.sort_by(|a, b| (a.used, &a.name).cmp(&(b.used, &b.name)));
+    Ok(found)
+}
+
+/// What there is in a folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct FolderStat {
+    /// Files of blocks.
+    pub blocks: usize,
+    /// Of those, ends of sequences.
+    pub tails: usize,
+    /// What they take on disk, in bytes.
+    pub bytes: u64,
+    /// Files that are no block, though they are called so.
+    pub damaged: Vec<PathBuf>,
+}
+
+/// Counts the blocks of a folder.
+///
+/// # Errors
+/// When it is no store, or cannot be read.
+pub fn stat(path: &Path) -> Result<FolderStat, StoreError> {
+    check(path)?;
+    let found = blocks(path)?;
+    Ok(FolderStat {
+        blocks: found.len(),
+        tails: found.iter().filter(|f| f.name.ends_with(".tail")).count(),
+        bytes: found.iter().map(|f| f.bytes).sum(),
+        damaged: Vec::new(),
+    })
+}
+
+/// As [`stat`], and looks whether each file begins as a block. Whether it is whole, only
+/// the model that it is of can tell.
+///
+/// # Errors
+/// As [`stat`].
+pub fn verify(path: &Path) -> Result<FolderStat, StoreError> {
+    let mut stat = stat(path)?;
+    for found in blocks(path)? {
+        let file = path.join(&found.name);
+        let mut head = [0; 8];
+        let read = File::open(&file).and_then(|mut file| file.read_exact(&mut head));
+        if read.is_err() || !is_block(&head) {
+            stat.damaged.push(file);
+        }
+    }
+    Ok(stat)
+}
+
+/// Removes all blocks that no process uses; returns how many.
+///
+/// # Errors
+/// When the folder is no store, is in use, or a file cannot be removed.
+pub fn clear(path: &Path) -> Result<usize, StoreError> {
+    check(path)?;
+    let _lock = open(path)?;
+    let found = blocks(path)?;
+    for block in &found {
+        fs::remove_file(path.join(&block.name)).map_err(|source| StoreError::Io {
+            what: "cannot remove a block from",
+            path: path.to_owned(),
+            source,
+        })?;
+    }
+    Ok(found.len())
+}

@@ -1,0 +1,60 @@
+//! Names of blocks: keyed hashes, each of the one before it and of its own tokens.
+
+/// What covers everything but tokens that decides the bits of a block: the model's bytes,
+/// the kernels, the number formats.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Root([u8; 32]);
+
+impl std::fmt::Debug for Root {
+    /// Without its bytes: whoever has them can make blocks.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Root")
+    }
+}
+
+impl Root {
+    /// From its parts, in order; the same bytes divided otherwise are another root.
+    pub fn new(parts: &[&[u8]]) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("delayline kv cache, blocks of version 1");
+        for part in parts {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        Self(*hasher.finalize().as_bytes())
+    }
+
+    /// Where the chain of a namespace begins.
+    pub(crate) fn begin(&self, namespace: &[u8]) -> Key {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        hasher.update(b"begin");
+        hasher.update(namespace);
+        Key(*hasher.finalize().as_bytes())
+    }
+
+    /// The block of these tokens behind those of `parent`.
+    pub(crate) fn next(&self, parent: &Key, tokens: &[i32]) -> Key {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        hasher.update(b"next");
+        hasher.update(&parent.0);
+        for token in tokens {
+            hasher.update(&token.to_le_bytes());
+        }
+        Key(*hasher.finalize().as_bytes())
+    }
+
+    /// What holds a block's bytes together.
+    pub(crate) fn seal(&self) -> blake3::Hasher {
+        blake3::Hasher::new_keyed(&self.0)
+    }
+}
+
+/// The name of a block, or of where a chain begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Key(pub [u8; 32]);
+
+impl Key {
+    /// Of its file, without an ending.
+    pub fn hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}

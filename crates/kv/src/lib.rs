@@ -1,0 +1,43 @@
+//! Blocks of KV cache in a folder: what was computed once is found again, by the next
+//! request, after a restart, tomorrow. Knows no llama.cpp and no HTTP: tokens and bytes.
+//!
+//! A block is what a model computed for up to [`BLOCK_TOKENS`] tokens that follow others.
+//! Its name is a keyed hash of all tokens up to its end, from a [`Root`] that covers
+//! whatever else decides its bits; the tokens stand in it and are compared, and all of it
+//! is under a keyed hash. So a block that is torn, old, of another model or of another
+//! place is none.
+//!
+//! ```
+//! use delayline_kv::{Root, Store};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let root = Root::new(&[b"which model", b"which kernels"]);
+//! let tokens: Vec<i32> = (0..100).collect();
+//! let mut store = Store::open(folder.path(), 1 << 20, root)?;
+//! let chain = store.chain(b"whose", &tokens);
+//! for block in chain {
+//!     store.put(&block, format!("bytes of {:?}", block.range()).as_bytes())?;
+//! }
+//! let found = store.find(b"whose", &tokens);
+//! assert_eq!(found.last().map(|block| block.range().end), Some(100));
+//! assert_eq!(store.get(&found[0]).as_deref(), Some(&b"bytes of 0..64"[..]));
+//! assert!(store.find(b"another's", &tokens).is_empty());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod block;
+mod content;
+mod error;
+mod folder;
+mod index;
+mod key;
+mod store;
+
+pub use block::{BLOCK_TOKENS, Block};
+pub use content::{ContentCache, content_of};
+pub use error::StoreError;
+pub use folder::{FolderStat, clear, stat, verify};
+pub use key::Root;
+pub use store::{KvStats, Store};

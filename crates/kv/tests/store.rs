@@ -1,0 +1,325 @@
+//! What a store promises, whatever happens to its files.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use delayline_kv::{BLOCK_TOKENS, ContentCache, Root, Store, StoreError, clear, stat, verify};
+use delayline_medium::Rng;
+
+const SIZE: u64 = 1 << 20;
+
+fn root() -> Root {
+    Root::new(&[b"a model"])
+}
+
+/// The bytes of these tokens, which no other tokens have.
+fn bytes_of(namespace: &[u8], tokens: &[i32]) -> Vec<u8> {
+    let mut bytes = namespace.to_vec();
+    bytes.extend(tokens.iter().flat_map(|token| token.to_le_bytes()));
+    bytes.repeat(3)
+}
+
+fn put(store: &mut Store, namespace: &[u8], tokens: &[i32]) {
+    for block in store.chain(namespace, tokens) {
+        let bytes = bytes_of(namespace, &tokens[..block.range().end]);
+        store.put(&block, &bytes).expect("can be written");
+    }
+}
+
+/// How many tokens of a sequence are found, all of them right.
+fn found(store: &mut Store, namespace: &[u8], tokens: &[i32]) -> usize {
+    let mut end = 0;
+    for block in store.find(namespace, tokens) {
+        let range = block.range();
+        assert_eq!(range.start, end);
+        let Some(bytes) = store.get(&block) else {
+            break;
+        };
+        // The last one may be cut: its bytes tell of which tokens it is.
+        let (whose, of) = bytes[..bytes.len() / 3].split_at(namespace.len());
+        assert_eq!(whose, namespace);
+        let of: Vec<i32> = of
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| i32::from_le_bytes(*b))
+            .collect();
+        assert_eq!(of.len(), range.end);
+        assert!(bytes == bytes_of(namespace, &of), "torn bytes");
+        end = common(&of, tokens);
+        assert!(end > range.start, "nothing of it is the sequence's");
+    }
+    end
+}
+
+fn common(a: &[i32], b: &[i32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+fn files(path: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(path)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> = entries
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|end| end == "block" || end == "tail")
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn what_was_put_is_found_again_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokens: Vec<i32> = (0..200).collect();
+    let mut store = Store::open(dir.path(), SIZE, root()).unwrap();
+    put(&mut store, b"me", &tokens);
+    for _ in 0..2 {
+        assert_eq!(found(&mut store, b"me", &tokens), 200);
+        assert_eq!(
+            found(&mut store, b"me", &tokens[..150]),
+            150,
+            "a whole block is not cut"
+        );
+        assert_eq!(found(&mut store, b"you", &tokens), 0);
+        let mut longer = tokens.clone();
+        longer.extend([7; 100]);
+        assert_eq!(found(&mut store, b"me", &longer), 200);
+        let mut other = tokens.clone();
+        other[70] = -1;
+        assert_eq!(found(&mut store, b"me", &other), 70);
+        other = tokens.clone();
+        other[195] = -1;
+        assert_eq!(found(&mut store, b"me", &other), 195);
+        drop(store);
+        store = Store::open(dir.path(), SIZE, root()).unwrap();
+    }
+    drop(store);
+    let mut other = Store::open(dir.path(), SIZE, Root::new(&[b"another model"])).unwrap();
+    assert_eq!(found(&mut other, b"me", &tokens), 0);
+}
+
+/// `MUTATIONS=n` for more.
+#[test]
+fn files_that_were_changed_are_misses() {
+    let many = std::env::var("MUTATIONS").map_or(10_000, |n| n.parse().expect("a number"));
+    let mut rng = Rng::new(delayline_testing::seed());
+    // In memory where that can be had: thousands of files are written.
+    let dir = tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap();
+    let texts: Vec<Vec<i32>> = (0..3)
+        .map(|n| (0..150).map(|at| at / (n + 1)).collect())
+        .collect();
+    let mut store = Store::open(dir.path(), SIZE, root()).unwrap();
+    texts.iter().for_each(|text| put(&mut store, b"", text));
+    drop(store);
+    let whole: Vec<(PathBuf, Vec<u8>)> = files(dir.path())
+        .into_iter()
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect();
+    let (mut rejected, mut store) = (0, Store::open(dir.path(), SIZE, root()).unwrap());
+    for n in 0..many {
+        let (path, bytes) = &whole[rng.below(whole.len() as u64) as usize];
+        let mut damaged = bytes.clone();
+        match rng.below(4) {
+            0 => damaged.truncate(rng.below(bytes.len() as u64) as usize),
+            1 => damaged.extend([0; 8]),
+            // Another block's file under this name.
+            2 => damaged = whole[rng.below(whole.len() as u64) as usize].1.clone(),
+            _ => {
+                let bit = rng.below(8 * bytes.len() as u64);
+                damaged[(bit / 8) as usize] ^= 1 << (bit % 8);
+            }
+        }
+        let same = damaged == *bytes;
+        fs::write(path, &damaged).unwrap();
+        for text in &texts {
+            let got = found(&mut store, b"", text);
+            assert!(got <= text.len());
+        }
+        if store.stats().rejected > 0 || n % 50 == 49 {
+            rejected += store.stats().rejected;
+            drop(store);
+            whole
+                .iter()
+                .for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+            store = Store::open(dir.path(), SIZE, root()).unwrap();
+        } else if !same {
+            fs::write(path, bytes).unwrap();
+        }
+    }
+    assert!(rejected > many / 4, "{rejected} of {many}");
+    for text in &texts {
+        assert_eq!(found(&mut store, b"", text), text.len());
+    }
+}
+
+#[test]
+fn the_size_is_kept_also_across_restarts() {
+    let mut rng = Rng::new(delayline_testing::seed());
+    let dir = tempfile::tempdir().unwrap();
+    let on_disk = || -> u64 {
+        let sizes = files(dir.path())
+            .into_iter()
+            .map(|p| fs::metadata(p).unwrap().len());
+        sizes.map(|len| len.next_multiple_of(4096)).sum()
+    };
+    for size in [64 << 10, 200 << 10, 128 << 10] {
+        let mut store = Store::open(dir.path(), size, root()).unwrap();
+        assert!(on_disk() <= size);
+        for _ in 0..60 {
+            let start = rng.below(20) as i32;
+            let len = 1 + rng.below(300) as usize;
+            let tokens: Vec<i32> = (start..).take(len).collect();
+            put(&mut store, b"", &tokens);
+            assert!(on_disk() <= size && store.bytes() == on_disk());
+            found(&mut store, b"", &tokens);
+        }
+        assert!(store.stats().evicted > 0);
+    }
+}
+
+/// What a process that ends between any two steps of a write leaves behind.
+#[test]
+fn what_is_left_half_written_is_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokens: Vec<i32> = (0..150).collect();
+    let mut store = Store::open(dir.path(), SIZE, root()).unwrap();
+    put(&mut store, b"", &tokens);
+    drop(store);
+    for path in files(dir.path()) {
+        let bytes = fs::read(&path).unwrap();
+        for len in (0..bytes.len()).step_by(97) {
+            fs::write(path.with_extension("block.new"), &bytes[..len]).unwrap();
+            let mut store = Store::open(dir.path(), SIZE, root()).unwrap();
+            assert_eq!(found(&mut store, b"", &tokens), 150);
+            assert!(!path.with_extension("block.new").exists());
+        }
+    }
+}
+
+#[test]
+fn random_sequences_are_found_as_far_as_they_were_put() {
+    let mut rng = Rng::new(delayline_testing::seed());
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(dir.path(), 64 << 20, root()).unwrap();
+    // By namespace, all beginnings that were put, in whole blocks.
+    let mut known: HashMap<(u8, Vec<i32>), ()> = HashMap::new();
+    for _ in 0..400 {
+        let namespace = rng.below(2) as u8;
+        let len = 1 + rng.below(4 * BLOCK_TOKENS as u64) as usize;
+        let mut tokens = vec![0; len];
+        // Few different texts, which part at few places.
+        for block in tokens.chunks_mut(BLOCK_TOKENS) {
+            block.fill(rng.below(3) as i32);
+        }
+        let end = found(&mut store, &[namespace], &tokens);
+        let mut whole = 0;
+        while whole + BLOCK_TOKENS <= len
+            && known.contains_key(&(namespace, tokens[..whole + BLOCK_TOKENS].to_vec()))
+        {
+            whole += BLOCK_TOKENS;
+        }
+        assert!(
+            end >= whole && end <= len,
+            "{end} of {len}, {whole} were put"
+        );
+        put(&mut store, &[namespace], &tokens);
+        for blocks in 1..=len / BLOCK_TOKENS {
+            known.insert((namespace, tokens[..blocks * BLOCK_TOKENS].to_vec()), ());
+        }
+        assert_eq!(found(&mut store, &[namespace], &tokens), len);
+    }
+}
+
+#[test]
+fn a_folder_that_is_not_ours_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("thesis.txt"), "years of work").unwrap();
+    let error = Store::open(dir.path(), SIZE, root()).unwrap_err();
+    assert!(matches!(error, StoreError::NotOurs { .. }), "{error}");
+    assert!(clear(dir.path()).is_err() && stat(dir.path()).is_err());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(
+        Store::open(dir.path(), 100, root()),
+        Err(StoreError::TooSmall { .. })
+    ));
+    let mut store = Store::open(dir.path(), SIZE, root()).unwrap();
+    put(&mut store, b"", &[1; 70]);
+    let second = Store::open(dir.path(), SIZE, root()).unwrap_err();
+    assert!(matches!(second, StoreError::InUse { .. }), "{second}");
+    assert!(clear(dir.path()).is_err(), "it is in use");
+    drop(store);
+    assert_eq!(
+        (
+            stat(dir.path()).unwrap().blocks,
+            stat(dir.path()).unwrap().tails
+        ),
+        (2, 1)
+    );
+    fs::write(&files(dir.path())[0], "no block").unwrap();
+    assert_eq!(verify(dir.path()).unwrap().damaged.len(), 1);
+    assert_eq!(clear(dir.path()).unwrap(), 2);
+    fs::write(dir.path().join("delayline-kv"), "2\n").unwrap();
+    let later = Store::open(dir.path(), SIZE, root()).unwrap_err();
+    assert!(
+        matches!(later, StoreError::Later { found: 2, .. }),
+        "{later}"
+    );
+}
+
+#[test]
+fn a_full_disk_is_told_once_and_nothing_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(dir.path(), SIZE, root()).unwrap();
+    put(&mut store, b"", &[1; 64]);
+    // The folder goes away under it, as a drive does that is pulled.
+    let gone = dir.path().join("gone");
+    fs::create_dir(&gone).unwrap();
+    for path in files(dir.path()) {
+        fs::remove_file(path).unwrap();
+    }
+    fs::remove_dir_all(dir.path()).unwrap();
+    let chain = store.chain(b"", &[2; 200]);
+    assert!(store.put(&chain[0], b"x").is_err());
+    assert!(store.trouble().is_some() && store.trouble().is_none());
+    assert!(store.put(&chain[1], b"x").is_ok(), "it does not try again");
+    assert_eq!(found(&mut store, b"", &[1; 64]), 0);
+}
+
+#[test]
+fn the_hash_of_a_model_is_read_once_and_sees_every_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m");
+    fs::write(&path, vec![5; 100_000]).unwrap();
+    let cache = ContentCache::new(dir.path().join("cache"));
+    let paths = [path.clone()];
+    let mut reads = 0;
+    let ask = |reads: &mut u32| {
+        cache
+            .content_of(&paths, &mut |_| {
+                *reads += 1;
+                true
+            })
+            .unwrap()
+    };
+    let first = ask(&mut reads);
+    let once = reads;
+    assert!(once > 0 && ask(&mut reads) == first && reads == once);
+    // One byte, and the time put back.
+    let times = fs::metadata(&path).unwrap().modified().unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[77_777] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(times).unwrap();
+    assert!(ask(&mut reads) != first && reads > once);
+    let stopped = ContentCache::new(dir.path().join("other")).content_of(&paths, &mut |_| false);
+    assert_eq!(stopped.unwrap_err().kind(), std::io::ErrorKind::Interrupted);
+}

@@ -1,0 +1,141 @@
+//! An engine as a decoder: its laps are the engine's, its memory and its outputs those
+//! of the backend that computes them.
+
+use delayline_engine::{Backend, Class, Engine, Error, Laps, Load};
+
+use super::decoder::{Decoder, Language, ModelLanguage};
+use crate::backend::LlamaBackend;
+use crate::piece::Piece;
+use crate::vocab::Vocab;
+
+/// A backend that computes with tokens: rows of them in, logits out.
+pub trait TokenBackend: for<'a> Backend<Work<'a> = &'a [Piece<'a>]> {
+    /// How its tokens are chosen and read.
+    type Language: Language;
+
+    /// Its language.
+    fn language(&self) -> Self::Language;
+
+    /// Logits of a row of the last lap, counted from 0 over all its pieces.
+    fn logits(&self, row: usize) -> Option<&[f32]>;
+
+    /// As [`Decoder::equal_pieces`].
+    fn equal_pieces(&self) -> bool;
+
+    /// As [`Decoder::keep`].
+    fn keep(&mut self, slot: u32, tokens: u32) -> u32;
+
+    /// As [`Decoder::remember`].
+    fn remember(&mut self, slot: u32, at_prompt: bool);
+
+    /// As [`Decoder::save`].
+    fn save(&mut self, slot: u32, owner: u64, tokens: &[i32], all: bool) {
+        let _ = (slot, owner, tokens, all);
+    }
+
+    /// As [`Decoder::restore`].
+    fn restore(&mut self, slot: u32, owner: u64, tokens: &[i32], have: usize) -> usize {
+        let _ = (slot, owner, tokens);
+        have
+    }
+}
+
+impl TokenBackend for LlamaBackend {
+    type Language = ModelLanguage;
+
+    fn language(&self) -> ModelLanguage {
+        ModelLanguage::new(Vocab::new(self.model()))
+    }
+
+    fn logits(&self, row: usize) -> Option<&[f32]> {
+        self.context().logits_of(row as i32)
+    }
+
+    fn equal_pieces(&self) -> bool {
+        self.context().equal_pieces()
+    }
+
+    fn keep(&mut self, slot: u32, tokens: u32) -> u32 {
+        self.context_mut().keep(slot, tokens)
+    }
+
+    fn remember(&mut self, slot: u32, at_prompt: bool) {
+        self.context_mut().remember(slot, at_prompt);
+    }
+
+    fn save(&mut self, slot: u32, owner: u64, tokens: &[i32], all: bool) {
+        if let (context, Some(tier)) = self.context_and_tier() {
+            tier.save(context, slot, owner, tokens, all);
+        }
+    }
+
+    fn restore(&mut self, slot: u32, owner: u64, tokens: &[i32], have: usize) -> usize {
+        match self.context_and_tier() {
+            (context, Some(tier)) => tier.restore(context, slot, owner, tokens, have),
+            (_, None) => have,
+        }
+    }
+}
+
+impl<B: TokenBackend> Decoder for Engine<B> {
+    type Language = B::Language;
+
+    fn language(&self) -> B::Language {
+        self.backend().language()
+    }
+
+    fn slots(&self) -> usize {
+        self.seqs() as usize
+    }
+
+    fn cells(&self) -> usize {
+        self.ctx() as usize
+    }
+
+    fn rows(&self) -> usize {
+        self.ubatch() as usize
+    }
+
+    fn decode(&mut self, pieces: &[Piece<'_>], next: Option<Class>) -> Result<(), Error> {
+        self.lap(pieces, next)
+    }
+
+    fn logits(&self, row: usize) -> Option<&[f32]> {
+        match self.has_output() {
+            true => self.backend().logits(row),
+            false => None,
+        }
+    }
+
+    fn equal_pieces(&self) -> bool {
+        self.backend().equal_pieces()
+    }
+
+    fn keep(&mut self, slot: u32, tokens: u32) -> u32 {
+        self.backend_mut().keep(slot, tokens)
+    }
+
+    fn remember(&mut self, slot: u32, at_prompt: bool) {
+        self.backend_mut().remember(slot, at_prompt);
+    }
+
+    fn save(&mut self, slot: u32, owner: u64, tokens: &[i32], all: bool) {
+        self.backend_mut().save(slot, owner, tokens, all);
+    }
+
+    fn restore(&mut self, slot: u32, owner: u64, tokens: &[i32], have: usize) -> usize {
+        self.backend_mut().restore(slot, owner, tokens, have)
+    }
+
+    fn clear(&mut self) {
+        self.backend_mut().clear();
+    }
+
+    fn taken(&self) -> Laps {
+        self.laps()
+    }
+
+    fn sees_stalls(&self) -> bool {
+        self.way() != Load::Mmap
+    }
+}

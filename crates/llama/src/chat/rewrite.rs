@@ -1,0 +1,251 @@
+//! A chat template's source before it is compiled: the tag `generation`, which only
+//! marks what is trained on, becomes a scope; what is kept in variables is bounded; and
+//! what would take the compiler's stack is refused. Knows Jinja's lexer, not its grammar.
+
+/// Longest source and longest single tag or expression, in bytes, and how deep tags and
+/// brackets may be within each other: far beyond every template there is.
+const MAX_SOURCE: usize = 1 << 20;
+const MAX_TAG: usize = 8 << 10;
+const MAX_DEPTH: usize = 100;
+
+/// Tags that have an end of their own.
+const OPENS: &[&str] = &[
+    "if",
+    "for",
+    "macro",
+    "call",
+    "filter",
+    "block",
+    "with",
+    "generation",
+    "autoescape",
+    "raw",
+];
+
+/// The source as it is compiled.
+///
+/// # Errors
+/// In words, when it is out of bounds.
+pub(super) fn rewritten(source: &str) -> Result<String, String> {
+    if source.len() > MAX_SOURCE {
+        return Err(format!(
+            "it is {} bytes long: at most {MAX_SOURCE} are read",
+            source.len()
+        ));
+    }
+    let mut out = String::with_capacity(source.len());
+    let (mut rest, mut depth) = (source, 0_usize);
+    while let Some(at) = rest.find('{') {
+        let (text, tag) = rest.split_at(at);
+        out.push_str(text);
+        let Some(kind) = tag.as_bytes().get(1).filter(|kind| b"#{%".contains(kind)) else {
+            out.push('{');
+            rest = &tag[1..];
+            continue;
+        };
+        if *kind == b'#' {
+            let end = tag.find("#}").map_or(tag.len(), |end| end + 2);
+            out.push_str(&tag[..end]);
+            rest = &tag[end..];
+            continue;
+        }
+        let end = end_of(tag, if *kind == b'{' { "}}" } else { "%}" })?;
+        let (inner, behind) = tag.split_at(end);
+        rest = behind;
+        if *kind == b'{' {
+            out.push_str(inner);
+            continue;
+        }
+        let statement = Statement::of(inner);
+        match statement.name {
+            "raw" => {
+                // Up to its end nothing is a tag.
+                let end = raw_end(rest);
+                out.push_str(inner);
+                out.push_str(&rest[..end]);
+                rest = &rest[end..];
+                continue;
+            }
+            name if OPENS.contains(&name) => depth += 1,
+            "set" if !statement.holds('=') => depth += 1,
+            name if name.starts_with("end") => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return Err(format!(
+                "tags are more than {MAX_DEPTH} deep within each other"
+            ));
+        }
+        statement.write(&mut out);
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+/// `{%- name arguments -%}`, taken apart.
+struct Statement<'a> {
+    /// Up to the name.
+    head: &'a str,
+    name: &'a str,
+    /// What follows it.
+    arguments: &'a str,
+    /// Its end, with the sign for white space.
+    tail: &'a str,
+}
+
+impl<'a> Statement<'a> {
+    fn of(tag: &'a str) -> Self {
+        let is_name = |c: char| c.is_alphanumeric() || c == '_';
+        let start = tag.find(is_name).unwrap_or(2);
+        let end = tag[start..]
+            .find(|c| !is_name(c))
+            .map_or(tag.len(), |end| start + end);
+        let body_end = tag.len().saturating_sub(2).max(end);
+        let tail = match tag[end..body_end].chars().last() {
+            Some('-' | '+') => body_end - 1,
+            _ => body_end,
+        };
+        Self {
+            head: &tag[..start],
+            name: &tag[start..end],
+            arguments: &tag[end..tail],
+            tail: &tag[tail..],
+        }
+    }
+
+    fn holds(&self, c: char) -> bool {
+        self.arguments.contains(c)
+    }
+
+    fn write(&self, out: &mut String) {
+        out.push_str(self.head);
+        let assigned = match self.name {
+            "set" => self.arguments.split_once('='),
+            _ => None,
+        };
+        match (self.name, assigned) {
+            ("generation", _) if self.arguments.trim().is_empty() => out.push_str("with "),
+            ("endgeneration", _) => out.push_str("endwith "),
+            (_, Some((to, value))) => {
+                let filter = if to.contains('.') { "held" } else { "kept" };
+                out.push_str("set");
+                out.push_str(to);
+                out.push_str("= (");
+                out.push_str(value);
+                out.push_str(")|");
+                out.push_str(filter);
+                out.push(' ');
+            }
+            _ => {
+                out.push_str(self.name);
+                out.push_str(self.arguments);
+            }
+        }
+        out.push_str(self.tail);
+    }
+}
+
+/// Where a tag ends, past strings and brackets.
+fn end_of(tag: &str, close: &str) -> Result<usize, String> {
+    let bytes = tag.as_bytes();
+    let (mut at, mut depth) = (2, 0_usize);
+    while at < bytes.len() && at <= MAX_TAG {
+        if depth == 0 && tag.as_bytes()[at..].starts_with(close.as_bytes()) {
+            return Ok(at + 2);
+        }
+        match bytes[at] {
+            quote @ (b'"' | b'\'') => {
+                at += 1;
+                while at < bytes.len() && bytes[at] != quote {
+                    at += if bytes[at] == b'\\' { 2 } else { 1 };
+                }
+            }
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return Err(format!(
+                "brackets are more than {MAX_DEPTH} deep within each other"
+            ));
+        }
+        at += 1;
+    }
+    match at < bytes.len() {
+        true => Err(format!(
+            "a tag or expression is longer than {MAX_TAG} bytes"
+        )),
+        // It never ends, as the compiler will say.
+        false => Ok(bytes.len()),
+    }
+}
+
+/// Where the tag that ends what is raw begins.
+fn raw_end(text: &str) -> usize {
+    let mut from = 0;
+    while let Some(at) = text[from..].find("{%").map(|at| from + at) {
+        let inner = text[at + 2..].trim_start_matches(['-', '+']).trim_start();
+        if inner.starts_with("endraw") {
+            return at;
+        }
+        from = at + 2;
+    }
+    text.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rewritten;
+
+    #[test]
+    fn only_tags_are_rewritten() {
+        for (source, expect) in [
+            (
+                "a{% generation %}b{% endgeneration %}",
+                "a{% with %}b{% endwith %}",
+            ),
+            (
+                "{%- generation -%}b{%- endgeneration -%}",
+                "{%- with -%}b{%- endwith -%}",
+            ),
+            ("{%+generation+%}", "{%+with +%}"),
+            ("{{ '{% generation %}' }}", "{{ '{% generation %}' }}"),
+            ("{# {% generation %} #}", "{# {% generation %} #}"),
+            (
+                "{% raw %}{% generation %}{% endraw %}",
+                "{% raw %}{% generation %}{% endraw %}",
+            ),
+            (
+                "{{ {'a': {'b': 1}} }}{% generation %}",
+                "{{ {'a': {'b': 1}} }}{% with %}",
+            ),
+            ("{% set x = '%}' %}", "{% set x = ( '%}' )|kept %}"),
+            ("{%- set ns.x=1 -%}", "{%- set ns.x= (1 )|held -%}"),
+            ("{% set x %}a{% endset %}", "{% set x %}a{% endset %}"),
+            (
+                "{ {% if generation %}{% endif %} } {",
+                "{ {% if generation %}{% endif %} } {",
+            ),
+        ] {
+            let got = rewritten(source).expect("within bounds");
+            assert_eq!(
+                got.replace("  ", " "),
+                expect.replace("  ", " "),
+                "{source}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_too_deep_or_long_is_refused() {
+        for (source, says) in [
+            ("{% if 1 %}".repeat(200), "deep"),
+            (format!("{{{{ {}1 }}}}", "(".repeat(200)), "deep"),
+            (format!("{{{{ {}1 }}}}", "not ".repeat(5000)), "longer"),
+            (" ".repeat(2 << 20), "bytes long"),
+        ] {
+            let error = rewritten(&source).expect_err("out of bounds");
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}

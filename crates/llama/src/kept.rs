@@ -1,0 +1,262 @@
+//! What a context keeps of each sequence: how far one can be cut back, whether the
+//! window of its attention is whole then, and snapshots of states that only go on.
+//! Knows no text: who keeps tokens knows that they are the same.
+
+use crate::context::Context;
+use crate::piece::Piece;
+use crate::sys;
+
+/// Tokens from one snapshot of a sequence to the next.
+const SNAPSHOT_TOKENS: u32 = 64;
+
+/// Snapshots for which there is room, by sequence: one at the end of its prompt, one
+/// behind it.
+const SNAPSHOTS: u64 = 2;
+
+/// What a snapshot takes beside the state: its headers, and what the two decimals hide
+/// in which llama.cpp tells how large states are, in bytes.
+const HEADERS: u64 = 16 << 10;
+
+/// Room for the snapshots of so many sequences, in bytes, of which the states take
+/// `states` together.
+pub(crate) fn snapshot_room(states: u64, seqs: u32) -> u64 {
+    SNAPSHOTS * (states + u64::from(seqs) * HEADERS)
+}
+
+/// llama.cpp's `LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY`: without the cells of attention
+/// that can be cut.
+const PARTIAL_ONLY: u32 = 1;
+
+/// The state of a sequence behind its first `tokens` tokens.
+struct Snapshot {
+    seq: u32,
+    tokens: u32,
+    /// Whether it was taken at the end of a prompt.
+    at_prompt: bool,
+    bytes: Vec<u8>,
+}
+
+/// Snapshots of all sequences, in the order in which they were taken.
+#[derive(Default)]
+pub(crate) struct Snapshots {
+    room: u64,
+    list: Vec<Snapshot>,
+}
+
+impl Snapshots {
+    /// None yet, and room for so many bytes.
+    pub fn new(room: u64) -> Self {
+        Self {
+            room,
+            list: Vec::new(),
+        }
+    }
+
+    /// Bytes that they may come to take.
+    pub fn room(&self) -> u64 {
+        self.room
+    }
+
+    pub fn clear(&mut self) {
+        self.list.clear();
+    }
+
+    /// Of this sequence only the first `tokens` tokens are still the same.
+    fn cut(&mut self, seq: u32, tokens: u32) {
+        self.list
+            .retain(|kept| kept.seq != seq || kept.tokens <= tokens);
+    }
+
+    /// The last one of a sequence behind at most `tokens` tokens.
+    fn last(&self, seq: u32, tokens: u32) -> Option<usize> {
+        let all = self.list.iter().enumerate();
+        let fits = all.filter(|(_, kept)| kept.seq == seq && kept.tokens <= tokens);
+        fits.max_by_key(|(_, kept)| kept.tokens).map(|(at, _)| at)
+    }
+
+    /// Has room for `len` bytes of a sequence: first what it took on its way goes, then
+    /// the oldest of all. False if there is no such room.
+    fn make_room(&mut self, seq: u32, len: u64) -> bool {
+        if len > self.room {
+            return false;
+        }
+        let taken = |list: &[Snapshot]| -> u64 {
+            let bytes = list.iter().map(|kept| kept.bytes.len() as u64);
+            bytes.sum()
+        };
+        while taken(&self.list) + len > self.room {
+            let own = |kept: &Snapshot| kept.seq == seq && !kept.at_prompt;
+            let oldest = self.list.iter().position(own).unwrap_or(0);
+            self.list.remove(oldest);
+        }
+        true
+    }
+
+    fn add(&mut self, snapshot: Snapshot) {
+        self.list
+            .retain(|kept| kept.seq != snapshot.seq || kept.tokens != snapshot.tokens);
+        self.list.push(snapshot);
+    }
+}
+
+impl Context {
+    /// Keeps of a sequence its first `tokens` tokens, or as many of them as can be had;
+    /// returns how many. States that only go on are taken back to a snapshot; where
+    /// other sequences have taken cells of its window, nothing is kept.
+    pub fn keep(&mut self, seq: u32, tokens: u32) -> u32 {
+        let kept = self.cut(seq, tokens).unwrap_or_else(|thrown| {
+            self.unknown = Some(thrown);
+            0
+        });
+        self.snapshots.cut(seq, kept);
+        kept
+    }
+
+    /// Keeps of the first sequence the first `tokens` tokens; false if they cannot be
+    /// had. See [`Context::keep`].
+    pub fn truncate(&mut self, tokens: u32) -> bool {
+        self.keep(0, tokens) == tokens
+    }
+
+    fn cut(&mut self, seq: u32, tokens: u32) -> Result<u32, sys::Exception> {
+        if tokens > 0 && self.only_goes_on {
+            let held = self.held(seq)?;
+            if held <= tokens {
+                return Ok(held);
+            }
+            if let Some(kept) = self.take_back(seq, tokens)? {
+                return Ok(kept);
+            }
+        } else if tokens > 0 && self.remove(seq, tokens)? && self.is_whole(seq, tokens)? {
+            return Ok(tokens);
+        }
+        self.remove(seq, 0)?;
+        Ok(0)
+    }
+
+    /// Removes the tokens of a sequence from `from` on; false where its memory cannot.
+    fn remove(&mut self, seq: u32, from: u32) -> Result<bool, sys::Exception> {
+        // SAFETY: the context is live.
+        unsafe {
+            let memory = sys::llama_get_memory(self.as_ptr());
+            sys::llama_memory_seq_rm(memory, seq as i32, from as i32, -1)
+        }
+    }
+
+    /// How many tokens of a sequence the memory holds, from its first on.
+    fn held(&self, seq: u32) -> Result<u32, sys::Exception> {
+        // SAFETY: the context is live.
+        let last = unsafe {
+            let memory = sys::llama_get_memory(self.as_ptr());
+            sys::llama_memory_seq_pos_max(memory, seq as i32)?
+        };
+        Ok((last + 1).max(0) as u32)
+    }
+
+    /// Whether all that the token at position `tokens` attends to is there. Cells
+    /// outside the window of a sequence's last token are given to others, the oldest
+    /// first; cut back, its window begins earlier.
+    fn is_whole(&self, seq: u32, tokens: u32) -> Result<bool, sys::Exception> {
+        // SAFETY: the context is live.
+        let first = unsafe {
+            let memory = sys::llama_get_memory(self.as_ptr());
+            sys::llama_memory_seq_pos_min(memory, seq as i32)?
+        };
+        let begins = match self.attention_window {
+            0 => 0,
+            window => tokens.saturating_sub(window),
+        };
+        Ok(self.held(seq)? == tokens && u32::try_from(first).is_ok_and(|first| first <= begins))
+    }
+
+    /// Takes a sequence back to its last snapshot of at most `tokens` tokens.
+    fn take_back(&mut self, seq: u32, tokens: u32) -> Result<Option<u32>, sys::Exception> {
+        let Some(at) = self.snapshots.last(seq, tokens) else {
+            return Ok(None);
+        };
+        let Snapshot { tokens, bytes, .. } = &self.snapshots.list[at];
+        let (tokens, id) = (*tokens, seq as i32);
+        // SAFETY: the context is live; the bytes are as it wrote them.
+        let read = unsafe {
+            sys::llama_state_seq_set_data_ext(
+                self.as_ptr(),
+                bytes.as_ptr(),
+                bytes.len(),
+                id,
+                PARTIAL_ONLY,
+            )?
+        };
+        let back = read == bytes.len() && self.remove(seq, tokens)? && self.held(seq)? == tokens;
+        Ok(back.then_some(tokens))
+    }
+
+    /// Where a sequence is now it may be taken back to: takes a snapshot if one is due,
+    /// as it is at the end of a prompt. Without memory for one there is one less.
+    pub fn remember(&mut self, seq: u32, at_prompt: bool) {
+        let due = |context: &Self| {
+            let tokens = context.held(seq)?;
+            let last = context.snapshots.last(seq, tokens);
+            let since = tokens - last.map_or(0, |at| context.snapshots.list[at].tokens);
+            Ok(((at_prompt && since > 0) || since >= SNAPSHOT_TOKENS).then_some(tokens))
+        };
+        let taken = match self.only_goes_on {
+            true => due(self),
+            false => Ok(None),
+        };
+        let taken = taken.and_then(|tokens| match tokens {
+            Some(tokens) => self.snapshot(seq, tokens, at_prompt),
+            None => Ok(()),
+        });
+        if let Err(thrown) = taken {
+            self.unknown = Some(thrown);
+        }
+    }
+
+    fn snapshot(&mut self, seq: u32, tokens: u32, at_prompt: bool) -> Result<(), sys::Exception> {
+        let id = seq as i32;
+        // SAFETY: the context is live and not decoding.
+        let len = unsafe { sys::llama_state_seq_get_size_ext(self.as_ptr(), id, PARTIAL_ONLY)? };
+        let mut bytes = Vec::new();
+        if !self.snapshots.make_room(seq, len as u64) || bytes.try_reserve_exact(len).is_err() {
+            return Ok(());
+        }
+        bytes.resize(len, 0);
+        // SAFETY: as above; the vector has so many bytes.
+        let written = unsafe {
+            let out = bytes.as_mut_ptr();
+            sys::llama_state_seq_get_data_ext(self.as_ptr(), out, len, id, PARTIAL_ONLY)?
+        };
+        if written == len {
+            self.snapshots.add(Snapshot {
+                seq,
+                tokens,
+                at_prompt,
+                bytes,
+            });
+        }
+        Ok(())
+    }
+
+    /// A lap of these pieces failed: of each sequence that is kept which is as it was
+    /// before. A state that only goes on may have gone on: it is taken back.
+    pub(crate) fn undo(&mut self, pieces: &[Piece]) {
+        for piece in pieces {
+            let kept = match self.only_goes_on && piece.pos > 0 {
+                true => self.undone(piece.seq, piece.pos),
+                false => Ok(self.keep(piece.seq, piece.pos)),
+            };
+            match kept {
+                Ok(kept) => self.snapshots.cut(piece.seq, kept),
+                Err(thrown) => self.unknown = Some(thrown),
+            }
+        }
+    }
+
+    fn undone(&mut self, seq: u32, tokens: u32) -> Result<u32, sys::Exception> {
+        if let Some(kept) = self.take_back(seq, tokens)? {
+            return Ok(kept);
+        }
+        self.remove(seq, 0)?;
+        Ok(0)
+    }
+}

@@ -1,0 +1,87 @@
+//! A rehearsal: the model is loaded and one lap computed, for nothing but to see
+//! whether llama.cpp survives it. Meant for a process of its own, which may die.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use delayline_engine::{
+    Backend, ContextShape, Error, Load, Loader, ModelFile, Options, Usage, Way, budget, process,
+};
+
+use crate::backend::LlamaLoader;
+use crate::empty::Model;
+use crate::vocab::Vocab;
+
+/// Several kinds of characters, and what special tokens look like.
+const TEXT: &str = "A word, W\u{f6}rter \u{4f60}\u{597d} \u{1f642} 1234\n\t <s></s><|im_end|> x";
+
+/// What a rehearsal has shown to go well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rehearsed {
+    /// Whether llama.cpp has loaded the weights itself as well.
+    pub native: bool,
+    /// The budget in bytes from which on it does.
+    pub native_from_bytes: u64,
+}
+
+/// Loads the model at `path` as [`crate::open`] would, and computes a lap of one token
+/// on zeros in place of the weights: every kernel runs, and no byte of the weights is
+/// read. Where the budget holds the whole model, that is loaded as well.
+///
+/// # Errors
+/// As [`crate::open`], but for a budget that is too small, and when the vocabulary
+/// does not take a text.
+pub fn rehearse(path: &Path, options: &Options) -> Result<Rehearsed, Error> {
+    let total = budget::allowed(options.memory)?;
+    let file = ModelFile::open_within(path, total)?;
+    let shape = ContextShape {
+        ctx: 0,
+        seqs: 1,
+        ubatch: 1,
+        threads: budget::threads(options.threads),
+        kv: options.kv,
+        flash: options.flash,
+        spare: options.spare,
+    };
+    let ctx = budget::context(&file, options, total, &shape);
+    let shape = ContextShape { ctx, ..shape };
+    let loader = LlamaLoader;
+    let model = loader.load(&file, Load::Empty)?;
+    try_vocabulary(&model).map_err(|error| Error::Llama {
+        what: "use the vocabulary of this model",
+        message: error.to_string(),
+    })?;
+    let largest = file.weights().iter().map(|w| w.len).max().unwrap_or(0);
+    let mut backend = loader.start(&model, shape, Some(largest))?;
+    backend.run_on_zeros(&file.names())?;
+    drop((backend, model));
+    process::trim_heap();
+    let set_aside = budget::set_aside(options, loader.spelled());
+    let needed = budget::native(&file, Usage::now().resident, &shape) + set_aside;
+    let native = match options.way {
+        Way::Native => true,
+        Way::Auto => file.stripe_unit().is_none() && needed <= total,
+        Way::Streamed | Way::Mmap => false,
+    };
+    if native {
+        let model = loader.load(&file, Load::Native)?;
+        let mut backend = loader.start(&model, shape, None)?;
+        backend.run(crate::LlamaBackend::blank(), None)?;
+    }
+    Ok(Rehearsed {
+        native,
+        native_from_bytes: needed,
+    })
+}
+
+/// A text becomes tokens, and every token text.
+fn try_vocabulary(model: &Arc<Model>) -> Result<(), Error> {
+    let vocab = Vocab::new(model);
+    vocab.tokenize(TEXT, true, true)?;
+    let mut bytes = Vec::new();
+    for token in 0..vocab.tokens() {
+        bytes.clear();
+        vocab.piece(token as i32, &mut bytes)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! Blocks of the KV cache that were on disk: what comes back is what was in memory, to the
+//! bit, and never somebody else's.
+
+mod common;
+
+use std::path::Path;
+
+use common::{alone, options, scratch, synth};
+use delayline_engine::{KvType, Options, Way};
+use delayline_llama::batch::{Batcher, Choice, GenerateRequest};
+use delayline_llama::{KvCache, KvTier, Sampling, open};
+use delayline_synth::Quant;
+
+/// What distinguishes two runs.
+struct Setting<'a> {
+    model: &'a Path,
+    folder: &'a Path,
+    kv: KvType,
+    content: [u8; 32],
+    namespaces: Vec<Vec<u8>>,
+}
+
+impl Setting<'_> {
+    fn batcher(&self) -> Batcher {
+        let options = Options {
+            memory: Some(8 << 30),
+            kv: self.kv,
+            seqs: Some(3),
+            spare: true,
+            ctx: Some(512),
+            ..options(Way::Streamed)
+        };
+        let mut engine = open(self.model, &options).expect("it is sound");
+        let cache = KvCache {
+            folder: self.folder.to_owned(),
+            size: 64 << 20,
+            content: self.content,
+            read_only: false,
+        };
+        let tier = KvTier::open(&cache, &options, self.namespaces.clone()).expect("a folder");
+        engine.backend_mut().use_tier(tier).expect("this model can");
+        Batcher::new(engine, None)
+    }
+}
+
+/// Tokens that were found, and the answer with the probabilities of its tokens.
+type Answer = (usize, Vec<(i32, Vec<u32>)>);
+
+fn ask(batcher: &mut Batcher, prompt: &[i32], owner: u64) -> Answer {
+    let greedy = Choice::Sampled(Sampling {
+        temperature: 0.0,
+        ..Sampling::default()
+    });
+    let request = GenerateRequest {
+        logprobs: Some(5),
+        owner,
+        ..GenerateRequest::new(prompt, 4, greedy)
+    };
+    let admitted = batcher.join(request).expect("there is room");
+    let (mut events, mut out) = (Vec::new(), Vec::new());
+    while batcher.ready() {
+        batcher.lap(&mut events).expect("laps go well");
+        for event in events.drain(..) {
+            let token = event.token.expect("a token");
+            let bits = token.logprobs.iter().map(|one| one.logprob.to_bits());
+            out.push((token.token, bits.collect()));
+        }
+    }
+    (admitted.cached, out)
+}
+
+fn prompt(len: i32, step: i32) -> Vec<i32> {
+    (0..len).map(|n| 3 + n * step % 300).collect()
+}
+
+#[test]
+fn what_comes_back_is_what_was_in_memory() {
+    let (_alone, dir) = (alone(), scratch());
+    for (shape, kv) in [
+        ("tiny-llama", KvType::F16),
+        ("tiny-llama", KvType::Q8_0),
+        ("tiny-llama", KvType::Q4_0),
+        ("tiny-qwen2", KvType::F16),
+        ("tiny-qwen3", KvType::F16),
+        ("tiny-mixtral", KvType::F16),
+    ] {
+        let path = synth(dir.path(), shape, Quant::Q4_0);
+        let folder = dir.path().join(format!("{shape}-{kv:?}"));
+        let setting = Setting {
+            model: &path,
+            folder: &folder,
+            kv,
+            content: [1; 32],
+            namespaces: vec![Vec::new(), b"a key".to_vec()],
+        };
+        let (text, other) = (prompt(150, 37), prompt(90, 41));
+        let mut first = setting.batcher();
+        assert_eq!(ask(&mut first, &text, 0).0, 0, "{shape}: nothing is known");
+        let kept = ask(&mut first, &text, 0);
+        assert_eq!(kept.0, 149, "{shape}");
+        drop(first);
+
+        let mut second = setting.batcher();
+        let found = ask(&mut second, &text, 0);
+        assert_eq!(found, kept, "{shape} {kv:?}: not as the hit in memory");
+        drop(second);
+
+        // Behind another sequence, in other cells.
+        let mut third = setting.batcher();
+        ask(&mut third, &other, 0);
+        let (cached, answer) = ask(&mut third, &text, 0);
+        assert_eq!(cached, 149);
+        let tokens = |answer: &[(i32, Vec<u32>)]| -> Vec<i32> {
+            answer.iter().map(|(token, _)| *token).collect()
+        };
+        assert_eq!(tokens(&answer), tokens(&kept.1), "{shape}");
+
+        // A text that parts from it inside a block, and one that goes on.
+        let mut parts = text.clone();
+        parts[100] = 299;
+        assert_eq!(ask(&mut third, &parts, 0).0, 100, "{shape}");
+        drop(third);
+        let mut longer = text.clone();
+        longer.extend(kept.1[..3].iter().map(|(token, _)| *token));
+        longer.extend(prompt(20, 43));
+        let mut fourth = setting.batcher();
+        assert_eq!(
+            ask(&mut fourth, &longer, 0).0,
+            153,
+            "{shape}: the answer too"
+        );
+
+        // Another's key, another model, another format: nothing.
+        assert_eq!(ask(&mut fourth, &text, 1).0, 0);
+        assert_eq!(ask(&mut fourth, &text, 7).0, 0, "whom nobody knows");
+        drop(fourth);
+        for other in [
+            Setting {
+                content: [2; 32],
+                namespaces: setting.namespaces.clone(),
+                ..setting
+            },
+            Setting {
+                kv: KvType::F32,
+                namespaces: setting.namespaces.clone(),
+                ..setting
+            },
+        ] {
+            assert_eq!(ask(&mut other.batcher(), &text, 0).0, 0, "{shape}");
+        }
+    }
+}
+
+#[test]
+fn models_whose_cache_cannot_be_kept_say_so() {
+    let (_alone, dir) = (alone(), scratch());
+    let path = synth(dir.path(), "tiny-gemma3", Quant::Q4_0);
+    let options = Options {
+        memory: Some(8 << 30),
+        spare: true,
+        ..options(Way::Streamed)
+    };
+    let mut engine = open(&path, &options).expect("it is sound");
+    let cache = KvCache {
+        folder: dir.path().join("kv"),
+        size: 1 << 20,
+        content: [0; 32],
+        read_only: false,
+    };
+    let tier = KvTier::open(&cache, &options, Vec::new()).expect("a folder");
+    let refused = engine.backend_mut().use_tier(tier).expect_err("a window");
+    assert!(
+        refused.to_string().contains("leave out --kv-cache"),
+        "{refused}"
+    );
+}

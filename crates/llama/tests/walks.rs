@@ -1,0 +1,262 @@
+//! Random walks of requests over every kind of model: prompts cut, continued, left,
+//! taken up again by others and cancelled, all in one batcher that keeps what it can.
+//! Each answer's probabilities are those of a batcher that keeps nothing.
+//!
+//! `SEED=n` gives the seed instead of the time, `SHAPE=name` walks over one model alone.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use common::{alone, options, scratch, streamed, synth};
+use delayline_engine::{KvType, Options, Way};
+use delayline_llama::batch::{Batcher, Choice, GenerateRequest, JoinError, SequenceId};
+use delayline_medium::Rng;
+use delayline_synth::{Quant, TinyArch, tiny_archs};
+
+/// Largest difference of two logarithms of a probability that is rounding.
+const ROUNDING: f32 = 0.05;
+
+/// Cells of the KV cache; texts are of up to half as many tokens.
+const CELLS: u32 = 512;
+
+const REQUESTS: usize = 40;
+
+/// Models with states that only go on.
+const HYBRIDS: [&str; 9] = [
+    "tiny-qwen35",
+    "tiny-qwen35moe",
+    "tiny-qwen3next",
+    "tiny-falcon-h1",
+    "tiny-granitehybrid",
+    "tiny-lfm2",
+    "tiny-nemotron_h",
+    "tiny-kimi-linear",
+    "tiny-mamba2",
+];
+
+/// Its memory can be cut at some lengths only.
+const FORGETS: &str = "tiny-deepseek4";
+
+/// How many models of the table are walked over beside these.
+const OTHERS: usize = 4;
+
+/// A request, and the logarithms of probability that came of it.
+#[derive(Clone)]
+struct Asked {
+    prompt: Vec<i32>,
+    answer: Vec<i32>,
+    logprobs: Vec<f32>,
+}
+
+struct Walk {
+    batcher: Batcher,
+    rng: Rng,
+    live: BTreeMap<SequenceId, Asked>,
+    done: Vec<Asked>,
+    cached: usize,
+}
+
+impl Walk {
+    fn token(&mut self) -> i32 {
+        3 + self.rng.below(300) as i32
+    }
+
+    fn text(&mut self, len: u64) -> Vec<i32> {
+        (0..1 + self.rng.below(len)).map(|_| self.token()).collect()
+    }
+
+    fn request(&mut self) -> Asked {
+        let mut prompt = Vec::new();
+        if !self.done.is_empty() && self.rng.chance(0.7) {
+            // Behind a text from before, or behind a part of it.
+            let at = self.rng.below(self.done.len() as u64) as usize;
+            prompt.clone_from(&self.done[at].prompt);
+            prompt.extend(&self.done[at].answer);
+            if self.rng.chance(0.7) {
+                let keep = self.rng.below(prompt.len() as u64) as usize;
+                prompt.truncate(keep);
+            }
+        }
+        let more = if self.rng.chance(0.5) { 8 } else { 150 };
+        prompt.extend(self.text(more));
+        prompt.truncate(CELLS as usize / 2 - 8);
+        Asked {
+            prompt,
+            answer: self.text(8),
+            logprobs: Vec::new(),
+        }
+    }
+
+    /// Takes a request on; false if there is no room for it now.
+    fn join(&mut self, asked: Asked) -> bool {
+        let choice = Choice::Given(asked.answer.clone());
+        let request = GenerateRequest {
+            logprobs: Some(0),
+            ..GenerateRequest::new(&asked.prompt, asked.answer.len(), choice)
+        };
+        match self.batcher.join(request) {
+            Ok(admitted) => {
+                self.cached += admitted.cached;
+                self.live.insert(admitted.id, asked);
+                true
+            }
+            Err(JoinError::Full(_)) => false,
+            Err(JoinError::Invalid(error)) => panic!("{error}"),
+        }
+    }
+
+    fn lap(&mut self) {
+        let mut events = Vec::new();
+        self.batcher.lap(&mut events).expect("a lap");
+        for event in events {
+            let token = event.token.expect("a token");
+            let asked = self.live.get_mut(&event.sequence).expect("it lives");
+            asked.logprobs.push(token.logprobs[0].logprob);
+            if token.finish.is_some() {
+                let asked = self.live.remove(&event.sequence).expect("it lives");
+                self.done.push(asked);
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        while self.batcher.ready() {
+            self.lap();
+        }
+    }
+
+    fn step(&mut self) {
+        match self.rng.below(12) {
+            0..3 => {
+                let asked = self.request();
+                self.join(asked);
+            }
+            3 => {
+                let at = self.rng.below(self.live.len().max(1) as u64) as usize;
+                if let Some(&id) = self.live.keys().nth(at) {
+                    self.batcher.leave(id);
+                    self.live.remove(&id);
+                }
+            }
+            _ => self.lap(),
+        }
+    }
+}
+
+/// What came of a walk.
+struct Walked {
+    /// By answer, the largest distance to the same computed alone.
+    distances: Vec<f32>,
+    /// How many tokens were not computed again.
+    cached: usize,
+    /// Whether the model is a mixture of experts.
+    experts: bool,
+}
+
+fn walk(path: &Path, seed: u64) -> Walked {
+    let options = Options {
+        seqs: Some(3),
+        // Two would only wait for each other where the machine does something else too.
+        threads: Some(1),
+        ctx: Some(CELLS / 2),
+        // Little rounding, so that what differs is told from what is wrong.
+        kv: KvType::F32,
+        ..options(Way::Auto)
+    };
+    let engine = streamed(path, 1 << 20, &options);
+    let experts = engine.file().facts().experts > 0;
+    let mut walk = Walk {
+        batcher: Batcher::new(engine, Some(CELLS / 2)),
+        rng: Rng::new(seed),
+        live: BTreeMap::new(),
+        done: Vec::new(),
+        cached: 0,
+    };
+    while walk.done.len() < REQUESTS {
+        walk.step();
+    }
+    walk.finish();
+    // The walk may find nothing again where only snapshots are kept: this is found.
+    let long = |walk: &mut Walk, prompt: Vec<i32>| {
+        let answer = walk.text(8);
+        let logprobs = Vec::new();
+        assert!(
+            walk.join(Asked {
+                prompt,
+                answer,
+                logprobs
+            }),
+            "there is nobody else"
+        );
+        walk.finish();
+    };
+    let mut prompt: Vec<i32> = (0..100).map(|_| walk.token()).collect();
+    long(&mut walk, prompt.clone());
+    prompt.extend(walk.text(8));
+    walk.cached = 0;
+    long(&mut walk, prompt);
+    let (kept, cached) = (std::mem::take(&mut walk.done), walk.cached);
+    let mut distances = Vec::new();
+    for asked in kept {
+        walk.batcher.forget_left();
+        let anew = Asked {
+            logprobs: Vec::new(),
+            ..asked.clone()
+        };
+        assert!(walk.join(anew), "there is nobody else");
+        walk.finish();
+        let anew = walk.done.pop().expect("it was answered");
+        assert_eq!(asked.logprobs.len(), anew.logprobs.len());
+        let both = asked.logprobs.iter().zip(&anew.logprobs);
+        distances.push(both.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max));
+    }
+    Walked {
+        distances,
+        cached,
+        experts,
+    }
+}
+
+#[test]
+fn what_is_kept_changes_no_answer() {
+    let (_alone, dir) = (alone(), scratch());
+    let seed = delayline_testing::seed();
+    let tiny = delayline_synth::names().filter(|name| name.starts_with("tiny-"));
+    let mut shapes: Vec<&str> = tiny.chain(HYBRIDS).collect();
+    let others: Vec<&str> = tiny_archs().map(TinyArch::name).collect();
+    if let Ok(only) = std::env::var("SHAPE") {
+        shapes.extend(others);
+        shapes.retain(|shape| *shape == only);
+        shapes.dedup();
+        assert!(
+            !shapes.is_empty(),
+            "SHAPE={only}: there is none of that name"
+        );
+    } else {
+        // All others in turn, some in each run.
+        let mut rng = Rng::new(seed);
+        let pick = |_| others[rng.below(others.len() as u64) as usize];
+        shapes.extend((0..OTHERS).map(pick));
+    }
+    for shape in shapes {
+        let path = synth(dir.path(), shape, Quant::F16);
+        let walked = walk(&path, seed);
+        let largest = walked.distances.iter().copied().fold(0.0, f32::max);
+        println!(
+            "{shape}: {largest:.1e} apart, {} tokens kept",
+            walked.cached
+        );
+        // Where two experts are as good as equally fit, rounding chooses another one.
+        let far = walked.distances.iter().filter(|&&far| far > ROUNDING);
+        let rare = if walked.experts { REQUESTS / 5 } else { 0 };
+        assert!(
+            far.count() <= rare,
+            "{shape}: an answer is {largest} apart from the same computed alone"
+        );
+        let sure = shape != FORGETS;
+        assert!(walked.cached > 0 || !sure, "{shape}: nothing was kept");
+        std::fs::remove_file(path).expect("it was there");
+    }
+}

@@ -1,0 +1,423 @@
+//! A medium whose reads are checked: the bytes that come are those of a seal, or those
+//! that came first. Knows neither what the bytes mean nor where a seal is from.
+//!
+//! Reads that come again and again at the same place (an extent's) are known as a whole,
+//! by one sum of their blocks' hashes; of all other bytes each block is. A read that
+//! brings others than are known fails, so that whoever asked tries again.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use delayline_line::{
+    Asked, Caps, Completion, EventClass, Medium, MediumError, MediumEvent, Op, Stats, Verb,
+};
+
+use crate::Memory;
+
+/// Bytes of a block: the unit of direct I/O.
+pub const CHECK_BLOCK: u64 = 4096;
+
+const BLOCK: usize = CHECK_BLOCK as usize;
+
+/// Told as events, at most.
+const TOLD: u64 = 8;
+
+/// Consecutive bytes of a part that are always read as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Whole {
+    len: u32,
+    /// Of its blocks; none before the first reading.
+    sum: Option<u64>,
+}
+
+/// Consecutive bytes of a part that are read in any pieces.
+#[derive(Clone, Debug)]
+struct Scattered {
+    part: u16,
+    blocks: Range<u64>,
+    /// One a block; 0 before the first reading.
+    hashes: Vec<u64>,
+}
+
+/// What is known of a medium's bytes, and what is to be.
+#[derive(Clone, Debug)]
+pub struct Checks {
+    hash: fn(&[u8]) -> u64,
+    part_lens: Vec<u64>,
+    wholes: HashMap<(u16, u64), Whole>,
+    /// In the order of their parts and blocks; none overlap.
+    scattered: Vec<Scattered>,
+}
+
+impl Checks {
+    /// Nothing is known of parts of these lengths, in bytes; blocks are told apart by
+    /// `hash`.
+    pub fn new(part_lens: Vec<u64>, hash: fn(&[u8]) -> u64) -> Self {
+        Self {
+            hash,
+            part_lens,
+            wholes: HashMap::new(),
+            scattered: Vec::new(),
+        }
+    }
+
+    /// `len` bytes at `offset`, whole blocks, are read as a whole.
+    pub fn add_whole(&mut self, part: u16, offset: u64, len: u32) {
+        self.wholes.insert((part, offset), Whole { len, sum: None });
+    }
+
+    /// These bytes of parts are read in any pieces. Called before anything is known.
+    pub fn add_scattered(&mut self, ranges: impl IntoIterator<Item = (u16, Range<u64>)>) {
+        let mut all = std::mem::take(&mut self.scattered);
+        all.extend(ranges.into_iter().map(|(part, range)| Scattered {
+            part,
+            blocks: range.start / CHECK_BLOCK..range.end.div_ceil(CHECK_BLOCK),
+            hashes: Vec::new(),
+        }));
+        all.sort_unstable_by_key(|s| (s.part, s.blocks.start));
+        for next in all {
+            match self.scattered.last_mut() {
+                Some(last) if last.part == next.part && next.blocks.start <= last.blocks.end => {
+                    last.blocks.end = last.blocks.end.max(next.blocks.end);
+                }
+                _ => self.scattered.push(next),
+            }
+        }
+        for scattered in &mut self.scattered {
+            // Zeroed pages that nobody has touched take no memory.
+            let len = scattered.blocks.end - scattered.blocks.start;
+            scattered.hashes = vec![0; len as usize];
+        }
+    }
+
+    /// Takes on what is known of a part: `hash_of` says the hash of a block.
+    ///
+    /// # Errors
+    /// The first of `hash_of`.
+    pub fn know<E>(
+        &mut self,
+        part: u16,
+        mut hash_of: impl FnMut(Range<u64>, &mut Vec<u64>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut hashes = Vec::new();
+        let len = self.part_lens[usize::from(part)];
+        let wholes = self.wholes.iter_mut().filter(|((of, _), _)| *of == part);
+        for (&(_, offset), whole) in wholes {
+            let first = offset / CHECK_BLOCK;
+            let end = (offset + u64::from(whole.len)).min(len);
+            hash_of(first..end.div_ceil(CHECK_BLOCK), &mut hashes)?;
+            whole.sum = Some(hashes.drain(..).map(nonzero).zip(first..).fold(0, add));
+        }
+        for scattered in self.scattered.iter_mut().filter(|s| s.part == part) {
+            let end = scattered.blocks.end.min(len.div_ceil(CHECK_BLOCK));
+            hash_of(scattered.blocks.start..end, &mut hashes)?;
+            for (known, hash) in scattered.hashes.iter_mut().zip(hashes.drain(..)) {
+                *known = nonzero(hash);
+            }
+        }
+        Ok(())
+    }
+
+    /// Memory that this takes once all is known, in bytes.
+    pub fn bytes(&self) -> u64 {
+        let whole = size_of::<((u16, u64), Whole)>() as u64 * 2;
+        let blocks = self.scattered.iter().map(|s| s.blocks.end - s.blocks.start);
+        self.wholes.len() as u64 * whole + 8 * blocks.sum::<u64>()
+    }
+}
+
+fn nonzero(hash: u64) -> u64 {
+    hash.max(1)
+}
+
+/// A sum that is the same in whatever order blocks come, and another one when two have
+/// changed places.
+fn add(sum: u64, (hash, block): (u64, u64)) -> u64 {
+    let mixed =
+        (hash ^ block.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    sum.wrapping_add(mixed ^ (mixed >> 32))
+}
+
+/// The sum of `bytes`, whose first is at the beginning of block `first`, added to `sum`.
+pub fn sum_of_blocks(sum: u64, first: u64, bytes: &[u8], hash: fn(&[u8]) -> u64) -> u64 {
+    let hashes = bytes.chunks(BLOCK).map(|block| nonzero(hash(block)));
+    hashes.zip(first..).fold(sum, add)
+}
+
+/// What a reading has brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownRead {
+    /// Which part.
+    pub part: u16,
+    /// First byte in it.
+    pub offset: u64,
+    /// Length in bytes, as far as the part goes.
+    pub len: u32,
+    /// As [`sum_of_blocks`] has it, from 0.
+    pub sum: u64,
+}
+
+/// What checking has met so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CheckCounts {
+    /// Bytes that were held against what is known.
+    pub checked_bytes: u64,
+    /// Bytes that were read for the first time, and became known.
+    pub learned_bytes: u64,
+    /// Time in it, in nanoseconds.
+    pub ns: u64,
+    /// Reads that brought other bytes.
+    pub wrong: u64,
+}
+
+/// The medium inside, and what is known of it.
+pub struct Checked<M> {
+    inner: M,
+    memory: Arc<Memory>,
+    /// None: nothing is checked.
+    checks: Option<Checks>,
+    asked: HashMap<u64, (u16, u64)>,
+    /// What has completed and was not checked yet.
+    arrived: VecDeque<Completion>,
+    come: Vec<Completion>,
+    /// Sums of reads of which only the beginning has come, by where in memory they end.
+    begun: HashMap<u64, (u64, u64)>,
+    counts: CheckCounts,
+    events: Vec<MediumEvent>,
+}
+
+impl<M: Medium> Checked<M> {
+    /// Checks what `inner` brings into `memory`; with no checks it hands all on as it is.
+    pub fn new(inner: M, memory: Arc<Memory>, checks: Option<Checks>) -> Self {
+        Self {
+            inner,
+            memory,
+            checks,
+            asked: HashMap::new(),
+            arrived: VecDeque::new(),
+            come: Vec::new(),
+            begun: HashMap::new(),
+            counts: CheckCounts::default(),
+            events: Vec::new(),
+        }
+    }
+
+    /// The medium inside.
+    pub fn inner_mut(&mut self) -> &mut M {
+        &mut self.inner
+    }
+
+    /// What is known of `len` bytes at `offset` of a part; none where that is not all.
+    pub fn known(&self, part: u16, offset: u64, len: u64) -> Option<KnownRead> {
+        let checks = self.checks.as_ref()?;
+        let to_end = checks.part_lens[usize::from(part)].saturating_sub(offset);
+        let read = |sum| KnownRead {
+            part,
+            offset,
+            len: len.min(to_end) as u32,
+            sum,
+        };
+        let whole = checks.wholes.get(&(part, offset));
+        if let Some(whole) = whole.filter(|whole| u64::from(whole.len) == len) {
+            return whole.sum.map(read);
+        }
+        let blocks = offset / CHECK_BLOCK..(offset + len.min(to_end)).div_ceil(CHECK_BLOCK);
+        let mut ranges = checks.scattered.iter().filter(|s| s.part == part);
+        let range = ranges.find(|s| s.blocks.contains(&blocks.start))?;
+        let from = (blocks.start - range.blocks.start) as usize;
+        let hashes = range
+            .hashes
+            .get(from..from + (blocks.end - blocks.start) as usize)?;
+        let all = hashes.iter().all(|&hash| hash != 0);
+        all.then(|| read(hashes.iter().copied().zip(blocks).fold(0, add)))
+    }
+
+    /// What checking has met so far.
+    pub fn counts(&self) -> CheckCounts {
+        self.counts
+    }
+
+    fn check(&mut self, done: &mut Completion) {
+        let Some(checks) = &mut self.checks else {
+            return;
+        };
+        let Some((part, offset)) = self.asked.remove(&done.id) else {
+            return;
+        };
+        let Ok(got) = done.result else { return };
+        let len = done.buffer.len();
+        let to_end = checks.part_lens[usize::from(part)].saturating_sub(offset);
+        let expected = to_end.min(u64::from(len)) as u32;
+        // Of a short read only whole blocks count; the rest is read again.
+        let (come, whole) = match got >= expected {
+            true => (expected, true),
+            false => (got - got % BLOCK as u32, false),
+        };
+        let start = Instant::now();
+        let at = done.buffer.at();
+        let read = Read {
+            memory: &self.memory,
+            hash: checks.hash,
+            at,
+            offset,
+            len: come,
+        };
+        let end = at + u64::from(len);
+        let counts = &mut self.counts;
+        let right = match checks.whole(part, offset, len, self.begun.remove(&end)) {
+            Some((known, first, sum)) => {
+                let new = read.hashes().fold(sum, add);
+                counts.learned_bytes += u64::from(known.sum.map_or(come, |_| 0));
+                counts.checked_bytes += u64::from(known.sum.map_or(0, |_| come));
+                let right = !whole || *known.sum.get_or_insert(new) == new;
+                if !whole || !right {
+                    let sum = if whole { sum } else { new };
+                    self.begun.insert(end, (first, sum));
+                }
+                right
+            }
+            None => checks.blocks(part, &read, counts),
+        };
+        counts.ns += start.elapsed().as_nanos() as u64;
+        if !right {
+            counts.wrong += 1;
+            let asked = Asked {
+                verb: Verb::Read,
+                offset,
+                len,
+            };
+            let wrong = "other bytes came than are known of this place: the drive or its cable \
+                         is failing, or the file is not the one that was sealed or read first";
+            let error = MediumError::failed(
+                format!("part {part}"),
+                asked,
+                io::Error::new(io::ErrorKind::InvalidData, wrong),
+            );
+            if counts.wrong <= TOLD {
+                self.events.push(MediumEvent {
+                    class: EventClass::Fallback,
+                    message: format!("{error}; it is read again"),
+                });
+            }
+            done.result = Err(error);
+        }
+    }
+}
+
+impl Checks {
+    /// What is known of a read, where its first byte is, and the sum of what of it has come
+    /// before; none where bytes are known one by one.
+    fn whole(
+        &mut self,
+        part: u16,
+        offset: u64,
+        len: u32,
+        begun: Option<(u64, u64)>,
+    ) -> Option<(&mut Whole, u64, u64)> {
+        let same = |whole: &Whole| whole.len == len;
+        let (first, sum) = match self.wholes.get(&(part, offset)).is_some_and(same) {
+            true => (offset, 0),
+            false => begun?,
+        };
+        let whole = self.wholes.get_mut(&(part, first))?;
+        let is_rest = first + u64::from(whole.len) == offset + u64::from(len);
+        is_rest.then_some((whole, first, sum))
+    }
+
+    /// Holds each block against what is known of it.
+    fn blocks(&mut self, part: u16, read: &Read<'_>, counts: &mut CheckCounts) -> bool {
+        let first = read.offset / CHECK_BLOCK;
+        let at = self
+            .scattered
+            .partition_point(|s| (s.part, s.blocks.end) <= (part, first));
+        let mut ranges = self.scattered[at..].iter_mut().filter(|s| s.part == part);
+        let Some(mut range) = ranges.next() else {
+            return true;
+        };
+        let mut right = true;
+        for (hash, block) in read.hashes() {
+            while block >= range.blocks.end {
+                match ranges.next() {
+                    Some(next) => range = next,
+                    None => return right,
+                }
+            }
+            if block < range.blocks.start {
+                continue;
+            }
+            let known = &mut range.hashes[(block - range.blocks.start) as usize];
+            if *known == 0 {
+                *known = hash;
+                counts.learned_bytes += CHECK_BLOCK;
+            } else {
+                right &= *known == hash;
+                counts.checked_bytes += CHECK_BLOCK;
+            }
+        }
+        right
+    }
+}
+
+/// Bytes that have come.
+struct Read<'a> {
+    memory: &'a Memory,
+    hash: fn(&[u8]) -> u64,
+    /// Where in memory.
+    at: u64,
+    /// Where in the part.
+    offset: u64,
+    len: u32,
+}
+
+impl Read<'_> {
+    /// The hash of each block, and its number.
+    fn hashes(&self) -> impl Iterator<Item = (u64, u64)> {
+        let mut bytes = [0; BLOCK];
+        (0..self.len).step_by(BLOCK).map(move |from| {
+            let bytes = &mut bytes[..BLOCK.min((self.len - from) as usize)];
+            self.memory.copy_out(self.at + u64::from(from), bytes);
+            let block = (self.offset + u64::from(from)) / CHECK_BLOCK;
+            (nonzero((self.hash)(bytes)), block)
+        })
+    }
+}
+
+impl<M: Medium> Medium for Checked<M> {
+    fn caps(&self) -> &Caps {
+        self.inner.caps()
+    }
+
+    fn submit(&mut self, op: Op) {
+        if self.checks.is_some() && op.verb == Verb::Read {
+            self.asked.insert(op.id, (op.part, op.offset));
+        }
+        self.inner.submit(op);
+    }
+
+    fn poll(&mut self, wait: bool, done: &mut Vec<Completion>) {
+        if self.checks.is_none() {
+            return self.inner.poll(wait, done);
+        }
+        // One at a time: while it is hashed, the medium has what was submitted in the place
+        // of the one before.
+        self.inner
+            .poll(wait && self.arrived.is_empty(), &mut self.come);
+        self.arrived.extend(self.come.drain(..));
+        if let Some(mut next) = self.arrived.pop_front() {
+            self.check(&mut next);
+            done.push(next);
+        }
+    }
+
+    fn stats(&self) -> Stats {
+        self.inner.stats()
+    }
+
+    fn events(&mut self, out: &mut Vec<MediumEvent>) {
+        self.inner.events(out);
+        out.append(&mut self.events);
+    }
+}

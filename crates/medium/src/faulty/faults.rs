@@ -1,0 +1,129 @@
+//! Which faults a medium has, how many it really had, and the switch that changes
+//! them from outside.
+
+use std::ops::Range;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Which faults, and how many. The default has none. Rates are shares of operations,
+/// 0 to 1; of several faults that an operation would meet it meets the first in this
+/// order: gone, broken, transient, short, hung, and then the lies.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// A completion is held back for up to so many polls.
+    pub delay_polls: u64,
+    /// A completion is held back for up to so many nanoseconds of the clock
+    /// given by [`crate::Faulty::in_time`].
+    pub delay_ns: u64,
+    /// Completions that are due together come in any order.
+    pub reorder: bool,
+    /// Share of reads and writes of which fewer bytes arrive, perhaps none.
+    pub short: f64,
+    /// Share of operations that fail but would not the next time.
+    pub transient: f64,
+    /// Most faults of these two kinds in succession to operations that end at the
+    /// same byte, so that a victim with more retries gets there.
+    pub in_a_row: u32,
+    /// Ranges of bytes of a part that can never be read or written.
+    pub broken: Vec<(u16, Range<u64>)>,
+    /// So many operations are served; from then on the medium is gone.
+    pub gone_after: Option<u64>,
+    /// Share of operations that never complete. Of the writes among them some are
+    /// made and some are not.
+    pub hung: f64,
+    /// Share of reads that bring a bit the wrong way.
+    pub flipped: f64,
+    /// Share of reads that bring a sector of zeros.
+    pub zeroed: f64,
+    /// Share of reads that bring another place's bytes.
+    pub misplaced: f64,
+    /// Share of writes that are acknowledged and never made: what is read there
+    /// afterwards is what was there before.
+    pub lost: f64,
+    /// Share of writes that are acknowledged and made in part: the rest is as it was.
+    pub torn: f64,
+}
+
+/// How many operations really met each fault.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FaultCounts {
+    /// Completions held back.
+    pub delayed: u64,
+    /// Completions that came out of the order in which they were due.
+    pub reordered: u64,
+    /// Operations that were cut short.
+    pub short: u64,
+    /// Operations that failed this time.
+    pub transient: u64,
+    /// Operations on bytes that are broken.
+    pub broken: u64,
+    /// Operations after the medium had gone.
+    pub gone: u64,
+    /// Operations that will never complete.
+    pub hung: u64,
+    /// Reads that brought a wrong bit.
+    pub flipped: u64,
+    /// Reads that brought zeros where there are none.
+    pub zeroed: u64,
+    /// Reads that brought another place's bytes.
+    pub misplaced: u64,
+    /// Writes that were acknowledged and not made.
+    pub lost: u64,
+    /// Writes that were acknowledged and made in part.
+    pub torn: u64,
+    /// Reads that brought bytes from before the last write there, because that was
+    /// lost or torn.
+    pub stale: u64,
+}
+
+/// Changes the faults of a medium that is out of reach, inside an engine say. Clones
+/// are one switch.
+#[derive(Clone, Debug, Default)]
+pub struct FaultSwitch(Arc<(Mutex<Switched>, Condvar)>);
+
+#[derive(Debug, Default)]
+struct Switched {
+    faults: Option<Faults>,
+    frozen: bool,
+}
+
+impl FaultSwitch {
+    fn lock(&self) -> MutexGuard<'_, Switched> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From the next operation on, these faults.
+    pub fn set(&self, faults: Faults) {
+        self.lock().faults = Some(faults);
+    }
+
+    /// Takes back what no operation has seen.
+    pub fn clear(&self) {
+        self.take();
+    }
+
+    /// As a drive that hangs: until [`FaultSwitch::thaw`] nothing completes, and who
+    /// waits for it waits.
+    pub fn freeze(&self) {
+        self.lock().frozen = true;
+    }
+
+    /// The drive answers again.
+    pub fn thaw(&self) {
+        self.lock().frozen = false;
+        self.0.1.notify_all();
+    }
+
+    pub(super) fn take(&self) -> Option<Faults> {
+        self.lock().faults.take()
+    }
+
+    /// Whether anything may complete; waits for that if it is asked to.
+    pub(super) fn answers(&self, wait: bool) -> bool {
+        let mut switched = self.lock();
+        while wait && switched.frozen {
+            let woken = self.0.1.wait(switched);
+            switched = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+        !switched.frozen
+    }
+}

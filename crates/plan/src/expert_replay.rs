@@ -1,0 +1,132 @@
+//! What a policy would have done for a recorded route of experts. The prompt comes
+//! first; what is counted are the last three quarters of the laps that bring a token,
+//! when memory is full of what this model and text use.
+
+use crate::experts::{ExpertPools, PoolShape};
+use crate::policy::{Belady, Policy};
+use crate::replay::{Cache, Trace};
+use crate::route::ExpertRoute;
+use crate::types::ExtentId;
+use std::collections::HashSet;
+
+/// What became of the uses that were counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplayedExperts {
+    /// Laps that brought a token.
+    pub tokens: u64,
+    /// Experts that were in memory.
+    pub hits: u64,
+    /// Experts that were not.
+    pub misses: u64,
+    /// Bytes of those.
+    pub bytes_read: u64,
+}
+
+impl ReplayedExperts {
+    /// Share of the uses that were hits.
+    pub fn hit_share(&self) -> f64 {
+        self.hits as f64 / (self.hits + self.misses).max(1) as f64
+    }
+
+    /// Bytes of missing experts a token.
+    pub fn bytes_per_token(&self) -> f64 {
+        self.bytes_read as f64 / self.tokens.max(1) as f64
+    }
+}
+
+impl ExpertRoute {
+    /// Bytes of all experts.
+    pub fn expert_bytes(&self) -> u64 {
+        let layers = self.layers.iter();
+        layers
+            .map(|layer| layer.bytes * u64::from(layer.count))
+            .sum()
+    }
+
+    /// The distinct experts of each layer in each lap, in order, and whether it counts.
+    fn visits(&self) -> impl Iterator<Item = ExpertVisit> + '_ {
+        let answers = self.laps.iter().filter(|lap| !lap.is_prompt).count();
+        let mut answer = 0;
+        self.laps.iter().flat_map(move |lap| {
+            answer += usize::from(!lap.is_prompt);
+            let counts = !lap.is_prompt && answer > answers / 4;
+            (0..self.layers.len() as u16).map(move |layer| {
+                let mut seen = HashSet::new();
+                let rows = lap.rows.iter().flat_map(|row| row.of_layer(layer));
+                ExpertVisit {
+                    layer,
+                    experts: rows.filter(|expert| seen.insert(*expert)).collect(),
+                    counts,
+                }
+            })
+        })
+    }
+}
+
+struct ExpertVisit {
+    layer: u16,
+    experts: Vec<u16>,
+    counts: bool,
+}
+
+/// Replays a route in pools of these shapes, which start empty. A lap that uses more
+/// experts of a layer than there are frames uses them in portions.
+pub fn replay_experts<P: Policy>(
+    route: &ExpertRoute,
+    shapes: &[PoolShape],
+    policy: impl Fn(&PoolShape) -> P,
+) -> ReplayedExperts {
+    let mut pools = ExpertPools::new(&route.layers, shapes, policy);
+    let mut sums = ReplayedExperts::default();
+    let mut framed = Vec::new();
+    for visit in route.visits() {
+        let layer = u32::from(visit.layer);
+        let frames = pools.frames(pools.pool_of(layer)) as usize;
+        for portion in visit.experts.chunks(frames.max(1)) {
+            framed.clear();
+            pools.visit(layer, portion.iter().map(|&id| id.into()), &mut framed);
+            if visit.counts {
+                let hits = framed.iter().filter(|framed| framed.is_hit).count() as u64;
+                let misses = portion.len() as u64 - hits;
+                sums.hits += hits;
+                sums.misses += misses;
+                sums.bytes_read += misses * route.layers[usize::from(visit.layer)].bytes;
+            }
+        }
+        sums.tokens += u64::from(visit.counts && layer == 0);
+    }
+    sums
+}
+
+/// Replays a route with all of it known: what is used again latest goes, and missing
+/// experts may pass beside a memory of `capacity` bytes in all. No policy that does
+/// not know the future comes near.
+pub fn replay_experts_ahead(route: &ExpertRoute, capacity: u64) -> ReplayedExperts {
+    let mut firsts = Vec::new();
+    let mut trace = Trace::default();
+    for layer in &route.layers {
+        firsts.push(trace.lens.len() as u32);
+        let lens = std::iter::repeat_n(layer.bytes, layer.count as usize);
+        trace.lens.extend(lens);
+    }
+    let mut counts = Vec::new();
+    for visit in route.visits() {
+        let first = firsts[usize::from(visit.layer)];
+        let item = |&expert: &u16| ExtentId(first + u32::from(expert));
+        trace.batches.push(visit.experts.iter().map(item).collect());
+        counts.push((visit.counts, visit.counts && visit.layer == 0));
+    }
+    let mut cache = Cache::new(capacity, Belady::new(&trace));
+    let mut sums = ReplayedExperts::default();
+    for (batch, (is_counted, is_token)) in trace.batches.iter().zip(counts) {
+        let visit = cache.visit(batch.iter().map(|&item| (item, trace.len_of(item))));
+        if is_counted {
+            let missing = || visit.admitted.iter().chain(&visit.passed);
+            sums.hits += visit.hits.len() as u64;
+            sums.misses += missing().count() as u64;
+            sums.bytes_read += missing().map(|&item| trace.len_of(item)).sum::<u64>();
+        }
+        sums.tokens += u64::from(is_token);
+    }
+    sums
+}

@@ -1,0 +1,1 @@
+"""What ``delayline.torch`` is made of."""

@@ -1,0 +1,22 @@
+"""Delayline for PyTorch: training with weights and optimizer state on a drive.
+
+::
+
+    import delayline.torch as flash
+    store = flash.Store("run/", memory="2GiB")
+    model, optimizer = flash.stream(model, torch.optim.AdamW, lr=3e-4, store=store, clip=1.0)
+    with flash.activations("run/", memory="512MiB"):
+        loss = model(batch, labels)
+    loss.backward(); optimizer.step(); optimizer.zero_grad()
+
+A weight is in memory while a module computes with it; at other times its tensor is a
+phantom that says so when it is touched. The optimizer is PyTorch's own, on views of the
+window. ``step()`` commits: after a crash the folder holds the last step that ended.
+"""
+
+from ._train.activations import activations
+from ._train.building import building
+from ._train.store import Report, Store
+from ._train.stream import StreamedOptimizer, stream
+
+__all__ = ["Report", "Store", "StreamedOptimizer", "activations", "building", "stream"]

@@ -1,0 +1,425 @@
+//! Tools that a model may call: which are offered and must be called, and how calls
+//! are told from text in the form that the model's template teaches.
+
+use delayline_llama::Vocab;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::error::ApiError;
+use super::fields::Fields;
+use super::schema;
+use super::schema::json::Json;
+
+/// Most tools of a request.
+const TOOLS: usize = 128;
+
+/// Most calls of one answer that is forced to call.
+const CALLS: usize = 8;
+
+/// A form in which models write calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallFormat {
+    /// What in a template tells of it.
+    sign: &'static str,
+    /// What begins calls anywhere in an answer.
+    pub(super) open: &'static str,
+    /// What begins them at an answer's beginning, the control token unseen.
+    pub(super) bare: Option<char>,
+    /// What may stand between, before and after calls.
+    pub(super) glue: &'static [&'static str],
+    /// The name of the arguments.
+    arguments: &'static str,
+    /// What is before, between and after calls that are forced, in a grammar; none
+    /// between allows one alone.
+    forced: [&'static str; 3],
+}
+
+/// The forms, the most telling first; the last is taught to models whose template
+/// knows of no tools.
+const FORMATS: [CallFormat; 4] = [
+    CallFormat {
+        sign: "[TOOL_CALLS]",
+        open: "[TOOL_CALLS]",
+        bare: Some('['),
+        glue: &["[TOOL_CALLS]", "[", ",", "]"],
+        arguments: "arguments",
+        forced: [r#""[""#, r#"", ""#, r#""]""#],
+    },
+    HERMES,
+    CallFormat {
+        sign: "<|python_tag|>",
+        open: "<|python_tag|>",
+        bare: Some('{'),
+        glue: &["<|python_tag|>", ";"],
+        arguments: "parameters",
+        forced: ["", r#""; ""#, ""],
+    },
+    CallFormat {
+        sign: "\"parameters\":",
+        open: "<|python_tag|>",
+        bare: Some('{'),
+        glue: &["<|python_tag|>", ";"],
+        arguments: "parameters",
+        forced: ["", r#""; ""#, ""],
+    },
+];
+
+const HERMES: CallFormat = CallFormat {
+    sign: "<tool_call>",
+    open: "<tool_call>",
+    bare: None,
+    glue: &["<tool_call>", "</tool_call>"],
+    arguments: "arguments",
+    forced: [
+        r#""<tool_call>\n""#,
+        r#""\n</tool_call>\n<tool_call>\n""#,
+        r#""\n</tool_call>""#,
+    ],
+};
+
+impl CallFormat {
+    /// The form that a model's template teaches, or the one that is taught here.
+    pub fn of(vocab: &Vocab) -> Self {
+        let source = vocab.chat_template().ok().flatten().unwrap_or_default();
+        Self::in_template(&source)
+    }
+
+    /// Whether the model's template tells of tools that are offered.
+    pub fn tells_tools(vocab: &Vocab) -> bool {
+        let source = vocab.chat_template().ok().flatten().unwrap_or_default();
+        source.contains("tools")
+    }
+
+    /// The same of a template's source.
+    pub fn in_template(source: &str) -> Self {
+        let told = FORMATS.iter().find(|form| source.contains(form.sign));
+        *told.unwrap_or(&HERMES)
+    }
+}
+
+/// What of a request is about tools.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolRequest {
+    /// As they were sent, in JSON.
+    pub json: String,
+    /// Names of those that may be called.
+    pub names: Vec<String>,
+    /// A schema of one call, if calls are forced.
+    forced: Option<Json>,
+    parallel: bool,
+}
+
+#[derive(Deserialize)]
+struct RawTool {
+    #[serde(rename = "type")]
+    kind: String,
+    function: Function,
+}
+
+#[derive(Deserialize)]
+struct Function {
+    name: String,
+    parameters: Option<Json>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ToolChoice {
+    Word(String),
+    Named { function: NamedFunction },
+}
+
+#[derive(Deserialize)]
+struct NamedFunction {
+    name: String,
+}
+
+/// Takes what a request says of tools; `None` where the model may call none.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn take(fields: &mut Fields) -> Result<Option<ToolRequest>, ApiError> {
+    let raw: Option<Box<RawValue>> = fields.take("tools", "a list of tools")?;
+    let choice: Option<ToolChoice> = fields.take(
+        "tool_choice",
+        "none, auto, required, or an object with a `function` and its `name`",
+    )?;
+    let parallel: Option<bool> = fields.take("parallel_tool_calls", "true or false")?;
+    let json = raw.map_or_else(|| "[]".to_owned(), |raw| raw.get().to_owned());
+    let bad = |message: String| ApiError::param("tools", message);
+    let tools: Vec<RawTool> = serde_json::from_str(&json).map_err(|error| {
+        bad(format!(
+            "`tools` must be a list of objects with the `type` function and a `function` with \
+             its `name` and `parameters`: {error}"
+        ))
+    })?;
+    if tools.len() > TOOLS {
+        return Err(bad(format!("`tools` holds more than {TOOLS}")));
+    }
+    for (at, tool) in tools.iter().enumerate() {
+        let name = &tool.function.name;
+        let fits = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+        if tool.kind != "function" {
+            return Err(bad(format!("tools[{at}]: its `type` must be function")));
+        }
+        if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
+            return Err(bad(format!(
+                "tools[{at}]: its `name` must be 1 to 64 letters, digits, `_`, `-` and `.`"
+            )));
+        }
+        if tools[..at].iter().any(|other| other.function.name == *name) {
+            return Err(bad(format!("tools[{at}]: `{name}` is there twice")));
+        }
+    }
+    let none = |choice: &str| {
+        let message = format!("`tool_choice` is {choice}, but `tools` holds no such tool");
+        Err(ApiError::param("tool_choice", message))
+    };
+    let forced: Vec<&RawTool> = match &choice {
+        None => Vec::new(),
+        Some(ToolChoice::Word(word)) => match word.as_str() {
+            "auto" => Vec::new(),
+            "none" => return Ok(None),
+            "required" if tools.is_empty() => return none("required"),
+            "required" => tools.iter().collect(),
+            _ => {
+                let message = "`tool_choice` must be none, auto, required or a function's name";
+                return Err(ApiError::param("tool_choice", message));
+            }
+        },
+        Some(ToolChoice::Named { function }) => {
+            let named = tools
+                .iter()
+                .find(|tool| tool.function.name == function.name);
+            match named {
+                Some(tool) => vec![tool],
+                None => return none("a function"),
+            }
+        }
+    };
+    if tools.is_empty() {
+        return Ok(None);
+    }
+    let forced = (!forced.is_empty()).then(|| one_call(&forced));
+    Ok(Some(ToolRequest {
+        names: tools
+            .iter()
+            .map(|tool| tool.function.name.clone())
+            .collect(),
+        json,
+        forced,
+        parallel: parallel != Some(false),
+    }))
+}
+
+impl ToolRequest {
+    /// What the answer must obey, if calls are forced.
+    ///
+    /// # Errors
+    /// When a schema is not one that can be held.
+    pub fn grammar(&self, format: CallFormat) -> Result<Option<String>, ApiError> {
+        let Some(schema) = &self.forced else {
+            return Ok(None);
+        };
+        let schema = renamed(schema, format.arguments);
+        let rules = schema::grammar_of_schema(&schema).map_err(|error| {
+            let message = error.message.replace("`response_format`", "`tools`");
+            ApiError::param("tools", message)
+        })?;
+        let [before, between, after] = format.forced;
+        let more = match self.parallel {
+            true => format!("({between} whole-schema){{0,{}}}", CALLS - 1),
+            false => String::new(),
+        };
+        let (_, rules) = rules.split_once('\n').unwrap_or_default();
+        Ok(Some(format!(
+            "root ::= {before} whole-schema {more} {after}\n{rules}"
+        )))
+    }
+
+    /// What tells a model of the tools whose template does not.
+    pub fn told(&self) -> String {
+        format!(
+            "You may call these functions:\n<tools>\n{}\n</tools>\nTo call one, answer with its \
+             name and arguments as JSON between tags:\n<tool_call>\n{{\"name\": NAME, \
+             \"arguments\": {{...}}}}\n</tool_call>",
+            self.json
+        )
+    }
+}
+
+fn text(text: &str) -> Json {
+    Json::String(text.to_owned())
+}
+
+fn object(fields: Vec<(&str, Json)>) -> Json {
+    let owned = |(name, value): (&str, Json)| (name.to_owned(), value);
+    Json::Object(fields.into_iter().map(owned).collect())
+}
+
+/// The schema of a call of one of these tools.
+fn one_call(tools: &[&RawTool]) -> Json {
+    let (mut calls, mut defs) = (Vec::new(), Vec::new());
+    for (at, tool) in tools.iter().enumerate() {
+        let root = format!("#/$defs/t{at}");
+        let empty = || object(vec![("type", text("object"))]);
+        let parameters = match &tool.function.parameters {
+            Some(Json::Object(fields)) if fields.is_empty() => empty(),
+            Some(parameters) => parameters.clone(),
+            None => object(vec![
+                ("type", text("object")),
+                ("properties", object(vec![])),
+            ]),
+        };
+        defs.push((format!("t{at}"), rooted(&parameters, &root, false)));
+        let properties = object(vec![
+            ("name", object(vec![("const", text(&tool.function.name))])),
+            ("arguments", object(vec![("$ref", text(&root))])),
+        ]);
+        calls.push(object(vec![
+            ("type", text("object")),
+            ("properties", properties),
+            (
+                "required",
+                Json::Array(vec![text("name"), text("arguments")]),
+            ),
+            ("additionalProperties", Json::Bool(false)),
+        ]));
+    }
+    object(vec![
+        ("anyOf", Json::Array(calls)),
+        ("$defs", Json::Object(defs)),
+    ])
+}
+
+/// A schema whose references begin at another root. Names are those of properties and
+/// definitions, not keywords, where `named`.
+fn rooted(schema: &Json, root: &str, named: bool) -> Json {
+    match schema {
+        Json::Object(fields) => {
+            let field = |(name, value): &(String, Json)| {
+                let value = match (name.as_str(), value) {
+                    (name, value) if named => {
+                        return (name.to_owned(), rooted(value, root, false));
+                    }
+                    ("$ref", Json::String(pointer)) => {
+                        let behind = pointer.strip_prefix('#');
+                        text(&behind.map_or(pointer.clone(), |behind| format!("{root}{behind}")))
+                    }
+                    ("const" | "enum" | "default" | "examples", value) => value.clone(),
+                    ("properties" | "$defs" | "definitions", value) => rooted(value, root, true),
+                    (_, value) => rooted(value, root, false),
+                };
+                (name.clone(), value)
+            };
+            Json::Object(fields.iter().map(field).collect())
+        }
+        Json::Array(items) => {
+            let items = items.iter().map(|item| rooted(item, root, false));
+            Json::Array(items.collect())
+        }
+        other => other.clone(),
+    }
+}
+
+/// The schema of a call whose arguments have another name.
+fn renamed(call: &Json, arguments: &str) -> Json {
+    if arguments == "arguments" {
+        return call.clone();
+    }
+    let name = |name: &str| match name {
+        "arguments" => arguments.to_owned(),
+        other => other.to_owned(),
+    };
+    let calls = call.get("anyOf").and_then(Json::items).unwrap_or_default();
+    let calls = calls.iter().map(|one| {
+        let fields = one.fields().iter().map(|(keyword, value)| {
+            let value = match value {
+                Json::Object(fields) => {
+                    let fields = fields.iter().map(|(n, v)| (name(n), v.clone()));
+                    Json::Object(fields.collect())
+                }
+                Json::Array(_) => Json::Array(vec![text("name"), text(arguments)]),
+                other => other.clone(),
+            };
+            (keyword.clone(), value)
+        });
+        Json::Object(fields.collect())
+    });
+    let defs = call.get("$defs").cloned().unwrap_or(Json::Null);
+    object(vec![
+        ("anyOf", Json::Array(calls.collect())),
+        ("$defs", defs),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(body: &str) -> Result<Option<ToolRequest>, String> {
+        let mut fields = Fields::parse(body.as_bytes()).map_err(|error| error.message)?;
+        take(&mut fields).map_err(|error| error.message)
+    }
+
+    #[test]
+    fn tools_are_taken_or_refused() {
+        let f = r#"{"type": "function", "function": {"name": "f", "parameters": {}}}"#;
+        for (body, says) in [
+            (r#"{"tools": [{}]}"#.into(), "`tools` must be a list"),
+            (format!(r#"{{"tools": [{f}, {f}]}}"#), "twice"),
+            (r#"{"tool_choice": "required"}"#.into(), "no such tool"),
+            (
+                format!(r#"{{"tools": [{f}], "tool_choice": {{"function": {{"name": "g"}}}}}}"#),
+                "no such tool",
+            ),
+            (
+                format!(r#"{{"tools": [{f}], "tool_choice": "x"}}"#),
+                "must be none",
+            ),
+            (
+                f.replace("\"f\"", "\"a b\"")
+                    .replacen('{', "{\"tools\": [{", 1)
+                    + "]}",
+                "letters",
+            ),
+        ] {
+            let message = taken(&body).expect_err(&body);
+            assert!(message.contains(says), "{body}: {message}");
+        }
+        for none in [
+            "{}".into(),
+            format!(r#"{{"tools": [{f}], "tool_choice": "none"}}"#),
+        ] {
+            assert_eq!(taken(&none), Ok(None));
+        }
+        let auto = taken(&format!(r#"{{"tools": [{f}]}}"#)).expect("sound");
+        let auto = auto.expect("it is offered");
+        assert_eq!(auto.names, ["f"]);
+        assert_eq!(auto.grammar(HERMES), Ok(None));
+    }
+
+    #[test]
+    fn what_refers_to_itself_does_so_within_its_own_schema() {
+        let tool = r##"{"type": "function", "function": {"name": "f", "parameters":
+            {"type": "object", "properties": {"next": {"$ref": "#"}, "of": {"$ref": "#/$defs/x"}},
+            "$defs": {"x": {"type": "boolean"}}}}}"##;
+        let body = format!(r#"{{"tools": [{tool}], "tool_choice": "required"}}"#);
+        for format in FORMATS {
+            let request = taken(&body).expect("sound").expect("offered");
+            let grammar = request.grammar(format).expect("held").expect("forced");
+            assert!(grammar.contains("boolean"), "{grammar}");
+            assert!(
+                grammar.contains(&format!("\\\"{}\\\"", format.arguments)),
+                "{grammar}"
+            );
+        }
+        let never = body.replace("\"boolean\"", "\"boolean\", \"pattern\": \"a\"");
+        let error = taken(&never)
+            .expect("sound")
+            .expect("offered")
+            .grammar(HERMES);
+        let error = error.expect_err("a pattern cannot be held");
+        assert!(error.message.contains("`tools`"), "{}", error.message);
+    }
+}

@@ -1,0 +1,342 @@
+//! The machine that does what is asked: over media, accelerators, how many of both, and
+//! how many sequences share a lap. The closed form searches, the simulation confirms.
+//! Knows no terminal.
+
+mod report;
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::datasheet::{Library, SheetError, SheetKind};
+use crate::decode::{Accelerator, Case, DecodeError, Decoded, Software, decode};
+use crate::interval::Interval;
+use crate::media::{self, MediaError, Need, Sized, Unit};
+use crate::model::LanguageModel;
+
+pub use report::find_report;
+
+/// Largest number of accelerators that share each layer.
+const MOST_ACCELERATORS: u32 = 128;
+/// Largest number of times that a loop holds the model.
+const MOST_COPIES: u32 = 64;
+/// Machines of a medium that are simulated before it is given up.
+const TRIED: usize = 12;
+
+/// What makes a machine the best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wish {
+    /// It costs least to buy.
+    Cheapest,
+    /// It draws least.
+    Coolest,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FindQuestion {
+    /// Id of the model.
+    pub model: String,
+    /// Tokens per second of each user, at least.
+    pub tokens_per_s: f64,
+    /// How many users there are at once.
+    pub users: u32,
+    /// Tokens of context of each.
+    pub context: u32,
+    /// Id of the software; `ideal` for bounds.
+    pub software: String,
+    /// Ids of accelerators that may be used; all if there are none.
+    pub accelerators: Vec<String>,
+    /// Ids of media that may be used, `own` among them; all if there are none.
+    pub media: Vec<String>,
+    /// What makes the best.
+    pub wish: Wish,
+}
+
+/// A machine, as many times as all users take.
+#[derive(Clone, Debug, Serialize)]
+pub struct FoundMachine {
+    /// Id of the medium.
+    pub medium: String,
+    /// The accelerators that share each layer, for people.
+    pub accelerator: String,
+    /// Sequences that share a lap.
+    pub batch: u32,
+    /// How many such machines serve all users.
+    pub machines: u32,
+    /// All of them together: what they cost to buy, in dollars.
+    pub price: Interval,
+    /// All of them together: what they draw while decoding, in watts.
+    pub power_w: Interval,
+    /// One of them, simulated.
+    pub decoded: Decoded,
+}
+
+/// The answer.
+#[derive(Clone, Debug, Serialize)]
+pub struct Found {
+    /// The best machine of each medium that has one, the best first.
+    pub machines: Vec<FoundMachine>,
+    /// Media with which nothing does it, and what the fastest of them gives each user in
+    /// tokens per second.
+    pub too_slow: BTreeMap<String, f64>,
+    /// How many machines were looked at.
+    pub looked_at: u64,
+}
+
+/// A machine before it is simulated.
+struct Candidate {
+    case: Case,
+    machines: u32,
+    /// What the wish weighs: dollars or watts.
+    cost: f64,
+}
+
+/// The best machine of each medium for the question.
+///
+/// # Errors
+/// [`DecodeError`].
+pub fn find(library: &Library, question: &FindQuestion) -> Result<Found, DecodeError> {
+    check(question)?;
+    let model = LanguageModel::of(library, &question.model)?;
+    let software = match question.software.as_str() {
+        "ideal" => Software::ideal(),
+        id => Software::of(library, id)?,
+    };
+    let accelerators: Result<Vec<Accelerator>, SheetError> = match question.accelerators.is_empty()
+    {
+        false => {
+            let ids = question.accelerators.iter();
+            ids.map(|id| Accelerator::of(library, id)).collect()
+        }
+        true => {
+            let sheets = library.of_kind(SheetKind::Accelerator);
+            sheets
+                .map(|sheet| Accelerator::of(library, &sheet.id))
+                .collect()
+        }
+    };
+    let accelerators = accelerators?;
+    let media = match question.media.is_empty() {
+        false => question.media.clone(),
+        true => {
+            let today = media::of_today(library).into_iter();
+            today.chain(["own".to_owned()]).collect()
+        }
+    };
+    let of_medium = |id: &String| -> Result<(String, Search), DecodeError> {
+        let mut search = Search::new(question, &model, &software);
+        let unit = match id.as_str() {
+            "own" => None,
+            id => match media::unit(library, id) {
+                Ok(unit) => Some(unit),
+                // A design that does not work is no candidate.
+                Err(MediaError::Link(_)) => return Ok((id.to_owned(), search)),
+                Err(error) => return Err(error.into()),
+            },
+        };
+        for one in &accelerators {
+            search.accelerator(library, one, unit.as_ref());
+        }
+        Ok((id.clone(), search))
+    };
+    let searches: Result<Vec<(String, Search)>, DecodeError> =
+        media.par_iter().map(of_medium).collect();
+    let searches = searches?;
+    let looked_at = searches.iter().map(|(_, search)| search.looked_at).sum();
+    let confirmed: Vec<(String, f64, Option<FoundMachine>)> = searches
+        .into_par_iter()
+        .map(|(id, search)| {
+            let fastest = search.fastest;
+            let found = search.confirmed(library, &id);
+            (id, fastest, found)
+        })
+        .collect();
+    let mut found = Found {
+        machines: Vec::new(),
+        too_slow: BTreeMap::new(),
+        looked_at,
+    };
+    for (id, fastest, machine) in confirmed {
+        match machine {
+            Some(machine) => found.machines.push(machine),
+            None => drop(found.too_slow.insert(id, fastest)),
+        }
+    }
+    let weight = |machine: &FoundMachine| match question.wish {
+        Wish::Cheapest => machine.price.typical,
+        Wish::Coolest => machine.power_w.typical,
+    };
+    found
+        .machines
+        .sort_by(|a, b| weight(a).total_cmp(&weight(b)));
+    Ok(found)
+}
+
+fn check(question: &FindQuestion) -> Result<(), DecodeError> {
+    let tokens = question.tokens_per_s;
+    if !(tokens > 0.0 && tokens.is_finite()) {
+        return Err(DecodeError::Value {
+            what: "the rate of each user",
+            got: tokens.to_string(),
+            expected: "above 0 tokens per second".to_owned(),
+        });
+    }
+    if question.users == 0 {
+        return Err(DecodeError::Value {
+            what: "the number of users",
+            got: "0".to_owned(),
+            expected: "1 or more".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// The candidates of one medium.
+struct Search<'a> {
+    question: &'a FindQuestion,
+    model: &'a LanguageModel,
+    software: &'a Software,
+    candidates: Vec<Candidate>,
+    looked_at: u64,
+    /// Tokens per second of each user that the fastest machine gives.
+    fastest: f64,
+}
+
+impl<'a> Search<'a> {
+    fn new(question: &'a FindQuestion, model: &'a LanguageModel, software: &'a Software) -> Self {
+        Self {
+            question,
+            model,
+            software,
+            candidates: Vec::new(),
+            looked_at: 0,
+            fastest: 0.0,
+        }
+    }
+
+    /// All numbers of an accelerator, and all batches; of each as few units of the medium
+    /// as do.
+    fn accelerator(&mut self, library: &Library, one: &Accelerator, unit: Option<&Unit>) {
+        for count in 1..=MOST_ACCELERATORS {
+            let accelerator = one.clone().times(count);
+            let unit = match unit {
+                Some(unit) => unit.clone(),
+                None => match accelerator.own_memory(library) {
+                    Ok(unit) => unit,
+                    Err(_) => return,
+                },
+            };
+            for batch in batches(self.question.users) {
+                let case = Case {
+                    model: self.model.clone(),
+                    accelerator: accelerator.clone(),
+                    software: self.software.clone(),
+                    unit: unit.clone(),
+                    units: 0,
+                    feed_bytes_per_s: 0.0,
+                    batch,
+                    context: self.question.context,
+                    window_bytes: None,
+                    resident_bytes: 0,
+                    compute_s: None,
+                    plan: None,
+                };
+                self.machine(case);
+            }
+        }
+    }
+
+    /// As few units as give the rate, if any number does.
+    fn machine(&mut self, mut case: Case) {
+        let lap_s = 1.0 / self.question.tokens_per_s;
+        let hold = (self.model.weights_bytes / case.unit.capacity_bytes.typical).ceil();
+        let least = hold.clamp(1.0, 1e6) as u32;
+        let counts: Vec<u32> = match (case.unit.id.as_str(), case.unit.lap_s) {
+            ("own", _) => vec![0],
+            (_, Some(_)) => (1..=MOST_COPIES).map(|copies| least * copies).collect(),
+            (_, None) => {
+                let bytes = self.model.needed_bytes(case.batch);
+                let feed = bytes / (lap_s * case.unit.rate_bytes_per_s.typical);
+                vec![least.max(feed.ceil().min(1e6) as u32)]
+            }
+        };
+        for units in counts {
+            self.looked_at += 1;
+            case.units = units;
+            let Some(bound_s) = case.closed_form_s() else {
+                return;
+            };
+            self.fastest = self.fastest.max(1.0 / bound_s);
+            if bound_s <= lap_s * (1.0 + 1e-9) {
+                self.keep(case);
+                return;
+            }
+        }
+    }
+
+    fn keep(&mut self, case: Case) {
+        let machines = self.question.users.div_ceil(case.batch);
+        let need = Need {
+            bytes: self.model.weights_bytes,
+            rate_bytes_per_s: 0.0,
+        };
+        let medium = Sized::at_least(case.unit.clone(), need, case.units);
+        let one = match self.question.wish {
+            Wish::Cheapest => medium.price.typical + case.accelerator.price.typical,
+            Wish::Coolest => {
+                let bits = self.model.needed_bytes(case.batch) * 8.0 * self.question.tokens_per_s;
+                medium.standby_w.typical
+                    + bits * case.unit.energy_j_per_bit.typical
+                    + case.accelerator.power_w.typical
+            }
+        };
+        self.candidates.push(Candidate {
+            case,
+            machines,
+            cost: one * f64::from(machines),
+        });
+    }
+
+    /// The first candidate that does it in the simulation as well.
+    fn confirmed(mut self, library: &Library, id: &str) -> Option<FoundMachine> {
+        let tokens = self.question.tokens_per_s;
+        self.candidates.sort_by(|a, b| a.cost.total_cmp(&b.cost));
+        for candidate in self.candidates.into_iter().take(TRIED) {
+            let Candidate { case, machines, .. } = candidate;
+            let Ok(decoded) = decode(library, &case) else {
+                continue;
+            };
+            // Where the measured laps begin and end, a part in a thousand.
+            if decoded.tokens_per_s.typical < tokens * 0.999 {
+                continue;
+            }
+            let times = f64::from(machines);
+            return Some(FoundMachine {
+                medium: id.to_owned(),
+                accelerator: case.accelerator.name.clone(),
+                batch: case.batch,
+                machines,
+                price: (decoded.medium.price + case.accelerator.price) * times,
+                power_w: (decoded.medium_w + case.accelerator.power_w) * times,
+                decoded,
+            });
+        }
+        None
+    }
+}
+
+/// Powers of two, and all users in as few laps as they make.
+fn batches(users: u32) -> Vec<u32> {
+    let powers = (0..32).map(|power| 1u32 << power);
+    let mut all: Vec<u32> = powers.take_while(|&batch| batch < users).collect();
+    all.extend((1..=4).map(|machines| users.div_ceil(machines)));
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+#[cfg(test)]
+mod tests;

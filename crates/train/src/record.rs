@@ -1,0 +1,208 @@
+//! What a commit writes: of every extent its length, which copy counts and its checksum,
+//! and bytes of the caller's. There is room for two; the newest whole one counts. It does
+//! not know how they come to the drive.
+
+use crate::Error;
+use delayline_plan::ALIGN;
+use xxhash_rust::xxh3::xxh3_128;
+
+const MAGIC: &[u8; 8] = b"DLTRAIN1";
+
+/// Magic, flags, number, room, extents, bytes of the caller's.
+const HEAD: usize = 8 + 4 * 8 + 8;
+
+/// Of an extent: length, checksum, which copy.
+const ROW: usize = 17;
+
+/// Bytes of the checksum at the end.
+const TAIL: usize = 16;
+
+/// Most extents and bytes that are believed, so that a record of rubbish costs nothing.
+const EXTENTS_MAX: u64 = 1 << 24;
+
+/// What is known of an extent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Row {
+    /// Bytes that it was made with.
+    pub len: u64,
+    /// Which copy, 0 or 1.
+    pub copy: u8,
+    /// Of the bytes with their padding.
+    pub sum: u64,
+}
+
+/// A commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Record {
+    /// Of commits, from 1; the next one goes to the other place.
+    pub number: u64,
+    /// Bytes of each of the two places.
+    pub room: u64,
+    /// Extents have two copies.
+    pub twin: bool,
+    /// Extents may have changed since: they have one copy, and a step had begun.
+    pub within_step: bool,
+    pub rows: Vec<Row>,
+    /// The caller's.
+    pub words: Vec<u8>,
+}
+
+impl Record {
+    /// Bytes of a record.
+    pub fn len(extents: usize, words: usize) -> u64 {
+        ((HEAD + extents * ROW + words + TAIL) as u64).next_multiple_of(ALIGN)
+    }
+
+    /// As it is written, padded to whole pages.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let len = Self::len(self.rows.len(), self.words.len()) as usize;
+        let mut bytes = Vec::with_capacity(len);
+        bytes.extend_from_slice(MAGIC);
+        let flags = u64::from(self.twin) | u64::from(self.within_step) << 1;
+        let (extents, words) = (self.rows.len() as u64, self.words.len() as u64);
+        for figure in [flags, self.number, self.room, extents, words] {
+            bytes.extend_from_slice(&figure.to_le_bytes());
+        }
+        for row in &self.rows {
+            bytes.extend_from_slice(&row.len.to_le_bytes());
+            bytes.extend_from_slice(&row.sum.to_le_bytes());
+            bytes.push(row.copy);
+        }
+        bytes.extend_from_slice(&self.words);
+        let sum = xxh3_128(&bytes);
+        bytes.extend_from_slice(&sum.to_le_bytes());
+        bytes.resize(len, 0);
+        bytes
+    }
+
+    /// The record at the start of `bytes`, if there is a whole one.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        if bytes.get(..8)? != MAGIC {
+            return None;
+        }
+        let figure = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+        let (flags, number, room) = (figure(8)?, figure(16)?, figure(24)?);
+        let (extents, words) = (figure(32)?, figure(40)?);
+        if extents > EXTENTS_MAX || words > bytes.len() as u64 {
+            return None;
+        }
+        let (extents, words) = (extents as usize, words as usize);
+        let end = HEAD + extents * ROW + words;
+        let sum = bytes.get(end..end + TAIL)?;
+        if xxh3_128(&bytes[..end]).to_le_bytes() != sum {
+            return None;
+        }
+        let row = |index: usize| {
+            let at = HEAD + index * ROW;
+            Some(Row {
+                len: figure(at)?,
+                sum: figure(at + 8)?,
+                copy: bytes[at + 16],
+            })
+        };
+        Some(Self {
+            number,
+            room,
+            twin: flags & 1 != 0,
+            within_step: flags & 2 != 0,
+            rows: (0..extents).map(row).collect::<Option<_>>()?,
+            words: bytes[HEAD + extents * ROW..end].to_vec(),
+        })
+    }
+
+    /// The newest whole record of a part with two places.
+    pub fn newest(part: &[u8]) -> Result<Self, Error> {
+        let half = part.len() / 2;
+        let places = [&part[..half], &part[half..]];
+        let found = places.into_iter().filter_map(Self::parse);
+        let whole = found.filter(|record| record.room == half as u64);
+        let newest = whole.max_by_key(|record| record.number);
+        let Some(record) = newest else {
+            let what = format!(
+                "neither of the two places of {half} bytes has one; this is no store, or its first step never ended"
+            );
+            return Err(Error::NoRecord { what });
+        };
+        let bad = |row: &Row| row.copy > u8::from(record.twin) || row.len > 1 << 48;
+        if record.rows.iter().any(bad) {
+            let what = "it speaks of a copy that there cannot be".into();
+            return Err(Error::NoRecord { what });
+        }
+        if record.within_step {
+            return Err(Error::Torn);
+        }
+        Ok(record)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use delayline_medium::Rng;
+
+    fn record(number: u64) -> Record {
+        Record {
+            number,
+            room: 8192,
+            twin: true,
+            within_step: false,
+            rows: (0..5)
+                .map(|copy| Row {
+                    len: 100 * copy,
+                    copy: copy as u8 % 2,
+                    sum: number << 40 | copy,
+                })
+                .collect(),
+            words: vec![number as u8; 33],
+        }
+    }
+
+    fn part(first: &Record, second: &Record) -> Vec<u8> {
+        let mut bytes = first.to_bytes();
+        bytes.resize(8192, 0);
+        bytes.extend(second.to_bytes());
+        bytes.resize(2 * 8192, 0);
+        bytes
+    }
+
+    #[test]
+    fn the_newest_counts_and_a_damaged_one_does_not() {
+        let (a, b) = (record(7), record(8));
+        for (first, second) in [(&a, &b), (&b, &a)] {
+            assert_eq!(Record::newest(&part(first, second)).unwrap(), b);
+        }
+        let whole = part(&a, &b);
+        let end = HEAD + 5 * ROW + 33 + TAIL;
+        for at in 0..end {
+            let mut damaged = whole.clone();
+            damaged[8192 + at] ^= 4;
+            assert_eq!(Record::newest(&damaged).unwrap(), a, "byte {at}");
+            damaged[at] ^= 4;
+            let none = Record::newest(&damaged);
+            assert!(matches!(none, Err(Error::NoRecord { .. })), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn rubbish_is_no_record() {
+        let mut rng = Rng::new(delayline_testing::seed());
+        for _ in 0..2000 {
+            let mut bytes: Vec<u8> = (0..rng.below(600)).map(|_| rng.below(256) as u8).collect();
+            if bytes.len() > 48 && rng.below(2) == 0 {
+                bytes[..8].copy_from_slice(MAGIC);
+                bytes[32..40].copy_from_slice(&rng.below(u64::MAX).to_le_bytes());
+            }
+            assert!(Record::newest(&bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn a_single_copy_within_a_step_is_said() {
+        let torn = Record {
+            within_step: true,
+            ..record(9)
+        };
+        let newest = Record::newest(&part(&record(8), &torn));
+        assert!(matches!(newest, Err(Error::Torn)));
+    }
+}

@@ -1,0 +1,121 @@
+//! A training run that computes nothing: what an extent holds after a step follows from
+//! both, so that every byte can be checked.
+#![allow(dead_code, reason = "each test uses some of it")]
+
+use delayline_line::{Medium, Region};
+use delayline_medium::{Crash, Memory, Rng};
+use delayline_plan::Mode;
+use delayline_train::{Error, StateLayout, StateStore};
+use std::sync::Arc;
+
+/// The bytes of an extent after a step.
+pub fn bytes_of(extent: u32, step: u64, len: u64) -> Vec<u8> {
+    let mut rng = Rng::new(u64::from(extent) << 32 | step);
+    let first = rng.below(256) as u8;
+    let stride = 1 + rng.below(254) as u8;
+    (0..len)
+        .map(|at| {
+            first
+                .wrapping_add((at as u8).wrapping_mul(stride))
+                .wrapping_add((at >> 8) as u8)
+        })
+        .collect()
+}
+
+/// Some extents of different lengths, and gradients that wait.
+pub fn layout(rng: &mut Rng, twin: bool) -> StateLayout {
+    let lens: Vec<u64> = (0..3 + rng.below(8))
+        .map(|_| 1 + rng.below(5 * 4096))
+        .collect();
+    let scratch = lens.iter().copied().filter(|len| len % 2 == 0).collect();
+    StateLayout {
+        lens,
+        scratch,
+        twin,
+        words: 100,
+    }
+}
+
+/// A memory for a store with a third of the layout, or as much as it takes.
+pub fn memory(layout: &StateLayout) -> (Arc<Memory>, Region) {
+    let all: u64 = layout
+        .lens
+        .iter()
+        .map(|len| len.next_multiple_of(4096))
+        .sum();
+    let largest = layout.lens.iter().max().unwrap().next_multiple_of(4096);
+    Memory::new((64 << 10) + (all / 3).max(2 * largest)).unwrap()
+}
+
+/// The parts that a layout asks for, of zeros.
+pub fn parts(layout: &StateLayout) -> Vec<Vec<u8>> {
+    let lens = layout.part_lens();
+    lens.into_iter().map(|len| vec![0; len as usize]).collect()
+}
+
+/// A medium that can lose power, over these bytes.
+pub fn crash(parts: Vec<Vec<u8>>, memory: &Arc<Memory>) -> Crash {
+    Crash::new(parts, memory.clone(), 8, 512)
+}
+
+fn put<M: Medium>(
+    store: &mut StateStore<M>,
+    extent: u32,
+    mode: Mode,
+    bytes: &[u8],
+) -> Result<(), Error> {
+    let lease = store.acquire(extent, mode)?;
+    store.memory().copy_in(lease.at(), bytes);
+    store.release(lease);
+    Ok(())
+}
+
+/// What an extent holds.
+pub fn get<M: Medium>(store: &mut StateStore<M>, extent: u32, len: u64) -> Result<Vec<u8>, Error> {
+    let lease = store.acquire(extent, Mode::Read)?;
+    let mut bytes = vec![0; len as usize];
+    store.memory().copy_out(lease.at(), &mut bytes);
+    store.release(lease);
+    Ok(bytes)
+}
+
+/// One step, up to its commit: forward, backward, gradients that wait, updates.
+pub fn step<M: Medium>(store: &mut StateStore<M>, number: u64) -> Result<(), Error> {
+    let StateLayout { lens, scratch, .. } = store.layout().clone();
+    let extents = lens.len() as u32;
+    if number > 1 {
+        for (extent, &len) in (0..).zip(&lens) {
+            assert_eq!(get(store, extent, len)?, bytes_of(extent, number - 1, len));
+        }
+    }
+    for (index, &len) in (extents..).zip(&scratch) {
+        put(store, index, Mode::Write, &bytes_of(index, number, len))?;
+    }
+    for (extent, &len) in (0..extents).zip(&lens).rev() {
+        let mode = if number == 1 {
+            Mode::Write
+        } else {
+            Mode::Modify
+        };
+        put(store, extent, mode, &bytes_of(extent, number, len))?;
+    }
+    for (index, &len) in (extents..).zip(&scratch) {
+        assert_eq!(get(store, index, len)?, bytes_of(index, number, len));
+        store.forget(index)?;
+    }
+    store.turn();
+    store.commit(&number.to_le_bytes())
+}
+
+/// Which step a store stands after; every byte of it is checked.
+pub fn checked<M: Medium>(store: &mut StateStore<M>) -> Result<u64, Error> {
+    let number = u64::from_le_bytes(store.words().try_into().unwrap());
+    for (extent, len) in (0..).zip(store.layout().lens.clone()) {
+        let bytes = get(store, extent, len)?;
+        assert!(
+            bytes == bytes_of(extent, number, len),
+            "extent {extent} after step {number}"
+        );
+    }
+    Ok(number)
+}

@@ -1,0 +1,7 @@
+//! A seal of any bytes is sound or refused.
+#![no_main]
+
+#[path = "../../crates/gguf/tests/look/mod.rs"]
+mod look;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| look::look_at_seal(bytes));
