@@ -83,6 +83,12 @@ impl Cap {
         })
     }
 
+    /// Bytes of files that are in the page cache for those inside.
+    pub fn cached_bytes(&self) -> u64 {
+        let key = if self.is_v2 { "file" } else { "cache" };
+        self.field("memory.stat", key)
+    }
+
     /// Processes inside that were killed for want of memory.
     pub fn oom_kills(&self) -> u64 {
         self.field(

@@ -64,24 +64,30 @@ pub fn share_heap() {
 
 /// Brings the program and its libraries into memory whole, and gives back what
 /// the kernel read of the file beside (symbols, line tables): what the program
-/// takes is then the same in each run, and code that runs for the first time
-/// later adds nothing to it. Where the kernel cannot, code comes when it runs.
+/// takes is then the same in each run, and what is used for the first time later
+/// adds nothing to it. Where the kernel cannot, code comes when it runs.
 pub fn settle_program() {
     let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    for (from, len) in code(&maps) {
+    for (from, len) in program(&maps) {
         // SAFETY: maps in pages of a file that is mapped there already, which
         // changes no byte; a range that is gone by now is refused.
         unsafe { libc::madvise(from as *mut libc::c_void, len, libc::MADV_POPULATE_READ) };
     }
+    drop_read_beside();
+}
+
+/// Gives back what the kernel has read of the program's file beside what is mapped. Its
+/// reading ahead, of megabytes, may go on for a while: what is under way stays.
+pub fn drop_read_beside() {
     if let Ok(program) = File::open("/proc/self/exe") {
         // SAFETY: advice on an open descriptor; pages in use stay.
         unsafe { libc::posix_fadvise(program.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
     }
 }
 
-/// Address and length of every read-only mapping, in `/proc/self/maps`, of a
+/// Address and length of every mapping that can be read, in `/proc/self/maps`, of a
 /// file of which something can be executed.
-fn code(maps: &str) -> Vec<(usize, usize)> {
+fn program(maps: &str) -> Vec<(usize, usize)> {
     // `from-until permissions offset device inode path`, see proc_pid_maps(5).
     let lines: Vec<Vec<&str>> = maps
         .lines()
@@ -97,8 +103,8 @@ fn code(maps: &str) -> Vec<(usize, usize)> {
         .filter(|line| line.get(1).is_some_and(|p| p.contains('x')))
         .filter_map(|line| path(line))
         .collect();
-    let is_code = |line: &&Vec<&str>| {
-        line.get(1).is_some_and(|p| p.starts_with("r-"))
+    let is_program = |line: &&Vec<&str>| {
+        line.get(1).is_some_and(|p| p.starts_with('r'))
             && path(line).is_some_and(|path| programs.contains(&path))
     };
     let range = |line: &Vec<&str>| {
@@ -109,7 +115,7 @@ fn code(maps: &str) -> Vec<(usize, usize)> {
             usize::from_str_radix(until, 16).ok()?.checked_sub(from)?,
         ))
     };
-    lines.iter().filter(is_code).filter_map(range).collect()
+    lines.iter().filter(is_program).filter_map(range).collect()
 }
 
 #[cfg(test)]
@@ -117,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn code_is_what_can_be_executed_and_its_constants() {
+    fn a_program_is_what_can_be_executed_its_constants_and_its_data() {
         let maps = "\
             1000-3000 r--p 00000000 fe:00 7                          /bin/a b\n\
             3000-7000 r-xp 00002000 fe:00 7                          /bin/a b\n\
@@ -126,17 +132,18 @@ mod tests {
             b000-c000 r-xp 00000000 00:00 0                          [vdso]\n\
             d000-e000 rwxp 00000000 00:00 0 \n\
             nonsense\n";
-        assert_eq!(code(maps), [(0x1000, 0x2000), (0x3000, 0x4000)]);
+        let (code, data) = ([(0x1000, 0x2000), (0x3000, 0x4000)], (0x7000, 0x1000));
+        assert_eq!(program(maps), [code[0], code[1], data]);
     }
 
     #[test]
     fn a_settled_program_is_in_memory() {
         settle_program();
         let maps = fs::read_to_string("/proc/self/maps").unwrap();
-        let bytes: usize = code(&maps).iter().map(|(_, len)| len).sum();
+        let bytes: usize = program(&maps).iter().map(|(_, len)| len).sum();
         assert!(
             bytes > 0 && Usage::now().resident > bytes as u64,
-            "{bytes} bytes of code"
+            "{bytes} bytes of program"
         );
     }
 

@@ -19,6 +19,10 @@ use crate::model_file::ModelFile;
 /// Read at a time, in bytes: the thread's memory.
 const STEP: usize = 64 << 10;
 
+/// Of buffer, offset and length: who streams the file has switched direct I/O on for it,
+/// also for this thread.
+const ALIGN: usize = delayline_plan::ALIGN as usize;
+
 /// Between two of them: some 20 MB/s, which no drive that streams notices.
 const PAUSE: Duration = Duration::from_millis(3);
 
@@ -43,10 +47,12 @@ impl SecondReading {
         let found = Arc::new(Mutex::new(None));
         let (asked, told) = (stop.clone(), found.clone());
         let work = move || {
-            let mut bytes = vec![0; STEP];
+            let mut room = vec![0; STEP + ALIGN];
+            let start = room.as_ptr().align_offset(ALIGN);
+            let bytes = &mut room[start..start + STEP];
             for read in reads {
                 let (name, file) = &files[usize::from(read.part)];
-                let sum = sum_again(file, &read, &mut bytes, &asked);
+                let sum = sum_again(file, &read, bytes, &asked);
                 // What cannot be read now is no proof of anything.
                 let Ok(Some(sum)) = sum else { continue };
                 if sum != read.sum {
@@ -104,9 +110,12 @@ fn sum_again(
         }
         let at = read.offset + u64::from(done);
         let want = bytes.len().min((read.len - done) as usize);
-        let got = read_full(file, &mut bytes[..want], at)?;
-        sum = sum_of_blocks(sum, at / CHECK_BLOCK, &bytes[..got], block_hash);
-        // The page cache counts in the budget.
+        let whole = &mut bytes[..want.next_multiple_of(ALIGN)];
+        if read_whole_pages(file, whole, at)? < want {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        sum = sum_of_blocks(sum, at / CHECK_BLOCK, &whole[..want], block_hash);
+        // Where there is no direct I/O, the page cache counts in the budget.
         let (at, len) = (at as libc::off_t, want as libc::off_t);
         // SAFETY: advice on an open descriptor.
         unsafe { libc::posix_fadvise(file.as_raw_fd(), at, len, libc::POSIX_FADV_DONTNEED) };
@@ -115,10 +124,10 @@ fn sum_again(
     Ok(Some(sum))
 }
 
-/// Reads until the buffer is full or the file ends.
-fn read_full(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+/// Reads until the buffer is full or the file ends, as it does within a page.
+fn read_whole_pages(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
     let mut got = 0;
-    while got < bytes.len() {
+    while got < bytes.len() && got.is_multiple_of(ALIGN) {
         match file.read_at(&mut bytes[got..], at + got as u64) {
             Ok(0) => break,
             Ok(n) => got += n,

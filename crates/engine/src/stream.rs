@@ -90,6 +90,7 @@ impl Stream {
         let options = spending.options;
         let classes = learn_all(backend, &file.names())?;
         process::trim_heap();
+        process::drop_read_beside();
         // The dry laps built all graphs, but computed nothing: buffers count
         // beside what is in memory by now, and so does what they allocated to work in.
         let usage = Usage::now();
