@@ -141,6 +141,7 @@ fn read_whole_pages(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use delayline_medium::{Flash, FlashOptions, Memory};
     use delayline_synth::{Blueprint, Quant};
 
     fn wait(second: &SecondReading) -> Option<String> {
@@ -170,6 +171,14 @@ mod tests {
             read(0, 4096),
             read(last, bytes.len() - last),
         ];
+        // Who streams the file reads past the page cache, and with it this thread does.
+        let streamed = file.parts()[0].files[0]
+            .file
+            .try_clone()
+            .expect("a descriptor");
+        let (memory, _) = Memory::new(1 << 20).expect("memory");
+        let options = FlashOptions::default();
+        Flash::from_files(vec![(path, streamed)], memory, &options).expect("a medium");
         let second = SecondReading::start(&file, reads.clone()).expect("a thread");
         assert_eq!(wait(&second), None);
         for wrong in 0..reads.len() {
