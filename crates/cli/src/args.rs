@@ -91,6 +91,9 @@ pub struct RunArgs {
     /// Continue the prompt as it is, where an instruct model would else be given it as a turn of a conversation
     #[arg(long)]
     pub raw: bool,
+    /// A chat template in Jinja, in place of the model's own
+    #[arg(long, value_name = "FILE", conflicts_with = "raw")]
+    pub chat_template: Option<PathBuf>,
     #[command(flatten)]
     pub engine: EngineArgs,
     #[command(flatten)]
@@ -333,10 +336,13 @@ pub struct DoctorArgs {
     pub path: PathBuf,
 }
 
-/// Show what a chat becomes before it is tokenized.
+/// Show what a template makes of a chat request.
 ///
 /// The request is as it is sent to /v1/chat/completions: `messages`, `tools` and
-/// `chat_template_kwargs` are given to the template.
+/// `chat_template_kwargs` are given to the template as they are, and what it makes of them
+/// is printed, byte for byte what Transformers makes. A server tells of tools where a
+/// template knows none, and puts texts in parts where one wants them: its /apply-template
+/// shows that.
 #[derive(Debug, Args)]
 pub struct TemplateArgs {
     /// The model, a GGUF file
@@ -345,7 +351,7 @@ pub struct TemplateArgs {
     /// The request, a file of JSON
     #[arg(value_name = "REQUEST")]
     pub request: PathBuf,
-    /// A template in place of the model's own
+    /// A chat template in Jinja, in place of the model's own
     #[arg(long, value_name = "FILE")]
     pub chat_template: Option<PathBuf>,
 }

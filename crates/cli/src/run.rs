@@ -24,6 +24,7 @@ use crate::interrupt::{self, Interrupted};
 use crate::medium::placed_loop;
 use crate::output::{Output, format_seconds};
 use crate::report::{Figures, paths};
+use crate::template;
 use crate::trial;
 use crate::written::{self, FileKind};
 
@@ -74,8 +75,9 @@ pub fn run(args: &RunArgs, output: &Output) -> Result<()> {
 
     let mut session = Session::new(engine);
     let spoken = match &source {
-        PromptSource::Text(text) => once(&mut session, text, args.raw, &answers, output).map(Some),
-        PromptSource::Chat => chat::chat(&mut session, &answers, output),
+        PromptSource::Text(text) => once(&mut session, text, args, &answers, output).map(Some),
+        PromptSource::Chat => template::chosen(args.chat_template.as_deref(), session.vocab())
+            .and_then(|template| chat::chat(&mut session, &template, &answers, output)),
     };
     if let Some(path) = &args.engine.trace {
         write_trace(session.decoder(), path, output)?;
@@ -93,11 +95,11 @@ pub fn run(args: &RunArgs, output: &Output) -> Result<()> {
 fn once(
     session: &mut Session,
     text: &str,
-    raw: bool,
+    args: &RunArgs,
     answers: &Answers,
     output: &Output,
 ) -> Result<Generated> {
-    let tokens = prompt::tokens(session.vocab(), text, raw)?;
+    let tokens = prompt::tokens(session.vocab(), text, args)?;
     answer(session, &tokens, answers, output)
 }
 

@@ -17,6 +17,7 @@ use crate::kv;
 use crate::output::{Output, format_seconds};
 use crate::run::Waiting;
 use crate::size::format_size;
+use crate::template;
 use crate::trial;
 
 /// How often it is looked whether the engine still runs.
@@ -123,6 +124,11 @@ fn config(args: &ServeArgs) -> Result<ServerConfig> {
         insecure: args.access.insecure,
         origins: args.access.allow_origin.clone(),
         aliases: args.access.alias.clone(),
+        strict_model: args.access.strict_model,
+        chat_template: match &args.chat_template {
+            Some(path) => Some(template::text_of(path)?),
+            None => None,
+        },
         limits: Limits {
             queue: args.limits.queue as usize,
             queue_time: args.limits.queue_time.map(seconds),

@@ -1,10 +1,11 @@
 //! `delayline template`: what a chat request becomes by a model's template. Reads
 //! nothing of the model but its vocabulary.
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use delayline_engine::ModelFile;
 use delayline_llama::{Conversation, Template, Vocab};
 use serde_json::json;
@@ -12,16 +13,23 @@ use serde_json::json;
 use crate::args::TemplateArgs;
 use crate::output::Output;
 
+/// Longest template or request that is read, in bytes.
+const MAX_BYTES: u64 = 64 << 20;
+
 /// Prints the prompt.
 ///
 /// # Errors
 /// When a file cannot be read, or the template refuses the request.
 pub fn run(args: &TemplateArgs, output: &Output) -> Result<()> {
     let vocab = Vocab::open(&ModelFile::open(&args.model)?)?;
-    let template = match &args.chat_template {
-        Some(path) => Template::for_vocab(text_of(path)?, &vocab)?,
-        None => Template::of(&vocab)?,
-    };
+    let template = chosen(args.chat_template.as_deref(), &vocab)?;
+    if template.wants_parts() {
+        output.note(
+            "note: this template wants what is said in parts, not as texts: `run` and `serve` \
+             put texts so, here they are as the request has them",
+        );
+    }
+    let template = template.as_sent();
     let request = text_of(&args.request)?;
     let conversation: Conversation = serde_json::from_str(&request).with_context(|| {
         format!(
@@ -38,9 +46,30 @@ pub fn run(args: &TemplateArgs, output: &Output) -> Result<()> {
     Ok(out.flush()?)
 }
 
-fn text_of(path: &Path) -> Result<String> {
-    let bytes =
-        std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+/// The template in a file, or else the model's own.
+///
+/// # Errors
+/// When there is none, or it is not sound Jinja.
+pub fn chosen(path: Option<&Path>, vocab: &Vocab) -> Result<Template> {
+    match path {
+        Some(path) => Template::for_vocab(text_of(path)?, vocab)
+            .with_context(|| format!("{} cannot be used", path.display())),
+        None => Ok(Template::of(vocab)?),
+    }
+}
+
+/// The text of a template's or a request's file.
+///
+/// # Errors
+/// When it cannot be read, or is longer than any of them.
+pub fn text_of(path: &Path) -> Result<String> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
+        .with_context(|| format!("{} cannot be read", path.display()))?;
+    if bytes.len() as u64 > MAX_BYTES {
+        bail!("{} is longer than 64 MiB", path.display());
+    }
     // As templates in models are read.
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -172,6 +172,20 @@ impl Template {
         Ok(template)
     }
 
+    /// Whether it wants what was said in parts, as templates of models that see do; it is
+    /// given texts so, unless [`Template::as_sent`].
+    pub fn wants_parts(&self) -> bool {
+        self.wants_parts
+    }
+
+    /// The same, given conversations as they are, which is what Transformers does.
+    pub fn as_sent(self) -> Self {
+        Self {
+            wants_parts: false,
+            ..self
+        }
+    }
+
     /// Whether what a user says is in the text, said as it is or in parts.
     fn shows(&self, in_parts: bool) -> bool {
         let said = "delay line";
@@ -489,6 +503,10 @@ mod tests {
     fn what_was_said_comes_in_parts_where_the_template_wants_them() {
         let source = "{% for m in messages %}{% for part in m.content %}{% if part.type == 'text' %}<{{ part.text }}>{% endif %}{% endfor %}{% endfor %}";
         assert_eq!(made(source, &[Message::new("user", "hi")]).unwrap(), "<hi>");
+        let template = Template::new(source.into(), String::new(), String::new()).unwrap();
+        assert!(template.wants_parts());
+        let as_sent = render(&template.as_sent(), &[Message::new("user", "hi")]);
+        assert_eq!(as_sent.unwrap().text, "");
     }
 
     #[test]

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use delayline_engine::Error;
 use delayline_llama::batch::GenerateRequest;
-use delayline_llama::{Conversation, Template, TokenizeRequest, Vocab};
+use delayline_llama::{Conversation, Rendered, Template, TokenizeRequest, Vocab};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::api::answer::{Endpoint, Head};
 use crate::api::calls::CallReader;
 use crate::api::error::ApiError;
-use crate::api::request::{self, Prompt, RequestDefaults};
+use crate::api::request::{self, ChatPrompt, Prompt, RequestDefaults};
 use crate::api::tools::CallFormat;
 use crate::config::Limits;
 use crate::guard::Owner;
@@ -34,6 +34,8 @@ pub struct App {
     pub tells_tools: bool,
     /// How it writes calls of tools.
     pub call_format: CallFormat,
+    /// Whether requests for other names are refused.
+    pub strict_model: bool,
     /// Its names, its own first.
     pub names: Vec<String>,
     /// When the server started, in seconds since 1970.
@@ -103,6 +105,51 @@ impl App {
         }
     }
 
+    /// The name under which a request is answered: that which it asked for, or else that
+    /// of the one model there is.
+    fn named(&self, asked: Option<String>) -> Result<String, ApiError> {
+        match asked {
+            Some(asked) if self.strict_model || self.names.contains(&asked) => self.known(asked),
+            _ => Ok(self.names[0].clone()),
+        }
+    }
+
+    /// The prompt that the body of a chat becomes.
+    ///
+    /// # Errors
+    /// What is to be told to the client.
+    pub fn applied(&self, body: &[u8]) -> Result<String, ApiError> {
+        let defaults = RequestDefaults {
+            max_tokens: self.default_tokens,
+            seed: 0,
+        };
+        let ask = request::chat(body, defaults, self.call_format)?;
+        self.named(ask.model)?;
+        match ask.prompt {
+            Prompt::Chat(chat) => Ok(self.rendered(&chat)?.1.text),
+            Prompt::Text(_) | Prompt::Tokens(_) => Err(ApiError::server("a chat is no text")),
+        }
+    }
+
+    /// A conversation by the model's template.
+    fn rendered(&self, chat: &ChatPrompt) -> Result<(&Template, Rendered), ApiError> {
+        let template = self.template.as_ref().map_err(|why| {
+            ApiError::invalid(format!(
+                "this model cannot chat, use /v1/completions: {why}"
+            ))
+        })?;
+        let json = match &chat.tools {
+            Some(tools) if !self.tells_tools => &tools.told,
+            _ => &chat.json,
+        };
+        let conversation: Conversation =
+            serde_json::from_str(json).map_err(|error| ApiError::invalid(error.to_string()))?;
+        let rendered = template
+            .render(&conversation)
+            .map_err(|error| ApiError::param("messages", error.to_string()))?;
+        Ok((template, rendered))
+    }
+
     /// Reads a body and queues what it asks for, unless the client has `left` by then.
     ///
     /// # Errors
@@ -123,10 +170,7 @@ impl App {
             Endpoint::Chat => request::chat(body, defaults, self.call_format)?,
             Endpoint::Text => request::completion(body, defaults)?,
         };
-        let model = match ask.model {
-            Some(model) => self.known(model)?,
-            None => self.names[0].clone(),
-        };
+        let model = self.named(ask.model)?;
         let late = || asked.elapsed() > self.request_time;
         let given_up = || left.load(Ordering::Relaxed) || late();
         let prompt = self
@@ -211,24 +255,7 @@ impl App {
         };
         let tokens = match prompt {
             Prompt::Chat(chat) => {
-                let template = self.template.as_ref().map_err(|why| {
-                    ApiError::invalid(format!(
-                        "this model cannot chat, use /v1/completions: {why}"
-                    ))
-                })?;
-                let render = |json: &str| {
-                    let conversation: Conversation = serde_json::from_str(json)
-                        .map_err(|error| ApiError::invalid(error.to_string()))?;
-                    template
-                        .render(&conversation)
-                        .map_err(|error| ApiError::param("messages", error.to_string()))
-                };
-                let mut rendered = render(&chat.json)?;
-                if let Some(tools) = &chat.tools
-                    && !self.tells_tools
-                {
-                    rendered = render(&tools.told)?;
-                }
+                let (template, rendered) = self.rendered(chat)?;
                 self.vocab.tokens_of(&TokenizeRequest {
                     room,
                     given_up,

@@ -27,6 +27,10 @@ pub struct ServerConfig {
     pub origins: Vec<String>,
     /// Other names by which clients may ask for the model.
     pub aliases: Vec<String>,
+    /// Whether requests for other names are refused, and not answered by the one model.
+    pub strict_model: bool,
+    /// A chat template, in Jinja, in place of the model's own.
+    pub chat_template: Option<String>,
     /// Where what was computed is kept, to be found again.
     pub kv: Option<delayline_llama::KvCache>,
     /// What clients may take.
@@ -235,6 +239,8 @@ mod tests {
             insecure,
             origins: Vec::new(),
             aliases: Vec::new(),
+            strict_model: false,
+            chat_template: None,
             kv: None,
             limits: Limits::default(),
         }

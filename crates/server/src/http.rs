@@ -46,6 +46,7 @@ pub fn router(app: Arc<App>) -> Router {
     let mut router = Router::new()
         .route("/v1/chat/completions", post(chat))
         .route("/v1/completions", post(completions))
+        .route("/apply-template", post(apply_template))
         .route("/v1/models", get(models))
         .route("/v1/models/{model}", get(model))
         .route("/health", get(health))
@@ -79,6 +80,28 @@ async fn complete(app: Arc<App>, kind: Endpoint, request: Request) -> Result<Res
     if let Some(why) = app.shared.laps.hung() {
         return Err(reply::hung(&why));
     }
+    let pending = read(&app, request, move |app, body, owner, left| {
+        app.submit(kind, body, owner, left)
+    });
+    reply::reply(app.clone(), pending.await?).await
+}
+
+/// What a chat becomes before it is tokenized.
+async fn apply_template(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let prompt = read(&app, request, |app, body, _, _| app.applied(body)).await?;
+    Ok(json_response(StatusCode::OK, &json!({"prompt": prompt})))
+}
+
+/// Takes in a body of JSON, and has it read on a thread where that may take its time; what
+/// reads is told when the client has left.
+async fn read<T: Send + 'static>(
+    app: &Arc<App>,
+    request: Request,
+    reads: impl FnOnce(&App, &[u8], Owner, &AtomicBool) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
     if !is_json(request.headers()) {
         return Err(ApiError::media_type());
     }
@@ -103,15 +126,13 @@ async fn complete(app: Arc<App>, kind: Endpoint, request: Request) -> Result<Res
     let task = tokio::task::spawn_blocking({
         let (app, left) = (app.clone(), leaves.0.clone());
         move || {
-            let pending = app.submit(kind, &body.bytes, owner, &left);
+            let read = reads(&app, &body.bytes, owner, &left);
             drop((body, reading));
-            pending
+            read
         }
     });
-    let pending = task
-        .await
-        .map_err(|_| ApiError::server("a defect in reading the request"))?;
-    reply::reply(app, pending?).await
+    task.await
+        .map_err(|_| ApiError::server("a defect in reading the request"))?
 }
 
 /// Tells, when it is dropped, whoever works for a client that it has left.

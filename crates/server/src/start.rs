@@ -175,8 +175,9 @@ pub fn start(config: ServerConfig) -> Result<Handle, Error> {
     let lap_s = lap_s.max(started.medium_s.unwrap_or(0.0));
     let app = Arc::new(App {
         shared: shared.clone(),
-        tells_tools: CallFormat::tells_tools(&opened.vocab),
-        call_format: CallFormat::of(&opened.vocab),
+        tells_tools: opened.tells_tools,
+        call_format: opened.call_format,
+        strict_model: config.strict_model,
         vocab: opened.vocab,
         template: opened.template,
         names: std::iter::once(started.model.clone())
@@ -258,6 +259,9 @@ struct Opened {
     started: Started,
     vocab: Vocab,
     template: Result<Template, String>,
+    /// Whether the template tells the model of tools, and how it writes calls.
+    tells_tools: bool,
+    call_format: CallFormat,
     stretches: Vec<Stretch>,
     threads: u32,
     /// What the device can do, in bytes per second.
@@ -339,7 +343,14 @@ fn open(config: &ServerConfig, shared: &Shared) -> Result<(Batcher, Opened), Err
     let mut batcher = Batcher::new(engine, config.engine.ctx);
     batcher.warm_up(WARM_UP)?;
     let vocab = batcher.vocab().clone();
-    let template = Template::of(&vocab).map_err(|error| error.to_string());
+    let (jinja, template) = match config.chat_template.clone() {
+        // Whoever gives one wants that one.
+        Some(given) => (given.clone(), Ok(Template::for_vocab(given, &vocab)?)),
+        None => (
+            vocab.chat_template()?.unwrap_or_default(),
+            Template::of(&vocab).map_err(|error| error.to_string()),
+        ),
+    };
     let (seats, ctx) = (batcher.slots(), batcher.ctx());
     let cost = batcher.cost();
     let started = Started {
@@ -366,6 +377,8 @@ fn open(config: &ServerConfig, shared: &Shared) -> Result<(Batcher, Opened), Err
         started,
         vocab,
         template,
+        tells_tools: CallFormat::tells_tools(&jinja),
+        call_format: CallFormat::in_template(&jinja),
         stretches,
         threads,
         device: device.filter(|_| streamed_bytes > 0),

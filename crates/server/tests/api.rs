@@ -7,6 +7,7 @@ use std::collections::HashSet;
 
 use common::{CHAT, JSON, MODEL, alone, chat, config, events, start, with};
 use delayline_server::OPENAPI;
+use delayline_server::ServerConfig;
 use serde_json::{Value, json};
 
 #[test]
@@ -216,7 +217,10 @@ fn equal_seeds_give_equal_answers() {
 #[test]
 fn what_cannot_be_is_told_in_openais_form() {
     let _alone = alone();
-    let (_server, client) = start(config());
+    let (_server, client) = start(ServerConfig {
+        strict_model: true,
+        ..config()
+    });
     let post = |body: &str| client.ask("POST", CHAT, JSON, body);
     let long = format!(
         r#"{{"messages": [{{"role": "user", "content": "{}"}}]}}"#,

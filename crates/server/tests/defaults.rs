@@ -24,12 +24,47 @@ fn a_model_has_other_names_if_it_is_given_any() {
         assert_eq!((reply.status, &reply.json()["model"]), (200, &json!(name)));
         assert_eq!(client.get(&format!("/v1/models/{name}")).json()["id"], name);
     }
-    let reply = client.post(CHAT, &with(chat("hi", 1), "model", json!("gpt-4")));
+    // What is asked of a model that is not here is answered by the one that is, and says so.
+    let other = with(chat("hi", 1), "model", json!("gpt-4"));
+    let reply = client.post(CHAT, &other);
+    assert_eq!((reply.status, &reply.json()["model"]), (200, &json!(MODEL)));
+    assert_eq!(client.get("/v1/models/gpt-4").status, 404);
+    drop(_server);
+    let (_server, client) = start(ServerConfig {
+        strict_model: true,
+        ..config()
+    });
+    let reply = client.post(CHAT, &other);
     assert_eq!(
         reply.json()["error"]["code"],
         "model_not_found",
         "{reply:?}"
     );
+}
+
+#[test]
+fn the_prompt_of_a_chat_is_shown_by_the_template_that_was_given() {
+    let _alone = alone();
+    let (server, client) = start(config());
+    let ask = json!({"messages": [{"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "hi"}], "tools": [{"type": "function", "function": {"name": "f"}}]});
+    let reply = client.post("/apply-template", &ask).json();
+    let prompt = reply["prompt"].as_str().expect("a prompt");
+    assert!(
+        prompt.starts_with("<|im_start|>system\nYou may call"),
+        "{prompt}"
+    );
+    assert!(prompt.contains("Be brief.<|im_end|>\n<|im_start|>user\nhi<|im_end|>"));
+    let wrong = client.post("/apply-template", &json!({"messages": []}));
+    assert_eq!(wrong.status, 400);
+    drop(server);
+    let (_server, client) = start(ServerConfig {
+        chat_template: Some("{{ tools[0].function.name }}:{{ messages[1].content }}\r\n!".into()),
+        ..config()
+    });
+    let reply = client.post("/apply-template", &ask).json();
+    assert_eq!(reply, json!({"prompt": "f:hi\n!"}));
+    assert_eq!(client.post(CHAT, &ask).status, 200);
 }
 
 /// As libraries and small clients send them: nothing asked for is nothing refused.

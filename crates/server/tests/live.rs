@@ -71,6 +71,8 @@ fn config() -> ServerConfig {
         insecure: false,
         origins: Vec::new(),
         aliases: Vec::new(),
+        strict_model: false,
+        chat_template: None,
         kv: None,
         limits: Limits::default(),
     }

@@ -24,6 +24,9 @@ pub struct ServeArgs {
     /// Most sequences that share a lap; each may have --ctx tokens as far as the KV cache has room
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub batch: u32,
+    /// A chat template in Jinja, in place of the model's own
+    #[arg(long, value_name = "FILE")]
+    pub chat_template: Option<PathBuf>,
     /// Run the model this way instead, to compare with; --memory is then only a hint, and
     /// nothing but a memory cgroup keeps it
     #[arg(long, value_name = "WAY", hide_short_help = true)]
@@ -82,6 +85,10 @@ pub struct AccessArgs {
     /// Another name by which clients may ask for the model; several with commas between
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub alias: Vec<String>,
+    /// Refuse requests for other names than the model's; without it they are answered by the
+    /// one model there is
+    #[arg(long)]
+    pub strict_model: bool,
     /// Let pages of this origin, scheme and name, use the API; may be repeated
     #[arg(long, value_name = "ORIGIN")]
     pub allow_origin: Vec<String>,

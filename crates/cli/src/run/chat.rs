@@ -42,13 +42,13 @@ fn understand(line: &str) -> Said<'_> {
 /// After Ctrl-C at the prompt, [`interrupt::asked`] is true.
 ///
 /// # Errors
-/// When the model has no usable template, or a lap fails.
+/// When the template refuses a turn, or a lap fails.
 pub fn chat(
     session: &mut Session,
+    template: &Template,
     answers: &Answers,
     output: &Output,
 ) -> Result<Option<Generated>> {
-    let template = Template::of(session.vocab())?;
     let mut history = Vec::new();
     let mut messages = Vec::new();
     let mut all = None;
@@ -79,7 +79,7 @@ pub fn chat(
         };
         history.push(line.clone());
         messages.push(Message::new("user", text));
-        let tokens = turns(session.vocab(), &template, &messages)?;
+        let tokens = turns(session.vocab(), template, &messages)?;
         let start = Instant::now();
         let answered = answer(session, &tokens, answers, output);
         interrupt::forget();

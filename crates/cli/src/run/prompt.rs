@@ -8,6 +8,7 @@ use delayline_llama::{Conversation, Message, Template, Vocab};
 
 use crate::args::RunArgs;
 use crate::config::conflict;
+use crate::template;
 
 /// Longest prompt in bytes that is read from standard input: more than the
 /// largest context holds.
@@ -66,16 +67,16 @@ fn all_of(input: impl Read) -> Result<String> {
 }
 
 /// A prompt as tokens: one turn of a conversation if the model has a template
-/// for that, else, or if `raw`, the beginning of a text.
+/// for that, or is given one, else, or with `--raw`, the beginning of a text.
 ///
 /// # Errors
 /// When the template cannot be rendered.
-pub fn tokens(vocab: &Vocab, text: &str, raw: bool) -> Result<Vec<i32>> {
-    if raw || vocab.chat_template()?.is_none() {
+pub fn tokens(vocab: &Vocab, text: &str, args: &RunArgs) -> Result<Vec<i32>> {
+    let given = args.chat_template.as_deref();
+    if args.raw || given.is_none() && vocab.chat_template()?.is_none() {
         return Ok(vocab.tokenize(text, true, true)?);
     }
-    Template::of(vocab)
-        .map_err(anyhow::Error::from)
+    template::chosen(given, vocab)
         .and_then(|template| turns(vocab, &template, &[Message::new("user", text)]))
         .context("the prompt cannot be put as a turn of a conversation; --raw goes without")
 }

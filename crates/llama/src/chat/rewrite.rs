@@ -33,8 +33,10 @@ pub(super) fn rewritten(source: &str) -> Result<String, String> {
             source.len()
         ));
     }
+    // As Jinja2 reads it, whatever system wrote the file.
+    let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let mut out = String::with_capacity(source.len());
-    let (mut rest, mut depth) = (source, 0_usize);
+    let (mut rest, mut depth) = (source.as_str(), 0_usize);
     while let Some(at) = rest.find('{') {
         let (text, tag) = rest.split_at(at);
         out.push_str(text);
@@ -222,6 +224,7 @@ mod tests {
             ("{% set x = '%}' %}", "{% set x = ( '%}' )|kept %}"),
             ("{%- set ns.x=1 -%}", "{%- set ns.x= (1 )|held -%}"),
             ("{% set x %}a{% endset %}", "{% set x %}a{% endset %}"),
+            ("a\r\nb\rc{{ '\r\n' }}", "a\nb\nc{{ '\n' }}"),
             (
                 "{ {% if generation %}{% endif %} } {",
                 "{ {% if generation %}{% endif %} } {",

@@ -1,7 +1,6 @@
 //! Tools that a model may call: which are offered and must be called, and how calls
 //! are told from text in the form that the model's template teaches.
 
-use delayline_llama::Vocab;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -78,19 +77,12 @@ const HERMES: CallFormat = CallFormat {
 };
 
 impl CallFormat {
-    /// The form that a model's template teaches, or the one that is taught here.
-    pub fn of(vocab: &Vocab) -> Self {
-        let source = vocab.chat_template().ok().flatten().unwrap_or_default();
-        Self::in_template(&source)
-    }
-
-    /// Whether the model's template tells of tools that are offered.
-    pub fn tells_tools(vocab: &Vocab) -> bool {
-        let source = vocab.chat_template().ok().flatten().unwrap_or_default();
+    /// Whether a template of this source tells of tools that are offered.
+    pub fn tells_tools(source: &str) -> bool {
         source.contains("tools")
     }
 
-    /// The same of a template's source.
+    /// The form that a template of this source teaches, or the one that is taught here.
     pub fn in_template(source: &str) -> Self {
         let told = FORMATS.iter().find(|form| source.contains(form.sign));
         *told.unwrap_or(&HERMES)

@@ -113,6 +113,6 @@ def test_errors_are_the_packages_own(client, model, url):
             model=model, messages=TURN, tools=[{"type": "function", "function": {"name": "a b"}}]
         )
     with pytest.raises(openai.NotFoundError):
-        client.chat.completions.create(model="gpt-4", messages=TURN)
+        client.models.retrieve("gpt-4")
     with pytest.raises(openai.AuthenticationError):
         openai.OpenAI(base_url=f"{url}/v1", api_key="wrong", max_retries=0).models.list()

@@ -54,6 +54,8 @@ pub fn config() -> ServerConfig {
         insecure: false,
         origins: Vec::new(),
         aliases: Vec::new(),
+        strict_model: false,
+        chat_template: None,
         kv: None,
         limits: Limits::default(),
     }
