@@ -34,7 +34,7 @@ pub use kind::{REFUSED, RefusedArchs};
 pub use log::kernel_features;
 pub use piece::Piece;
 pub use rehearse::{Rehearsed, rehearse};
-pub use sample::{Candidates, Sampler, Sampling};
+pub use sample::{Candidates, Sampler, Sampling, TokenBias, Trigger};
 pub use session::{Finish, Generated, Session};
 pub use tier::{KvCache, KvTier};
 pub use tokenize::TokenizeRequest;

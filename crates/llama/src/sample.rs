@@ -44,6 +44,61 @@ impl Default for Sampling {
     }
 }
 
+/// What is added to the logit of a token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TokenBias {
+    /// Which.
+    pub token: i32,
+    /// How much.
+    pub bias: f32,
+}
+
+/// From which text on a grammar holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trigger {
+    /// The text, wherever it comes.
+    pub text: String,
+    /// Whether it counts only as the first that is no white space.
+    pub at_start: bool,
+    /// What of it the grammar's text begins with.
+    pub begins: String,
+}
+
+/// A grammar that does not hold yet.
+#[derive(Debug)]
+struct Waiting {
+    trigger: Trigger,
+    grammar: String,
+    /// What was said since the trigger could last have begun.
+    said: String,
+}
+
+impl Waiting {
+    /// What follows the trigger, if it has come with this piece.
+    fn meets(&self, piece: &str) -> Option<String> {
+        let said = format!("{}{piece}", self.said);
+        let behind = match self.trigger.at_start {
+            true => said.trim_start().strip_prefix(&self.trigger.text),
+            false => said
+                .split_once(&self.trigger.text)
+                .map(|(_, behind)| behind),
+        };
+        behind.map(str::to_owned)
+    }
+
+    /// Goes past a piece; whether the trigger may still come.
+    fn pass(&mut self, piece: &str) -> bool {
+        self.said.push_str(piece);
+        if self.trigger.at_start {
+            return self.trigger.text.starts_with(self.said.trim_start());
+        }
+        let from = self.said.len().saturating_sub(self.trigger.text.len());
+        let from = (from..).find(|&at| self.said.is_char_boundary(at));
+        self.said.drain(..from.unwrap_or(0));
+        true
+    }
+}
+
 /// How many recent tokens the repeat penalty looks at.
 const PENALTY_TOKENS: i32 = 64;
 
@@ -105,10 +160,17 @@ impl Drop for Part {
 pub struct Sampler {
     chain: Part,
     grammar: Option<Part>,
+    /// The text of the grammar, until it holds.
+    text: Option<String>,
+    waiting: Option<Waiting>,
+    bias: Vec<TokenBias>,
     repeats: bool,
     // The grammar reads the vocabulary as long as it lives.
-    _vocab: Vocab,
+    vocab: Vocab,
 }
+
+/// Tokens that may be passed over because they would begin what a grammar forbids.
+const PASSED_OVER: usize = 256;
 
 /// The tokens to choose from, as llama.cpp's samplers want them; kept between
 /// choices, because there are as many as the vocabulary has.
@@ -120,11 +182,22 @@ pub struct Candidates(Vec<sys::llama_token_data>);
 pub(crate) const SPELLED: usize = 1024;
 
 impl Candidates {
-    fn fill(&mut self, logits: &[f32]) {
+    fn fill(&mut self, logits: &[f32], bias: &[TokenBias], passed: &[i32]) {
         self.0.clear();
         let all = logits.iter().zip(0..);
         self.0
             .extend(all.map(|(&logit, id)| sys::llama_token_data { id, logit, p: 0.0 }));
+        for &TokenBias { token, bias } in bias {
+            if let Some(data) = usize::try_from(token)
+                .ok()
+                .and_then(|at| self.0.get_mut(at))
+            {
+                data.logit += bias;
+            }
+        }
+        for &token in passed {
+            self.0[token as usize].logit = f32::NEG_INFINITY;
+        }
     }
 }
 
@@ -135,6 +208,7 @@ impl Sampler {
     /// # Errors
     /// When llama.cpp refuses memory or the grammar.
     pub fn new(vocab: &Vocab, sampling: &Sampling, grammar: Option<&str>) -> Result<Self, Error> {
+        let text = grammar.map(str::to_owned);
         let grammar = grammar.map(|text| self::grammar(vocab, text)).transpose()?;
         let repeats = sampling.repeat_penalty != 1.0;
         // SAFETY: parameters by value; the chain takes over what is added.
@@ -173,10 +247,28 @@ impl Sampler {
             Ok(Self {
                 chain,
                 grammar,
+                text,
+                waiting: None,
+                bias: Vec::new(),
                 repeats,
-                _vocab: vocab.clone(),
+                vocab: vocab.clone(),
             })
         }
+    }
+
+    /// The grammar, if there is one, holds only from that text on.
+    pub fn wait_for(&mut self, trigger: Trigger) {
+        self.grammar = None;
+        self.waiting = self.text.take().map(|grammar| Waiting {
+            trigger,
+            grammar,
+            said: String::new(),
+        });
+    }
+
+    /// Adds to logits, before anything is chosen.
+    pub fn add(&mut self, bias: &[TokenBias]) {
+        self.bias.extend_from_slice(bias);
     }
 
     /// Tells the repeat penalty of the prompt's tokens.
@@ -204,27 +296,61 @@ impl Sampler {
     /// # Errors
     /// When the logits or the grammar leave nothing to choose from.
     pub fn sample(&mut self, logits: &[f32], all: &mut Candidates) -> Result<i32, Error> {
-        all.fill(logits);
-        let (mut token, mut logit) = choose(&mut self.chain, &mut all.0)?;
-        if let Some(grammar) = &mut self.grammar {
-            // Nearly always the grammar allows what the chain chose, and asking it
-            // of one token is much cheaper than of all.
-            if !allows(grammar, token)? {
-                all.fill(logits);
-                for some in all.0.chunks_mut(SPELLED) {
-                    apply_to(grammar, some)?;
+        let mut passed = Vec::new();
+        loop {
+            all.fill(logits, &self.bias, &passed);
+            let (mut token, mut logit) = choose(&mut self.chain, &mut all.0)?;
+            if let Some(grammar) = &mut self.grammar {
+                // Nearly always the grammar allows what the chain chose, and asking it
+                // of one token is much cheaper than of all.
+                if !allows(grammar, token)? {
+                    all.fill(logits, &self.bias, &passed);
+                    for some in all.0.chunks_mut(SPELLED) {
+                        apply_to(grammar, some)?;
+                    }
+                    (token, logit) = choose(&mut self.chain, &mut all.0)?;
                 }
-                (token, logit) = choose(&mut self.chain, &mut all.0)?;
+                if logit == f32::NEG_INFINITY {
+                    return Err(nothing(
+                        "the grammar allows no token here that the model has",
+                    ));
+                }
+                grammar.accept(token)?;
+            } else if !self.may_come(token)? {
+                passed.push(token);
+                if passed.len() > PASSED_OVER {
+                    return Err(nothing("no likely token begins what the grammar wants"));
+                }
+                continue;
             }
-            if logit == f32::NEG_INFINITY {
-                return Err(nothing(
-                    "the grammar allows no token here that the model has",
-                ));
+            self.chain.accept(token)?;
+            return Ok(token);
+        }
+    }
+
+    /// Whether a grammar that waits lets this token come; from its trigger on it holds.
+    fn may_come(&mut self, token: i32) -> Result<bool, Error> {
+        let Some(waiting) = &mut self.waiting else {
+            return Ok(true);
+        };
+        let piece = self.vocab.name(token)?;
+        let Some(behind) = waiting.meets(&piece) else {
+            if !waiting.pass(&piece) {
+                self.waiting = None;
+            }
+            return Ok(true);
+        };
+        let mut grammar = grammar(&self.vocab, &waiting.grammar)?;
+        let begun = format!("{}{behind}", waiting.trigger.begins);
+        for token in self.vocab.tokenize(&begun, false, false)? {
+            if !allows(&mut grammar, token)? {
+                return Ok(false);
             }
             grammar.accept(token)?;
         }
-        self.chain.accept(token)?;
-        Ok(token)
+        self.grammar = Some(grammar);
+        self.waiting = None;
+        Ok(true)
     }
 }
 
@@ -280,5 +406,41 @@ fn nothing(message: &str) -> Error {
     Error::Llama {
         what: "choose a token",
         message: message.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trigger_is_met_however_it_is_cut() {
+        for (at_start, pieces, expect) in [
+            (false, &["a <to", "ol>", "x"][..], Some((1, ""))),
+            (false, &["a<tool>{\"", "x"], Some((0, "{\""))),
+            (false, &["é<too", "<tool", ">"], Some((2, ""))),
+            (false, &["<tool", "x>"], None),
+            (true, &[" ", "<tool>x"], Some((1, "x"))),
+            (true, &["a", "<tool>"], None),
+        ] {
+            let mut waiting = Waiting {
+                trigger: Trigger {
+                    text: "<tool>".into(),
+                    at_start,
+                    begins: String::new(),
+                },
+                grammar: String::new(),
+                said: String::new(),
+            };
+            let mut met = None;
+            for (at, piece) in pieces.iter().enumerate() {
+                met = waiting.meets(piece).map(|behind| (at, behind));
+                if met.is_some() || !waiting.pass(piece) {
+                    break;
+                }
+            }
+            let met = met.as_ref().map(|(at, behind)| (*at, behind.as_str()));
+            assert_eq!(met, expect, "{pieces:?}");
+        }
     }
 }

@@ -48,7 +48,7 @@ fn alone(model: &SimulatedModel, request: &GenerateRequest, ctx: usize) -> Answe
         panic!("only sampled texts are walked");
     };
     let mut language = model.language();
-    let mut sampler = language.sampler(sampling, None, &[]).expect("no grammar");
+    let mut sampler = language.sampler(sampling, request).expect("no grammar");
     let (mut text, mut tokens, mut bytes) = (request.prompt.clone(), Vec::new(), Vec::new());
     let finish = loop {
         let logits = model.logits(&text);

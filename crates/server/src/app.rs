@@ -11,10 +11,14 @@ use delayline_llama::batch::GenerateRequest;
 use delayline_llama::{Conversation, Rendered, Template, TokenizeRequest, Vocab};
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::api::answer::{Endpoint, Head};
+use crate::api::answer::{AnswerForm, AnswerReader, Endpoint};
+use crate::api::anthropic::{self, MessageForm};
 use crate::api::calls::CallReader;
+use crate::api::completion::{CompletionForm, Head};
 use crate::api::error::ApiError;
 use crate::api::request::{self, ChatPrompt, Prompt, RequestDefaults};
+use crate::api::responses::{self, ResponseForm};
+use crate::api::thoughts::{self, ThoughtReader};
 use crate::api::tools::CallFormat;
 use crate::config::Limits;
 use crate::guard::Owner;
@@ -32,6 +36,8 @@ pub struct App {
     pub template: Result<Template, String>,
     /// Whether its template tells it of tools.
     pub tells_tools: bool,
+    /// Whether it thinks aloud.
+    pub thinks: bool,
     /// How it writes calls of tools.
     pub call_format: CallFormat,
     /// Whether requests for other names are refused.
@@ -66,18 +72,16 @@ pub struct App {
     pub listeners: Arc<Semaphore>,
 }
 
-/// An answer on its way.
+/// The answers to a request, on their way.
 pub struct Pending {
-    /// What its chunks begin with.
-    pub head: Head,
-    /// Whether it is sent as it comes.
+    /// How they are put.
+    pub form: Box<dyn AnswerForm>,
+    /// Whether they are sent as they come.
     pub stream: bool,
-    /// What tells calls from text, where tools are offered.
-    pub calls: Option<CallReader>,
-    /// Tokens of the prompt.
+    /// What takes each of them apart, and where it comes from.
+    pub answers: Vec<(AnswerReader, mpsc::Receiver<Update>)>,
+    /// Tokens of the prompts.
     pub prompt_tokens: usize,
-    /// Where it comes from.
-    pub updates: mpsc::Receiver<Update>,
     /// When it was asked for.
     pub asked: Instant,
 }
@@ -119,15 +123,33 @@ impl App {
     /// # Errors
     /// What is to be told to the client.
     pub fn applied(&self, body: &[u8]) -> Result<String, ApiError> {
-        let defaults = RequestDefaults {
-            max_tokens: self.default_tokens,
-            seed: 0,
-        };
-        let ask = request::chat(body, defaults, self.call_format)?;
+        let ask = request::chat(body, self.defaults(), self.call_format)?;
         self.named(ask.model)?;
-        match ask.prompt {
-            Prompt::Chat(chat) => Ok(self.rendered(&chat)?.1.text),
-            Prompt::Text(_) | Prompt::Tokens(_) => Err(ApiError::server("a chat is no text")),
+        match &ask.prompts[..] {
+            [Prompt::Chat(chat)] => Ok(self.rendered(chat)?.1.text),
+            _ => Err(ApiError::server("a chat is one prompt")),
+        }
+    }
+
+    /// How many tokens the prompt of a body of `/v1/messages` has.
+    ///
+    /// # Errors
+    /// What is to be told to the client.
+    pub fn counted(&self, body: &[u8], left: &AtomicBool) -> Result<usize, ApiError> {
+        let chat = anthropic::chat_body(body)?;
+        let ask = request::chat(&chat, self.defaults(), self.call_format)?;
+        self.named(ask.model)?;
+        let given_up = || left.load(Ordering::Relaxed);
+        // Whoever counts wants to know by how much it is too long.
+        let tokens = ask.prompts.iter();
+        let tokens = tokens.map(|prompt| self.tokens(prompt, usize::MAX, &given_up));
+        tokens.map(|found| Ok(found?.0.len())).sum()
+    }
+
+    fn defaults(&self) -> RequestDefaults {
+        RequestDefaults {
+            max_tokens: self.default_tokens,
+            seed: chance() as u32,
         }
     }
 
@@ -162,71 +184,118 @@ impl App {
         left: &AtomicBool,
     ) -> Result<Pending, ApiError> {
         let asked = Instant::now();
-        let defaults = RequestDefaults {
-            max_tokens: self.default_tokens,
-            seed: chance() as u32,
-        };
+        let (defaults, format) = (self.defaults(), self.call_format);
+        let mut echo = serde_json::Map::new();
         let ask = match kind {
-            Endpoint::Chat => request::chat(body, defaults, self.call_format)?,
+            Endpoint::Chat => request::chat(body, defaults, format)?,
             Endpoint::Text => request::completion(body, defaults)?,
+            Endpoint::Messages => request::chat(&anthropic::chat_body(body)?, defaults, format)?,
+            Endpoint::Responses => {
+                let made = responses::chat_body(body)?;
+                echo = made.echo;
+                request::chat(&made.body, defaults, format)?
+            }
         };
         let model = self.named(ask.model)?;
+        let count = ask.prompts.len() * ask.answers;
+        if count > self.limits.queue.max(1) {
+            let message = format!("a request has {} answers here at most", self.limits.queue);
+            return Err(ApiError::param("n", message));
+        }
         let late = || asked.elapsed() > self.request_time;
         let given_up = || left.load(Ordering::Relaxed) || late();
-        let prompt = self
-            .tokens(&ask.prompt, &given_up)
-            .map_err(|error| match kind {
-                Endpoint::Chat if error.param.is_none() => error.of("messages"),
-                Endpoint::Text if error.param.is_none() => error.of("prompt"),
-                _ => error,
+        let (mut readers, mut requests) = (Vec::new(), Vec::new());
+        let mut prompt_tokens = 0;
+        for prompt in &ask.prompts {
+            let found = self.tokens(prompt, self.ctx - 1, &given_up);
+            let (tokens, begins_in_thought) = found.map_err(|error| match kind {
+                _ if error.param.is_some() => error,
+                Endpoint::Chat | Endpoint::Messages => error.of("messages"),
+                Endpoint::Text => error.of("prompt"),
+                Endpoint::Responses => error.of("input"),
             })?;
-        let prompt_tokens = prompt.len();
-        let head = Head {
-            kind,
-            id: format!(
-                "{}-{:016x}",
-                if kind == Endpoint::Chat {
-                    "chatcmpl"
-                } else {
-                    "cmpl"
-                },
-                chance()
-            ),
-            created: unix_s(),
-            model,
-            include_usage: ask.include_usage,
-        };
-        let request = GenerateRequest {
-            // A token more would fit, for the last needs no cell, but clients count.
-            max_tokens: ask.generate.max_tokens.min(self.ctx - prompt_tokens),
-            prompt,
-            owner: owner.0,
-            ..ask.generate
-        };
-        let updates = self.queue(request, asked)?;
+            prompt_tokens += tokens.len();
+            // Where a grammar holds from the beginning, nothing is thought.
+            let is_held = ask.generate.grammar.is_some() && ask.generate.trigger.is_none();
+            let thinks = self.thinks && matches!(prompt, Prompt::Chat(_)) && !is_held;
+            let reader = AnswerReader {
+                thoughts: thinks.then(|| ThoughtReader::new(begins_in_thought)),
+                calls: ask
+                    .tools
+                    .as_ref()
+                    .map(|tools| CallReader::new(format, tools.names.clone())),
+            };
+            for number in 0..ask.answers {
+                readers.push(reader.clone());
+                requests.push(GenerateRequest {
+                    // A token more would fit, for the last needs no cell, but clients count.
+                    max_tokens: ask.generate.max_tokens.min(self.ctx - tokens.len()),
+                    prompt: tokens.clone(),
+                    owner: owner.0,
+                    choice: ask.generate.choice.reseeded(number as u32),
+                    ..ask.generate.clone()
+                });
+            }
+        }
+        let updates = self.queue(requests, asked)?;
         Ok(Pending {
-            head,
+            form: self.form(kind, model, ask.stream, ask.include_usage, count, echo),
             stream: ask.stream,
-            calls: ask
-                .tools
-                .map(|tools| CallReader::new(self.call_format, tools.names)),
+            answers: readers.into_iter().zip(updates).collect(),
             prompt_tokens,
-            updates,
             asked,
         })
     }
 
+    /// How an API puts so many answers.
+    fn form(
+        &self,
+        kind: Endpoint,
+        model: String,
+        stream: bool,
+        include_usage: Option<bool>,
+        count: usize,
+        echo: serde_json::Map<String, serde_json::Value>,
+    ) -> Box<dyn AnswerForm> {
+        let named = |prefix: &str| format!("{prefix}{:016x}", chance());
+        let created = unix_s();
+        let head = |id| Head {
+            kind,
+            id,
+            created,
+            model: model.clone(),
+            include_usage,
+        };
+        match kind {
+            Endpoint::Chat => {
+                Box::new(CompletionForm::new(head(named("chatcmpl-")), stream, count))
+            }
+            Endpoint::Text => Box::new(CompletionForm::new(head(named("cmpl-")), stream, count)),
+            Endpoint::Messages => Box::new(MessageForm::new(named("msg_"), model)),
+            Endpoint::Responses => {
+                Box::new(ResponseForm::new(named("resp_"), model, created, echo))
+            }
+        }
+    }
+
     fn queue(
         &self,
-        request: GenerateRequest,
+        requests: Vec<GenerateRequest>,
         asked: Instant,
-    ) -> Result<mpsc::Receiver<Update>, ApiError> {
-        let (reply, updates) = mpsc::channel(self.limits.pieces.max(1));
-        let queued = QueuedRequest {
-            request,
-            reply,
-            asked,
-        };
+    ) -> Result<Vec<mpsc::Receiver<Update>>, ApiError> {
+        let mut updates = Vec::with_capacity(requests.len());
+        let queued: Vec<QueuedRequest> = requests
+            .into_iter()
+            .map(|request| {
+                let (reply, receiver) = mpsc::channel(self.limits.pieces.max(1));
+                updates.push(receiver);
+                QueuedRequest {
+                    request,
+                    reply,
+                    asked,
+                }
+            })
+            .collect();
         self.shared
             .queue
             .push(queued)
@@ -234,7 +303,7 @@ impl App {
                 Refused::Full => ApiError::busy(
                     format!(
                         "{} requests wait already: try again later",
-                        self.limits.queue
+                        self.shared.queue.len()
                     ),
                     self.shared.retry_after_s(self.seats),
                 ),
@@ -245,9 +314,14 @@ impl App {
         Ok(updates)
     }
 
-    /// The tokens of a prompt that leaves room for one of an answer.
-    fn tokens(&self, prompt: &Prompt, given_up: &dyn Fn() -> bool) -> Result<Vec<i32>, ApiError> {
-        let room = self.ctx - 1;
+    /// The tokens of a prompt, at most so many, and whether it ends within thoughts.
+    fn tokens(
+        &self,
+        prompt: &Prompt,
+        room: usize,
+        given_up: &dyn Fn() -> bool,
+    ) -> Result<(Vec<i32>, bool), ApiError> {
+        let mut begins_in_thought = false;
         let request = |text| TokenizeRequest {
             room,
             given_up,
@@ -256,6 +330,7 @@ impl App {
         let tokens = match prompt {
             Prompt::Chat(chat) => {
                 let (template, rendered) = self.rendered(chat)?;
+                begins_in_thought = thoughts::begins_in(&rendered.text);
                 self.vocab.tokens_of(&TokenizeRequest {
                     room,
                     given_up,
@@ -294,6 +369,6 @@ impl App {
                 "the prompt is empty: give one token at least",
             ));
         }
-        Ok(tokens)
+        Ok((tokens, begins_in_thought))
     }
 }

@@ -8,6 +8,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 
+use crate::api::anthropic;
 use crate::api::error::ApiError;
 use crate::app::App;
 use crate::metrics::Status;
@@ -22,13 +23,19 @@ pub struct Owner(pub u64);
 
 /// Counts answers, and refuses those who may not ask.
 pub async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    let response = match check(&app, request.method(), request.uri(), request.headers()) {
+    let is_anthropics = request.uri().path().starts_with("/v1/messages");
+    let mut response = match check(&app, request.method(), request.uri(), request.headers()) {
         Ok(owner) => {
             request.extensions_mut().insert(owner);
             next.run(request).await
         }
         Err(error) => error.into_response(),
     };
+    if is_anthropics && let Some(error) = response.extensions_mut().remove::<ApiError>() {
+        let body = anthropic::error_json(&error).to_string();
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+        *response.body_mut() = body.into();
+    }
     let status = response.status().as_u16();
     let answers = &app.shared.metrics.answers;
     answers.get_or_create(&Status { status }).inc();
@@ -90,17 +97,28 @@ fn is_this_machine(host: &str) -> bool {
 /// Which of the keys the client has; 0 for none. How long the comparison takes tells
 /// nothing about them: all are compared, each in whole.
 fn owner(keys: &[String], headers: &HeaderMap) -> Owner {
-    let given = headers
-        .get(header::AUTHORIZATION)
-        .map_or(&b""[..], |value| value.as_bytes());
+    let text = |name| {
+        headers
+            .get(name)
+            .map_or(&b""[..], |value: &HeaderValue| value.as_bytes())
+    };
+    let given = text(header::AUTHORIZATION);
     let (scheme, key) = given.split_at_checked(7).unwrap_or((b"", b""));
-    let bearer = scheme.eq_ignore_ascii_case(b"bearer ") && key.len() <= KEY;
+    // As OpenAI's clients send it, or else as Anthropic's do.
+    let (key, named) = match scheme.eq_ignore_ascii_case(b"bearer ") {
+        true => (key, true),
+        false => {
+            let key = text(header::HeaderName::from_static("x-api-key"));
+            (key, !key.is_empty())
+        }
+    };
+    let is_key = named && key.len() <= KEY;
     let key = padded(key);
     let mut owner = 0;
     for (number, other) in (1..).zip(keys) {
         owner.conditional_assign(&number, key.ct_eq(&padded(other.as_bytes())));
     }
-    Owner(if bearer { owner } else { 0 })
+    Owner(if is_key { owner } else { 0 })
 }
 
 /// A key with its length, in as many bytes as every other.
@@ -132,6 +150,11 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(header::AUTHORIZATION, header.parse().expect("a header"));
             assert_eq!(owner(&keys, &headers), Owner(number), "{header}");
+        }
+        for (key, number) in [("second-key", 2), ("second-ke", 0), ("Bearer first-key", 0)] {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-api-key", key.parse().expect("a header"));
+            assert_eq!(owner(&keys, &headers), Owner(number), "{key}");
         }
         assert_eq!(owner(&keys, &HeaderMap::new()), Owner(0));
     }

@@ -46,6 +46,9 @@ pub fn router(app: Arc<App>) -> Router {
     let mut router = Router::new()
         .route("/v1/chat/completions", post(chat))
         .route("/v1/completions", post(completions))
+        .route("/v1/messages", post(messages))
+        .route("/v1/messages/count_tokens", post(count_tokens))
+        .route("/v1/responses", post(responses))
         .route("/apply-template", post(apply_template))
         .route("/v1/models", get(models))
         .route("/v1/models/{model}", get(model))
@@ -70,6 +73,22 @@ async fn chat(State(app): State<Arc<App>>, request: Request) -> Result<Response,
 
 async fn completions(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
     complete(app, Endpoint::Text, request).await
+}
+
+async fn messages(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+    complete(app, Endpoint::Messages, request).await
+}
+
+async fn responses(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+    complete(app, Endpoint::Responses, request).await
+}
+
+async fn count_tokens(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+    let tokens = read(&app, request, |app, body, _, left| app.counted(body, left)).await?;
+    Ok(json_response(
+        StatusCode::OK,
+        &json!({"input_tokens": tokens}),
+    ))
 }
 
 async fn complete(app: Arc<App>, kind: Endpoint, request: Request) -> Result<Response, ApiError> {

@@ -48,19 +48,19 @@ impl<T> Queue<T> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a request at the end.
+    /// Puts requests at the end, all or none.
     ///
     /// # Errors
-    /// When it is not taken.
-    pub fn push(&self, request: T) -> Result<(), Refused> {
+    /// When they are not taken.
+    pub fn push(&self, requests: Vec<T>) -> Result<(), Refused> {
         let mut inner = self.lock();
         if inner.closed {
             return Err(Refused::Closed);
         }
-        if inner.waiting.len() >= self.most {
+        if inner.waiting.len() + requests.len() > self.most {
             return Err(Refused::Full);
         }
-        inner.waiting.push_back(request);
+        inner.waiting.extend(requests);
         self.news.notify_one();
         Ok(())
     }
@@ -124,15 +124,16 @@ mod tests {
     #[test]
     fn it_is_bounded_and_in_order() {
         let queue = Queue::new(2);
-        assert_eq!((queue.push(1), queue.push(2)), (Ok(()), Ok(())));
-        assert_eq!(queue.push(3), Err(Refused::Full));
+        assert_eq!(queue.push(vec![1, 2, 3]), Err(Refused::Full));
+        assert_eq!(queue.push(vec![1, 2]), Ok(()));
+        assert_eq!(queue.push(vec![3]), Err(Refused::Full));
         assert_eq!(queue.pop(), Some(1));
         queue.put_back(1);
         assert_eq!((queue.pop(), queue.len()), (Some(1), 1));
         queue.retain(|&x| x != 2);
         assert!(queue.is_empty());
         queue.close();
-        assert_eq!(queue.push(4), Err(Refused::Closed));
+        assert_eq!(queue.push(vec![4]), Err(Refused::Closed));
     }
 
     #[test]
@@ -140,7 +141,7 @@ mod tests {
         let queue = Queue::new(1);
         for news in [
             Queue::<u8>::poke,
-            |queue: &Queue<u8>| queue.push(1).expect("room"),
+            |queue: &Queue<u8>| queue.push(vec![1]).expect("room"),
             Queue::close,
         ] {
             std::thread::scope(|scope| {
@@ -151,7 +152,7 @@ mod tests {
         }
         // Who came in before the wait is news as well, unless already known.
         let queue = Queue::new(1);
-        queue.push(1).expect("room");
+        queue.push(vec![1]).expect("room");
         queue.wait(0, Duration::from_secs(3600));
         queue.wait(1, Duration::ZERO);
         assert_eq!(queue.pop(), Some(1));

@@ -11,13 +11,13 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use delayline_llama::Finish;
 use futures_util::stream;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{StreamExt, StreamMap};
 
-use crate::api::answer::{TokenUsage, WholeMessage};
-use crate::api::calls::AnswerPart;
+use crate::api::answer::{AnswerEnd, AnswerForm, AnswerReader, TokenUsage};
 use crate::api::error::ApiError;
-use crate::app::{App, Pending, chance};
+use crate::app::{App, Pending};
 use crate::shared::{Shared, Update};
 
 /// How long a stream may be silent before it shows that it lives.
@@ -26,28 +26,38 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// When to come back to a server whose medium does not answer, in seconds.
 const AGAIN_S: u64 = 10;
 
-/// An answer that rides.
+/// Answers that ride.
 struct Riding {
     shared: Arc<Shared>,
-    pending: Pending,
+    form: Box<dyn AnswerForm>,
+    readers: Vec<AnswerReader>,
+    updates: Updates,
     usage: TokenUsage,
     deadline: Instant,
-    /// Characters handed out, and the probabilities not yet handed out.
-    offset: usize,
+    /// How many have not ended.
+    left: usize,
 }
+
+/// What comes of the answers to a request, by their numbers.
+type Updates = StreamMap<usize, ReceiverStream<Update>>;
 
 /// Waits for a place, then answers in the form that was asked for.
 ///
 /// # Errors
 /// When there is no place in time, or, if the answer comes whole, it is never done.
-pub async fn reply(app: Arc<App>, mut pending: Pending) -> Result<Response, ApiError> {
+pub async fn reply(app: Arc<App>, pending: Pending) -> Result<Response, ApiError> {
     let asked = Instant::from_std(pending.asked);
-    let first = next_update(&app.shared, &mut pending.updates);
+    let (readers, receivers): (Vec<_>, Vec<_>) = pending.answers.into_iter().unzip();
+    let mut updates = Updates::new();
+    for (at, receiver) in receivers.into_iter().enumerate() {
+        updates.insert(at, ReceiverStream::new(receiver));
+    }
+    let first = next_update(&app.shared, &mut updates);
     let cached = match timeout_at(asked + app.queue_time, first).await {
-        Ok(Some(Update::Joined { cached })) => cached,
-        Ok(Some(Update::Failed(error))) => return Err(error),
+        Ok(Some((_, Update::Joined { cached }))) => cached,
+        Ok(Some((_, Update::Failed(error)))) => return Err(error),
         Ok(_) => return Err(ended()),
-        // Dropping the receiver takes the request out of the queue.
+        // Dropping the receivers takes the requests out of the queue.
         Err(_) => {
             return Err(ApiError::unavailable(
                 format!(
@@ -60,29 +70,30 @@ pub async fn reply(app: Arc<App>, mut pending: Pending) -> Result<Response, ApiE
     };
     let riding = Riding {
         shared: app.shared.clone(),
+        form: pending.form,
+        left: readers.len(),
+        readers,
+        updates,
         usage: TokenUsage {
             prompt: pending.prompt_tokens,
             cached,
-            generated: 0,
+            ..TokenUsage::default()
         },
         deadline: asked + app.request_time,
-        offset: 0,
-        pending,
     };
-    if riding.pending.stream {
-        Ok(events(riding))
-    } else {
-        riding.whole().await
+    match pending.stream {
+        true => Ok(events(riding)),
+        false => riding.whole().await,
     }
 }
 
 /// What comes next; while a lap hangs, the error that says so.
-async fn next_update(shared: &Shared, updates: &mut mpsc::Receiver<Update>) -> Option<Update> {
+async fn next_update(shared: &Shared, updates: &mut Updates) -> Option<(usize, Update)> {
     tokio::select! {
         // What has come is told first.
         biased;
-        update = updates.recv() => update,
-        why = shared.laps.until_hung() => Some(Update::Failed(hung(&why))),
+        update = updates.next() => update,
+        why = shared.laps.until_hung() => Some((0, Update::Failed(hung(&why)))),
     }
 }
 
@@ -100,28 +111,11 @@ fn overdue() -> ApiError {
 }
 
 impl Riding {
-    /// What a token brought, apart.
-    fn parts(&mut self, text: String, ends: bool) -> Vec<AnswerPart> {
-        let Some(calls) = &mut self.pending.calls else {
-            return vec![AnswerPart::Content(text)];
-        };
-        let mut parts = calls.push(&text);
-        if ends {
-            parts.extend(calls.finish());
-        }
-        parts
-    }
-
     /// The next update, or why there is none. `None` if nothing came for a while.
-    async fn next(&mut self) -> Option<Result<Update, ApiError>> {
+    async fn next(&mut self) -> Option<Result<(usize, Update), ApiError>> {
         let patience = self.deadline.min(Instant::now() + SILENCE);
-        match timeout_at(
-            patience,
-            next_update(&self.shared, &mut self.pending.updates),
-        )
-        .await
-        {
-            Ok(Some(Update::Failed(error))) => Some(Err(error)),
+        match timeout_at(patience, next_update(&self.shared, &mut self.updates)).await {
+            Ok(Some((_, Update::Failed(error)))) => Some(Err(error)),
             Ok(Some(update)) => Some(Ok(update)),
             Ok(None) => Some(Err(ended())),
             Err(_) if Instant::now() >= self.deadline => Some(Err(overdue())),
@@ -129,102 +123,68 @@ impl Riding {
         }
     }
 
-    async fn whole(mut self) -> Result<Response, ApiError> {
-        let (mut message, mut likely, mut told) = (WholeMessage::default(), Vec::new(), false);
-        loop {
-            let token = match self.next().await {
-                Some(Ok(Update::Token(token))) => token,
-                Some(Err(error)) => return Err(error),
-                Some(Ok(_)) | None => continue,
+    /// The events of what came next.
+    ///
+    /// # Errors
+    /// When no more will come.
+    async fn more(&mut self) -> Result<String, ApiError> {
+        let (at, token) = match self.next().await {
+            None => return Ok(": still here\n\n".into()),
+            Some(Ok((at, Update::Token(token)))) => (at, token),
+            Some(Ok((_, Update::Joined { cached }))) => {
+                self.usage.cached += cached;
+                return Ok(String::new());
+            }
+            Some(Ok((_, Update::Failed(error))) | Err(error)) => return Err(error),
+        };
+        let reader = &mut self.readers[at];
+        let is_token = usize::from(token.finish != Some(Finish::End));
+        self.usage.generated += is_token;
+        self.usage.thought += is_token * usize::from(reader.thinks());
+        let parts = reader.push(token.text, token.finish.is_some());
+        let mut out = self.form.token(at, parts, token.logprobs);
+        if let Some(finish) = token.finish {
+            let end = AnswerEnd {
+                finish,
+                stop: token.stop,
+                called: reader.called(),
             };
-            self.usage.generated += usize::from(token.finish != Some(Finish::End));
-            for part in self.parts(token.text, token.finish.is_some()) {
-                message.take(part, call_id());
-            }
-            if !token.logprobs.is_empty() {
-                told = true;
-                likely.push(token.logprobs);
-            }
-            if let Some(finish) = token.finish {
-                let head = &self.pending.head;
-                let logprobs = told.then(|| head.logprobs(&likely, 0));
-                let body = head.whole(&message, logprobs, finish, self.usage);
-                let json = [(header::CONTENT_TYPE, "application/json")];
-                return Ok((StatusCode::OK, json, body).into_response());
-            }
+            self.left -= 1;
+            out += &self.form.end(at, end, self.usage);
         }
+        Ok(out)
+    }
+
+    async fn whole(mut self) -> Result<Response, ApiError> {
+        while self.left > 0 {
+            // Nobody is there to read the events.
+            self.more().await?;
+        }
+        let json = [(header::CONTENT_TYPE, "application/json")];
+        Ok((StatusCode::OK, json, self.form.whole(self.usage)).into_response())
     }
 
     /// The events of what came next; whether they are the last.
-    async fn more(&mut self) -> (String, bool) {
-        let mut out = String::new();
-        let token = match self.next().await {
-            None => return (": still here\n\n".into(), false),
-            Some(Ok(Update::Token(token))) => token,
-            Some(Ok(_)) => return (out, false),
-            Some(Err(error)) => {
-                event(&mut out, &error.json().to_string());
-                event(&mut out, "[DONE]");
-                return (out, true);
-            }
-        };
-        self.usage.generated += usize::from(token.finish != Some(Finish::End));
-        let parts = self.parts(token.text, token.finish.is_some());
-        let head = &self.pending.head;
-        let mut logprobs =
-            (!token.logprobs.is_empty()).then(|| head.logprobs(&[token.logprobs], self.offset));
-        for part in parts {
-            match part {
-                AnswerPart::Content(text) if text.is_empty() => {}
-                AnswerPart::Content(text) => {
-                    event(&mut out, &head.piece(&text, logprobs.take()));
-                    self.offset += text.chars().count();
-                }
-                call => event(&mut out, &head.part(&call, &call_id())),
-            }
+    async fn events(&mut self) -> (String, bool) {
+        match self.more().await {
+            Ok(out) if self.left == 0 => (out + &self.form.close(self.usage), true),
+            Ok(out) => (out, false),
+            Err(error) => (self.form.fail(&error), true),
         }
-        if logprobs.is_some() {
-            event(&mut out, &head.piece("", logprobs));
-        }
-        let Some(finish) = token.finish else {
-            return (out, false);
-        };
-        let called = self.pending.calls.as_ref();
-        let called = called.is_some_and(|calls| calls.called());
-        event(&mut out, &head.end(finish, called, self.usage));
-        if head.include_usage == Some(true) {
-            event(&mut out, &head.usage(self.usage));
-        }
-        event(&mut out, "[DONE]");
-        (out, true)
     }
-}
-
-/// Nine letters and digits: some templates take no other length.
-fn call_id() -> String {
-    format!("{:09x}", chance() & 0xf_ffff_ffff)
-}
-
-fn event(out: &mut String, data: &str) {
-    out.push_str("data: ");
-    out.push_str(data);
-    out.push_str("\n\n");
 }
 
 /// The stream of events. It is only asked for more when the client has taken what
 /// there was; dropped, it lets the sequence go.
-fn events(riding: Riding) -> Response {
-    let mut first = String::new();
-    if let Some(begin) = riding.pending.head.begin() {
-        event(&mut first, &begin);
-    }
+fn events(mut riding: Riding) -> Response {
+    let first = riding.form.begin(riding.usage);
     let stream = stream::unfold(Some((riding, first)), |state| async {
         let (mut riding, first) = state?;
         if !first.is_empty() {
             return Some((Bytes::from(first), Some((riding, String::new()))));
         }
         loop {
-            match riding.more().await {
+            match riding.events().await {
                 (out, true) => return Some((Bytes::from(out), None)),
                 (out, false) if out.is_empty() => {}
                 (out, false) => {
@@ -241,8 +201,7 @@ pub fn event_stream<S>(stream: S) -> Response
 where
     S: stream::Stream<Item = Bytes> + Send + 'static,
 {
-    use futures_util::StreamExt;
-    let body = Body::from_stream(stream.map(Ok::<_, Infallible>));
+    let body = Body::from_stream(futures_util::StreamExt::map(stream, Ok::<_, Infallible>));
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-store"),

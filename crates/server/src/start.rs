@@ -17,6 +17,7 @@ use delayline_llama::{KvTier, Template, Vocab};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 
+use crate::api::thoughts;
 use crate::api::tools::CallFormat;
 use crate::app::{App, unix_s};
 use crate::config::{Error, Limits, ServerConfig, TASKS};
@@ -176,6 +177,7 @@ pub fn start(config: ServerConfig) -> Result<Handle, Error> {
     let app = Arc::new(App {
         shared: shared.clone(),
         tells_tools: opened.tells_tools,
+        thinks: opened.thinks,
         call_format: opened.call_format,
         strict_model: config.strict_model,
         vocab: opened.vocab,
@@ -259,8 +261,10 @@ struct Opened {
     started: Started,
     vocab: Vocab,
     template: Result<Template, String>,
-    /// Whether the template tells the model of tools, and how it writes calls.
+    /// Whether the template tells the model of tools, whether it thinks aloud, and how
+    /// it writes calls.
     tells_tools: bool,
+    thinks: bool,
     call_format: CallFormat,
     stretches: Vec<Stretch>,
     threads: u32,
@@ -378,6 +382,7 @@ fn open(config: &ServerConfig, shared: &Shared) -> Result<(Batcher, Opened), Err
         vocab,
         template,
         tells_tools: CallFormat::tells_tools(&jinja),
+        thinks: thoughts::thinks(&jinja),
         call_format: CallFormat::in_template(&jinja),
         stretches,
         threads,

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use common::{CHAT, JSON, MODEL, alone, chat, config, events, start, with};
 use delayline_server::OPENAPI;
 use delayline_server::ServerConfig;
+use delayline_server::api::{anthropic, responses};
 use serde_json::{Value, json};
 
 #[test]
@@ -359,7 +360,9 @@ fn the_description_is_complete() {
             // Of a wrong type: known parameters complain of it, unknown ones of themselves.
             let reply = client.post(path, &with(base.clone(), name, json!({"wrong": 1})));
             let error = reply.json()["error"].clone();
-            let free = api["components"]["schemas"]["ChatRequest"]["properties"][name] == json!({});
+            // What a template is told is a template's affair.
+            let free = name == "chat_template_kwargs"
+                || api["components"]["schemas"]["ChatRequest"]["properties"][name] == json!({});
             assert_eq!(error.is_null(), free, "{name}: {reply:?}");
             let neutral = error["code"] == "unsupported_parameter";
             let values =
@@ -368,5 +371,13 @@ fn the_description_is_complete() {
         }
         let other = client.post(path, &with(base.clone(), "audio", json!({"voice": "x"})));
         assert_eq!(other.json()["error"]["code"], "unsupported_parameter");
+    }
+    for (name, known) in [
+        ("MessagesRequest", anthropic::PARAMETERS),
+        ("ResponsesRequest", responses::PARAMETERS),
+    ] {
+        let mut known = known.to_vec();
+        known.sort_unstable();
+        assert_eq!(properties(name), known);
     }
 }

@@ -2,6 +2,7 @@
 //! it computed, and the language in which its tokens are chosen and read. The
 //! engine is one; [`super::SimulatedDecoder`] computes nothing.
 
+use super::sequence::GenerateRequest;
 use crate::piece::Piece;
 use crate::sample::{Candidates, Sampler, Sampling};
 use crate::vocab::Vocab;
@@ -78,15 +79,14 @@ pub trait Language {
     /// Chooses the tokens of one sequence.
     type Sampler;
 
-    /// A sampler behind `prompt`; `grammar` restricts what may be chosen.
+    /// A sampler behind the prompt of a request, with its grammar and biases.
     ///
     /// # Errors
     /// When there is no sampler as asked for.
     fn sampler(
         &self,
         sampling: &Sampling,
-        grammar: Option<&str>,
-        prompt: &[i32],
+        request: &GenerateRequest,
     ) -> Result<Self::Sampler, Error>;
 
     /// The token that follows, from the logits of the one before it.
@@ -139,14 +139,14 @@ impl ModelLanguage {
 impl Language for ModelLanguage {
     type Sampler = Sampler;
 
-    fn sampler(
-        &self,
-        sampling: &Sampling,
-        grammar: Option<&str>,
-        prompt: &[i32],
-    ) -> Result<Sampler, Error> {
+    fn sampler(&self, sampling: &Sampling, request: &GenerateRequest) -> Result<Sampler, Error> {
+        let grammar = request.grammar.as_deref();
         let mut sampler = Sampler::new(&self.vocab, sampling, grammar)?;
-        sampler.prompt(prompt)?;
+        if let Some(trigger) = &request.trigger {
+            sampler.wait_for(trigger.clone());
+        }
+        sampler.add(&request.bias);
+        sampler.prompt(&request.prompt)?;
         Ok(sampler)
     }
 

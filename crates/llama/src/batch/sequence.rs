@@ -2,7 +2,7 @@
 //! comes of them. Knows nothing of the other sequences.
 
 use crate::piece::Piece;
-use crate::sample::Sampling;
+use crate::sample::{Sampling, TokenBias, Trigger};
 use crate::session::Finish;
 use crate::vocab::Utf8;
 use delayline_engine::Error;
@@ -27,6 +27,10 @@ pub struct GenerateRequest {
     pub logprobs: Option<usize>,
     /// What the text must obey, in llama.cpp's notation.
     pub grammar: Option<String>,
+    /// From which text on it must obey, if not from the beginning.
+    pub trigger: Option<Trigger>,
+    /// What is added to the logits of single tokens; unknown ones mean nothing.
+    pub bias: Vec<TokenBias>,
     /// Whether it takes what room it gets: a part of it is promised when it joins, more
     /// while others leave room, and the answer ends where there is none.
     pub elastic: bool,
@@ -45,6 +49,8 @@ impl GenerateRequest {
             stop: Vec::new(),
             logprobs: None,
             grammar: None,
+            trigger: None,
+            bias: Vec::new(),
             elastic: false,
             owner: 0,
         }
@@ -59,6 +65,19 @@ pub enum Choice {
     /// This list, whatever the logits are, up to its end: to measure laps over a
     /// text that is known.
     Given(Vec<i32>),
+}
+
+impl Choice {
+    /// The same from another seed, so many numbers further.
+    pub fn reseeded(&self, by: u32) -> Self {
+        match self {
+            Self::Sampled(sampling) => Self::Sampled(Sampling {
+                seed: sampling.seed.wrapping_add(by),
+                ..*sampling
+            }),
+            given @ Self::Given(_) => given.clone(),
+        }
+    }
 }
 
 /// A token with the logarithm of its probability, before any sampling.
@@ -85,6 +104,8 @@ pub struct GeneratedToken {
     pub logprobs: Vec<TokenLogprob>,
     /// Why the generation ended with this, if it did.
     pub finish: Option<Finish>,
+    /// The stop text that ended it.
+    pub stop: Option<String>,
 }
 
 /// Chooses the tokens of one sequence.
@@ -122,11 +143,8 @@ impl<S> Sequence<S> {
         L: Language<Sampler = S>,
     {
         let asked = request.tokens();
-        let chooser = match request.choice {
-            Choice::Sampled(sampling) => {
-                let grammar = request.grammar.as_deref();
-                Chooser::Sampler(language.sampler(&sampling, grammar, &request.prompt)?)
-            }
+        let chooser = match request.choice.clone() {
+            Choice::Sampled(sampling) => Chooser::Sampler(language.sampler(&sampling, &request)?),
             Choice::Given(tokens) => Chooser::Given(tokens.into_iter()),
         };
         Ok(Self {
@@ -265,6 +283,7 @@ impl<S> Sequence<S> {
             text,
             logprobs,
             finish,
+            stop: finish.and_then(|_| self.stops.met().map(str::to_owned)),
         })
     }
 

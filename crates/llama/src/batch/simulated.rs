@@ -6,6 +6,7 @@
 use delayline_medium::Rng;
 
 use super::decoder::{Decoder, Language};
+use super::sequence::GenerateRequest;
 use crate::piece::Piece;
 use crate::sample::Sampling;
 use delayline_engine::Class;
@@ -295,10 +296,9 @@ impl Language for SimulatedLanguage {
     fn sampler(
         &self,
         sampling: &Sampling,
-        grammar: Option<&str>,
-        _prompt: &[i32],
+        request: &GenerateRequest,
     ) -> Result<Option<Rng>, Error> {
-        if grammar.is_some() {
+        if request.grammar.is_some() {
             let message = "a simulated language has no grammar";
             return Err(Error::Option(message.into()));
         }

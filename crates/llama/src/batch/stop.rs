@@ -6,6 +6,7 @@
 pub struct Stops {
     texts: Vec<String>,
     held: String,
+    met: Option<usize>,
 }
 
 impl Stops {
@@ -14,7 +15,7 @@ impl Stops {
         let texts = texts.into_iter().filter(|text| !text.is_empty()).collect();
         Self {
             texts,
-            held: String::new(),
+            ..Self::default()
         }
     }
 
@@ -22,8 +23,10 @@ impl Stops {
     /// met. It is not handed out, nor what comes after it.
     pub fn push(&mut self, piece: &str) -> (String, bool) {
         self.held.push_str(piece);
-        let first = self.texts.iter().filter_map(|text| self.held.find(text));
-        if let Some(at) = first.min() {
+        let found = self.texts.iter().enumerate();
+        let found = found.filter_map(|(which, text)| Some((self.held.find(text)?, which)));
+        if let Some((at, which)) = found.min() {
+            self.met = Some(which);
             let mut out = std::mem::take(&mut self.held);
             out.truncate(at);
             return (out, true);
@@ -31,6 +34,11 @@ impl Stops {
         let keep = self.unsure();
         let held = self.held.split_off(self.held.len() - keep);
         (std::mem::replace(&mut self.held, held), false)
+    }
+
+    /// The stop text that was met.
+    pub fn met(&self) -> Option<&str> {
+        self.met.map(|which| self.texts[which].as_str())
     }
 
     /// What was held back, at the end of a generation.

@@ -1,5 +1,7 @@
 //! Calls told from text while an answer comes, in pieces however they are cut.
 
+use std::hash::{BuildHasher, RandomState};
+
 use serde_json::Value;
 
 use super::tools::CallFormat;
@@ -9,6 +11,8 @@ use super::tools::CallFormat;
 pub enum AnswerPart {
     /// Text that is no call.
     Content(String),
+    /// What was thought before it.
+    Thought(String),
     /// A call begins.
     Call {
         /// Which of the answer's, from 0 on.
@@ -23,6 +27,11 @@ pub enum AnswerPart {
         /// The piece.
         text: String,
     },
+}
+
+/// A name for a call: nine letters and digits, because some templates take no other length.
+pub fn call_id() -> String {
+    format!("{:09x}", RandomState::new().hash_one(0_u8) & 0xf_ffff_ffff)
 }
 
 /// How far into JSON that is within brackets a text is.

@@ -90,7 +90,7 @@ impl ApiError {
             ..Self::new(
                 StatusCode::UNAUTHORIZED,
                 "authentication_error",
-                "this server wants its key: send the header `Authorization: Bearer KEY`",
+                "this server wants its key: send the header `Authorization: Bearer KEY` or `x-api-key: KEY`",
             )
         }
     }
@@ -223,6 +223,8 @@ impl IntoResponse for ApiError {
             let bearer = HeaderValue::from_static("Bearer");
             headers.insert(header::WWW_AUTHENTICATE, bearer);
         }
+        // For whoever puts it in another form.
+        response.extensions_mut().insert(self);
         response
     }
 }

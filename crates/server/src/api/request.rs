@@ -1,7 +1,9 @@
 //! What a client asks for: both kinds of requests in one form.
 
-use delayline_llama::Sampling;
+use std::collections::BTreeMap;
+
 use delayline_llama::batch::{Choice, GenerateRequest};
+use delayline_llama::{Sampling, TokenBias};
 use serde::Deserialize;
 use serde_json::value::{Number, RawValue};
 
@@ -9,11 +11,18 @@ use super::error::ApiError;
 use super::fields::{Fields, whole_of};
 use super::messages::{self, ChatTurn, RawTurn};
 use super::schema;
+use super::thoughts;
 use super::tools::{self, CallFormat, ToolRequest};
 
 /// Maximum number of stop texts, and of bytes of one.
 const STOPS: usize = 16;
 const STOP_BYTES: usize = 256;
+
+/// Maximum number of answers to a request, of all its prompts together.
+const ANSWERS: usize = 64;
+
+/// Maximum number of tokens whose logits are changed.
+const BIASES: usize = 1024;
 
 /// Maximum number of likeliest tokens to tell of.
 const TOP_LOGPROBS: i64 = 20;
@@ -21,11 +30,9 @@ const TOP_LOGPROBS: i64 = 20;
 /// Parameters that are taken as long as they ask for nothing, with the values
 /// that do; `*` is any.
 const NEUTRAL: &[(&str, &[&str])] = &[
-    ("n", &["1"]),
     ("best_of", &["1"]),
     ("echo", &["false"]),
     ("suffix", &["\"\""]),
-    ("logit_bias", &["{}"]),
     ("store", &["false"]),
     ("service_tier", &["\"auto\"", "\"default\""]),
     // For the client's own book-keeping, or hints that change no answer.
@@ -64,6 +71,8 @@ pub const PARAMETERS: &[&str] = &[
     "repetition_penalty",
     "logprobs",
     "response_format",
+    "n",
+    "logit_bias",
 ];
 
 /// Those that only a chat has.
@@ -74,6 +83,8 @@ pub const CHAT_PARAMETERS: &[&str] = &[
     "tools",
     "tool_choice",
     "parallel_tool_calls",
+    "reasoning_effort",
+    "chat_template_kwargs",
 ];
 
 /// What is to be continued.
@@ -104,11 +115,17 @@ pub struct ToldTools {
 }
 
 impl ChatPrompt {
-    fn new(mut turns: Vec<ChatTurn>, tools: Option<&ToolRequest>) -> Result<Self, ApiError> {
+    fn new(
+        mut turns: Vec<ChatTurn>,
+        tools: Option<&ToolRequest>,
+        variables: &str,
+    ) -> Result<Self, ApiError> {
         let json = |turns: &[ChatTurn], tools: &str| {
             let turns = serde_json::to_string(turns)
                 .map_err(|error| ApiError::server(error.to_string()))?;
-            Ok(format!(r#"{{"messages":{turns},"tools":{tools}}}"#))
+            Ok(format!(
+                r#"{{"messages":{turns},"tools":{tools},"chat_template_kwargs":{variables}}}"#
+            ))
         };
         let Some(tools) = tools else {
             return Ok(Self {
@@ -134,8 +151,10 @@ impl ChatPrompt {
 /// A request, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ApiRequest {
-    /// What is to be continued.
-    pub prompt: Prompt,
+    /// What is to be continued, each by itself.
+    pub prompts: Vec<Prompt>,
+    /// How many answers there are to be to each.
+    pub answers: usize,
     /// The model asked for.
     pub model: Option<String>,
     /// Whether the answer is sent as it comes.
@@ -179,6 +198,7 @@ enum TextPrompt {
     Text(String),
     Texts(Vec<String>),
     Tokens(Vec<i32>),
+    TokenLists(Vec<Vec<i32>>),
 }
 
 /// A body of `/v1/chat/completions`.
@@ -198,7 +218,8 @@ pub fn chat(
         .ok_or_else(|| ApiError::param("messages", format!("`messages` is missing: {expected}")))?;
     let tools = tools::take(&mut fields)?;
     let turns = messages::messages(turns)?;
-    let prompt = Prompt::Chat(ChatPrompt::new(turns, tools.as_ref())?);
+    let variables = thoughts::variables(&mut fields)?;
+    let prompt = Prompt::Chat(ChatPrompt::new(turns, tools.as_ref(), &variables)?);
     let max = maximum(&mut fields, "max_completion_tokens")?;
     let told: Option<bool> = fields.take("logprobs", "true or false")?;
     let top = fields.whole("top_logprobs", 0, TOP_LOGPROBS)?;
@@ -211,16 +232,19 @@ pub fn chat(
     let logprobs = (told == Some(true)).then(|| top.unwrap_or(0) as usize);
     let mut generate = generate(&mut fields, max, logprobs, defaults)?;
     if let Some(tools) = &tools {
-        let forced = tools.grammar(format)?;
-        if forced.is_some() && generate.grammar.is_some() {
+        let held = tools.grammar(format)?;
+        if held.is_some() && generate.grammar.is_some() {
             let message = "an answer cannot both call a tool and have a `response_format`";
             return Err(ApiError::param("response_format", message));
         }
-        generate.grammar = forced.or(generate.grammar);
+        if let Some(held) = held {
+            generate.grammar = Some(held.text);
+            generate.trigger = held.trigger;
+        }
     }
     Ok(ApiRequest {
         tools,
-        ..common(fields, prompt, generate)?
+        ..common(fields, vec![prompt], generate)?
     })
 }
 
@@ -230,23 +254,22 @@ pub fn chat(
 /// What is wrong with it.
 pub fn completion(body: &[u8], defaults: RequestDefaults) -> Result<ApiRequest, ApiError> {
     let mut fields = Fields::parse(body)?;
-    let expected = "one text, or the tokens of one";
+    let expected = "a text, a list of texts, the tokens of a text, or a list of such";
     let prompt = fields
         .take("prompt", expected)?
         .ok_or_else(|| ApiError::param("prompt", format!("`prompt` is missing: {expected}")))?;
-    let prompt = match prompt {
-        TextPrompt::Text(text) => Prompt::Text(text),
-        TextPrompt::Texts(mut texts) => match (texts.pop(), texts.is_empty()) {
-            (Some(text), true) => Prompt::Text(text),
-            _ => {
-                return Err(ApiError::param(
-                    "prompt",
-                    "this server continues one prompt a request: send them one by one",
-                ));
-            }
-        },
-        TextPrompt::Tokens(tokens) => Prompt::Tokens(tokens),
+    let prompts: Vec<Prompt> = match prompt {
+        TextPrompt::Text(text) => vec![Prompt::Text(text)],
+        TextPrompt::Texts(texts) => texts.into_iter().map(Prompt::Text).collect(),
+        TextPrompt::Tokens(tokens) => vec![Prompt::Tokens(tokens)],
+        TextPrompt::TokenLists(lists) => lists.into_iter().map(Prompt::Tokens).collect(),
     };
+    if prompts.is_empty() {
+        return Err(ApiError::param(
+            "prompt",
+            format!("`prompt` is empty: give {expected}"),
+        ));
+    }
     // As in a chat, `false` asks for none.
     let logprobs = match fields.take_false("logprobs") {
         true => None,
@@ -254,7 +277,7 @@ pub fn completion(body: &[u8], defaults: RequestDefaults) -> Result<ApiRequest, 
     };
     let logprobs = logprobs.map(|top| top as usize);
     let generate = generate(&mut fields, None, logprobs, defaults)?;
-    common(fields, prompt, generate)
+    common(fields, prompts, generate)
 }
 
 /// A maximum number of tokens; -1, as some clients send, is none, and what is beyond all
@@ -303,6 +326,7 @@ fn generate(
         seed: seed.unwrap_or(defaults.seed),
     };
     let stop = stops(fields)?;
+    let bias = biases(fields)?;
     let format: Option<Box<RawValue>> = fields.take("response_format", "an object")?;
     let grammar = match format {
         Some(format) => schema::grammar_of(format.get())?,
@@ -315,6 +339,7 @@ fn generate(
         stop,
         logprobs,
         grammar,
+        bias,
         ..GenerateRequest::new(
             &[],
             max_tokens.unwrap_or(defaults.max_tokens),
@@ -344,9 +369,15 @@ fn seed(fields: &mut Fields) -> Result<Option<u32>, ApiError> {
 /// What both kinds ask of the server.
 fn common(
     mut fields: Fields,
-    prompt: Prompt,
+    prompts: Vec<Prompt>,
     generate: GenerateRequest,
 ) -> Result<ApiRequest, ApiError> {
+    let answers = fields.whole("n", 1, ANSWERS as i64)?.unwrap_or(1) as usize;
+    if answers * prompts.len() > ANSWERS {
+        let message =
+            format!("a request has {ANSWERS} answers at most, of all its prompts together");
+        return Err(ApiError::param("n", message));
+    }
     let model: Option<String> = fields.take("model", "the name of a model")?;
     let stream: Option<bool> = fields.take("stream", "true or false")?;
     // Without a stream they ask for nothing: a whole answer has its usage anyway.
@@ -358,13 +389,42 @@ fn common(
     }
     fields.finish()?;
     Ok(ApiRequest {
-        prompt,
+        prompts,
+        answers,
         model: model.filter(|model| !model.is_empty()),
         stream: stream.unwrap_or(false),
         include_usage: options.include_usage,
         tools: None,
         generate,
     })
+}
+
+/// What is added to logits: token numbers as names, from -100 to 100.
+fn biases(fields: &mut Fields) -> Result<Vec<TokenBias>, ApiError> {
+    const NAME: &str = "logit_bias";
+    let expected = "an object of token numbers with numbers from -100 to 100";
+    let given: Option<BTreeMap<String, f32>> = fields.take(NAME, expected)?;
+    let given = given.unwrap_or_default();
+    if given.len() > BIASES {
+        return Err(ApiError::param(
+            NAME,
+            format!("`{NAME}` holds more than {BIASES} tokens"),
+        ));
+    }
+    let biases = given.into_iter().map(|(token, bias)| {
+        let token = token
+            .parse::<u32>()
+            .ok()
+            .and_then(|token| i32::try_from(token).ok());
+        match token {
+            Some(token) if (-100.0..=100.0).contains(&bias) => Ok(TokenBias { token, bias }),
+            _ => Err(ApiError::param(
+                NAME,
+                format!("`{NAME}` must be {expected}"),
+            )),
+        }
+    });
+    biases.collect()
 }
 
 fn stops(fields: &mut Fields) -> Result<Vec<String>, ApiError> {
@@ -470,14 +530,13 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_said() {
         for (more, says) in [
-            (r#", "n": 2"#, "`n` is not supported"),
+            (r#", "n": 0"#, "from 1 to 64"),
+            (r#", "reasoning_effort": "huge""#, "must be none"),
             (r#", "tools": [{}]"#, "`tools` must be a list"),
             (r#", "tool_choice": "required""#, "no such tool"),
             (r#", "modalities": ["audio"]"#, "`modalities` is not"),
-            (
-                r#", "logit_bias": {"5": 1}"#,
-                "`logit_bias` is not supported",
-            ),
+            (r#", "logit_bias": {"5": 101}"#, "from -100 to 100"),
+            (r#", "logit_bias": {"x": 1}"#, "token numbers"),
             (r#", "temperature": 3"#, "from 0 to 2"),
             (r#", "max_tokens": 0"#, "from 1 on"),
             (r#", "max_tokens": -2"#, "from -1 to"),
@@ -491,8 +550,10 @@ mod tests {
             let message = ask(more).unwrap_err();
             assert!(message.contains(says), "{more}: {message}");
         }
-        let many = completion(br#"{"prompt": ["a", "b"]}"#, DEFAULTS).unwrap_err();
-        assert!(many.message.contains("one by one"));
+        let many = completion(br#"{"prompt": ["a", "b"], "n": 33}"#, DEFAULTS).unwrap_err();
+        assert!(many.message.contains("64 answers"));
+        let none = completion(br#"{"prompt": []}"#, DEFAULTS).unwrap_err();
+        assert!(none.message.contains("is empty"));
     }
 
     #[test]
@@ -531,12 +592,19 @@ mod tests {
     #[test]
     fn prompts_come_in_several_forms() {
         for (body, expect) in [
-            (r#"{"prompt": "a"}"#, Prompt::Text("a".into())),
-            (r#"{"prompt": ["a"]}"#, Prompt::Text("a".into())),
-            (r#"{"prompt": [1, 2]}"#, Prompt::Tokens(vec![1, 2])),
+            (r#"{"prompt": "a"}"#, vec![Prompt::Text("a".into())]),
+            (
+                r#"{"prompt": ["a", "b"]}"#,
+                vec![Prompt::Text("a".into()), Prompt::Text("b".into())],
+            ),
+            (r#"{"prompt": [1, 2]}"#, vec![Prompt::Tokens(vec![1, 2])]),
+            (
+                r#"{"prompt": [[1], [2]]}"#,
+                vec![Prompt::Tokens(vec![1]), Prompt::Tokens(vec![2])],
+            ),
         ] {
             assert_eq!(
-                completion(body.as_bytes(), DEFAULTS).unwrap().prompt,
+                completion(body.as_bytes(), DEFAULTS).unwrap().prompts,
                 expect
             );
         }

@@ -1,6 +1,7 @@
 //! Tools that a model may call: which are offered and must be called, and how calls
 //! are told from text in the form that the model's template teaches.
 
+use delayline_llama::Trigger;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -31,6 +32,19 @@ pub struct CallFormat {
     /// What is before, between and after calls that are forced, in a grammar; none
     /// between allows one alone.
     forced: [&'static str; 3],
+    /// From which text on calls that a model makes by itself are held to a grammar, and
+    /// what of that text is the grammar's own.
+    trigger: &'static str,
+    begins: &'static str,
+}
+
+/// What an answer must obey.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeldCalls {
+    /// In llama.cpp's notation.
+    pub text: String,
+    /// From where on, if not from the beginning.
+    pub trigger: Option<Trigger>,
 }
 
 /// The forms, the most telling first; the last is taught to models whose template
@@ -43,6 +57,8 @@ const FORMATS: [CallFormat; 4] = [
         glue: &["[TOOL_CALLS]", "[", ",", "]"],
         arguments: "arguments",
         forced: [r#""[""#, r#"", ""#, r#""]""#],
+        trigger: "[TOOL_CALLS]",
+        begins: "",
     },
     HERMES,
     CallFormat {
@@ -52,6 +68,8 @@ const FORMATS: [CallFormat; 4] = [
         glue: &["<|python_tag|>", ";"],
         arguments: "parameters",
         forced: ["", r#""; ""#, ""],
+        trigger: "{",
+        begins: "{",
     },
     CallFormat {
         sign: "\"parameters\":",
@@ -60,6 +78,8 @@ const FORMATS: [CallFormat; 4] = [
         glue: &["<|python_tag|>", ";"],
         arguments: "parameters",
         forced: ["", r#""; ""#, ""],
+        trigger: "{",
+        begins: "{",
     },
 ];
 
@@ -74,6 +94,8 @@ const HERMES: CallFormat = CallFormat {
         r#""\n</tool_call>\n<tool_call>\n""#,
         r#""\n</tool_call>""#,
     ],
+    trigger: "<tool_call>",
+    begins: "<tool_call>",
 };
 
 impl CallFormat {
@@ -96,8 +118,9 @@ pub struct ToolRequest {
     pub json: String,
     /// Names of those that may be called.
     pub names: Vec<String>,
-    /// A schema of one call, if calls are forced.
-    forced: Option<Json>,
+    /// A schema of one call, if calls are forced or held to be as their tools say.
+    held: Option<Json>,
+    forced: bool,
     parallel: bool,
 }
 
@@ -112,6 +135,14 @@ struct RawTool {
 struct Function {
     name: String,
     parameters: Option<Json>,
+    strict: Option<bool>,
+}
+
+impl Function {
+    /// Whether its calls are to be as its parameters say, whoever makes them.
+    fn is_strict(&self) -> bool {
+        self.strict == Some(true)
+    }
 }
 
 #[derive(Deserialize)]
@@ -192,25 +223,33 @@ pub fn take(fields: &mut Fields) -> Result<Option<ToolRequest>, ApiError> {
     if tools.is_empty() {
         return Ok(None);
     }
-    let forced = (!forced.is_empty()).then(|| one_call(&forced));
+    let is_forced = !forced.is_empty();
+    let held = match is_forced {
+        true => Some(one_call(&forced, false)),
+        false if tools.iter().any(|tool| tool.function.is_strict()) => {
+            Some(one_call(&tools.iter().collect::<Vec<_>>(), true))
+        }
+        false => None,
+    };
     Ok(Some(ToolRequest {
         names: tools
             .iter()
             .map(|tool| tool.function.name.clone())
             .collect(),
         json,
-        forced,
+        held,
+        forced: is_forced,
         parallel: parallel != Some(false),
     }))
 }
 
 impl ToolRequest {
-    /// What the answer must obey, if calls are forced.
+    /// What the answer must obey, if calls are forced or of strict tools.
     ///
     /// # Errors
     /// When a schema is not one that can be held.
-    pub fn grammar(&self, format: CallFormat) -> Result<Option<String>, ApiError> {
-        let Some(schema) = &self.forced else {
+    pub fn grammar(&self, format: CallFormat) -> Result<Option<HeldCalls>, ApiError> {
+        let Some(schema) = &self.held else {
             return Ok(None);
         };
         let schema = renamed(schema, format.arguments);
@@ -224,9 +263,15 @@ impl ToolRequest {
             false => String::new(),
         };
         let (_, rules) = rules.split_once('\n').unwrap_or_default();
-        Ok(Some(format!(
-            "root ::= {before} whole-schema {more} {after}\n{rules}"
-        )))
+        let trigger = Trigger {
+            text: format.trigger.to_owned(),
+            at_start: format.bare == Some('{'),
+            begins: format.begins.to_owned(),
+        };
+        Ok(Some(HeldCalls {
+            text: format!("root ::= {before} whole-schema {more} {after}\n{rules}"),
+            trigger: (!self.forced).then_some(trigger),
+        }))
     }
 
     /// What tells a model of the tools whose template does not.
@@ -249,13 +294,15 @@ fn object(fields: Vec<(&str, Json)>) -> Json {
     Json::Object(fields.into_iter().map(owned).collect())
 }
 
-/// The schema of a call of one of these tools.
-fn one_call(tools: &[&RawTool]) -> Json {
+/// The schema of a call of one of these tools; of some `by_themselves`, where only strict
+/// tools' arguments are held to more than being an object.
+fn one_call(tools: &[&RawTool], by_themselves: bool) -> Json {
     let (mut calls, mut defs) = (Vec::new(), Vec::new());
     for (at, tool) in tools.iter().enumerate() {
         let root = format!("#/$defs/t{at}");
         let empty = || object(vec![("type", text("object"))]);
         let parameters = match &tool.function.parameters {
+            _ if by_themselves && !tool.function.is_strict() => empty(),
             Some(Json::Object(fields)) if fields.is_empty() => empty(),
             Some(parameters) => parameters.clone(),
             None => object(vec![
@@ -399,11 +446,24 @@ mod tests {
         let body = format!(r#"{{"tools": [{tool}], "tool_choice": "required"}}"#);
         for format in FORMATS {
             let request = taken(&body).expect("sound").expect("offered");
-            let grammar = request.grammar(format).expect("held").expect("forced");
+            let held = request.grammar(format).expect("held").expect("forced");
+            assert_eq!(held.trigger, None);
+            let grammar = held.text;
             assert!(grammar.contains("boolean"), "{grammar}");
             assert!(
                 grammar.contains(&format!("\\\"{}\\\"", format.arguments)),
                 "{grammar}"
+            );
+        }
+        let auto = body.replace("\"required\"", "\"auto\"");
+        let strict = auto.replace("\"name\": \"f\"", "\"name\": \"f\", \"strict\": true");
+        for (body, holds) in [(auto, false), (strict, true)] {
+            let request = taken(&body).expect("sound").expect("offered");
+            let held = request.grammar(HERMES).expect("held");
+            let trigger = held.and_then(|held| held.trigger);
+            assert_eq!(
+                trigger.map(|trigger| trigger.text),
+                holds.then(|| "<tool_call>".into())
             );
         }
         let never = body.replace("\"boolean\"", "\"boolean\", \"pattern\": \"a\"");

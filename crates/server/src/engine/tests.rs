@@ -62,14 +62,14 @@ fn slow_readers_wait_for_themselves_alone() {
     let (slow, mut slow_updates) = job(40, 1);
     let (other, mut other_updates) = job(40, 64);
     let (gone, gone_updates) = job(200, 64);
-    shared.queue.push(slow).expect("room");
-    shared.queue.push(other).expect("room");
+    shared.queue.push(vec![slow]).expect("room");
+    shared.queue.push(vec![other]).expect("room");
     let others = tokens(&mut other_updates);
     assert!(others > 1);
     while shared.metrics.held.get() == 0 {
         std::thread::yield_now();
     }
-    shared.queue.push(gone).expect("room");
+    shared.queue.push(vec![gone]).expect("room");
     drop(gone_updates);
     let generated = shared.metrics.generated_tokens.get();
     assert!(generated < 80 + 40, "{generated}");

@@ -25,7 +25,8 @@ def cannot_run(why):
 @pytest.fixture(scope="session")
 def url():
     command = [PROGRAM, "serve", str(MODEL), "--memory", "160MiB", "--ctx", "1024"]
-    command += ["--port", "0", "--api-key", KEY]
+    # Few may wait, so that nobody asks for many answers at once.
+    command += ["--port", "0", "--api-key", KEY, "--queue", "8"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     for line in process.stdout:
         if at := re.search(r"http://\S+", line):

@@ -26,7 +26,7 @@ def test_curl(url):
     events = curl(url, {**body, "stream": True}).strip().split("\n\n")
     assert events[-1] == "data: [DONE]"
     assert all(event.startswith("data: {") for event in events[:-1])
-    assert json.loads(curl(url, {**body, "n": 3}))["error"]["param"] == "n"
+    assert json.loads(curl(url, {**body, "n": 0}))["error"]["param"] == "n"
 
 
 def test_schemathesis(url, tmp_path):
@@ -34,7 +34,7 @@ def test_schemathesis(url, tmp_path):
     ones, no status of a server that failed. EXAMPLES makes it longer, SEED another."""
     command = [str(Path(sys.executable).absolute().parent / "schemathesis"), "run", f"{url}/openapi.json"]
     command += ["-H", f"Authorization: Bearer {KEY}", "--exclude-path", "/live"]
-    command += ["--max-examples", os.environ.get("EXAMPLES", "15")]
+    command += ["--max-examples", os.environ.get("EXAMPLES", "6")]
     command += ["--seed", os.environ.get("SEED", "1")]
     command += ["--request-timeout", "600"]
     command += ["--checks", "not_a_server_error,status_code_conformance,content_type_conformance"]

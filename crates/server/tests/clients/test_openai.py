@@ -116,3 +116,51 @@ def test_errors_are_the_packages_own(client, model, url):
         client.models.retrieve("gpt-4")
     with pytest.raises(openai.AuthenticationError):
         openai.OpenAI(base_url=f"{url}/v1", api_key="wrong", max_retries=0).models.list()
+
+
+def test_responses_whole_and_streamed(client, model):
+    ask = dict(model=model, input="Say hello.", max_output_tokens=8, temperature=0)
+    whole = client.responses.create(**ask)
+    assert whole.status == "incomplete" and whole.usage.output_tokens == 8
+    events = list(client.responses.create(**ask, stream=True))
+    text = "".join(e.delta for e in events if e.type == "response.output_text.delta")
+    assert text == whole.output_text == events[-1].response.output_text
+    assert [e.sequence_number for e in events] == list(range(len(events)))
+
+
+def test_responses_call_tools(client, model):
+    tool = {
+        "type": "function",
+        "name": "switch",
+        "strict": True,
+        "parameters": {
+            "type": "object",
+            "properties": {"on": {"type": "boolean"}},
+            "required": ["on"],
+            "additionalProperties": False,
+        },
+    }
+    ask = dict(model=model, temperature=0, tools=[tool], store=False)
+    first = client.responses.create(
+        input="Do it.", tool_choice="required", parallel_tool_calls=False, **ask
+    )
+    call = first.output[0]
+    assert isinstance(json.loads(call.arguments)["on"], bool)
+    with client.responses.stream(
+        input="Do it.", tool_choice="required", parallel_tool_calls=False, **ask
+    ) as stream:
+        stream.until_done()
+        assert stream.get_final_response().output[0].arguments == call.arguments
+    answer = {"type": "function_call_output", "call_id": call.call_id, "output": "done"}
+    turns = [{"role": "user", "content": "Do it."}, *first.output, answer]
+    assert client.responses.create(input=turns, **ask).status == "completed"
+
+
+def test_several_answers_and_biases(client, model):
+    ask = dict(model=model, messages=TURN, max_tokens=4)
+    several = client.chat.completions.create(**ask, n=3, logit_bias={"5000": -100})
+    assert [choice.index for choice in several.choices] == [0, 1, 2]
+    texts = client.completions.create(model=model, prompt=["a", "b"], max_tokens=2)
+    assert len(texts.choices) == 2
+    thinks = client.chat.completions.create(**ask, reasoning_effort="low")
+    assert thinks.usage.completion_tokens_details.reasoning_tokens == 0

@@ -20,6 +20,7 @@ fn read(source: &str, text: &str, step: usize) -> (String, Vec<(String, String)>
                 assert_eq!(index, calls.len());
                 calls.push((name, String::new()));
             }
+            AnswerPart::Thought(text) => panic!("nothing is thought: {text}"),
             AnswerPart::Arguments { index, text } => calls[index].1.push_str(&text),
         }
     }

@@ -124,10 +124,12 @@ impl<'de> Visitor<'de> for AnyValue {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
         let mut fields: Vec<(String, Json)> = Vec::new();
         while let Some((name, value)) = map.next_entry::<String, Json>()? {
-            if fields.iter().any(|(other, _)| *other == name) {
-                return Err(A::Error::custom(format!("`{name}` is there twice")));
-            }
             fields.push((name, value));
+        }
+        let mut names: Vec<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(A::Error::custom(format!("`{}` is there twice", twice[0])));
         }
         Ok(Json::Object(fields))
     }

@@ -1,0 +1,107 @@
+//! A grammar that holds from a text on: what comes before is free, what follows is not.
+
+mod common;
+
+use delayline_engine::ModelFile;
+use delayline_llama::{Candidates, Sampler, Sampling, TokenBias, Trigger, Vocab};
+
+/// What a sampler makes of a model that wants to say `text` and then end.
+fn said(vocab: &Vocab, sampler: &mut Sampler, text: &str) -> String {
+    let wants = vocab.tokenize(text, false, false).expect("tokens");
+    let (mut all, mut out) = (Candidates::default(), Vec::new());
+    for at in 0..wants.len() + 20 {
+        // Everything else is about as likely, in an order that says nothing.
+        let mut logits: Vec<f32> = (0..vocab.tokens())
+            .map(|n| (n * 7919 % 101) as f32 / 1e3)
+            .collect();
+        match wants.get(at) {
+            Some(&token) => logits[token as usize] = 10.0,
+            None => {
+                let ends = (0..vocab.tokens() as i32).filter(|&token| vocab.is_end(token));
+                ends.for_each(|token| logits[token as usize] = 10.0);
+            }
+        }
+        let token = sampler.sample(&logits, &mut all).expect("a token");
+        if vocab.is_end(token) {
+            break;
+        }
+        vocab.piece(token, &mut out).expect("its bytes");
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[test]
+fn what_follows_a_trigger_obeys_and_nothing_else() {
+    let _alone = common::alone();
+    let file = ModelFile::open(&common::demo_model()).expect("the demo model");
+    let vocab = Vocab::open(&file).expect("its vocabulary");
+    let grammar = r#"root ::= "<call>\n{\"on\": " ("true" | "false") "}\n</call>""#;
+    let greedy = Sampling {
+        temperature: 0.0,
+        ..Sampling::default()
+    };
+    let trigger = |at_start, text: &str, begins: &str| Trigger {
+        text: text.into(),
+        at_start,
+        begins: begins.into(),
+    };
+    let obeyed = ["true", "false"].map(|on| format!("<call>\n{{\"on\": {on}}}\n</call>"));
+    for (trigger, wants, before) in [
+        (
+            trigger(false, "<call>", "<call>"),
+            "Well, <call>\n{\"on\": 5}\n</call> and more",
+            Some("Well, "),
+        ),
+        (trigger(false, "<call>", "<call>"), "<call>[1, 2]", Some("")),
+        (
+            trigger(false, "<call>", "<call>"),
+            "no <cal> here {5}",
+            None,
+        ),
+        (trigger(true, "<call>", "<call>"), "<call>5", Some("")),
+        (trigger(true, "<call>", "<call>"), "not <call>5", None),
+    ] {
+        let mut sampler = Sampler::new(&vocab, &greedy, Some(grammar)).expect("a sampler");
+        sampler.wait_for(trigger);
+        let said = said(&vocab, &mut sampler, wants);
+        match before {
+            Some(before) => {
+                let call = said
+                    .strip_prefix(before)
+                    .unwrap_or_else(|| panic!("{said:?}"));
+                assert!(
+                    obeyed.iter().any(|text| text == call),
+                    "{wants:?}: {said:?}"
+                );
+            }
+            None => assert_eq!(said, wants),
+        }
+    }
+}
+
+#[test]
+fn a_bias_is_added_to_logits() {
+    let _alone = common::alone();
+    let file = ModelFile::open(&common::demo_model()).expect("the demo model");
+    let vocab = Vocab::open(&file).expect("its vocabulary");
+    let logits: Vec<f32> = (0..vocab.tokens()).map(|at| at as f32 / 1e5).collect();
+    let greedy = Sampling {
+        temperature: 0.0,
+        ..Sampling::default()
+    };
+    let choose = |bias: &[TokenBias]| {
+        let mut sampler = Sampler::new(&vocab, &greedy, None).expect("a sampler");
+        sampler.add(bias);
+        sampler
+            .sample(&logits, &mut Candidates::default())
+            .expect("a token")
+    };
+    let last = vocab.tokens() as i32 - 1;
+    let bias = |token, bias| TokenBias { token, bias };
+    assert_eq!(choose(&[]), last);
+    assert_eq!(choose(&[bias(last, -100.0)]), last - 1);
+    assert_eq!(
+        choose(&[bias(7, 100.0), bias(-1, 100.0), bias(i32::MAX, 100.0)]),
+        7
+    );
+}

@@ -1,0 +1,408 @@
+//! Messages and responses over real sockets: what chats say, in the form of each API; and
+//! what a model thinks, apart.
+
+mod common;
+
+use common::{CHAT, Reply, alone, chat, config, events, start, with};
+use delayline_server::ServerConfig;
+use serde_json::{Value, json};
+
+const MESSAGES: &str = "/v1/messages";
+const RESPONSES: &str = "/v1/responses";
+
+/// Events by name, in order.
+fn named(reply: &Reply) -> Vec<(String, Value)> {
+    let names = reply.body.lines();
+    let names = names.filter_map(|line| line.strip_prefix("event: "));
+    let data = events(&reply.body).into_iter();
+    let parsed = data.map(|data| serde_json::from_str::<Value>(data).expect("JSON"));
+    let all: Vec<_> = names.map(str::to_owned).zip(parsed).collect();
+    assert!(!all.is_empty(), "{reply:?}");
+    for (name, data) in &all {
+        assert_eq!(data["type"], name.as_str());
+    }
+    all
+}
+
+fn joined(events: &[(String, Value)], name: &str, pointer: &str) -> String {
+    let of = events.iter().filter(|(event, _)| event == name);
+    let texts = of.filter_map(|(_, data)| data.pointer(pointer)?.as_str());
+    texts.collect()
+}
+
+/// A tool that must be called, in OpenAI's form of chats.
+fn forced() -> Value {
+    let parameters = json!({"type": "object", "properties": {"on": {"type": "boolean"}},
+        "required": ["on"], "additionalProperties": false});
+    let tools =
+        json!([{"type": "function", "function": {"name": "act", "parameters": parameters}}]);
+    let body = with(chat("Do it.", 60), "tools", tools);
+    with(
+        with(body, "tool_choice", json!("required")),
+        "parallel_tool_calls",
+        json!(false),
+    )
+}
+
+#[test]
+fn messages_say_what_chats_say() {
+    let _alone = alone();
+    let (_server, client) = start(config());
+    let said = client.post(CHAT, &chat("Say hello.", 8)).json();
+    let said = said["choices"][0]["message"]["content"]
+        .as_str()
+        .expect("a text")
+        .to_owned();
+    let ask = json!({"max_tokens": 8, "temperature": 0,
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "Say hello."}]}]});
+    let whole = client.post(MESSAGES, &ask).json();
+    assert_eq!(whole["content"], json!([{"type": "text", "text": said}]));
+    assert_eq!(
+        (&whole["stop_reason"], &whole["type"]),
+        (&json!("max_tokens"), &json!("message"))
+    );
+    assert_eq!(whole["usage"]["output_tokens"], 8);
+    let counted = client.post("/v1/messages/count_tokens", &ask).json();
+    let usage = &whole["usage"];
+    let read = usage["input_tokens"]
+        .as_u64()
+        .zip(usage["cache_read_input_tokens"].as_u64());
+    assert_eq!(
+        counted["input_tokens"].as_u64(),
+        read.map(|(new, known)| new + known)
+    );
+
+    let streamed = named(&client.post(MESSAGES, &with(ask.clone(), "stream", json!(true))));
+    assert_eq!(
+        joined(&streamed, "content_block_delta", "/delta/text"),
+        said
+    );
+    let mut order: Vec<&str> = streamed.iter().map(|(name, _)| name.as_str()).collect();
+    order.dedup();
+    assert_eq!(
+        order,
+        [
+            "message_start",
+            "content_block_start",
+            "content_block_delta",
+            "content_block_stop",
+            "message_delta",
+            "message_stop"
+        ]
+    );
+    let end = &streamed[streamed.len() - 2].1;
+    assert_eq!(
+        (&end["delta"]["stop_reason"], &end["usage"]["output_tokens"]),
+        (&json!("max_tokens"), &json!(8))
+    );
+
+    // A stop text is named.
+    let stop: String = said.chars().skip(2).take(3).collect();
+    let stopped = with(ask.clone(), "stop_sequences", json!(["never said", stop]));
+    let stopped = client.post(MESSAGES, &stopped).json();
+    assert_eq!(
+        (&stopped["stop_reason"], &stopped["stop_sequence"]),
+        (&json!("stop_sequence"), &json!(stop))
+    );
+
+    for (bad, status, kind) in [
+        (json!({}), 400, "invalid_request_error"),
+        (
+            with(ask.clone(), "temperature", json!(9)),
+            400,
+            "invalid_request_error",
+        ),
+    ] {
+        let reply = client.post(MESSAGES, &bad);
+        assert_eq!(reply.status, status, "{reply:?}");
+        assert_eq!(
+            (&reply.json()["type"], &reply.json()["error"]["type"]),
+            (&json!("error"), &json!(kind))
+        );
+    }
+}
+
+#[test]
+fn calls_have_the_form_of_each_api() {
+    let _alone = alone();
+    let (_server, client) = start(config());
+    let said = client.post(CHAT, &forced()).json();
+    let call = &said["choices"][0]["message"]["tool_calls"][0]["function"];
+    let arguments = call["arguments"].as_str().expect("a text").to_owned();
+    let value: Value = serde_json::from_str(&arguments).expect("JSON");
+    let parameters = forced()["tools"][0]["function"]["parameters"].clone();
+
+    let ask = json!({"temperature": 0, "max_tokens": 60, "messages": [{"role": "user", "content": "Do it."}],
+        "tools": [{"name": "act", "input_schema": parameters}],
+        "tool_choice": {"type": "any", "disable_parallel_tool_use": true}});
+    let whole = client.post(MESSAGES, &ask).json();
+    let used = &whole["content"][0];
+    assert_eq!(
+        (&used["type"], &used["name"], &used["input"]),
+        (&json!("tool_use"), &json!("act"), &value),
+        "{whole}"
+    );
+    assert_eq!(whole["stop_reason"], "tool_use");
+    let streamed = named(&client.post(MESSAGES, &with(ask.clone(), "stream", json!(true))));
+    assert_eq!(
+        joined(&streamed, "content_block_delta", "/delta/partial_json"),
+        arguments
+    );
+    // Its answer goes on from it.
+    let mut next = ask;
+    next["tool_choice"] = json!({"type": "auto"});
+    next["messages"] = json!([next["messages"][0], {"role": "assistant", "content": whole["content"]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": used["id"], "content": "done"}]}]);
+    assert_eq!(client.post(MESSAGES, &next).status, 200);
+
+    let ask = json!({"temperature": 0, "input": "Do it.", "tools": [{"type": "function", "name": "act", "parameters": parameters}],
+        "tool_choice": "required", "parallel_tool_calls": false});
+    let whole = client.post(RESPONSES, &ask).json();
+    let item = &whole["output"][0];
+    assert_eq!(
+        (&item["type"], &item["arguments"]),
+        (&json!("function_call"), &json!(arguments)),
+        "{whole}"
+    );
+    assert_eq!(
+        (&whole["status"], &whole["tool_choice"]),
+        (&json!("completed"), &json!("required"))
+    );
+    let streamed = named(&client.post(RESPONSES, &with(ask.clone(), "stream", json!(true))));
+    assert_eq!(
+        joined(
+            &streamed,
+            "response.function_call_arguments.delta",
+            "/delta"
+        ),
+        arguments
+    );
+    let mut next = ask;
+    next["tool_choice"] = json!("auto");
+    next["input"] = json!([{"role": "user", "content": "Do it."}, item,
+        {"type": "function_call_output", "call_id": item["call_id"], "output": "done"}]);
+    assert_eq!(client.post(RESPONSES, &next).status, 200);
+}
+
+#[test]
+fn responses_say_what_chats_say() {
+    let _alone = alone();
+    let (_server, client) = start(config());
+    let said = client.post(CHAT, &chat("Say hello.", 8)).json();
+    let said = said["choices"][0]["message"]["content"]
+        .as_str()
+        .expect("a text")
+        .to_owned();
+    let ask = json!({"input": "Say hello.", "max_output_tokens": 8, "temperature": 0});
+    let whole = client.post(RESPONSES, &ask).json();
+    assert_eq!(whole["output"][0]["content"][0]["text"], said, "{whole}");
+    assert_eq!(whole["incomplete_details"]["reason"], "max_output_tokens");
+    assert_eq!(whole["usage"]["output_tokens"], 8);
+    let streamed = named(&client.post(RESPONSES, &with(ask.clone(), "stream", json!(true))));
+    assert_eq!(
+        joined(&streamed, "response.output_text.delta", "/delta"),
+        said
+    );
+    let mut order: Vec<&str> = streamed.iter().map(|(name, _)| name.as_str()).collect();
+    order.dedup();
+    let expect = [
+        "created",
+        "in_progress",
+        "output_item.added",
+        "content_part.added",
+        "output_text.delta",
+        "output_text.done",
+        "content_part.done",
+        "output_item.done",
+        "incomplete",
+    ];
+    assert_eq!(order, expect.map(|name| format!("response.{name}")));
+    for (at, (_, data)) in streamed.iter().enumerate() {
+        assert_eq!(data["sequence_number"], at);
+    }
+    let last = &streamed[streamed.len() - 1].1["response"];
+    assert_eq!(last["output"][0]["content"][0]["text"], said);
+    let refused = client.post(RESPONSES, &with(ask, "previous_response_id", json!("r")));
+    assert_eq!(
+        refused.json()["error"]["code"],
+        "unsupported_parameter",
+        "{refused:?}"
+    );
+}
+
+/// The demo model does not think, but a template can have it begin to.
+#[test]
+fn what_is_thought_is_apart() {
+    let _alone = alone();
+    let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n{% if enable_thinking is not defined or enable_thinking %}<think>\n{% else %}<think>\n\n</think>\n\n{% endif %}";
+    let (_server, client) = start(ServerConfig {
+        chat_template: Some(template.into()),
+        ..config()
+    });
+    let ask = chat("Say hello.", 6);
+    let whole = client.post(CHAT, &ask).json();
+    let message = &whole["choices"][0]["message"];
+    let thought = message["reasoning_content"]
+        .as_str()
+        .expect("a thought")
+        .to_owned();
+    assert_eq!(message["content"], "", "{whole}");
+    assert_eq!(
+        whole["usage"]["completion_tokens_details"]["reasoning_tokens"],
+        6
+    );
+    let reply = client.post(CHAT, &with(ask.clone(), "stream", json!(true)));
+    let streamed = events(&reply.body)
+        .into_iter()
+        .filter_map(|data| serde_json::from_str::<Value>(data).ok());
+    let streamed: String = streamed
+        .filter_map(|data| {
+            Some(
+                data["choices"][0]["delta"]["reasoning_content"]
+                    .as_str()?
+                    .to_owned(),
+            )
+        })
+        .collect();
+    assert_eq!(streamed, thought);
+    for off in [
+        ("reasoning_effort", json!("none")),
+        ("chat_template_kwargs", json!({"enable_thinking": false})),
+    ] {
+        let whole = client.post(CHAT, &with(ask.clone(), off.0, off.1)).json();
+        let message = &whole["choices"][0]["message"];
+        assert!(
+            message["reasoning_content"].is_null() && message["content"] != "",
+            "{whole}"
+        );
+    }
+    let ask = json!({"max_tokens": 6, "temperature": 0, "messages": [{"role": "user", "content": "Say hello."}]});
+    let whole = client.post(MESSAGES, &ask).json();
+    assert_eq!(
+        (
+            &whole["content"][0]["type"],
+            &whole["content"][0]["thinking"]
+        ),
+        (&json!("thinking"), &json!(thought))
+    );
+    let streamed = named(&client.post(MESSAGES, &with(ask.clone(), "stream", json!(true))));
+    assert_eq!(
+        joined(&streamed, "content_block_delta", "/delta/thinking"),
+        thought
+    );
+    let off = with(ask, "thinking", json!({"type": "disabled"}));
+    assert_eq!(
+        client.post(MESSAGES, &off).json()["content"][0]["type"],
+        "text"
+    );
+    let ask = json!({"max_output_tokens": 6, "temperature": 0, "input": "Say hello."});
+    let whole = client.post(RESPONSES, &ask).json();
+    assert_eq!(whole["output"][0]["content"][0]["text"], thought, "{whole}");
+    let streamed = named(&client.post(RESPONSES, &with(ask, "stream", json!(true))));
+    assert_eq!(
+        joined(&streamed, "response.reasoning_text.delta", "/delta"),
+        thought
+    );
+}
+
+#[test]
+fn a_request_may_have_several_answers() {
+    let _alone = alone();
+    let (_server, client) = start(config());
+    let ask = with(
+        with(chat("Tell me a word.", 6), "temperature", json!(1.5)),
+        "seed",
+        json!(4),
+    );
+    let several = client.post(CHAT, &with(ask.clone(), "n", json!(6))).json();
+    let choices = several["choices"].as_array().expect("a list");
+    let texts: Vec<_> = choices
+        .iter()
+        .map(|choice| choice["message"]["content"].to_string())
+        .collect();
+    let indices: Vec<_> = choices
+        .iter()
+        .map(|choice| choice["index"].as_u64())
+        .collect();
+    assert_eq!(indices, (0..6).map(Some).collect::<Vec<_>>());
+    let mut different = texts.clone();
+    different.sort();
+    different.dedup();
+    assert!(different.len() > 1, "{texts:?}");
+    let generated = several["usage"]["completion_tokens"]
+        .as_u64()
+        .expect("a number");
+    assert!((7..=36).contains(&generated), "{several}");
+
+    let texts =
+        json!({"prompt": ["One, two,", "Red, green,"], "max_tokens": 5, "temperature": 0, "n": 2});
+    let alone: Vec<_> = ["One, two,", "Red, green,"]
+        .map(|text| {
+            client
+                .post(
+                    "/v1/completions",
+                    &json!({"prompt": text, "max_tokens": 5, "temperature": 0}),
+                )
+                .json()["choices"][0]["text"]
+                .clone()
+        })
+        .to_vec();
+    let all = client.post("/v1/completions", &texts).json();
+    let all: Vec<_> = all["choices"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|choice| choice["text"].clone())
+        .collect();
+    assert_eq!(
+        all,
+        [
+            alone[0].clone(),
+            alone[0].clone(),
+            alone[1].clone(),
+            alone[1].clone()
+        ]
+    );
+    let reply = client.post("/v1/completions", &with(texts, "stream", json!(true)));
+    let mut streamed = vec![String::new(); 4];
+    let (mut ended, mut usages) = (0, 0);
+    for data in events(&reply.body)
+        .into_iter()
+        .filter_map(|data| serde_json::from_str::<Value>(data).ok())
+    {
+        let choice = &data["choices"][0];
+        let at = choice["index"].as_u64().expect("a number") as usize;
+        streamed[at] += choice["text"].as_str().expect("a text");
+        ended += usize::from(choice["finish_reason"].is_string());
+        usages += usize::from(data["usage"].is_object());
+    }
+    assert_eq!((ended, usages), (4, 1));
+    assert_eq!(
+        streamed.into_iter().map(Value::from).collect::<Vec<_>>(),
+        all
+    );
+}
+
+#[test]
+fn a_bias_bans_and_forces() {
+    let _alone = alone();
+    let (_server, client) = start(config());
+    let ask = json!({"prompt": "One, two,", "max_tokens": 4, "temperature": 0, "logprobs": 0});
+    let tokens = |body: &Value| {
+        client.post("/v1/completions", body).json()["choices"][0]["logprobs"]["tokens"].clone()
+    };
+    let plain = tokens(&ask);
+    // Whichever token it is: 100 more makes it the likeliest, 100 less the least likely.
+    let forced = tokens(&with(ask.clone(), "logit_bias", json!({"5000": 100})));
+    let forced = forced.as_array().expect("a list");
+    assert!(
+        forced.iter().all(|token| *token == forced[0]) && Some(forced) != plain.as_array(),
+        "{forced:?}"
+    );
+    let both = tokens(&with(
+        ask,
+        "logit_bias",
+        json!({"5000": 100, "5001": 100, "999999999": 1}),
+    ));
+    assert!(both.as_array().expect("a list").len() == 4, "{both}");
+}
