@@ -42,6 +42,7 @@ pub struct Cli {
 pub enum Command {
     Run(RunArgs),
     Serve(ServeArgs),
+    Batch(BatchArgs),
     Inspect(InspectArgs),
     Bench(BenchArgs),
     #[command(hide = true)]
@@ -334,6 +335,33 @@ pub struct DoctorArgs {
     /// A model or another large file, or the directory where models will be
     #[arg(value_name = "PATH", default_value = ".")]
     pub path: PathBuf,
+}
+
+/// Answer a file of requests, many on each lap.
+///
+/// Requests and answers are in OpenAI's batch format, a line of JSON each: `custom_id`,
+/// `url` (/v1/chat/completions, /v1/completions, /v1/responses, /v1/messages) and `body`;
+/// errors are lines, too. Requests that begin alike are asked one after the other. A run
+/// that was ended, however, goes on where it was: what has its answer is not asked again.
+#[derive(Debug, Args)]
+pub struct BatchArgs {
+    /// The model, a GGUF file; of a split model, the first part
+    #[arg(value_name = "MODEL")]
+    pub model: PathBuf,
+    /// The requests
+    #[arg(value_name = "IN")]
+    pub requests: PathBuf,
+    /// The answers, in the order in which they end
+    #[arg(value_name = "OUT")]
+    pub answers: PathBuf,
+    /// Most sequences that share a lap, as far as the KV cache has room
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub batch: u32,
+    /// A chat template in Jinja, in place of the model's own
+    #[arg(long, value_name = "FILE")]
+    pub chat_template: Option<PathBuf>,
+    #[command(flatten)]
+    pub engine: EngineArgs,
 }
 
 /// Show what a template makes of a chat request.

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod batch;
 mod bench;
 mod built;
 mod config;
@@ -73,6 +74,7 @@ fn dispatch(command: &Command, output: &Output) -> Result<()> {
     match command {
         Command::Run(args) => run::run(args, output),
         Command::Serve(args) => serve::run(args, output),
+        Command::Batch(args) => batch::run(args, output),
         Command::Bench(args) => bench::run(args, output),
         Command::Trial(job) => trial::run(job),
         Command::BenchProbe(job) => bench::probe::run(job),

@@ -10,6 +10,7 @@
 pub mod api;
 mod app;
 mod config;
+mod desk;
 mod engine;
 mod feed;
 mod guard;
@@ -27,5 +28,6 @@ mod shared;
 mod start;
 
 pub use config::{Error, Limits, ServerConfig};
+pub use desk::{Desk, DeskAnswer};
 pub use http::OPENAPI;
 pub use start::{Door, Drained, Handle, Started, start};

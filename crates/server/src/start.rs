@@ -137,6 +137,43 @@ pub fn start(config: ServerConfig) -> Result<Handle, Error> {
     let socket = std::net::TcpListener::bind(config.address).map_err(listen_error)?;
     socket.set_nonblocking(true)?;
     let address = socket.local_addr()?;
+    let (limits, drain) = (config.limits.clone(), config.limits.drain_time);
+    let core = core(config, address)?;
+    let (shared, runtime, app) = (core.shared.clone(), core.runtime, core.app);
+    let (over, is_over) = watch::channel(Closing::Open);
+    let (serves, sockets) = mpsc::channel();
+    std::thread::Builder::new()
+        .name("sockets".into())
+        .spawn(move || {
+            serve(&runtime, socket, app, limits, is_over);
+            drop((runtime, serves));
+        })?;
+    let door = Door {
+        shared: shared.clone(),
+        over,
+        sockets: Arc::new(Mutex::new(sockets)),
+    };
+    Ok(Handle {
+        started: core.started,
+        shared,
+        engine: Arc::new(Mutex::new(core.engine)),
+        door,
+        drain,
+    })
+}
+
+/// A server but for its sockets.
+pub(crate) struct Core {
+    pub(crate) started: Started,
+    pub(crate) shared: Arc<Shared>,
+    /// Empty and open as long as the engine's thread runs.
+    pub(crate) engine: mpsc::Receiver<Infallible>,
+    pub(crate) runtime: Runtime,
+    pub(crate) app: Arc<App>,
+}
+
+/// Opens the model, and has everything ready for requests.
+pub(crate) fn core(config: ServerConfig, address: SocketAddr) -> Result<Core, Error> {
     let shared = Arc::new(Shared::new(config.limits.queue));
     delayline_engine::share_heap();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -202,28 +239,22 @@ pub fn start(config: ServerConfig) -> Result<Handle, Error> {
         listeners: Arc::new(Semaphore::new(limits.listeners)),
         queue_time: limits.queue_time(lap_s),
         request_time: limits.request_time(lap_s, started.ctx),
-        limits: limits.clone(),
+        limits,
     });
-    let (over, is_over) = watch::channel(Closing::Open);
-    let drain = limits.drain_time;
-    let (serves, sockets) = mpsc::channel();
-    std::thread::Builder::new()
-        .name("sockets".into())
-        .spawn(move || {
-            serve(&runtime, socket, app, limits, is_over);
-            drop((runtime, serves));
-        })?;
-    let door = Door {
-        shared: shared.clone(),
-        over,
-        sockets: Arc::new(Mutex::new(sockets)),
-    };
-    Ok(Handle {
+    let watched = shared.clone();
+    runtime.spawn(async move {
+        let ill = |why: &str| {
+            tracing::error!("{why}");
+            watched.set_health(Health::Ill(why.to_owned()));
+        };
+        watched.laps.watch(|| watched.feed.waits(), ill).await;
+    });
+    Ok(Core {
         started,
         shared,
-        engine: Arc::new(Mutex::new(engine)),
-        door,
-        drain,
+        engine,
+        runtime,
+        app,
     })
 }
 
@@ -234,14 +265,6 @@ fn serve(
     limits: crate::config::Limits,
     over: watch::Receiver<Closing>,
 ) {
-    let shared = app.shared.clone();
-    runtime.spawn(async move {
-        let ill = |why: &str| {
-            tracing::error!("{why}");
-            shared.set_health(Health::Ill(why.to_owned()));
-        };
-        shared.laps.watch(|| shared.feed.waits(), ill).await;
-    });
     runtime.block_on(async {
         match tokio::net::TcpListener::from_std(socket) {
             Ok(socket) => listen::listen(socket, http::router(app), limits, over).await,

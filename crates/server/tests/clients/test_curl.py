@@ -34,7 +34,7 @@ def test_schemathesis(url, tmp_path):
     ones, no status of a server that failed. EXAMPLES makes it longer, SEED another."""
     command = [str(Path(sys.executable).absolute().parent / "schemathesis"), "run", f"{url}/openapi.json"]
     command += ["-H", f"Authorization: Bearer {KEY}", "--exclude-path", "/live"]
-    command += ["--max-examples", os.environ.get("EXAMPLES", "6")]
+    command += ["--max-examples", os.environ.get("EXAMPLES", "3")]
     command += ["--seed", os.environ.get("SEED", "1")]
     command += ["--request-timeout", "600"]
     command += ["--checks", "not_a_server_error,status_code_conformance,content_type_conformance"]

@@ -1,0 +1,191 @@
+//! The file of answers: a line each, whole or not at all, whatever ends the process.
+
+use std::collections::HashSet;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use delayline_server::DeskAnswer;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::lines::{AskedLine, key_of, key_of_line};
+use super::named;
+
+/// How every line begins.
+const HEAD: &str = "{\"id\":\"batch_req_";
+
+/// Of a line only what tells whose answer it is.
+#[derive(Deserialize)]
+struct Written {
+    custom_id: Option<String>,
+    error: Option<WrittenError>,
+}
+
+#[derive(Deserialize)]
+struct WrittenError {
+    line: Option<usize>,
+}
+
+/// What was written in this run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Answers with status 200.
+    pub answers: usize,
+    /// All others.
+    pub errors: usize,
+}
+
+/// A file of answers, which this process alone has.
+#[derive(Debug)]
+pub struct Results {
+    path: PathBuf,
+    file: File,
+    /// Bytes of whole lines.
+    whole: u64,
+    there: HashSet<u128>,
+    counts: Counts,
+}
+
+impl Results {
+    /// Opens a file, or makes one; of a line that an earlier run left unfinished nothing
+    /// stays.
+    ///
+    /// # Errors
+    /// When something else is there, or another process has it.
+    pub fn open(path: &Path) -> Result<Self> {
+        let other = || {
+            format!(
+                "{} is there and holds no answers of `delayline batch`: give another name",
+                path.display()
+            )
+        };
+        if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+            bail!(other());
+        }
+        let options = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(path);
+        let file = named(path, "written", options)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                bail!("{} is being written by another process", path.display());
+            }
+            Err(TryLockError::Error(error)) => return named(path, "locked", Err(error)),
+        }
+        let mut there = HashSet::new();
+        let (mut whole, mut text) = (0, Vec::new());
+        let mut input = BufReader::new(&file);
+        loop {
+            text.clear();
+            let len = named(path, "read", input.read_until(b'\n', &mut text))?;
+            if len == 0 {
+                break;
+            }
+            let begins = &text[..len.min(HEAD.len())];
+            if begins != &HEAD.as_bytes()[..begins.len()] {
+                bail!(other());
+            }
+            if text.last() != Some(&b'\n') {
+                named(path, "written", file.set_len(whole))?;
+                break;
+            }
+            let Ok(line) = serde_json::from_slice::<Written>(&text) else {
+                bail!(other());
+            };
+            let number = line.error.and_then(|error| error.line);
+            there.extend(match (number, line.custom_id) {
+                (Some(number), _) => Some(key_of_line(number)),
+                (None, Some(id)) => Some(key_of(&id)),
+                (None, None) => None,
+            });
+            whole += len as u64;
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            whole,
+            there,
+            counts: Counts::default(),
+        })
+    }
+
+    /// Whether a request has its line.
+    pub fn has(&self, key: u128) -> bool {
+        self.there.contains(&key)
+    }
+
+    /// What was written in this run.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Writes the line of an answer.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn add(&mut self, custom_id: &str, key: u128, answer: &DeskAnswer) -> Result<()> {
+        let body: Value = match answer.is_json {
+            true => serde_json::from_slice(&answer.body).unwrap_or_default(),
+            false => Value::Null,
+        };
+        let response = json!({"status_code": answer.status, "request_id": request_id(),
+            "body": body});
+        match answer.status {
+            200 => self.counts.answers += 1,
+            _ => self.counts.errors += 1,
+        }
+        self.write(key, &json!(custom_id), &response, &Value::Null)
+    }
+
+    /// Writes the line of a request that cannot be asked.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn refuse(&mut self, line: &AskedLine) -> Result<()> {
+        let Some((why, id)) = &line.wrong else {
+            return Ok(());
+        };
+        self.counts.errors += 1;
+        let message = format!("line {}: {why}", line.number);
+        let error = json!({"code": "invalid_line", "message": message, "line": line.number});
+        self.write(line.key, &json!(id), &Value::Null, &error)
+    }
+
+    fn write(&mut self, key: u128, id: &Value, response: &Value, error: &Value) -> Result<()> {
+        let line = format!(
+            "{HEAD}{:016x}\",\"custom_id\":{id},\"response\":{response},\"error\":{error}}}\n",
+            chance()
+        );
+        // One write: what a killed process leaves of it is the beginning of a line.
+        if let Err(error) = self.file.write_all(line.as_bytes()) {
+            // As on a full drive, which may have taken a part of it.
+            let _ = self.file.set_len(self.whole);
+            return named(&self.path, "written", Err(error));
+        }
+        self.whole += line.len() as u64;
+        self.there.insert(key);
+        Ok(())
+    }
+
+    /// All is on the drive.
+    ///
+    /// # Errors
+    /// When the system says that it is not.
+    pub fn end(&self) -> Result<()> {
+        named(&self.path, "written", self.file.sync_all())
+    }
+}
+
+fn chance() -> u64 {
+    RandomState::new().hash_one(0_u8)
+}
+
+fn request_id() -> String {
+    format!("req_{:016x}", chance())
+}
