@@ -301,25 +301,25 @@ pub enum FlashAttn {
 #[derive(Clone, Copy, Debug, Args)]
 #[command(next_help_heading = "Sampling")]
 pub struct SamplingArgs {
-    /// Temperature, from 0 (always the likeliest token) to 100
-    #[arg(long, value_name = "T", default_value_t = 0.8, value_parser = zero_to_hundred,
+    /// Temperature, from 0 (always the likeliest token) to 100 [default: the model's own, or 0.8]
+    #[arg(long, value_name = "T", value_parser = zero_to_hundred,
           allow_negative_numbers = true)]
-    pub temp: f32,
-    /// Choose among the K likeliest tokens; 0 for all
-    #[arg(long, value_name = "K", default_value_t = 40, value_parser = clap::value_parser!(i32).range(0..))]
-    pub top_k: i32,
-    /// Choose among the likeliest tokens that together reach this probability, 0 to 1; 1 for all
-    #[arg(long, value_name = "P", default_value_t = 0.95, value_parser = zero_to_one,
+    pub temp: Option<f32>,
+    /// Choose among the K likeliest tokens; 0 for all [default: the model's own, or 40]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(i32).range(0..))]
+    pub top_k: Option<i32>,
+    /// Choose among the likeliest tokens that together reach this probability, 0 to 1; 1 for all [default: the model's own, or 0.95]
+    #[arg(long, value_name = "P", value_parser = zero_to_one,
           allow_negative_numbers = true)]
-    pub top_p: f32,
-    /// Drop tokens less likely than this share of the likeliest, 0 to 1; 0 for none
-    #[arg(long, value_name = "P", default_value_t = 0.05, value_parser = zero_to_one,
+    pub top_p: Option<f32>,
+    /// Drop tokens less likely than this share of the likeliest, 0 to 1; 0 for none [default: the model's own, or 0.05]
+    #[arg(long, value_name = "P", value_parser = zero_to_one,
           allow_negative_numbers = true)]
-    pub min_p: f32,
-    /// Divide the logits of recent tokens by this, 0.01 to 100; 1 for off
-    #[arg(long, value_name = "R", default_value_t = 1.0, value_parser = penalty,
+    pub min_p: Option<f32>,
+    /// Divide the logits of recent tokens by this, 0.01 to 100; 1 for off [default: the model's own, or 1]
+    #[arg(long, value_name = "R", value_parser = penalty,
           allow_negative_numbers = true)]
-    pub repeat_penalty: f32,
+    pub repeat_penalty: Option<f32>,
     /// The same seed gives the same answer
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u32,
@@ -354,9 +354,10 @@ pub struct BatchArgs {
     /// The answers, in the order in which they end
     #[arg(value_name = "OUT")]
     pub answers: PathBuf,
-    /// Most sequences that share a lap, as far as the KV cache has room
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub batch: u32,
+    /// Most sequences that share a lap, as far as the KV cache has room [default: 32, or as many
+    /// as --memory has room for]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub batch: Option<u32>,
     /// A chat template in Jinja, in place of the model's own
     #[arg(long, value_name = "FILE")]
     pub chat_template: Option<PathBuf>,

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use delayline_engine::Way;
-use delayline_server::{Desk, Limits, ServerConfig};
+use delayline_engine::{Error, Options, Way};
+use delayline_server::{Desk, Error as ServerError, Limits, ServerConfig};
 use serde_json::json;
 
 use crate::args::BatchArgs;
@@ -27,6 +27,9 @@ use self::results::Results;
 
 /// Requests may wait for each other as long as it takes.
 const FOREVER: Duration = Duration::from_secs(100_000_000);
+
+/// Sequences of a lap, where there is room: what a lap gains by more is little.
+const RIDERS: u32 = 32;
 
 /// How often a request is asked again whose lap failed, or for which there was no room.
 const TRIES: u32 = 3;
@@ -69,7 +72,7 @@ pub fn run(args: &BatchArgs, output: &Output) -> Result<()> {
         let engine = config::options(&args.engine, Way::Auto)?;
         trial::ensure(&args.model, &args.engine, &engine, output)?;
         let waiting = Waiting::new("opening the model");
-        let desk = Desk::open(config(args, engine)?);
+        let desk = opened(args, &engine);
         drop(waiting);
         let desk = desk?;
         for notice in &desk.started().notices {
@@ -103,11 +106,26 @@ pub fn run(args: &BatchArgs, output: &Output) -> Result<()> {
     }
 }
 
-fn config(args: &BatchArgs, engine: delayline_engine::Options) -> Result<ServerConfig> {
+/// The model, for as many sequences as were asked for, or else as the budget has room for.
+fn opened(args: &BatchArgs, engine: &Options) -> Result<Desk> {
+    let mut riders = args.batch.unwrap_or(RIDERS);
+    loop {
+        match Desk::open(config(args, engine, riders)?) {
+            Err(ServerError::Runtime(Error::Budget { .. }))
+                if args.batch.is_none() && riders > 1 =>
+            {
+                riders /= 2;
+            }
+            opened => return Ok(opened?),
+        }
+    }
+}
+
+fn config(args: &BatchArgs, engine: &Options, riders: u32) -> Result<ServerConfig> {
     Ok(ServerConfig {
         model: args.model.clone(),
-        engine,
-        riders: args.batch,
+        engine: engine.clone(),
+        riders,
         address: ([127, 0, 0, 1], 0).into(),
         keys: Vec::new(),
         insecure: false,
@@ -120,7 +138,7 @@ fn config(args: &BatchArgs, engine: delayline_engine::Options) -> Result<ServerC
         },
         kv: None,
         limits: Limits {
-            queue: 2 * args.batch.max(32) as usize,
+            queue: 2 * riders.max(32) as usize,
             queue_time: Some(FOREVER),
             request_time: Some(FOREVER),
             ..Limits::default()

@@ -68,16 +68,16 @@ fn maker(args: &EngineArgs) -> Option<Arc<dyn MediumMaker>> {
     }))
 }
 
-/// How tokens are chosen.
-pub fn sampling(args: &SamplingArgs) -> Sampling {
+/// How tokens are chosen: as was typed, and else as the model's file asks for.
+pub fn sampling(args: &SamplingArgs, own: Sampling) -> Sampling {
     Sampling {
-        temperature: args.temp,
-        top_k: args.top_k,
-        top_p: args.top_p,
-        min_p: args.min_p,
-        repeat_penalty: args.repeat_penalty,
+        temperature: args.temp.unwrap_or(own.temperature),
+        top_k: args.top_k.unwrap_or(own.top_k),
+        top_p: args.top_p.unwrap_or(own.top_p),
+        min_p: args.min_p.unwrap_or(own.min_p),
+        repeat_penalty: args.repeat_penalty.unwrap_or(own.repeat_penalty),
         seed: args.seed,
-        ..Sampling::default()
+        ..own
     }
 }
 

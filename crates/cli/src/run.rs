@@ -54,10 +54,6 @@ pub fn run(args: &RunArgs, output: &Output) -> Result<()> {
     if let Some(path) = &args.engine.trace {
         written::check(path, FileKind::Trace)?;
     }
-    let answers = Answers {
-        most: args.tokens.map_or(usize::MAX, |n| n as usize),
-        sampling: config::sampling(&args.sampling),
-    };
     interrupt::watch_start();
 
     trial::ensure(&args.model, &args.engine, &options, output)?;
@@ -74,6 +70,10 @@ pub fn run(args: &RunArgs, output: &Output) -> Result<()> {
     tell_of(&mut engine, open_s, &args.engine, output);
 
     let mut session = Session::new(engine);
+    let answers = Answers {
+        most: args.tokens.map_or(usize::MAX, |n| n as usize),
+        sampling: config::sampling(&args.sampling, Sampling::of(session.vocab())?),
+    };
     let spoken = match &source {
         PromptSource::Text(text) => once(&mut session, text, args, &answers, output).map(Some),
         PromptSource::Chat => template::chosen(args.chat_template.as_deref(), session.vocab())

@@ -44,6 +44,35 @@ impl Default for Sampling {
     }
 }
 
+impl Sampling {
+    /// As a model's file asks for (`general.sampling.*`), and llama.cpp's own defaults where
+    /// it says nothing, or nothing that can be.
+    ///
+    /// # Errors
+    /// When llama.cpp has no memory to look for it.
+    pub fn of(vocab: &Vocab) -> Result<Self, Error> {
+        let number = |key, default: f32, from: f32, to: f32| {
+            let given = vocab.metadata(key)?.parse::<f32>().ok();
+            Ok::<_, Error>(given.filter(|x| (from..=to).contains(x)).unwrap_or(default))
+        };
+        let default = Self::default();
+        let k = number(c"general.sampling.top_k", default.top_k as f32, 0.0, 1e9)?;
+        Ok(Self {
+            temperature: number(c"general.sampling.temp", default.temperature, 0.0, 100.0)?,
+            top_k: k as i32,
+            top_p: number(c"general.sampling.top_p", default.top_p, 0.0, 1.0)?,
+            min_p: number(c"general.sampling.min_p", default.min_p, 0.0, 1.0)?,
+            repeat_penalty: number(
+                c"general.sampling.penalty_repeat",
+                default.repeat_penalty,
+                0.01,
+                100.0,
+            )?,
+            ..default
+        })
+    }
+}
+
 /// What is added to the logit of a token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TokenBias {

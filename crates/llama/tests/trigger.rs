@@ -105,3 +105,37 @@ fn a_bias_is_added_to_logits() {
         7
     );
 }
+
+#[test]
+fn a_models_own_sampling_is_read_where_it_can_be() {
+    let _alone = common::alone();
+    let dir = common::scratch();
+    let path = common::synth(dir.path(), "tiny-llama", delayline_synth::Quant::Q8_0);
+    let plain = std::fs::read(&path).expect("a model");
+    let sampling = |numbers: &[(&str, f32)]| {
+        std::fs::write(&path, delayline_testing::with_numbers(&plain, numbers)).expect("written");
+        let vocab = Vocab::open(&ModelFile::open(&path).expect("a model")).expect("a vocabulary");
+        Sampling::of(&vocab).expect("its sampling")
+    };
+    assert_eq!(sampling(&[]), Sampling::default());
+    let given = [
+        ("general.sampling.temp", 0.6),
+        ("general.sampling.top_k", 20.0),
+        ("general.sampling.top_p", 0.9),
+        ("general.sampling.min_p", 0.0),
+        ("general.sampling.penalty_repeat", 1.05),
+    ];
+    let expect = Sampling {
+        temperature: 0.6,
+        top_k: 20,
+        top_p: 0.9,
+        min_p: 0.0,
+        repeat_penalty: 1.05,
+        ..Sampling::default()
+    };
+    assert_eq!(sampling(&given), expect);
+    for number in [f32::NAN, f32::INFINITY, -1.0, 1e20] {
+        let given = given.map(|(key, _)| (key, number));
+        assert_eq!(sampling(&given), Sampling::default(), "{number}");
+    }
+}

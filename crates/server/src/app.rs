@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use delayline_engine::Error;
 use delayline_llama::batch::GenerateRequest;
-use delayline_llama::{Conversation, Rendered, Template, TokenizeRequest, Vocab};
+use delayline_llama::{Conversation, Rendered, Sampling, Template, TokenizeRequest, Vocab};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::api::answer::{AnswerForm, AnswerReader, Endpoint};
@@ -50,6 +50,8 @@ pub struct App {
     pub ctx: usize,
     /// Most tokens of an answer whose request does not say.
     pub default_tokens: usize,
+    /// How tokens are chosen where a request does not say: as the model's file asks for.
+    pub sampling: Sampling,
     /// Most sequences that ride.
     pub seats: usize,
     /// What clients may take.
@@ -149,7 +151,10 @@ impl App {
     fn defaults(&self) -> RequestDefaults {
         RequestDefaults {
             max_tokens: self.default_tokens,
-            seed: chance() as u32,
+            sampling: Sampling {
+                seed: chance() as u32,
+                ..self.sampling
+            },
         }
     }
 

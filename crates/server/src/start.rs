@@ -13,7 +13,7 @@ use delayline_engine::budget;
 use delayline_engine::watch::{Stretch, StretchKind};
 use delayline_engine::{MemoryReport, ModelFile, Options, Source};
 use delayline_llama::batch::Batcher;
-use delayline_llama::{KvTier, Template, Vocab};
+use delayline_llama::{KvTier, Sampling, Template, Vocab};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 
@@ -225,6 +225,7 @@ pub(crate) fn core(config: ServerConfig, address: SocketAddr) -> Result<Core, Er
         created: unix_s(),
         ctx: started.ctx,
         default_tokens: started.default_tokens,
+        sampling: opened.sampling,
         seats: started.seats,
         keys: config.keys,
         origins: config.origins,
@@ -289,6 +290,8 @@ struct Opened {
     tells_tools: bool,
     thinks: bool,
     call_format: CallFormat,
+    /// How the model's file asks for tokens to be chosen.
+    sampling: Sampling,
     stretches: Vec<Stretch>,
     threads: u32,
     /// What the device can do, in bytes per second.
@@ -402,6 +405,7 @@ fn open(config: &ServerConfig, shared: &Shared) -> Result<(Batcher, Opened), Err
     };
     let opened = Opened {
         started,
+        sampling: Sampling::of(&vocab)?,
         vocab,
         template,
         tells_tools: CallFormat::tells_tools(&jinja),

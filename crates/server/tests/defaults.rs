@@ -46,7 +46,7 @@ fn a_model_has_other_names_if_it_is_given_any() {
 fn the_prompt_of_a_chat_is_shown_by_the_template_that_was_given() {
     let _alone = alone();
     let (server, client) = start(config());
-    let ask = json!({"messages": [{"role": "system", "content": "Be brief."},
+    let ask = json!({"max_tokens": 1, "messages": [{"role": "system", "content": "Be brief."},
         {"role": "user", "content": "hi"}], "tools": [{"type": "function", "function": {"name": "f"}}]});
     let reply = client.post("/apply-template", &ask).json();
     let prompt = reply["prompt"].as_str().expect("a prompt");
@@ -86,4 +86,41 @@ fn what_clients_send_by_default_is_taken() {
     }
     let reply = client.post(CHAT, &body);
     assert_eq!(reply.status, 200, "{reply:?}");
+}
+
+#[test]
+fn the_models_own_sampling_is_the_default() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("tiny.gguf");
+    let model = delayline_synth::Blueprint::named("tiny-llama").expect("a known shape");
+    let quant = delayline_synth::Quant::Q8_0;
+    delayline_synth::write(&model, quant, 1, &path, &mut |_, _| {}).expect("a model");
+    let plain = std::fs::read(&path).expect("a model");
+    let ask = |seed: u64| json!({"prompt": "One", "max_tokens": 8, "seed": seed});
+    // Random weights know no likely token: only a temperature of 0 says the same twice.
+    for (keys, same) in [(&[("general.sampling.temp", 0.0)][..], true), (&[], false)] {
+        std::fs::write(&path, delayline_testing::with_numbers(&plain, keys)).expect("written");
+        let (_server, client) = start(ServerConfig {
+            model: path.clone(),
+            engine: delayline_engine::Options {
+                memory: Some(4 << 30),
+                ctx: Some(64),
+                threads: Some(1),
+                ..config().engine
+            },
+            ..config()
+        });
+        let said =
+            |body| client.post("/v1/completions", &body).json()["choices"][0]["text"].clone();
+        let (first, second) = (said(ask(1)), said(ask(2)));
+        assert!(first.is_string());
+        assert_eq!(first == second, same, "{keys:?}: {first} {second}");
+        let wild = |seed| with(ask(seed), "temperature", json!(1.5));
+        assert_ne!(
+            said(wild(1)),
+            said(wild(2)),
+            "what a request says goes before"
+        );
+    }
 }

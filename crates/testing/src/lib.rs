@@ -74,3 +74,29 @@ mod tests {
         }
     }
 }
+
+/// A GGUF file, of tensors at multiples of 32 bytes, with more metadata: numbers by their
+/// keys.
+pub fn with_numbers(file: &[u8], numbers: &[(&str, f32)]) -> Vec<u8> {
+    let (f32_type, text_type) = (6_u32, 8_u32);
+    let mut more = Vec::new();
+    let mut key = |key: &str, kind: u32, value: &[u8]| {
+        more.extend((key.len() as u64).to_le_bytes());
+        more.extend(key.as_bytes());
+        more.extend(kind.to_le_bytes());
+        more.extend(value);
+        more.len()
+    };
+    for (name, number) in numbers {
+        key(name, f32_type, &number.to_le_bytes());
+    }
+    // A text that makes it whole steps, so that the tensors stay where they are.
+    let len = key("general.filler", text_type, &[]) + 8;
+    let filler = len.next_multiple_of(32) - len;
+    more.extend((filler as u64).to_le_bytes());
+    more.resize(more.len() + filler, b'x');
+    // Behind magic, version and the number of tensors is that of the keys.
+    let keys = u64::from_le_bytes(file[16..24].try_into().expect("8 bytes"));
+    let keys = keys + numbers.len() as u64 + 1;
+    [&file[..16], &keys.to_le_bytes(), &more, &file[24..]].concat()
+}

@@ -53,11 +53,11 @@ fn what_is_said_is_understood() {
     let sampling = &run.sampling;
     assert_eq!(
         (sampling.temp, sampling.top_k, sampling.top_p),
-        (0.0, 0, 1.0)
+        (Some(0.0), Some(0), Some(1.0))
     );
     assert_eq!(
         (sampling.min_p, sampling.repeat_penalty, sampling.seed),
-        (0.0, 1.1, 7)
+        (Some(0.0), Some(1.1), 7)
     );
 }
 

@@ -173,8 +173,8 @@ pub struct ApiRequest {
 pub struct RequestDefaults {
     /// Maximum number of tokens to generate.
     pub max_tokens: usize,
-    /// Seed of the choice.
-    pub seed: u32,
+    /// How tokens are chosen, seed included.
+    pub sampling: Sampling,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -309,7 +309,7 @@ fn generate(
         fields.number("presence_penalty", -2.0, 2.0)?,
         fields.number("repetition_penalty", 0.01, 2.0)?,
     );
-    let default = Sampling::default();
+    let default = defaults.sampling;
     let sampling = Sampling {
         temperature: fields
             .number("temperature", 0.0, 2.0)?
@@ -322,8 +322,8 @@ fn generate(
             .map_or(default.top_k, |k| k.max(0) as i32),
         frequency_penalty: penalties.0.unwrap_or(0.0),
         presence_penalty: penalties.1.unwrap_or(0.0),
-        repeat_penalty: penalties.2.unwrap_or(1.0),
-        seed: seed.unwrap_or(defaults.seed),
+        repeat_penalty: penalties.2.unwrap_or(default.repeat_penalty),
+        seed: seed.unwrap_or(default.seed),
     };
     let stop = stops(fields)?;
     let bias = biases(fields)?;
@@ -450,7 +450,16 @@ mod tests {
 
     const DEFAULTS: RequestDefaults = RequestDefaults {
         max_tokens: 100,
-        seed: 3,
+        sampling: Sampling {
+            temperature: 0.7,
+            top_k: 20,
+            top_p: 0.8,
+            min_p: 0.0,
+            repeat_penalty: 1.1,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            seed: 3,
+        },
     };
 
     fn ask(more: &str) -> Result<ApiRequest, String> {
@@ -493,10 +502,7 @@ mod tests {
     #[test]
     fn defaults_hold_where_nothing_is_said() {
         let ask = ask("").unwrap();
-        let sampling = Sampling {
-            seed: 3,
-            ..Sampling::default()
-        };
+        let sampling = DEFAULTS.sampling;
         let expect = GenerateRequest {
             elastic: true,
             ..GenerateRequest::new(&[], 100, Choice::Sampled(sampling))
