@@ -8,6 +8,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::medium::{self, MediumArg};
+use crate::names;
 use crate::size::{Budget, parse_rate, parse_size};
 
 mod serve;
@@ -22,6 +23,8 @@ Examples:
   delayline bench model.gguf --budgets /2,/1.25 --baseline mmap
   delayline doctor /mnt/models
 
+A model is a GGUF file, or hf:ORG/REPO[:QUANT] for one that the Hugging Face hub's tools
+have fetched.
 Sizes are in bytes or with a unit: 2GiB, 512MiB (powers of 1024), 1.5GB (of 1000).
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 after Ctrl-C.";
 
@@ -43,6 +46,7 @@ pub enum Command {
     Run(RunArgs),
     Serve(ServeArgs),
     Batch(BatchArgs),
+    List(ListArgs),
     Inspect(InspectArgs),
     Bench(BenchArgs),
     #[command(hide = true)]
@@ -81,7 +85,7 @@ pub struct OutputArgs {
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// The model, a GGUF file; of a split model, the first part
-    #[arg(value_name = "MODEL")]
+    #[arg(value_name = "MODEL", value_parser = names::model)]
     pub model: PathBuf,
     /// What to say to the model [default: a conversation on a terminal, else all of standard input]
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
@@ -109,7 +113,7 @@ pub struct RunArgs {
 #[derive(Debug, Args)]
 pub struct BenchArgs {
     /// The model, a GGUF file; of a split model, the first part
-    #[arg(value_name = "MODEL")]
+    #[arg(value_name = "MODEL", value_parser = names::model)]
     pub model: PathBuf,
     /// Memory budgets, with commas between: sizes (2GiB) or shares of the model (1/2, or /1.25 for 1/1.25)
     #[arg(
@@ -164,7 +168,7 @@ pub enum Baseline {
 #[derive(Debug, Args)]
 pub struct InspectArgs {
     /// The model, a GGUF file; of a split model, the first part
-    #[arg(value_name = "MODEL")]
+    #[arg(value_name = "MODEL", value_parser = names::model)]
     pub model: PathBuf,
     /// The device rate to reckon with, such as 2.8GB/s
     #[arg(long, value_name = "RATE", value_parser = parse_rate, conflicts_with = "measure")]
@@ -346,7 +350,7 @@ pub struct DoctorArgs {
 #[derive(Debug, Args)]
 pub struct BatchArgs {
     /// The model, a GGUF file; of a split model, the first part
-    #[arg(value_name = "MODEL")]
+    #[arg(value_name = "MODEL", value_parser = names::model)]
     pub model: PathBuf,
     /// The requests
     #[arg(value_name = "IN")]
@@ -365,6 +369,16 @@ pub struct BatchArgs {
     pub engine: EngineArgs,
 }
 
+/// List the models in the cache of the Hugging Face hub's tools.
+///
+/// Each can be named as hf:ORG/REPO:QUANT wherever a model's path goes.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// The memory that a model would get [default: nine tenths of what is free]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub memory: Option<u64>,
+}
+
 /// Show what a template makes of a chat request.
 ///
 /// The request is as it is sent to /v1/chat/completions: `messages`, `tools` and
@@ -375,7 +389,7 @@ pub struct BatchArgs {
 #[derive(Debug, Args)]
 pub struct TemplateArgs {
     /// The model, a GGUF file
-    #[arg(value_name = "MODEL")]
+    #[arg(value_name = "MODEL", value_parser = names::model)]
     pub model: PathBuf,
     /// The request, a file of JSON
     #[arg(value_name = "REQUEST")]
@@ -420,7 +434,7 @@ pub struct SynthArgs {
 #[derive(Debug, Args)]
 pub struct StripeArgs {
     /// The model, a GGUF file; of a split model, the first part
-    #[arg(value_name = "MODEL")]
+    #[arg(value_name = "MODEL", value_parser = names::model)]
     pub model: PathBuf,
     /// A folder on each drive
     #[arg(value_name = "DIR", required = true, num_args = 2..=64)]
@@ -442,7 +456,7 @@ pub struct StripeArgs {
 #[derive(Debug, Args)]
 pub struct SealArgs {
     /// The model, a GGUF file; of a split model, the first part
-    #[arg(value_name = "MODEL")]
+    #[arg(value_name = "MODEL", value_parser = names::model)]
     pub model: PathBuf,
 }
 

@@ -13,6 +13,7 @@ mod inspect;
 mod interrupt;
 mod kv;
 mod medium;
+mod names;
 mod output;
 mod plan;
 mod report;
@@ -74,6 +75,7 @@ fn dispatch(command: &Command, output: &Output) -> Result<()> {
     match command {
         Command::Run(args) => run::run(args, output),
         Command::Serve(args) => serve::run(args, output),
+        Command::List(args) => names::list(args, output),
         Command::Batch(args) => batch::run(args, output),
         Command::Bench(args) => bench::run(args, output),
         Command::Trial(job) => trial::run(job),

@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 
-use common::{delayline, model, scratch, stderr, text};
+use common::{command, delayline, model, objects, scratch, stderr, text};
 
 #[test]
 fn a_request_is_rendered_as_it_is() {
@@ -42,5 +42,51 @@ fn a_request_is_rendered_as_it_is() {
                 assert_eq!((&*said, out.status.code()), ("", Some(1)));
             }
         }
+    }
+}
+
+#[test]
+fn a_model_goes_by_its_name_and_is_listed() {
+    let cache = scratch();
+    let snapshot = cache.path().join("models--org--demo/snapshots/1");
+    fs::create_dir_all(&snapshot).expect("a folder");
+    std::os::unix::fs::symlink(
+        fs::canonicalize(model()).expect("the model"),
+        snapshot.join("demo-Q4_1.gguf"),
+    )
+    .expect("a link");
+    let request = cache.path().join("r.json");
+    fs::write(
+        &request,
+        r#"{"messages": [{"role": "user", "content": "hi"}]}"#,
+    )
+    .expect("written");
+    let ask = |args: &str, more: &[&str]| {
+        command(args, more)
+            .env("HF_HUB_CACHE", cache.path())
+            .output()
+            .expect("it runs")
+    };
+    let shown = ask("template hf:org/demo:q4_1", &[&text(&request)]);
+    let prompt = String::from_utf8_lossy(&shown.stdout);
+    assert!(
+        prompt.contains("<|im_start|>user\nhi"),
+        "{}",
+        stderr(&shown)
+    );
+    let none = ask("template hf:org/demo:Q8_0", &[&text(&request)]);
+    assert_eq!(none.status.code(), Some(2));
+    assert!(
+        stderr(&none).contains("there are demo-Q4_1"),
+        "{}",
+        stderr(&none)
+    );
+    for (memory, streams) in [("1GiB", false), ("64MiB", true)] {
+        let listed = objects(&ask("list --json --memory", &[memory]));
+        assert_eq!(listed.len(), 1, "{listed:?}");
+        assert_eq!(
+            (&listed[0]["repo"], &listed[0]["streams"]),
+            (&"org/demo".into(), &streams.into())
+        );
     }
 }

@@ -56,25 +56,6 @@ fn must_run(ci: Option<&str>) -> bool {
     !matches!(ci, None | Some("" | "0" | "false"))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::must_run;
-
-    #[test]
-    fn in_continuous_integration_every_test_must_run() {
-        for (ci, expect) in [
-            (None, false),
-            (Some(""), false),
-            (Some("0"), false),
-            (Some("false"), false),
-            (Some("true"), true),
-            (Some("1"), true),
-        ] {
-            assert_eq!(must_run(ci), expect, "{ci:?}");
-        }
-    }
-}
-
 /// A GGUF file, of tensors at multiples of 32 bytes, with more metadata: numbers by their
 /// keys.
 pub fn with_numbers(file: &[u8], numbers: &[(&str, f32)]) -> Vec<u8> {
@@ -99,4 +80,23 @@ pub fn with_numbers(file: &[u8], numbers: &[(&str, f32)]) -> Vec<u8> {
     let keys = u64::from_le_bytes(file[16..24].try_into().expect("8 bytes"));
     let keys = keys + numbers.len() as u64 + 1;
     [&file[..16], &keys.to_le_bytes(), &more, &file[24..]].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::must_run;
+
+    #[test]
+    fn in_continuous_integration_every_test_must_run() {
+        for (ci, expect) in [
+            (None, false),
+            (Some(""), false),
+            (Some("0"), false),
+            (Some("false"), false),
+            (Some("true"), true),
+            (Some("1"), true),
+        ] {
+            assert_eq!(must_run(ci), expect, "{ci:?}");
+        }
+    }
 }
