@@ -35,6 +35,22 @@ class Bubble {
     follow();
   }
 
+  /** More of what the model thinks, above the text. */
+  think(text) {
+    if (!this.thought) {
+      const fold = document.createElement("details");
+      fold.className = "note";
+      const title = document.createElement("summary");
+      title.textContent = "What the model thought";
+      this.thought = document.createElement("p");
+      this.thought.className = "thought";
+      fold.append(title, this.thought);
+      this.item.insertBefore(fold, this.body);
+    }
+    this.thought.append(text);
+    follow();
+  }
+
   /** A line below the text. */
   note(text, kind = "note") {
     const note = document.createElement("p");
@@ -176,6 +192,11 @@ export class Chat {
         const chunk = JSON.parse(data);
         if (chunk.error) throw new Refused(`The answer broke off: ${chunk.error.message}`);
         const choice = chunk.choices?.[0];
+        const thought = choice?.delta?.reasoning_content ?? "";
+        if (thought) {
+          answer.first_s ||= since_s();
+          bubble?.think(thought);
+        }
         const text = choice?.delta?.content ?? "";
         if (text) {
           answer.first_s ||= since_s();

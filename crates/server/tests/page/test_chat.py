@@ -31,9 +31,10 @@ COPY = """() => {
 }"""
 
 
-def said(text, finish="stop"):
+def said(text, finish="stop", thought=None):
     """An answer as the server would send it."""
-    chunk = {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]}
+    delta = {"content": text, **({"reasoning_content": thought} if thought else {})}
+    chunk = {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
     end = {"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]}
     end["usage"] = {"completion_tokens": 3}
     parts = [json.dumps(part) for part in (chunk, end)] + ["[DONE]"]
@@ -116,6 +117,17 @@ def test_what_the_model_says_is_text(page):
     assert answered(page) == evil
     assert page.locator("#messages img, #messages script").count() == 0
     assert page.evaluate("window.harm") is None
+
+
+def test_what_the_model_thinks_is_shown_apart(page):
+    thought = "<b>hm</b>"
+    answer_with(page, content_type="text/event-stream", body=said("Yes.", thought=thought))
+    ask(page, "Is it?")
+    assert answered(page) == "Yes."
+    fold = page.locator("#messages details")
+    expect(fold.locator(".thought")).to_be_hidden()
+    fold.locator("summary").click()
+    assert fold.locator(".thought").inner_text() == thought
 
 
 @pytest.mark.parametrize(
