@@ -132,7 +132,9 @@ impl Riding {
             None => return Ok(": still here\n\n".into()),
             Some(Ok((at, Update::Token(token)))) => (at, token),
             Some(Ok((_, Update::Joined { cached }))) => {
-                self.usage.cached += cached;
+                // A prompt with several answers counts once.
+                let cached = self.usage.cached + cached;
+                self.usage.cached = cached.min(self.usage.prompt);
                 return Ok(String::new());
             }
             Some(Ok((_, Update::Failed(error))) | Err(error)) => return Err(error),

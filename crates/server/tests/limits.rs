@@ -311,6 +311,43 @@ fn nothing_that_is_sent_ends_it() {
         "stream_options",
         "n",
     ];
+    // Bodies of the other APIs, of which only parts are what they should be.
+    for round in 0..100 {
+        let (path, good) = match round % 2 {
+            0 => (
+                "/v1/messages",
+                json!({"max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]}),
+            ),
+            _ => (
+                "/v1/responses",
+                json!({"max_output_tokens": 1, "input": "hi"}),
+            ),
+        };
+        let names = [
+            "messages",
+            "system",
+            "tools",
+            "tool_choice",
+            "thinking",
+            "output_config",
+            "stop_sequences",
+            "input",
+            "instructions",
+            "reasoning",
+            "text",
+            "include",
+            "stream",
+            "temperature",
+            "metadata",
+        ];
+        let mut body = good;
+        for _ in 0..=random.next(2) {
+            let name = names[random.next(names.len())];
+            body = with(body, name, values[random.next(values.len())].clone());
+        }
+        let reply = client.post(path, &body);
+        assert!(matches!(reply.status, 200 | 400), "{body}: {reply:?}");
+    }
     for _ in 0..150 {
         let mut body = chat("hi", 1);
         for _ in 0..=random.next(2) {

@@ -394,7 +394,7 @@ impl MessageForm {
 }
 
 fn usage_json(usage: TokenUsage) -> Value {
-    json!({"input_tokens": usage.prompt - usage.cached, "cache_creation_input_tokens": 0,
+    json!({"input_tokens": usage.prompt.saturating_sub(usage.cached), "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": usage.cached, "output_tokens": usage.generated})
 }
 
