@@ -85,6 +85,23 @@ pub struct LineFigures {
     pub of_limit: Option<f64>,
     /// What checking the bytes has met; `None` where they are trusted.
     pub check: Option<CheckFigures>,
+    /// Of a mixture whose experts have frames.
+    pub experts: Option<ExpertUseFigures>,
+}
+
+/// What became of experts in all laps, the prompt's included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct ExpertUseFigures {
+    /// Bytes of frames.
+    pub capacity_bytes: u64,
+    /// Bytes of all experts of the model.
+    pub all_bytes: u64,
+    /// Distinct experts that layers of laps used.
+    pub used: u64,
+    /// Those that were in memory.
+    pub hits: u64,
+    /// Bytes that the others took to read.
+    pub bytes_read: u64,
 }
 
 /// The bytes that came, held against what is known of them.
@@ -183,6 +200,13 @@ impl LineFigures {
             laps_s: laps.ns as f64 * 1e-9,
             wrong_reads: counts.wrong,
         });
+        let experts = stream.expert_counts().map(|counts| ExpertUseFigures {
+            capacity_bytes: stream.expert_capacity(),
+            all_bytes: stream.expert_bytes(),
+            used: counts.used,
+            hits: counts.hits,
+            bytes_read: counts.bytes_read,
+        });
         let stall_s = each(decode.stall_ns as f64 * 1e-9);
         Self {
             laps: laps.count,
@@ -195,6 +219,7 @@ impl LineFigures {
             device_rate_bytes_per_s: None,
             of_limit: None,
             check,
+            experts,
         }
     }
 

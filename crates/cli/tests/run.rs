@@ -127,6 +127,32 @@ fn the_window_is_what_was_asked_for_or_what_is_needed() {
 }
 
 #[test]
+fn what_became_of_experts_is_told() {
+    let dir = scratch();
+    let model = text(&dir.path().join("moe.gguf"));
+    let written = delayline("synth tiny-qwen3moe", &[&model]);
+    assert!(written.status.success(), "{}", stderr(&written));
+    let args = [&*model, "--memory", "50MiB", "--ctx", "128", "-n", "6"];
+    let run = |more: &[&str]| {
+        let args = [&args[..], &["--temp", "0", "-p", "Some words."], more].concat();
+        let output = delayline("run", &args);
+        assert!(output.status.success(), "{}", stderr(&output));
+        output
+    };
+    let output = run(&["--json"]);
+    let report = objects(&output).pop().expect("a report");
+    let experts = &report["line"]["experts"];
+    let figure = |name: &str| experts[name].as_u64().unwrap_or_else(|| panic!("{report}"));
+    // A lap of one row uses four experts of each of three layers.
+    let laps = report["line"]["laps"].as_u64().expect("laps");
+    assert!(figure("used") >= laps * 12, "{report}");
+    assert!((1..=figure("used")).contains(&figure("hits")), "{report}");
+    assert!(figure("bytes_read") > 0, "{report}");
+    let told = stderr(&run(&[]));
+    assert!(told.contains("\nexperts  "), "{told}");
+}
+
+#[test]
 fn a_model_that_fits_is_not_streamed() {
     let args = "run --threads 1 --memory 1GiB -n 2 --temp 0 --json";
     let output = delayline(args, &[&model(), "-p", PROMPT]);

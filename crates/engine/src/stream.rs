@@ -383,6 +383,14 @@ impl Stream {
         experts.map_or(0, ExpertArena::capacity_bytes)
     }
 
+    /// Bytes of all experts of the layers that may have frames.
+    pub fn expert_bytes(&self) -> u64 {
+        let layers = self.atlas.layout.arena.bare_layers().into_iter();
+        layers
+            .map(|layer| layer.bytes * u64::from(layer.count))
+            .sum()
+    }
+
     /// The choices of experts of all laps up to now, if they were recorded; later ones
     /// are not.
     pub fn take_route(&mut self) -> Option<ExpertRoute> {

@@ -224,6 +224,7 @@ impl EngineThread {
             Err(failed) => self.failed(&failed),
         }
         self.checked();
+        self.experts();
         self.stored();
         self.events = events;
         self.lap_ended = Some(Instant::now());
@@ -295,6 +296,22 @@ impl EngineThread {
                 "{new} reads brought wrong bytes and were tried again, {wrong} so far: \
                  the drive or its cable may be failing"
             );
+        }
+    }
+
+    /// Counts what became of experts.
+    fn experts(&mut self) {
+        let stream = self.batcher.decoder().stream();
+        let Some(counts) = stream.and_then(|stream| stream.expert_counts()) else {
+            return;
+        };
+        let metrics = &self.shared.metrics;
+        for (counter, now) in [
+            (&metrics.expert_uses, counts.used),
+            (&metrics.expert_hits, counts.hits),
+            (&metrics.expert_read_bytes, counts.bytes_read),
+        ] {
+            counter.inc_by(now - counter.get());
         }
     }
 

@@ -33,6 +33,11 @@ pub struct Metrics {
     pub failed_laps: Counter,
     /// Reads that brought wrong bytes.
     pub wrong_reads: Counter,
+    /// Distinct experts that layers of laps used, those that were in memory, and bytes read
+    /// for the others.
+    pub expert_uses: Counter,
+    pub expert_hits: Counter,
+    pub expert_read_bytes: Counter,
     /// Blocks of the KV cache on disk: found, stored, given up for room, and those that were
     /// not what they should be; bytes read and written.
     pub kv_found: Counter,
@@ -91,6 +96,9 @@ impl Default for Metrics {
             laps: Counter::default(),
             failed_laps: Counter::default(),
             wrong_reads: Counter::default(),
+            expert_uses: Counter::default(),
+            expert_hits: Counter::default(),
+            expert_read_bytes: Counter::default(),
             kv_found: Counter::default(),
             kv_stored: Counter::default(),
             kv_evicted: Counter::default(),
@@ -134,6 +142,21 @@ impl Metrics {
             self.wrong_reads.clone(),
         );
         for (name, help, counter) in [
+            (
+                "expert_uses",
+                "Distinct experts that layers of laps used, where experts have frames",
+                &self.expert_uses,
+            ),
+            (
+                "expert_hits",
+                "Those of them that were in memory",
+                &self.expert_hits,
+            ),
+            (
+                "expert_read_bytes",
+                "Bytes read for experts that were not in memory",
+                &self.expert_read_bytes,
+            ),
             (
                 "kv_found_blocks",
                 "Blocks of the KV cache that were found on disk",

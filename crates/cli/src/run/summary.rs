@@ -122,7 +122,24 @@ impl RunSummary<'_> {
         if let Some(fiber) = &self.0.fiber {
             write!(f, "{}", LoopLines(fiber))?;
         }
+        self.experts(f)?;
         self.check(f)
+    }
+
+    fn experts(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Some(experts) = self.0.line.experts else {
+            return Ok(());
+        };
+        let hits = percent(experts.hits as f64 / experts.used.max(1) as f64);
+        let share = experts.capacity_bytes as f64 / experts.all_bytes.max(1) as f64;
+        let share = percent(share.min(1.0));
+        writeln!(
+            f,
+            "experts  {hits} were in memory, where {} hold up to {share} of them; {} read for the \
+             others",
+            format_size(experts.capacity_bytes),
+            format_size(experts.bytes_read)
+        )
     }
 
     fn check(&self, f: &mut Formatter<'_>) -> fmt::Result {
