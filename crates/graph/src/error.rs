@@ -133,6 +133,25 @@ pub enum Error {
         /// Where they are used.
         here: u32,
     },
+    /// A file cannot be written.
+    #[error("{}: cannot be written: {source}; nothing of it is left", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// Something is where a graph was to be written.
+    #[error("{} is there already{why}", path.display())]
+    Exists {
+        /// What is there.
+        path: PathBuf,
+        /// What to do, or why it is not replaced.
+        why: &'static str,
+    },
+    /// Whoever is told of the progress has asked to stop.
+    #[error("interrupted")]
+    Interrupted,
     /// A graph that cannot be sampled.
     #[error("{0}")]
     Graph(String),

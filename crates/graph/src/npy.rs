@@ -29,6 +29,64 @@ impl NpyHeader {
     /// In words, when it is not the header of an array in C order whose elements are
     /// known.
     pub fn parse(start: &[u8], untyped: Option<ElementType>) -> Result<Self, String> {
+        let (fields, data_at) = Fields::of_file(start)?;
+        Ok(Self {
+            element: ElementType::from_npy(&fields.descr, untyped)?,
+            shape: fields.shape,
+            data_at,
+        })
+    }
+}
+
+/// The header of an array, `descr` being the type of its elements as NumPy writes it:
+/// as long as NumPy's own, so that files are what users have.
+pub(crate) fn npy_header(descr: &str, shape: &[u64]) -> Vec<u8> {
+    const LEN: usize = 128;
+    let lengths: Vec<String> = shape.iter().map(|len| format!("{len},")).collect();
+    let fields = format!(
+        "{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}), }}",
+        lengths.join(" ")
+    );
+    let mut header = NPY_MAGIC.to_vec();
+    header.extend([1, 0]);
+    header.extend((LEN as u16 - 10).to_le_bytes());
+    header.extend(fields.as_bytes());
+    assert!(header.len() < LEN, "numbers of 20 digits fit");
+    header.resize(LEN - 1, b' ');
+    header.push(b'\n');
+    header
+}
+
+/// Length and first byte of a list of numbers of the type `descr`.
+///
+/// # Errors
+/// In words, as [`NpyHeader::parse`], and where it is another type or no list.
+pub(crate) fn npy_list(start: &[u8], descr: &str) -> Result<(u64, u64), String> {
+    let (fields, data_at) = Fields::of_file(start)?;
+    match fields.shape.as_slice() {
+        &[len] if fields.descr == descr => Ok((len, data_at)),
+        shape => Err(format!(
+            "an array of type {:?} and shape {shape:?}, expected a list of type {descr:?}",
+            shorten(&fields.descr)
+        )),
+    }
+}
+
+fn shorten(text: &str) -> String {
+    text.trim().chars().take(120).collect()
+}
+
+/// The three entries of the dictionary, which is a Python literal.
+#[derive(Default)]
+struct Fields {
+    descr: String,
+    fortran: bool,
+    shape: Vec<u64>,
+}
+
+impl Fields {
+    /// The header of a file that begins with `start`, and where its data does.
+    fn of_file(start: &[u8]) -> Result<(Self, u64), String> {
         if start.starts_with(b"PK\x03\x04") {
             return Err(
                 "this is a .npz archive, expected a .npy file; save the array by numpy.save".into(),
@@ -72,27 +130,9 @@ impl NpyHeader {
                     .into(),
             );
         }
-        Ok(Self {
-            element: ElementType::from_npy(&fields.descr, untyped)?,
-            shape: fields.shape,
-            data_at: (from + len) as u64,
-        })
+        Ok((fields, (from + len) as u64))
     }
-}
 
-fn shorten(text: &str) -> String {
-    text.trim().chars().take(120).collect()
-}
-
-/// The three entries of the dictionary, which is a Python literal.
-#[derive(Default)]
-struct Fields {
-    descr: String,
-    fortran: bool,
-    shape: Vec<u64>,
-}
-
-impl Fields {
     /// `None` where it is not such a dictionary with each entry once.
     fn parse(text: &str) -> Option<Self> {
         let (mut fields, mut seen) = (Self::default(), [false; 3]);

@@ -57,7 +57,8 @@ pub struct Topology {
     /// For each node the first of its edges; one more entry at the end.
     starts: Ids,
     sources: Box<[u32]>,
-    edges: Ids,
+    /// Number of each; `None` where they are in this order.
+    edges: Option<Ids>,
 }
 
 impl Topology {
@@ -124,7 +125,47 @@ impl Topology {
             nodes: count,
             starts,
             sources: sources.into(),
-            edges,
+            edges: Some(edges),
+        })
+    }
+
+    /// From compressed columns: for each node the first of the edges into it, one more
+    /// entry at the end, and the source of each edge. Edges are numbered in this order.
+    ///
+    /// # Errors
+    /// [`Error::Graph`] when there are too many nodes, `starts` does not rise from 0 to
+    /// the number of edges, or an id is out of range.
+    pub fn from_columns(starts: &[u64], sources: Vec<u32>) -> Result<Self, Error> {
+        let edges = sources.len() as u64;
+        let nodes = starts.len().saturating_sub(1);
+        let count = u32::try_from(nodes).ok().filter(|&count| count < u32::MAX);
+        let (Some(count), Some(&first), Some(&last)) = (count, starts.first(), starts.last())
+        else {
+            return Err(Error::Graph(format!(
+                "a graph of {nodes} nodes, expected fewer than 2^32 - 1 and one start more than nodes"
+            )));
+        };
+        if first != 0 || last != edges || !starts.is_sorted() {
+            return Err(Error::Graph(format!(
+                "the starts of columns go from {first} to {last}, expected them to rise from 0 to \
+                 the number of edges, {edges}"
+            )));
+        }
+        if let Some(index) = sources.iter().position(|&source| source >= count) {
+            return Err(Error::Graph(format!(
+                "edge {index} names node {}, but the graph has {nodes} nodes",
+                sources[index]
+            )));
+        }
+        let mut ids = Ids::zeros(starts.len(), edges);
+        for (index, &start) in starts.iter().enumerate() {
+            ids.set(index, start);
+        }
+        Ok(Self {
+            nodes: count,
+            starts: ids,
+            sources: sources.into(),
+            edges: None,
         })
     }
 
@@ -140,7 +181,8 @@ impl Topology {
 
     /// Bytes that it takes.
     pub fn bytes(&self) -> u64 {
-        self.starts.bytes() + 4 * self.edges() + self.edges.bytes()
+        let edges = self.edges.as_ref().map_or(0, Ids::bytes);
+        self.starts.bytes() + 4 * self.edges() + edges
     }
 
     /// How many edges go into a node.
@@ -153,7 +195,7 @@ impl Topology {
         let place = (self.starts.get(node as usize) + index) as usize;
         InEdge {
             source: self.sources[place],
-            edge: self.edges.get(place),
+            edge: (self.edges.as_ref()).map_or(place as u64, |edges| edges.get(place)),
         }
     }
 }

@@ -1,0 +1,93 @@
+//! A graph in a folder: features, edges by their target, and labels, as .npy files that
+//! NumPy reads as well.
+
+use crate::npy::{NPY_HEADER_MAX, npy_list};
+use crate::{Error, FeatureFile, RowsAs, Topology};
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+
+/// Features, a row a node.
+pub(crate) const FEATURES: &str = "node_feat.npy";
+/// For each node the first of the edges into it, and their number; int64.
+pub(crate) const STARTS: &str = "indptr.npy";
+/// For each edge its source; int32.
+pub(crate) const SOURCES: &str = "indices.npy";
+/// For each node its class; int64.
+pub(crate) const LABELS: &str = "labels.npy";
+
+/// A graph with features on flash and edges in memory.
+#[derive(Debug)]
+pub struct GraphFolder {
+    /// The features.
+    pub features: FeatureFile,
+    /// The edges.
+    pub topology: Topology,
+}
+
+impl GraphFolder {
+    /// Opens the features and reads the edges of the graph in `dir`.
+    ///
+    /// # Errors
+    /// [`Error`] when a file cannot be read or is not what it should be, and where
+    /// features and edges are of different graphs.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let features = FeatureFile::open(&dir.join(FEATURES), &RowsAs::default())?;
+        let starts = read_list(&dir.join(STARTS), "<i8", u64::from_le_bytes)?;
+        if starts.len() as u64 != features.rows + 1 {
+            return Err(Error::Graph(format!(
+                "{}: {} starts of columns, expected {}, one more than the features have rows",
+                dir.join(STARTS).display(),
+                starts.len(),
+                features.rows + 1
+            )));
+        }
+        let sources = read_list(&dir.join(SOURCES), "<i4", u32::from_le_bytes)?;
+        Ok(Self {
+            features,
+            topology: Topology::from_columns(&starts, sources)?,
+        })
+    }
+}
+
+/// The numbers of a .npy file, of `N` bytes each.
+fn read_list<T, const N: usize>(
+    path: &Path,
+    descr: &str,
+    number: fn([u8; N]) -> T,
+) -> Result<Vec<T>, Error> {
+    let refused = |source| Error::Open {
+        path: path.to_owned(),
+        source,
+    };
+    let format = |what| Error::Format {
+        path: path.to_owned(),
+        what,
+    };
+    let mut file = File::open(path).map_err(refused)?;
+    let mut start = Vec::new();
+    (&mut file)
+        .take(NPY_HEADER_MAX as u64)
+        .read_to_end(&mut start)
+        .map_err(refused)?;
+    let (len, data_at) = npy_list(&start, descr).map_err(format)?;
+    // What the header says is believed only as far as there are bytes for it.
+    let have = file.metadata().map_err(refused)?.len();
+    let need = len
+        .checked_mul(N as u64)
+        .and_then(|n| n.checked_add(data_at));
+    if need.is_none_or(|need| need > have) {
+        return Err(format(format!(
+            "{len} numbers of {N} bytes are announced, but the file has {have} bytes; it is cut short"
+        )));
+    }
+    file.seek(SeekFrom::Start(data_at)).map_err(refused)?;
+    let mut file = BufReader::with_capacity(1 << 20, file);
+    let mut numbers = Vec::with_capacity(len as usize);
+    let mut bytes = [0; N];
+    for _ in 0..len {
+        file.read_exact(&mut bytes).map_err(refused)?;
+        numbers.push(number(bytes));
+    }
+    Ok(numbers)
+}
