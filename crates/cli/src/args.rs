@@ -11,8 +11,10 @@ use crate::medium::{self, MediumArg};
 use crate::names;
 use crate::size::{Budget, parse_rate, parse_size};
 
+mod graph;
 mod serve;
 
+pub use graph::{GraphBenchArgs, GraphCommand, GraphSynthArgs};
 pub use serve::{KvArgs, ServeArgs};
 
 const EXAMPLES: &str = "\
@@ -62,6 +64,9 @@ pub enum Command {
     /// Look into the folder of a KV cache (`serve --kv-cache`), or empty it.
     #[command(subcommand)]
     Kv(KvCommand),
+    /// Features of graph networks from flash: graphs to measure with, and the loader alone.
+    #[command(subcommand)]
+    Graph(GraphCommand),
     Completions(CompletionsArgs),
 }
 

@@ -9,6 +9,7 @@ mod built;
 mod config;
 mod confine;
 mod doctor;
+mod graph;
 mod inspect;
 mod interrupt;
 mod kv;
@@ -86,6 +87,7 @@ fn dispatch(command: &Command, output: &Output) -> Result<()> {
         Command::Synth(args) => synth::run(args, output),
         Command::Stripe(args) => stripe::run(args, output),
         Command::Template(args) => template::run(args, output),
+        Command::Graph(command) => graph::run(command, output),
         Command::Kv(command) => kv::run(command, output),
         Command::Seal(args) => seal::run(args, output),
         Command::Completions(args) => {

@@ -39,6 +39,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod budget;
 mod element;
 mod error;
@@ -52,6 +53,7 @@ mod sampler;
 mod synth;
 mod topology;
 
+pub use bench::{EpochFigures, GraphBench, GraphBenchReport, bench_graph};
 pub use element::ElementType;
 pub use error::Error;
 pub use features::{Features, WrapFlash};

@@ -90,6 +90,7 @@ mod policy;
 mod replay;
 mod residency;
 mod route;
+mod row_replay;
 mod schedule;
 mod shape;
 mod spread;
@@ -112,6 +113,7 @@ pub use policy::{Belady, FirstCome, Frequency, Lru, NextUse, Policy, S3Fifo, lea
 pub use replay::{Cache, Replayed, Trace, Visit, replay};
 pub use residency::{MemoryShare, Residency, TooSmall, choose};
 pub use route::{EXPERTS_MAX, ExpertRoute, LAYERS_MAX, ROUTE_HEAD, RouteError, RouteLap, RouteRow};
+pub use row_replay::{RowPolicy, replay_rows};
 pub use schedule::{NEAR_BYTES, Schedule, Step};
 pub use shape::{Frame, RoundTrip};
 pub use stack::SpillOrder;

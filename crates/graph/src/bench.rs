@@ -1,0 +1,242 @@
+//! The loader alone, measured: batches are sampled by a thread of their own, announced
+//! as far as the memory allows, and gathered, while nobody computes. What was missed is
+//! held against what other policies would have missed on the same trace.
+
+use crate::{Error, Features, GraphFolder, NeighborSampler, WrapFlash};
+use delayline_medium::Rng;
+use delayline_plan::{ReadCost, RowPolicy, replay_rows, sweep};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread;
+use std::time::Instant;
+
+/// Batches that are sampled and not announced, at most.
+const SAMPLED: usize = 4;
+
+/// What is measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GraphBench {
+    /// Bytes of memory for features.
+    pub memory: u64,
+    /// Neighbours that a node takes along, for each hop; -1 for all.
+    pub fanouts: Vec<i64>,
+    /// Seeds of a batch.
+    pub batch_size: usize,
+    /// Batches of an epoch; each epoch has the same seeds in another order.
+    pub batches: usize,
+    /// How many epochs.
+    pub epochs: u64,
+    /// What is drawn depends on this alone.
+    pub seed: u64,
+}
+
+/// What an epoch took and did.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct EpochFigures {
+    /// Seconds.
+    pub seconds: f64,
+    /// Of these, seconds spent waiting for rows.
+    pub wait_s: f64,
+    /// Rows of all batches.
+    pub rows: u64,
+    /// Rows that were not in memory.
+    pub rows_missed: u64,
+    /// Reads, further attempts included.
+    pub reads: u64,
+    /// Bytes that were read.
+    pub bytes_read: u64,
+    /// Rows that Belady's policy would have missed in this epoch, knowing all epochs.
+    pub belady_missed: u64,
+    /// Rows that SIEVE would have missed.
+    pub sieve_missed: u64,
+    /// Rows that would have been missed if the one went that was used longest ago.
+    pub lru_missed: u64,
+    /// Seconds for Belady's missed rows at the drive's rate, batch by batch, pages and
+    /// gaps shared within each; `None` where the rate was not measured.
+    pub belady_s: Option<f64>,
+}
+
+impl EpochFigures {
+    /// The least that the epoch could have taken, as a share of what it took, at most 1:
+    /// all but the waiting, or Belady's reads, whichever is longer.
+    pub fn share_of_limit(&self) -> Option<f64> {
+        let limit_s = self.belady_s?.max(self.seconds - self.wait_s);
+        Some((limit_s / self.seconds).min(1.0))
+    }
+}
+
+/// What was measured.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GraphBenchReport {
+    /// Each epoch.
+    pub epochs: Vec<EpochFigures>,
+    /// Rows that fit into memory; the other policies were given as many.
+    pub rows_kept: u64,
+    /// Most batches that were announced at once.
+    pub most_ahead: usize,
+    /// What a read costs on this drive, where it was measured.
+    pub cost: Option<ReadCost>,
+    /// Digest of all rows in order, to compare two ways of gathering them.
+    pub digest: u64,
+}
+
+/// Runs the epochs through `wrap`, if there is one. `progress` is told how many batches
+/// are done; `false` stops.
+///
+/// # Errors
+/// [`Error::Graph`] when the graph has fewer nodes than seeds are wanted,
+/// [`Error::Interrupted`], and whatever can go wrong with reading.
+pub fn bench_graph(
+    graph: GraphFolder,
+    bench: &GraphBench,
+    wrap: Option<WrapFlash>,
+    progress: &mut dyn FnMut(u64) -> bool,
+) -> Result<GraphBenchReport, Error> {
+    let GraphFolder { features, topology } = graph;
+    let sampler = NeighborSampler::new(&bench.fanouts, bench.seed)?;
+    let mut seeds = first_seeds(topology.nodes(), bench)?;
+    let mut features = Features::new(features, bench.memory)?;
+    if let Some(wrap) = wrap {
+        features = features.through(wrap);
+    }
+    features.expect(&sampler.expected_uses(&topology, seeds.iter().map(|&seed| seed as u32)))?;
+    let mut report = GraphBenchReport::default();
+    let mut trace = Vec::new();
+    for epoch in 0..bench.epochs {
+        shuffle(
+            &mut seeds,
+            &mut Rng::new(bench.seed ^ epoch.rotate_left(32)),
+        );
+        let (seeds, sampler, topology) = (&seeds, &sampler, &topology);
+        let figures = thread::scope(|scope| {
+            let (sampled, samples) = sync_channel(SAMPLED);
+            scope.spawn(move || {
+                for seeds in seeds.chunks(bench.batch_size) {
+                    let batch = sampler.sample(topology, epoch, seeds).map(|batch| {
+                        // As the Python loader counts them: int64 ids of nodes, and
+                        // of each edge two ends and its number.
+                        (
+                            8 * batch.nodes.len() as u64 + 24 * batch.edges.len() as u64,
+                            batch.nodes,
+                        )
+                    });
+                    // Whoever has stopped needs no more.
+                    if sampled.send(batch).is_err() {
+                        return;
+                    }
+                }
+            });
+            run_epoch(&mut features, samples, &mut report, &mut trace, progress)
+        })?;
+        report.epochs.push(figures);
+    }
+    let done = features.report();
+    (report.rows_kept, report.cost) = (done.rows_kept, done.cost);
+    compare(&features, &trace, bench.batches, &mut report);
+    Ok(report)
+}
+
+fn first_seeds(nodes: u32, bench: &GraphBench) -> Result<Vec<i64>, Error> {
+    let wanted = bench.batches.saturating_mul(bench.batch_size);
+    if wanted == 0 || wanted > nodes as usize {
+        return Err(Error::Graph(format!(
+            "{} batches of {} seeds are asked for, expected 1 to {nodes} seeds, as many as there \
+             are nodes",
+            bench.batches, bench.batch_size
+        )));
+    }
+    let mut seeds: Vec<i64> = (0..i64::from(nodes)).collect();
+    shuffle(&mut seeds, &mut Rng::new(bench.seed));
+    seeds.truncate(wanted);
+    Ok(seeds)
+}
+
+fn shuffle(list: &mut [i64], rng: &mut Rng) {
+    for last in (1..list.len()).rev() {
+        list.swap(last, rng.below(last as u64 + 1) as usize);
+    }
+}
+
+type Sampled = Result<(u64, Vec<u32>), Error>;
+
+fn run_epoch(
+    features: &mut Features,
+    samples: Receiver<Sampled>,
+    report: &mut GraphBenchReport,
+    trace: &mut Vec<Vec<u32>>,
+    progress: &mut dyn FnMut(u64) -> bool,
+) -> Result<EpochFigures, Error> {
+    let (before, start) = (features.report(), Instant::now());
+    let (mut ahead, mut more) = (0, true);
+    let mut done = trace.len() as u64;
+    let mut rows = Vec::new();
+    loop {
+        while more && (ahead == 0 || features.wants_more()) {
+            let Ok(batch) = samples.recv() else {
+                more = false;
+                break;
+            };
+            let (held, nodes) = batch?;
+            trace.push(nodes.clone());
+            features.announce(nodes, held)?;
+            ahead += 1;
+            report.most_ahead = report.most_ahead.max(ahead);
+        }
+        let Some(count) = features.next_rows() else {
+            break;
+        };
+        rows.resize(count * features.file().row_len() as usize, 0);
+        features.take(&mut rows)?;
+        (ahead, done) = (ahead - 1, done + 1);
+        // A few bytes of each row tell rows apart, and take no time.
+        for row in rows.chunks(features.file().row_len() as usize) {
+            let head = row
+                .iter()
+                .take(8)
+                .fold(0, |sum, &byte| sum << 8 | u64::from(byte));
+            report.digest =
+                (report.digest.rotate_left(5) ^ head).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+        if !progress(done) {
+            features.end();
+            return Err(Error::Interrupted);
+        }
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    features.end();
+    let after = features.report();
+    Ok(EpochFigures {
+        seconds,
+        wait_s: after.wait_s - before.wait_s,
+        rows: after.rows - before.rows,
+        rows_missed: after.rows_missed - before.rows_missed,
+        reads: after.reads - before.reads,
+        bytes_read: after.bytes_read - before.bytes_read,
+        ..EpochFigures::default()
+    })
+}
+
+/// Replays the trace under the other policies.
+fn compare(features: &Features, trace: &[Vec<u32>], batches: usize, report: &mut GraphBenchReport) {
+    let (rows, slots) = (features.file().rows as usize, report.rows_kept as usize);
+    let epochs = &mut report.epochs;
+    replay_rows(trace, rows, slots, RowPolicy::Sieve, |batch, _| {
+        epochs[batch / batches].sieve_missed += 1;
+    });
+    replay_rows(trace, rows, slots, RowPolicy::Lru, |batch, _| {
+        epochs[batch / batches].lru_missed += 1;
+    });
+    let mut missed = vec![Vec::new(); trace.len()];
+    replay_rows(trace, rows, slots, RowPolicy::Belady, |batch, row| {
+        epochs[batch / batches].belady_missed += 1;
+        missed[batch].push(row);
+    });
+    let Some(cost) = report.cost else { return };
+    for (batch, mut missed) in missed.into_iter().enumerate() {
+        missed.sort_unstable();
+        let places = missed.iter().map(|&row| features.file().bytes_of(row));
+        let reads = sweep(places, cost.gap(), 1 << 20);
+        let bytes = reads.iter().map(|read| read.end - read.start).sum();
+        let seconds = cost.seconds(reads.len() as u64, bytes);
+        *epochs[batch / batches].belady_s.get_or_insert(0.0) += seconds;
+    }
+}
