@@ -15,10 +15,14 @@ pub(crate) fn exception(error: Error) -> PyErr {
         Error::Open { source, .. } if source.kind() == ErrorKind::NotFound => {
             PyFileNotFoundError::new_err(words)
         }
-        Error::Open { .. } | Error::Changed { .. } | Error::Read { .. } | Error::Line(_) => {
-            PyOSError::new_err(words)
-        }
-        Error::Medium(_) | Error::Memory(_) => PyOSError::new_err(words),
+        Error::Open { .. }
+        | Error::Changed { .. }
+        | Error::Read { .. }
+        | Error::Write { .. }
+        | Error::Exists { .. }
+        | Error::Line(_)
+        | Error::Medium(_)
+        | Error::Memory(_) => PyOSError::new_err(words),
         Error::NoSuchRow { .. } => PyIndexError::new_err(words),
         Error::Format { .. }
         | Error::Length { .. }
@@ -29,6 +33,7 @@ pub(crate) fn exception(error: Error) -> PyErr {
         | Error::NothingAhead
         | Error::Busy
         | Error::Stopped
+        | Error::Interrupted
         | Error::Forked { .. } => PyRuntimeError::new_err(words),
     }
 }
