@@ -90,7 +90,7 @@ pub struct OutputArgs {
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// The model, a GGUF file; of a split model, the first part
-    #[arg(value_name = "MODEL", value_parser = names::model)]
+    #[arg(value_name = "MODEL", value_parser = names::parser())]
     pub model: PathBuf,
     /// What to say to the model [default: a conversation on a terminal, else all of standard input]
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
@@ -118,7 +118,7 @@ pub struct RunArgs {
 #[derive(Debug, Args)]
 pub struct BenchArgs {
     /// The model, a GGUF file; of a split model, the first part
-    #[arg(value_name = "MODEL", value_parser = names::model)]
+    #[arg(value_name = "MODEL", value_parser = names::parser())]
     pub model: PathBuf,
     /// Memory budgets, with commas between: sizes (2GiB) or shares of the model (1/2, or /1.25 for 1/1.25)
     #[arg(
@@ -173,7 +173,7 @@ pub enum Baseline {
 #[derive(Debug, Args)]
 pub struct InspectArgs {
     /// The model, a GGUF file; of a split model, the first part
-    #[arg(value_name = "MODEL", value_parser = names::model)]
+    #[arg(value_name = "MODEL", value_parser = names::parser())]
     pub model: PathBuf,
     /// The device rate to reckon with, such as 2.8GB/s
     #[arg(long, value_name = "RATE", value_parser = parse_rate, conflicts_with = "measure")]
@@ -355,7 +355,7 @@ pub struct DoctorArgs {
 #[derive(Debug, Args)]
 pub struct BatchArgs {
     /// The model, a GGUF file; of a split model, the first part
-    #[arg(value_name = "MODEL", value_parser = names::model)]
+    #[arg(value_name = "MODEL", value_parser = names::parser())]
     pub model: PathBuf,
     /// The requests
     #[arg(value_name = "IN")]
@@ -394,7 +394,7 @@ pub struct ListArgs {
 #[derive(Debug, Args)]
 pub struct TemplateArgs {
     /// The model, a GGUF file
-    #[arg(value_name = "MODEL", value_parser = names::model)]
+    #[arg(value_name = "MODEL", value_parser = names::parser())]
     pub model: PathBuf,
     /// The request, a file of JSON
     #[arg(value_name = "REQUEST")]
@@ -439,7 +439,7 @@ pub struct SynthArgs {
 #[derive(Debug, Args)]
 pub struct StripeArgs {
     /// The model, a GGUF file; of a split model, the first part
-    #[arg(value_name = "MODEL", value_parser = names::model)]
+    #[arg(value_name = "MODEL", value_parser = names::parser())]
     pub model: PathBuf,
     /// A folder on each drive
     #[arg(value_name = "DIR", required = true, num_args = 2..=64)]
@@ -461,7 +461,7 @@ pub struct StripeArgs {
 #[derive(Debug, Args)]
 pub struct SealArgs {
     /// The model, a GGUF file; of a split model, the first part
-    #[arg(value_name = "MODEL", value_parser = names::model)]
+    #[arg(value_name = "MODEL", value_parser = names::parser())]
     pub model: PathBuf,
 }
 

@@ -34,6 +34,9 @@ const RIDERS: u32 = 32;
 /// How often a request is asked again whose lap failed, or for which there was no room.
 const TRIES: u32 = 3;
 
+/// Between two of them.
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// What all threads that ask share.
 struct Work<'a> {
     desk: &'a Desk,
@@ -42,6 +45,8 @@ struct Work<'a> {
     next: AtomicUsize,
     results: Mutex<Results>,
     progress: Mutex<ProgressLine>,
+    /// Requests that no try could compute.
+    unanswered: AtomicUsize,
 }
 
 /// Answers all requests that have no answer yet.
@@ -162,6 +167,7 @@ fn answer(
         left,
         next: AtomicUsize::new(0),
         results: Mutex::new(results),
+        unanswered: AtomicUsize::new(0),
     };
     std::thread::scope(|scope| {
         let asking: Vec<_> = (0..threads)
@@ -176,6 +182,13 @@ fn answer(
         let mut ended = asking.into_iter().map(|thread| thread.join());
         ended.try_for_each(|ended| ended.unwrap_or_else(|_| bail!("a defect in asking")))
     })?;
+    let unanswered = work.unanswered.into_inner();
+    if unanswered > 0 {
+        bail!(
+            "{unanswered} requests could not be computed, after {TRIES} tries each; what is \
+             answered stays: run it again to go on"
+        );
+    }
     Ok(work.results.into_inner()?)
 }
 
@@ -197,7 +210,8 @@ fn ask_on(work: &Work) -> Result<()> {
             match answer.status {
                 // Others have all the room for requests that wait.
                 429 => drop(interrupt::wait(Duration::from_millis(50))),
-                500 | 503 if tries < TRIES => {}
+                // A drive may need a moment.
+                500 | 503 if tries < TRIES => drop(interrupt::wait(PAUSE)),
                 _ => break answer,
             }
         };
@@ -210,6 +224,10 @@ fn ask_on(work: &Work) -> Result<()> {
             && let Some(trouble) = work.desk.trouble()
         {
             bail!("{trouble}; what is answered stays: run it again to go on");
+        }
+        if answer.status >= 500 {
+            work.unanswered.fetch_add(1, Ordering::Relaxed);
+            continue;
         }
         let mut results = lock(&work.results)?;
         results.add(&request.custom_id, line.key, &answer)?;

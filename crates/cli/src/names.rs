@@ -3,10 +3,12 @@
 //! share. Knows no network.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use delayline_engine::budget;
 use serde_json::json;
 
@@ -38,11 +40,17 @@ struct CachedModel {
 ///
 /// # Errors
 /// In words, when the cache holds no such model.
-pub fn model(text: &str) -> Result<PathBuf, String> {
-    match text.strip_prefix(SCHEME) {
+fn model(text: OsString) -> Result<PathBuf, String> {
+    match text.to_str().and_then(|text| text.strip_prefix(SCHEME)) {
+        // Any name that the system takes is a path.
         None => Ok(text.into()),
         Some(name) => found(&cache()?, name),
     }
+}
+
+/// Of arguments that name a model.
+pub fn parser() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(model)
 }
 
 /// Where the hub's tools keep what they fetched.
@@ -156,7 +164,7 @@ fn models(folder: &Path) -> Vec<CachedModel> {
     let mut files = Vec::new();
     search(folder, 0, &mut files);
     files.sort();
-    let mut all: BTreeMap<String, CachedModel> = BTreeMap::new();
+    let mut all: BTreeMap<(String, usize), CachedModel> = BTreeMap::new();
     for path in files {
         let stem = path
             .file_stem()
@@ -172,12 +180,18 @@ fn models(folder: &Path) -> Vec<CachedModel> {
         let Ok(found) = fs::metadata(&path) else {
             continue;
         };
-        let model = all.entry(name.to_owned()).or_insert_with(|| CachedModel {
-            name: name.to_owned(),
-            path,
-            bytes: 0,
-            missing: parts,
-        });
+        // Quantisations may have folders of their own, and one name in all of them.
+        let within = path.parent().and_then(|of| of.strip_prefix(folder).ok());
+        let name = within.unwrap_or(Path::new("")).join(name);
+        let name = name.to_string_lossy().into_owned();
+        let model = all
+            .entry((name.clone(), parts))
+            .or_insert_with(|| CachedModel {
+                name,
+                path,
+                bytes: 0,
+                missing: parts,
+            });
         model.bytes += found.len();
         model.missing = model.missing.saturating_sub(1);
     }
@@ -260,6 +274,7 @@ pub fn list(args: &ListArgs, output: &Output) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::ffi::OsStringExt;
 
     fn cache_of(files: &[&str]) -> tempfile::TempDir {
         let cache = tempfile::tempdir().expect("a folder");
@@ -291,6 +306,8 @@ mod tests {
             "m-F16-00001-of-00002.gguf",
             "m-F16-00002-of-00002-gone.gguf",
             "m-Q2_K-gone.gguf",
+            "Q5_0/same.gguf",
+            "Q6_K/same.gguf",
             "mmproj-F32.gguf",
             "README.md",
         ]);
@@ -298,10 +315,14 @@ mod tests {
             ("org/repo-GGUF", Ok("m-Q4_K_M.gguf")),
             ("org/repo-GGUF:q8_0", Ok("m-Q8_0.gguf")),
             ("org/repo-GGUF:BF16", Ok("BF16/m-BF16-00001-of-00002.gguf")),
+            ("org/repo-GGUF:Q5_0", Ok("Q5_0/same.gguf")),
+            ("org/repo-GGUF:Q6_K", Ok("Q6_K/same.gguf")),
             ("org/repo-GGUF:F16", Err("1 parts of m-F16 are not in")),
             (
                 "org/repo-GGUF:Q4_K",
-                Err("there are m-BF16, m-F16, m-IQ4_K, m-Q4_K_M, m-Q8_0"),
+                Err(
+                    "there are BF16/m-BF16, Q5_0/same, Q6_K/same, m-F16, m-IQ4_K, m-Q4_K_M, m-Q8_0",
+                ),
             ),
             ("org/repo-GGUF:m", Err("more than one")),
             ("org/repo-GGUF:F32", Err("none of the models")),
@@ -326,6 +347,8 @@ mod tests {
                 }
             }
         }
-        assert_eq!(model("a/path.gguf"), Ok("a/path.gguf".into()));
+        assert_eq!(model("a/path.gguf".into()), Ok("a/path.gguf".into()));
+        let odd = OsString::from_vec(b"m\xff.gguf".to_vec());
+        assert_eq!(model(odd.clone()), Ok(odd.into()));
     }
 }

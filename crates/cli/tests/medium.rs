@@ -20,7 +20,7 @@ fn streamed(memory: &str, more: &str) -> String {
 }
 
 fn answer(more: &str) -> std::process::Output {
-    let output = delayline(&streamed("82MiB", more), &[&model(), "-p", PROMPT]);
+    let output = delayline(&streamed("84MiB", more), &[&model(), "-p", PROMPT]);
     assert!(output.status.success(), "{more}: {output:?}");
     output
 }
@@ -127,7 +127,7 @@ fn a_medium_that_cannot_be_is_refused() {
         ("fiber:design=none.toml", 2, &["none.toml", "No such file"]),
         ("fiber:atlantic", 2, &["preset=atlantic", "hollow-core"]),
     ] {
-        let args = streamed("82MiB", &format!("-n 1 --medium {medium}"));
+        let args = streamed("84MiB", &format!("-n 1 --medium {medium}"));
         let output = delayline(&args, &[&model, "-p", PROMPT]);
         assert_eq!(output.status.code(), Some(status), "{medium}: {output:?}");
         let message = stderr(&output);
@@ -143,7 +143,7 @@ fn a_medium_that_cannot_be_is_refused() {
 #[test]
 fn bench_measures_laps_from_a_loop() {
     let args = format!(
-        "bench --threads 1 --ctx 256 --budgets 82MiB --repeat 1 -n 4 --prompt-tokens 8 --json \
+        "bench --threads 1 --ctx 256 --budgets 84MiB --repeat 1 -n 4 --prompt-tokens 8 --json \
          --medium {FIBER}"
     );
     let output = delayline(&args, &[&model()]);
@@ -232,7 +232,7 @@ fn what_runs_nothing_has_no_medium() {
 /// Ctrl-C before the loop is full: nothing was said yet, and nothing will be.
 #[test]
 fn filling_ends_at_ctrl_c() {
-    let args = streamed("82MiB", &format!("--medium {FIBER}"));
+    let args = streamed("84MiB", &format!("--medium {FIBER}"));
     let mut child = command(&args, &[&model(), "-p", PROMPT])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

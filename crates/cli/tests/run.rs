@@ -101,7 +101,7 @@ fn a_striped_model_gives_the_same_answer() {
         .lines()
         .find(|line| line.ends_with(".stripe.toml"))
         .expect("a list");
-    let answer = |model: &str| delayline(&streamed("82MiB", "-n 8"), &[model, "-p", PROMPT]);
+    let answer = |model: &str| delayline(&streamed("84MiB", "-n 8"), &[model, "-p", PROMPT]);
     let (striped, whole) = (answer(list), answer(&model));
     assert!(striped.status.success(), "{striped:?}");
     assert_eq!(striped.stdout, whole.stdout);

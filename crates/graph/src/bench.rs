@@ -12,6 +12,10 @@ use std::time::Instant;
 /// Batches that are sampled and not announced, at most.
 const SAMPLED: usize = 4;
 
+/// Rows that are recorded for the other policies at most; they take some 20 bytes each,
+/// beside the memory that is measured.
+const MAX_TRACE: usize = 1 << 26;
+
 /// What is measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GraphBench {
@@ -168,6 +172,7 @@ fn run_epoch(
     let (before, start) = (features.report(), Instant::now());
     let (mut ahead, mut more) = (0, true);
     let mut done = trace.len() as u64;
+    let mut kept_rows: usize = trace.iter().map(Vec::len).sum();
     let mut rows = Vec::new();
     loop {
         while more && (ahead == 0 || features.wants_more()) {
@@ -176,6 +181,13 @@ fn run_epoch(
                 break;
             };
             let (held, nodes) = batch?;
+            kept_rows += nodes.len();
+            if kept_rows > MAX_TRACE {
+                return Err(Error::Graph(format!(
+                    "more than {MAX_TRACE} rows are wanted in all, which is more than the other \
+                     policies are compared on: ask for fewer batches or epochs"
+                )));
+            }
             trace.push(nodes.clone());
             features.announce(nodes, held)?;
             ahead += 1;

@@ -121,7 +121,14 @@ pub fn write_graph(
     if out.exists() {
         fs::rename(out, old.path().join("old")).map_err(refused)?;
     }
-    fs::rename(dir.path(), out).map_err(refused)?;
+    if let Err(error) = fs::rename(dir.path(), out) {
+        // What was there goes back; where even that fails it stays beside.
+        let kept = old.path().join("old");
+        if kept.exists() && fs::rename(&kept, out).is_err() {
+            _ = old.keep();
+        }
+        return Err(refused(error));
+    }
     // It has another name now.
     _ = dir.keep();
     Ok(())

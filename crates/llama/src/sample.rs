@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::ptr::NonNull;
 
 use crate::sys;
+use crate::tokenize::TokenizeRequest;
 use crate::vocab::Vocab;
 use delayline_engine::Error;
 
@@ -371,7 +372,13 @@ impl Sampler {
         };
         let mut grammar = grammar(&self.vocab, &waiting.grammar)?;
         let begun = format!("{}{behind}", waiting.trigger.begins);
-        for token in self.vocab.tokenize(&begun, false, false)? {
+        let begun = TokenizeRequest {
+            begin: false,
+            special: false,
+            goes_on: true,
+            ..TokenizeRequest::new(&begun)
+        };
+        for token in self.vocab.tokens_of(&begun)? {
             if !allows(&mut grammar, token)? {
                 return Ok(false);
             }

@@ -45,6 +45,9 @@ pub struct TokenizeRequest<'a> {
     pub begin: bool,
     /// Whether texts such as `<|im_end|>` become their tokens.
     pub special: bool,
+    /// Whether it stands behind another text: what some models want before the first
+    /// word is not added then.
+    pub goes_on: bool,
     /// How many tokens there may be.
     pub room: usize,
     /// Asked now and then: whether nobody wants the tokens any more.
@@ -59,6 +62,7 @@ impl<'a> TokenizeRequest<'a> {
             plain: &[],
             begin: true,
             special: true,
+            goes_on: false,
             room: usize::MAX,
             given_up: &|| false,
         }
@@ -162,6 +166,7 @@ impl Words {
             plain,
             begin,
             special,
+            goes_on,
             room,
             given_up,
         } = *request;
@@ -194,7 +199,7 @@ impl Words {
                 Fragment::Token(id) => out.push(id),
                 Fragment::Text(range) => {
                     let mut rest = &text[range];
-                    let mut is_first = true;
+                    let mut is_first = !goes_on;
                     while !rest.is_empty() {
                         let (piece, behind) =
                             rest.split_at(self.cutter.next(rest, self.piece_bytes));

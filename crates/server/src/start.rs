@@ -17,6 +17,7 @@ use delayline_llama::{KvTier, Sampling, Template, Vocab};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 
+use crate::api::error::ApiError;
 use crate::api::thoughts;
 use crate::api::tools::CallFormat;
 use crate::app::{App, unix_s};
@@ -27,7 +28,7 @@ use crate::intake::Intake;
 use crate::listen::{self, Closing};
 use crate::live::{self, Machine};
 use crate::overdue;
-use crate::shared::{Health, Shared};
+use crate::shared::{Health, Shared, Update};
 
 /// Laps of each size that are measured before the first request.
 const WARM_UP: usize = 2;
@@ -318,6 +319,11 @@ fn compute(
     if outcome.is_err() {
         shared.set_health(Health::Ended);
         shared.drain();
+        // Nobody else would ever tell those who wait.
+        while let Some(job) = shared.queue.pop() {
+            let ended = ApiError::unavailable("the engine has ended", None);
+            let _ = job.reply.try_send(Update::Failed(ended));
+        }
     }
 }
 

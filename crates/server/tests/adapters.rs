@@ -105,8 +105,18 @@ fn messages_say_what_chats_say() {
         (&json!("stop_sequence"), &json!(stop))
     );
 
+    // As deep as JSON goes: each level must not copy what is in it.
+    let mut nested = json!([{"type": "text", "text": "", "x": vec![0; 50_000]}]);
+    for _ in 0..50 {
+        nested = json!([{"type": "tool_result", "tool_use_id": "a", "content": nested}]);
+    }
     for (bad, status, kind) in [
         (json!({}), 400, "invalid_request_error"),
+        (
+            json!({"messages": [{"role": "user", "content": nested}], "max_tokens": 1}),
+            400,
+            "invalid_request_error",
+        ),
         (
             with(ask.clone(), "temperature", json!(9)),
             400,

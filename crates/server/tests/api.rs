@@ -282,10 +282,10 @@ fn what_cannot_be_is_told_in_openais_form() {
             "tokens that are not",
         ),
         (
-            client.post("/v1/completions", &json!({"prompt": ["a", "b"]})),
+            client.post("/v1/completions", &json!({"prompt": ["a", "b"], "n": 33})),
             400,
             "invalid_request_error",
-            "one by one",
+            "answers at most",
         ),
     ] {
         assert_eq!(reply.status, status, "{says}: {reply:?}");

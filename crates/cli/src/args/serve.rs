@@ -17,7 +17,7 @@ use crate::size::parse_size;
 #[derive(Debug, Args)]
 pub struct ServeArgs {
     /// The model, a GGUF file; of a split model, the first part
-    #[arg(value_name = "MODEL", value_parser = crate::names::model)]
+    #[arg(value_name = "MODEL", value_parser = crate::names::parser())]
     pub model: PathBuf,
     #[command(flatten)]
     pub engine: EngineArgs,

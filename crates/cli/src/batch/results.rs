@@ -130,10 +130,14 @@ impl Results {
     /// # Errors
     /// When the system refuses.
     pub fn add(&mut self, custom_id: &str, key: u128, answer: &DeskAnswer) -> Result<()> {
-        let body: Value = match answer.is_json {
-            true => serde_json::from_slice(&answer.body).unwrap_or_default(),
-            false => Value::Null,
-        };
+        if !answer.is_json {
+            self.counts.errors += 1;
+            let message =
+                "a stream was asked for, which has no place in a line: leave out `stream`";
+            let error = json!({"code": "not_json", "message": message});
+            return self.write(key, &json!(custom_id), &Value::Null, &error);
+        }
+        let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let response = json!({"status_code": answer.status, "request_id": request_id(),
             "body": body});
         match answer.status {

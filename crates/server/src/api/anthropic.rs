@@ -48,6 +48,22 @@ enum Content {
     Blocks(Vec<Block>),
 }
 
+/// A text, or blocks of text. Not [`Content`] again: what is nested would be copied on each
+/// level, because kinds of content are told apart by trying.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Texts {
+    Text(String),
+    Blocks(Vec<TextBlock>),
+}
+
+#[derive(Deserialize)]
+struct TextBlock {
+    #[serde(rename = "type")]
+    kind: String,
+    text: Option<String>,
+}
+
 #[derive(Deserialize)]
 struct Turn {
     role: String,
@@ -66,7 +82,7 @@ struct Block {
     // Not as it was sent, because kinds of content are told apart by trying.
     input: Option<Json>,
     tool_use_id: Option<String>,
-    content: Option<Content>,
+    content: Option<Texts>,
     is_error: Option<bool>,
 }
 
@@ -136,7 +152,7 @@ pub fn chat_body(body: &[u8]) -> Result<Vec<u8>, ApiError> {
     fields.neutral(NEUTRAL)?;
     let mut chat = Chat::default();
     let expected = "a text or blocks of text";
-    if let Some(system) = fields.take::<Content>("system", expected)? {
+    if let Some(system) = fields.take::<Texts>("system", expected)? {
         let text = text_of("system", system)?;
         chat.messages
             .push(json!({"role": "system", "content": text}));
@@ -213,10 +229,10 @@ pub fn chat_body(body: &[u8]) -> Result<Vec<u8>, ApiError> {
 }
 
 /// Blocks of text as one text.
-fn text_of(name: &str, content: Content) -> Result<String, ApiError> {
+fn text_of(name: &str, content: Texts) -> Result<String, ApiError> {
     let blocks = match content {
-        Content::Text(text) => return Ok(text),
-        Content::Blocks(blocks) => blocks,
+        Texts::Text(text) => return Ok(text),
+        Texts::Blocks(blocks) => blocks,
     };
     let texts = blocks.into_iter().map(|block| match block.text {
         Some(text) if block.kind == "text" => Ok(text),
