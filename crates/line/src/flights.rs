@@ -98,6 +98,8 @@ pub(crate) struct Flights {
     again: VecDeque<u32>,
     serial: u64,
     max_attempts: u32,
+    /// Bytes that the medium has been asked to move.
+    bytes: u64,
 }
 
 impl Flights {
@@ -109,12 +111,18 @@ impl Flights {
             again: VecDeque::with_capacity(depth),
             serial: 0,
             max_attempts: retries.saturating_add(1),
+            bytes: 0,
         }
     }
 
     /// Operations that the medium has.
     pub(crate) fn under_way(&self) -> usize {
         self.lanes.len() - self.free.len() - self.again.len()
+    }
+
+    /// Bytes of those.
+    pub(crate) fn bytes_under_way(&self) -> u64 {
+        self.bytes
     }
 
     pub(crate) fn full(&self) -> bool {
@@ -179,6 +187,7 @@ impl Flights {
             (piece.at, piece.len),
             "the medium returned another buffer than that of operation {id}"
         );
+        self.bytes -= u64::from(piece.len);
         let verb = flight.target.verb();
         if verb != Verb::Sync {
             self.region.take_back(buffer);
@@ -257,6 +266,7 @@ impl Flights {
         flight.id = id;
         flight.attempts += 1;
         let piece = flight.piece;
+        self.bytes += u64::from(piece.len);
         match flight.target.verb() {
             Verb::Sync => Op::sync(id, piece.part),
             Verb::Read => {

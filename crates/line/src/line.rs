@@ -167,6 +167,39 @@ impl<M: Medium, C: Clock> Line<M, C> {
     /// When a span is off alignment, outside its part or inside the window: the
     /// memory would not be the caller's to overwrite.
     pub fn fetch(&mut self, spans: &[FetchSpan]) -> Ticket {
+        self.check_spans(spans);
+        Ticket(self.state.fetch(spans))
+    }
+
+    /// The same for what will perhaps be wanted: read behind all else, and only while
+    /// 4 MiB or less are under way, so that what is certain never waits for more. Until
+    /// [`Line::promote`] or [`Line::cancel`] its bytes count neither as read nor as wasted.
+    ///
+    /// # Panics
+    /// As [`Line::fetch`].
+    pub fn guess(&mut self, spans: &[FetchSpan]) -> Ticket {
+        self.check_spans(spans);
+        Ticket(self.state.guess(spans))
+    }
+
+    /// A guess came true: from now on it is a fetch.
+    pub fn promote(&mut self, guess: &Ticket) {
+        self.state.promote(guess.0);
+    }
+
+    /// A guess was wrong: what is not under way is not read any more. Its places are
+    /// the caller's again once it is settled; then it ends with [`Line::fetched`], which
+    /// does not wait, and the error of which says nothing of importance.
+    pub fn cancel(&mut self, guess: &Ticket) {
+        self.state.cancel_guess(guess.0);
+    }
+
+    /// Whether nothing more will be written to the places of a fetch. Never waits.
+    pub fn is_settled(&self, ticket: &Ticket) -> bool {
+        self.state.fetch_ready(ticket.0)
+    }
+
+    fn check_spans(&self, spans: &[FetchSpan]) {
         for span in spans {
             let part_len = self.part_lens[usize::from(span.part)];
             assert!(
@@ -178,7 +211,6 @@ impl<M: Medium, C: Clock> Line<M, C> {
                 self.window
             );
         }
-        Ticket(self.state.fetch(spans))
     }
 
     /// Waits until all the ticket's spans are in memory.

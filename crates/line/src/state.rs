@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use delayline_plan::{Extent, ExtentId, Mode, Use};
 
-use crate::fetches::Fetches;
+use crate::fetches::{Came, Fetches};
 use crate::flights::Flights;
 use crate::trace::{EventKind, Trace};
 use crate::types::{Config, Counters, FetchSpan, LineSetup};
@@ -230,6 +230,25 @@ impl State {
 
     pub(crate) fn fetch(&mut self, spans: &[FetchSpan]) -> u32 {
         self.fetches.add(spans)
+    }
+
+    pub(crate) fn guess(&mut self, spans: &[FetchSpan]) -> u32 {
+        self.fetches.guess(spans)
+    }
+
+    pub(crate) fn promote(&mut self, number: u32) {
+        let came = self.fetches.promote(number);
+        self.count(came);
+    }
+
+    pub(crate) fn cancel_guess(&mut self, number: u32) {
+        let came = self.fetches.cancel(number);
+        self.count(came);
+    }
+
+    fn count(&mut self, came: Came) {
+        self.counters.bytes_read += came.read;
+        self.counters.bytes_wasted += came.wasted;
     }
 
     pub(crate) fn fetch_ready(&self, number: u32) -> bool {

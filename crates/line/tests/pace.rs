@@ -167,6 +167,69 @@ fn fetches_go_ahead_of_the_prefetch() {
     bench.release(lease);
 }
 
+/// One part of 60 pages, of which some are in the window and more are fetched.
+fn fetching(depth: usize, spare: u64) -> Bench {
+    let config = Config {
+        window: 64 * PAGE,
+        read_len: PAGE as u32,
+        retries: 0,
+    };
+    let manner = Manner {
+        depth,
+        ..Manner::default()
+    };
+    Bench::new(&[60], &[], 0, config, manner, 1, spare)
+}
+
+fn page_of(bench: &Bench, page: u64) -> delayline_line::FetchSpan {
+    delayline_line::FetchSpan {
+        part: 0,
+        offset: page * PAGE,
+        len: PAGE,
+        at: bench.spare_at() + page * PAGE,
+    }
+}
+
+#[test]
+fn guesses_go_behind_all_else_and_count_when_they_come_true() {
+    let mut bench = fetching(2, 8);
+    bench.line.enqueue([ExtentId(0)]);
+    let spans = [0, 1, 2].map(|page| page_of(&bench, page));
+    let [certain, true_one, wrong] = spans.map(|span| [span]);
+    let wrong = bench.line.guess(&wrong);
+    let guess = bench.line.guess(&true_one);
+    let ticket = bench.line.fetch(&certain);
+    bench.line.fetched(ticket).unwrap();
+    // The extent is read before any guess.
+    let lease = bench.acquire(ExtentId(0)).unwrap();
+    assert_eq!(bench.line.counters().bytes_read, 61 * PAGE);
+    bench.release(lease);
+    bench.line.promote(&guess);
+    bench.line.fetched(guess).unwrap();
+    let span = spans[1];
+    let medium = bench.line.medium();
+    assert!(medium.holds(span.part, span.offset, span.len, span.at));
+    bench.line.cancel(&wrong);
+    let _ = bench.line.fetched(wrong);
+    let counters = bench.line.counters();
+    assert_eq!(counters.bytes_read, 62 * PAGE);
+    assert!(counters.bytes_wasted <= PAGE);
+}
+
+#[test]
+fn a_guess_that_was_not_begun_is_not_read_once_it_is_wrong() {
+    let mut bench = fetching(1, 8);
+    let spans: Vec<_> = (0..4).map(|page| page_of(&bench, page)).collect();
+    let guess = bench.line.guess(&spans);
+    bench.line.pump().unwrap();
+    bench.line.cancel(&guess);
+    assert!(!bench.line.is_settled(&guess));
+    let _ = bench.line.fetched(guess);
+    let counters = bench.line.counters();
+    assert_eq!((counters.reads, counters.bytes_read), (1, 0));
+    assert_eq!(counters.bytes_wasted, PAGE);
+}
+
 #[test]
 fn the_trace_accounts_for_every_read_and_every_stall() {
     let mut bench = bench(&[2, 3, 1, 4], &[2], 9);

@@ -127,9 +127,22 @@ impl Player {
             })
             .collect();
         for _ in 0..1000 {
-            let ticket = self.bench.line.fetch(&spans);
+            let guessed = self.stray();
+            let ticket = match guessed {
+                true => self.bench.line.guess(&spans),
+                false => self.bench.line.fetch(&spans),
+            };
             if self.stray() {
                 self.bench.line.pump().unwrap();
+            }
+            if guessed && self.stray() {
+                self.bench.line.cancel(&ticket);
+                // Until its reads are over, their places are not ours.
+                let _ = self.bench.line.fetched(ticket);
+                continue;
+            }
+            if guessed {
+                self.bench.line.promote(&ticket);
             }
             match self.bench.line.fetched(ticket) {
                 Ok(()) => {

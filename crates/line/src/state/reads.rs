@@ -13,7 +13,8 @@ use crate::{Completion, Op};
 impl State {
     /// The next operation to submit: what failed before, then fetches, then in
     /// turns what is to be written and the future in its order, and while the
-    /// window is full the resident extents that come later in it, which need no room.
+    /// window is full the resident extents that come later in it, which need no room;
+    /// guesses last.
     pub(crate) fn next_op(&mut self) -> Option<Op> {
         while let Some(target) = self.flights.next_again() {
             if self.wanted(target) {
@@ -45,6 +46,13 @@ impl State {
         let read = self.read_piece();
         read.or_else(|| self.write_piece())
             .or_else(|| self.sync_piece())
+            .or_else(|| self.guess_piece())
+    }
+
+    fn guess_piece(&mut self) -> Option<(Target, Piece)> {
+        let under_way = self.flights.bytes_under_way();
+        let guess = self.fetches.next_guess(self.config.read_len, under_way);
+        guess.map(|(piece, number)| (Target::Fetch(number), piece))
     }
 
     fn sync_piece(&mut self) -> Option<(Target, Piece)> {
@@ -221,8 +229,8 @@ impl State {
                 self.counters.bytes_written += landed;
             }
             Target::Fetch(number) => {
-                self.counters.bytes_read += landed;
-                self.fetches.settle(number, settled);
+                let came = self.fetches.land(number, settled, landed);
+                self.count(came);
             }
             Target::Load(key) => {
                 let load = &mut self.loads[key];
