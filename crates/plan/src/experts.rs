@@ -215,6 +215,39 @@ impl<P: Policy> ExpertPools<P> {
         fits
     }
 
+    /// From now on so many frames of each pool are left to what is reserved.
+    pub fn leave(&mut self, spare: u32) {
+        for (_, pool) in &mut self.pools {
+            pool.leave(spare);
+        }
+    }
+
+    /// Reserves a frame of the layer's pool for an expert that will perhaps be used
+    /// soon. None where it has one, or no frame is left.
+    pub fn reserve(&mut self, layer: u32, expert: u32) -> Option<u32> {
+        let (pool, item) = self.seat(layer, expert)?;
+        pool.reserve(item)
+    }
+
+    /// The expert is not expected any more; see [`FramePool::cancel`].
+    pub fn cancel(&mut self, layer: u32, expert: u32) {
+        if let Some((pool, item)) = self.seat(layer, expert) {
+            pool.cancel(item);
+        }
+    }
+
+    /// See [`FramePool::give_back`].
+    pub fn give_back(&mut self, layer: u32, frame: u32) {
+        let pool = self.seats[layer as usize].pool;
+        self.pools[pool].1.give_back(frame);
+    }
+
+    fn seat(&mut self, layer: u32, expert: u32) -> Option<(&mut FramePool<P>, ExtentId)> {
+        let Seat { pool, first, count } = self.seats[layer as usize];
+        let item = (expert < count).then_some(ExtentId(first + expert))?;
+        Some((&mut self.pools[pool].1, item))
+    }
+
     /// Nothing is in any frame any more.
     pub fn clear(&mut self) {
         for (_, pool) in &mut self.pools {

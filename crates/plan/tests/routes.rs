@@ -5,8 +5,9 @@ mod common;
 
 use common::{Random, random_cases};
 use delayline_plan::{
-    ExpertLayer, ExpertPools, ExpertRoute, FirstCome, Frequency, Lru, RouteError, RouteLap,
-    RouteRow, S3Fifo, pool_shapes, production_policy, replay_experts, replay_experts_ahead,
+    ExpertLayer, ExpertPools, ExpertRoute, ExtentId, FirstCome, Found, FramePool, Frequency, Lru,
+    RouteError, RouteLap, RouteRow, S3Fifo, pool_shapes, production_policy, replay_experts,
+    replay_experts_ahead,
 };
 use std::collections::HashMap;
 use std::path::Path;
@@ -155,7 +156,7 @@ fn pools_hold_what_they_say_and_never_too_much() {
             for framed in &framed {
                 assert!(framed.frame < pools.frames(pool));
                 let there = held.get(&(pool, framed.frame)) == Some(&(layer, framed.item.0));
-                assert_eq!(framed.is_hit, there);
+                assert_eq!(framed.found == Found::Held, there);
             }
             for framed in &framed {
                 held.insert((pool, framed.frame), (layer, framed.item.0));
@@ -167,6 +168,97 @@ fn pools_hold_what_they_say_and_never_too_much() {
             let frame_bytes = |pool: usize| shapes[pool].bytes;
             let bytes: u64 = held.keys().map(|(pool, _)| frame_bytes(*pool)).sum();
             assert_eq!(pools.held_bytes(), bytes);
+        }
+    });
+}
+
+/// What a frame is to the test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    Nobody,
+    Holds(ExtentId),
+    Reserved(ExtentId),
+    /// Reserved once; reads into it may be under way.
+    Lost,
+}
+
+#[test]
+fn reserved_frames_are_nobody_elses_until_they_are_given_back() {
+    random_cases(200, |random: &mut Random| {
+        let frames = random.between(6, 20) as u32;
+        let items = random.between(8, 60) as u32;
+        let most = random.between(0, 4) as u32;
+        let mut pool = FramePool::new(frames, items, Lru::default());
+        let mut owners = vec![Owner::Nobody; frames as usize];
+        let mut spare = 0;
+        for _ in 0..400 {
+            let item = ExtentId(random.between(0, u64::from(items) - 1) as u32);
+            let of = |owners: &[Owner], owner| owners.iter().position(|of| *of == owner);
+            match random.between(0, 9) {
+                0 => {
+                    spare = random.between(0, u64::from(most)) as u32;
+                    pool.leave(spare);
+                    // What was given up, the pool does not tell.
+                    for owner in &mut owners {
+                        if let Owner::Holds(item) = *owner
+                            && pool.frame_of(item).is_none()
+                        {
+                            *owner = Owner::Nobody;
+                        }
+                    }
+                }
+                1..=3 => {
+                    if let Some(frame) = pool.reserve(item) {
+                        assert_eq!(owners[frame as usize], Owner::Nobody);
+                        assert_eq!(of(&owners, Owner::Reserved(item)), None);
+                        owners[frame as usize] = Owner::Reserved(item);
+                    }
+                }
+                4 => {
+                    pool.cancel(item);
+                    if let Some(frame) = of(&owners, Owner::Reserved(item)) {
+                        owners[frame] = Owner::Lost;
+                    }
+                }
+                5 => {
+                    if let Some(frame) = of(&owners, Owner::Lost) {
+                        owners[frame] = Owner::Nobody;
+                        pool.give_back(frame as u32);
+                    }
+                }
+                _ => {
+                    let batch: Vec<_> = (0..random.between(1, 3))
+                        .map(|_| ExtentId(random.between(0, u64::from(items) - 1) as u32))
+                        .collect();
+                    let mut framed = Vec::new();
+                    if !pool.visit(batch.iter().copied(), &mut framed) {
+                        continue;
+                    }
+                    for framed in &framed {
+                        let owner = owners[framed.frame as usize];
+                        match framed.found {
+                            Found::Held => assert_eq!(owner, Owner::Holds(framed.item)),
+                            Found::Reserved => assert_eq!(owner, Owner::Reserved(framed.item)),
+                            Found::Missing => {
+                                assert!(matches!(owner, Owner::Nobody | Owner::Holds(_)));
+                            }
+                        }
+                        owners[framed.frame as usize] = Owner::Holds(framed.item);
+                    }
+                    for (frame, owner) in owners.iter_mut().enumerate() {
+                        if let Owner::Holds(item) = *owner
+                            && pool.frame_of(item) != Some(frame as u32)
+                        {
+                            *owner = Owner::Nobody;
+                        }
+                    }
+                    assert!(pool.held() <= frames - spare);
+                }
+            }
+            let held = owners
+                .iter()
+                .filter(|owner| matches!(owner, Owner::Holds(_)));
+            assert_eq!(held.count() as u32, pool.held());
         }
     });
 }
