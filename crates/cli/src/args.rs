@@ -145,6 +145,9 @@ pub struct BenchArgs {
     /// Have every token choose the experts of a recorded route, so that random weights follow a real model; what is computed is then noise
     #[arg(long, value_name = "FILE", conflicts_with = "batch")]
     pub route: Option<PathBuf>,
+    /// With --route, which share of the experts to come is guessed rightly; wrong ones are others of the layer, as often as the route uses them [default: 0.886, as measured on Qwen3-30B]
+    #[arg(long, value_name = "SHARE", requires = "route")]
+    pub guess_accuracy: Option<f64>,
     /// Tokens to decode, each a lap of its own
     #[arg(short = 'n', long, value_name = "N", default_value_t = 16,
           value_parser = clap::value_parser!(u32).range(1..))]
@@ -221,6 +224,9 @@ pub struct EngineArgs {
     /// Which experts of a mixture stay in memory, where all else does
     #[arg(long, value_name = "POLICY", default_value = "next-use")]
     pub experts: ExpertsArg,
+    /// Read no experts that the next layer will only probably want
+    #[arg(long)]
+    pub no_guess: bool,
     /// Record when each extent was read and used, for chrome://tracing or ui.perfetto.dev
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
@@ -251,6 +257,9 @@ impl EngineArgs {
         option("kv-type", self.kv_type.to_possible_value().map(named));
         option("flash-attn", self.flash_attn.to_possible_value().map(named));
         option("experts", self.experts.to_possible_value().map(named));
+        if self.no_guess {
+            out.push("--no-guess".into());
+        }
         if self.no_trial {
             out.push("--no-trial".into());
         }

@@ -155,6 +155,7 @@ fn job(args: &BenchArgs, way: ProbeWay, budget: Option<u64>) -> ProbeJob {
         plan: plan.map(|(dir, budget)| dir.join(format!("{budget}.json"))),
         record: args.record.clone().filter(|_| streams),
         route: args.route.clone().filter(|_| way == ProbeWay::Streamed),
+        guess_accuracy: args.guess_accuracy,
         engine: EngineArgs {
             memory: budget,
             medium: args.engine.medium.clone().filter(|_| streams),

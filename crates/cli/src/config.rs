@@ -52,6 +52,7 @@ pub fn options(args: &EngineArgs, way: Way) -> Result<Options> {
             args::ExpertsArg::Frequency => ExpertPolicy::Frequency,
             args::ExpertsArg::S3Fifo => ExpertPolicy::S3Fifo,
         },
+        no_guess: args.no_guess,
         trace: args.trace.is_some(),
         unchecked: args.no_verify,
         maker: maker(args),
@@ -120,6 +121,7 @@ mod tests {
             kv_type: args::KvTypeArg::Q4_0,
             flash_attn: FlashAttn::On,
             experts: args::ExpertsArg::Lru,
+            no_guess: true,
             medium: Some(parse_medium("fiber:ocean,split=yes")?),
             trace: Some("t.json".into()),
             no_trial: false,
@@ -133,6 +135,7 @@ mod tests {
         let expect = (KvType::Q4_0, FlashAttention::On, Way::Streamed, true);
         assert_eq!(kinds, expect);
         assert_eq!(options.experts, ExpertPolicy::Lru);
+        assert!(options.no_guess);
         let glass = options.maker.and_then(|maker| maker.describe());
         assert_eq!(glass.expect("a loop")["length_km"], 1e4);
         Ok(())

@@ -4,11 +4,11 @@
 
 use std::path::PathBuf;
 
-use delayline_engine::{Usage, cgroup};
+use delayline_engine::{Stream, Usage, cgroup};
 use delayline_fiber::{LoopFigures, PlacedLoop};
 use delayline_llama::{Finish, Generated, LlamaEngine};
 use delayline_plan::Bound;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::medium::placed_loop;
 
@@ -102,6 +102,48 @@ pub struct ExpertUseFigures {
     pub hits: u64,
     /// Bytes that the others took to read.
     pub bytes_read: u64,
+    /// What became of guesses.
+    pub guesses: GuessFigures,
+}
+
+/// What became of guesses which experts the next layer would name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GuessFigures {
+    /// Share of the experts that were named which had been guessed; `None` where no
+    /// guess was made.
+    pub accuracy: Option<f64>,
+    /// The same of those alone that were not in memory.
+    pub accuracy_of_misses: Option<f64>,
+    /// Bytes that were read because of a guess.
+    pub bytes: u64,
+    /// Share of those that nobody wanted.
+    pub waste: Option<f64>,
+}
+
+impl GuessFigures {
+    /// The end of a line on experts; nothing where no guess was made.
+    pub fn text(&self) -> String {
+        let percent = |share: f64| format!("{:.0} %", 100.0 * share);
+        let Some(early) = self.accuracy_of_misses else {
+            return String::new();
+        };
+        let waste = self.waste.unwrap_or(0.0);
+        let (early, waste) = (percent(early), percent(waste));
+        format!("; of the missing {early} had been guessed, {waste} of the bytes for that in vain")
+    }
+
+    /// Of a stream, since its start.
+    pub fn of(stream: &mut Stream) -> Self {
+        let share = |part: u64, of: u64| (of > 0).then(|| part as f64 / of as f64);
+        let counts = stream.guess_counts().unwrap_or_default();
+        let counters = stream.line().counters();
+        Self {
+            accuracy: share(counts.right, counts.named),
+            accuracy_of_misses: share(counts.early, counts.missed),
+            bytes: counters.bytes_guessed,
+            waste: share(counters.bytes_wasted, counters.bytes_guessed),
+        }
+    }
 }
 
 /// The bytes that came, held against what is known of them.
@@ -206,6 +248,7 @@ impl LineFigures {
             used: counts.used,
             hits: counts.hits,
             bytes_read: counts.bytes_read,
+            guesses: GuessFigures::of(stream),
         });
         let stall_s = each(decode.stall_ns as f64 * 1e-9);
         Self {

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use delayline_line::FetchSpan;
 use delayline_plan::{
-    ALIGN, ExpertLayer, ExpertPolicy, ExpertPools, Framed, Policy, PoolShape, pool_shapes,
+    ALIGN, ExpertLayer, ExpertPolicy, ExpertPools, Framed, Policy, PoolShape, Presence, pool_shapes,
 };
 
 use crate::graph::{Graph, How, TensorId};
@@ -22,6 +22,9 @@ const WORK_PER_FRAME: u64 = 8 + 64;
 
 /// Bytes are moved by whole words.
 const WORD: u64 = 8;
+
+/// So many frames of a pool have to be there for each that is left to guesses.
+const FRAMES_PER_SPARE: u32 = 8;
 
 /// Base alignment of a pool, so that huge pages fit.
 const HUGE: u64 = 2 << 20;
@@ -296,9 +299,11 @@ pub struct Shift {
     pub len: u64,
 }
 
-/// The frames, and the layer that is under way.
+/// The frames, and the experts of the latest visit.
 pub struct ExpertArena {
     layout: ArenaLayout,
+    /// Frames of each pool that no lap needs, up to as many as a token uses experts.
+    spare: u32,
     pools: Vec<Pool>,
     cache: ExpertPools<Box<dyn Policy>>,
     framed: Vec<Framed>,
@@ -316,8 +321,15 @@ impl ExpertArena {
         let layers = layout.expert_layers();
         let cache = ExpertPools::new(&layers, &placed.shapes, |shape| policy.start(shape));
         let count = layers.iter().map(|layer| layer.count).max().unwrap_or(0);
+        let least = layout.ids.min(count.into()) as u32;
+        let beside = placed.pools.iter().map(|pool| {
+            let beyond = pool.frames - least.min(pool.frames);
+            beyond.min(pool.frames / FRAMES_PER_SPARE)
+        });
+        let spare = beside.min().unwrap_or(0).min(layout.chosen);
         Self {
             layout,
+            spare,
             pools: placed.pools,
             cache,
             framed: Vec::new(),
@@ -359,7 +371,11 @@ impl ExpertArena {
         self.ids.clear();
         self.ids
             .extend(ids.iter().map(|&id| self.frame_of[id as usize]));
-        let hits = self.framed.iter().filter(|framed| framed.is_hit).count();
+        let held = |framed: &&Framed| framed.found == Presence::Held;
+        let hits = self.framed.iter().filter(held).count();
+        let bytes = self.bytes_of_expert(layer);
+        let missed = (self.framed.len() - hits) as u64;
+        self.counts.bytes_read += missed * bytes;
         self.counts.used += self.framed.len() as u64;
         self.counts.hits += hits as u64;
         Ok(())
@@ -368,34 +384,85 @@ impl ExpertArena {
     /// What has to be read so that a matrix of all experts of the last visit is there,
     /// and what has to be moved then.
     pub fn missing(
-        &mut self,
+        &self,
         layer: u32,
         matrix: u32,
         spans: &mut Vec<FetchSpan>,
         shifts: &mut Vec<Shift>,
     ) {
+        let missing = |framed: &&Framed| framed.found == Presence::Missing;
+        for framed in self.framed.iter().filter(missing) {
+            let (span, shift) = self.span(layer, matrix, framed.item.0, framed.frame);
+            spans.push(span);
+            shifts.extend(shift);
+        }
+    }
+
+    /// What has to be read so that a matrix of an expert is in a frame, and what has to
+    /// be moved then.
+    pub fn span(
+        &self,
+        layer: u32,
+        matrix: u32,
+        expert: u32,
+        frame: u32,
+    ) -> (FetchSpan, Option<Shift>) {
         let pool = self.pools[self.cache.pool_of(layer)];
         let matrix = self.layout.layers[layer as usize].matrices[matrix as usize];
-        for framed in self.framed.iter().filter(|framed| !framed.is_hit) {
-            let offset = matrix.offset + u64::from(framed.item.0) * matrix.unit;
-            let slot = pool.base + u64::from(framed.frame) * pool.stride + matrix.slot;
-            let from = offset / ALIGN * ALIGN;
-            let until = (offset + matrix.unit).next_multiple_of(ALIGN);
-            spans.push(FetchSpan {
-                part: matrix.part,
-                offset: from,
-                len: until - from,
-                at: slot,
-            });
-            self.counts.bytes_read += until - from;
-            if matrix.phase().is_none() && offset > from {
-                shifts.push(Shift {
-                    from: slot + (offset - from),
-                    to: slot,
-                    len: matrix.unit,
-                });
-            }
-        }
+        let offset = matrix.offset + u64::from(expert) * matrix.unit;
+        let slot = pool.base + u64::from(frame) * pool.stride + matrix.slot;
+        let from = offset / ALIGN * ALIGN;
+        let until = (offset + matrix.unit).next_multiple_of(ALIGN);
+        let span = FetchSpan {
+            part: matrix.part,
+            offset: from,
+            len: until - from,
+            at: slot,
+        };
+        let shift = Shift {
+            from: slot + (offset - from),
+            to: slot,
+            len: matrix.unit,
+        };
+        let is_off = matrix.phase().is_none() && offset > from;
+        (span, is_off.then_some(shift))
+    }
+
+    /// The experts of the last visit, each once.
+    pub fn visited(&self) -> &[Framed] {
+        &self.framed
+    }
+
+    /// Frames of each pool that can be left to experts that will perhaps be used.
+    pub fn spare(&self) -> u32 {
+        self.spare
+    }
+
+    /// Leaves them to those, or to what is used.
+    pub fn leave_spare(&mut self, leave: bool) {
+        self.cache.leave(if leave { self.spare } else { 0 });
+    }
+
+    /// A frame for an expert that will perhaps be used soon; none where it has one, no
+    /// frame is left or the layer has no such expert.
+    pub fn reserve(&mut self, layer: u32, expert: u32) -> Option<u32> {
+        self.cache.reserve(layer, expert)
+    }
+
+    /// The expert is not expected any more; its frame is nobody's until it is given back.
+    pub fn cancel(&mut self, layer: u32, expert: u32) {
+        self.cache.cancel(layer, expert);
+    }
+
+    /// Nothing more is read into a frame of an expert that was not expected any more.
+    pub fn give_back(&mut self, layer: u32, frame: u32) {
+        self.cache.give_back(layer, frame);
+    }
+
+    /// Bytes of an expert in the file.
+    fn bytes_of_expert(&self, layer: u32) -> u64 {
+        let matrices = self.layout.layers[layer as usize].matrices.iter();
+        matrices.map(|matrix| matrix.unit).sum()
     }
 
     /// Where a matrix of the experts of the last visit is.

@@ -159,6 +159,15 @@ pub trait Bind {
     /// When they are not what the graph said.
     fn set_ids(&mut self, used: UseId, ids: &[i32]) -> Result<(), Error>;
 
+    /// Which experts the node of another use, which comes later, will probably name of
+    /// its weight: what its router would choose if its input were that of the node that
+    /// was announced last. The likeliest come first; they replace what is in `out`, and
+    /// there are none where it cannot be told.
+    ///
+    /// # Errors
+    /// When it was not computed.
+    fn guess(&mut self, later: UseId, out: &mut Vec<i32>) -> Result<(), Error>;
+
     /// From now on the bytes are there. [`Binding::Vacant`] also binds what earlier
     /// nodes used.
     ///

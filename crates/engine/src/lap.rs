@@ -3,13 +3,14 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use delayline_line::{FetchSpan, LineError, Ticket, Walk};
 use delayline_medium::Memory;
 
-use crate::arena::{ExpertArena, Shift};
 use crate::backend::{Bind, Binding, Feed, Flow};
 use crate::error::Error;
+use crate::expert_feed::ExpertFeed;
 use crate::graph::Graph;
 use crate::items::{BadIndex, Items};
 use crate::itinerary::{Itinerary, Supply, UseSupply};
@@ -30,16 +31,6 @@ struct Lap {
     walk: Walk,
     /// Reads of items that share their indices with an earlier node.
     early: Vec<(usize, Ticket)>,
-    /// The layer whose experts are under way, and its matrices that were not yet used.
-    layer: Option<u32>,
-    coming: Vec<Coming>,
-}
-
-/// A matrix of the experts of a layer, on its way into frames.
-struct Coming {
-    matrix: u32,
-    ticket: Ticket,
-    shifts: Vec<Shift>,
 }
 
 /// Feeds laps: takes extents from the line, rows and experts from where they are,
@@ -62,7 +53,7 @@ pub struct Supplies {
     /// Rows and experts.
     pub items: Items,
     /// Whole experts, where there are frames for them.
-    pub experts: Option<ExpertArena>,
+    pub experts: Option<ExpertFeed>,
     /// What is done with the choices of experts, if anything is.
     pub routes: Option<Routes>,
     /// For those who watch.
@@ -71,6 +62,7 @@ pub struct Supplies {
     trace: bool,
     spans: Vec<FetchSpan>,
     ids: Vec<i32>,
+    guess: Vec<i32>,
 }
 
 impl Supplies {
@@ -86,6 +78,7 @@ impl Supplies {
             trace,
             spans: Vec::new(),
             ids: Vec::new(),
+            guess: Vec::new(),
         }
     }
 }
@@ -93,8 +86,12 @@ impl Supplies {
 impl Supplies {
     /// Whether the items of that table are matrices of experts that have frames.
     fn has_frames(&self, table: u32) -> bool {
-        let seat = |arena: &ExpertArena| arena.seat(table);
-        self.experts.as_ref().and_then(seat).is_some()
+        self.seat(table).is_some()
+    }
+
+    /// Of such a table, the layer and which matrix.
+    fn seat(&self, table: u32) -> Option<(u32, u32)> {
+        self.experts.as_ref()?.arena.seat(table)
     }
 
     /// Asks for the items that a node names; of experts they may be recorded, or
@@ -139,6 +136,9 @@ impl Feeder {
         let source = &mut self.source;
         if let Some(routes) = &mut source.routes {
             routes.begin();
+        }
+        if let Some(experts) = &mut source.experts {
+            experts.begin();
         }
         let lap = self.lap.insert(Lap::new(graph, itinerary));
         source.watch.begin(source.line.counters());
@@ -199,7 +199,7 @@ impl Feeder {
         let memory = source.memory.clone();
         source.items.clear(|range| memory.discard(range));
         if let Some(experts) = &mut source.experts {
-            experts.clear();
+            experts.clear(&mut source.line);
         }
         Err(error)
     }
@@ -255,8 +255,6 @@ impl Lap {
             run_first: 0,
             walk: Walk::new(),
             early: Vec::new(),
-            layer: None,
-            coming: Vec::new(),
         }
     }
 
@@ -407,42 +405,45 @@ impl Lap {
         bind: &mut dyn Bind,
     ) -> Result<(), Error> {
         let none = || Error::Defect(format!("table {table} has no frames"));
-        let seat = |arena: &ExpertArena| arena.seat(table);
-        let seat = source.experts.as_ref().and_then(seat);
-        let (layer, matrix) = seat.ok_or_else(none)?;
-        let is_new = self.layer != Some(layer);
-        if is_new {
+        let (layer, matrix) = source.seat(table).ok_or_else(none)?;
+        let experts = source.experts.as_mut().ok_or_else(none)?;
+        if !experts.is_at(layer) {
             source.ask(u, table, bind)?;
+            let experts = source.experts.as_mut().ok_or_else(none)?;
+            experts
+                .visit(layer, &source.ids, &mut source.line)
+                .map_err(bad_index)?;
+            self.guess(layer, source, bind)?;
         }
-        let arena = source.experts.as_mut().ok_or_else(none)?;
-        if is_new {
-            arena.visit(layer, &source.ids).map_err(bad_index)?;
-            self.layer = Some(layer);
-            self.coming.clear();
-            for matrix in 0..arena.matrices(layer) {
-                let mut shifts = Vec::new();
-                source.spans.clear();
-                arena.missing(layer, matrix, &mut source.spans, &mut shifts);
-                let ticket = source.line.fetch(&source.spans);
-                self.coming.push(Coming {
-                    matrix,
-                    ticket,
-                    shifts,
-                });
-            }
+        let experts = source.experts.as_mut().ok_or_else(none)?;
+        experts.wait(matrix, &mut source.line, &source.memory)?;
+        bind.bind_frames(u.used, experts.binding(layer, matrix))
+    }
+
+    /// Has experts read that the layer after this one will probably name, behind all
+    /// that is certain.
+    fn guess(&self, layer: u32, source: &mut Supplies, bind: &mut dyn Bind) -> Result<(), Error> {
+        let rest = self.itinerary.supplies.iter().skip(self.next + 1);
+        let next = rest.filter_map(|u| match u.supply {
+            Supply::Items(table) => source.seat(table).map(|(layer, _)| (u.used, layer)),
+            _ => None,
+        });
+        let Some((used, ahead)) = { next }.find(|&(_, of)| of != layer) else {
+            return Ok(());
+        };
+        let Some(experts) = &mut source.experts else {
+            return Ok(());
+        };
+        if !experts.wants_guess(&source.line) {
+            return Ok(());
         }
-        if let Some(at) = self
-            .coming
-            .iter()
-            .position(|coming| coming.matrix == matrix)
-        {
-            let coming = self.coming.swap_remove(at);
-            source.line.fetched(coming.ticket)?;
-            for shift in coming.shifts {
-                source.memory.move_down(shift.from, shift.to, shift.len);
-            }
+        let begun = Instant::now();
+        match &source.routes {
+            Some(routes) if routes.follows() => routes.guess(ahead, &mut source.guess),
+            _ => bind.guess(used, &mut source.guess)?,
         }
-        bind.bind_frames(u.used, arena.binding(layer, matrix))
+        experts.guess(ahead, &source.guess, begun.elapsed(), &mut source.line);
+        Ok(source.line.pump()?)
     }
 
     /// The run is over: gives back what it was last to use, and waits for the

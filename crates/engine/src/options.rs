@@ -40,6 +40,8 @@ pub struct Options {
     pub way: Way,
     /// Which experts stay, where there is room for some.
     pub experts: ExpertPolicy,
+    /// Whether no experts are read that the next layer will only probably want.
+    pub no_guess: bool,
     /// What is to be done with the choices of experts.
     pub routes: RouteOptions,
     /// Whether to record a trace.

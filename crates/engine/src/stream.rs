@@ -18,6 +18,7 @@ use crate::backend::{Backend, Class};
 use crate::budget::{self, Needs};
 use crate::cgroup;
 use crate::error::Error;
+use crate::expert_feed::{ExpertFeed, GuessCounts};
 use crate::graph::{Graph, UseId, WeightUse};
 use crate::items::Items;
 use crate::itinerary::Itinerary;
@@ -163,7 +164,8 @@ impl Stream {
         let mut supplies = Supplies::new(line, memory.clone(), items, options.trace);
         if has_frames {
             let layout = atlas.layout.arena.clone();
-            supplies.experts = Some(ExpertArena::new(layout, placed.arena, options.experts));
+            let arena = ExpertArena::new(layout, placed.arena, options.experts);
+            supplies.experts = Some(ExpertFeed::new(arena, !options.no_guess));
         }
         let asked = &options.routes;
         if asked.record || asked.follow.is_some() {
@@ -319,7 +321,8 @@ impl Stream {
     /// Bytes of weights that stay, items included.
     pub fn resident_bytes(&mut self) -> u64 {
         let source = self.feeder.source();
-        let held = source.experts.as_ref().map_or(0, ExpertArena::held_bytes);
+        let held = source.experts.as_ref();
+        let held = held.map_or(0, |experts| experts.arena.held_bytes());
         let kept = source.items.kept_bytes() + held;
         self.residency.resident_bytes + self.atlas.layout.small_bytes + kept
     }
@@ -374,13 +377,20 @@ impl Stream {
     /// What became of experts, where whole experts have frames.
     pub fn expert_counts(&mut self) -> Option<ExpertCounts> {
         let experts = self.feeder.source().experts.as_ref();
-        experts.map(|experts| experts.counts)
+        experts.map(|experts| experts.arena.counts)
+    }
+
+    /// What became of guesses which experts a layer would name, where whole experts have
+    /// frames.
+    pub fn guess_counts(&mut self) -> Option<GuessCounts> {
+        let experts = self.feeder.source().experts.as_ref();
+        experts.map(|experts| experts.guesses)
     }
 
     /// Bytes of frames for whole experts.
     pub fn expert_capacity(&mut self) -> u64 {
         let experts = self.feeder.source().experts.as_ref();
-        experts.map_or(0, ExpertArena::capacity_bytes)
+        experts.map_or(0, |experts| experts.arena.capacity_bytes())
     }
 
     /// Bytes of all experts of the layers that may have frames.

@@ -120,6 +120,10 @@ impl Bind for Checker<'_> {
         panic!("the indices of {used:?} are set, and nobody asked for it")
     }
 
+    fn guess(&mut self, later: UseId, _: &mut Vec<i32>) -> Result<(), Error> {
+        panic!("{later:?} is guessed, which has no frames")
+    }
+
     fn bind_frames(&mut self, used: UseId, _: FrameBinding<'_>) -> Result<(), Error> {
         panic!("{used:?} is in frames that nobody asked for")
     }

@@ -93,6 +93,8 @@ pub struct Counters {
     /// Bytes that came for nothing: of extents skipped or dropped, and what was
     /// cut off short reads.
     pub bytes_wasted: u64,
+    /// Bytes of guesses that were submitted, whether they came true or not.
+    pub bytes_guessed: u64,
     /// Reads submitted, further attempts included.
     pub reads: u64,
     /// Bytes of extents that were written.

@@ -15,6 +15,7 @@ use crate::bind::TensorUse;
 use crate::context::Context;
 use crate::empty::{Model, load};
 use crate::kind::{check_arch, check_kind, seqs_of};
+use crate::learn::Learned;
 use crate::piece::{self, Piece};
 use crate::pump::Pump;
 use crate::sample::SPELLED;
@@ -147,6 +148,10 @@ impl Bind for LlamaBackend {
         Err(Error::Defect("indices were set between laps".into()))
     }
 
+    fn guess(&mut self, _: UseId, _: &mut Vec<i32>) -> Result<(), Error> {
+        Err(Error::Defect("experts were guessed between laps".into()))
+    }
+
     fn bind_frames(&mut self, _: UseId, _: FrameBinding<'_>) -> Result<(), Error> {
         Err(Error::Defect("experts were bound between laps".into()))
     }
@@ -200,7 +205,11 @@ impl Backend for LlamaBackend {
         let tokens = vec![0; rows as usize];
         self.pump()?.learn(names.clone());
         let code = self.context.decode(&piece::even(&tokens, outputs));
-        let (graph, tensors) = self.pump()?.learned()?;
+        let Learned {
+            graph,
+            tensors,
+            routers,
+        } = self.pump()?.learned()?;
         let code = code?;
         if code != 2 {
             return Err(Error::Assumption(format!(
@@ -208,6 +217,9 @@ impl Backend for LlamaBackend {
             )));
         }
         self.context.clear();
+        if class == Class::Single {
+            self.pump()?.use_routers(routers);
+        }
         self.tensors[class as usize] = tensors.into();
         Ok(graph)
     }

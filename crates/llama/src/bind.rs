@@ -7,6 +7,7 @@ use std::ffi::c_void;
 use delayline_engine::{Bind, Binding, Error, FrameBinding, UseId};
 use delayline_medium::Memory;
 
+use crate::router::Router;
 use crate::sys;
 
 /// A use of a graph, in llama.cpp's terms. The model outlives it.
@@ -43,6 +44,7 @@ pub struct NodeBind<'a> {
     memory: &'a Memory,
     zeros: *mut c_void,
     framed: &'a RefCell<Vec<FramedNode>>,
+    routers: &'a RefCell<Vec<Router>>,
 }
 
 impl<'a> NodeBind<'a> {
@@ -57,6 +59,7 @@ impl<'a> NodeBind<'a> {
         memory: &'a Memory,
         zeros: *mut c_void,
         framed: &'a RefCell<Vec<FramedNode>>,
+        routers: &'a RefCell<Vec<Router>>,
     ) -> Self {
         Self {
             node,
@@ -64,6 +67,7 @@ impl<'a> NodeBind<'a> {
             memory,
             zeros,
             framed,
+            routers,
         }
     }
 
@@ -130,6 +134,22 @@ impl Bind for NodeBind<'_> {
             return Ok(());
         }
         Err(not_learned(index))
+    }
+
+    fn guess(&mut self, later: UseId, out: &mut Vec<i32>) -> Result<(), Error> {
+        out.clear();
+        let experts = self.uses[later.0 as usize].tensor;
+        let mut routers = self.routers.borrow_mut();
+        let Some(router) = routers.iter_mut().find(|router| router.is_for(experts)) else {
+            return Ok(());
+        };
+        if self.node.is_null() {
+            return Err(Error::Defect("experts were guessed between laps".into()));
+        }
+        // SAFETY: the node is live, and its sources with it; a run has ended before it,
+        // so what it reads is computed and nothing computes; weights that have settled
+        // stay as long as the memory.
+        unsafe { router.choose((*self.node).src[1], out) }
     }
 
     fn bind_frames(&mut self, used: UseId, frames: FrameBinding<'_>) -> Result<(), Error> {
@@ -221,7 +241,7 @@ unsafe fn point(node: *mut sys::ggml_tensor, used: &TensorUse, address: *mut c_v
 ///
 /// # Safety
 /// `ids` is live and its data is in memory.
-unsafe fn read_ids(ids: *const sys::ggml_tensor, out: &mut Vec<i32>) -> Result<(), Error> {
+pub unsafe fn read_ids(ids: *const sys::ggml_tensor, out: &mut Vec<i32>) -> Result<(), Error> {
     out.clear();
     // SAFETY: the caller's promise.
     unsafe {

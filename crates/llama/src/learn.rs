@@ -8,6 +8,7 @@ use std::ffi::{CStr, c_void};
 use delayline_engine::{Error, Graph, How, Names, TensorId, WeightUse};
 
 use crate::bind::TensorUse;
+use crate::router::Router;
 use crate::sys;
 
 /// Records a graph while it is announced.
@@ -17,6 +18,9 @@ pub struct Learner {
     graph: Graph,
     /// As many as the graph has uses.
     tensors: Vec<TensorUse>,
+    routers: Vec<Router>,
+    /// Indices of the experts of the latest router that was looked for.
+    routed: *mut sys::ggml_tensor,
     numbers: HashMap<*mut sys::ggml_tensor, TensorId>,
     computed: u32,
     patched: Vec<(*mut sys::ggml_tensor, *mut c_void)>,
@@ -24,6 +28,16 @@ pub struct Learner {
     fed: u32,
     /// Dimensions that a rotary embedding turns, where that must not be computed.
     turns: Option<i32>,
+}
+
+/// What a dry lap has told.
+pub struct Learned {
+    /// The graph.
+    pub graph: Graph,
+    /// Its uses, in llama.cpp's terms.
+    pub tensors: Vec<TensorUse>,
+    /// Routers of its experts, if it has one row.
+    pub routers: Vec<Router>,
 }
 
 /// Fused kernels compute a few nodes before the first abort is polled.
@@ -37,6 +51,8 @@ impl Learner {
             zeros,
             graph: Graph::default(),
             tensors: Vec::new(),
+            routers: Vec::new(),
+            routed: std::ptr::null_mut(),
             numbers: HashMap::new(),
             computed: 0,
             patched: Vec::new(),
@@ -71,6 +87,12 @@ impl Learner {
         // The kernel skips what it turns, and with nothing to turn it never gets on.
         if n.op == sys::GGML_OP_ROPE && n.op_params[1] < 1 {
             self.turns = Some(n.op_params[1]);
+        }
+        if n.op == sys::GGML_OP_MUL_MAT_ID && n.src[2] != self.routed {
+            self.routed = n.src[2];
+            // SAFETY: the caller's promise.
+            self.routers
+                .extend(unsafe { Router::of(node, &self.names) });
         }
         for (src, &source) in n.src.iter().enumerate() {
             if source.is_null() {
@@ -165,8 +187,8 @@ impl Learner {
     ///
     /// # Errors
     /// When the graph must not be computed, or announced no weights at all.
-    pub fn finish(self) -> Result<(Graph, Vec<TensorUse>), Error> {
-        for (tensor, data) in self.patched.into_iter().rev() {
+    pub fn finish(mut self) -> Result<Learned, Error> {
+        for (tensor, data) in std::mem::take(&mut self.patched).into_iter().rev() {
             // SAFETY: as in `node`; the graph is not computing any more.
             unsafe { (*tensor).data = data }
         }
@@ -181,7 +203,12 @@ impl Learner {
         if self.graph.uses.is_empty() {
             return Err(Error::Assumption("the graph announced no weights".into()));
         }
-        Ok((self.graph, self.tensors))
+        self.routers.iter_mut().for_each(Router::learned);
+        Ok(Learned {
+            graph: self.graph,
+            tensors: self.tensors,
+            routers: self.routers,
+        })
     }
 }
 

@@ -19,6 +19,7 @@ mod log;
 mod piece;
 mod pump;
 mod rehearse;
+mod router;
 mod sample;
 mod session;
 mod special;

@@ -9,11 +9,12 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use delayline_engine::{Bind, Binding, Error, Feed, Flow, Graph, Names, UseId};
+use delayline_engine::{Bind, Binding, Error, Feed, Flow, Names, UseId};
 use delayline_medium::Memory;
 
 use crate::bind::{FramedNode, NodeBind, TensorUse};
-use crate::learn::Learner;
+use crate::learn::{Learned, Learner};
+use crate::router::Router;
 use crate::sys;
 use crate::zeros::Zeros;
 
@@ -22,7 +23,7 @@ enum Mode {
     /// Nothing is known of a graph: let it compute.
     Idle,
     /// Recording a dry lap; the abort callback ends it.
-    Learn(Learner),
+    Learn(Box<Learner>),
     /// Feeding a lap.
     Drive(Drive),
 }
@@ -50,6 +51,8 @@ struct State {
     zeros: Zeros,
     /// Nodes of the run under way whose experts are in frames.
     framed: RefCell<Vec<FramedNode>>,
+    /// Of the layers of experts, where they could be told apart.
+    routers: RefCell<Vec<Router>>,
     /// Polled by llama.cpp after each node.
     abort: bool,
 }
@@ -66,6 +69,7 @@ impl Pump {
             memory: None,
             zeros: Zeros::new(largest as usize).map_err(Error::Memory)?,
             framed: RefCell::default(),
+            routers: RefCell::default(),
             abort: false,
         });
         Ok(Self(NonNull::from(Box::leak(state))))
@@ -95,7 +99,7 @@ impl Pump {
     /// Makes the next decode a dry lap: its graph is recorded, not computed.
     pub fn learn(&mut self, names: Names) {
         let state = self.state();
-        state.mode = Mode::Learn(Learner::new(names, state.zeros.ptr()));
+        state.mode = Mode::Learn(Box::new(Learner::new(names, state.zeros.ptr())));
         state.abort = true;
     }
 
@@ -103,14 +107,14 @@ impl Pump {
     /// nothing.
     pub fn learn_whole(&mut self, names: Names) {
         let state = self.state();
-        state.mode = Mode::Learn(Learner::whole(names, state.zeros.ptr()));
+        state.mode = Mode::Learn(Box::new(Learner::whole(names, state.zeros.ptr())));
     }
 
     /// The graph of the dry lap.
     ///
     /// # Errors
     /// When none was announced.
-    pub fn learned(&mut self) -> Result<(Graph, Vec<TensorUse>), Error> {
+    pub fn learned(&mut self) -> Result<Learned, Error> {
         let state = self.state();
         state.abort = false;
         match std::mem::replace(&mut state.mode, Mode::Idle) {
@@ -139,6 +143,11 @@ impl Pump {
         });
         let _driven = Driven(self.0);
         decode()
+    }
+
+    /// Sets the routers that guesses are made with.
+    pub fn use_routers(&mut self, routers: Vec<Router>) {
+        self.state().routers = RefCell::new(routers);
     }
 
     /// Gives up what a use of the last lap is bound to, between laps.
@@ -184,7 +193,17 @@ impl State {
         let memory = self.memory.as_deref()?;
         // SAFETY: the caller's promise; the model outlives the pump; the zeros are made
         // for the largest weight; and what binds into the memory holds leases there.
-        Some(unsafe { NodeBind::new(node, &self.tensors, memory, self.zeros.ptr(), &self.framed) })
+        Some(unsafe {
+            let zeros = self.zeros.ptr();
+            NodeBind::new(
+                node,
+                &self.tensors,
+                memory,
+                zeros,
+                &self.framed,
+                &self.routers,
+            )
+        })
     }
 
     /// Lets whoever feeds the lap bind the weights of `node`, the latest of so many

@@ -1,5 +1,5 @@
 //! Whole experts in frames: the same bits as llama.cpp's own loader, under every policy
-//! and at every budget.
+//! and at every budget, whether experts are guessed or not.
 
 mod common;
 
@@ -11,11 +11,12 @@ use delayline_synth::Quant;
 const TEXT: &str =
     "Weights pass in an order that is known before the start; so they need no random access.";
 
-/// What never displaces, and what does by two orders.
-const POLICIES: [ExpertPolicy; 3] = [
-    ExpertPolicy::FirstCome,
-    ExpertPolicy::Lru,
-    ExpertPolicy::NextUse,
+/// What never displaces, and what does by two orders; and whether experts are guessed.
+const POLICIES: [(ExpertPolicy, bool); 4] = [
+    (ExpertPolicy::FirstCome, true),
+    (ExpertPolicy::Lru, true),
+    (ExpertPolicy::NextUse, true),
+    (ExpertPolicy::NextUse, false),
 ];
 
 /// Tokens that are generated behind the prompt.
@@ -38,11 +39,12 @@ fn check(shape: &str, quant: Quant) -> u32 {
     let weights = oracle.file().weight_bytes();
     drop(oracle);
     // With and without frames, with misses and without.
-    let (mut framed, mut missed, mut whole) = (0, 0, 0);
+    let (mut framed, mut missed, mut whole, mut guessed) = (0, 0, 0, 0);
     for tenth in [0, 5, 6, 7, 8, 9] {
-        for policy in POLICIES {
+        for (policy, guess) in POLICIES {
             let options = Options {
                 experts: policy,
+                no_guess: !guess,
                 ..base.clone()
             };
             let mut engine = streamed(&path, weights * tenth / 10, &options);
@@ -52,7 +54,10 @@ fn check(shape: &str, quant: Quant) -> u32 {
             let Some(counts) = stream.expert_counts() else {
                 continue;
             };
-            println!("{label}: {counts:?}");
+            let guesses = stream.guess_counts().expect("where there are frames");
+            println!("{label}: {counts:?}, {guesses:?}");
+            assert!(guess || guesses.named == 0);
+            guessed += guesses.named;
             framed += 1;
             assert!(counts.hits <= counts.used && counts.used > 0);
             let held = stream.resident_bytes();
@@ -63,6 +68,11 @@ fn check(shape: &str, quant: Quant) -> u32 {
         }
     }
     assert!(framed >= 6, "{shape}: frames were used {framed} times");
+    // A single layer of experts has no next one.
+    assert!(
+        guessed > 0 || shape == "tiny-deepseek2",
+        "{shape}: no expert was guessed"
+    );
     assert!(whole > 0, "{shape}: everything stayed in {whole} cases");
     missed
 }

@@ -3,7 +3,7 @@
 //! when memory is full of what this model and text use.
 
 use crate::experts::{ExpertPools, PoolShape};
-use crate::frames::Found;
+use crate::frames::Presence;
 use crate::policy::{Belady, Policy};
 use crate::replay::{Cache, Trace};
 use crate::route::ExpertRoute;
@@ -87,7 +87,9 @@ pub fn replay_experts<P: Policy>(
             framed.clear();
             pools.visit(layer, portion.iter().map(|&id| id.into()), &mut framed);
             if visit.counts {
-                let hits = framed.iter().filter(|framed| framed.found == Found::Held);
+                let hits = framed
+                    .iter()
+                    .filter(|framed| framed.found == Presence::Held);
                 let hits = hits.count() as u64;
                 let misses = portion.len() as u64 - hits;
                 sums.hits += hits;

@@ -18,12 +18,12 @@ pub struct Framed {
     /// Which frame it is in, or has to be read into.
     pub frame: u32,
     /// Whether it was there.
-    pub found: Found,
+    pub found: Presence,
 }
 
 /// Whether an item that is used was in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum Presence {
     /// It was there.
     Held,
     /// A frame was reserved for it: whoever did that has it read, or has had.
@@ -151,22 +151,22 @@ impl<P: Policy> FramePool<P> {
     }
 
     /// A frame for an item, another one's if need be.
-    fn frame_for(&mut self, item: ExtentId) -> (u32, Found) {
+    fn frame_for(&mut self, item: ExtentId) -> (u32, Presence) {
         if let Some(at) = self.position(item) {
             self.taken -= 1;
             self.held += 1;
-            return (self.reserved.swap_remove(at).1, Found::Reserved);
+            return (self.reserved.swap_remove(at).1, Presence::Reserved);
         }
         if self.held < self.room()
             && let Some(frame) = self.free.pop()
         {
             self.held += 1;
-            return (frame, Found::Missing);
+            return (frame, Presence::Missing);
         }
         let gone = self.policy.evict(&self.in_use);
         let gone = gone.expect("there are more frames than items in use");
         let frame = std::mem::replace(&mut self.frame_of[gone.index()], NONE);
-        (frame, Found::Missing)
+        (frame, Presence::Missing)
     }
 
     /// Uses the items of a batch: each has a frame afterwards, and is added to `out`
@@ -187,8 +187,8 @@ impl<P: Policy> FramePool<P> {
             if self.in_use.insert(item) {
                 let frame = self.frame_of[item.index()];
                 let found = match frame {
-                    NONE => Found::Missing,
-                    _ => Found::Held,
+                    NONE => Presence::Missing,
+                    _ => Presence::Held,
                 };
                 out.push(Framed { item, frame, found });
             }
@@ -200,7 +200,7 @@ impl<P: Policy> FramePool<P> {
         for framed in &out[first..] {
             self.policy.touch(framed.item);
         }
-        let missing = |framed: &&mut Framed| framed.found == Found::Missing;
+        let missing = |framed: &&mut Framed| framed.found == Presence::Missing;
         for framed in out[first..].iter_mut().filter(missing) {
             (framed.frame, framed.found) = self.frame_for(framed.item);
             self.frame_of[framed.item.index()] = framed.frame;

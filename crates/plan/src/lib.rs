@@ -106,7 +106,7 @@ pub use experts::{
     ExpertLayer, ExpertPolicy, ExpertPools, PoolShape, pool_shapes, production_policy,
 };
 pub use extents::{Cut, CutError, Home, UsedRange, cut, default_target};
-pub use frames::{Found, FramePool, Framed};
+pub use frames::{FramePool, Framed, Presence};
 pub use lap::{LapLayout, first_lap_s, lap_time_s, run_times};
 pub use lookahead::{ExpectedUse, Lookahead, MissedRow};
 pub use policy::{Belady, FirstCome, Frequency, Lru, NextUse, Policy, S3Fifo, least_read_bytes};

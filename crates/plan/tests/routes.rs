@@ -5,9 +5,9 @@ mod common;
 
 use common::{Random, random_cases};
 use delayline_plan::{
-    ExpertLayer, ExpertPools, ExpertRoute, ExtentId, FirstCome, Found, FramePool, Frequency, Lru,
-    RouteError, RouteLap, RouteRow, S3Fifo, pool_shapes, production_policy, replay_experts,
-    replay_experts_ahead,
+    ExpertLayer, ExpertPools, ExpertRoute, ExtentId, FirstCome, FramePool, Frequency, Lru,
+    Presence, RouteError, RouteLap, RouteRow, S3Fifo, pool_shapes, production_policy,
+    replay_experts, replay_experts_ahead,
 };
 use std::collections::HashMap;
 use std::path::Path;
@@ -156,7 +156,7 @@ fn pools_hold_what_they_say_and_never_too_much() {
             for framed in &framed {
                 assert!(framed.frame < pools.frames(pool));
                 let there = held.get(&(pool, framed.frame)) == Some(&(layer, framed.item.0));
-                assert_eq!(framed.found == Found::Held, there);
+                assert_eq!(framed.found == Presence::Held, there);
             }
             for framed in &framed {
                 held.insert((pool, framed.frame), (layer, framed.item.0));
@@ -237,9 +237,9 @@ fn reserved_frames_are_nobody_elses_until_they_are_given_back() {
                     for framed in &framed {
                         let owner = owners[framed.frame as usize];
                         match framed.found {
-                            Found::Held => assert_eq!(owner, Owner::Holds(framed.item)),
-                            Found::Reserved => assert_eq!(owner, Owner::Reserved(framed.item)),
-                            Found::Missing => {
+                            Presence::Held => assert_eq!(owner, Owner::Holds(framed.item)),
+                            Presence::Reserved => assert_eq!(owner, Owner::Reserved(framed.item)),
+                            Presence::Missing => {
                                 assert!(matches!(owner, Owner::Nobody | Owner::Holds(_)));
                             }
                         }

@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::args::BenchArgs;
 use crate::built::{self, LEVEL};
 use crate::output::{Output, TextTable, format_seconds};
+use crate::report::GuessFigures;
 use crate::size::{format_rate, format_size};
 
 /// One process's figures. Times in seconds, sizes in bytes.
@@ -76,6 +77,8 @@ pub struct ExpertFigures {
     pub used: u64,
     /// Those that were in memory.
     pub hits: u64,
+    /// What became of guesses.
+    pub guesses: GuessFigures,
     /// Share of the late uses that were hits.
     pub late_hit_share: f64,
     /// Bytes of missing experts a late token.
@@ -337,7 +340,7 @@ fn experts_line(budget: u64, experts: &ExpertFigures, d: &Derived) -> String {
     });
     format!(
         "experts in {} of {}, by {}: {} in memory, {} read a token; with all choices known {} \
-         and {}, of which laps come to {}{followed}",
+         and {}, of which laps come to {}{followed}{}",
         format_size(experts.capacity_bytes),
         format_size(budget),
         experts.policy,
@@ -346,6 +349,7 @@ fn experts_line(budget: u64, experts: &ExpertFigures, d: &Derived) -> String {
         percent(experts.clairvoyant_hit_share),
         size(experts.clairvoyant_bytes_per_token),
         d.of_clairvoyant.map_or_else(|| "–".to_owned(), percent),
+        experts.guesses.text(),
     )
 }
 

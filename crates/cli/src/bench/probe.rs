@@ -22,6 +22,7 @@ use crate::args::EngineArgs;
 use crate::config;
 use crate::medium::placed_loop;
 use crate::plan;
+use crate::report::GuessFigures;
 use crate::written::{self, FileKind};
 
 /// How the model is run.
@@ -71,6 +72,9 @@ pub struct ProbeJob {
     /// Which route to follow
     #[arg(long)]
     pub route: Option<PathBuf>,
+    /// How well it is guessed
+    #[arg(long)]
+    pub guess_accuracy: Option<f64>,
     /// The rest
     #[command(flatten)]
     pub engine: EngineArgs,
@@ -98,6 +102,7 @@ impl ProbeJob {
         option("prompt-tokens", Some(self.prompt_tokens.to_string()));
         let plan = self.plan.as_deref();
         option("plan", plan.map(|path| path.display().to_string()));
+        option("guess-accuracy", self.guess_accuracy.map(|n| n.to_string()));
         let mut file = |name: &str, path: &Option<PathBuf>| {
             option(name, path.as_ref().map(|path| path.display().to_string()));
         };
@@ -132,6 +137,9 @@ pub fn run(job: &ProbeJob) -> Result<()> {
         ctx: job.engine.ctx.or(Some(ctx)),
         routes: RouteOptions {
             follow: routed.map(Arc::new),
+            accuracy: job
+                .guess_accuracy
+                .unwrap_or(RouteOptions::default().accuracy),
             record: is_fed,
         },
         reserve: RECORDED_BYTES,
@@ -213,6 +221,7 @@ fn expert_figures(
         return Ok(None);
     };
     let (counts, capacity) = (stream.expert_counts(), stream.expert_capacity());
+    let guesses = GuessFigures::of(stream);
     let Some(mut route) = stream.take_route().filter(|route| !route.layers.is_empty()) else {
         return Ok(None);
     };
@@ -240,6 +249,7 @@ fn expert_figures(
     Ok(Some(ExpertFigures {
         policy: policy.name().to_owned(),
         route: job.route.as_ref().map(|path| path.display().to_string()),
+        guesses,
         capacity_bytes: capacity,
         used: counts.used,
         hits: counts.hits,

@@ -136,9 +136,10 @@ impl RunSummary<'_> {
         writeln!(
             f,
             "experts  {hits} were in memory, where {} hold up to {share} of them; {} read for the \
-             others",
+             others{}",
             format_size(experts.capacity_bytes),
-            format_size(experts.bytes_read)
+            format_size(experts.bytes_read),
+            experts.guesses.text()
         )
     }
 

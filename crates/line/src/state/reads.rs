@@ -52,7 +52,9 @@ impl State {
     fn guess_piece(&mut self) -> Option<(Target, Piece)> {
         let under_way = self.flights.bytes_under_way();
         let guess = self.fetches.next_guess(self.config.read_len, under_way);
-        guess.map(|(piece, number)| (Target::Fetch(number), piece))
+        let (piece, number) = guess?;
+        self.counters.bytes_guessed += u64::from(piece.len);
+        Some((Target::Fetch(number), piece))
     }
 
     fn sync_piece(&mut self) -> Option<(Target, Piece)> {

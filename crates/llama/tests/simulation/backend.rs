@@ -227,6 +227,20 @@ impl Bind for CheckBackend {
         panic!("the indices of {used:?} are set, and nobody asked for it")
     }
 
+    /// Some right, some wrong, some twice, now and then one that there is not.
+    fn guess(&mut self, later: UseId, out: &mut Vec<i32>) -> Result<(), Error> {
+        let how = self.graph().uses[later.0 as usize].how;
+        assert!(matches!(how, How::Indexed { experts: true, .. }));
+        out.clear();
+        for at in 0..self.experts.len() {
+            out.push(match self.rng.below(4) {
+                0 => self.rng.below(EXPERTS + 1) as i32,
+                _ => self.experts[at],
+            });
+        }
+        Ok(())
+    }
+
     fn bind_frames(&mut self, used: UseId, frames: FrameBinding<'_>) -> Result<(), Error> {
         let place = |&frame: &i32| {
             assert!((0..frames.frames as i32).contains(&frame));

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use delayline_engine::{Engine, Error, Options, Way};
+use delayline_engine::{Engine, Error, Options, Stream, Way};
 use delayline_line::LineError;
 use delayline_llama::Sampling;
 use delayline_llama::batch::{
@@ -59,6 +59,9 @@ struct World {
     failed: u64,
     tokens: u64,
     checked: u64,
+    /// Engines whose experts had frames, and experts that were guessed rightly.
+    framed: u64,
+    early: u64,
     opened: u64,
     not_opened: u64,
 }
@@ -113,6 +116,8 @@ impl World {
             failed: 0,
             tokens: 0,
             checked: 0,
+            framed: 0,
+            early: 0,
             opened: 0,
             not_opened: 0,
         };
@@ -183,7 +188,12 @@ impl World {
 
     /// One engine from its beginning to its end.
     fn live(&mut self) {
-        let spare = self.rng.below(self.loader.model.bytes.len() as u64 / 4);
+        let len = self.loader.model.bytes.len() as u64;
+        // Where all else stays, some of the experts have frames.
+        let spare = match self.chance(0.2) {
+            true => len / 2 + self.rng.below(len / 2),
+            false => self.rng.below(len / 4),
+        };
         self.options.weights = Some(self.least + spare);
         let hung = if self.chance(0.1) { 1.0 } else { 0.0 };
         let faults = Faults {
@@ -215,6 +225,13 @@ impl World {
             }
             life.lap(self);
         }
+        let guesses = life
+            .batcher
+            .decoder()
+            .stream()
+            .and_then(Stream::guess_counts);
+        self.framed += u64::from(guesses.is_some());
+        self.early += guesses.unwrap_or_default().early;
         // An operation that never completes is the end of an engine.
         self.hang();
         while !life.lap(self) {}
@@ -233,20 +250,23 @@ impl World {
         let everywhere = in_laps
             .iter()
             .all(|of| of[..GONE].iter().all(|&count| count > 0));
-        self.laps >= LAPS && total >= FAULTS && kinds && phases && everywhere
+        let guessed = self.early > 0;
+        self.laps >= LAPS && guessed && total >= FAULTS && kinds && phases && everywhere
     }
 
     fn tell(&self, seed: u64) {
         let met = self.weather.met();
         println!(
             "{} laps completed, {} failed; {} tokens, {} MB compared; \
-             {} engines opened, {} not",
+             {} engines opened, {} not, {} with frames, where {} missing experts had been guessed",
             self.laps,
             self.failed,
             self.tokens,
             self.checked / 1_000_000,
             self.opened,
-            self.not_opened
+            self.not_opened,
+            self.framed,
+            self.early
         );
         let row = |name: &str, of: &Met| {
             let counts: Vec<String> = of.iter().map(|count| format!("{count:>10}")).collect();

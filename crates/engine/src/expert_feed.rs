@@ -1,0 +1,370 @@
+//! Feeds whole experts: what a layer names is in frames before it computes, all missing
+//! matrices of it under way together; behind those come experts that the next layer will
+//! probably name. Knows no policy, no graph and no router.
+
+use std::time::Duration;
+
+use delayline_line::{FetchSpan, LineError, Ticket};
+use delayline_medium::Memory;
+use delayline_plan::Presence;
+
+use crate::arena::{ExpertArena, FrameBinding, Shift};
+use crate::items::BadIndex;
+use crate::source::EngineLine;
+
+/// A matrix of one expert or of several, on its way into frames.
+struct Coming {
+    matrix: u32,
+    ticket: Ticket,
+    shifts: Vec<Shift>,
+}
+
+/// An expert that a layer will perhaps name, on its way into a frame of that layer.
+struct Guess {
+    layer: u32,
+    expert: u32,
+    frame: u32,
+    coming: Vec<Coming>,
+}
+
+/// What became of guesses, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GuessCounts {
+    /// Experts that layers named for which a guess had been made.
+    pub named: u64,
+    /// Those of them that had been guessed.
+    pub right: u64,
+    /// Those of the named that were not in memory.
+    pub missed: u64,
+    /// Those of the missed that had been guessed, and were on their way or there.
+    pub early: u64,
+}
+
+/// Experts in frames, and those on their way.
+pub struct ExpertFeed {
+    /// The frames.
+    pub arena: ExpertArena,
+    /// What became of guesses.
+    pub guesses: GuessCounts,
+    /// The layer that is under way.
+    layer: Option<u32>,
+    /// Of that layer.
+    coming: Vec<Coming>,
+    /// Experts that a layer was guessed to name, in memory or not.
+    guessed: Option<(u32, Vec<u32>)>,
+    /// Those of them that are not in memory.
+    early: Vec<Guess>,
+    /// Guesses that were wrong, until nothing more is read into their frames.
+    wrong: Vec<Guess>,
+    worth: Worth,
+    spans: Vec<FetchSpan>,
+}
+
+impl ExpertFeed {
+    /// Nothing is on its way. With `guesses`, frames are left to them where there are
+    /// enough.
+    pub fn new(mut arena: ExpertArena, guesses: bool) -> Self {
+        let possible = guesses && arena.spare() > 0;
+        arena.leave_spare(possible);
+        Self {
+            arena,
+            guesses: GuessCounts::default(),
+            layer: None,
+            coming: Vec::new(),
+            guessed: None,
+            early: Vec::new(),
+            wrong: Vec::new(),
+            worth: Worth::new(possible),
+            spans: Vec::new(),
+        }
+    }
+
+    /// A lap begins: no layer is under way.
+    pub fn begin(&mut self) {
+        self.layer = None;
+    }
+
+    /// Whether that layer is under way.
+    pub fn is_at(&self, layer: u32) -> bool {
+        self.layer == Some(layer)
+    }
+
+    /// A layer comes, of which a node names experts: each has a frame, and what is
+    /// missing is asked for.
+    ///
+    /// # Errors
+    /// When an index is out of range; nothing has changed then.
+    pub fn visit(
+        &mut self,
+        layer: u32,
+        ids: &[i32],
+        line: &mut EngineLine,
+    ) -> Result<(), BadIndex> {
+        self.arena.visit(layer, ids)?;
+        self.layer = Some(layer);
+        self.judge(layer, line);
+        for matrix in 0..self.arena.matrices(layer) {
+            let mut shifts = Vec::new();
+            self.spans.clear();
+            self.arena
+                .missing(layer, matrix, &mut self.spans, &mut shifts);
+            if !self.spans.is_empty() {
+                self.coming.push(Coming {
+                    matrix,
+                    ticket: line.fetch(&self.spans),
+                    shifts,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the guesses of a layer that has been visited which of them were right.
+    fn judge(&mut self, layer: u32, line: &mut EngineLine) {
+        let visited = self.arena.visited();
+        if let Some((of, guessed)) = self.guessed.take()
+            && of == layer
+        {
+            let counts = &mut self.guesses;
+            for framed in visited {
+                counts.named += 1;
+                counts.right += u64::from(guessed.contains(&framed.item.0));
+                counts.missed += u64::from(framed.found != Presence::Held);
+                counts.early += u64::from(framed.found == Presence::Reserved);
+            }
+        }
+        for guess in self.early.drain(..) {
+            let named = guess.layer == layer
+                && visited.iter().any(|framed| {
+                    framed.item.0 == guess.expert && framed.found == Presence::Reserved
+                });
+            if named {
+                for coming in &guess.coming {
+                    line.promote(&coming.ticket);
+                }
+                self.coming.extend(guess.coming);
+            } else {
+                for coming in &guess.coming {
+                    line.cancel(&coming.ticket);
+                }
+                self.wrong.push(guess);
+            }
+        }
+        for wrong in &self.wrong {
+            self.arena.cancel(wrong.layer, wrong.expert);
+        }
+    }
+
+    /// Whether guesses are worth making now.
+    pub fn wants_guess(&mut self, line: &EngineLine) -> bool {
+        let counters = line.counters();
+        let (guessed, wasted) = (counters.bytes_guessed, counters.bytes_wasted);
+        let was = self.worth.on;
+        let on = self.worth.ask(guessed, wasted);
+        if on != was {
+            self.arena.leave_spare(on);
+        }
+        on
+    }
+
+    /// A layer that comes will probably name these experts, the likeliest first: those
+    /// that are not in memory are read when nothing else is. To find that out took
+    /// `cost`.
+    pub fn guess(&mut self, layer: u32, ids: &[i32], cost: Duration, line: &mut EngineLine) {
+        self.worth.cost_ns += cost.as_nanos() as u64;
+        self.give_back(line);
+        let mut guessed = Vec::new();
+        for expert in ids.iter().filter_map(|&id| u32::try_from(id).ok()) {
+            if guessed.contains(&expert) {
+                continue;
+            }
+            guessed.push(expert);
+            let Some(frame) = self.arena.reserve(layer, expert) else {
+                continue;
+            };
+            let coming = (0..self.arena.matrices(layer)).map(|matrix| {
+                let (span, shift) = self.arena.span(layer, matrix, expert, frame);
+                Coming {
+                    matrix,
+                    ticket: line.guess(&[span]),
+                    shifts: shift.into_iter().collect(),
+                }
+            });
+            self.early.push(Guess {
+                layer,
+                expert,
+                frame,
+                coming: coming.collect(),
+            });
+        }
+        self.guessed = Some((layer, guessed));
+    }
+
+    /// Frames of wrong guesses into which nothing more is read are free again.
+    fn give_back(&mut self, line: &mut EngineLine) {
+        let settled = |guess: &mut Guess| {
+            let mut coming = guess.coming.iter();
+            coming.all(|coming| line.is_settled(&coming.ticket))
+        };
+        let over: Vec<Guess> = self.wrong.extract_if(.., settled).collect();
+        for guess in over {
+            self.arena.give_back(guess.layer, guess.frame);
+            for coming in guess.coming {
+                // Nobody wants the bytes, so nobody minds if they failed.
+                let _ = line.fetched(coming.ticket);
+            }
+        }
+    }
+
+    /// Waits for a matrix of all experts of the layer that is under way.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub fn wait(
+        &mut self,
+        matrix: u32,
+        line: &mut EngineLine,
+        memory: &Memory,
+    ) -> Result<(), LineError> {
+        while let Some(at) = self
+            .coming
+            .iter()
+            .position(|coming| coming.matrix == matrix)
+        {
+            let coming = self.coming.swap_remove(at);
+            line.fetched(coming.ticket)?;
+            for shift in coming.shifts {
+                memory.move_down(shift.from, shift.to, shift.len);
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a matrix of the experts of the layer that is under way is.
+    pub fn binding(&self, layer: u32, matrix: u32) -> FrameBinding<'_> {
+        self.arena.binding(layer, matrix)
+    }
+
+    /// After reads that failed, of which none is under way any more: nothing is in any
+    /// frame.
+    pub fn clear(&mut self, line: &mut EngineLine) {
+        let guesses = self.early.drain(..).chain(self.wrong.drain(..));
+        let coming = guesses.flat_map(|guess| guess.coming);
+        for coming in coming.chain(self.coming.drain(..)) {
+            // What went wrong has been told.
+            let _ = line.fetched(coming.ticket);
+        }
+        self.guessed = None;
+        self.layer = None;
+        self.arena.clear();
+    }
+}
+
+/// Visits after which it is asked whether guesses paid.
+const TRIAL: u32 = 128;
+
+/// Trials for which a guess that does not pay is left alone, at most.
+const LONGEST_PAUSE: u32 = 64;
+
+/// What a byte that is there in time saves, in nanoseconds: 2 GB/s. The decision
+/// hardly depends on it.
+const NS_PER_BYTE: f64 = 0.5;
+
+/// Whether guesses pay: what they bring in time against what they bring for nothing
+/// and what it takes to make them. Pauses, ever longer, as long as they do not.
+#[derive(Clone, Copy, Debug)]
+struct Worth {
+    possible: bool,
+    on: bool,
+    /// Visits since the trial or the pause began.
+    visits: u32,
+    /// Length of the latest pause, in trials.
+    pause: u32,
+    guessed: u64,
+    wasted: u64,
+    cost_ns: u64,
+}
+
+impl Worth {
+    fn new(possible: bool) -> Self {
+        Self {
+            possible,
+            on: possible,
+            visits: 0,
+            pause: 0,
+            guessed: 0,
+            wasted: 0,
+            cost_ns: 0,
+        }
+    }
+
+    /// Whether to guess at this visit; the line has read so many bytes of guesses and
+    /// so many for nothing.
+    fn ask(&mut self, guessed: u64, wasted: u64) -> bool {
+        if !self.possible {
+            return false;
+        }
+        self.visits += 1;
+        let over = match self.on {
+            true => self.visits > TRIAL,
+            false => self.visits > TRIAL * self.pause,
+        };
+        if over {
+            let came = guessed - self.guessed;
+            let vain = wasted - self.wasted;
+            let gain = (came as f64 - 2.0 * vain as f64) * NS_PER_BYTE;
+            let pays = gain >= self.cost_ns as f64;
+            match (self.on, pays) {
+                (true, true) => self.pause = 0,
+                (true, false) => {
+                    self.pause = (2 * self.pause).clamp(1, LONGEST_PAUSE);
+                    self.on = false;
+                }
+                (false, _) => self.on = true,
+            }
+            (self.guessed, self.wasted) = (guessed, wasted);
+            self.cost_ns = 0;
+            self.visits = 1;
+        }
+        self.on
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guesses_go_on_as_long_as_they_pay_and_are_tried_again_ever_later() {
+        let mut worth = Worth::new(true);
+        let (mut guessed, mut wasted) = (0, 0);
+        let mut visits = |worth: &mut Worth, count: u32, useful: u64, vain: u64| {
+            let on = (0..count).filter(|_| {
+                let on = worth.ask(guessed, wasted);
+                if on {
+                    guessed += useful + vain;
+                    wasted += vain;
+                    worth.cost_ns += 1000;
+                }
+                on
+            });
+            on.count() as u32
+        };
+        assert_eq!(visits(&mut worth, 10 * TRIAL, 1 << 20, 1 << 18), 10 * TRIAL);
+        // Half of them wrong: a trial, then pauses of 1, 2, 4 trials and so on.
+        let on = visits(&mut worth, 16 * TRIAL, 1 << 18, 1 << 20);
+        assert!((4 * TRIAL..=6 * TRIAL).contains(&on), "{on}");
+        let on = visits(&mut worth, 1000 * TRIAL, 1 << 18, 1 << 20);
+        assert!(on < 20 * TRIAL, "{on}");
+        // Nothing is missing, so nothing is gained by what guesses cost.
+        assert!(visits(&mut worth, 1000 * TRIAL, 0, 0) < 20 * TRIAL);
+        let on = visits(&mut worth, 200 * TRIAL, 1 << 20, 0);
+        assert!(on > 100 * TRIAL, "{on}");
+    }
+
+    #[test]
+    fn where_guesses_are_not_possible_there_are_none() {
+        let mut worth = Worth::new(false);
+        assert!((0..10 * TRIAL).all(|_| !worth.ask(0, 0)));
+    }
+}
