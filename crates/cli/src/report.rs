@@ -136,12 +136,11 @@ impl GuessFigures {
     pub fn of(stream: &mut Stream) -> Self {
         let share = |part: u64, of: u64| (of > 0).then(|| part as f64 / of as f64);
         let counts = stream.guess_counts().unwrap_or_default();
-        let counters = stream.line().counters();
         Self {
             accuracy: share(counts.right, counts.named),
             accuracy_of_misses: share(counts.early, counts.missed),
-            bytes: counters.bytes_guessed,
-            waste: share(counters.bytes_wasted, counters.bytes_guessed),
+            bytes: counts.bytes,
+            waste: share(counts.wasted, counts.bytes),
         }
     }
 }

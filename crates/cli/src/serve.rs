@@ -187,6 +187,13 @@ fn lap(started: &Started) -> String {
         let took = time(started.compute_s);
         return format!("mapped by llama.cpp, {took} for one token, waiting included");
     }
+    if started.streamed_bytes == 0 && started.source != Source::Memory {
+        return format!(
+            "experts from {} as they are chosen, all else in memory, {} of compute for one token",
+            started.source,
+            time(started.compute_s)
+        );
+    }
     if started.streamed_bytes == 0 {
         return format!(
             "all weights in memory, {} of compute",

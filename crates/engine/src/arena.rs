@@ -311,6 +311,8 @@ pub struct ExpertArena {
     ids: Vec<i32>,
     /// By expert, for the layer under way; others are stale.
     frame_of: Vec<i32>,
+    /// What the layers of the latest lap used.
+    used: Vec<(u32, Framed)>,
     /// What became of experts.
     pub counts: ExpertCounts,
 }
@@ -335,6 +337,7 @@ impl ExpertArena {
             framed: Vec::new(),
             ids: Vec::new(),
             frame_of: vec![0; count as usize],
+            used: Vec::new(),
             counts: ExpertCounts::default(),
         }
     }
@@ -378,6 +381,8 @@ impl ExpertArena {
         self.counts.bytes_read += missed * bytes;
         self.counts.used += self.framed.len() as u64;
         self.counts.hits += hits as u64;
+        self.used
+            .extend(self.framed.iter().map(|framed| (layer, *framed)));
         Ok(())
     }
 
@@ -426,6 +431,28 @@ impl ExpertArena {
         };
         let is_off = matrix.phase().is_none() && offset > from;
         (span, is_off.then_some(shift))
+    }
+
+    /// A lap begins.
+    pub fn begin(&mut self) {
+        self.used.clear();
+    }
+
+    /// See [`crate::Stream::expert_picture`].
+    pub fn picture(&self) -> Vec<String> {
+        let layers = self.layout.layers.iter().zip(0..);
+        let mut picture: Vec<Vec<u8>> = layers
+            .map(|(of, layer)| {
+                let held = |expert| self.cache.holds(layer, expert);
+                (0..of.count).map(|e| b'0' + u8::from(held(e))).collect()
+            })
+            .collect();
+        for (layer, framed) in &self.used {
+            let found = framed.found == Presence::Held;
+            picture[*layer as usize][framed.item.index()] = if found { b'2' } else { b'3' };
+        }
+        let text = |digits: Vec<u8>| digits.into_iter().map(char::from).collect();
+        picture.into_iter().map(text).collect()
     }
 
     /// The experts of the last visit, each once.

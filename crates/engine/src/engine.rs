@@ -320,7 +320,7 @@ impl<B: Backend> Engine<B> {
 
     /// Where the weights of a lap come from.
     pub fn source(&self) -> Source {
-        let stream = self.stream.as_ref().filter(|s| s.bytes_per_lap() > 0);
+        let stream = self.stream.as_ref().filter(|s| s.reads());
         match (self.way, stream, &self.medium_name) {
             (Load::Mmap, ..) => Source::Mapping,
             (_, None, _) => Source::Memory,

@@ -38,14 +38,17 @@ pub struct GuessCounts {
     pub missed: u64,
     /// Those of the missed that had been guessed, and were on their way or there.
     pub early: u64,
+    /// Bytes that were read because of a guess.
+    pub bytes: u64,
+    /// Those of them that nobody wanted.
+    pub wasted: u64,
 }
 
 /// Experts in frames, and those on their way.
 pub struct ExpertFeed {
     /// The frames.
     pub arena: ExpertArena,
-    /// What became of guesses.
-    pub guesses: GuessCounts,
+    counts: GuessCounts,
     /// The layer that is under way.
     layer: Option<u32>,
     /// Of that layer.
@@ -68,7 +71,7 @@ impl ExpertFeed {
         arena.leave_spare(possible);
         Self {
             arena,
-            guesses: GuessCounts::default(),
+            counts: GuessCounts::default(),
             layer: None,
             coming: Vec::new(),
             guessed: None,
@@ -82,6 +85,7 @@ impl ExpertFeed {
     /// A lap begins: no layer is under way.
     pub fn begin(&mut self) {
         self.layer = None;
+        self.arena.begin();
     }
 
     /// Whether that layer is under way.
@@ -125,7 +129,7 @@ impl ExpertFeed {
         if let Some((of, guessed)) = self.guessed.take()
             && of == layer
         {
-            let counts = &mut self.guesses;
+            let counts = &mut self.counts;
             for framed in visited {
                 counts.named += 1;
                 counts.right += u64::from(guessed.contains(&framed.item.0));
@@ -152,6 +156,17 @@ impl ExpertFeed {
         }
         for wrong in &self.wrong {
             self.arena.cancel(wrong.layer, wrong.expert);
+        }
+    }
+
+    /// What became of guesses; `line` is the one that they were read by.
+    pub fn guesses(&self, line: &EngineLine) -> GuessCounts {
+        let counters = line.counters();
+        GuessCounts {
+            bytes: counters.bytes_guessed,
+            // Where experts have frames, nothing else is read ahead.
+            wasted: counters.bytes_wasted,
+            ..self.counts
         }
     }
 

@@ -33,7 +33,7 @@ use crate::seal;
 use crate::second::SecondReading;
 use crate::settle::settle_budget;
 use crate::source::{EngineLine, LineSource, READ_LEN, open_line, open_medium};
-use crate::watch::{Ring, Stretch, Watch};
+use crate::watch::{Ring, Stretch, StretchKind, Watch};
 
 /// A class's graph and its stops.
 struct Learned {
@@ -383,8 +383,18 @@ impl Stream {
     /// What became of guesses which experts a layer would name, where whole experts have
     /// frames.
     pub fn guess_counts(&mut self) -> Option<GuessCounts> {
+        let source = self.feeder.source();
+        let experts = source.experts.as_ref();
+        experts.map(|experts| experts.guesses(&source.line))
+    }
+
+    /// Which experts are in memory and which the latest lap used, a string for each layer
+    /// whose experts have frames, with a digit for each expert: 0 for one that is not
+    /// there, 1 for one that is, 2 for one that was found and used, 3 for one that was
+    /// used and had to be read.
+    pub fn expert_picture(&mut self) -> Vec<String> {
         let experts = self.feeder.source().experts.as_ref();
-        experts.map(|experts| experts.guesses)
+        experts.map_or_else(Vec::new, |experts| experts.arena.picture())
     }
 
     /// Bytes of frames for whole experts.
@@ -415,6 +425,12 @@ impl Stream {
     /// What a decoding lap passes over, in order.
     pub fn stretches(&self) -> &[Stretch] {
         &self.atlas.ring.stretches
+    }
+
+    /// Whether laps read: extents through the window, or experts that are not there.
+    pub fn reads(&self) -> bool {
+        let picked = |stretch: &Stretch| stretch.kind == StretchKind::Picked;
+        self.bytes_per_lap() > 0 || self.stretches().iter().any(picked)
     }
 
     /// What there is to see of the laps, from any thread.

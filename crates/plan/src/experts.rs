@@ -229,6 +229,13 @@ impl<P: Policy> ExpertPools<P> {
         pool.reserve(item)
     }
 
+    /// Whether an expert is in a frame.
+    pub fn holds(&self, layer: u32, expert: u32) -> bool {
+        let Seat { pool, first, count } = self.seats[layer as usize];
+        let item = (expert < count).then_some(ExtentId(first + expert));
+        item.is_some_and(|item| self.pools[pool].1.frame_of(item).is_some())
+    }
+
     /// The expert is not expected any more; see [`FramePool::cancel`].
     pub fn cancel(&mut self, layer: u32, expert: u32) {
         if let Some((pool, item)) = self.seat(layer, expert) {

@@ -50,6 +50,12 @@ export function sides(mean, device) {
   return { lap_s, compute_s, medium_s, longer: alike ? "both" : medium_s > compute_s ? "medium" : "compute" };
 }
 
+/** Whether laps read experts when they are chosen. */
+const picks = (machine) => machine.stretches.some((stretch) => stretch.kind === "picked");
+
+/** Whether laps read anything. */
+const reads = (machine) => machine.window_bytes > 0 || picks(machine);
+
 const PACE = {
   medium: "The medium sets the pace.",
   compute: "The compute sets the pace.",
@@ -75,7 +81,7 @@ export class Figures {
     for (const place of document.querySelectorAll("[data-medium]")) place.textContent = machine.medium;
     write("medium", source(machine));
     for (const key of document.querySelectorAll("[data-streaming]")) key.hidden = machine.window_bytes === 0;
-    at("key-picked").hidden = !machine.stretches.some((stretch) => stretch.kind === "picked");
+    at("key-picked").hidden = !picks(machine);
     const { budget_bytes, resident_bytes, window_bytes, kv_bytes, buffer_bytes } = machine;
     const parts = [resident_bytes, window_bytes, kv_bytes, buffer_bytes];
     const said = `${bytes(budget_bytes)} allowed: ${bytes(resident_bytes)} weights that stay, ${bytes(window_bytes)} window, ${bytes(kv_bytes)} for the texts of riders, ${bytes(buffer_bytes)} program and buffers`;
@@ -144,7 +150,7 @@ export class Figures {
   }
 
   #rateBar(mean) {
-    if (this.#machine?.window_bytes === 0) {
+    if (this.#machine && !reads(this.#machine)) {
       bar("rate-bar", [0], "Nothing is streamed");
       write("rate-text", "nothing is streamed");
       return;
@@ -175,7 +181,7 @@ export class Figures {
     if (machine.mapped) {
       return ["none", "llama.cpp has mapped the model.", "What its laps wait for nobody sees: this is the way to compare with."];
     }
-    if (machine.window_bytes === 0) {
+    if (!reads(machine)) {
       return ["compute", "The compute sets the pace.", "All weights are in memory; nothing is streamed."];
     }
     const { lap_s, compute_s, medium_s, longer } = sides(mean, machine.device_bytes_per_s);

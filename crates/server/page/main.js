@@ -3,6 +3,7 @@
 
 import { key } from "./api.js";
 import { Chat } from "./chat.js";
+import { Experts } from "./experts.js";
 import { Figures } from "./figures.js";
 import { History } from "./history.js";
 import { Live } from "./live.js";
@@ -31,6 +32,7 @@ const at = (id) => document.getElementById(id);
 
 const history = new History();
 const motion = new Motion();
+const experts = new Experts();
 const figures = new Figures(history);
 const plots = new Plots(history);
 const loop = new Loop(at("loop"));
@@ -46,6 +48,7 @@ for (const name of ["lap", "progress"]) {
     for (const part of [history, motion, figures]) part[name](detail);
   });
 }
+live.addEventListener("lap", ({ detail }) => experts.lap(detail));
 live.addEventListener("connection", ({ detail }) => {
   if (detail === "restarted") history.clear();
   if (detail !== "live") {
@@ -73,7 +76,10 @@ function hold(on) {
 at("motion").addEventListener("click", () => hold(!held));
 onReducedMotion(hold);
 hold(held);
-onPalette(() => loop.repaint());
+onPalette(() => {
+  loop.repaint();
+  experts.repaint();
+});
 
 /** Calls `work` at most once in `every_ms`. */
 function paced(every_ms, work) {
@@ -97,7 +103,10 @@ const resting = paced(PLOTS_MS, drawLoop);
 // Held still, the picture changes only once in a while, and nothing glides.
 const standing = paced(HELD_MS, drawLoop);
 const showFigures = paced(FIGURES_MS, () => figures.show(held ? 1 : moment.slowed));
-const showPlots = paced(PLOTS_MS, () => plots.draw());
+const showPlots = paced(PLOTS_MS, () => {
+  plots.draw();
+  experts.draw();
+});
 const showWords = paced(WORDS_MS, () => {
   plots.describe();
   at("loop-text").textContent = figures.sentence();

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use delayline_engine::Error;
+use delayline_engine::{Error, Stream};
 use delayline_llama::batch::{
     Batcher, CompletedLap, FailedLap, JoinError, SequenceEvent, SequenceId,
 };
@@ -249,6 +249,9 @@ impl EngineThread {
         metrics.generated_tokens.inc_by(lap.generated as u64);
         metrics.lap_duration.observe(s(lap.took.ns));
         metrics.batch.observe(lap.sequences as f64);
+        let stream = self.batcher.decoder().stream();
+        let experts = stream.filter(|_| self.shared.feed.heard());
+        let experts = experts.map_or_else(Vec::new, Stream::expert_picture);
         let cost = self.batcher.cost();
         if let Some(limit) = cost.limit() {
             metrics.limit_sequences.set(limit);
@@ -258,7 +261,7 @@ impl EngineThread {
         }
         self.shared
             .feed
-            .lap_ended(lap, cost, metrics, self.shared.queue.len());
+            .lap_ended(lap, cost, metrics, self.shared.queue.len(), experts);
     }
 
     /// Counts what the KV cache on disk has done, and tells what the system refused it.
@@ -302,7 +305,9 @@ impl EngineThread {
     /// Counts what became of experts.
     fn experts(&mut self) {
         let stream = self.batcher.decoder().stream();
-        let Some(counts) = stream.and_then(|stream| stream.expert_counts()) else {
+        let Some((counts, guesses)) =
+            stream.and_then(|stream| stream.expert_counts().zip(stream.guess_counts()))
+        else {
             return;
         };
         let metrics = &self.shared.metrics;
@@ -310,6 +315,8 @@ impl EngineThread {
             (&metrics.expert_uses, counts.used),
             (&metrics.expert_hits, counts.hits),
             (&metrics.expert_read_bytes, counts.bytes_read),
+            (&metrics.guess_read_bytes, guesses.bytes),
+            (&metrics.guess_wasted_bytes, guesses.wasted),
         ] {
             counter.inc_by(now - counter.get());
         }

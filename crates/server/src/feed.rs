@@ -134,7 +134,8 @@ impl LiveFeed {
         (first.into_iter().flatten().collect(), self.send.subscribe())
     }
 
-    fn heard(&self) -> bool {
+    /// Whether anybody listens.
+    pub fn heard(&self) -> bool {
         self.send.receiver_count() > 0
     }
 
@@ -169,8 +170,15 @@ impl LiveFeed {
         }
     }
 
-    /// A lap has ended well.
-    pub fn lap_ended(&self, done: &CompletedLap, cost: &LapCost, metrics: &Metrics, queued: usize) {
+    /// A lap has ended well; `experts` are as [`LiveLap::experts`].
+    pub fn lap_ended(
+        &self,
+        done: &CompletedLap,
+        cost: &LapCost,
+        metrics: &Metrics,
+        queued: usize,
+        experts: Vec<String>,
+    ) {
         let mut kept = self.kept();
         let totals = totals(metrics);
         kept.progress.totals = totals;
@@ -196,6 +204,7 @@ impl LiveFeed {
             tokens: (done.prompt_tokens + done.decoded) as u32,
             queued: queued as u32,
             bins,
+            experts,
             totals,
         };
         self.tell("lap", &lap);

@@ -87,6 +87,10 @@ pub struct LiveLap {
     /// Where in the lap the time went; `None` if nobody can know, as when
     /// llama.cpp holds the weights itself.
     pub bins: Option<Bins>,
+    /// Where experts have frames, a string for each layer of them, with a digit for each
+    /// expert: 0 for one that is not in memory, 1 for one that is, 2 for one that this
+    /// lap found there and used, 3 for one that was read for it. Else nothing.
+    pub experts: Vec<String>,
     /// All laps since the server started, this one included.
     pub totals: Totals,
 }

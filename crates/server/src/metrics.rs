@@ -38,6 +38,10 @@ pub struct Metrics {
     pub expert_uses: Counter,
     pub expert_hits: Counter,
     pub expert_read_bytes: Counter,
+    /// Bytes read because of guesses, and those of them in vain.
+    pub guess_read_bytes: Counter,
+    /// See `guess_read_bytes`.
+    pub guess_wasted_bytes: Counter,
     /// Blocks of the KV cache on disk: found, stored, given up for room, and those that were
     /// not what they should be; bytes read and written.
     pub kv_found: Counter,
@@ -99,6 +103,8 @@ impl Default for Metrics {
             expert_uses: Counter::default(),
             expert_hits: Counter::default(),
             expert_read_bytes: Counter::default(),
+            guess_read_bytes: Counter::default(),
+            guess_wasted_bytes: Counter::default(),
             kv_found: Counter::default(),
             kv_stored: Counter::default(),
             kv_evicted: Counter::default(),
@@ -156,6 +162,16 @@ impl Metrics {
                 "expert_read_bytes",
                 "Bytes read for experts that were not in memory",
                 &self.expert_read_bytes,
+            ),
+            (
+                "guess_read_bytes",
+                "Bytes read for experts because the next layer would probably name them",
+                &self.guess_read_bytes,
+            ),
+            (
+                "guess_wasted_bytes",
+                "Bytes of those that it did not name",
+                &self.guess_wasted_bytes,
             ),
             (
                 "kv_found_blocks",

@@ -42,6 +42,7 @@ pub const FILES: &[File] = &[
     file!("/page/live.js", "live.js", SCRIPT),
     file!("/page/loop.js", "loop.js", SCRIPT),
     file!("/page/motion.js", "motion.js", SCRIPT),
+    file!("/page/experts.js", "experts.js", SCRIPT),
     file!("/page/plots.js", "plots.js", SCRIPT),
     file!("/page/theme.js", "theme.js", SCRIPT),
     file!("/page/units.js", "units.js", SCRIPT),

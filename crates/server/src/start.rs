@@ -364,13 +364,14 @@ fn open(config: &ServerConfig, shared: &Shared) -> Result<(Batcher, Opened), Err
     }
     let (threads, cells) = (engine.threads(), engine.ctx() as usize);
     let (memory, source) = (engine.memory(), engine.source());
-    let (notices, mut streamed_bytes) = (engine.notices(), 0);
+    let (notices, mut streamed_bytes, mut reads) = (engine.notices(), 0, false);
     let mut stretches = vec![Stretch {
         bytes: memory.resident_weights,
         kind: StretchKind::Resident,
     }];
     if let Some(stream) = engine.stream() {
         streamed_bytes = stream.bytes_per_lap();
+        reads = stream.reads();
         let fine = stream.stretches();
         let len = fine.iter().map(|stretch| stretch.bytes).sum();
         stretches = live::stretches(fine);
@@ -419,12 +420,12 @@ fn open(config: &ServerConfig, shared: &Shared) -> Result<(Batcher, Opened), Err
         call_format: CallFormat::in_template(&jinja),
         stretches,
         threads,
-        device: device.filter(|_| streamed_bytes > 0),
+        device: device.filter(|_| reads),
         glass: config
             .engine
             .maker
             .as_ref()
-            .filter(|_| streamed_bytes > 0)
+            .filter(|_| reads)
             .and_then(|maker| maker.describe()),
     };
     Ok((batcher, opened))

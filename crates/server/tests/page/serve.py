@@ -19,15 +19,16 @@ OPTIONS = ["--memory", "136MiB", "--ctx", "1024", "--threads", "1"]
 
 
 class Serve:
-    """A server with the demo model, on a port that the system chose at first."""
+    """A server with a model, the demo model if none is named, on a port that the system chose at first."""
 
-    def __init__(self, *more):
-        self.more = more
+    def __init__(self, *more, model=MODEL, options=OPTIONS):
+        self.more = [*options, *more]
+        self.model = model
         self.port = 0
         self.start()
 
     def start(self):
-        command = [PROGRAM, "serve", str(MODEL), *OPTIONS]
+        command = [PROGRAM, "serve", str(self.model)]
         command += ["--port", str(self.port), *self.more]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

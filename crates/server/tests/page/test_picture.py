@@ -2,11 +2,13 @@
 figures are the server's."""
 
 import re
+import subprocess
 
 import pytest
 from playwright.sync_api import expect
 
 from conftest import ENDLESS, answered, ask, rested, shoot, turned
+from serve import PROGRAM, Serve
 
 PIXELS = "document.getElementById('loop').toDataURL()"
 
@@ -95,3 +97,41 @@ def test_screenshots(open_page, scheme):
     shoot(page, f"at-work-{scheme}", full_page=True)
     page.keyboard.press("Escape")
     rested(page)
+
+
+def test_experts_are_shown_as_they_come_and_stay(open_page, tmp_path):
+    model = tmp_path / "mixture.gguf"
+    subprocess.run([PROGRAM, "synth", "tiny-qwen3moe", model], check=True, capture_output=True)
+    # Room for some of the experts.
+    server = Serve(model=model, options=["--memory", "56MiB", "--ctx", "256", "--threads", "1"])
+    try:
+        page = open_page(server.url)
+        expect(page.locator("#experts")).to_be_hidden()
+        ask(page, "Some words.", tokens=24)
+        answered(page)
+        rested(page)
+        text = page.locator("#experts-text")
+        expect(text).to_have_text(re.compile(r"^\d+ % in memory; the lap used \d+ experts?, \d+ of them read$"))
+        field = page.locator("#experts-field")
+        expect(field).to_have_attribute("aria-label", re.compile(r"^Experts of 3 layers: \d+ %"))
+        # A token uses four experts of each of three layers; laps that are short are not
+        # all told.
+        used = int(re.search(r"used (\d+)", text.inner_text())[1])
+        assert used >= 12
+        colours = field.evaluate(
+            """(canvas) => {
+                const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+                return new Set(new Uint32Array(data.buffer)).size;
+            }"""
+        )
+        assert colours >= 2
+        shoot(page, "experts", full_page=True)
+        page.close()
+    finally:
+        server.stop()
+
+
+def test_a_model_without_experts_shows_none(page):
+    ask(page, "Name a colour.", tokens=4)
+    answered(page)
+    expect(page.locator("#experts")).to_be_hidden()
