@@ -209,9 +209,9 @@ export class Figures {
     }
     [...place.children].forEach((seat, n) => {
       const share = (n + 1) * (most / seats);
-      seat.className = share <= sequences ? "taken" : limit && share > limit ? "costly" : "";
+      seat.className = share <= sequences ? "taken" : limit >= 1 && share > limit ? "costly" : "";
     });
-    const free = limit && limit < most ? `, free until ${digits(Math.floor(limit))}` : "";
+    const free = limit >= 1 && limit < most ? `, free until ${digits(Math.floor(limit))}` : "";
     const waiting = queued > 0 ? `, ${whole(queued)} waiting` : "";
     place.setAttribute("aria-label", `${count(sequences, "rider")} of ${whole(most)}${waiting} (at most ${whole(max_queued)})${free}`);
     write("riders-text", `${whole(sequences)} of ${whole(most)}${waiting || free}`);
