@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use delayline_line::{FetchSpan, LineError, Ticket};
 use delayline_medium::Memory;
-use delayline_plan::Presence;
+use delayline_plan::{Framed, Presence};
 
 use crate::arena::{ExpertArena, FrameBinding, Shift};
 use crate::items::BadIndex;
@@ -106,6 +106,7 @@ impl ExpertFeed {
     ) -> Result<(), BadIndex> {
         self.arena.visit(layer, ids)?;
         self.layer = Some(layer);
+        self.give_back(line);
         self.judge(layer, line);
         for matrix in 0..self.arena.matrices(layer) {
             let mut shifts = Vec::new();
@@ -137,25 +138,23 @@ impl ExpertFeed {
                 counts.early += u64::from(framed.found == Presence::Reserved);
             }
         }
-        for guess in self.early.drain(..) {
-            let named = guess.layer == layer
-                && visited.iter().any(|framed| {
-                    framed.item.0 == guess.expert && framed.found == Presence::Reserved
-                });
-            if named {
-                for coming in &guess.coming {
-                    line.promote(&coming.ticket);
-                }
-                self.coming.extend(guess.coming);
-            } else {
-                for coming in &guess.coming {
-                    line.cancel(&coming.ticket);
-                }
-                self.wrong.push(guess);
+        let came_true = |guess: &mut Guess| {
+            let reserved = |framed: &Framed| framed.found == Presence::Reserved;
+            let mut taken = visited.iter().filter(|framed| reserved(framed));
+            guess.layer == layer && taken.any(|framed| framed.item.0 == guess.expert)
+        };
+        for guess in self.early.extract_if(.., came_true) {
+            for coming in &guess.coming {
+                line.promote(&coming.ticket);
             }
+            self.coming.extend(guess.coming);
         }
-        for wrong in &self.wrong {
-            self.arena.cancel(wrong.layer, wrong.expert);
+        for guess in self.early.drain(..) {
+            for coming in &guess.coming {
+                line.cancel(&coming.ticket);
+            }
+            self.arena.cancel(guess.layer, guess.expert);
+            self.wrong.push(guess);
         }
     }
 
@@ -187,7 +186,6 @@ impl ExpertFeed {
     /// `cost`.
     pub fn guess(&mut self, layer: u32, ids: &[i32], cost: Duration, line: &mut EngineLine) {
         self.worth.cost_ns += cost.as_nanos() as u64;
-        self.give_back(line);
         let mut guessed = Vec::new();
         for expert in ids.iter().filter_map(|&id| u32::try_from(id).ok()) {
             if guessed.contains(&expert) {

@@ -24,6 +24,9 @@ pub struct RouteOptions {
 /// rightly of Qwen3-30B.
 const ACCURACY: f64 = 0.886;
 
+/// Rows of a lap that is guessed for, at most: prompts want nearly all experts anyway.
+const GUESSED_ROWS: usize = 8;
+
 impl Default for RouteOptions {
     fn default() -> Self {
         Self {
@@ -174,7 +177,7 @@ impl Routes {
     /// follows a route: each row's first choice, then each one's second, and so on.
     pub fn guess(&self, layer: u32, out: &mut Vec<i32>) {
         out.clear();
-        let Some(follow) = &self.follow else {
+        let Some(follow) = self.follow.as_ref().filter(|_| self.rows <= GUESSED_ROWS) else {
             return;
         };
         out.resize(self.rows * self.chosen, 0);

@@ -106,6 +106,7 @@ impl Fetches {
 
     /// The next one that is a guess, where so many bytes are under way.
     pub(crate) fn next_guess(&mut self, read_len: u32, under_way: u64) -> Option<(Piece, u32)> {
+        let read_len = read_len.min(GUESS_BYTES as u32);
         self.cut(read_len, GUESS_BYTES.saturating_sub(under_way), true)
     }
 
