@@ -489,6 +489,15 @@ pub enum KvCommand {
         #[arg(value_name = "DIR")]
         dir: PathBuf,
     },
+    /// Remove those used longest ago until the others fit; no server may be using it
+    Prune {
+        /// The folder
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+        /// What the others may take on disk
+        #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+        size: u64,
+    },
     /// Remove all blocks; no server may be using it
     Clear {
         /// The folder

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use delayline_engine::ModelFile;
-use delayline_kv::{ContentCache, FolderStat, clear, content_of, stat, verify};
+use delayline_kv::{ContentCache, FolderStat, clear, content_of, prune, stat, verify};
 use delayline_llama::KvCache;
 use serde_json::json;
 
@@ -70,12 +70,14 @@ pub fn run(command: &KvCommand, output: &Output) -> Result<()> {
             );
             Ok(())
         }
-        KvCommand::Clear { dir } => {
-            let removed = clear(dir)?;
-            output.object(&json!({"command": "kv clear", "removed": removed}))?;
-            Ok(output.line(format_args!("{removed} blocks removed"))?)
-        }
+        KvCommand::Prune { dir, size } => removed(prune(dir, *size)?, "prune", output),
+        KvCommand::Clear { dir } => removed(clear(dir)?, "clear", output),
     }
+}
+
+fn removed(blocks: usize, command: &str, output: &Output) -> Result<()> {
+    output.object(&json!({"command": format!("kv {command}"), "removed": blocks}))?;
+    Ok(output.line(format_args!("{blocks} blocks removed"))?)
 }
 
 fn tell(found: &FolderStat, command: &str, output: &Output) -> Result<()> {

@@ -118,6 +118,15 @@ pub(crate) fn decode(root: &Root, file: &[u8]) -> Option<Decoded> {
     })
 }
 
+/// What the name of a file links: the block before it, and, unless it is a tail, itself.
+pub(crate) fn links(name: &str) -> Option<(&str, Option<&str>)> {
+    if let Some(parent) = name.strip_suffix(".tail") {
+        return Some((parent, None));
+    }
+    let (parent, own) = name.strip_suffix(".block")?.split_once('-')?;
+    Some((parent, Some(own)))
+}
+
 /// Whether a file begins as one of a block.
 pub(crate) fn is_block(head: &[u8]) -> bool {
     head.starts_with(MAGIC)

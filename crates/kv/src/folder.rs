@@ -1,5 +1,6 @@
 //! The folder of a store: what may be in it, and what people ask of one.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use crate::block::is_block;
+use crate::block::{is_block, links};
 use crate::error::StoreError;
 
 /// Says that the folder is a store, and of which version.
@@ -100,7 +101,8 @@ fn check(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// The blocks of a folder. What was left half-written goes.
+/// The blocks of a folder, in the order in which they should go. What was left
+/// half-written goes at once.
 pub(crate) fn blocks(path: &Path) -> Result<Vec<Found>, StoreError> {
     let failed = |source| StoreError::Io {
         what: "cannot read",
@@ -125,8 +127,32 @@ pub(crate) fn blocks(path: &Path) -> Result<Vec<Found>, StoreError> {
             used: meta.modified().unwrap_or(SystemTime::UNIX_EPOCH),
         });
     }
-    found.sort_by(|a, b| (a.used, &a.name).cmp(&(b.used, &b.name)));
-    Ok(found)
+    Ok(in_order(found))
+}
+
+/// What was used longest ago goes first, and nothing before what lies behind it: a block
+/// is of no use without those before it. Their names tell which these are.
+fn in_order(mut found: Vec<Found>) -> Vec<Found> {
+    found.sort_by(|a, b| (b.used, &b.name).cmp(&(a.used, &a.name)));
+    let keys = found.iter().enumerate();
+    let at_key: HashMap<&str, usize> = keys
+        .filter_map(|(at, block)| Some((links(&block.name)?.1?, at)))
+        .collect();
+    let mut placed = vec![false; found.len()];
+    let mut order = Vec::with_capacity(found.len());
+    for at in 0..found.len() {
+        let end = order.len();
+        let mut next = Some(at);
+        while let Some(at) = next.filter(|&at| !placed[at]) {
+            placed[at] = true;
+            order.push(at);
+            let parent = links(&found[at].name).map(|(parent, _)| parent);
+            next = parent.and_then(|parent| at_key.get(parent).copied());
+        }
+        // From the end of a sequence to what is placed already: its beginning is worth more.
+        order[end..].reverse();
+    }
+    order.iter().rev().map(|&at| found[at].clone()).collect()
 }
 
 /// What there is in a folder.
@@ -175,20 +201,36 @@ pub fn verify(path: &Path) -> Result<FolderStat, StoreError> {
     Ok(stat)
 }
 
-/// Removes all blocks that no process uses; returns how many.
+/// Removes all blocks; returns how many.
+///
+/// # Errors
+/// As [`prune`].
+pub fn clear(path: &Path) -> Result<usize, StoreError> {
+    prune(path, 0)
+}
+
+/// Removes blocks until the others take `size` bytes at most, those first that were used
+/// longest ago; returns how many.
 ///
 /// # Errors
 /// When the folder is no store, is in use, or a file cannot be removed.
-pub fn clear(path: &Path) -> Result<usize, StoreError> {
+pub fn prune(path: &Path, size: u64) -> Result<usize, StoreError> {
     check(path)?;
     let _lock = open(path)?;
     let found = blocks(path)?;
+    let mut left: u64 = found.iter().map(|block| block.bytes).sum();
+    let mut removed = 0;
     for block in &found {
+        if left <= size {
+            break;
+        }
         fs::remove_file(path.join(&block.name)).map_err(|source| StoreError::Io {
             what: "cannot remove a block from",
             path: path.to_owned(),
             source,
         })?;
+        left -= block.bytes;
+        removed += 1;
     }
-    Ok(found.len())
+    Ok(removed)
 }

@@ -49,13 +49,34 @@ impl Index {
     pub fn add(&mut self, name: &str, bytes: u64, depth: u32) {
         let old = self.remove(name);
         let uses = old.map_or(0, |entry| entry.uses) + 1;
-        let entry = Entry {
-            bytes,
-            uses,
-            rank: self.clock + uses,
-            depth,
-        };
-        self.bytes += bytes;
+        self.insert(
+            name,
+            Entry {
+                bytes,
+                uses,
+                rank: self.clock + uses,
+                depth,
+            },
+        );
+    }
+
+    /// Adds a file of an earlier process, the `nth` to go of these: before all that is
+    /// used from now on.
+    pub fn add_old(&mut self, name: &str, bytes: u64, nth: u32) {
+        self.remove(name);
+        self.insert(
+            name,
+            Entry {
+                bytes,
+                uses: 0,
+                rank: 0,
+                depth: u32::MAX - nth,
+            },
+        );
+    }
+
+    fn insert(&mut self, name: &str, entry: Entry) {
+        self.bytes += entry.bytes;
         self.order.insert(entry.order(name));
         self.entries.insert(name.to_owned(), entry);
         self.names.insert(name.to_owned());

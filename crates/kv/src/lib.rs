@@ -38,6 +38,6 @@ mod store;
 pub use block::{BLOCK_TOKENS, Block};
 pub use content::{ContentCache, content_of};
 pub use error::StoreError;
-pub use folder::{FolderStat, clear, stat, verify};
+pub use folder::{FolderStat, clear, prune, stat, verify};
 pub use key::Root;
 pub use store::{KvStats, Store};

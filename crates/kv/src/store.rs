@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::Serialize;
 
@@ -63,8 +64,8 @@ impl Store {
         }
         let lock = folder::open(path)?;
         let mut index = Index::default();
-        for found in folder::blocks(path)? {
-            index.add(&found.name, found.bytes, 0);
+        for (nth, found) in folder::blocks(path)?.iter().enumerate() {
+            index.add_old(&found.name, found.bytes, nth as u32);
         }
         let mut store = Self {
             path: path.to_owned(),
@@ -170,6 +171,7 @@ impl Store {
         match decode(&self.root, &file) {
             Some(decoded) if decoded.block == *block => {
                 self.index.touch(&name);
+                self.used(&name);
                 self.stats.hits += 1;
                 file.drain(..decoded.bytes_at);
                 Some(file)
@@ -273,6 +275,13 @@ impl Store {
                 None
             }
         }
+    }
+
+    /// Dates a file, so that after a restart what was used is not what goes first. Where
+    /// the system refuses, that is all that is lost.
+    fn used(&self, name: &str) {
+        let file = File::open(self.path.join(name));
+        let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
     }
 
     fn reject(&mut self, name: &str) {

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use delayline_kv::{BLOCK_TOKENS, ContentCache, Root, Store, StoreError, clear, stat, verify};
+use delayline_kv::{
+    BLOCK_TOKENS, ContentCache, Root, Store, StoreError, clear, prune, stat, verify,
+};
 use delayline_medium::Rng;
 
 const SIZE: u64 = 1 << 20;
@@ -183,6 +185,62 @@ fn the_size_is_kept_also_across_restarts() {
     }
 }
 
+/// Gives all files of a folder the time of so many hours ago, which is when they were used.
+fn age(path: &Path, hours: u64) {
+    let then = std::time::SystemTime::now() - std::time::Duration::from_secs(hours * 3600);
+    for file in files(path) {
+        let file = fs::File::options().write(true).open(file).unwrap();
+        file.set_modified(then).unwrap();
+    }
+}
+
+#[test]
+fn what_was_used_longest_ago_goes_first_also_after_a_restart() {
+    let texts: Vec<Vec<i32>> = (0..4).map(|n| vec![n; 3 * BLOCK_TOKENS]).collect();
+    let filled = || {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path(), SIZE, root()).unwrap();
+        for text in &texts {
+            put(&mut store, b"", text);
+        }
+        age(dir.path(), 5);
+        // Put long ago, and used since.
+        assert_eq!(found(&mut store, b"", &texts[2]), 3 * BLOCK_TOKENS);
+        let bytes = store.bytes();
+        (dir, bytes)
+    };
+    // Of each text a beginning is left, or nothing; of the one that was used, all.
+    let left = |dir: &Path, blocks: usize| {
+        let mut store = Store::open(dir, SIZE, root()).unwrap();
+        let left: Vec<usize> = texts
+            .iter()
+            .map(|text| found(&mut store, b"", text))
+            .collect();
+        assert_eq!(
+            left.iter().sum::<usize>(),
+            blocks * BLOCK_TOKENS,
+            "{left:?}"
+        );
+        assert_eq!(left[2], 3 * BLOCK_TOKENS, "{left:?}");
+    };
+    for blocks in 3..=12 {
+        let (dir, bytes) = filled();
+        let removed = prune(dir.path(), bytes / 12 * blocks as u64).unwrap();
+        assert_eq!(removed, 12 - blocks);
+        left(dir.path(), blocks);
+    }
+    let (dir, _) = filled();
+    let least = 64 << 10;
+    let mut store = Store::open(dir.path(), least, root()).unwrap();
+    let new: Vec<i32> = vec![9; 3 * BLOCK_TOKENS];
+    for block in store.chain(b"", &new) {
+        store.put(&block, &[0; 10_000]).unwrap();
+    }
+    assert!(store.stats().evicted > 0);
+    assert!(new.len() == store.find(b"", &new).len() * BLOCK_TOKENS);
+    assert_eq!(found(&mut store, b"", &texts[2]), 3 * BLOCK_TOKENS);
+}
+
 /// What a process that ends between any two steps of a write leaves behind.
 #[test]
 fn what_is_left_half_written_is_nothing() {
@@ -255,6 +313,7 @@ fn a_folder_that_is_not_ours_is_left_alone() {
     let second = Store::open(dir.path(), SIZE, root()).unwrap_err();
     assert!(matches!(second, StoreError::InUse { .. }), "{second}");
     assert!(clear(dir.path()).is_err(), "it is in use");
+    assert!(prune(dir.path(), 1).is_err(), "it is in use");
     drop(store);
     assert_eq!(
         (
