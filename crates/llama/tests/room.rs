@@ -141,3 +141,22 @@ fn what_one_owner_has_left_is_not_shared_with_another() {
         assert_eq!(cached(1), if slots > 1 { 5 } else { 0 });
     }
 }
+
+#[test]
+fn who_asks_for_all_of_it_has_all_of_it_computed() {
+    for slots in 1..4 {
+        let mut batcher = batcher(slots, 4 * CTX);
+        let mut cached = |fresh: bool| {
+            let request = GenerateRequest {
+                fresh,
+                ..request(&[1, 2, 3, 4, 5, 6], 1, false)
+            };
+            let admitted = batcher.join(request).expect("room");
+            finish(&mut batcher);
+            admitted.cached
+        };
+        let asked = [false, true, false, true, true].map(&mut cached);
+        // What it computed is kept for others.
+        assert_eq!(asked, [0, 0, 5, 0, 0]);
+    }
+}

@@ -67,3 +67,36 @@ fn a_prompt_is_found_again_after_a_restart() {
         0
     );
 }
+
+#[test]
+fn a_request_may_ask_that_nothing_kept_is_used() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = "Mercury remembers for a millisecond, and is then asked again. ".repeat(8);
+    let ask = |client: &common::Client, cache_prompt: serde_json::Value| {
+        let body = json!({
+            "prompt": text, "max_tokens": 2, "temperature": 0, "cache_prompt": cache_prompt,
+        });
+        let reply = client.post("/v1/completions", &body);
+        assert_eq!(reply.status, 200, "{reply:?}");
+        let usage = reply.json()["usage"].clone();
+        let cached = usage["prompt_tokens_details"]["cached_tokens"].as_u64();
+        (cached.unwrap_or(0), usage["prompt_tokens"].as_u64())
+    };
+    {
+        let (_server, client) = start(with_cache(folder.path(), &[]));
+        let (first, prompt) = ask(&client, json!(null));
+        let rest = prompt.expect("counted") - 1;
+        let others = [false, true, false].map(|used| ask(&client, json!(used)).0);
+        assert_eq!((first, others), (0, [0, rest, 0]));
+        let odd = client.post(
+            "/v1/completions",
+            &json!({"prompt": "a", "cache_prompt": "no"}),
+        );
+        assert_eq!(odd.status, 400, "{odd:?}");
+    }
+    let (_server, client) = start(with_cache(folder.path(), &[]));
+    let (cached, prompt) = ask(&client, json!(false));
+    assert_eq!(cached, 0, "from the disk");
+    let rest = prompt.expect("counted") - 1;
+    assert_eq!(ask(&client, json!(true)).0, rest);
+}

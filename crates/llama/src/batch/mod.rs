@@ -245,17 +245,19 @@ impl<D: Decoder> Batcher<D> {
         }
         self.make_room(at, needed);
         // What the slot holds is given up only for a request that is admitted.
-        let owner = request.owner;
+        let (owner, fresh) = (request.owner, request.fresh);
         let mut sequence = Sequence::new(&self.language, request, room)?;
         sequence.limit(first);
-        if self.slots[at].owner != owner {
+        if fresh || self.slots[at].owner != owner {
             self.slots[at].cached.clear();
             self.decoder.keep(at as u32, 0);
         }
         self.slots[at].owner = owner;
         let cached = self.rewind(at, sequence.lacking());
         let prompt = sequence.lacking();
-        let prompt = &prompt[..prompt.len() - 1];
+        // Of no tokens nothing is brought back.
+        let wanted = if fresh { 0 } else { prompt.len() - 1 };
+        let prompt = &prompt[..wanted];
         let cached = self.decoder.restore(at as u32, owner, prompt, cached);
         sequence.advance(cached);
         let id = SequenceId(self.next_id);
@@ -334,7 +336,7 @@ impl<D: Decoder> Batcher<D> {
         let free = self.slots.iter().enumerate();
         let free = free.filter(|(_, slot)| slot.sequence.is_none());
         let best = free.max_by_key(|(_, slot)| {
-            let shared = match slot.owner == request.owner {
+            let shared = match slot.owner == request.owner && !request.fresh {
                 true => common(&slot.cached, &request.prompt),
                 false => 0,
             };

@@ -37,6 +37,8 @@ pub struct GenerateRequest {
     /// Whose it is: what one owner's requests have left in the KV cache is not shared
     /// with another's.
     pub owner: u64,
+    /// Whether all of its prompt is computed, though some of it may be kept.
+    pub fresh: bool,
 }
 
 impl GenerateRequest {
@@ -53,6 +55,7 @@ impl GenerateRequest {
             bias: Vec::new(),
             elastic: false,
             owner: 0,
+            fresh: false,
         }
     }
 }

@@ -41,7 +41,6 @@ const NEUTRAL: &[(&str, &[&str])] = &[
     ("safety_identifier", &["*"]),
     ("prompt_cache_key", &["*"]),
     ("prompt_cache_retention", &["*"]),
-    ("cache_prompt", &["*"]),
     ("keep_alive", &["*"]),
 ];
 
@@ -73,6 +72,7 @@ pub const PARAMETERS: &[&str] = &[
     "response_format",
     "n",
     "logit_bias",
+    "cache_prompt",
 ];
 
 /// Those that only a chat has.
@@ -333,9 +333,11 @@ fn generate(
         None => None,
     };
     let max_tokens = max.or(max_tokens);
+    let cache_prompt: Option<bool> = fields.take("cache_prompt", "true or false")?;
     Ok(GenerateRequest {
         // Whoever says no number takes what there is.
         elastic: max_tokens.is_none(),
+        fresh: cache_prompt == Some(false),
         stop,
         logprobs,
         grammar,
