@@ -2,7 +2,7 @@
 //! as far as the memory allows, and gathered, while nobody computes. What was missed is
 //! held against what other policies would have missed on the same trace.
 
-use crate::{Error, Features, GraphFolder, NeighborSampler, WrapFlash};
+use crate::{Error, Features, GraphFolder, NeighborSampler, Subgraph, WrapFlash};
 use delayline_medium::Rng;
 use delayline_plan::{ReadCost, RowPolicy, replay_rows, sweep};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -106,23 +106,14 @@ pub fn bench_graph(
     let mut report = GraphBenchReport::default();
     let mut trace = Vec::new();
     for epoch in 0..bench.epochs {
-        shuffle(
-            &mut seeds,
-            &mut Rng::new(bench.seed ^ epoch.rotate_left(32)),
-        );
+        shuffle_epoch(&mut seeds, bench.seed, epoch);
         let (seeds, sampler, topology) = (&seeds, &sampler, &topology);
         let figures = thread::scope(|scope| {
             let (sampled, samples) = sync_channel(SAMPLED);
             scope.spawn(move || {
                 for seeds in seeds.chunks(bench.batch_size) {
-                    let batch = sampler.sample(topology, epoch, seeds).map(|batch| {
-                        // As the Python loader counts them: int64 ids of nodes, and
-                        // of each edge two ends and its number.
-                        (
-                            8 * batch.nodes.len() as u64 + 24 * batch.edges.len() as u64,
-                            batch.nodes,
-                        )
-                    });
+                    let batch = sampler.sample(topology, epoch, seeds);
+                    let batch = batch.map(|batch| (held_bytes(&batch), batch.nodes));
                     // Whoever has stopped needs no more.
                     if sampled.send(batch).is_err() {
                         return;
@@ -139,7 +130,7 @@ pub fn bench_graph(
     Ok(report)
 }
 
-fn first_seeds(nodes: u32, bench: &GraphBench) -> Result<Vec<i64>, Error> {
+pub(crate) fn first_seeds(nodes: u32, bench: &GraphBench) -> Result<Vec<i64>, Error> {
     let wanted = bench.batches.saturating_mul(bench.batch_size);
     if wanted == 0 || wanted > nodes as usize {
         return Err(Error::Graph(format!(
@@ -152,6 +143,28 @@ fn first_seeds(nodes: u32, bench: &GraphBench) -> Result<Vec<i64>, Error> {
     shuffle(&mut seeds, &mut Rng::new(bench.seed));
     seeds.truncate(wanted);
     Ok(seeds)
+}
+
+/// The order of an epoch's seeds.
+pub(crate) fn shuffle_epoch(seeds: &mut [i64], seed: u64, epoch: u64) {
+    shuffle(seeds, &mut Rng::new(seed ^ epoch.rotate_left(32)));
+}
+
+/// Bytes that are held for a batch, as the Python loader counts them: int64 ids of nodes,
+/// and of each edge two ends and its number.
+pub(crate) fn held_bytes(batch: &Subgraph) -> u64 {
+    8 * batch.nodes.len() as u64 + 24 * batch.edges.len() as u64
+}
+
+/// Refuses traces that would take too much memory to compare policies on.
+pub(crate) fn within_trace(rows: usize) -> Result<(), Error> {
+    match rows > MAX_TRACE {
+        false => Ok(()),
+        true => Err(Error::Graph(format!(
+            "more than {MAX_TRACE} rows are wanted in all, which is more than the other policies \
+             are compared on: ask for fewer batches or epochs"
+        ))),
+    }
 }
 
 fn shuffle(list: &mut [i64], rng: &mut Rng) {
@@ -182,12 +195,7 @@ fn run_epoch(
             };
             let (held, nodes) = batch?;
             kept_rows += nodes.len();
-            if kept_rows > MAX_TRACE {
-                return Err(Error::Graph(format!(
-                    "more than {MAX_TRACE} rows are wanted in all, which is more than the other \
-                     policies are compared on: ask for fewer batches or epochs"
-                )));
-            }
+            within_trace(kept_rows)?;
             trace.push(nodes.clone());
             features.announce(nodes, held)?;
             ahead += 1;

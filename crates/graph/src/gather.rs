@@ -81,6 +81,23 @@ struct Chunk {
     ends_sweep: bool,
 }
 
+/// Rows of a portion at most, of which several fit into so many slots.
+pub(crate) fn portion_rows(slots: usize) -> usize {
+    (slots / 16).max(1)
+}
+
+/// How many rows that were missed may be in memory before their batches, in so many
+/// `slots`: a quarter if sweeps over a file of `len` bytes then read a tenth less by sharing
+/// pages and gaps, or else an eighth, and what stays is the rest. What two batches miss,
+/// if half of the memory holds it, so that one is read while the other computes.
+pub(crate) fn most_outstanding(slots: usize, len: u64, gap: u64, batch_missed: usize) -> usize {
+    let near = delayline_plan::ALIGN + gap;
+    let apart = len as f64 / (slots / 4).max(1) as f64;
+    let shared = 1.0 - (-(near as f64) / apart).exp();
+    let most = if shared > 0.1 { slots / 4 } else { slots / 8 };
+    most.max((2 * batch_missed).min(slots / 2))
+}
+
 /// All that the thread has.
 pub(crate) struct Gatherer<M: Medium> {
     pub line: Line<M, RealClock>,
@@ -178,7 +195,7 @@ impl<M: Medium> Gatherer<M> {
     fn announce(&mut self, epoch: &mut Epoch, rows: &[u32]) {
         let mut batch: Vec<(u32, u32)> = rows.iter().copied().zip(0..).collect();
         batch.sort_unstable();
-        let (batch, most) = (Rc::new(batch), (self.lookahead.slots() / 16).max(1));
+        let (batch, most) = (Rc::new(batch), portion_rows(self.lookahead.slots()));
         let mut from = 0;
         loop {
             let mut to = (from + most).min(batch.len());
@@ -242,7 +259,8 @@ impl<M: Medium> Gatherer<M> {
             return;
         }
         self.make_known(epoch);
-        let most = self.most_outstanding(epoch);
+        let (slots, len) = (self.lookahead.slots(), self.file.len());
+        let most = most_outstanding(slots, len, self.gap(), epoch.batch_missed);
         let is_starving = epoch.out == 0 && epoch.staged == 0;
         if self.lookahead.outstanding() > most / 2 && !is_starving {
             return;
@@ -264,19 +282,6 @@ impl<M: Medium> Gatherer<M> {
         epoch.ramp = epoch.ramp.max(2 * missed.len());
         missed.sort_unstable();
         epoch.reads = self.reads_for(&missed).into();
-    }
-
-    /// How many rows that were missed may be in memory before their batches: a quarter
-    /// of it if sweeps then read a tenth less by sharing pages and gaps, or else an
-    /// eighth, and what stays is the rest. What two batches miss, if half of the memory
-    /// holds it, so that one is read while the other computes.
-    fn most_outstanding(&self, epoch: &Epoch) -> usize {
-        let slots = self.lookahead.slots();
-        let near = delayline_plan::ALIGN + self.gap();
-        let apart = self.file.len() as f64 / (slots / 4).max(1) as f64;
-        let shared = 1.0 - (-(near as f64) / apart).exp();
-        let most = if shared > 0.1 { slots / 4 } else { slots / 8 };
-        most.max((2 * epoch.batch_missed).min(slots / 2))
     }
 
     fn gap(&self) -> u64 {

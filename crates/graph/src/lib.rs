@@ -52,6 +52,7 @@ mod report;
 mod sampler;
 mod synth;
 mod topology;
+mod trace;
 
 pub use bench::{EpochFigures, GraphBench, GraphBenchReport, bench_graph};
 pub use element::ElementType;
@@ -64,3 +65,4 @@ pub use report::GatherReport;
 pub use sampler::{NeighborSampler, Subgraph};
 pub use synth::{GraphShape, write_graph};
 pub use topology::{InEdge, Topology};
+pub use trace::{RowTrace, TraceShape};
