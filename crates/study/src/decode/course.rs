@@ -5,8 +5,10 @@ use delayline_plan::{
     ALIGN, Extent, ExtentId, MemoryShare, NEAR_BYTES, Plan, Residency, Run, Schedule, choose,
 };
 
-/// Largest extent, in bytes; longer reads gain nothing (see `plan`).
+/// Extents of this length in bytes are the largest; longer reads gain nothing (see `plan`).
 const EXTENT_MAX: u64 = 4 << 20;
+/// But a lap has about so many at most: more of them only take longer to simulate.
+const EXTENTS_A_LAP: f64 = 4096.0;
 /// How many extents a window holds at least.
 const EXTENTS_A_WINDOW: u64 = 16;
 
@@ -50,7 +52,7 @@ impl Course {
         window_bytes: u64,
         resident_bytes: u64,
     ) -> Self {
-        let extent = extent_bytes(window_bytes);
+        let extent = extent_bytes(window_bytes, dense_bytes);
         let layers = layers.max(1);
         let each = dense_bytes / f64::from(layers);
         let pieces = (each / extent as f64).ceil().max(1.0);
@@ -116,9 +118,10 @@ impl Course {
     }
 }
 
-/// The length of extents that suits a window, in bytes.
-pub fn extent_bytes(window_bytes: u64) -> u64 {
-    let len = (window_bytes / EXTENTS_A_WINDOW).min(EXTENT_MAX);
+/// The length of extents that suits a window and the certain bytes of a lap, in bytes.
+fn extent_bytes(window_bytes: u64, dense_bytes: f64) -> u64 {
+    let longest = EXTENT_MAX.max((dense_bytes / EXTENTS_A_LAP) as u64);
+    let len = (window_bytes / EXTENTS_A_WINDOW).min(longest);
     (len / ALIGN * ALIGN).max(ALIGN)
 }
 

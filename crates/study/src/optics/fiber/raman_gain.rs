@@ -86,9 +86,7 @@ fn silica_shape(shift_hz: f64) -> f64 {
 }
 
 fn tabulate() -> Vec<f64> {
-    let gains: Vec<f64> = (0..=STEPS)
-        .map(|step| response_spectrum(step as f64 * STEP_HZ))
-        .collect();
+    let gains = response_spectrum();
     let peak = gains.iter().copied().fold(0.0, f64::max);
     gains.iter().map(|gain| (gain / peak).max(0.0)).collect()
 }
@@ -115,16 +113,24 @@ const VIBRATIONS: [Vibration; 13] = [
     Vibration(1215.00, 3.00, 160.00, 53.33),
 ];
 
-/// Imaginary part of the spectrum of the glass's response, up to a factor; the
-/// sine transform of equation 9 of the same paper, by trapezia over 3 ps.
-fn response_spectrum(shift_hz: f64) -> f64 {
+/// Imaginary part of the spectrum of the glass's response at each step, up to a
+/// factor; the sine transform of equation 9 of the same paper, by trapezia over 3 ps.
+fn response_spectrum() -> Vec<f64> {
     const STEP_S: f64 = 1e-15;
-    (1..3000)
-        .map(|step| {
-            let time_s = f64::from(step) * STEP_S;
-            response(time_s) * (2.0 * PI * shift_hz * time_s).sin()
-        })
-        .sum()
+    // Steps of time and frequency are whole parts of one turn: few angles are met.
+    const TURN: usize = (1.0 / (STEP_HZ * STEP_S)) as usize;
+    let angle = |part: usize| 2.0 * PI * part as f64 / TURN as f64;
+    let sines: Vec<f64> = (0..TURN).map(|part| angle(part).sin()).collect();
+    let responses: Vec<f64> = (0..3000)
+        .map(|step| response(step as f64 * STEP_S))
+        .collect();
+    let at = |step: usize| {
+        let terms = responses.iter().enumerate();
+        terms
+            .map(|(time, value)| value * sines[step * time % TURN])
+            .sum()
+    };
+    (0..=STEPS).map(at).collect()
 }
 
 fn response(time_s: f64) -> f64 {

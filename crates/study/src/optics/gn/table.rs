@@ -4,6 +4,8 @@
 
 use std::f64::consts::PI;
 
+use rayon::prelude::*;
+
 /// Steps of the grid over one ripple, 2π/L, and over the width of the mixing,
 /// α: the coarser of the two, since one of them is faint where the other is not.
 const STEPS_A_RIPPLE: f64 = 8.0;
@@ -18,9 +20,9 @@ const REACH: f64 = 24.0;
 pub struct MismatchGrid {
     step_per_m: f64,
     len: usize,
+    /// Cosine and sine of Δβ·z, one row of mismatches for each place.
+    phases: Vec<(Vec<f64>, Vec<f64>)>,
     z_m: Vec<f64>,
-    /// e^(jΔβz) for each mismatch and place.
-    phases: Vec<(f64, f64)>,
 }
 
 impl MismatchGrid {
@@ -31,52 +33,51 @@ impl MismatchGrid {
         let width_per_m = alpha_per_m.max(ripple_per_m);
         let step_per_m = (ripple_per_m / STEPS_A_RIPPLE).max(alpha_per_m / STEPS_A_WIDTH);
         let len = (REACH * width_per_m / step_per_m).ceil() as usize + 1;
-        let phases = (0..len)
-            .flat_map(|m| {
-                z_m.iter().map(move |z| {
-                    let (sin, cos) = (m as f64 * step_per_m * z).sin_cos();
-                    (cos, sin)
-                })
-            })
-            .collect();
+        let at = |z: &f64| {
+            let angle = |m: usize| m as f64 * step_per_m * z;
+            (0..len).map(|m| (angle(m).cos(), angle(m).sin())).unzip()
+        };
         Self {
             step_per_m,
             len,
+            phases: z_m.par_iter().map(at).collect(),
             z_m: z_m.to_vec(),
-            phases,
         }
     }
 
     /// |∫ρ(z)·e^(jΔβz)dz|² at each mismatch, where ln ρ is straight between the
-    /// places; the integral over each piece is exact.
+    /// places; the integral over each piece is exact. Piece after piece, so that the
+    /// compiler makes vectors of the mismatches.
     fn mixing_m2(&self, ln_gain: &[f64]) -> Vec<f64> {
-        let places = self.z_m.len();
-        let pieces: Vec<(f64, f64, f64)> = (0..places - 1)
-            .map(|j| {
-                let slope = (ln_gain[j + 1] - ln_gain[j]) / (self.z_m[j + 1] - self.z_m[j]);
-                (slope, ln_gain[j].exp(), ln_gain[j + 1].exp())
-            })
-            .collect();
-        let at = |m: usize| {
-            let mismatch = m as f64 * self.step_per_m;
-            let phases = &self.phases[m * places..(m + 1) * places];
-            let (mut re, mut im) = (0.0, 0.0);
-            for (j, (slope, left, right)) in pieces.iter().enumerate() {
-                let ((c0, s0), (c1, s1)) = (phases[j], phases[j + 1]);
+        let (mut re, mut im) = (vec![0.0; self.len], vec![0.0; self.len]);
+        for (j, pair) in self.phases.windows(2).enumerate() {
+            let step_m = self.z_m[j + 1] - self.z_m[j];
+            let slope = (ln_gain[j + 1] - ln_gain[j]) / step_m;
+            let (left, right) = (ln_gain[j].exp(), ln_gain[j + 1].exp());
+            let ((cos0, sin0), (cos1, sin1)) = (&pair[0], &pair[1]);
+            let phases = cos0.iter().zip(sin0).zip(cos1.iter().zip(sin1));
+            let sums = re.iter_mut().zip(im.iter_mut());
+            for (m, ((re, im), ((c0, s0), (c1, s1)))) in sums.zip(phases).enumerate() {
+                let mismatch = m as f64 * self.step_per_m;
                 // (ρ₁e^(jΔβz₁) − ρ₀e^(jΔβz₀)) / (slope + jΔβ), unless both vanish.
                 let norm = slope * slope + mismatch * mismatch;
-                if norm < 1e-18 {
-                    let step_m = self.z_m[j + 1] - self.z_m[j];
-                    re += left * step_m;
-                    continue;
-                }
                 let (x, y) = (right * c1 - left * c0, right * s1 - left * s0);
-                re += (x * slope + y * mismatch) / norm;
-                im += (y * slope - x * mismatch) / norm;
+                let vanishes = norm < 1e-18;
+                let scale = 1.0 / norm;
+                *re += match vanishes {
+                    true => left * step_m,
+                    false => (x * slope + y * mismatch) * scale,
+                };
+                *im += match vanishes {
+                    true => 0.0,
+                    false => (y * slope - x * mismatch) * scale,
+                };
             }
-            re * re + im * im
-        };
-        (0..self.len).map(at).collect()
+        }
+        re.iter()
+            .zip(&im)
+            .map(|(re, im)| re * re + im * im)
+            .collect()
     }
 }
 
