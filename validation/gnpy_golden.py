@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from gnpy.core.elements import Fiber
+from gnpy.core.elements import Fiber, RamanFiber
 from gnpy.core.info import create_arbitrary_spectral_information
 from gnpy.core.parameters import DEFAULT_RAMAN_COEFFICIENT, SimParams
 from gnpy.core.science_utils import NliSolver, RamanSolver
@@ -133,6 +133,56 @@ def ten_spans():
     }
 
 
+def hybrid(pumps, launch_dbm):
+    """A Raman-pumped span of 100 km over the C band with an EDFA of 5 dB behind it.
+
+    The Raman equations, the spontaneous scattering and the integrated nonlinear noise
+    are GNPy's; the EDFA makes up for what is left of the loss, as in ten_spans().
+    """
+    computed = [1, 16, 32, 48]
+    simulate(raman=True, method="ggn_spectrally_separated", computed=computed)
+    planck = 6.62607015e-34
+    signal = comb(191.4, 100, 48, 64, launch_dbm)
+    span = RamanFiber(
+        uid="span",
+        params={
+            "length": 100,
+            "length_units": "km",
+            "att_in": 0,
+            "con_in": 0.5,
+            "con_out": 0.5,
+            "loss_coef": 0.2,
+            "dispersion": 1.67e-5,
+            "pmd_coef": 0.0,
+        },
+        operational={
+            "temperature": 283,
+            "raman_pumps": [
+                {
+                    "power": mw * 1e-3,
+                    "frequency": 299792458.0 / (nm * 1e-9),
+                    "propagation_direction": "counterprop" if back else "coprop",
+                }
+                for nm, mw, back in pumps
+            ],
+        },
+    )
+    span.ref_pch_in_dbm = launch_dbm
+    span(signal)
+    loss = 1e-3 * 10 ** (launch_dbm / 10) / signal.signal
+    signal.apply_gain_lin(loss)
+    signal.add_ase(planck * signal.frequency * 64e9 * 10**0.5 * loss)
+    picked = [number - 1 for number in computed]
+    return {
+        "pumps": [list(pump) for pump in pumps],
+        "launch_dbm": launch_dbm,
+        "channels": computed,
+        "loss_db": [float(10 * np.log10(loss[i])) for i in picked],
+        "snr_linear": [float((signal.signal / signal.ase)[i]) for i in picked],
+        "snr": [float((signal.signal / (signal.ase + signal.nli))[i]) for i in picked],
+    }
+
+
 def main():
     # The program has its own shape of the Raman gain. With GNPy's, both solve
     # the same equations.
@@ -148,6 +198,11 @@ def main():
         "power_profile": power_profile(),
         "integrated": integrated(),
         "ten_spans": ten_spans(),
+        "hybrid": [
+            hybrid([(1430, 150, True), (1455, 200, True)], 0.0),
+            hybrid([(1425, 250, True), (1440, 200, True), (1465, 300, True)], -1.0),
+            hybrid([(1430, 100, False), (1450, 300, True)], 0.0),
+        ],
     }
     OUT.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(golden, indent=1)

@@ -17,7 +17,7 @@ use delayline_study::find::{FindQuestion, Wish, find_report};
 use delayline_study::link;
 use delayline_study::media::{self, Need};
 use delayline_study::model::LanguageModel;
-use delayline_study::report::{Report, html};
+use delayline_study::report::{Headline, Report, html};
 use delayline_study::sensitivity::{add_sensitivity, sensitivities};
 use delayline_study::setting::Setting;
 use delayline_study::sweep::{self, Base};
@@ -105,10 +105,14 @@ pub fn run(args: &StudyArgs, output: &Output) -> Result<()> {
         }
         StudyCommand::Sheets(sheets) => {
             let answer = |asked: &Asked, _| {
-                Ok(match sheets.stale {
+                let mut report = match sheets.stale {
                     true => datasheet::stale_report(&asked.library, as_of(common)),
                     false => datasheet::report(&asked.library, &sheets.ids)?,
-                })
+                };
+                if common.sensitivity || common.html.is_some() {
+                    datasheet::add_widest(&mut report, &asked.library, &sheets.ids);
+                }
+                Ok(report)
             };
             answered(&library, &nothing, common, answer, None)?
         }
@@ -177,11 +181,10 @@ fn answered(
         );
     }
     let Some(headline) = report.headline.clone() else {
-        anyhow::ensure!(
-            !common.sensitivity,
-            "this answer is no number whose sensitivity could be told: ask `study media`, `link`, \
-             `decode`, `find`, `claims` or `measured`"
-        );
+        if common.sensitivity && report.inputs.is_empty() && report.details.is_empty() {
+            let nothing = "No figure of a data sheet moves this answer.";
+            report.notes.push(nothing.to_owned());
+        }
         return Ok(report);
     };
     if common.sensitivity || common.html.is_some() {
@@ -373,6 +376,49 @@ fn ask(args: &MachineArgs) -> Result<CaseOptions> {
     })
 }
 
+/// Adds which figures move the best row of a sweep most.
+fn best_row(
+    library: &Library,
+    ask: &CaseOptions,
+    base: &Base,
+    settings: &[Setting],
+    csv: &str,
+    page: &mut Report,
+) -> Result<()> {
+    let Some(row) = sweep::best_row(csv) else {
+        return Ok(());
+    };
+    let (mut library, mut ask) = (library.clone(), ask.clone());
+    let batch = sweep::set_row(settings, row, &mut library, &mut ask)?;
+    let grid = CaseGrid {
+        models: vec![match &ask.plan {
+            Some(plan) => plan.model.clone(),
+            None => base.model.clone(),
+        }],
+        accelerators: vec![base.accelerator.clone()],
+        media: vec![base.medium.clone()],
+        batches: vec![batch.unwrap_or(base.batch)],
+    };
+    let tokens = |library: &Library| {
+        let [model, accelerator, medium] =
+            [&grid.models, &grid.accelerators, &grid.media].map(|ids| &ids[0]);
+        let case = ask.case(library, model, accelerator, medium, grid.batches[0]);
+        decode::typical_tokens_per_s(&case.ok()?).ok()
+    };
+    let inputs = decode::report(&library, &ask, &grid, false)?.inputs;
+    let Some(value) = tokens(&library) else {
+        return Ok(());
+    };
+    let headline = Headline {
+        what: "tokens per second of the best row".to_owned(),
+        value,
+        unit: "",
+    };
+    let all = sensitivities(&library, &inputs, &headline, tokens);
+    add_sensitivity(page, &headline, &all);
+    Ok(())
+}
+
 fn run_sweep(
     library: &Library,
     args: &SweepArgs,
@@ -388,8 +434,9 @@ fn run_sweep(
         written::check(path, FileKind::Page)?;
     }
     anyhow::ensure!(
-        !common.sensitivity,
-        "a sweep is its own sensitivity: ask `study decode --sensitivity` for that of one case"
+        !common.sensitivity || args.out.is_some() || common.html.is_some() || output.json,
+        "the rows go to standard output: write them with --out FILE, so that --sensitivity has \
+         room there"
     );
     let base = Base {
         model: args.model.clone(),
@@ -430,22 +477,44 @@ fn run_sweep(
         return Err(Interrupted.into());
     }
     let csv = csv?;
+    let mut page = sweep::report(&base, &common.set, &csv);
+    if common.sensitivity || common.html.is_some() {
+        page.json = json!({});
+        best_row(library, &ask, &base, &common.set, &csv, &mut page)?;
+    }
+    let sensitivity = page.json.get("sensitivity").cloned();
+    let mut event = json!({"event": "sweep", "rows": rows});
+    if let (Some(told), Some(event)) = (sensitivity, event.as_object_mut()) {
+        event.insert("sensitivity".to_owned(), told);
+    }
+    let mut event_with = |key: &str, value: &str| {
+        event[key] = json!(value);
+        output.object(&event)
+    };
     if let Some(path) = &common.html {
-        let report = sweep::report(&base, &common.set, &csv);
         written::write(path, FileKind::Page, |out| {
-            out.write_all(html::page(&report).as_bytes())
+            out.write_all(html::page(&page).as_bytes())
         })?;
         output.note(format_args!("wrote {}", path.display()));
     }
     match &args.out {
         Some(path) => {
             written::write(path, FileKind::Table, |out| out.write_all(csv.as_bytes()))?;
-            output.object(&json!({"event": "sweep", "rows": rows, "file": path}))?;
+            event_with("file", &path.to_string_lossy())?;
             output.note(format_args!("wrote {rows} rows to {}", path.display()));
+            if common.sensitivity {
+                let told = page.details.pop().into_iter().collect();
+                let report = Report {
+                    title: page.title,
+                    answer: page.answer,
+                    tables: told,
+                    notes: page.notes,
+                    ..Report::default()
+                };
+                show::report(&report, output)?;
+            }
         }
-        None if output.json => {
-            output.object(&json!({"event": "sweep", "rows": rows, "csv": csv}))?
-        }
+        None if output.json => event_with("csv", &csv)?,
         None => std::io::stdout().lock().write_all(csv.as_bytes())?,
     }
     Ok(())

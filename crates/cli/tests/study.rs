@@ -194,7 +194,7 @@ fn wrong_input_is_named() {
             "at no length: the most is",
         ),
         ("study media --solve length", 2, "MEDIUM"),
-        ("study sheets dram --sensitivity", 1, "no number"),
+        ("study sweep --medium c-l --sensitivity", 1, "--out FILE"),
         ("study find --tokens 0", 1, "the rate of each user is 0"),
         ("study media --hold -5GB", 2, "'-5GB' for '--hold"),
         ("study decode --units 5000000", 2, "0..=1000000"),

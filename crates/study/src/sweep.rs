@@ -153,6 +153,39 @@ fn idle<'a>(
     }
 }
 
+/// Which row of a sweep's CSV gives each sequence most; none where no row has an answer.
+pub fn best_row(csv: &str) -> Option<usize> {
+    let mut lines = csv.lines();
+    let column = lines
+        .next()?
+        .split(',')
+        .position(|head| head == "tokens_per_s")?;
+    let values = lines.enumerate().filter_map(|(row, line)| {
+        let value: f64 = line.split(',').nth(column)?.parse().ok()?;
+        Some((row, value))
+    });
+    values
+        .max_by(|a, b| a.1.total_cmp(&b.1))
+        .map(|(row, _)| row)
+}
+
+/// Sets what a row of a sweep has, and gives its batch, if that is among it.
+///
+/// # Errors
+/// [`SettingError`] when it cannot be.
+pub fn set_row(
+    settings: &[Setting],
+    row: usize,
+    library: &mut Library,
+    ask: &mut CaseOptions,
+) -> Result<Option<u32>, SettingError> {
+    let mut batch = None;
+    for (setting, index) in settings.iter().zip(combination(settings, row)) {
+        batch = setting.apply(index, library, ask)?.or(batch);
+    }
+    Ok(batch)
+}
+
 /// How many combinations there are.
 ///
 /// # Errors

@@ -102,6 +102,7 @@ fn span(noise_figure_db: f64, connector_loss_db: f64) -> Span {
         length_km: 80.0,
         connector_loss_db,
         splitter_loss_db: 0.0,
+        pumps: Vec::new(),
         amplifiers: vec![Amplifier {
             noise_figure_db,
             max_output_dbm: 25.0,

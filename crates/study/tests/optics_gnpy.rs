@@ -7,8 +7,8 @@ use delayline_study::optics::fiber::{Attenuation, Dispersion, OpticalFiber, Rama
 use delayline_study::optics::gn::{closed_form_w, from_profile_w};
 use delayline_study::optics::lap::delay_s;
 use delayline_study::optics::noise::{NoiseModel, Solver, Span, accumulated};
-use delayline_study::optics::raman::Equations;
-use delayline_study::optics::units::{db, watts};
+use delayline_study::optics::raman::{Direction, Equations, Pump};
+use delayline_study::optics::units::{LIGHT_M_PER_S, db, watts};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -19,6 +19,7 @@ struct Golden {
     power_profile: Powers,
     integrated: Integrated,
     ten_spans: TenSpans,
+    hybrid: Vec<Hybrid>,
 }
 
 #[derive(Deserialize)]
@@ -51,6 +52,18 @@ struct TenSpans {
     snr: Vec<f64>,
     snr_linear: Vec<f64>,
     latency_s: f64,
+}
+
+/// A Raman-pumped span with an EDFA behind it.
+#[derive(Deserialize)]
+struct Hybrid {
+    /// Wavelength in nm, power in mW, whether it goes against the channels.
+    pumps: Vec<(f64, f64, bool)>,
+    launch_dbm: f64,
+    channels: Vec<usize>,
+    loss_db: Vec<f64>,
+    snr_linear: Vec<f64>,
+    snr: Vec<f64>,
 }
 
 fn golden() -> Golden {
@@ -194,6 +207,7 @@ fn ten_spans_with_amplifiers() {
         length_km: 80.0,
         connector_loss_db: 0.5,
         splitter_loss_db: 0.0,
+        pumps: Vec::new(),
         amplifiers: vec![Amplifier {
             noise_figure_db: 5.0,
             max_output_dbm: 25.0,
@@ -223,4 +237,51 @@ fn ten_spans_with_amplifiers() {
         (latency_s / golden.ten_spans.latency_s - 1.0).abs() < 1e-9,
         "{latency_s}"
     );
+}
+
+#[test]
+fn hybrid_raman_and_edfa_amplifiers() {
+    let golden = golden();
+    let comb = comb(191.4, 100.0, 48, 64.0);
+    for (case, hybrid) in golden.hybrid.iter().enumerate() {
+        let pumps = hybrid.pumps.iter().map(|&(nm, mw, is_backward)| Pump {
+            frequency_hz: LIGHT_M_PER_S / (nm * 1e-9),
+            power_w: mw * 1e-3,
+            direction: match is_backward {
+                true => Direction::Backward,
+                false => Direction::Forward,
+            },
+        });
+        let span = Span {
+            fiber: fiber(&golden),
+            length_km: 100.0,
+            connector_loss_db: 0.5,
+            splitter_loss_db: 0.0,
+            pumps: pumps.collect(),
+            amplifiers: vec![Amplifier {
+                noise_figure_db: 5.0,
+                max_output_dbm: 25.0,
+                max_gain_db: 30.0,
+            }],
+            model: NoiseModel::Profile,
+        };
+        let passage = Solver::new(&span, &comb).pass(&vec![watts(hybrid.launch_dbm); 48]);
+        assert!(passage.settled, "case {case}");
+        for (at, number) in hybrid.channels.iter().enumerate() {
+            let channel = number - 1;
+            let noise = &passage.noise[channel];
+            let what = |of: &str| format!("case {case}, {of} of channel {number}");
+            let loss_db = passage.loss_db[channel];
+            let apart_db = (loss_db - hybrid.loss_db[at]).abs();
+            assert!(apart_db < 0.1, "{}: {loss_db}", what("loss"));
+            near_db(
+                &what("OSNR"),
+                1.0 / noise.emission,
+                hybrid.snr_linear[at],
+                0.1,
+            );
+            let snr = 1.0 / accumulated(noise, 1.0, 0.0, 300.0);
+            near_db(&what("SNR"), snr, hybrid.snr[at], 0.1);
+        }
+    }
 }

@@ -28,6 +28,22 @@ pub fn about(library: &Library, id: &str) -> Result<Library, ClaimError> {
         return Ok(changed);
     }
     let design = library.design(id).map_err(MediaError::from)?;
+    let kinds = design.kinds();
+    if let Some(other) = kinds
+        .iter()
+        .find(|kind| design.fiber_of(kind) != design.fiber)
+    {
+        return Err(ClaimError::from(MediaError::from(link::Error::from(
+            crate::optics::Error::Value {
+                key: "span.fiber".into(),
+                value: design.fiber_of(other).to_owned(),
+                accepted: format!(
+                    "{} throughout: claims are judged for a loop of one fiber",
+                    design.fiber
+                ),
+            },
+        ))));
+    }
     let carried = link::carried(&design, library).map_err(MediaError::from)?;
     if carried.net_rate_bit_per_s.typical <= 0.0 {
         link::lit(&design, library, None).map_err(MediaError::from)?;
@@ -46,7 +62,11 @@ pub fn about(library: &Library, id: &str) -> Result<Library, ClaimError> {
     for (key, value, unit) in [
         ("length", Interval::exact(design.length_km()), "km"),
         ("rate", rate, "Tbit/s"),
-        ("sites", Interval::exact(f64::from(design.spans)), "1"),
+        (
+            "sites",
+            Interval::exact(f64::from(design.span_count())),
+            "1",
+        ),
         ("amplifiers_per_site", amplifiers, "1"),
         ("regenerations", Interval::exact(1.0), "1"),
     ] {
@@ -67,10 +87,19 @@ fn amplifier(library: &mut Library, design: &link::Design) -> Result<String, Cla
             },
         ))));
     };
-    if ids.all(|id| id == first) {
+    let is_plain = design.booster.is_none() && design.pumps.is_empty();
+    if is_plain && ids.all(|id| id == first) {
         return Ok(first.to_owned());
     }
     let count = design.bands.len() as f64;
+    // What boosters and Raman pumps take is spread over the sites.
+    let carried = link::carried(design, library).map_err(MediaError::from)?;
+    let cost = link::cost(design, library, &carried).map_err(MediaError::from)?;
+    let items = cost.items.iter();
+    let all: Vec<&link::Item> = items.filter(|item| item.unit == "amplifiers").collect();
+    let cores = library.sheet(SheetKind::Fiber, &design.fiber)?.get("cores");
+    let cores = design.cores.map_or(cores.typical, f64::from);
+    let spread = f64::from(design.span_count()) * cores * count;
     let mut text = format!("[{AMPLIFIERS}]\nkind = 'amplifier'\nname = 'mean of its amplifiers'\n");
     for key in SheetKind::Amplifier.keys() {
         let factor = key
@@ -91,6 +120,11 @@ fn amplifier(library: &mut Library, design: &link::Design) -> Result<String, Cla
             .into_iter()
             .sum::<Interval>()
             / count;
+        let mean = match key.name {
+            "power" => all.iter().map(|item| item.power_w).sum::<Interval>() / spread,
+            "price" => all.iter().map(|item| item.price_usd).sum::<Interval>() / spread,
+            _ => mean,
+        };
         text += &figure(key.name, mean / factor, key.unit);
     }
     library.add("the mean", &text)?;

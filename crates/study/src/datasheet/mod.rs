@@ -28,7 +28,7 @@ use thiserror::Error;
 use crate::interval::{Corner, Interval};
 use crate::link::{Design, PRESETS};
 
-pub use report::report;
+pub use report::{add_widest, report};
 pub use schema::{Key, SheetKind};
 pub use stale::{AsOf, AsOfError, stale_note, stale_report};
 pub use unit::Dimension;
@@ -421,7 +421,12 @@ fn references(design: &Design) -> BTreeMap<String, String> {
         let key = format!("amplifier of its {} band", band.name);
         (key, band.amplifier.clone())
     });
-    ends.into_iter().chain(bands).collect()
+    let kinds = design.list.iter().enumerate();
+    let kinds = kinds.filter_map(|(index, kind)| {
+        let key = format!("fiber of its span {}", index + 1);
+        kind.fiber.clone().map(|fiber| (key, fiber))
+    });
+    ends.into_iter().chain(bands).chain(kinds).collect()
 }
 
 /// `a, b and c`.

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Figure, Library, Sheet, SheetError};
-use crate::report::format::{count_range, digits};
+use crate::report::format::{count_range, digits, percent};
 use crate::report::html::tag_name;
 use crate::report::{Report, ReportTable};
 
@@ -34,6 +34,39 @@ pub fn report(library: &Library, ids: &[String]) -> Result<Report, SheetError> {
         }
     }
     Ok(report)
+}
+
+/// How many figures are told of the widest.
+const WIDEST: usize = 12;
+
+/// Adds the figures of the sheets `ids`, or of all, whose ranges are the widest over their
+/// typical values: what an answer that rests on them owes most of its own range to.
+pub fn add_widest(report: &mut Report, library: &Library, ids: &[String]) {
+    let chosen = |sheet: &&Sheet| ids.is_empty() || ids.contains(&sheet.id);
+    let figures = library.sheets.values().filter(chosen).flat_map(|sheet| {
+        let figures = sheet.figures.iter();
+        figures.map(move |(key, figure)| (format!("{}.{key}", sheet.id), figure))
+    });
+    let width = |figure: &Figure| {
+        let written = figure.written;
+        (written.high - written.low) / written.typical.abs()
+    };
+    let mut all: Vec<(String, &Figure)> = figures
+        .filter(|(_, figure)| width(figure).is_finite() && width(figure) > 0.0)
+        .collect();
+    all.sort_by(|a, b| width(b.1).total_cmp(&width(a.1)));
+    let mut table = ReportTable::new(
+        "The widest ranges",
+        &["figure", "its range", "wide, over typical"],
+    );
+    for (path, figure) in all.into_iter().take(WIDEST) {
+        let unit = if figure.unit == "1" { "" } else { &figure.unit };
+        let range = format!("{} {unit}", count_range(figure.written));
+        table.row([path, range.trim_end().to_owned(), percent(width(figure))]);
+    }
+    if !table.rows.is_empty() {
+        report.details.push(table);
+    }
 }
 
 fn list(library: &Library) -> Report {

@@ -7,7 +7,7 @@ use thiserror::Error as ThisError;
 
 use super::carried::Carried;
 use super::cost::{Cost, cost};
-use super::design::Design;
+use super::design::{Design, SpanDesign};
 use super::resolve::line;
 use crate::datasheet::{Library, SheetError, SheetKind};
 use crate::interval::{Corner, Interval};
@@ -131,7 +131,12 @@ pub fn answer(design: &Design, library: &Library) -> Result<Answer, Error> {
 /// # Errors
 /// When there is no data sheet of its fiber.
 pub fn lap_s(design: &Design, library: &Library) -> Result<Interval, Error> {
-    let sheet = library.sheet(SheetKind::Fiber, &design.fiber)?;
-    let index = sheet.get("group_index");
-    Ok(index.rising(|index| delay_s(design.length_km(), index)))
+    let of_kind = |kind: &SpanDesign| {
+        let sheet = library.sheet(SheetKind::Fiber, design.fiber_of(kind))?;
+        let length_km = kind.km * f64::from(kind.count);
+        Ok(sheet
+            .get("group_index")
+            .rising(|index| delay_s(length_km, index)))
+    };
+    design.kinds().iter().map(of_kind).sum()
 }

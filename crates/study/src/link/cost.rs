@@ -6,8 +6,11 @@ use serde::Serialize;
 use super::Error;
 use super::carried::Carried;
 use super::design::Design;
-use crate::datasheet::{Library, SheetKind};
+use crate::datasheet::{Library, Sheet, SheetKind};
 use crate::interval::Interval;
+
+/// Data sheet of the pumps of a span.
+const RAMAN: &str = "raman";
 
 /// One component.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -47,33 +50,49 @@ pub fn cost(design: &Design, library: &Library, carried: &Carried) -> Result<Cos
     let a_fiber = fiber.get("cores").typical;
     let cores = design.cores.map_or(a_fiber, f64::from);
     let mut items = vec![transceivers(design, library, carried)?];
-    let each_band = f64::from(design.spans) * cores;
+    let each_band = f64::from(design.span_count()) * cores;
     for band in &design.bands {
         let sheet = library.sheet(SheetKind::Amplifier, &band.amplifier)?;
-        items.push(Item {
-            name: format!("{}, {} band", sheet.name, band.name),
-            count: each_band,
-            unit: "amplifiers",
-            power_w: sheet.get("power") * each_band,
-            price_usd: sheet.get("price") * each_band,
-            sheet: sheet.id.clone(),
-        });
+        items.push(amplifiers(sheet, &format!("{} band", band.name), each_band));
+        if design.booster.is_some() {
+            items.push(amplifiers(sheet, &format!("{} booster", band.name), cores));
+        }
+    }
+    if design.pumped_spans() > 0 {
+        let sheet = library.sheet(SheetKind::Amplifier, RAMAN)?;
+        let count = f64::from(design.pumped_spans()) * cores;
+        items.push(amplifiers(sheet, "of each span", count));
     }
     // As many fibers as hold the cores.
-    let length_km = design.length_km() * (cores / a_fiber).ceil();
-    items.push(Item {
-        name: fiber.name.clone(),
-        count: length_km,
-        unit: "km",
-        power_w: Interval::exact(0.0),
-        price_usd: fiber.get("price") * (length_km * 1e3),
-        sheet: fiber.id.clone(),
-    });
+    for kind in design.kinds() {
+        let fiber = library.sheet(SheetKind::Fiber, design.fiber_of(&kind))?;
+        let fibers = (cores / fiber.get("cores").typical).ceil();
+        let length_km = kind.km * f64::from(kind.count) * fibers;
+        items.push(Item {
+            name: fiber.name.clone(),
+            count: length_km,
+            unit: "km",
+            power_w: Interval::exact(0.0),
+            price_usd: fiber.get("price") * (length_km * 1e3),
+            sheet: fiber.id.clone(),
+        });
+    }
     Ok(Cost {
         power_w: items.iter().map(|item| item.power_w).sum(),
         price_usd: items.iter().map(|item| item.price_usd).sum(),
         items,
     })
+}
+
+fn amplifiers(sheet: &Sheet, of: &str, count: f64) -> Item {
+    Item {
+        name: format!("{}, {of}", sheet.name),
+        count,
+        unit: "amplifiers",
+        power_w: sheet.get("power") * count,
+        price_usd: sheet.get("price") * count,
+        sheet: sheet.id.clone(),
+    }
 }
 
 fn transceivers(design: &Design, library: &Library, carried: &Carried) -> Result<Item, Error> {

@@ -7,6 +7,7 @@ use crate::optics::Error;
 use crate::optics::error::{Accepted, accepted};
 use crate::optics::modulation::{FECS, Fec, Format, fec};
 use crate::optics::noise::{Accumulation, NoiseModel};
+use crate::optics::raman::Direction;
 
 /// A link's design.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,9 +19,11 @@ pub struct Design {
     pub fiber: String,
     /// Data sheet of the ends.
     pub transceiver: String,
-    /// Spans in a lap.
+    /// Spans in a lap, if they are alike; without it, those of the list.
+    #[serde(default)]
     pub spans: u32,
     /// Length of each.
+    #[serde(default)]
     pub span_km: f64,
     /// Laps between regenerations, for which formats are chosen.
     #[serde(default = "one")]
@@ -48,9 +51,55 @@ pub struct Design {
     /// What the ends do with light.
     #[serde(default)]
     pub signal: Signal,
+    /// An amplifier of each band behind the transmitters, passed once a regeneration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub booster: Option<Booster>,
+    /// Spans that differ, instead of `spans` and `span_km`.
+    #[serde(default, rename = "span", skip_serializing_if = "Vec::is_empty")]
+    pub list: Vec<SpanDesign>,
+    /// Raman pumps of each span, beside its amplifiers.
+    #[serde(default, rename = "pump", skip_serializing_if = "Vec::is_empty")]
+    pub pumps: Vec<PumpDesign>,
     /// The groups of channels.
     #[serde(default, rename = "band")]
     pub bands: Vec<BandDesign>,
+}
+
+/// Spans of one kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpanDesign {
+    /// Length of each.
+    pub km: f64,
+    /// How many in a lap.
+    #[serde(default = "one_span")]
+    pub count: u32,
+    /// Data sheet of their fiber; without it, the design's.
+    pub fiber: Option<String>,
+    /// Whether they have the design's Raman pumps.
+    #[serde(default = "yes")]
+    pub pumped: bool,
+}
+
+/// A Raman pump.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PumpDesign {
+    /// Wavelength.
+    pub nm: f64,
+    /// Power before the connector.
+    pub power_mw: f64,
+    /// Which way its light goes.
+    #[serde(default)]
+    pub direction: Direction,
+}
+
+/// Amplifiers behind the transmitters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Booster {
+    /// Power of each channel before them.
+    pub input_dbm: f64,
 }
 
 /// What the ends do with light.
@@ -134,6 +183,10 @@ const OVERHEAD: Accepted = accepted(0.0, 1.0, "(a share of the payload)");
 const MARGIN_DB: Accepted = accepted(0.0, 20.0, "dB");
 const LAUNCH_DBM: Accepted = accepted(-60.0, 30.0, "dBm");
 const NOISE_FIGURE_DB: Accepted = accepted(0.0, 20.0, "dB");
+const KINDS: Accepted = accepted(1.0, 64.0, "kinds of spans; alike ones have a count");
+const PUMPS: Accepted = accepted(0.0, 16.0, "pumps");
+const PUMP_NM: Accepted = accepted(1150.0, 1600.0, "nm");
+const PUMP_MW: Accepted = accepted(0.001, 5000.0, "mW");
 const OUTPUT_DBM: Accepted = accepted(-20.0, 40.0, "dBm");
 
 impl Design {
@@ -150,28 +203,82 @@ impl Design {
 
     /// Length of a lap.
     pub fn length_km(&self) -> f64 {
-        self.span_km * f64::from(self.spans)
+        let kinds = self.kinds();
+        kinds
+            .iter()
+            .map(|kind| kind.km * f64::from(kind.count))
+            .sum()
+    }
+
+    /// The spans of a lap, kind by kind.
+    pub fn kinds(&self) -> Vec<SpanDesign> {
+        match self.list.is_empty() {
+            false => self.list.clone(),
+            true => vec![SpanDesign {
+                km: self.span_km,
+                count: self.spans,
+                fiber: None,
+                pumped: true,
+            }],
+        }
+    }
+
+    /// How many spans there are in a lap.
+    pub fn span_count(&self) -> u32 {
+        let kinds = self.kinds();
+        kinds
+            .iter()
+            .fold(0, |sum, kind| sum.saturating_add(kind.count))
+    }
+
+    /// How many spans of a lap have Raman pumps.
+    pub fn pumped_spans(&self) -> u32 {
+        let kinds = self.kinds().into_iter();
+        let pumped = kinds.filter(|kind| kind.pumped && !self.pumps.is_empty());
+        pumped.map(|kind| kind.count).sum()
+    }
+
+    /// Data sheet of the fiber of a kind of spans.
+    pub fn fiber_of<'a>(&'a self, kind: &'a SpanDesign) -> &'a str {
+        kind.fiber.as_deref().unwrap_or(&self.fiber)
     }
 
     /// The same with a lap of this length: of as many spans as keeps them nearest
-    /// to their length.
+    /// to their length; of a list, all of it so many times.
     ///
     /// # Errors
     /// [`Error`] for a length that cannot be cut into spans.
     pub fn of_length(&self, length_km: f64) -> Result<Self, Error> {
-        let spans = (length_km / self.span_km).round().max(1.0);
-        SPANS.check("spans", spans)?;
-        let design = Self {
-            spans: spans as u32,
-            span_km: length_km / spans,
-            ..self.clone()
+        let times = match self.list.is_empty() {
+            true => (length_km / self.span_km).round().max(1.0),
+            false => (length_km / self.length_km()).round().max(1.0),
+        };
+        let each = match self.list.is_empty() {
+            true => 1.0,
+            false => f64::from(self.span_count()),
+        };
+        SPANS.check("spans", times * each)?;
+        let design = match self.list.is_empty() {
+            true => Self {
+                spans: times as u32,
+                span_km: length_km / times,
+                ..self.clone()
+            },
+            false => {
+                let longer = length_km / (self.length_km() * times);
+                let mut design = self.clone();
+                for kind in &mut design.list {
+                    kind.km *= longer;
+                    kind.count = kind.count.saturating_mul(times as u32);
+                }
+                design
+            }
         };
         design.check().map(|()| design)
     }
 
     fn check(&self) -> Result<(), Error> {
-        SPANS.check("spans", f64::from(self.spans))?;
-        SPAN_KM.check("span_km", self.span_km)?;
+        self.check_spans()?;
         LAPS.check("laps", self.laps)?;
         CORES.check("cores", self.cores.map_or(1.0, f64::from))?;
         LOSS_DB.check("connector_loss_db", self.connector_loss_db)?;
@@ -194,6 +301,41 @@ impl Design {
             let noise_figure_db = band.noise_figure_db.unwrap_or(5.0);
             NOISE_FIGURE_DB.check(&key("noise_figure_db"), noise_figure_db)?;
             OUTPUT_DBM.check(&key("max_output_dbm"), band.max_output_dbm.unwrap_or(20.0))?;
+        }
+        Ok(())
+    }
+}
+
+impl Design {
+    fn check_spans(&self) -> Result<(), Error> {
+        match self.list.is_empty() {
+            true => {
+                SPANS.check("spans", f64::from(self.spans))?;
+                SPAN_KM.check("span_km", self.span_km)?;
+            }
+            false if self.spans != 0 || self.span_km != 0.0 => {
+                return Err(Error::Value {
+                    key: "spans".into(),
+                    value: format!("{} of {} km", self.spans, self.span_km),
+                    accepted: "either spans and span_km, or a list of [[span]]".into(),
+                });
+            }
+            false => {
+                KINDS.check("the number of [[span]]", self.list.len() as f64)?;
+                for kind in &self.list {
+                    SPAN_KM.check("span.km", kind.km)?;
+                    SPANS.check("span.count", f64::from(kind.count))?;
+                }
+                SPANS.check("all spans", f64::from(self.span_count()))?;
+            }
+        }
+        if let Some(booster) = &self.booster {
+            LAUNCH_DBM.check("booster.input_dbm", booster.input_dbm)?;
+        }
+        PUMPS.check("the number of pumps", self.pumps.len() as f64)?;
+        for pump in &self.pumps {
+            PUMP_NM.check("pump.nm", pump.nm)?;
+            PUMP_MW.check("pump.power_mw", pump.power_mw)?;
         }
         Ok(())
     }
@@ -235,6 +377,10 @@ impl Signal {
 
 fn yes() -> bool {
     true
+}
+
+fn one_span() -> u32 {
+    1
 }
 
 fn one() -> f64 {

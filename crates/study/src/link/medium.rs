@@ -72,7 +72,7 @@ pub fn lit(design: &Design, library: &Library, laps: Option<f64>) -> Result<Lit,
     }
     let kept = 1.0 / ((1.0 + fec.overhead) * (1.0 + design.signal.framing_overhead));
     let spec = LoopSpec {
-        group_index: line.span.fiber.group_index,
+        group_index: line.group_index(),
         overhead: 1.0 - kept,
         loops: report.cores,
         residual_ber: wrong / laps,

@@ -54,6 +54,8 @@ pub fn report(library: &Library, id: &str, channels: bool) -> Result<Report, Err
         ..Report::default()
     };
     let mut sheets = vec![design.fiber.as_str(), design.transceiver.as_str()];
+    let kinds = design.kinds();
+    sheets.extend(kinds.iter().map(|kind| design.fiber_of(kind)));
     sheets.extend(design.bands.iter().map(|band| band.amplifier.as_str()));
     report.cite(library, &sheets);
     Ok(report)

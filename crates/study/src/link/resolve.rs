@@ -1,16 +1,17 @@
 //! From a design and data sheets to a line of the optics, with every figure at
 //! one corner of its range. Knows which direction of a figure is the good one.
 
-use super::design::{BandDesign, Design};
+use super::design::{BandDesign, Design, PumpDesign, SpanDesign};
 use super::fiber::fiber;
 use crate::datasheet::{Library, SheetKind};
 use crate::interval::Corner;
 use crate::optics::amplifier::Amplifier;
 use crate::optics::comb::{self, Comb};
 use crate::optics::fiber::RamanGain;
-use crate::optics::link::{BandLaunch, OpticalLine, Transceiver};
+use crate::optics::link::{BandLaunch, OpticalLine, SpanKind, Transceiver};
 use crate::optics::noise::Span;
-use crate::optics::units::linear;
+use crate::optics::raman::Pump;
+use crate::optics::units::{LIGHT_M_PER_S, linear};
 
 use super::Error;
 
@@ -19,34 +20,68 @@ use super::Error;
 /// # Errors
 /// When a sheet is not there, or the channels make no comb.
 pub fn line(design: &Design, library: &Library, corner: Corner) -> Result<OpticalLine, Error> {
-    let sheet = library.sheet(SheetKind::Fiber, &design.fiber)?;
+    let amplifiers: Result<Vec<Amplifier>, Error> = design
+        .bands
+        .iter()
+        .map(|band| amplifier(band, library, corner))
+        .collect();
+    let amplifiers = amplifiers?;
+    let kinds = design.kinds();
+    let spans: Result<Vec<SpanKind>, Error> = kinds
+        .iter()
+        .map(|kind| {
+            let span = span(design, kind, &amplifiers, library, corner)?;
+            Ok(SpanKind {
+                span,
+                count: kind.count,
+            })
+        })
+        .collect();
+    let cores = library.sheet(SheetKind::Fiber, &design.fiber)?.get("cores");
+    let groups: Vec<comb::ChannelGroup> = design.bands.iter().map(channels).collect();
+    Ok(OpticalLine {
+        spans: spans?,
+        booster_input_dbm: design.booster.as_ref().map(|booster| booster.input_dbm),
+        comb: Comb::new(&groups)?,
+        groups: design.bands.iter().map(group).collect(),
+        transceiver: transceiver(design)?,
+        laps: design.laps,
+        cores: design.cores.unwrap_or(cores.typical as u32),
+        accumulation: design.accumulation,
+    })
+}
+
+fn span(
+    design: &Design,
+    kind: &SpanDesign,
+    amplifiers: &[Amplifier],
+    library: &Library,
+    corner: Corner,
+) -> Result<Span, Error> {
+    let sheet = library.sheet(SheetKind::Fiber, design.fiber_of(kind))?;
     let mut fiber = fiber(sheet, corner);
     if !design.raman {
         fiber.raman_gain = RamanGain::None;
     }
     fiber.crosstalk_per_km = design.crosstalk_db_per_km.map_or(0.0, linear);
-    let amplifiers = design
-        .bands
-        .iter()
-        .map(|band| amplifier(band, library, corner));
-    let groups: Vec<comb::ChannelGroup> = design.bands.iter().map(channels).collect();
-    Ok(OpticalLine {
-        span: Span {
-            fiber,
-            length_km: design.span_km,
-            connector_loss_db: design.connector_loss_db,
-            splitter_loss_db: design.splitter_loss_db,
-            amplifiers: amplifiers.collect::<Result<_, _>>()?,
-            model: design.model,
-        },
-        spans: design.spans,
-        comb: Comb::new(&groups)?,
-        groups: design.bands.iter().map(group).collect(),
-        transceiver: transceiver(design)?,
-        laps: design.laps,
-        cores: design.cores.unwrap_or(sheet.get("cores").typical as u32),
-        accumulation: design.accumulation,
+    let pumps = design.pumps.iter().filter(|_| kind.pumped);
+    Ok(Span {
+        fiber,
+        length_km: kind.km,
+        connector_loss_db: design.connector_loss_db,
+        splitter_loss_db: design.splitter_loss_db,
+        amplifiers: amplifiers.to_vec(),
+        pumps: pumps.map(pump).collect(),
+        model: design.model,
     })
+}
+
+fn pump(pump: &PumpDesign) -> Pump {
+    Pump {
+        frequency_hz: LIGHT_M_PER_S / (pump.nm * 1e-9),
+        power_w: pump.power_mw * 1e-3,
+        direction: pump.direction,
+    }
 }
 
 fn channels(band: &BandDesign) -> comb::ChannelGroup {

@@ -457,3 +457,167 @@ fn the_o_band_has_an_amplifier() {
         answer.marks
     );
 }
+
+/// Spans that are listed are those that are counted; another fiber among them is another
+/// line, whose time and price are the sums of its parts.
+#[test]
+fn a_list_of_spans_is_the_line_of_its_parts() {
+    let alike = answered(&design("", ""));
+    let listed = |spans: &str| {
+        let text = design("spans = 2\nspan_km = 80.0\n", "");
+        answered(&text.replace("[[band]]", &format!("{spans}\n[[band]]")))
+    };
+    let two = listed("[[span]]\nkm = 80.0\ncount = 2");
+    let apart = listed("[[span]]\nkm = 80.0\n[[span]]\nkm = 80.0");
+    for other in [&two, &apart] {
+        let ratio = other.net_rate_bit_per_s.typical / alike.net_rate_bit_per_s.typical;
+        assert!((ratio - 1.0).abs() < 1e-9, "{ratio}");
+        let snr = other.mean_snr_db.typical - alike.mean_snr_db.typical;
+        assert!(snr.abs() < 1e-9, "{snr}");
+        let price = other.cost.price_usd.typical / alike.cost.price_usd.typical;
+        assert!((price - 1.0).abs() < 1e-9, "{price}");
+    }
+    let mixed = listed("[[span]]\nkm = 60.0\n[[span]]\nkm = 100.0\nfiber = \"hollow\"");
+    assert!((mixed.typical.length_km - 160.0).abs() < 1e-9);
+    let library = Library::embedded();
+    let index = |id: &str| {
+        library
+            .figure(&format!("{id}.group_index"))
+            .unwrap()
+            .value
+            .typical
+    };
+    let lap = (60e3 * index("smf") + 100e3 * index("hollow")) / 299_792_458.0;
+    assert!((mixed.delay_s.typical / lap - 1.0).abs() < 1e-6, "{lap}");
+    assert!((mixed.typical.delay_s / lap - 1.0).abs() < 1e-6, "{lap}");
+    let kilometres: f64 = mixed
+        .cost
+        .items
+        .iter()
+        .filter(|item| item.unit == "km")
+        .map(|item| item.count)
+        .sum();
+    assert!((kilometres - 160.0).abs() < 1e-9);
+    // The noise of two different spans is that of both: between two of each.
+    let short = listed("[[span]]\nkm = 60.0\ncount = 2").mean_snr_db.typical;
+    let long = listed("[[span]]\nkm = 100.0\ncount = 2")
+        .mean_snr_db
+        .typical;
+    let both = listed("[[span]]\nkm = 60.0\n[[span]]\nkm = 100.0")
+        .mean_snr_db
+        .typical;
+    assert!(long < both && both < short, "{long} {both} {short}");
+    // A longer loop is the list so many times over.
+    let text = design("spans = 2\nspan_km = 80.0\n", "");
+    let text = text.replace(
+        "[[band]]",
+        "[[span]]\nkm = 60.0\n[[span]]\nkm = 100.0\n[[band]]",
+    );
+    let longer = Design::parse(&text).unwrap().of_length(480.0).unwrap();
+    assert_eq!(longer.span_count(), 6);
+    assert!((longer.length_km() - 480.0).abs() < 1e-9);
+}
+
+#[test]
+fn lists_pumps_and_boosters_that_cannot_be_are_refused() {
+    let pump = |text: &str| design("[[band]]", &format!("[[pump]]\n{text}\n[[band]]"));
+    let without = design("spans = 2\nspan_km = 80.0\n", "");
+    let spans = |text: &str| without.replace("[[band]]", &format!("{text}\n[[band]]"));
+    for (text, parts) in [
+        (without.clone(), ["spans = 0", "1 to"]),
+        (
+            design("[[band]]", "[[span]]\nkm = 80.0\n[[band]]"),
+            ["spans = 2 of 80", "either"],
+        ),
+        (spans("[[span]]\nkm = 0.0"), ["span.km = 0", "km"]),
+        (
+            spans("[[span]]\nkm = 80.0\ncount = 0"),
+            ["span.count = 0", "1 to"],
+        ),
+        (
+            spans("[[span]]\nkm = 80.0\nfiber = \"nope\""),
+            ["nope", "smf"],
+        ),
+        (
+            spans(&"[[span]]\nkm = 80.0\n".repeat(65)),
+            ["[[span]] = 65", "64"],
+        ),
+        (
+            pump("nm = 900.0\npower_mw = 100.0"),
+            ["pump.nm = 900", "1150"],
+        ),
+        (
+            pump("nm = 1450.0\npower_mw = 1e9"),
+            ["pump.power_mw", "5000"],
+        ),
+        (
+            pump("nm = 1450.0\npower_mw = nan"),
+            ["pump.power_mw = NaN", "5000"],
+        ),
+        (
+            pump("nm = 1450.0\npower_mw = 100.0\ndirection = \"up\""),
+            ["up", "backward"],
+        ),
+        (
+            design("signal.fec", "booster.input_dbm = -45.0\nsignal.fec"),
+            ["booster.input_dbm = -45", "at least"],
+        ),
+    ] {
+        let told = refusal(&text);
+        assert!(parts.iter().all(|part| told.contains(part)), "{told}");
+    }
+}
+
+/// Pumps lift the light above the amplifiers' noise and have their price; what the closed
+/// forms leave out of them is said.
+#[test]
+fn raman_pumps_help_and_cost() {
+    let plain = answered(&design("", ""));
+    let pumps =
+        "[[pump]]\nnm = 1430.0\npower_mw = 200.0\n[[pump]]\nnm = 1455.0\npower_mw = 200.0\n";
+    let pumped = design("[[band]]", &format!("{pumps}[[band]]"));
+    let helped = answered(&pumped);
+    let gained_db = helped.mean_snr_db.typical - plain.mean_snr_db.typical;
+    assert!((0.2..5.0).contains(&gained_db), "{gained_db} dB");
+    let raman = |answer: &Answer| {
+        let items = answer.cost.items.iter();
+        items
+            .filter(|item| item.sheet == "raman")
+            .map(|item| item.count)
+            .sum::<f64>()
+    };
+    assert_eq!((raman(&plain), raman(&helped)), (0.0, 2.0));
+    assert!(helped.cost.power_w.typical > plain.cost.power_w.typical);
+    for model in ["gn", "isrs-gn"] {
+        let text = pumped.replace("signal.fec", &format!("model = \"{model}\"\nsignal.fec"));
+        let marks = answered(&text).marks.join(" ");
+        assert!(marks.contains("Raman pumps are left out"), "{marks}");
+    }
+}
+
+/// A booster adds its noise once, however many laps follow, and its price.
+#[test]
+fn a_booster_is_passed_once() {
+    let text =
+        |laps: &str, booster: &str| design("signal.fec", &format!("{laps}\n{booster}\nsignal.fec"));
+    let noise = |laps: &str, booster: &str| {
+        let answer = answered(&text(laps, booster));
+        let channel = answer.typical.channels[0].clone();
+        10f64.powf(-channel.snr_db / 10.0)
+    };
+    let added = |laps: &str| noise(laps, "booster.input_dbm = -10.0") - noise(laps, "");
+    let (one, four) = (added("laps = 1.0"), added("laps = 4.0"));
+    assert!(one > 0.0 && (four / one - 1.0).abs() < 1e-6, "{one} {four}");
+    assert!(
+        noise("laps = 1.0", "booster.input_dbm = 1.0")
+            <= noise("laps = 1.0", "booster.input_dbm = -10.0")
+    );
+    let price = |booster: &str| answered(&text("", booster)).cost.price_usd.typical;
+    let edfa = Library::embedded()
+        .figure("edfa.price")
+        .unwrap()
+        .value
+        .typical;
+    let more = price("booster.input_dbm = -10.0") - price("");
+    assert!((more - edfa).abs() < 1e-6 * price(""), "{more} {edfa}");
+}

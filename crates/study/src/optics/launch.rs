@@ -5,7 +5,7 @@
 use super::comb::Comb;
 use super::link::OpticalLine;
 use super::modulation::shannon_bits;
-use super::noise::{Solver, Span, accumulated};
+use super::noise::{Noise, Passage, Solver, Span, accumulated};
 use super::units::{db, watts};
 
 /// Channels that the search works with: each stands for several.
@@ -57,7 +57,7 @@ pub fn optimised(line: &OpticalLine, given_dbm: &[Option<f64>]) -> Vec<Launch> {
     let comb = line
         .comb
         .thinned(line.comb.channels().len().div_ceil(SEARCH_CHANNELS));
-    let solver = Solver::new(&line.span, &comb);
+    let solvers = line.solvers(&comb);
     let mut launches: Vec<Launch> = given_dbm
         .iter()
         .enumerate()
@@ -73,16 +73,16 @@ pub fn optimised(line: &OpticalLine, given_dbm: &[Option<f64>]) -> Vec<Launch> {
         return launches;
     }
     for _ in 0..4 {
-        to_local_optimum(line, &solver, &comb, &mut launches, &free);
+        to_local_optimum(line, &solvers, &comb, &mut launches, &free);
     }
-    let mut best = carried(line, &solver, &comb, &launches);
+    let mut best = carried(line, &solvers, &comb, &launches);
     for step_db in STEPS_DB {
         // Each pass tries both directions of every knob; three passes a width
         // are enough, since knobs of different groups act on each other weakly.
         for _ in 0..3 {
             if !improve(
                 line,
-                &solver,
+                &solvers,
                 &comb,
                 &mut launches,
                 &free,
@@ -106,15 +106,15 @@ fn group_width_db(line: &OpticalLine, group: usize) -> f64 {
 /// while the others stay: P³ scales the nonlinear noise, so the third root.
 fn to_local_optimum(
     line: &OpticalLine,
-    solver: &Solver,
+    solvers: &[Solver<'_>],
     comb: &Comb,
     launches: &mut [Launch],
     free: &[usize],
 ) {
-    let passage = solver.pass(&powers_w(&line.span, comb, launches));
+    let (_, noises) = passed(line, solvers, comb, launches);
     for &group in free {
         let (mut emission, mut nonlinear) = (0.0, 0.0);
-        for (channel, noise) in comb.channels().iter().zip(&passage.noise) {
+        for (channel, noise) in comb.channels().iter().zip(&noises) {
             if channel.group == group {
                 emission += noise.emission;
                 nonlinear += noise.nonlinear_self + noise.nonlinear_cross;
@@ -128,7 +128,7 @@ fn to_local_optimum(
 
 fn improve(
     line: &OpticalLine,
-    solver: &Solver,
+    solvers: &[Solver<'_>],
     comb: &Comb,
     launches: &mut Vec<Launch>,
     free: &[usize],
@@ -144,7 +144,7 @@ fn improve(
                     0 => trial[group].level_dbm_per_ghz += direction,
                     _ => trial[group].tilt_db += direction,
                 }
-                let bits = carried(line, solver, comb, &trial);
+                let bits = carried(line, solvers, comb, &trial);
                 if bits > *best {
                     (*best, *launches) = (bits, trial);
                     break;
@@ -155,17 +155,34 @@ fn improve(
     *best > before * (1.0 + 1e-6)
 }
 
+/// Launch powers in watts, and each channel's mean noise of a span.
+fn passed(
+    line: &OpticalLine,
+    solvers: &[Solver<'_>],
+    comb: &Comb,
+    launches: &[Launch],
+) -> (Vec<f64>, Vec<Noise>) {
+    let launch_w = powers_w(line.first(), comb, launches);
+    let passages: Vec<Passage> = solvers
+        .iter()
+        .map(|solver| solver.pass(&launch_w))
+        .collect();
+    let noises = line.mean_noise(&passages);
+    (launch_w, noises)
+}
+
 /// Bits a second in one polarisation with ideal shaping, after all laps.
-fn carried(line: &OpticalLine, solver: &Solver, comb: &Comb, launches: &[Launch]) -> f64 {
-    let passage = solver.pass(&powers_w(&line.span, comb, launches));
-    let spans = f64::from(line.spans) * line.laps;
+fn carried(line: &OpticalLine, solvers: &[Solver<'_>], comb: &Comb, launches: &[Launch]) -> f64 {
+    let (launch_w, noises) = passed(line, solvers, comb, launches);
+    let spans = f64::from(line.span_count()) * line.laps;
     let of_channel = |(i, noise)| {
         let channel = &comb.channels()[i];
         let exponent = line.coherence(channel);
-        let noise_over_signal = accumulated(noise, spans, exponent, line.transceiver.snr_db);
+        let launched_snr_db = line.launched_snr_db(channel, launch_w[i]);
+        let noise_over_signal = accumulated(noise, spans, exponent, launched_snr_db);
         channel.symbol_rate_hz * shannon_bits(1.0 / noise_over_signal)
     };
-    passage.noise.iter().enumerate().map(of_channel).sum()
+    noises.iter().enumerate().map(of_channel).sum()
 }
 
 #[cfg(test)]
@@ -191,8 +208,8 @@ mod tests {
             let comb = line
                 .comb
                 .thinned(line.comb.channels().len().div_ceil(SEARCH_CHANNELS));
-            let solver = Solver::new(&line.span, &comb);
-            let most = carried(&line, &solver, &comb, &best);
+            let solvers = line.solvers(&comb);
+            let most = carried(&line, &solvers, &comb, &best);
             for group in 0..best.len() {
                 for change_db in [-0.5, 0.5] {
                     let mut level = best.clone();
@@ -200,7 +217,7 @@ mod tests {
                     let mut tilt = best.clone();
                     tilt[group].tilt_db += change_db;
                     for trial in [level, tilt] {
-                        let bits = carried(&line, &solver, &comb, &trial);
+                        let bits = carried(&line, &solvers, &comb, &trial);
                         assert!(bits <= most * (1.0 + 1e-4), "{name} {group} {change_db}");
                     }
                 }
@@ -213,8 +230,8 @@ mod tests {
         for name in ["article", "c-l", "hollow-core"] {
             let line = line_of(name);
             let launches = optimised(&line, &vec![None; line.groups.len()]);
-            let launch_w = powers_w(&line.span, &line.comb, &launches);
-            for (group, amplifier) in line.span.amplifiers.iter().enumerate() {
+            let launch_w = powers_w(line.first(), &line.comb, &launches);
+            for (group, amplifier) in line.first().amplifiers.iter().enumerate() {
                 let of_group = line.comb.channels().iter().zip(&launch_w);
                 let total_w: f64 = of_group
                     .filter(|(channel, _)| channel.group == group)
@@ -233,13 +250,14 @@ mod tests {
     fn a_single_band_ends_at_half_the_noise() {
         let mut line = line_of("c-l");
         line.transceiver.snr_db = 60.0;
-        line.span
+        line.spans[0]
+            .span
             .amplifiers
             .iter_mut()
             .for_each(|a| a.max_output_dbm = 30.0);
         let launches = optimised(&line, &[None, None]);
-        let launch_w = powers_w(&line.span, &line.comb, &launches);
-        let passage = Solver::new(&line.span, &line.comb).pass(&launch_w);
+        let launch_w = powers_w(line.first(), &line.comb, &launches);
+        let passage = Solver::new(line.first(), &line.comb).pass(&launch_w);
         let emission: f64 = passage.noise.iter().map(|n| n.emission).sum();
         let nonlinear: f64 = passage
             .noise

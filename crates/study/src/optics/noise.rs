@@ -7,7 +7,7 @@ use super::amplifier::{Amplifier, emission_w};
 use super::comb::Comb;
 use super::fiber::OpticalFiber;
 use super::gn::{Isrs, closed_form_parts_w, eta_parts_per_w2, from_profile};
-use super::raman::{Equations, Profile};
+use super::raman::{Equations, Profile, Pump, PumpedEquations};
 use super::units::{db, linear};
 
 /// How nonlinear noise is computed.
@@ -37,6 +37,8 @@ pub struct Span {
     pub splitter_loss_db: f64,
     /// The amplifier of each group of the comb.
     pub amplifiers: Vec<Amplifier>,
+    /// Raman pumps, beside the amplifiers.
+    pub pumps: Vec<Pump>,
     /// How nonlinear noise is computed.
     pub model: NoiseModel,
 }
@@ -44,7 +46,7 @@ pub struct Span {
 /// Noise over signal of one span, for one channel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Noise {
-    /// Of the amplifier's spontaneous emission.
+    /// Of the spontaneous emission of the amplifier, and of Raman pumps.
     pub emission: f64,
     /// Of the channel's nonlinear interference with itself.
     pub nonlinear_self: f64,
@@ -52,6 +54,27 @@ pub struct Noise {
     pub nonlinear_cross: f64,
     /// Of light from neighbouring cores.
     pub crosstalk: f64,
+}
+
+impl Noise {
+    /// The mean over spans of several kinds, of each so many.
+    pub fn mean(kinds: impl IntoIterator<Item = (Noise, u32)>) -> Noise {
+        let (mut sum, mut spans) = (Noise::default(), 0.0);
+        for (noise, count) in kinds {
+            let count = f64::from(count);
+            sum.emission += count * noise.emission;
+            sum.nonlinear_self += count * noise.nonlinear_self;
+            sum.nonlinear_cross += count * noise.nonlinear_cross;
+            sum.crosstalk += count * noise.crosstalk;
+            spans += count;
+        }
+        Noise {
+            emission: sum.emission / spans,
+            nonlinear_self: sum.nonlinear_self / spans,
+            nonlinear_cross: sum.nonlinear_cross / spans,
+            crosstalk: sum.crosstalk / spans,
+        }
+    }
 }
 
 /// What a span does, channel by channel.
@@ -63,6 +86,8 @@ pub struct Passage {
     pub noise: Vec<Noise>,
     /// The powers along the fiber.
     pub profile: Profile,
+    /// Whether the powers of pumped channels settled; if not, the rest means nothing.
+    pub settled: bool,
 }
 
 /// A span together with a comb: what does not depend on the powers is done once.
@@ -71,6 +96,7 @@ pub struct Solver<'a> {
     span: &'a Span,
     comb: &'a Comb,
     equations: Equations,
+    pumped: Option<PumpedEquations>,
 }
 
 impl<'a> Solver<'a> {
@@ -81,6 +107,8 @@ impl<'a> Solver<'a> {
             span,
             comb,
             equations,
+            pumped: (!span.pumps.is_empty())
+                .then(|| PumpedEquations::new(&span.fiber, comb.channels(), &span.pumps)),
         }
     }
 
@@ -91,7 +119,17 @@ impl<'a> Solver<'a> {
         let span = self.span;
         let side = linear(-span.connector_loss_db - span.splitter_loss_db);
         let input_w: Vec<f64> = launch_w.iter().map(|power_w| power_w * side).collect();
-        let profile = self.equations.solve(span.length_km * 1e3, &input_w);
+        let (profile, spontaneous_w, settled) = match &self.pumped {
+            None => {
+                let profile = self.equations.solve(span.length_km * 1e3, &input_w);
+                (profile, vec![0.0; input_w.len()], true)
+            }
+            Some(equations) => {
+                let share = linear(-span.connector_loss_db);
+                let pumped = equations.solve(span.length_km * 1e3, &input_w, share);
+                (pumped.profile, pumped.spontaneous_w, pumped.settled)
+            }
+        };
         let (itself, others) = self.nonlinear_w(&profile, &input_w);
         let channels = self.comb.channels();
         let loss_db: Vec<f64> = (0..channels.len())
@@ -107,7 +145,7 @@ impl<'a> Solver<'a> {
                 channel.symbol_rate_hz,
             );
             Noise {
-                emission: emission_w / launch_w[i],
+                emission: emission_w / launch_w[i] + spontaneous_w[i] / input_w[i],
                 nonlinear_self: itself[i] / input_w[i],
                 nonlinear_cross: others[i] / input_w[i],
                 crosstalk: span.fiber.crosstalk_per_km * span.length_km,
@@ -117,6 +155,7 @@ impl<'a> Solver<'a> {
             noise: (0..channels.len()).map(noise).collect(),
             loss_db,
             profile,
+            settled,
         }
     }
 
@@ -154,7 +193,8 @@ pub enum Accumulation {
     Coherent,
 }
 
-/// Noise over signal after a number of spans, the transceiver's own included.
+/// Noise over signal after a number of spans, the transceiver's own included; with a
+/// booster, that of both.
 pub fn accumulated(noise: &Noise, spans: f64, exponent: f64, transceiver_snr_db: f64) -> f64 {
     let by_power = noise.emission + noise.nonlinear_cross + noise.crosstalk;
     let itself = noise.nonlinear_self * spans.powf(exponent);

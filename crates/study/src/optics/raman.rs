@@ -1,6 +1,10 @@
 //! The power of every channel along a fiber: attenuation and the Raman
 //! scattering from each to each, solved numerically. Knows no noise.
 
+mod pumped;
+
+pub use pumped::{Direction, Pump, Pumped, PumpedEquations};
+
 use rayon::prelude::*;
 
 use super::comb::Channel;

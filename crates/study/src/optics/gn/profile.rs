@@ -48,9 +48,19 @@ pub fn from_profile(
     channels: &[Channel],
     powers_w: &[f64],
 ) -> (Vec<f64>, Vec<f64>) {
+    // Where pumps make up for the attenuation, light does not fade over the fiber.
+    let length_m = profile.z_m.last().copied().unwrap_or(0.0);
+    let faded = |ln_gain: &Vec<f64>| -ln_gain.last().copied().unwrap_or(0.0) / length_m;
     let least_alpha = channels
         .iter()
-        .map(|channel| fiber.attenuation_per_m(channel.frequency_hz))
+        .zip(&profile.ln_gain)
+        .map(|(channel, ln_gain)| {
+            let alpha = fiber.attenuation_per_m(channel.frequency_hz);
+            match faded(ln_gain) < alpha / 2.0 {
+                true => faded(ln_gain).max(0.0),
+                false => alpha,
+            }
+        })
         .fold(f64::MAX, f64::min);
     let grid = MismatchGrid::new(&profile.z_m, least_alpha);
     let tables: Vec<MixingTable> = profile

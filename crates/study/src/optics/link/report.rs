@@ -48,7 +48,10 @@ pub struct ChannelReport {
     pub shannon_rate_bit_per_s: f64,
     /// Laps that its format allows.
     pub laps_before_regeneration: u64,
-    /// What one span adds.
+    /// SNR of what is launched: the transmitter's own, and the booster's behind it.
+    #[serde(skip)]
+    pub launched_snr_db: f64,
+    /// What one span adds, in the mean.
     #[serde(skip)]
     pub noise: Noise,
 }
@@ -193,14 +196,14 @@ impl LineReport {
         let net_rate_bit_per_s = sum(|c| c.net_rate_bit_per_s);
         let lap = OpticalLoop {
             length_km: line.length_km(),
-            group_index: line.span.fiber.group_index,
+            group_index: line.group_index(),
             net_rate_bit_per_s,
         };
         let lit: usize = groups.iter().map(|group| group.lit).sum();
         let laps = groups.iter().filter(|group| group.lit > 0);
         Self {
             length_km: lap.length_km,
-            spans: line.spans,
+            spans: line.span_count(),
             laps: line.laps,
             cores: line.cores,
             bandwidth_thz: line.comb.width_hz() * 1e-12,
@@ -214,7 +217,7 @@ impl LineReport {
                 .min()
                 .unwrap_or(0),
             transceivers: lit as u64 * u64::from(line.cores),
-            amplifiers: u64::from(line.spans) * groups.len() as u64 * u64::from(line.cores),
+            amplifiers: u64::from(line.span_count()) * groups.len() as u64 * u64::from(line.cores),
             fiber_km: lap.length_km * cores,
             marks,
             groups,
