@@ -182,6 +182,34 @@ fn old_prices_are_named_as_of_a_day() {
 }
 
 #[test]
+fn every_command_tells_what_moves_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rows = folder.path().join("rows.csv");
+    let sweep = format!(
+        "sweep --model llama-8b --medium c-l --set c-l.length=100,200km --out {}",
+        rows.display()
+    );
+    for (command, figure) in [
+        ("link c-l", "edfa.output_power"),
+        ("media c-l --hold 1GB --feed 1", "smf.price"),
+        ("decode --model llama-8b --medium own", "tuned."),
+        (
+            "find --tokens 10 --accelerator b200 --medium own",
+            "b200.price",
+        ),
+        ("sheets dram", "dram.capacity"),
+        (&sweep, "b200.sram_rate"),
+    ] {
+        let output = delayline(&format!("study {command} --sensitivity"), &[]);
+        assert!(output.status.success(), "{command}: {output:?}");
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(told.contains(figure), "{command}: {told}");
+        let title = told.contains("What moves the") || told.contains("widest ranges");
+        assert!(title, "{command}: {told}");
+    }
+}
+
+#[test]
 fn wrong_input_is_named() {
     for (arguments, status, part) in [
         ("study", 2, "Usage"),

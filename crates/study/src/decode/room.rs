@@ -130,7 +130,14 @@ impl Case {
                 None => {
                     let latency_s = self.unit.latency_s.typical;
                     let window_s = streamed * latency_s / window.bytes as f64;
-                    compute_s.max(streamed / rate).max(window_s)
+                    // Experts are known layer by layer, and have half of the window.
+                    let chosen = (streamed - self.model.dense_bytes()).max(0.0);
+                    let (layers, half) = (self.model.layers, window.bytes as f64 / 2.0);
+                    let chosen_s = match chosen > 0.0 {
+                        true => (chosen * latency_s / half).max(f64::from(layers) * latency_s),
+                        false => 0.0,
+                    };
+                    compute_s.max(streamed / rate).max(window_s).max(chosen_s)
                 }
                 Some(_) if stays => compute_s,
                 Some(lap) => {

@@ -24,7 +24,7 @@ pub fn find_report(library: &Library, question: &FindQuestion) -> Result<Report,
         answer: sentence(question, &found, &asked),
         tables: vec![table(&found)],
         plots: plots(&found),
-        notes: notes(library, &found),
+        notes: notes(library, question, &found),
         headline: headline(question, &found),
         json: json!({"question": question, "found": found}),
         ..Report::default()
@@ -120,7 +120,7 @@ fn table(found: &Found) -> ReportTable {
     table
 }
 
-fn notes(library: &Library, found: &Found) -> Vec<String> {
+fn notes(library: &Library, question: &FindQuestion, found: &Found) -> Vec<String> {
     let mut notes = vec![format!(
         "{} machines were looked at by the closed form; of each medium the best that does it in \
          the simulation is told. Units and batch are of one machine, price and power of all.",
@@ -130,12 +130,16 @@ fn notes(library: &Library, found: &Found) -> Vec<String> {
         let name = library
             .any(id)
             .map_or("its own memory", |sheet| &sheet.name);
-        notes.push(match *fastest > 0.0 {
-            true => format!(
-                "{name}: no machine does it; the bound of the fastest is {} tokens per second.",
-                si(*fastest, "")
+        let bound = si(*fastest, "");
+        notes.push(match *fastest {
+            0.0 => format!("{name}: no machine holds the model and the context."),
+            fastest if fastest < question.tokens_per_s => format!(
+                "{name}: no machine does it; the bound of the fastest is {bound} tokens per second."
             ),
-            false => format!("{name}: no machine holds the model and the context."),
+            _ => format!(
+                "{name}: none of the machines that were simulated does it, though the bound of \
+                 the fastest is {bound} tokens per second."
+            ),
         });
     }
     notes

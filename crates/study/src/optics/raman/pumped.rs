@@ -131,15 +131,16 @@ impl PumpedEquations {
             let mut now = self.sweep(backward.clone(), &start[backward.clone()], &with, step_m);
             with.reverse();
             now.reverse();
-            let pairs = now.iter().flatten().zip(against.iter().flatten());
-            let change = pairs.fold(0.0, |most: f64, (a, b)| most.max((a - b).abs()));
+            let mut pairs = now.iter().flatten().zip(against.iter().flatten());
+            // What is not a number is near to nothing, and never settles.
+            let near = pairs.all(|(a, b)| (a - b).abs() < SETTLED);
+            let mut all = with.iter().chain(&now).flatten();
+            settled = near && all.all(|ln| ln.is_finite());
             // Half of the way: strong pumps would swing.
             let half = |(a, b): (&Vec<f64>, &Vec<f64>)| -> Vec<f64> {
                 a.iter().zip(b).map(|(a, b)| (a + b) / 2.0).collect()
             };
             against = now.iter().zip(&against).map(half).collect();
-            // Not a number is no change that is small.
-            settled = change < SETTLED;
             if settled {
                 break;
             }
