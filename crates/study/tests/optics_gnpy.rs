@@ -7,7 +7,7 @@ use delayline_study::optics::fiber::{Attenuation, Dispersion, OpticalFiber, Rama
 use delayline_study::optics::gn::{closed_form_w, from_profile_w};
 use delayline_study::optics::lap::delay_s;
 use delayline_study::optics::noise::{NoiseModel, Solver, Span, accumulated};
-use delayline_study::optics::raman::{Direction, Equations, Pump};
+use delayline_study::optics::raman::{Direction, Equations, RamanPump};
 use delayline_study::optics::units::{LIGHT_M_PER_S, db, watts};
 use serde::Deserialize;
 
@@ -244,7 +244,7 @@ fn hybrid_raman_and_edfa_amplifiers() {
     let golden = golden();
     let comb = comb(191.4, 100.0, 48, 64.0);
     for (case, hybrid) in golden.hybrid.iter().enumerate() {
-        let pumps = hybrid.pumps.iter().map(|&(nm, mw, is_backward)| Pump {
+        let pumps = hybrid.pumps.iter().map(|&(nm, mw, is_backward)| RamanPump {
             frequency_hz: LIGHT_M_PER_S / (nm * 1e-9),
             power_w: mw * 1e-3,
             direction: match is_backward {

@@ -10,7 +10,7 @@ use crate::optics::comb::{self, Comb};
 use crate::optics::fiber::RamanGain;
 use crate::optics::link::{BandLaunch, OpticalLine, SpanKind, Transceiver};
 use crate::optics::noise::Span;
-use crate::optics::raman::Pump;
+use crate::optics::raman::RamanPump;
 use crate::optics::units::{LIGHT_M_PER_S, linear};
 
 use super::Error;
@@ -76,8 +76,8 @@ fn span(
     })
 }
 
-fn pump(pump: &PumpDesign) -> Pump {
-    Pump {
+fn pump(pump: &PumpDesign) -> RamanPump {
+    RamanPump {
         frequency_hz: LIGHT_M_PER_S / (pump.nm * 1e-9),
         power_w: pump.power_mw * 1e-3,
         direction: pump.direction,

@@ -7,7 +7,7 @@ use super::amplifier::{Amplifier, emission_w};
 use super::comb::Comb;
 use super::fiber::OpticalFiber;
 use super::gn::{Isrs, closed_form_parts_w, eta_parts_per_w2, from_profile};
-use super::raman::{Equations, Profile, Pump, PumpedEquations};
+use super::raman::{Equations, Profile, PumpedEquations, RamanPump};
 use super::units::{db, linear};
 
 /// How nonlinear noise is computed.
@@ -38,7 +38,7 @@ pub struct Span {
     /// The amplifier of each group of the comb.
     pub amplifiers: Vec<Amplifier>,
     /// Raman pumps, beside the amplifiers.
-    pub pumps: Vec<Pump>,
+    pub pumps: Vec<RamanPump>,
     /// How nonlinear noise is computed.
     pub model: NoiseModel,
 }

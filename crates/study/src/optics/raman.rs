@@ -3,7 +3,7 @@
 
 mod pumped;
 
-pub use pumped::{Direction, Pump, Pumped, PumpedEquations};
+pub use pumped::{Direction, Pumped, PumpedEquations, RamanPump};
 
 use rayon::prelude::*;
 

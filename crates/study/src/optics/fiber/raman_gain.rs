@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use super::attenuation::interpolate;
 use crate::optics::units::LIGHT_M_PER_S;
 
-/// Pump frequency at which the peak of the gain is quoted: 1454 nm.
+/// RamanPump frequency at which the peak of the gain is quoted: 1454 nm.
 pub const REFERENCE_PUMP_HZ: f64 = LIGHT_M_PER_S / 1454e-9;
 
 /// Where the gain of silica is tabulated: beyond 42 THz there is none.

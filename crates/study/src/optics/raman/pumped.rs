@@ -34,7 +34,7 @@ pub enum Direction {
 
 /// A pump, of unpolarised light.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Pump {
+pub struct RamanPump {
     /// Frequency.
     pub frequency_hz: f64,
     /// Power before the connector.
@@ -60,7 +60,7 @@ pub struct Pumped {
 pub struct PumpedEquations {
     channels: Vec<Channel>,
     /// Those that go forward are first.
-    pumps: Vec<Pump>,
+    pumps: Vec<RamanPump>,
     /// Waves that go forward: all channels, then some pumps.
     forward: usize,
     alpha_per_m: Vec<f64>,
@@ -70,7 +70,7 @@ pub struct PumpedEquations {
 
 impl PumpedEquations {
     /// The coefficients of these channels and pumps in this fiber.
-    pub fn new(fiber: &OpticalFiber, channels: &[Channel], pumps: &[Pump]) -> Self {
+    pub fn new(fiber: &OpticalFiber, channels: &[Channel], pumps: &[RamanPump]) -> Self {
         let mut pumps = pumps.to_vec();
         pumps.sort_by_key(|pump| pump.direction == Direction::Backward);
         let with = pumps
@@ -216,7 +216,7 @@ impl PumpedEquations {
         let count = self.channels.len();
         let last = with.len() - 1;
         let of_channel = |(k, channel): (usize, &Channel)| {
-            let phonons = |pump: &Pump| {
+            let phonons = |pump: &RamanPump| {
                 let quantum_j = PLANCK_J_S * (pump.frequency_hz - channel.frequency_hz);
                 (quantum_j > 0.0).then(|| 1.0 + 1.0 / (quantum_j / THERMAL_J).exp_m1())
             };
@@ -262,8 +262,8 @@ mod tests {
         }
     }
 
-    fn pump(thz: f64, power_w: f64, direction: Direction) -> Pump {
-        Pump {
+    fn pump(thz: f64, power_w: f64, direction: Direction) -> RamanPump {
+        RamanPump {
             frequency_hz: thz * 1e12,
             power_w,
             direction,
@@ -346,7 +346,7 @@ mod tests {
         let (fiber, comb) = (fiber(0.2), comb(4));
         for count in [1, 4, 16] {
             for direction in [Direction::Forward, Direction::Backward] {
-                let pumps: Vec<Pump> = (0..count)
+                let pumps: Vec<RamanPump> = (0..count)
                     .map(|index| pump(203.0 + 0.3 * f64::from(index), 5.0, direction))
                     .collect();
                 let equations = PumpedEquations::new(&fiber, comb.channels(), &pumps);
