@@ -21,7 +21,7 @@ pub enum StoreError {
     },
     /// It was written by a later version.
     #[error(
-        "{path} is a KV cache of version {found}, this program knows version {known}: name another folder, or clear it with `delayline kv clear`"
+        "{path} is a KV cache of version {found}, this program knows version {known}: name another folder, or remove this one"
     )]
     Later {
         /// The folder.
