@@ -153,7 +153,8 @@ fn idle<'a>(
     }
 }
 
-/// Which row of a sweep's CSV gives each sequence most; none where no row has an answer.
+/// Which row of a sweep's CSV gives each sequence most, the first of several that do; none
+/// where no row has an answer.
 pub fn best_row(csv: &str) -> Option<usize> {
     let mut lines = csv.lines();
     let column = lines
@@ -164,9 +165,8 @@ pub fn best_row(csv: &str) -> Option<usize> {
         let value: f64 = line.split(',').nth(column)?.parse().ok()?;
         Some((row, value))
     });
-    values
-        .max_by(|a, b| a.1.total_cmp(&b.1))
-        .map(|(row, _)| row)
+    let better = |best: (usize, f64), next: (usize, f64)| if next.1 > best.1 { next } else { best };
+    values.reduce(better).map(|(row, _)| row)
 }
 
 /// Sets what a row of a sweep has, and gives its batch, if that is among it.

@@ -1,7 +1,7 @@
 //! A sweep as a page: tokens per second over what was varied, and the rows. Knows the
 //! columns by their names.
 
-use super::Base;
+use super::{Base, best_row};
 use crate::report::format::{digits, si};
 use crate::report::{Axis, COLOURS, Plot, PlotShape, Report, ReportTable, Series};
 use crate::setting::Setting;
@@ -29,10 +29,7 @@ pub fn report(base: &Base, settings: &[Setting], csv: &str) -> Report {
         let column = heads.iter().position(|head| *head == name)?;
         row.get(column)?.parse().ok()
     };
-    let best = rows
-        .iter()
-        .filter_map(|row| Some((row, value(row, PLOTTED)?)));
-    let best = best.max_by(|a, b| a.1.total_cmp(&b.1));
+    let best = best_row(csv).and_then(|at| Some((&rows[at], value(&rows[at], PLOTTED)?)));
     let set = |row: &[&str]| {
         let pairs = settings.iter().zip(row);
         let pairs = pairs.map(|(setting, value)| {

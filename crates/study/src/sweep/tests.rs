@@ -145,3 +145,11 @@ fn a_sweep_can_be_stopped() {
     );
     assert!(matches!(run, Err(SweepError::Stopped)));
 }
+
+#[test]
+fn of_rows_that_are_equally_good_the_first_is_the_best() {
+    let best = |rows: &str| super::best_row(&format!("set,tokens_per_s\n{rows}"));
+    assert_eq!(best("1,2\n2,5\n3,5\n4,1"), Some(1));
+    assert_eq!(best("1,\n2,too small"), None);
+    assert_eq!(best(""), None);
+}
