@@ -10,10 +10,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use delayline_graph::{Error as GraphError, GraphBench, GraphFolder, RowTrace, TraceShape};
 use delayline_study::datasheet::{AsOf, Library, SheetKind};
 use delayline_study::decode::{self, CaseGrid, CaseOptions, MeasuredMedium, PlanFile};
 use delayline_study::experts::{experts_report, read_route};
 use delayline_study::find::{FindQuestion, Wish, find_report};
+use delayline_study::graph::{GraphDrive, graph_report};
 use delayline_study::link;
 use delayline_study::media::{self, Need};
 use delayline_study::model::LanguageModel;
@@ -28,7 +30,8 @@ use crate::interrupt::{self, Interrupted};
 use crate::output::Output;
 use crate::written::{self, FileKind};
 use args::{
-    CommonArgs, DecodeArgs, FindArgs, MachineArgs, MediaArgs, StudyArgs, StudyCommand, SweepArgs,
+    CommonArgs, DecodeArgs, FindArgs, GraphStudyArgs, MachineArgs, MediaArgs, StudyArgs,
+    StudyCommand, SweepArgs,
 };
 
 /// How often the progress of a sweep is looked at.
@@ -99,6 +102,16 @@ pub fn run(args: &StudyArgs, output: &Output) -> Result<()> {
             let answer = |_: &Asked, _| Ok(experts_report(&route, &args.share));
             answered(&library, &nothing, common, answer, None)?
         }
+        StudyCommand::Graph(args) => {
+            let (name, trace) = trace_of(args, output)?;
+            let drives: Vec<_> = args
+                .drive
+                .iter()
+                .filter_map(|name| GraphDrive::named(name))
+                .collect();
+            let answer = |_: &Asked, _| Ok(graph_report(&name, &trace, &args.share, &drives)?);
+            answered(&library, &nothing, common, answer, None)?
+        }
         StudyCommand::Measured => {
             let answer = |asked: &Asked, _| Ok(decode::measured_report(&asked.library)?);
             answered(&library, &nothing, common, answer, None)?
@@ -118,6 +131,45 @@ pub fn run(args: &StudyArgs, output: &Output) -> Result<()> {
         }
     };
     show(report, &library, common, output)
+}
+
+/// What a graph's batches want, or what is drawn in place of them, and what it is called.
+fn trace_of(args: &GraphStudyArgs, output: &Output) -> Result<(String, RowTrace)> {
+    let Some(dir) = &args.dir else {
+        let shape = TraceShape {
+            rows: args.rows,
+            row_len: args.row,
+            batches: args.batches,
+            draws: args.draws,
+            skew: args.skew,
+            seed: args.seed,
+        };
+        return Ok((
+            "a trace that was drawn".to_owned(),
+            RowTrace::drawn(&shape)?,
+        ));
+    };
+    interrupt::watch();
+    let graph = GraphFolder::open(dir)?;
+    let bench = GraphBench {
+        memory: 0,
+        fanouts: args.fanouts.clone(),
+        batch_size: args.batch_size as usize,
+        batches: args.batches as usize,
+        epochs: args.epochs.into(),
+        seed: args.seed,
+    };
+    let total = u64::from(args.batches) * u64::from(args.epochs);
+    let mut bar = output.count("batches", total);
+    let trace = RowTrace::sampled(&graph, &bench, &mut |done| {
+        bar.set(done);
+        !interrupt::asked()
+    });
+    match trace {
+        Ok(trace) => Ok((dir.display().to_string(), trace)),
+        Err(GraphError::Interrupted) => Err(Interrupted.into()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What is asked with the figures that were set.

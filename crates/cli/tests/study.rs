@@ -483,3 +483,50 @@ fn a_recorded_route_of_experts_is_replayed() {
     let refused = delayline("study experts --share 1.5", &[&text(&path)]);
     assert_eq!(refused.status.code(), Some(2));
 }
+
+#[test]
+fn rows_of_a_graph_are_replayed_on_a_drive() {
+    let args = "study graph --json --rows 300000 --draws 2000 --batches 60 --drive cloud,nvme";
+    let rows = objects(&delayline(args, &[]));
+    assert_eq!(rows.len(), 8);
+    let row = |policy: &str, drive: &str| {
+        let is = |row: &&serde_json::Value| row["policy"] == policy && row["drive"] == drive;
+        rows.iter()
+            .find(is)
+            .unwrap_or_else(|| panic!("no row of {policy}"))
+    };
+    assert!(rows.iter().all(|row| row["predicted"] == true));
+    let missed = |policy: &str| number(row(policy, "cloud"), "/rows_missed");
+    assert!(missed("belady") <= missed("look-ahead") && missed("look-ahead") < missed("sieve"));
+    let ours = row("look-ahead", "cloud");
+    assert!(number(ours, "/swept_s") < number(ours, "/single_s"));
+
+    let dir = scratch();
+    let (graph, page) = (dir.path().join("tiny"), dir.path().join("page.html"));
+    assert!(
+        delayline("graph synth tiny", &[&text(&graph)])
+            .status
+            .success()
+    );
+    let args = "study graph --batches 20 --batch-size 32 --fanouts 5,5 --share 0.5 --html";
+    let told = delayline(args, &[&text(&page), &text(&graph)]);
+    let told = String::from_utf8(told.stdout).expect("the output is text");
+    assert!(
+        told.contains("Predicted") && told.contains("look-ahead"),
+        "{told}"
+    );
+    assert!(
+        std::fs::read_to_string(&page)
+            .expect("a page")
+            .contains("look-ahead")
+    );
+
+    let refused = delayline("study graph --skew 9", &[]);
+    assert_eq!(refused.status.code(), Some(2));
+    let refused = delayline("study graph --rows 1000 --draws 100", &[]);
+    assert!(
+        stderr(&refused).contains("allow at least"),
+        "{}",
+        stderr(&refused)
+    );
+}

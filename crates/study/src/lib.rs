@@ -26,6 +26,7 @@ pub mod datasheet;
 pub mod decode;
 pub mod experts;
 pub mod find;
+pub mod graph;
 pub mod interval;
 pub mod link;
 pub mod media;

@@ -4,8 +4,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use delayline_study::datasheet::AsOf;
+use delayline_study::graph::GraphDrive;
 use delayline_study::setting::Setting;
 
 use crate::size::{parse_rate, parse_size};
@@ -33,6 +35,12 @@ fn share(text: &str) -> Result<f64> {
     let value = text.trim().parse().ok();
     let value = value.filter(|share: &f64| *share > 0.0 && *share <= 1.0);
     value.context("expected a number above 0 and up to 1, such as 0.1")
+}
+
+fn skew(text: &str) -> Result<f64> {
+    let value = text.trim().parse().ok();
+    let value = value.filter(|skew: &f64| (0.0..=3.0).contains(skew));
+    value.context("expected a number from 0 to 3, such as 0.7")
 }
 
 fn parse_weights(text: &str) -> Result<u64> {
@@ -74,6 +82,7 @@ Examples:
   delayline study decode --medium fiber:c-l,length=400km --set zr800.energy=10pJ/bit
   delayline study sweep --medium c-l --set c-l.length=10..1000km:21:log --out lengths.csv
   delayline study experts qwen.route.csv --share 0.03,0.1,0.25
+  delayline study graph --drive cloud,nvme --share 0.125
   delayline study sheets article
 
 All figures come from data sheets, with source, date and range; `sheets` shows
@@ -119,6 +128,7 @@ pub enum StudyCommand {
     Decode(DecodeArgs),
     Sweep(SweepArgs),
     Experts(ExpertsArgs),
+    Graph(GraphStudyArgs),
     /// Hold the formula of decoding against systems that were measured, with its misses
     Measured,
     Sheets(SheetsArgs),
@@ -343,6 +353,59 @@ pub struct ExpertsArgs {
     #[arg(long, value_name = "SHARE", value_delimiter = ',', default_value = "0.03,0.1,0.25",
           value_parser = share, allow_hyphen_values = true)]
     pub share: Vec<f64>,
+}
+
+/// Replay the feature rows of a graph's mini-batches under all policies on any drive.
+///
+/// Predicted: the loader's look-ahead beside Belady's policy, SIEVE and LRU, each missed row
+/// read singly or in sweeps over the file. Without a folder a trace is drawn.
+#[derive(Debug, Args)]
+pub struct GraphStudyArgs {
+    /// A folder of `delayline graph synth`, or with node_feat.npy, indptr.npy and indices.npy of one's own; only its edges are read
+    #[arg(value_name = "DIR", conflicts_with_all = ["rows", "row", "draws", "skew"])]
+    pub dir: Option<PathBuf>,
+    /// Drives: cloud has 3,000 reads/s and 125 MB/s, cloud-most 16,000 and 1 GB/s, virtual 123,000 and 1.4 GB/s, nvme a million and 7 GB/s
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "cloud,nvme",
+          value_parser = PossibleValuesParser::new(GraphDrive::ALL.map(|drive| drive.name)))]
+    pub drive: Vec<String>,
+    /// Memory for features, as shares of their file
+    #[arg(long, value_name = "SHARE", value_delimiter = ',', default_value = "0.125",
+          value_parser = share, allow_hyphen_values = true)]
+    pub share: Vec<f64>,
+    /// Batches of an epoch
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub batches: u32,
+    /// Epochs of a folder's graph
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "dir", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub epochs: u32,
+    /// Seeds of a batch of a folder's graph
+    #[arg(long, value_name = "N", default_value_t = 128, requires = "dir", value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch_size: u32,
+    /// Neighbours that a node of it takes along in each hop, -1 for all
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "15,10,5",
+        requires = "dir",
+        allow_negative_numbers = true
+    )]
+    pub fanouts: Vec<i64>,
+    /// Rows of a trace that is drawn
+    #[arg(long, value_name = "N", default_value_t = 2_000_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
+    pub rows: u32,
+    /// Bytes of a row
+    #[arg(long, value_name = "SIZE", default_value = "512B", value_parser = parse_size)]
+    pub row: u64,
+    /// Draws of a batch; what is drawn twice is read once
+    #[arg(long, value_name = "N", default_value_t = 12_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub draws: u32,
+    /// How unequal rows are: the n-th is drawn in proportion to 1 / n^SKEW
+    #[arg(long, value_name = "SKEW", default_value_t = 0.7, value_parser = skew, allow_hyphen_values = true)]
+    pub skew: f64,
+    /// What is sampled or drawn depends on this alone
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
 }
 
 /// Show data sheets: every figure with its range, source, date and how it is known.
