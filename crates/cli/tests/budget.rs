@@ -163,7 +163,7 @@ fn the_demo_model_keeps_every_budget() {
         return;
     };
     check(&program, &model, least, true, &several);
-    for budget in [83, 90, 100, 120] {
+    for budget in [85, 90, 100, 120] {
         check(&program, &model, budget * MIB, true, &several);
     }
     // One row a lap.
