@@ -64,7 +64,7 @@ fn every_study_writes_a_page_that_needs_nothing_else() {
         ("find --tokens 20 --medium own,hbf --accelerator b200", 3),
         (
             "sweep --model llama-8b --medium c-l --set c-l.length=100,200km",
-            1,
+            2,
         ),
         ("sheets c-l", 0),
     ] {

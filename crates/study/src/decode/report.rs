@@ -3,7 +3,9 @@
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::{CaseOptions, DecodeError, Decoded, Delivery, Limit, WindowPlace, decode};
+use super::{
+    CaseOptions, DEFAULT_SOFTWARE, DecodeError, Decoded, Delivery, Limit, WindowPlace, decode,
+};
 use crate::datasheet::{Library, SheetKind};
 use crate::interval::Interval;
 use crate::report::format::{count_range, dollars, dollars_range, percent, si, si_range};
@@ -129,7 +131,12 @@ pub fn report(
         .iter()
         .chain(&grid.accelerators)
         .chain(&grid.media);
-    let ids: Vec<&str> = ids.map(String::as_str).chain(["economy"]).collect();
+    let software = match ask.software.as_str() {
+        "" => DEFAULT_SOFTWARE,
+        id => id,
+    };
+    let ids = ids.map(String::as_str).chain([software, "economy"]);
+    let ids: Vec<&str> = ids.collect();
     report.cite(library, &ids);
     Ok(report)
 }
