@@ -154,10 +154,9 @@ fn calls_have_the_form_of_each_api() {
     );
     assert_eq!(whole["stop_reason"], "tool_use");
     let streamed = named(&client.post(MESSAGES, &with(ask.clone(), "stream", json!(true))));
-    assert_eq!(
-        joined(&streamed, "content_block_delta", "/delta/partial_json"),
-        arguments
-    );
+    // The model may set its blanks otherwise where its prompt was found again.
+    let parts = joined(&streamed, "content_block_delta", "/delta/partial_json");
+    assert_eq!(serde_json::from_str::<Value>(&parts).ok(), Some(value));
     // Its answer goes on from it.
     let mut next = ask;
     next["tool_choice"] = json!({"type": "auto"});
