@@ -136,6 +136,8 @@ fn messages_say_what_chats_say() {
 fn calls_have_the_form_of_each_api() {
     let _alone = alone();
     let (_server, client) = start(config());
+    // All that is compared finds its prompt kept, which may round otherwise than computing it.
+    client.post(CHAT, &forced());
     let said = client.post(CHAT, &forced()).json();
     let call = &said["choices"][0]["message"]["tool_calls"][0]["function"];
     let arguments = call["arguments"].as_str().expect("a text").to_owned();
@@ -154,9 +156,10 @@ fn calls_have_the_form_of_each_api() {
     );
     assert_eq!(whole["stop_reason"], "tool_use");
     let streamed = named(&client.post(MESSAGES, &with(ask.clone(), "stream", json!(true))));
-    // The model may set its blanks otherwise where its prompt was found again.
-    let parts = joined(&streamed, "content_block_delta", "/delta/partial_json");
-    assert_eq!(serde_json::from_str::<Value>(&parts).ok(), Some(value));
+    assert_eq!(
+        joined(&streamed, "content_block_delta", "/delta/partial_json"),
+        arguments
+    );
     // Its answer goes on from it.
     let mut next = ask;
     next["tool_choice"] = json!({"type": "auto"});
