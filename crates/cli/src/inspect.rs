@@ -8,7 +8,7 @@ mod speed;
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use delayline_engine::{ModelFile, Options, Way, Weight, seal_path};
+use delayline_engine::{ModelFile, Options, Way, Weight, has_seal};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -201,10 +201,7 @@ fn model_of(file: &ModelFile) -> Model {
         name: facts.name.clone(),
         architecture: facts.architecture.clone(),
         parts: file.parts().len(),
-        is_sealed: file
-            .parts()
-            .iter()
-            .all(|part| seal_path(&part.path).exists()),
+        is_sealed: file.parts().iter().all(|part| has_seal(&part.path)),
         weight_bytes: file.weight_bytes(),
         layers: facts.layers,
         embedding: facts.embedding,

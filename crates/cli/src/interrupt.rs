@@ -2,14 +2,17 @@
 //! place; twice, or before there is any, the process ends at once. Knows no command.
 //!
 //! "At once" is `_exit`: no destructor runs, because one may wait for a drive that
-//! does not answer. A signal that was ignored when the program started, as under
-//! `nohup` and in the background of a script, stays ignored.
+//! does not answer. A SIGHUP that was ignored when the program started, as under `nohup`,
+//! stays ignored. The others are always heard: a shell has what a script puts in the
+//! background ignore Ctrl-C, yet `kill -INT` means it.
 
 use std::fmt;
+use std::io::Write;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use nix::sys::signal::{SigSet, Signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::{Handle, Signals};
 
@@ -44,6 +47,11 @@ pub fn let_writes_fail() {
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
 }
 
+/// A child has what its parent held back from its threads ([`watch_start`]) come through.
+pub fn as_a_child() {
+    let _ = kinds().thread_unblock();
+}
+
 /// From now on a signal ends the process at once: there is nothing yet that could be
 /// lost. Until [`watch`].
 pub fn watch_start() {
@@ -72,18 +80,29 @@ fn listener() -> MutexGuard<'static, Option<Listener>> {
     LISTENER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn kinds() -> SigSet {
+    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
+        .into_iter()
+        .collect()
+}
+
 /// Where the system refuses, signals do what they do anyway: they end the process.
 fn listen() -> Option<Listener> {
-    let ignored = ignored();
-    let kinds = [SIGINT, SIGTERM, SIGHUP];
-    let heard = kinds
-        .into_iter()
-        .filter(|&kind| ignored & (1 << (kind - 1)) == 0);
+    let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
+    let heard = [SIGINT, SIGTERM].into_iter().chain(hangup);
     let mut signals = Signals::new(heard).ok()?;
     let handle = signals.handle();
     let builder = std::thread::Builder::new().name("signals".into());
-    let thread = builder.spawn(move || signals.forever().for_each(|_| ask_or_end()));
-    Some((handle, thread.ok()?))
+    let work = move || {
+        let _ = kinds().thread_unblock();
+        signals.forever().for_each(|_| ask_or_end());
+    };
+    let thread = builder.spawn(work).ok()?;
+    // The system gives a signal to any thread that lets it through, even to one that waits
+    // for a drive and will see it when the drive answers. This one and those that it will
+    // start let none through.
+    let _ = kinds().thread_block();
+    Some((handle, thread))
 }
 
 /// From now on a signal only raises the flag that [`asked`] reads, and a second one ends
@@ -93,12 +112,12 @@ pub fn watch() {
     watch_start();
 }
 
-/// The signals that were ignored when the program started, a bit each (`proc(5)`).
-fn ignored() -> u64 {
+/// Whether a signal was ignored when the program started (`SigIgn` in `proc(5)`, a bit each).
+fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .unwrap_or(0)
+        .is_some_and(|mask| mask & (1 << (signal - 1)) != 0)
 }
 
 fn ask_or_end() {
@@ -110,10 +129,27 @@ fn ask_or_end() {
     }
     let last = state.last.take();
     drop(state);
-    if let Some(last) = last {
-        last();
+    match last {
+        Some(last) => last(),
+        None if waits_for_a_drive() => {
+            let told =
+                b"note: a drive does not answer; the system may hold the process until it does\n";
+            let _ = std::io::stderr().write_all(told);
+        }
+        None => {}
     }
     end(EXIT_CODE);
+}
+
+/// Whether a thread is where no signal reaches it (`D` in `proc(5)`).
+fn waits_for_a_drive() -> bool {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten();
+    tasks.flatten().any(|task| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        // The name before it may hold anything.
+        stat.rsplit_once(')')
+            .is_some_and(|(_, rest)| rest.starts_with(" D"))
+    })
 }
 
 /// Ends the process at once, without destructors.

@@ -42,6 +42,7 @@ use crate::interrupt::Interrupted;
 use crate::output::Output;
 
 fn main() -> ExitCode {
+    interrupt::as_a_child();
     interrupt::let_writes_fail();
     // Wrong usage ends here, with status 2.
     let cli = Cli::parse();

@@ -163,27 +163,27 @@ fn it_says_what_it_can_carry_and_ends_when_told() {
     assert_eq!(status.code(), Some(0));
 }
 
-/// As under `nohup`, or behind `&` in a script.
+/// Under `nohup` a hang-up is nothing; behind `&` in a script Ctrl-C is ignored too when it
+/// starts, but who sends it one means it.
 #[test]
-fn ignored_signals_stay_ignored_and_a_second_one_ends_it_at_once() {
+fn an_ignored_hangup_stays_ignored_and_a_second_signal_ends_it_at_once() {
     let ignoring = ["sh", "-c", "trap '' HUP INT; exec \"$0\" \"$@\""];
     let mut serve = Serve::begin(
         &ignoring,
         &["--memory", "144MiB", "--ctx", "512", "--drain-time", "3600"],
     );
     serve.signal("-HUP");
-    serve.signal("-INT");
     assert_eq!(serve.health(), "200");
     let schema = r#"{"messages": [{"role": "user", "content": "Count."}], "stream": true,
         "max_tokens": 400, "response_format": {"type": "json_schema", "json_schema": {"schema":
         {"type": "array", "items": {"enum": [1]}, "minItems": 1000}}}}"#;
     let mut running = serve.send(schema);
     running.read_exact(&mut [0; 12]).expect("an answer");
-    serve.signal("-TERM");
+    serve.signal("-INT");
     while serve.health() == "200" {
         std::thread::yield_now();
     }
-    serve.signal("-TERM");
+    serve.signal("-INT");
     let status = serve.child.wait().expect("it ends");
     assert_eq!(status.code(), Some(130));
 }

@@ -51,7 +51,10 @@ pub enum Error {
         message: String,
     },
     /// What stays in memory is not what is on the drive.
-    #[error("{0}; nothing more is computed, start again")]
+    #[error(
+        "{0}; nothing is computed until it reads as it is in memory: look at the drive, or \
+         start again"
+    )]
     Resident(String),
     /// llama.cpp refused the model or the context.
     #[error("llama.cpp cannot {what}: {message}")]

@@ -55,7 +55,7 @@ pub use options::{Options, Way};
 pub use process::{Usage, available_bytes, share_heap};
 pub use report::{Laps, MemoryReport, Source};
 pub use routes::{RouteOptions, Routes};
-pub use seal::{seal_of, seal_path};
+pub use seal::{has_seal, seal_of, seal_path};
 pub use shape::{ContextShape, FlashAttention, KvType};
 pub use source::EngineLine;
 pub use stream::Stream;

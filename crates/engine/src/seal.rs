@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use delayline_gguf::{SEAL_HEAD, SealCheck, Sealer, block_hash, seal_len};
+use delayline_gguf::{SEAL_HEAD, SealCheck, SealError, Sealer, block_hash, is_seal, seal_len};
 use delayline_medium::Checks;
 
 use crate::atlas::Atlas;
@@ -20,6 +20,13 @@ pub fn seal_path(part: &Path) -> PathBuf {
     let mut name = part.as_os_str().to_owned();
     name.push(".seal");
     name.into()
+}
+
+/// Whether there is a seal beside this file, sound or not.
+pub fn has_seal(part: &Path) -> bool {
+    let mut head = [0; SEAL_HEAD as usize];
+    let read = File::open(seal_path(part)).and_then(|file| file.read_exact_at(&mut head, 0));
+    read.is_ok() && is_seal(&head)
 }
 
 /// Reads a part from its beginning to its end, and gives its seal as its file is to hold
@@ -102,10 +109,11 @@ impl Seal {
             }
         };
         let check = read().map_err(|error| unsound(&path, error.to_string()))?;
-        check
-            .finish()
-            .map_err(|error| unsound(&path, error.to_string()))?;
-        Ok(Some(Self { path, file }))
+        match check.finish() {
+            Ok(()) => Ok(Some(Self { path, file })),
+            Err(SealError::IsModel) => Ok(None),
+            Err(error) => Err(unsound(&path, error.to_string())),
+        }
     }
 
     fn hashes(&self, blocks: Range<u64>, out: &mut Vec<u64>) -> io::Result<()> {

@@ -1,6 +1,10 @@
 //! A second reading of what stays in memory, where no seal says what it should be: a
 //! thread reads it from the files once more, little by little, and compares sums. What a
 //! drive got wrong once stays wrong otherwise, for as long as the program runs.
+//!
+//! Where the two differ, either may be the wrong one. Then nothing is computed, and the
+//! place is read until it brings what is in memory: a drive that was ill and is well again
+//! is forgiven, memory that is wrong never is.
 
 use std::fs::File;
 use std::io;
@@ -9,7 +13,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use delayline_gguf::block_hash;
 use delayline_medium::{CHECK_BLOCK, KnownRead, sum_of_blocks};
@@ -25,6 +29,9 @@ const ALIGN: usize = delayline_plan::ALIGN as usize;
 
 /// Between two of them: some 20 MB/s, which no drive that streams notices.
 const PAUSE: Duration = Duration::from_millis(3);
+
+/// Until what differed, or could not be read, is read once more.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The thread; dropping this ends it.
 #[derive(Debug)]
@@ -47,24 +54,8 @@ impl SecondReading {
         let found = Arc::new(Mutex::new(None));
         let (asked, told) = (stop.clone(), found.clone());
         let work = move || {
-            let mut room = vec![0; STEP + ALIGN];
-            let start = room.as_ptr().align_offset(ALIGN);
-            let bytes = &mut room[start..start + STEP];
-            for read in reads {
-                let (name, file) = &files[usize::from(read.part)];
-                let sum = sum_again(file, &read, bytes, &asked);
-                // What cannot be read now is no proof of anything.
-                let Ok(Some(sum)) = sum else { continue };
-                if sum != read.sum {
-                    let message = format!(
-                        "{} bytes at {} of {name}, which stay in memory, were others when they \
-                         were read again: the drive or its cable is failing, or the file has changed",
-                        read.len, read.offset
-                    );
-                    *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(message);
-                    return;
-                }
-            }
+            let tell = |news| *told.lock().unwrap_or_else(PoisonError::into_inner) = news;
+            compare(&files, reads, &tell, &asked);
         };
         let thread = thread::Builder::new().name("second".into()).spawn(work);
         Some(Self {
@@ -93,6 +84,66 @@ impl Drop for SecondReading {
             let _ = thread.join();
         }
     }
+}
+
+/// Compares until all is as it was read first, or until it is to stop. `tell` learns what
+/// differs, and that it does no more.
+fn compare(
+    files: &[(String, File)],
+    mut reads: Vec<KnownRead>,
+    tell: &dyn Fn(Option<String>),
+    stop: &AtomicBool,
+) {
+    let mut room = vec![0; STEP + ALIGN];
+    let start = room.as_ptr().align_offset(ALIGN);
+    let bytes = &mut room[start..start + STEP];
+    while !reads.is_empty() {
+        let mut unread = Vec::new();
+        for read in reads {
+            let (name, file) = &files[usize::from(read.part)];
+            let mut differs = false;
+            loop {
+                match sum_again(file, &read, bytes, stop) {
+                    Ok(None) => return,
+                    Ok(Some(sum)) if sum == read.sum => break,
+                    Ok(Some(_)) => {
+                        differs = true;
+                        tell(Some(format!(
+                            "{} bytes at {} of {name}, which stay in memory, were others when \
+                             they were read again: the drive or its cable is failing, or the file \
+                             has changed",
+                            read.len, read.offset
+                        )));
+                    }
+                    // What cannot be read now is no proof of anything.
+                    Err(_) if !differs => {
+                        unread.push(read);
+                        break;
+                    }
+                    Err(_) => {}
+                }
+                if !rest(stop) {
+                    return;
+                }
+            }
+            if differs {
+                tell(None);
+            }
+        }
+        reads = unread;
+        if !reads.is_empty() && !rest(stop) {
+            return;
+        }
+    }
+}
+
+/// Waits until it is worth reading again; false when it is to stop.
+fn rest(stop: &AtomicBool) -> bool {
+    let end = Instant::now() + AGAIN;
+    while Instant::now() < end && !stop.load(Ordering::Relaxed) {
+        thread::sleep(PAUSE);
+    }
+    !stop.load(Ordering::Relaxed)
 }
 
 /// The sum of what is there now; none when it is to stop.
@@ -145,7 +196,7 @@ mod tests {
     use delayline_synth::{Blueprint, Quant};
 
     fn wait(second: &SecondReading) -> Option<String> {
-        while !second.is_over() {
+        while !second.is_over() && second.found().is_none() {
             thread::yield_now();
         }
         second.found()
@@ -178,6 +229,7 @@ mod tests {
             .expect("a descriptor");
         let (memory, _) = Memory::new(1 << 20).expect("memory");
         let options = FlashOptions::default();
+        let written = path.clone();
         Flash::from_files(vec![(path, streamed)], memory, &options).expect("a medium");
         let second = SecondReading::start(&file, reads.clone()).expect("a thread");
         assert_eq!(wait(&second), None);
@@ -187,7 +239,23 @@ mod tests {
             let second = SecondReading::start(&file, reads).expect("a thread");
             let found = wait(&second).expect("it is found");
             assert!(found.contains("m.gguf"), "{found}");
+            // Memory that is wrong stays so.
+            thread::sleep(2 * AGAIN);
+            assert_eq!(second.found(), Some(found));
         }
+        // A drive that was ill and is well again is forgiven.
+        let place = std::fs::OpenOptions::new().write(true).open(&written);
+        let place = place.expect("can write");
+        place.write_all_at(&[1; 4096], 8192).expect("written");
+        let second = SecondReading::start(&file, reads.clone()).expect("a thread");
+        wait(&second).expect("it is found");
+        place
+            .write_all_at(&bytes[8192..8192 + 4096], 8192)
+            .expect("written");
+        while !second.is_over() {
+            thread::yield_now();
+        }
+        assert_eq!(second.found(), None);
         // It ends when nobody wants to know any more.
         drop(SecondReading::start(&file, vec![reads[0]; 1000]));
     }

@@ -10,6 +10,9 @@ use crate::value::{Array, Value, ValueType};
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+/// How every file of the format begins.
+pub const MAGIC: &[u8] = b"GGUF";
+
 /// Alignment of tensor data in bytes when the file names none.
 pub const DEFAULT_ALIGNMENT: u64 = 32;
 
@@ -78,7 +81,7 @@ impl<'a> Header<'a> {
 
 fn parse_version(cursor: &mut Cursor<'_>) -> Result<u32, Error> {
     let magic = cursor.take(4, Place::Start)?;
-    if magic != b"GGUF" {
+    if magic != MAGIC {
         let found = shown(magic);
         return Err(Error::NotGguf { found });
     }

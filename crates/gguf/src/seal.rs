@@ -19,6 +19,10 @@ pub enum SealError {
     /// It does not begin as one.
     #[error("it is no seal of a model, or one of a later version")]
     NotOne,
+    /// It is a model itself: somebody's file that has this name, or a file system that
+    /// gives one file whatever name it is asked for. No seal was ever here.
+    #[error("it is a model, and no seal of one")]
+    IsModel,
     /// It is of a file of another length.
     #[error("it is of a file of {sealed} bytes, and the model has {has}")]
     OtherLength {
@@ -145,6 +149,9 @@ impl SealCheck {
             let bytes = self.head.get(at..at + 8)?;
             Some(u64::from_le_bytes(bytes.try_into().ok()?))
         };
+        if self.head.starts_with(crate::header::MAGIC) {
+            return Err(SealError::IsModel);
+        }
         if !is_seal(&self.head) || word(8) != Some(SEAL_BLOCK) {
             return Err(SealError::NotOne);
         }

@@ -2,7 +2,7 @@
 //! checks nothing itself: what it has written must pass the parser.
 
 use crate::error::{Error, shown};
-use crate::header::{DEFAULT_ALIGNMENT, Header};
+use crate::header::{DEFAULT_ALIGNMENT, Header, MAGIC};
 use crate::tensor::{Tensor, TensorSpec, byte_len};
 use crate::value::{Value, encode_str};
 use std::borrow::Cow;
@@ -29,7 +29,7 @@ pub fn write(
     tensors: &[TensorSpec],
 ) -> Result<FileLayout, Error> {
     let mut out = Vec::new();
-    out.extend_from_slice(b"GGUF");
+    out.extend_from_slice(MAGIC);
     out.extend(3u32.to_le_bytes());
     out.extend((tensors.len() as u64).to_le_bytes());
     out.extend((metadata.len() as u64).to_le_bytes());

@@ -13,6 +13,12 @@ MODEL = ROOT / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 PROGRAM = os.environ.get("DELAYLINE", str(TARGET / "release" / "delayline"))
 KEY = "a-key-for-tests"
+# A beginning that has but one likely end. Of two asked alike the last bits may differ, since the
+# cells of the cache that they take decide the order of sums, and a close choice falls either way.
+COUNT = [
+    {"role": "user", "content": "Count to thirty."},
+    {"role": "assistant", "content": "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11,"},
+]
 
 
 def cannot_run(why):
