@@ -179,6 +179,8 @@ fn an_ignored_hangup_stays_ignored_and_a_second_signal_ends_it_at_once() {
         {"type": "array", "items": {"enum": [1]}, "minItems": 1000}}}}"#;
     let mut running = serve.send(schema);
     running.read_exact(&mut [0; 12]).expect("an answer");
+    // One thread alone takes signals, and that one never waits for a drive.
+    assert_eq!(takers(serve.child.id(), 2), ["signals"]);
     serve.signal("-INT");
     while serve.health() == "200" {
         std::thread::yield_now();
@@ -186,6 +188,24 @@ fn an_ignored_hangup_stays_ignored_and_a_second_signal_ends_it_at_once() {
     serve.signal("-INT");
     let status = serve.child.wait().expect("it ends");
     assert_eq!(status.code(), Some(130));
+}
+
+/// The threads of a process that do not hold back this signal, by name.
+fn takers(process: u32, signal: u32) -> Vec<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).expect("it runs");
+    let statuses = tasks.filter_map(|task| {
+        std::fs::read_to_string(task.expect("a thread").path().join("status")).ok()
+    });
+    let takes = |status: &String| {
+        let line = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+        let blocked = u64::from_str_radix(line.expect("a mask").trim(), 16).expect("a number");
+        blocked & (1 << (signal - 1)) == 0
+    };
+    let named = |status: String| {
+        let name = status.lines().next()?.strip_prefix("Name:")?;
+        Some(name.trim().to_owned())
+    };
+    statuses.filter(takes).filter_map(named).collect()
 }
 
 /// Before it serves there is nothing to let end.

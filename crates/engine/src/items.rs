@@ -7,6 +7,8 @@
 //! every later one is read for its run and returned. On a cycle this hits in
 //! proportion to the memory, where least-recently-used never would.
 
+use std::collections::HashSet;
+
 use delayline_line::FetchSpan;
 use delayline_plan::ALIGN;
 
@@ -25,14 +27,8 @@ pub struct Table {
     pub at: u64,
     /// Whether its items may stay (experts) or never do (rows).
     pub may_stay: bool,
-    state: Vec<State>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Absent,
-    Passing,
-    Staying,
+    /// The items that are in memory: as many as fit there, however many a file claims.
+    there: HashSet<u64>,
 }
 
 impl Table {
@@ -43,7 +39,6 @@ impl Table {
             at % ALIGN,
             "positions must be congruent for direct I/O"
         );
-        let state = vec![State::Absent; count as usize];
         Self {
             part,
             offset,
@@ -51,7 +46,7 @@ impl Table {
             count,
             at,
             may_stay,
-            state,
+            there: HashSet::new(),
         }
     }
 
@@ -147,16 +142,14 @@ impl Items {
         self.asked += self.wanted.len() as u64;
         let first = spans.len();
         for &item in &self.wanted {
-            if t.state[item as usize] != State::Absent {
+            if !t.there.insert(item) {
                 self.hits += 1;
                 continue;
             }
             let stays = t.may_stay && self.kept + t.item_pages() <= self.keep;
             if stays {
                 self.kept += t.item_pages();
-                t.state[item as usize] = State::Staying;
             } else {
-                t.state[item as usize] = State::Passing;
                 self.passing.push((table, item));
             }
             let (from, until) = t.pages(item);
@@ -179,7 +172,7 @@ impl Items {
     /// Pages that a staying neighbour shares are spared.
     pub fn pass(&mut self, mut discard: impl FnMut(std::ops::Range<u64>)) {
         for &(table, item) in &self.passing {
-            self.tables[table as usize].state[item as usize] = State::Absent;
+            self.tables[table as usize].there.remove(&item);
         }
         for (table, item) in self.passing.drain(..) {
             let t = &self.tables[table as usize];
@@ -188,14 +181,14 @@ impl Items {
             let mut before = item;
             while before > 0 && t.pages(before - 1).1 > from {
                 before -= 1;
-                if t.state[before as usize] != State::Absent {
+                if t.there.contains(&before) {
                     from = t.pages(before).1;
                     break;
                 }
             }
             let mut after = item + 1;
             while after < t.count && t.pages(after).0 < until {
-                if t.state[after as usize] != State::Absent {
+                if t.there.contains(&after) {
                     until = t.pages(after).0;
                     break;
                 }
@@ -212,8 +205,30 @@ impl Items {
         self.passing.clear();
         self.kept = 0;
         for t in &mut self.tables {
-            t.state.fill(State::Absent);
+            t.there.clear();
             discard(t.at / ALIGN * ALIGN..(t.at + t.unit * t.count).next_multiple_of(ALIGN));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_costs_what_of_it_is_in_memory() {
+        let rows = 1 << 40;
+        let mut items = Items::new(vec![Table::new(0, 0, 16, rows, 0, false)], 0);
+        let mut spans = Vec::new();
+        items
+            .want(0, &[3, i32::MAX, 3], &mut spans)
+            .expect("in range");
+        assert_eq!((spans.len(), items.asked, items.hits), (2, 2, 0));
+        let mut discarded = 0;
+        items.pass(|range| discarded += range.end - range.start);
+        assert_eq!(discarded, 2 * ALIGN);
+        spans.clear();
+        items.want(0, &[3], &mut spans).expect("in range");
+        assert_eq!((spans.len(), items.hits), (1, 0));
     }
 }

@@ -193,6 +193,6 @@ fn a_seal_that_is_none_is_refused() {
     }
     // A model that has the name of a seal is another matter than a seal that was damaged.
     std::fs::copy(&path, seal_path(&path)).expect("can copy");
-    let engine = delayline_llama::open(&path, &options).expect("opened");
+    let mut engine = delayline_llama::open(&path, &options).expect("opened");
     assert_eq!(engine.stream().expect("streamed").unsealed().len(), 1);
 }
