@@ -25,8 +25,8 @@ Examples:
   delayline bench model.gguf --budgets /2,/1.25 --baseline mmap
   delayline doctor /mnt/models
 
-A model is a GGUF file, or hf:ORG/REPO[:QUANT] for one that the Hugging Face hub's tools
-have fetched.
+A model is a GGUF file, or hf:ORG/REPO[:QUANT] for one of the Hugging Face hub, which is
+fetched first where the cache of the hub's tools does not have it.
 Sizes are in bytes or with a unit: 2GiB, 512MiB (powers of 1024), 1.5GB (of 1000).
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 after Ctrl-C.";
 
@@ -68,6 +68,23 @@ pub enum Command {
     #[command(subcommand)]
     Graph(GraphCommand),
     Completions(CompletionsArgs),
+}
+
+impl Command {
+    /// The model that is named, where there is to be one.
+    pub fn model_mut(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            Self::Run(args) => Some(&mut args.model),
+            Self::Serve(args) => Some(&mut args.model),
+            Self::Batch(args) => Some(&mut args.model),
+            Self::Inspect(args) => Some(&mut args.model),
+            Self::Bench(args) => Some(&mut args.model),
+            Self::Stripe(args) => Some(&mut args.model),
+            Self::Template(args) => Some(&mut args.model),
+            Self::Seal(args) => Some(&mut args.model),
+            _ => None,
+        }
+    }
 }
 
 /// How results are printed; understood by every command.

@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     interrupt::as_a_child();
     interrupt::let_writes_fail();
     // Wrong usage ends here, with status 2.
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
     let output = Output {
         json: cli.output.json,
         verbose: cli.output.verbose,
@@ -55,7 +55,11 @@ fn main() -> ExitCode {
         Command::Serve(_) => show_failures(),
         _ => {}
     }
-    match dispatch(&cli.command, &output) {
+    let named = cli.command.model_mut().map_or(Ok(()), |model| {
+        *model = names::resolve(model)?;
+        Ok(())
+    });
+    match named.and_then(|()| dispatch(&cli.command, &output)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<Interrupted>() => ExitCode::from(interrupt::EXIT_CODE),
         // Whoever read the output has had enough, which is no failure.

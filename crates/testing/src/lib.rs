@@ -1,5 +1,8 @@
-//! What the tests of all crates share: a seed, and what to do where a test cannot run.
+//! What the tests of all crates share: a seed, what to do where a test cannot run, and a
+//! server that answers as a test wants.
 #![forbid(unsafe_code)]
+
+pub mod http;
 
 use std::fmt::Display;
 use std::io::{self, Write};

@@ -1,0 +1,78 @@
+//! Names of the hub's models, where the cache does not have them.
+
+mod common;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::process::Output;
+
+use common::{command, model, stderr, text};
+use delayline_testing::http::{FakeServer, HttpReply, HttpRequest};
+use sha2::{Digest, Sha256};
+
+/// A hub that has the demo model.
+fn hub(bytes: Vec<u8>, sum: &str) -> FakeServer {
+    let listing = format!(
+        r#"{{"sha": "c0ffee", "siblings": [{{"rfilename": "demo-Q4_1.gguf",
+            "lfs": {{"sha256": "{sum}", "size": {}}}}}]}}"#,
+        bytes.len()
+    );
+    FakeServer::start(move |asked: &HttpRequest| match asked.range() {
+        Some((from, until)) => HttpReply {
+            status: 206,
+            headers: vec![(
+                "content-range".into(),
+                format!("bytes {from}-{}/{}", until - 1, bytes.len()),
+            )],
+            body: bytes[from..until].to_vec(),
+            cut: None,
+        },
+        None => HttpReply {
+            status: 200,
+            body: listing.clone().into_bytes(),
+            ..HttpReply::default()
+        },
+    })
+}
+
+#[test]
+fn a_model_of_the_hub_is_fetched_and_then_there() {
+    let bytes = fs::read(model()).expect("there");
+    let mut sum = String::new();
+    for byte in Sha256::digest(&bytes) {
+        let _ = write!(sum, "{byte:02x}");
+    }
+    let sound = hub(bytes.clone(), &sum);
+    let mut other = bytes;
+    other[70_000_000] ^= 4;
+    let unsound = hub(other, &sum);
+    let dir = tempfile::tempdir().expect("a folder");
+    let request = dir.path().join("r.json");
+    let asked = r#"{"messages": [{"role": "user", "content": "hi"}]}"#;
+    fs::write(&request, asked).expect("written");
+    let ask = |endpoint: &str, offline: &str| -> Output {
+        command("template hf:org/demo", &[&text(&request)])
+            .env("HF_HUB_CACHE", dir.path().join("hub"))
+            .env("HF_ENDPOINT", endpoint)
+            .env("HF_HUB_OFFLINE", offline)
+            .output()
+            .expect("it runs")
+    };
+    for (endpoint, offline, says) in [
+        (&sound.endpoint, "1", "HF_HUB_OFFLINE forbids"),
+        (&unsound.endpoint, "", "not those whose checksum"),
+        (&"http://127.0.0.1:1".to_owned(), "", "cannot be reached"),
+    ] {
+        let none = ask(endpoint, offline);
+        assert_eq!(none.status.code(), Some(1));
+        assert!(stderr(&none).contains(says), "{}", stderr(&none));
+        assert!(none.stdout.is_empty());
+    }
+    // Fetched once, it is there without a network.
+    for offline in ["", "1"] {
+        let shown = ask(&sound.endpoint, offline);
+        let prompt = String::from_utf8_lossy(&shown.stdout);
+        let begins = prompt.contains("<|im_start|>user\nhi");
+        assert!(begins, "{}", stderr(&shown));
+    }
+}

@@ -1,0 +1,137 @@
+//! Names of models, and which of the files of a repository one means.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+
+const SCHEME: &str = "hf:";
+
+/// What is taken of several, if it is there and nothing was said, as llama.cpp does.
+const USUAL: &str = "Q4_K_M";
+
+/// `hf:ORG/REPO[:QUANT]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubName {
+    /// `ORG/REPO`.
+    pub repo: String,
+    /// The quantisation that was asked for.
+    pub quant: Option<String>,
+}
+
+impl HubName {
+    /// A name, if this is one and no path.
+    ///
+    /// # Errors
+    /// When it begins as a name and is none.
+    pub fn parse(text: &str) -> Option<Result<Self, Error>> {
+        let name = text.strip_prefix(SCHEME)?;
+        let (repo, quant) = match name.split_once(':') {
+            Some((repo, quant)) => (repo, Some(quant)),
+            None => (name, None),
+        };
+        let sound = |part: &str| {
+            let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+            !part.is_empty() && !part.starts_with('.') && part.chars().all(fits)
+        };
+        let parts: Vec<&str> = repo.split('/').collect();
+        if parts.len() != 2 || !parts.into_iter().all(sound) || quant.is_some_and(str::is_empty) {
+            return Some(Err(Error::Name));
+        }
+        Some(Ok(Self {
+            repo: repo.to_owned(),
+            quant: quant.map(str::to_owned),
+        }))
+    }
+
+    /// What `hf download` would have to be told to include.
+    pub(crate) fn include(&self) -> &str {
+        self.quant.as_deref().unwrap_or(USUAL)
+    }
+
+    /// The one model of a repository that is meant.
+    pub(crate) fn choose<'m>(&self, models: &'m [ModelFiles]) -> Result<&'m ModelFiles, Error> {
+        let of = |quant: &str| -> Vec<&ModelFiles> {
+            let models = models.iter();
+            models.filter(|model| is_of(&model.name, quant)).collect()
+        };
+        let fitting = match &self.quant {
+            Some(quant) => of(quant),
+            None if models.len() == 1 => models.iter().collect(),
+            None => of(USUAL),
+        };
+        match fitting[..] {
+            [one] => Ok(one),
+            _ => Err(Error::Unclear {
+                none: fitting.is_empty(),
+                repo: self.repo.clone(),
+                quant: self.quant.clone().unwrap_or_default(),
+                names: models.iter().map(|model| model.name.clone()).collect(),
+            }),
+        }
+    }
+}
+
+/// The files of one model in a repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ModelFiles {
+    /// Its name without its ending and, of a split model, its number.
+    pub name: String,
+    /// Its file, or its parts in order, within the repository.
+    pub files: Vec<PathBuf>,
+    /// All of them together.
+    pub bytes: u64,
+    /// Parts that it should have and that are not there.
+    pub missing: usize,
+}
+
+/// Files of a repository with their lengths, by the models that they belong to. What is no
+/// GGUF file is left out.
+pub(crate) fn models(mut files: Vec<(PathBuf, u64)>) -> Vec<ModelFiles> {
+    files.sort();
+    let mut all: BTreeMap<(String, usize), ModelFiles> = BTreeMap::new();
+    for (path, bytes) in files {
+        if path.extension().is_none_or(|ending| ending != "gguf") {
+            continue;
+        }
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let (name, parts) = split(&stem).unwrap_or((&stem, 1));
+        // What a model sees with is no model of its own.
+        if name.starts_with("mmproj") {
+            continue;
+        }
+        // Quantisations may have folders of their own, and one name in all of them.
+        let name = path.parent().unwrap_or(Path::new("")).join(name);
+        let name = name.to_string_lossy().into_owned();
+        let model = all
+            .entry((name.clone(), parts))
+            .or_insert_with(|| ModelFiles {
+                name,
+                files: Vec::new(),
+                bytes: 0,
+                missing: parts,
+            });
+        model.bytes = model.bytes.saturating_add(bytes);
+        model.missing = model.missing.saturating_sub(1);
+        model.files.push(path);
+    }
+    all.into_values().collect()
+}
+
+/// Whether a name has a quantisation as a word of its own, however it is spelled.
+fn is_of(name: &str, quant: &str) -> bool {
+    let (name, quant) = (name.to_ascii_uppercase(), quant.to_ascii_uppercase());
+    let ends_word = |c: Option<char>| c.is_none_or(|c| !c.is_ascii_alphanumeric() && c != '_');
+    name.match_indices(&quant).any(|(at, found)| {
+        ends_word(name[..at].chars().next_back())
+            && ends_word(name[at + found.len()..].chars().next())
+    })
+}
+
+/// The name of a split model and how many parts it has, from a part's.
+fn split(stem: &str) -> Option<(&str, usize)> {
+    let (rest, parts) = stem.rsplit_once("-of-")?;
+    let (name, number) = rest.rsplit_once('-')?;
+    let digits = |text: &str| text.len() == 5 && text.bytes().all(|c| c.is_ascii_digit());
+    (digits(number) && digits(parts)).then(|| Some((name, parts.parse().ok()?)))?
+}
