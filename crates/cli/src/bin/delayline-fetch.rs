@@ -21,8 +21,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 #[derive(Debug, Parser)]
 #[command(name = "delayline-fetch", version)]
 struct Args {
-    /// hf:ORG/REPO[:QUANT]; of several quantisations Q4_K_M is meant
-    #[arg(value_name = "MODEL")]
+    /// Its name
+    #[arg(
+        value_name = "MODEL",
+        help = "hf:ORG/REPO[:QUANT]; of several quantisations Q4_K_M is meant"
+    )]
     name: String,
 }
 
