@@ -49,6 +49,11 @@ pub enum Command {
     Serve(ServeArgs),
     Batch(BatchArgs),
     List(ListArgs),
+    /// List the architectures that run, and those that do not.
+    ///
+    /// Of each that runs the tests have a tiny model, whose logits are those of llama.cpp
+    /// alone, bit for bit.
+    Models,
     Inspect(InspectArgs),
     Bench(BenchArgs),
     #[command(hide = true)]

@@ -14,6 +14,7 @@ mod inspect;
 mod interrupt;
 mod kv;
 mod medium;
+mod models;
 mod names;
 mod output;
 mod plan;
@@ -82,6 +83,7 @@ fn dispatch(command: &Command, output: &Output) -> Result<()> {
         Command::Run(args) => run::run(args, output),
         Command::Serve(args) => serve::run(args, output),
         Command::List(args) => names::list(args, output),
+        Command::Models => models::run(output),
         Command::Batch(args) => batch::run(args, output),
         Command::Bench(args) => bench::run(args, output),
         Command::Trial(job) => trial::run(job),

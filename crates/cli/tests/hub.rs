@@ -1,4 +1,4 @@
-//! Names of the hub's models, where the cache does not have them.
+//! Names of the hub's models, where the cache does not have them; and which models run.
 
 mod common;
 
@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::process::Output;
 
-use common::{command, model, stderr, text};
+use common::{command, delayline, model, objects, stderr, text};
 use delayline_testing::http::{FakeServer, HttpReply, HttpRequest};
 use sha2::{Digest, Sha256};
 
@@ -75,4 +75,34 @@ fn a_model_of_the_hub_is_fetched_and_then_there() {
         let begins = prompt.contains("<|im_start|>user\nhi");
         assert!(begins, "{}", stderr(&shown));
     }
+}
+
+#[test]
+fn what_runs_is_listed_once_and_what_does_not_with_its_reason() {
+    let listed = objects(&delayline("models --json", &[]));
+    let of = |arch: &str| -> Vec<_> {
+        let of = listed.iter().filter(|line| line["architecture"] == arch);
+        of.collect()
+    };
+    for arch in delayline_synth::tiny_archs() {
+        assert_eq!(of(arch.arch()).len(), 1, "{}", arch.arch());
+    }
+    for (arch, attention, state, experts, shares) in [
+        ("llama", true, false, true, true),
+        ("qwen3", true, false, false, true),
+        ("mamba", false, true, false, false),
+        ("qwen3next", true, true, true, true),
+        ("deepseek4", true, false, true, false),
+    ] {
+        let [line] = of(arch)[..] else {
+            panic!("{arch}: not once")
+        };
+        let said = ["attention", "state", "experts", "shares_laps", "runs"].map(|key| &line[key]);
+        assert_eq!(said, [attention, state, experts, shares, true], "{arch}");
+    }
+    let [bert] = of("bert")[..] else {
+        panic!("not once")
+    };
+    assert_eq!(bert["runs"], false);
+    assert_eq!(bert["why"], "it makes embeddings, not text");
 }

@@ -26,6 +26,12 @@ const RIDE_ALONE: &[&str] = &[
     "hy_v4",
 ];
 
+/// Whether models of this architecture serve one sequence at a time, though they have
+/// attention.
+pub fn rides_alone(arch: &str) -> bool {
+    RIDE_ALONE.contains(&arch)
+}
+
 /// How many sequences share a lap of this model, of so many that are asked for.
 ///
 /// llama.cpp puts sequences of a model without any attention into one micro-batch only
@@ -33,7 +39,7 @@ const RIDE_ALONE: &[&str] = &[
 pub(crate) fn seqs_of(model: &Model, asked: u32) -> u32 {
     // SAFETY: the model is live.
     let recurrent = unsafe { crate::sys::llama_model_is_recurrent(model.as_ptr()) };
-    match recurrent || RIDE_ALONE.contains(&model.arch()) {
+    match recurrent || rides_alone(model.arch()) {
         true => 1,
         false => asked,
     }

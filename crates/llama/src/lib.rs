@@ -31,7 +31,7 @@ mod zeros;
 
 pub use backend::{LlamaBackend, LlamaEngine, LlamaLoader, open};
 pub use chat::{Conversation, Message, Rendered, Template};
-pub use kind::{REFUSED, RefusedArchs};
+pub use kind::{REFUSED, RefusedArchs, rides_alone};
 pub use log::kernel_features;
 pub use piece::Piece;
 pub use rehearse::{Rehearsed, rehearse};

@@ -11,7 +11,7 @@ use std::path::Path;
 use common::{alone, options, scratch, streamed};
 use delayline_engine::{KvType, Options, Way};
 use delayline_llama::batch::{Batcher, Choice, Decoder, GenerateRequest};
-use delayline_llama::{LlamaEngine, Piece, open};
+use delayline_llama::{LlamaEngine, Piece, open, rides_alone};
 use delayline_synth::{Quant, TinyArch, tiny_archs};
 
 /// Largest difference of two logarithms of a probability that is rounding.
@@ -86,7 +86,7 @@ fn logprobs(batcher: &mut Batcher, asked: &[(Vec<i32>, Vec<i32>)], at_once: bool
     out
 }
 
-fn check(path: &Path) -> Result<(), String> {
+fn check(arch: TinyArch, path: &Path) -> Result<(), String> {
     let prompt: Vec<i32> = (0..40).map(|i| 3 + i * 37 % 300).collect();
     let tokens = [5, 17, 250, 8];
     let mut oracle = open(path, &options_of(Way::Mmap)).map_err(|error| error.to_string())?;
@@ -116,8 +116,16 @@ fn check(path: &Path) -> Result<(), String> {
     if logits(&mut engine, &prompt, &tokens) != expected {
         return Err("logits differ when it is opened again".into());
     }
-    if engine.seqs() < 2 {
+    // As `delayline models` has it.
+    let shares = arch.has_attention() && !rides_alone(arch.arch());
+    if (engine.seqs() >= 2) != shares {
+        return Err(format!("whether it shares laps: {shares} was said"));
+    }
+    if !shares {
         return Ok(());
+    }
+    if (engine.file().facts().experts > 0) != arch.has_experts() {
+        return Err("whether it has experts".into());
     }
     let experts = engine.file().facts().experts > 0;
     engine.clear();
@@ -147,7 +155,7 @@ fn every_architecture_runs_as_in_llama_cpp() {
     for arch in all {
         let path = dir.path().join(format!("{}.gguf", arch.name()));
         write(arch, &path);
-        let checked = std::panic::catch_unwind(|| check(&path));
+        let checked = std::panic::catch_unwind(|| check(arch, &path));
         let checked = checked.unwrap_or_else(|_| Err("it panicked".into()));
         eprintln!("RESULT {}: {checked:?}", arch.arch());
         if let Err(message) = checked {

@@ -51,6 +51,27 @@ impl TinyArch {
         self.name
     }
 
+    /// Whether some layers look back at the positions before.
+    pub fn has_attention(self) -> bool {
+        self.has_tensor(|name| name.starts_with("attn_q") || name.starts_with("attn_k"))
+    }
+
+    /// Whether some layers have a state that goes on from token to token.
+    pub fn has_state(self) -> bool {
+        let kinds = ["ssm_", "time_mix_", "shortconv."];
+        self.has_tensor(|name| kinds.iter().any(|kind| name.starts_with(kind)))
+    }
+
+    /// Whether a token uses some of several experts.
+    pub fn has_experts(self) -> bool {
+        self.has_tensor(|name| name.contains("_exps."))
+    }
+
+    fn has_tensor(self, is: impl Fn(&str) -> bool) -> bool {
+        let lines = self.lines.lines().filter(|line| Self::is_tensor(line));
+        lines.flat_map(|line| line.split(' ').skip(1)).any(is)
+    }
+
     fn is_tensor(line: &str) -> bool {
         line.starts_with('=')
     }
