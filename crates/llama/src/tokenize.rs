@@ -16,11 +16,12 @@ use crate::vocab::Vocab;
 use delayline_engine::Error;
 
 /// Enough that what each call costs besides is lost in it.
-const PIECE_BYTES: usize = 16 << 10;
+const PIECE_BYTES: usize = 4 << 10;
 
-/// Longest piece that is taken where no cut is certain, in characters: llama.cpp
-/// takes some hundred bytes of memory for each.
-const MAX_PIECE: usize = 16 << 10;
+/// Longest piece, in characters: llama.cpp takes some hundred bytes of memory for each. A
+/// piece goes on behind [`PIECE_BYTES`] to the next certain cut, so what is between the two
+/// is how far apart cuts may be anywhere in a text.
+const MAX_PIECE: usize = 64 << 10;
 
 /// The same for tokenizers that look at texts as a whole.
 const MAX_WHOLE: usize = 1 << 20;

@@ -395,6 +395,25 @@ fn pieces_have_the_tokens_of_the_whole() {
     assert!(cuts > 4000, "{cuts}");
 }
 
+/// Long texts that are written as people write are taken, wherever their words end.
+#[test]
+fn long_prose_is_taken_whatever_its_length() {
+    let mut texts = texts();
+    for kind in kinds() {
+        let vocab = vocab(kind, "test");
+        let mut text = String::new();
+        let length = 20_000 + texts.below(8000);
+        while text.len() < length {
+            for _ in 0..1 + texts.below(9) {
+                text.push(*texts.of(&['e', 't', 'o', 'n']));
+            }
+            text.push_str(*texts.of(&[" ", " ", " ", ", ", ". "]));
+        }
+        let got = vocab.tokenize(&text, true, false);
+        assert!(got.is_ok(), "{kind:?}: {length} bytes, {got:?}");
+    }
+}
+
 /// Overlapping texts of one length, texts within texts, white space that goes along.
 #[test]
 fn special_tokens_are_where_llama_cpp_finds_them() {

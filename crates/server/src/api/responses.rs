@@ -91,6 +91,40 @@ struct Tool {
     description: Option<String>,
     parameters: Option<Box<RawValue>>,
     strict: Option<bool>,
+    /// Those of a namespace.
+    #[serde(default)]
+    tools: Vec<Tool>,
+}
+
+impl Tool {
+    /// Tools that are run by OpenAI's service, or have a form of their own that a model must
+    /// have been trained for: agents offer them whatever the server. A model that is not told
+    /// of them does without.
+    const LEFT_OUT: [&str; 14] = [
+        "apply_patch",
+        "code_interpreter",
+        "computer",
+        "computer_use_preview",
+        "custom",
+        "file_search",
+        "image_generation",
+        "local_shell",
+        "mcp",
+        "shell",
+        "tool_search",
+        "web_search",
+        "web_search_2025_08_26",
+        "web_search_preview",
+    ];
+
+    /// The functions that it is, itself or as a namespace of some.
+    fn functions(self) -> Vec<Self> {
+        match self.kind.as_str() {
+            "namespace" => self.tools,
+            kind if Self::LEFT_OUT.contains(&kind) => Vec::new(),
+            _ => vec![self],
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -348,7 +382,8 @@ fn tools(
         let tools: Vec<Tool> = serde_json::from_str(given.get()).map_err(|error| {
             ApiError::param("tools", format!("`tools` must be a list of tools: {error}"))
         })?;
-        let offered = tools.into_iter().map(|tool| Offered {
+        let functions = tools.into_iter().flat_map(Tool::functions);
+        let offered = functions.map(|tool| Offered {
             r#type: tool.kind,
             function: Function {
                 name: tool.name.or_else(|| Some(String::new())),
@@ -456,9 +491,26 @@ impl ResponseForm {
                 "completed" => vec![part(&block.kind, text)],
                 _ => vec![],
             }}),
-            BlockKind::Call { id: call, name } => json!({"id": id, "type": "function_call",
-                "status": status, "call_id": call, "name": name, "arguments": text}),
+            BlockKind::Call { id: call, name } => {
+                let mut item = json!({"id": id, "type": "function_call", "status": status,
+                    "call_id": call, "name": name, "arguments": text});
+                if let Some(namespace) = self.namespace(name) {
+                    item["namespace"] = namespace.clone();
+                }
+                item
+            }
         }
+    }
+
+    /// Where a function was offered within a namespace, its name.
+    fn namespace(&self, function: &str) -> Option<&Value> {
+        let offered = self.echo.get("tools")?.as_array()?;
+        let has = |tool: &&Value| {
+            let within = tool["tools"].as_array().into_iter().flatten();
+            within.into_iter().any(|tool| tool["name"] == function)
+        };
+        let namespaces = offered.iter().filter(|tool| tool["type"] == "namespace");
+        Some(&namespaces.into_iter().find(has)?["name"])
     }
 
     /// An event, numbered.
@@ -627,6 +679,31 @@ mod tests {
             "tool_choice": {"type": "function", "function": {"name": "f"}}, "reasoning_effort": "low",
             "response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "null"}}}});
         assert_eq!(translated(body), Ok(expect));
+    }
+
+    /// As the codex command line offers them.
+    #[test]
+    fn what_agents_offer_beside_functions_is_left_out_and_namespaces_are_kept() {
+        let body = r#"{"input": "x", "tools": [
+            {"type": "function", "name": "run", "parameters": {}},
+            {"type": "namespace", "name": "agents", "description": "d", "tools": [
+                {"type": "function", "name": "spawn", "parameters": {}}]},
+            {"type": "custom", "name": "patch", "format": {"type": "grammar"}},
+            {"type": "web_search", "external_web_access": false}]}"#;
+        let chat = translated(body).expect("sound");
+        let offered = chat["tools"].as_array().expect("a list");
+        let names: Vec<&Value> = offered
+            .iter()
+            .map(|tool| &tool["function"]["name"])
+            .collect();
+        assert_eq!(names, ["run", "spawn"]);
+        let echo = chat_body(body.as_bytes()).expect("sound").echo;
+        let form = ResponseForm::new("r".into(), "m".into(), 0, echo);
+        assert_eq!(form.namespace("spawn"), Some(&json!("agents")));
+        assert_eq!(form.namespace("run"), None);
+        let unknown = r#"{"input": "x", "tools": [{"type": "magic", "name": "m"}]}"#;
+        let chat = translated(unknown).expect("passed on");
+        assert_eq!(chat["tools"][0]["type"], "magic");
     }
 
     #[test]
