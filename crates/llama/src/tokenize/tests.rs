@@ -407,7 +407,8 @@ fn long_prose_is_taken_whatever_its_length() {
             for _ in 0..1 + texts.below(9) {
                 text.push(*texts.of(&['e', 't', 'o', 'n']));
             }
-            text.push_str(*texts.of(&[" ", " ", " ", ", ", ". "]));
+            let end = texts.of(&[" ", " ", " ", ", ", ". "]);
+            text.push_str(end);
         }
         let got = vocab.tokenize(&text, true, false);
         assert!(got.is_ok(), "{kind:?}: {length} bytes, {got:?}");
