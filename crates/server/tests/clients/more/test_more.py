@@ -103,11 +103,12 @@ def test_pydantic_ai(url):
 
 
 def test_llm_command_line(url, tmp_path):
-    models = f"- model_id: here\n  model_name: any\n  api_base: {url}/v1\n"
+    models = f"- model_id: here\n  model_name: any\n  api_base: {url}/v1\n  api_key_name: here\n"
     (tmp_path / "extra-openai-models.yaml").write_text(models)
+    (tmp_path / "keys.json").write_text(json.dumps({"here": KEY}))
     environment = {**os.environ, "LLM_USER_PATH": str(tmp_path)}
     for more in ([], ["--no-stream"]):
-        command = ["llm", "--key", KEY, "-m", "here", "Say hello.", "-o", "max_tokens", "8", *more]
+        command = ["llm", "-m", "here", "Say hello.", "-o", "max_tokens", "8", *more]
         said = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
         assert said.returncode == 0 and said.stdout.strip(), said.stderr
 
