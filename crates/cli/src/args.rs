@@ -15,7 +15,7 @@ mod graph;
 mod serve;
 
 pub use graph::{GraphBenchArgs, GraphCommand, GraphSynthArgs};
-pub use serve::{KvArgs, ServeArgs};
+pub use serve::{KvArgs, KvScopeArg, ServeArgs};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use delayline_engine::{Error, Options, Way};
-use delayline_server::{Desk, Error as ServerError, Limits, ServerConfig};
+use delayline_server::{Desk, Error as ServerError, KvScope, Limits, ServerConfig};
 use serde_json::json;
 
 use crate::args::BatchArgs;
@@ -142,6 +142,7 @@ fn config(args: &BatchArgs, engine: &Options, riders: u32) -> Result<ServerConfi
             None => None,
         },
         kv: None,
+        kv_scope: KvScope::Key,
         limits: Limits {
             queue: 2 * riders.max(32) as usize,
             queue_time: Some(FOREVER),

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use delayline_engine::{Source, Way};
-use delayline_server::{Drained, Limits, ServerConfig, Started};
+use delayline_server::{Drained, KvScope, Limits, ServerConfig, Started};
 use serde_json::json;
 
-use crate::args::{Baseline, ServeArgs};
+use crate::args::{Baseline, KvScopeArg, ServeArgs};
 use crate::config;
 use crate::confine::{self, Confined};
 use crate::interrupt;
@@ -138,6 +138,10 @@ fn config(args: &ServeArgs) -> Result<ServerConfig> {
             ..Limits::default()
         },
         kv: None,
+        kv_scope: match args.kv.kv_scope {
+            KvScopeArg::Key => KvScope::Key,
+            KvScopeArg::Server => KvScope::Server,
+        },
     })
 }
 

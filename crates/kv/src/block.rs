@@ -2,19 +2,20 @@
 
 use std::ops::Range;
 
-use crate::key::{Key, Root};
+use crate::key::{Key, Root, Tag};
 
 /// Tokens of a block; the last of a chain may have fewer.
 pub const BLOCK_TOKENS: usize = 64;
 
 const MAGIC: &[u8; 8] = b"DLKVBLK\x01";
 
-/// Magic, hash, parent, first position, number of tokens.
-const HEAD: usize = 8 + 32 + 32 + 4 + 4;
+/// Magic, hash, whose, parent, first position, number of tokens.
+const HEAD: usize = 8 + 32 + 8 + 32 + 4 + 4;
 
 /// Which block: the tokens that it is of, and those before them by their hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
+    pub(crate) tag: Tag,
     pub(crate) parent: Key,
     pub(crate) key: Key,
     pub(crate) from: usize,
@@ -22,8 +23,9 @@ pub struct Block {
 }
 
 impl Block {
-    pub(crate) fn new(root: &Root, parent: Key, from: usize, tokens: &[i32]) -> Self {
+    pub(crate) fn new(root: &Root, tag: Tag, parent: Key, from: usize, tokens: &[i32]) -> Self {
         Self {
+            tag,
             parent,
             key: root.next(&parent, tokens),
             from,
@@ -50,10 +52,16 @@ impl Block {
     /// The name of its file, by which it is found from the block before it as well. A tail
     /// has that of its place: a longer one follows it there.
     pub(crate) fn file_name(&self) -> String {
+        let place = self.place();
         match self.is_tail() {
-            true => format!("{}.tail", self.parent.hex()),
-            false => format!("{}-{}.block", self.parent.hex(), self.key.hex()),
+            true => format!("{place}.tail"),
+            false => format!("{place}-{}.block", self.key.hex()),
         }
+    }
+
+    /// How the names of all files begin that lie where it does, behind the same tokens.
+    pub(crate) fn place(&self) -> String {
+        format!("{}-{}", self.tag.hex(), self.parent.hex())
     }
 
     /// Its file.
@@ -61,6 +69,7 @@ impl Block {
         let mut out = Vec::with_capacity(HEAD + 4 * self.tokens.len() + bytes.len());
         out.extend(MAGIC);
         out.extend([0; 32]);
+        out.extend(self.tag.0);
         out.extend(self.parent.0);
         out.extend((self.from as u32).to_le_bytes());
         out.extend((self.tokens.len() as u32).to_le_bytes());
@@ -104,8 +113,9 @@ pub(crate) fn decode(root: &Root, file: &[u8]) -> Option<Decoded> {
         let bytes = file.get(at..at + 4)?;
         Some(u32::from_le_bytes(bytes.try_into().ok()?))
     };
-    let parent = Key(head[40..72].try_into().ok()?);
-    let (from, count) = (word(72)? as usize, word(76)? as usize);
+    let tag = Tag(head[40..48].try_into().ok()?);
+    let parent = Key(head[48..80].try_into().ok()?);
+    let (from, count) = (word(80)? as usize, word(84)? as usize);
     if count == 0 || count > BLOCK_TOKENS {
         return None;
     }
@@ -113,13 +123,14 @@ pub(crate) fn decode(root: &Root, file: &[u8]) -> Option<Decoded> {
         .map(|n| word(HEAD + 4 * n).map(u32::cast_signed))
         .collect();
     Some(Decoded {
-        block: Block::new(root, parent, from, &tokens?),
+        block: Block::new(root, tag, parent, from, &tokens?),
         bytes_at: HEAD + 4 * count,
     })
 }
 
 /// What the name of a file links: the block before it, and, unless it is a tail, itself.
 pub(crate) fn links(name: &str) -> Option<(&str, Option<&str>)> {
+    let (_whose, name) = name.split_once('-')?;
     if let Some(parent) = name.strip_suffix(".tail") {
         return Some((parent, None));
     }

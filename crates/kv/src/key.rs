@@ -1,5 +1,7 @@
 //! Names of blocks: keyed hashes, each of the one before it and of its own tokens.
 
+use crate::namespace::Namespace;
+
 /// What covers everything but tokens that decides the bits of a block: the model's bytes,
 /// the kernels, the number formats.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,11 +26,22 @@ impl Root {
     }
 
     /// Where the chain of a namespace begins.
-    pub(crate) fn begin(&self, namespace: &[u8]) -> Key {
+    pub(crate) fn begin(&self, namespace: &Namespace) -> Key {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
         hasher.update(b"begin");
-        hasher.update(namespace);
+        hasher.update(&namespace.owner);
+        hasher.update(&namespace.salt);
         Key(*hasher.finalize().as_bytes())
+    }
+
+    /// What all blocks of an owner are named after, whatever their salts.
+    pub(crate) fn tag(&self, namespace: &Namespace) -> Tag {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        hasher.update(b"owner");
+        hasher.update(&namespace.owner);
+        let mut tag = [0; 8];
+        hasher.finalize_xof().fill(&mut tag);
+        Tag(tag)
     }
 
     /// The block of these tokens behind those of `parent`.
@@ -53,8 +66,21 @@ impl Root {
 pub(crate) struct Key(pub [u8; 32]);
 
 impl Key {
-    /// Of its file, without an ending.
     pub fn hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.0)
     }
+}
+
+/// Whose a block is: the beginning of its file's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tag(pub [u8; 8]);
+
+impl Tag {
+    pub fn hex(&self) -> String {
+        hex(&self.0)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -8,20 +8,21 @@
 //! place is none.
 //!
 //! ```
-//! use delayline_kv::{Root, Store};
+//! use delayline_kv::{Namespace, Root, Store};
 //!
 //! let folder = tempfile::tempdir()?;
 //! let root = Root::new(&[b"which model", b"which kernels"]);
 //! let tokens: Vec<i32> = (0..100).collect();
 //! let mut store = Store::open(folder.path(), 1 << 20, root)?;
-//! let chain = store.chain(b"whose", &tokens);
-//! for block in chain {
+//! let whose = Namespace::new(b"the holder of a key", b"");
+//! for block in store.chain(&whose, &tokens) {
 //!     store.put(&block, format!("bytes of {:?}", block.range()).as_bytes())?;
 //! }
-//! let found = store.find(b"whose", &tokens);
+//! let found = store.find(&whose, &tokens);
 //! assert_eq!(found.last().map(|block| block.range().end), Some(100));
 //! assert_eq!(store.get(&found[0]).as_deref(), Some(&b"bytes of 0..64"[..]));
-//! assert!(store.find(b"another's", &tokens).is_empty());
+//! let another = Namespace::new(b"the holder of a key", b"and a salt");
+//! assert!(store.find(&another, &tokens).is_empty());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -33,6 +34,7 @@ mod error;
 mod folder;
 mod index;
 mod key;
+mod namespace;
 mod store;
 
 pub use block::{BLOCK_TOKENS, Block};
@@ -40,4 +42,5 @@ pub use content::{ContentCache, content_of};
 pub use error::StoreError;
 pub use folder::{FolderStat, clear, prune, stat, verify};
 pub use key::Root;
+pub use namespace::Namespace;
 pub use store::{KvStats, Store};

@@ -12,6 +12,7 @@ use crate::error::StoreError;
 use crate::folder::{self, drop_pages, on_disk};
 use crate::index::Index;
 use crate::key::Root;
+use crate::namespace::Namespace;
 
 /// Below this a store holds nothing.
 const LEAST: u64 = 64 << 10;
@@ -102,11 +103,11 @@ impl Store {
     }
 
     /// The blocks of a sequence, the last of which may be a tail. `namespace` is whose.
-    pub fn chain(&self, namespace: &[u8], tokens: &[i32]) -> Vec<Block> {
-        let mut parent = self.root.begin(namespace);
+    pub fn chain(&self, namespace: &Namespace, tokens: &[i32]) -> Vec<Block> {
+        let (tag, mut parent) = (self.root.tag(namespace), self.root.begin(namespace));
         let mut chain = Vec::new();
         for (number, tokens) in tokens.chunks(BLOCK_TOKENS).enumerate() {
-            let block = Block::new(&self.root, parent, number * BLOCK_TOKENS, tokens);
+            let block = Block::new(&self.root, tag, parent, number * BLOCK_TOKENS, tokens);
             parent = block.key;
             chain.push(block);
         }
@@ -121,12 +122,12 @@ impl Store {
 
     /// The blocks that are there of a sequence, from its beginning. Of the last one perhaps
     /// only the first tokens are the sequence's: the rest is for the caller to cut.
-    pub fn find(&mut self, namespace: &[u8], tokens: &[i32]) -> Vec<Block> {
-        let mut parent = self.root.begin(namespace);
+    pub fn find(&mut self, namespace: &Namespace, tokens: &[i32]) -> Vec<Block> {
+        let (tag, mut parent) = (self.root.tag(namespace), self.root.begin(namespace));
         let mut found = Vec::new();
         for (number, tokens) in tokens.chunks(BLOCK_TOKENS).enumerate() {
             let from = number * BLOCK_TOKENS;
-            let block = Block::new(&self.root, parent, from, tokens);
+            let block = Block::new(&self.root, tag, parent, from, tokens);
             if !self.has(&block) {
                 found.extend(self.alike(&block));
                 break;
@@ -139,8 +140,8 @@ impl Store {
 
     /// The block at the place of `wanted` that begins alike for longest.
     fn alike(&mut self, wanted: &Block) -> Option<Block> {
-        let parent = wanted.parent.hex();
-        let names = self.index.beginning(&parent);
+        let place = wanted.place();
+        let names = self.index.beginning(&place);
         let names: Vec<String> = names.take(ALIKE).cloned().collect();
         let mut best: Option<(usize, Block)> = None;
         for name in names {
@@ -215,12 +216,23 @@ impl Store {
         written
     }
 
-    /// Forgets everything that can be forgotten.
-    pub fn clear(&mut self) {
-        while let Some(name) = self.index.evict() {
-            let _ = fs::remove_file(self.path.join(name));
+    /// Removes all blocks of an owner, whatever their salts; returns how many.
+    pub fn forget(&mut self, namespace: &Namespace) -> usize {
+        let whose = format!("{}-", self.root.tag(namespace).hex());
+        let names: Vec<String> = self.index.beginning(&whose).cloned().collect();
+        let mut removed = 0;
+        for name in names {
+            match fs::remove_file(self.path.join(&name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    self.refused("remove", &name, &error);
+                }
+                _ => {
+                    self.index.forget(&name);
+                    removed += 1;
+                }
+            }
         }
-        self.frozen = false;
+        removed
     }
 
     fn make_room(&mut self, needed: u64) {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use delayline_kv::{
-    BLOCK_TOKENS, ContentCache, Root, Store, StoreError, clear, prune, stat, verify,
+    BLOCK_TOKENS, ContentCache, Namespace, Root, Store, StoreError, clear, prune, stat, verify,
 };
 use delayline_medium::Rng;
 
@@ -23,16 +23,20 @@ fn bytes_of(namespace: &[u8], tokens: &[i32]) -> Vec<u8> {
 }
 
 fn put(store: &mut Store, namespace: &[u8], tokens: &[i32]) {
-    for block in store.chain(namespace, tokens) {
+    for block in store.chain(&whose(namespace), tokens) {
         let bytes = bytes_of(namespace, &tokens[..block.range().end]);
         store.put(&block, &bytes).expect("can be written");
     }
 }
 
+fn whose(namespace: &[u8]) -> Namespace {
+    Namespace::new(namespace, b"")
+}
+
 /// How many tokens of a sequence are found, all of them right.
 fn found(store: &mut Store, namespace: &[u8], tokens: &[i32]) -> usize {
     let mut end = 0;
-    for block in store.find(namespace, tokens) {
+    for block in store.find(&whose(namespace), tokens) {
         let range = block.range();
         assert_eq!(range.start, end);
         let Some(bytes) = store.get(&block) else {
@@ -233,11 +237,11 @@ fn what_was_used_longest_ago_goes_first_also_after_a_restart() {
     let least = 64 << 10;
     let mut store = Store::open(dir.path(), least, root()).unwrap();
     let new: Vec<i32> = vec![9; 3 * BLOCK_TOKENS];
-    for block in store.chain(b"", &new) {
+    for block in store.chain(&Namespace::default(), &new) {
         store.put(&block, &[0; 10_000]).unwrap();
     }
     assert!(store.stats().evicted > 0);
-    assert!(new.len() == store.find(b"", &new).len() * BLOCK_TOKENS);
+    assert!(new.len() == store.find(&Namespace::default(), &new).len() * BLOCK_TOKENS);
     assert_eq!(found(&mut store, b"", &texts[2]), 3 * BLOCK_TOKENS);
 }
 
@@ -345,7 +349,7 @@ fn a_full_disk_is_told_once_and_nothing_fails() {
         fs::remove_file(path).unwrap();
     }
     fs::remove_dir_all(dir.path()).unwrap();
-    let chain = store.chain(b"", &[2; 200]);
+    let chain = store.chain(&Namespace::default(), &[2; 200]);
     assert!(store.put(&chain[0], b"x").is_err());
     assert!(store.trouble().is_some() && store.trouble().is_none());
     assert!(store.put(&chain[1], b"x").is_ok(), "it does not try again");
@@ -381,4 +385,27 @@ fn the_hash_of_a_model_is_read_once_and_sees_every_change() {
     assert!(ask(&mut reads) != first && reads > once);
     let stopped = ContentCache::new(dir.path().join("other")).content_of(&paths, &mut |_| false);
     assert_eq!(stopped.unwrap_err().kind(), std::io::ErrorKind::Interrupted);
+}
+
+#[test]
+fn what_is_forgotten_of_one_owner_stays_of_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(dir.path(), SIZE, root()).unwrap();
+    let text: Vec<i32> = (0..150).collect();
+    let all = [("me", ""), ("me", "salt"), ("you", ""), ("you", "salt")];
+    let all = all.map(|(owner, salt)| Namespace::new(owner.as_bytes(), salt.as_bytes()));
+    for namespace in &all {
+        for block in store.chain(namespace, &text) {
+            store.put(&block, b"bytes").unwrap();
+        }
+    }
+    let left = |store: &mut Store| all.map(|whose| store.find(&whose, &text).len());
+    assert_eq!(left(&mut store), [3; 4]);
+    assert_eq!(store.forget(&all[1]), 6);
+    assert_eq!(left(&mut store), [0, 0, 3, 3]);
+    assert_eq!(store.forget(&all[0]), 0);
+    drop(store);
+    let mut store = Store::open(dir.path(), SIZE, root()).unwrap();
+    assert_eq!(left(&mut store), [0, 0, 3, 3]);
+    assert_eq!((files(dir.path()).len(), store.blocks()), (6, 6));
 }

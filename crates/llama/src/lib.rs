@@ -31,6 +31,7 @@ mod zeros;
 
 pub use backend::{LlamaBackend, LlamaEngine, LlamaLoader, open};
 pub use chat::{Conversation, Message, Rendered, Template};
+pub use delayline_kv::Namespace;
 pub use kind::{REFUSED, RefusedArchs, rides_alone};
 pub use log::kernel_features;
 pub use piece::Piece;

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use delayline_engine::{Error, Options};
-use delayline_kv::{BLOCK_TOKENS, Block, KvStats, Root, Store};
+use delayline_kv::{BLOCK_TOKENS, Block, KvStats, Namespace, Root, Store};
 
 use crate::context::Context;
 use crate::log::kernel_features;
@@ -14,12 +14,10 @@ use crate::sys;
 /// From so many tokens on it is sooner to read than to compute them.
 const WORTH: usize = 32;
 
-/// A store, and whose blocks are whose.
+/// A store, and what of each slot is in it.
 #[derive(Debug)]
 pub struct KvTier {
     store: Store,
-    /// By the number of a request's owner.
-    namespaces: Vec<Vec<u8>>,
     /// By slot: blocks that need not be looked at again.
     saved: Vec<usize>,
     read_only: bool,
@@ -46,16 +44,11 @@ pub struct KvCache {
 }
 
 impl KvTier {
-    /// Opens the folder for a model that is run by `options`; see [`KvTier::new`] for the
-    /// namespaces.
+    /// Opens the folder for a model that is run by `options`.
     ///
     /// # Errors
     /// When the folder is none, is in use, or the size too small.
-    pub fn open(
-        cache: &KvCache,
-        options: &Options,
-        namespaces: Vec<Vec<u8>>,
-    ) -> Result<Self, Error> {
+    pub fn open(cache: &KvCache, options: &Options) -> Result<Self, Error> {
         let root = Root::new(&[
             &cache.content,
             BINDINGS.as_bytes(),
@@ -64,15 +57,13 @@ impl KvTier {
         ]);
         let store = Store::open(&cache.folder, cache.size, root);
         let store = store.map_err(|error| Error::Option(error.to_string()))?;
-        Ok(Self::new(store, namespaces, cache.read_only))
+        Ok(Self::new(store, cache.read_only))
     }
 
-    /// A request of owner `n` finds what was stored for `namespaces[n]`, and one of any
-    /// other owner nothing.
-    pub fn new(store: Store, namespaces: Vec<Vec<u8>>, read_only: bool) -> Self {
+    /// On that store; `read_only` adds nothing to it.
+    pub fn new(store: Store, read_only: bool) -> Self {
         Self {
             store,
-            namespaces,
             saved: Vec::new(),
             read_only,
         }
@@ -88,9 +79,9 @@ impl KvTier {
         self.store.trouble()
     }
 
-    fn namespace(&self, owner: u64) -> Option<Vec<u8>> {
-        let owner = usize::try_from(owner).ok()?;
-        self.namespaces.get(owner).cloned()
+    /// Removes what is stored of an owner, whatever the salts; returns how many blocks.
+    pub(crate) fn forget(&mut self, namespace: &Namespace) -> usize {
+        self.store.forget(namespace)
     }
 
     fn saved(&mut self, slot: u32) -> &mut usize {
@@ -107,7 +98,7 @@ impl KvTier {
         &mut self,
         context: &mut Context,
         slot: u32,
-        owner: u64,
+        namespace: &Namespace,
         tokens: &[i32],
         all: bool,
     ) {
@@ -119,10 +110,7 @@ impl KvTier {
         if !all && first >= complete {
             return;
         }
-        let Some(namespace) = self.namespace(owner) else {
-            return;
-        };
-        let chain = self.store.chain(&namespace, tokens);
+        let chain = self.store.chain(namespace, tokens);
         for (number, block) in chain.iter().enumerate().skip(first) {
             if block.is_tail() && !all {
                 break;
@@ -149,16 +137,18 @@ impl KvTier {
         &mut self,
         context: &mut Context,
         slot: u32,
-        owner: u64,
+        namespace: &Namespace,
         tokens: &[i32],
         have: usize,
     ) -> usize {
         *self.saved(slot) = 0;
-        let Some(namespace) = self.namespace(owner) else {
-            return have;
-        };
-        let found = self.store.find(&namespace, tokens);
-        let Some(end) = found.last().map(|last| last.range().end.min(tokens.len())) else {
+        let found = self.store.find(namespace, tokens);
+        // Of the last one perhaps only a few tokens are these.
+        let end = found.last().map(|last| {
+            let from = last.range().start;
+            from + last.common(&tokens[from..])
+        });
+        let Some(end) = end else {
             return have;
         };
         if end < have + WORTH {

@@ -3,10 +3,10 @@
 //! there is room, and nobody is told what another has asked.
 
 use delayline_llama::batch::{
-    Batcher, Choice, GenerateRequest, JoinError, SequenceEvent, SequenceId, SimulatedDecoder,
-    SimulatedModel,
+    Batcher, Choice, GenerateRequest, JoinError, Retention, SequenceEvent, SequenceId,
+    SimulatedDecoder, SimulatedModel,
 };
-use delayline_llama::{Finish, Sampling};
+use delayline_llama::{Finish, Namespace, Sampling};
 use delayline_medium::Rng;
 
 const CTX: usize = 40;
@@ -126,19 +126,21 @@ fn an_elastic_answer_is_as_long_as_there_is_room() {
 fn what_one_owner_has_left_is_not_shared_with_another() {
     for slots in 1..4 {
         let mut batcher = batcher(slots, 4 * CTX);
-        let mut cached = |owner: u64| {
+        let mut cached = |owner: &str, salt: &str| {
             let request = GenerateRequest {
-                owner,
+                namespace: Namespace::new(owner.as_bytes(), salt.as_bytes()),
                 ..request(&[1, 2, 3, 4, 5, 6], 1, false)
             };
             let admitted = batcher.join(request).expect("room");
             finish(&mut batcher);
             admitted.cached
         };
-        assert_eq!((cached(1), cached(1)), (0, 5));
-        assert_eq!((cached(2), cached(2)), (0, 5));
+        assert_eq!((cached("a", ""), cached("a", "")), (0, 5));
+        assert_eq!((cached("b", ""), cached("b", "")), (0, 5));
         // Where there is a slot for each, both keep what is theirs.
-        assert_eq!(cached(1), if slots > 1 { 5 } else { 0 });
+        assert_eq!(cached("a", ""), if slots > 1 { 5 } else { 0 });
+        assert_eq!((cached("a", "salt"), cached("a", "salt")), (0, 5));
+        assert_eq!(cached("b", "salt"), 0);
     }
 }
 
@@ -159,4 +161,41 @@ fn who_asks_for_all_of_it_has_all_of_it_computed() {
         // What it computed is kept for others.
         assert_eq!(asked, [0, 0, 5, 0, 0]);
     }
+}
+
+#[test]
+fn what_is_forgotten_on_demand_is_gone() {
+    let (mine, salted) = (Namespace::new(b"me", b""), Namespace::new(b"me", b"salt"));
+    let yours = Namespace::new(b"you", b"");
+    let ask = |batcher: &mut Batcher<SimulatedDecoder>, namespace, retention, len| {
+        let request = GenerateRequest {
+            namespace,
+            retention,
+            ..request(&[1, 2, 3, 4, 5, 6], len, false)
+        };
+        batcher.join(request).expect("room")
+    };
+    let mut batcher = batcher(4, 4 * CTX);
+    let cached = |batcher: &mut _, namespace, retention| {
+        let admitted = ask(batcher, namespace, retention, 1);
+        finish(batcher);
+        admitted.cached
+    };
+    let stays = Retention::Memory;
+    let all = [mine, salted, yours];
+    assert_eq!(all.map(|whose| cached(&mut batcher, whose, stays)), [0; 3]);
+    assert_eq!(all.map(|whose| cached(&mut batcher, whose, stays)), [5; 3]);
+    let forgotten = batcher.forget(&mine);
+    assert_eq!((forgotten.tokens, forgotten.blocks), (12, 0));
+    assert_eq!(
+        all.map(|whose| cached(&mut batcher, whose, stays)),
+        [0, 0, 5]
+    );
+    // What is under way then leaves nothing, nor does what asks for that.
+    ask(&mut batcher, mine, stays, 3);
+    assert_eq!(batcher.forget(&mine).tokens, 6, "the salted one");
+    finish(&mut batcher);
+    assert_eq!(cached(&mut batcher, mine, Retention::Nowhere), 0);
+    assert_eq!(cached(&mut batcher, mine, stays), 0);
+    assert_eq!(cached(&mut batcher, mine, stays), 5);
 }

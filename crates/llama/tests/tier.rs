@@ -7,8 +7,8 @@ use std::path::Path;
 
 use common::{alone, options, scratch, synth};
 use delayline_engine::{KvType, Options, Way};
-use delayline_llama::batch::{Batcher, Choice, GenerateRequest};
-use delayline_llama::{KvCache, KvTier, Sampling, open};
+use delayline_llama::batch::{Batcher, Choice, GenerateRequest, Retention};
+use delayline_llama::{KvCache, KvTier, Namespace, Sampling, open};
 use delayline_synth::Quant;
 
 /// What distinguishes two runs.
@@ -17,7 +17,6 @@ struct Setting<'a> {
     folder: &'a Path,
     kv: KvType,
     content: [u8; 32],
-    namespaces: Vec<Vec<u8>>,
 }
 
 impl Setting<'_> {
@@ -37,7 +36,7 @@ impl Setting<'_> {
             content: self.content,
             read_only: false,
         };
-        let tier = KvTier::open(&cache, &options, self.namespaces.clone()).expect("a folder");
+        let tier = KvTier::open(&cache, &options).expect("a folder");
         engine.backend_mut().use_tier(tier).expect("this model can");
         Batcher::new(engine, None)
     }
@@ -46,14 +45,25 @@ impl Setting<'_> {
 /// Tokens that were found, and the answer with the probabilities of its tokens.
 type Answer = (usize, Vec<(i32, Vec<u32>)>);
 
-fn ask(batcher: &mut Batcher, prompt: &[i32], owner: u64) -> Answer {
+fn ask(batcher: &mut Batcher, prompt: &[i32], namespace: Namespace) -> Answer {
+    let retention = Retention::default();
+    ask_and_keep(batcher, prompt, namespace, retention)
+}
+
+fn ask_and_keep(
+    batcher: &mut Batcher,
+    prompt: &[i32],
+    namespace: Namespace,
+    retention: Retention,
+) -> Answer {
     let greedy = Choice::Sampled(Sampling {
         temperature: 0.0,
         ..Sampling::default()
     });
     let request = GenerateRequest {
         logprobs: Some(5),
-        owner,
+        namespace,
+        retention,
         ..GenerateRequest::new(prompt, 4, greedy)
     };
     let admitted = batcher.join(request).expect("there is room");
@@ -76,6 +86,7 @@ fn prompt(len: i32, step: i32) -> Vec<i32> {
 #[test]
 fn what_comes_back_is_what_was_in_memory() {
     let (_alone, dir) = (alone(), scratch());
+    let mine = Namespace::default();
     for (shape, kv) in [
         ("tiny-llama", KvType::F16),
         ("tiny-llama", KvType::Q8_0),
@@ -91,24 +102,27 @@ fn what_comes_back_is_what_was_in_memory() {
             folder: &folder,
             kv,
             content: [1; 32],
-            namespaces: vec![Vec::new(), b"a key".to_vec()],
         };
         let (text, other) = (prompt(150, 37), prompt(90, 41));
         let mut first = setting.batcher();
-        assert_eq!(ask(&mut first, &text, 0).0, 0, "{shape}: nothing is known");
-        let kept = ask(&mut first, &text, 0);
+        assert_eq!(
+            ask(&mut first, &text, mine).0,
+            0,
+            "{shape}: nothing is known"
+        );
+        let kept = ask(&mut first, &text, mine);
         assert_eq!(kept.0, 149, "{shape}");
         drop(first);
 
         let mut second = setting.batcher();
-        let found = ask(&mut second, &text, 0);
+        let found = ask(&mut second, &text, mine);
         assert_eq!(found, kept, "{shape} {kv:?}: not as the hit in memory");
         drop(second);
 
         // Behind another sequence, in other cells.
         let mut third = setting.batcher();
-        ask(&mut third, &other, 0);
-        let (cached, answer) = ask(&mut third, &text, 0);
+        ask(&mut third, &other, mine);
+        let (cached, answer) = ask(&mut third, &text, mine);
         assert_eq!(cached, 149);
         let tokens = |answer: &[(i32, Vec<u32>)]| -> Vec<i32> {
             answer.iter().map(|(token, _)| *token).collect()
@@ -118,35 +132,35 @@ fn what_comes_back_is_what_was_in_memory() {
         // A text that parts from it inside a block, and one that goes on.
         let mut parts = text.clone();
         parts[100] = 299;
-        assert_eq!(ask(&mut third, &parts, 0).0, 100, "{shape}");
+        assert_eq!(ask(&mut third, &parts, mine).0, 100, "{shape}");
         drop(third);
         let mut longer = text.clone();
         longer.extend(kept.1[..3].iter().map(|(token, _)| *token));
         longer.extend(prompt(20, 43));
         let mut fourth = setting.batcher();
         assert_eq!(
-            ask(&mut fourth, &longer, 0).0,
+            ask(&mut fourth, &longer, mine).0,
             153,
             "{shape}: the answer too"
         );
 
         // Another's key, another model, another format: nothing.
-        assert_eq!(ask(&mut fourth, &text, 1).0, 0);
-        assert_eq!(ask(&mut fourth, &text, 7).0, 0, "whom nobody knows");
+        for (owner, salt) in [("a key", ""), ("", "a salt"), ("a key", "a salt")] {
+            let other = Namespace::new(owner.as_bytes(), salt.as_bytes());
+            assert_eq!(ask(&mut fourth, &text, other).0, 0, "{owner} {salt}");
+        }
         drop(fourth);
         for other in [
             Setting {
                 content: [2; 32],
-                namespaces: setting.namespaces.clone(),
                 ..setting
             },
             Setting {
                 kv: KvType::F32,
-                namespaces: setting.namespaces.clone(),
                 ..setting
             },
         ] {
-            assert_eq!(ask(&mut other.batcher(), &text, 0).0, 0, "{shape}");
+            assert_eq!(ask(&mut other.batcher(), &text, mine).0, 0, "{shape}");
         }
     }
 }
@@ -167,10 +181,43 @@ fn models_whose_cache_cannot_be_kept_say_so() {
         content: [0; 32],
         read_only: false,
     };
-    let tier = KvTier::open(&cache, &options, Vec::new()).expect("a folder");
+    let tier = KvTier::open(&cache, &options).expect("a folder");
     let refused = engine.backend_mut().use_tier(tier).expect_err("a window");
     assert!(
         refused.to_string().contains("leave out --kv-cache"),
         "{refused}"
     );
+}
+
+#[test]
+fn what_is_to_stay_in_memory_is_not_on_disk_and_what_is_forgotten_is_nowhere() {
+    let (_alone, dir) = (alone(), scratch());
+    let path = synth(dir.path(), "tiny-llama", Quant::Q4_0);
+    let setting = Setting {
+        model: &path,
+        folder: &dir.path().join("kv"),
+        kv: KvType::F16,
+        content: [1; 32],
+    };
+    let (mine, yours) = (Namespace::default(), Namespace::new(b"a key", b""));
+    let (text, other) = (prompt(150, 37), prompt(150, 41));
+    let mut first = setting.batcher();
+    let memory = Retention::Memory;
+    assert_eq!(ask_and_keep(&mut first, &text, mine, memory).0, 0);
+    assert_eq!(ask_and_keep(&mut first, &text, mine, memory).0, 149);
+    ask(&mut first, &other, mine);
+    ask(&mut first, &other, yours);
+    drop(first);
+    let mut second = setting.batcher();
+    assert_eq!(ask(&mut second, &text, mine).0, 0, "it was in memory alone");
+    assert_eq!(ask_and_keep(&mut second, &other, mine, memory).0, 149);
+    let forgotten = second.forget(&mine);
+    assert!(forgotten.tokens >= 300, "{forgotten:?}");
+    assert_eq!(forgotten.blocks, 6, "two texts of two blocks and a tail");
+    assert_eq!(ask_and_keep(&mut second, &other, mine, memory).0, 0);
+    drop(second);
+    let mut third = setting.batcher();
+    let left = [(&text, mine), (&other, mine), (&other, yours)];
+    let left = left.map(|(text, whose)| ask_and_keep(&mut third, text, whose, memory).0);
+    assert_eq!(left, [0, 0, 149]);
 }

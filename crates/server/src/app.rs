@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use delayline_engine::Error;
-use delayline_llama::batch::GenerateRequest;
-use delayline_llama::{Conversation, Rendered, Sampling, Template, TokenizeRequest, Vocab};
-use tokio::sync::{Semaphore, mpsc};
+use delayline_llama::batch::{Forgotten, GenerateRequest};
+use delayline_llama::{
+    Conversation, Namespace, Rendered, Sampling, Template, TokenizeRequest, Vocab,
+};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::api::answer::{AnswerForm, AnswerReader, Endpoint};
 use crate::api::anthropic::{self, MessageForm};
@@ -20,11 +22,11 @@ use crate::api::request::{self, ChatPrompt, Prompt, RequestDefaults};
 use crate::api::responses::{self, ResponseForm};
 use crate::api::thoughts::{self, ThoughtReader};
 use crate::api::tools::CallFormat;
-use crate::config::Limits;
+use crate::config::{KvScope, Limits};
 use crate::guard::Owner;
 use crate::intake::Intake;
 use crate::queue::Refused;
-use crate::shared::{QueuedRequest, Shared, Update};
+use crate::shared::{Flush, QueuedRequest, Shared, Update};
 
 /// What every handler has.
 pub struct App {
@@ -62,6 +64,10 @@ pub struct App {
     pub request_time: Duration,
     /// Keys; none asks for none.
     pub keys: Vec<String>,
+    /// Who finds what was computed for others.
+    pub kv_scope: KvScope,
+    /// To the engine, which closes it when it ends.
+    pub flushes: mpsc::Sender<Flush>,
     /// Origins whose pages may use the API.
     pub origins: Vec<String>,
     /// Whether only this machine can reach the server.
@@ -236,7 +242,7 @@ impl App {
                     // A token more would fit, for the last needs no cell, but clients count.
                     max_tokens: ask.generate.max_tokens.min(self.ctx - tokens.len()),
                     prompt: tokens.clone(),
-                    owner: owner.0,
+                    namespace: self.namespace(owner, &ask.salt),
                     choice: ask.generate.choice.reseeded(number as u32),
                     ..ask.generate.clone()
                 });
@@ -250,6 +256,32 @@ impl App {
             prompt_tokens,
             asked,
         })
+    }
+
+    /// Whose a request is as far as what is kept is concerned. A key is known by itself,
+    /// not by its number: what is on disk is found again when others are added.
+    fn namespace(&self, owner: Owner, salt: &str) -> Namespace {
+        let key = match self.kv_scope {
+            KvScope::Key => owner.0.checked_sub(1),
+            KvScope::Server => None,
+        };
+        let key = key.and_then(|number| self.keys.get(usize::try_from(number).ok()?));
+        let key = key.map_or("", String::as_str);
+        Namespace::new(key.as_bytes(), salt.as_bytes())
+    }
+
+    /// Forgets all that is kept for whoever asks, between two laps.
+    ///
+    /// # Errors
+    /// When the engine has ended.
+    pub async fn flush(&self, owner: Owner) -> Result<Forgotten, ApiError> {
+        let ended = |_| ApiError::unavailable("the server is stopping", None);
+        let (reply, forgotten) = oneshot::channel();
+        let namespace = self.namespace(owner, "");
+        let sent = self.flushes.send(Flush { namespace, reply }).await;
+        sent.map_err(|_| ended(()))?;
+        self.shared.queue.poke();
+        forgotten.await.map_err(|_| ended(()))
     }
 
     /// How an API puts so many answers.

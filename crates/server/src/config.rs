@@ -33,8 +33,20 @@ pub struct ServerConfig {
     pub chat_template: Option<String>,
     /// Where what was computed is kept, to be found again.
     pub kv: Option<delayline_llama::KvCache>,
+    /// Who finds what was computed for others, in memory and there.
+    pub kv_scope: KvScope,
     /// What clients may take.
     pub limits: Limits,
+}
+
+/// Who finds what was computed for others, and is told so by `cached_tokens`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KvScope {
+    /// Whoever has the same key.
+    #[default]
+    Key,
+    /// Everybody.
+    Server,
 }
 
 /// What clients may take together or each.
@@ -242,6 +254,7 @@ mod tests {
             strict_model: false,
             chat_template: None,
             kv: None,
+            kv_scope: KvScope::Key,
             limits: Limits::default(),
         }
     }

@@ -18,7 +18,7 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use crate::api::error::ApiError;
 use crate::overdue;
-use crate::shared::{Health, QueuedRequest, Shared, Update};
+use crate::shared::{Flush, Health, QueuedRequest, Shared, Update};
 
 /// So many failed laps in a row make the server ill.
 const ILL: u32 = 3;
@@ -51,6 +51,7 @@ pub struct EngineThread {
     lap_time: Option<Duration>,
     batcher: Batcher,
     shared: Arc<Shared>,
+    flushes: mpsc::Receiver<Flush>,
     answers: BTreeMap<SequenceId, Answer>,
     events: Vec<SequenceEvent>,
     failures: u32,
@@ -59,11 +60,17 @@ pub struct EngineThread {
 
 impl EngineThread {
     /// Nobody rides yet.
-    pub fn new(batcher: Batcher, shared: Arc<Shared>, lap_time: Option<Duration>) -> Self {
+    pub fn new(
+        batcher: Batcher,
+        shared: Arc<Shared>,
+        flushes: mpsc::Receiver<Flush>,
+        lap_time: Option<Duration>,
+    ) -> Self {
         Self {
             lap_time,
             batcher,
             shared,
+            flushes,
             answers: BTreeMap::new(),
             events: Vec::new(),
             failures: 0,
@@ -76,6 +83,7 @@ impl EngineThread {
     pub fn run(mut self) {
         loop {
             self.settle();
+            self.flush();
             if self.shared.stopping() {
                 self.end_all();
                 return;
@@ -122,6 +130,15 @@ impl EngineThread {
         self.shared.queue.retain(|job| !job.reply.is_closed());
         self.shared.metrics.held.set(held);
         self.count();
+    }
+
+    /// Forgets what it is asked to.
+    fn flush(&mut self) {
+        while let Ok(Flush { namespace, reply }) = self.flushes.try_recv() {
+            let forgotten = self.batcher.forget(&namespace);
+            // Who has gone meanwhile need not be told.
+            let _ = reply.send(forgotten);
+        }
     }
 
     fn count(&self) {

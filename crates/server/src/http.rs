@@ -50,6 +50,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/messages/count_tokens", post(count_tokens))
         .route("/v1/responses", post(responses))
         .route("/apply-template", post(apply_template))
+        .route("/kv/flush", post(flush))
         .route("/v1/models", get(models))
         .route("/v1/models/{model}", get(model))
         .route("/health", get(health))
@@ -112,6 +113,25 @@ async fn apply_template(
 ) -> Result<Response, ApiError> {
     let prompt = read(&app, request, |app, body, _, _| app.applied(body)).await?;
     Ok(json_response(StatusCode::OK, &json!({"prompt": prompt})))
+}
+
+/// Forgets what is kept for whoever asks. Takes no body, so that none is passed over.
+async fn flush(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+    let len = request.headers().get(header::CONTENT_LENGTH);
+    let is_empty = len.is_none_or(|len| len == "0");
+    if !is_empty || request.headers().contains_key(header::TRANSFER_ENCODING) {
+        return Err(ApiError::invalid(
+            "/kv/flush takes no body: it forgets all that is kept for the API key, whatever its \
+             `cache_salt`",
+        ));
+    }
+    if let Some(why) = app.shared.laps.hung() {
+        return Err(reply::hung(&why));
+    }
+    let owner = request.extensions().get::<Owner>().copied();
+    let forgotten = app.flush(owner.unwrap_or_default()).await?;
+    let told = json!({"tokens_in_memory": forgotten.tokens, "blocks_on_disk": forgotten.blocks});
+    Ok(json_response(StatusCode::OK, &told))
 }
 
 /// Takes in a body of JSON, and has it read on a thread where that may take its time; what

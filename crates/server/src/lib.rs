@@ -27,7 +27,7 @@ mod reply;
 mod shared;
 mod start;
 
-pub use config::{Error, Limits, ServerConfig};
+pub use config::{Error, KvScope, Limits, ServerConfig};
 pub use desk::{Desk, DeskAnswer};
 pub use http::OPENAPI;
 pub use start::{Door, Drained, Handle, Started, start};

@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use delayline_llama::batch::{GenerateRequest, GeneratedToken};
-use tokio::sync::mpsc;
+use delayline_llama::Namespace;
+use delayline_llama::batch::{Forgotten, GenerateRequest, GeneratedToken};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::api::error::ApiError;
 use crate::feed::LiveFeed;
@@ -22,6 +23,15 @@ pub struct QueuedRequest {
     pub reply: mpsc::Sender<Update>,
     /// When it was asked for.
     pub asked: Instant,
+}
+
+/// Forgets what is kept of an owner.
+#[derive(Debug)]
+pub struct Flush {
+    /// Of whom; its salt is of no account.
+    pub namespace: Namespace,
+    /// Where it is told what was forgotten.
+    pub reply: oneshot::Sender<Forgotten>,
 }
 
 /// What a client's task is told.

@@ -28,7 +28,7 @@ use crate::intake::Intake;
 use crate::listen::{self, Closing};
 use crate::live::{self, Machine};
 use crate::overdue;
-use crate::shared::{Health, Shared, Update};
+use crate::shared::{Flush, Health, Shared, Update};
 
 /// Laps of each size that are measured before the first request.
 const WARM_UP: usize = 2;
@@ -185,10 +185,11 @@ pub(crate) fn core(config: ServerConfig, address: SocketAddr) -> Result<Core, Er
 
     let (tell, told) = mpsc::channel();
     let (runs, engine) = mpsc::channel();
+    let (flushes, to_flush) = tokio::sync::mpsc::channel(TASKS);
     std::thread::Builder::new().name("engine".into()).spawn({
         let (config, shared) = (config.clone(), shared.clone());
         move || {
-            compute(&config, &shared, &tell);
+            compute(&config, &shared, to_flush, &tell);
             drop(runs);
         }
     })?;
@@ -229,6 +230,8 @@ pub(crate) fn core(config: ServerConfig, address: SocketAddr) -> Result<Core, Er
         sampling: opened.sampling,
         seats: started.seats,
         keys: config.keys,
+        kv_scope: config.kv_scope,
+        flushes,
         origins: config.origins,
         loopback: address.ip().is_loopback(),
         intake: Intake::new(
@@ -305,12 +308,14 @@ struct Opened {
 fn compute(
     config: &ServerConfig,
     shared: &Arc<Shared>,
+    flushes: tokio::sync::mpsc::Receiver<Flush>,
     tell: &mpsc::Sender<Result<Opened, Error>>,
 ) {
     let outcome = catch_unwind(AssertUnwindSafe(|| match open(config, shared) {
         Ok((batcher, opened)) => {
             let _ = tell.send(Ok(opened));
-            EngineThread::new(batcher, shared.clone(), config.limits.lap_time).run();
+            let lap_time = config.limits.lap_time;
+            EngineThread::new(batcher, shared.clone(), flushes, lap_time).run();
         }
         Err(error) => {
             let _ = tell.send(Err(error));
@@ -356,10 +361,7 @@ fn open(config: &ServerConfig, shared: &Shared) -> Result<(Batcher, Opened), Err
     };
     let mut engine = delayline_llama::open(&config.model, &options)?;
     if let Some(cache) = &config.kv {
-        // Who has no key is owner 0, and the holder of a key has its number.
-        let keys = config.keys.iter().map(|key| key.as_bytes().to_vec());
-        let namespaces = std::iter::once(Vec::new()).chain(keys).collect();
-        let tier = KvTier::open(cache, &options, namespaces)?;
+        let tier = KvTier::open(cache, &options)?;
         engine.backend_mut().use_tier(tier)?;
     }
     let (threads, cells) = (engine.threads(), engine.ctx() as usize);

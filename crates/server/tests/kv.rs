@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::{config, start};
+use common::{JSON, config, start};
 use delayline_llama::KvCache;
-use delayline_server::ServerConfig;
+use delayline_server::{KvScope, ServerConfig};
 use serde_json::json;
 
 fn with_cache(folder: &std::path::Path, keys: &[&str]) -> ServerConfig {
@@ -99,4 +99,148 @@ fn a_request_may_ask_that_nothing_kept_is_used() {
     assert_eq!(cached, 0, "from the disk");
     let rest = prompt.expect("counted") - 1;
     assert_eq!(ask(&client, json!(true)).0, rest);
+}
+
+/// Tokens that were found for a holder of that key.
+fn cached(client: &common::Client, key: &str, path: &str, body: &serde_json::Value) -> u64 {
+    let headers = format!("{JSON}Authorization: Bearer {key}\r\n");
+    let reply = client.ask("POST", path, &headers, &body.to_string());
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let usage = reply.json()["usage"].clone();
+    [
+        "/prompt_tokens_details/cached_tokens",
+        "/input_tokens_details/cached_tokens",
+        "/cache_read_input_tokens",
+    ]
+    .iter()
+    .find_map(|path| usage.pointer(path))
+    .and_then(serde_json::Value::as_u64)
+    .expect("counted")
+}
+
+/// A request of each API that asks the same.
+fn requests() -> [(&'static str, serde_json::Value); 4] {
+    let asked = "How long is a pulse of sound in a tube of mercury, and how many fit? ".repeat(8);
+    let turns = json!([{"role": "user", "content": asked}]);
+    [
+        (
+            "/v1/chat/completions",
+            json!({"messages": turns, "max_tokens": 1}),
+        ),
+        ("/v1/messages", json!({"messages": turns, "max_tokens": 1})),
+        (
+            "/v1/responses",
+            json!({"input": asked, "max_output_tokens": 1}),
+        ),
+        ("/v1/completions", json!({"prompt": asked, "max_tokens": 1})),
+    ]
+}
+
+fn with(body: &serde_json::Value, name: &str, value: &str) -> serde_json::Value {
+    let mut body = body.clone();
+    body[name] = value.into();
+    body
+}
+
+#[test]
+fn a_salt_parts_prompts_in_memory_and_on_disk() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let requests = requests();
+    for restarted in [false, true] {
+        let (_server, client) = start(with_cache(folder.path(), &[]));
+        for (path, body) in &requests {
+            let other = format!("theirs, {restarted} {path}");
+            assert_eq!(
+                cached(&client, "", path, &with(body, "cache_salt", &other)),
+                0,
+                "{path}"
+            );
+            // The APIs are forms of one chat; a text is another prompt.
+            let mine = with(body, "cache_salt", "mine");
+            let known = cached(&client, "", path, &mine);
+            let expected = restarted || !["/v1/chat/completions", "/v1/completions"].contains(path);
+            assert_eq!(known > 100, expected, "{path}");
+            let odd = client.post(path, &with(body, "cache_salt", ""));
+            assert_eq!(odd.status, 400, "{odd:?}");
+            assert!(!client.post(path, &mine).body.contains("mine"));
+        }
+    }
+}
+
+#[test]
+fn what_stays_in_memory_alone_is_not_found_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [(path, body), ..] = requests();
+    let ask = |client: &common::Client, retention: &str| {
+        let body = with(&body, "prompt_cache_retention", retention);
+        cached(client, "", path, &with(&body, "prompt_cache_key", "any"))
+    };
+    for (retention, found) in [("in_memory", false), ("24h", false), ("in_memory", true)] {
+        let (_server, client) = start(with_cache(folder.path(), &[]));
+        assert_eq!(ask(&client, retention) > 100, found, "{retention}");
+        assert!(ask(&client, retention) > 100, "{retention}");
+    }
+}
+
+#[test]
+fn a_server_of_one_scope_shares_what_is_kept_among_keys() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [(path, body), ..] = requests();
+    let keys = ["key-one-one", "key-two-two"];
+    for (scope, shared) in [
+        (KvScope::Key, false),
+        (KvScope::Server, true),
+        (KvScope::Server, true),
+    ] {
+        let folder = folder.path().join(format!("{scope:?}"));
+        let restarted = folder.exists();
+        let (_server, client) = start(ServerConfig {
+            kv_scope: scope,
+            ..with_cache(&folder, &keys)
+        });
+        assert_eq!(cached(&client, keys[0], path, &body) > 100, restarted);
+        assert_eq!(cached(&client, keys[1], path, &body) > 100, shared);
+        let salted = with(&body, "cache_salt", &format!("a salt, {restarted}"));
+        assert_eq!(cached(&client, keys[1], path, &salted), 0);
+    }
+}
+
+#[test]
+fn what_is_kept_for_a_key_is_forgotten_when_its_holder_asks() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [(path, body), ..] = requests();
+    let salted = with(&body, "cache_salt", "mine");
+    let keys = ["key-one-one", "key-two-two"];
+    let flush = |client: &common::Client, key: &str, body: &str| {
+        let headers = format!("Authorization: Bearer {key}\r\n");
+        client.ask("POST", "/kv/flush", &headers, body)
+    };
+    let all = [(keys[0], &body), (keys[0], &salted), (keys[1], &body)];
+    let found =
+        |client: &common::Client| all.map(|(key, body)| cached(client, key, path, body) > 100);
+    {
+        let (_server, client) = start(with_cache(folder.path(), &keys));
+        assert_eq!(found(&client), [false; 3]);
+        assert_eq!(found(&client), [true; 3]);
+        assert_eq!(flush(&client, "another-key", "").status, 401);
+        assert_eq!(flush(&client, keys[0], "{}").status, 400);
+        assert_eq!(found(&client), [true; 3]);
+        let told = flush(&client, keys[0], "");
+        assert_eq!(told.status, 200, "{told:?}");
+        let told = told.json();
+        assert!(told["tokens_in_memory"].as_u64() > Some(200), "{told}");
+        assert!(told["blocks_on_disk"].as_u64() > Some(4), "{told}");
+        let again = flush(&client, keys[0], "").json();
+        assert_eq!(again, json!({"tokens_in_memory": 0, "blocks_on_disk": 0}));
+    }
+    let (_server, client) = start(with_cache(folder.path(), &keys));
+    assert_eq!(found(&client), [false, false, true]);
+    drop(_server);
+    let (_server, client) = start(ServerConfig {
+        kv_scope: KvScope::Server,
+        ..with_cache(&folder.path().join("shared"), &keys)
+    });
+    assert!(cached(&client, keys[0], path, &body) < 100);
+    assert!(flush(&client, keys[1], "").json()["blocks_on_disk"].as_u64() > Some(1));
+    assert!(cached(&client, keys[0], path, &body) < 100);
 }

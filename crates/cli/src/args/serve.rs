@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs};
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::{Baseline, EngineArgs};
 use crate::size::parse_size;
@@ -54,9 +54,22 @@ pub struct KvArgs {
     /// What --kv-cache may take on disk
     #[arg(long, value_name = "SIZE", default_value = "10GB", requires = "kv_cache", value_parser = parse_size)]
     pub kv_size: u64,
+    /// Who finds what was computed for others, in memory and in --kv-cache, and is told so by
+    /// `cached_tokens`: whoever has the same API key, or everybody on this server
+    #[arg(long, value_name = "WHO", default_value = "key")]
+    pub kv_scope: KvScopeArg,
     /// Only find what is in --kv-cache, and add nothing
     #[arg(long, requires = "kv_cache")]
     pub kv_read_only: bool,
+}
+
+/// Who finds what was computed for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KvScopeArg {
+    /// Whoever has the same API key.
+    Key,
+    /// Everybody.
+    Server,
 }
 
 /// Who may use the server.

@@ -7,6 +7,7 @@ use crate::piece::Piece;
 use crate::sample::{Candidates, Sampler, Sampling};
 use crate::vocab::Vocab;
 use delayline_engine::{Class, Error, Laps};
+use delayline_kv::Namespace;
 
 /// Rows of tokens in, logits out, over a memory in which each token of a sequence
 /// takes a cell. Slots are numbered from 0.
@@ -52,16 +53,23 @@ pub trait Decoder {
     fn remember(&mut self, slot: u32, at_prompt: bool);
 
     /// Keeps beyond this decoder's life what a slot has computed for `tokens`: a little of
-    /// it, or with `all` whatever is not kept yet. `owner` is whose tokens they are.
-    fn save(&mut self, slot: u32, owner: u64, tokens: &[i32], all: bool) {
-        let _ = (slot, owner, tokens, all);
+    /// it, or with `all` whatever is not kept yet. `namespace` is whose tokens they are.
+    fn save(&mut self, slot: u32, namespace: &Namespace, tokens: &[i32], all: bool) {
+        let _ = (slot, namespace, tokens, all);
     }
 
     /// Brings back into a slot, which holds the first `have` of these tokens, what else of
     /// them was kept; returns how many it holds then.
-    fn restore(&mut self, slot: u32, owner: u64, tokens: &[i32], have: usize) -> usize {
-        let _ = (slot, owner, tokens);
+    fn restore(&mut self, slot: u32, namespace: &Namespace, tokens: &[i32], have: usize) -> usize {
+        let _ = (slot, namespace, tokens);
         have
+    }
+
+    /// Removes what was kept beyond this decoder's life of an owner, whatever the salts;
+    /// returns how many blocks.
+    fn forget_saved(&mut self, namespace: &Namespace) -> usize {
+        let _ = namespace;
+        0
     }
 
     /// Forgets the tokens of all slots.

@@ -2,6 +2,7 @@
 //! of the backend that computes them.
 
 use delayline_engine::{Backend, Class, Engine, Error, Laps, Load};
+use delayline_kv::Namespace;
 
 use super::decoder::{Decoder, Language, ModelLanguage};
 use crate::backend::LlamaBackend;
@@ -29,14 +30,20 @@ pub trait TokenBackend: for<'a> Backend<Work<'a> = &'a [Piece<'a>]> {
     fn remember(&mut self, slot: u32, at_prompt: bool);
 
     /// As [`Decoder::save`].
-    fn save(&mut self, slot: u32, owner: u64, tokens: &[i32], all: bool) {
-        let _ = (slot, owner, tokens, all);
+    fn save(&mut self, slot: u32, namespace: &Namespace, tokens: &[i32], all: bool) {
+        let _ = (slot, namespace, tokens, all);
     }
 
     /// As [`Decoder::restore`].
-    fn restore(&mut self, slot: u32, owner: u64, tokens: &[i32], have: usize) -> usize {
-        let _ = (slot, owner, tokens);
+    fn restore(&mut self, slot: u32, namespace: &Namespace, tokens: &[i32], have: usize) -> usize {
+        let _ = (slot, namespace, tokens);
         have
+    }
+
+    /// As [`Decoder::forget_saved`].
+    fn forget_saved(&mut self, namespace: &Namespace) -> usize {
+        let _ = namespace;
+        0
     }
 }
 
@@ -63,17 +70,22 @@ impl TokenBackend for LlamaBackend {
         self.context_mut().remember(slot, at_prompt);
     }
 
-    fn save(&mut self, slot: u32, owner: u64, tokens: &[i32], all: bool) {
+    fn save(&mut self, slot: u32, namespace: &Namespace, tokens: &[i32], all: bool) {
         if let (context, Some(tier)) = self.context_and_tier() {
-            tier.save(context, slot, owner, tokens, all);
+            tier.save(context, slot, namespace, tokens, all);
         }
     }
 
-    fn restore(&mut self, slot: u32, owner: u64, tokens: &[i32], have: usize) -> usize {
+    fn restore(&mut self, slot: u32, namespace: &Namespace, tokens: &[i32], have: usize) -> usize {
         match self.context_and_tier() {
-            (context, Some(tier)) => tier.restore(context, slot, owner, tokens, have),
+            (context, Some(tier)) => tier.restore(context, slot, namespace, tokens, have),
             (_, None) => have,
         }
+    }
+
+    fn forget_saved(&mut self, namespace: &Namespace) -> usize {
+        let (_, tier) = self.context_and_tier();
+        tier.map_or(0, |tier| tier.forget(namespace))
     }
 }
 
@@ -119,12 +131,16 @@ impl<B: TokenBackend> Decoder for Engine<B> {
         self.backend_mut().remember(slot, at_prompt);
     }
 
-    fn save(&mut self, slot: u32, owner: u64, tokens: &[i32], all: bool) {
-        self.backend_mut().save(slot, owner, tokens, all);
+    fn save(&mut self, slot: u32, namespace: &Namespace, tokens: &[i32], all: bool) {
+        self.backend_mut().save(slot, namespace, tokens, all);
     }
 
-    fn restore(&mut self, slot: u32, owner: u64, tokens: &[i32], have: usize) -> usize {
-        self.backend_mut().restore(slot, owner, tokens, have)
+    fn restore(&mut self, slot: u32, namespace: &Namespace, tokens: &[i32], have: usize) -> usize {
+        self.backend_mut().restore(slot, namespace, tokens, have)
+    }
+
+    fn forget_saved(&mut self, namespace: &Namespace) -> usize {
+        self.backend_mut().forget_saved(namespace)
     }
 
     fn clear(&mut self) {

@@ -1,7 +1,7 @@
 //! The laps of a batcher: which tokens go on the next one, and what came of it.
 
 use super::share::{self, Member, Mixture, Share};
-use super::{Batcher, CompletedLap, Decoder, FailedLap, SequenceEvent, Slot};
+use super::{Batcher, CompletedLap, Decoder, FailedLap, Retention, SequenceEvent, Slot};
 use crate::piece::Piece;
 use delayline_engine::Class;
 use delayline_engine::Error;
@@ -207,8 +207,10 @@ impl<D: Decoder> Batcher<D> {
             self.decoder
                 .remember(share.slot as u32, sequence.ends_prompt());
             let computed = sequence.computed_tokens();
-            self.decoder
-                .save(share.slot as u32, slot.owner, computed, false);
+            if slot.retention == Retention::Saved {
+                self.decoder
+                    .save(share.slot as u32, &slot.namespace, computed, false);
+            }
             if !share.output {
                 continue;
             }

@@ -38,11 +38,12 @@ use crate::backend::LlamaEngine;
 use crate::vocab::Vocab;
 use delayline_engine::Error;
 use delayline_engine::Laps;
+use delayline_kv::Namespace;
 
 pub use cost::LapCost;
 pub use decoder::{Decoder, Language, ModelLanguage};
 pub use engine::TokenBackend;
-pub use sequence::{Choice, GenerateRequest, GeneratedToken, TokenLogprob};
+pub use sequence::{Choice, GenerateRequest, GeneratedToken, Retention, TokenLogprob};
 pub use simulated::{DecodedLap, SimulatedDecoder, SimulatedLanguage, SimulatedModel};
 
 use room::Room;
@@ -70,6 +71,15 @@ pub struct Admitted {
     pub id: SequenceId,
     /// Tokens of its prompt that were in the KV cache from before.
     pub cached: usize,
+}
+
+/// What was forgotten on demand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Tokens in memory.
+    pub tokens: usize,
+    /// Blocks that were saved.
+    pub blocks: usize,
 }
 
 /// What became of a sequence in a lap.
@@ -115,7 +125,9 @@ const STEP: usize = 64;
 #[derive(Debug)]
 struct Slot<S> {
     /// Whose tokens they are.
-    owner: u64,
+    namespace: Namespace,
+    /// Where they stay when the sequence has left.
+    retention: Retention,
     sequence: Option<(SequenceId, Sequence<S>)>,
     /// Sits out laps until told otherwise.
     held: bool,
@@ -127,7 +139,8 @@ struct Slot<S> {
 impl<S> Slot<S> {
     fn empty() -> Self {
         Self {
-            owner: 0,
+            namespace: Namespace::default(),
+            retention: Retention::default(),
             sequence: None,
             held: false,
             cached: Vec::new(),
@@ -245,20 +258,22 @@ impl<D: Decoder> Batcher<D> {
         }
         self.make_room(at, needed);
         // What the slot holds is given up only for a request that is admitted.
-        let (owner, fresh) = (request.owner, request.fresh);
+        let (namespace, fresh) = (request.namespace, request.fresh);
+        let retention = request.retention;
         let mut sequence = Sequence::new(&self.language, request, room)?;
         sequence.limit(first);
-        if fresh || self.slots[at].owner != owner {
+        if fresh || self.slots[at].namespace != namespace {
             self.slots[at].cached.clear();
             self.decoder.keep(at as u32, 0);
         }
-        self.slots[at].owner = owner;
+        self.slots[at].namespace = namespace;
+        self.slots[at].retention = retention;
         let cached = self.rewind(at, sequence.lacking());
         let prompt = sequence.lacking();
         // Of no tokens nothing is brought back.
         let wanted = if fresh { 0 } else { prompt.len() - 1 };
         let prompt = &prompt[..wanted];
-        let cached = self.decoder.restore(at as u32, owner, prompt, cached);
+        let cached = self.decoder.restore(at as u32, &namespace, prompt, cached);
         sequence.advance(cached);
         let id = SequenceId(self.next_id);
         self.next_id += 1;
@@ -330,13 +345,13 @@ impl<D: Decoder> Batcher<D> {
         }
     }
 
-    /// The free slot that shares most of the prompt, of the same owner, else the one that was left
-    /// first. One that would lose more than it shares counts as sharing nothing.
+    /// The free slot that shares most of the prompt, of the same namespace, else the one that
+    /// was left first. One that would lose more than it shares counts as sharing nothing.
     fn slot_for(&self, request: &GenerateRequest) -> Option<usize> {
         let free = self.slots.iter().enumerate();
         let free = free.filter(|(_, slot)| slot.sequence.is_none());
         let best = free.max_by_key(|(_, slot)| {
-            let shared = match slot.owner == request.owner && !request.fresh {
+            let shared = match slot.namespace == request.namespace && !request.fresh {
                 true => common(&slot.cached, &request.prompt),
                 false => 0,
             };
@@ -387,11 +402,39 @@ impl<D: Decoder> Batcher<D> {
             return;
         };
         let slot = &mut self.slots[at];
-        if let Some((_, sequence)) = slot.sequence.take() {
-            slot.cached = sequence.into_computed();
-            slot.left_at = self.now;
-            self.decoder.save(at as u32, slot.owner, &slot.cached, true);
+        let Some((_, sequence)) = slot.sequence.take() else {
+            return;
+        };
+        slot.left_at = self.now;
+        if slot.retention == Retention::Nowhere {
+            self.decoder.keep(at as u32, 0);
+            return;
         }
+        slot.cached = sequence.into_computed();
+        if slot.retention == Retention::Saved {
+            self.decoder
+                .save(at as u32, &slot.namespace, &slot.cached, true);
+        }
+    }
+
+    /// Forgets what sequences of an owner have left, whatever their salts, in memory and
+    /// wherever it was saved; those that are under way leave nothing.
+    pub fn forget(&mut self, namespace: &Namespace) -> Forgotten {
+        let mut forgotten = Forgotten::default();
+        for (at, slot) in self.slots.iter_mut().enumerate() {
+            if !slot.namespace.same_owner(namespace) {
+                continue;
+            }
+            if slot.sequence.is_some() {
+                slot.retention = Retention::Nowhere;
+            } else if !slot.cached.is_empty() {
+                forgotten.tokens += slot.cached.len();
+                slot.cached.clear();
+                self.decoder.keep(at as u32, 0);
+            }
+        }
+        forgotten.blocks = self.decoder.forget_saved(namespace);
+        forgotten
     }
 
     /// A held sequence keeps its slot, but sits out laps.

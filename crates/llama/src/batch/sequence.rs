@@ -6,6 +6,7 @@ use crate::sample::{Sampling, TokenBias, Trigger};
 use crate::session::Finish;
 use crate::vocab::Utf8;
 use delayline_engine::Error;
+use delayline_kv::Namespace;
 
 use super::decoder::Language;
 use super::share::Share;
@@ -34,9 +35,11 @@ pub struct GenerateRequest {
     /// Whether it takes what room it gets: a part of it is promised when it joins, more
     /// while others leave room, and the answer ends where there is none.
     pub elastic: bool,
-    /// Whose it is: what one owner's requests have left in the KV cache is not shared
+    /// Whose it is: what requests of one namespace have left in the KV cache is not shared
     /// with another's.
-    pub owner: u64,
+    pub namespace: Namespace,
+    /// Where what it computes stays.
+    pub retention: Retention,
     /// Whether all of its prompt is computed, though some of it may be kept.
     pub fresh: bool,
 }
@@ -54,10 +57,23 @@ impl GenerateRequest {
             trigger: None,
             bias: Vec::new(),
             elastic: false,
-            owner: 0,
+            namespace: Namespace::default(),
+            retention: Retention::default(),
             fresh: false,
         }
     }
+}
+
+/// Where what was computed for a sequence stays when the sequence has left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Retention {
+    /// In memory until its room is needed, and wherever the decoder keeps more.
+    #[default]
+    Saved,
+    /// In memory alone.
+    Memory,
+    /// Nowhere.
+    Nowhere,
 }
 
 /// Where the tokens of an answer come from.

@@ -29,6 +29,7 @@ pub const PARAMETERS: &[&str] = &[
     "tool_choice",
     "thinking",
     "output_config",
+    "cache_salt",
 ];
 
 /// Hints, and what is for the client's own book-keeping.
@@ -173,6 +174,8 @@ pub fn chat_body(body: &[u8]) -> Result<Vec<u8>, ApiError> {
         ("temperature", "temperature"),
         ("top_p", "top_p"),
         ("top_k", "top_k"),
+        // Not theirs, but what is kept is the same for all APIs.
+        ("cache_salt", "cache_salt"),
     ] {
         if let Some(value) = fields.take::<Box<RawValue>>(theirs, "JSON")? {
             chat.set(ours, value)?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use delayline_llama::batch::{Choice, GenerateRequest};
+use delayline_llama::batch::{Choice, GenerateRequest, Retention};
 use delayline_llama::{Sampling, TokenBias};
 use serde::Deserialize;
 use serde_json::value::{Number, RawValue};
@@ -39,8 +39,6 @@ const NEUTRAL: &[(&str, &[&str])] = &[
     ("user", &["*"]),
     ("metadata", &["*"]),
     ("safety_identifier", &["*"]),
-    ("prompt_cache_key", &["*"]),
-    ("prompt_cache_retention", &["*"]),
     ("keep_alive", &["*"]),
 ];
 
@@ -73,6 +71,9 @@ pub const PARAMETERS: &[&str] = &[
     "n",
     "logit_bias",
     "cache_prompt",
+    "cache_salt",
+    "prompt_cache_key",
+    "prompt_cache_retention",
 ];
 
 /// Those that only a chat has.
@@ -164,6 +165,8 @@ pub struct ApiRequest {
     pub include_usage: Option<bool>,
     /// The tools that may be called.
     pub tools: Option<ToolRequest>,
+    /// What parts its prompts from others of the same key; may be empty.
+    pub salt: String,
     /// What the engine is asked for, still without the prompt's tokens.
     pub generate: GenerateRequest,
 }
@@ -334,7 +337,11 @@ fn generate(
     };
     let max_tokens = max.or(max_tokens);
     let cache_prompt: Option<bool> = fields.take("cache_prompt", "true or false")?;
+    // OpenAI's hint which of its machines to send a request to, so that those that begin
+    // alike meet. Here is one, and what is kept is found by the tokens themselves.
+    let _: Option<String> = fields.take("prompt_cache_key", "a text")?;
     Ok(GenerateRequest {
+        retention: retention(fields)?,
         // Whoever says no number takes what there is.
         elastic: max_tokens.is_none(),
         fresh: cache_prompt == Some(false),
@@ -348,6 +355,37 @@ fn generate(
             Choice::Sampled(sampling),
         )
     })
+}
+
+/// Where what is computed for a prompt stays: by default as long as there is room for it, on
+/// disk too.
+fn retention(fields: &mut Fields) -> Result<Retention, ApiError> {
+    const NAME: &str = "prompt_cache_retention";
+    let expected = "\"in_memory\", which keeps it off the disk, or \"24h\"";
+    let asked: Option<String> = fields.take(NAME, expected)?;
+    match asked.as_deref() {
+        None | Some("24h") => Ok(Retention::Saved),
+        // OpenAI writes it in both ways.
+        Some("in_memory" | "in-memory") => Ok(Retention::Memory),
+        Some(other) => Err(ApiError::param(
+            NAME,
+            format!("`{NAME}` must be {expected}, not {other:?}"),
+        )),
+    }
+}
+
+/// What parts a client's prompts from others of the same key. An empty one would part
+/// nothing, which nobody means who sends one.
+fn salt(fields: &mut Fields) -> Result<String, ApiError> {
+    const NAME: &str = "cache_salt";
+    let expected = "a text that is not empty";
+    match fields.take::<String>(NAME, expected)? {
+        Some(salt) if salt.is_empty() => Err(ApiError::param(
+            NAME,
+            format!("`{NAME}` must be {expected}; leave it out to share what is kept"),
+        )),
+        salt => Ok(salt.unwrap_or_default()),
+    }
 }
 
 /// A seed: any number will do, and equal ones give equal answers; -1, as some clients
@@ -389,8 +427,10 @@ fn common(
     if options.include_obfuscation == Some(true) {
         return Err(ApiError::unsupported("stream_options.include_obfuscation"));
     }
+    let salt = salt(&mut fields)?;
     fields.finish()?;
     Ok(ApiRequest {
+        salt,
         prompts,
         answers,
         model: model.filter(|model| !model.is_empty()),
@@ -526,6 +566,7 @@ mod tests {
             r#", "stream": false, "stream_options": {"include_usage": null}"#,
             r#", "model": "", "max_tokens": -1, "max_completion_tokens": -1, "seed": -1"#,
             r#", "cache_prompt": true, "keep_alive": "5m", "n": 1.0, "reasoning": {}"#,
+            r#", "cache_salt": null, "prompt_cache_retention": "24h""#,
         ] {
             assert_eq!(ask(more), ask(""), "{more}");
         }
@@ -533,6 +574,22 @@ mod tests {
             r#"{"prompt": "a", "best_of": 1, "echo": false, "suffix": "", "logprobs": false}"#;
         let plain = completion(br#"{"prompt": "a"}"#, DEFAULTS);
         assert_eq!(completion(text.as_bytes(), DEFAULTS).ok(), plain.ok());
+    }
+
+    #[test]
+    fn what_is_said_of_the_cache_arrives() {
+        for name in ["in_memory", "in-memory"] {
+            let ask = ask(&format!(
+                r#", "cache_salt": "s", "prompt_cache_retention": "{name}""#
+            ));
+            let ask = ask.expect("a request");
+            assert_eq!(
+                (ask.salt.as_str(), ask.generate.retention),
+                ("s", Retention::Memory)
+            );
+        }
+        let text = completion(br#"{"prompt": "a", "cache_salt": "s"}"#, DEFAULTS);
+        assert_eq!(text.expect("a request").salt, "s");
     }
 
     #[test]
@@ -554,6 +611,11 @@ mod tests {
             (r#", "seed": "x""#, "`seed` must be a whole number"),
             (r#", "seed": 0.5"#, "`seed` must be a whole number"),
             (r#", "response_format": {"type": "x"}"#, "response_format"),
+            (r#", "cache_salt": """#, "leave it out"),
+            (r#", "cache_salt": 5"#, "`cache_salt` must be a text"),
+            (r#", "prompt_cache_key": {}"#, "must be a text"),
+            (r#", "prompt_cache_retention": "1h""#, "or \"24h\", not"),
+            (r#", "prompt_cache_retention": 24"#, "or \"24h\": "),
         ] {
             let message = ask(more).unwrap_err();
             assert!(message.contains(says), "{more}: {message}");

@@ -28,6 +28,9 @@ pub const PARAMETERS: &[&str] = &[
     "parallel_tool_calls",
     "reasoning",
     "text",
+    "cache_salt",
+    "prompt_cache_key",
+    "prompt_cache_retention",
 ];
 
 /// Parameters that are taken as long as they ask for what is done anyway.
@@ -44,8 +47,6 @@ const NEUTRAL: &[(&str, &[&str])] = &[
     ("client_metadata", &["*"]),
     ("user", &["*"]),
     ("safety_identifier", &["*"]),
-    ("prompt_cache_key", &["*"]),
-    ("prompt_cache_retention", &["*"]),
 ];
 
 #[derive(Deserialize)]
@@ -237,11 +238,17 @@ pub fn chat_body(body: &[u8]) -> Result<MadeChat, ApiError> {
         ("temperature", "temperature"),
         ("top_p", "top_p"),
         ("parallel_tool_calls", "parallel_tool_calls"),
+        ("prompt_cache_key", "prompt_cache_key"),
+        ("prompt_cache_retention", "prompt_cache_retention"),
     ] {
         if let Some(value) = fields.take::<Box<RawValue>>(theirs, "JSON")? {
             echo.insert(theirs.into(), value_of(&value));
             chat.insert(ours, value);
         }
+    }
+    // A salt is a secret: it is not repeated.
+    if let Some(salt) = fields.take::<Box<RawValue>>("cache_salt", "JSON")? {
+        chat.insert("cache_salt", salt);
     }
     tools(&mut fields, &mut chat, &mut echo)?;
     let reasoning: Option<Reasoning> = fields.take("reasoning", "an object with its `effort`")?;

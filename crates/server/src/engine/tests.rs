@@ -56,7 +56,8 @@ fn slow_readers_wait_for_themselves_alone() {
                 ..Options::default()
             };
             let engine = delayline_llama::open(&path, &options).expect("it opens");
-            EngineThread::new(Batcher::new(engine, None), shared, None).run();
+            let (_flush, flushes) = mpsc::channel(1);
+            EngineThread::new(Batcher::new(engine, None), shared, flushes, None).run();
         }
     });
     let (slow, mut slow_updates) = job(40, 1);

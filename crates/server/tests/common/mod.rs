@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use delayline_engine::{Options, Way};
-use delayline_server::{Handle, Limits, ServerConfig};
+use delayline_server::{Handle, KvScope, Limits, ServerConfig};
 use serde_json::{Value, json};
 
 /// The demo model, which `make test` fetches.
@@ -57,6 +57,7 @@ pub fn config() -> ServerConfig {
         strict_model: false,
         chat_template: None,
         kv: None,
+        kv_scope: KvScope::Key,
         limits: Limits::default(),
     }
 }
