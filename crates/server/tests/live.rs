@@ -11,7 +11,7 @@ use delayline_fiber::{LoopMaker, LoopSpec};
 use delayline_line::{Caps, Completion, Medium, MediumEvent, Op, Stats};
 use delayline_medium::wrapped;
 use delayline_server::live::{BINS, LiveLap, LiveProgress, Machine, State};
-use delayline_server::{Limits, ServerConfig, start};
+use delayline_server::{KvScope, Limits, ServerConfig, start};
 
 /// Whether the medium hands out what has come.
 static OPEN: (Mutex<bool>, Condvar) = (Mutex::new(true), Condvar::new());
@@ -74,6 +74,7 @@ fn config() -> ServerConfig {
         strict_model: false,
         chat_template: None,
         kv: None,
+        kv_scope: KvScope::Key,
         limits: Limits::default(),
     }
 }
