@@ -6,7 +6,10 @@
 //! stays ignored. The others are always heard: a shell has what a script puts in the
 //! background ignore Ctrl-C, yet `kill -INT` means it.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fmt;
+use std::fs::DirEntry;
 use std::io::Write;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -141,15 +144,31 @@ fn ask_or_end() {
     end(EXIT_CODE);
 }
 
-/// Whether a thread is where no signal reaches it (`D` in `proc(5)`).
+/// Whether a thread stays where no signal reaches it (`D` in `proc(5)`). Whoever reads or
+/// touches memory is there for moments, and each time it was elsewhere counts as a switch.
 fn waits_for_a_drive() -> bool {
+    let before = in_system();
+    if before.is_empty() {
+        return false;
+    }
+    std::thread::sleep(Duration::from_millis(250));
+    before.intersection(&in_system()).next().is_some()
+}
+
+/// The threads that are there, each with its switches so far.
+fn in_system() -> BTreeSet<(OsString, String)> {
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten();
-    tasks.flatten().any(|task| {
-        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-        // The name before it may hold anything.
-        stat.rsplit_once(')')
-            .is_some_and(|(_, rest)| rest.starts_with(" D"))
-    })
+    let waits = |task: DirEntry| {
+        let status = std::fs::read_to_string(task.path().join("status")).ok()?;
+        let value = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.map(str::trim)
+        };
+        let waits = value("State:")?.starts_with('D');
+        let switches = value("voluntary_ctxt_switches:")?;
+        waits.then(|| (task.file_name(), switches.to_owned()))
+    };
+    tasks.flatten().filter_map(waits).collect()
 }
 
 /// Ends the process at once, without destructors.

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_void};
-use std::sync::Once;
+use std::sync::{Once, OnceLock};
 
 use crate::sys;
 
@@ -105,15 +105,20 @@ fn without_folder(text: &str) -> &str {
 
 /// What the kernels were built for, in llama.cpp's words (`AVX2 = 1 | …`).
 pub fn kernel_features() -> String {
-    init();
-    // SAFETY: returns a pointer to a static string.
-    match unsafe { sys::llama_print_system_info() } {
-        // SAFETY: it ends with a zero byte.
-        Ok(text) => unsafe { CStr::from_ptr(text) }
-            .to_string_lossy()
-            .into_owned(),
-        Err(_) => String::new(),
-    }
+    // llama.cpp writes it into one text of its own at each call: two at a time would mix.
+    static FEATURES: OnceLock<String> = OnceLock::new();
+    let features = FEATURES.get_or_init(|| {
+        init();
+        // SAFETY: returns a pointer to a static string, which nobody writes to from now on.
+        match unsafe { sys::llama_print_system_info() } {
+            // SAFETY: it ends with a zero byte.
+            Ok(text) => unsafe { CStr::from_ptr(text) }
+                .to_string_lossy()
+                .into_owned(),
+            Err(_) => String::new(),
+        }
+    });
+    features.clone()
 }
 
 #[cfg(test)]
