@@ -101,7 +101,7 @@ pub enum Error {
         /// Bytes that it would take.
         needed: u64,
     },
-    /// Another program fetches it, or the caller wants no more.
+    /// The caller wants no more.
     #[error("it was stopped")]
     Interrupted,
     /// The cache cannot be read or written.
