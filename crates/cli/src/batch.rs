@@ -137,6 +137,7 @@ fn config(args: &BatchArgs, engine: &Options, riders: u32) -> Result<ServerConfi
         origins: Vec::new(),
         aliases: Vec::new(),
         strict_model: false,
+        thinking_budget: None,
         chat_template: match &args.chat_template {
             Some(path) => Some(template::text_of(path)?),
             None => None,

@@ -125,6 +125,7 @@ fn config(args: &ServeArgs) -> Result<ServerConfig> {
         origins: args.access.allow_origin.clone(),
         aliases: args.access.alias.clone(),
         strict_model: args.access.strict_model,
+        thinking_budget: usize::try_from(args.limits.reasoning_budget).ok(),
         chat_template: match &args.chat_template {
             Some(path) => Some(template::text_of(path)?),
             None => None,

@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::ptr::NonNull;
 
 use crate::sys;
+use crate::thoughts::{Thinking, Thoughts, Told};
 use crate::tokenize::TokenizeRequest;
 use crate::vocab::Vocab;
 use delayline_engine::Error;
@@ -193,6 +194,10 @@ pub struct Sampler {
     /// The text of the grammar, until it holds.
     text: Option<String>,
     waiting: Option<Waiting>,
+    /// Until they have ended.
+    thoughts: Option<Thoughts>,
+    /// The tokens that end them, and how many of those were said for the model.
+    close: (Vec<i32>, usize),
     bias: Vec<TokenBias>,
     repeats: bool,
     // The grammar reads the vocabulary as long as it lives.
@@ -279,6 +284,8 @@ impl Sampler {
                 grammar,
                 text,
                 waiting: None,
+                thoughts: None,
+                close: (Vec::new(), 0),
                 bias: Vec::new(),
                 repeats,
                 vocab: vocab.clone(),
@@ -294,6 +301,21 @@ impl Sampler {
             grammar,
             said: String::new(),
         });
+    }
+
+    /// The model thinks first: what it says then obeys no grammar and meets no trigger.
+    ///
+    /// # Errors
+    /// When llama.cpp cannot tokenize what ends thoughts.
+    pub fn think(&mut self, thinking: Thinking) -> Result<(), Error> {
+        let close = TokenizeRequest {
+            begin: false,
+            goes_on: true,
+            ..TokenizeRequest::new(&thinking.close)
+        };
+        self.close = (self.vocab.tokens_of(&close)?, 0);
+        self.thoughts = Some(Thoughts::new(thinking));
+        Ok(())
     }
 
     /// Adds to logits, before anything is chosen.
@@ -326,10 +348,23 @@ impl Sampler {
     /// # Errors
     /// When the logits or the grammar leave nothing to choose from.
     pub fn sample(&mut self, logits: &[f32], all: &mut Candidates) -> Result<i32, Error> {
+        if let Some(token) = self.said_for_it() {
+            self.is_thought(token)?;
+            self.chain.accept(token)?;
+            return Ok(token);
+        }
         let mut passed = Vec::new();
         loop {
             all.fill(logits, &self.bias, &passed);
             let (mut token, mut logit) = choose(&mut self.chain, &mut all.0)?;
+            if self.runs_over(token)? {
+                pass_over(token, &mut passed)?;
+                continue;
+            }
+            if self.is_thought(token)? {
+                self.chain.accept(token)?;
+                return Ok(token);
+            }
             if let Some(grammar) = &mut self.grammar {
                 // Nearly always the grammar allows what the chain chose, and asking it
                 // of one token is much cheaper than of all.
@@ -347,15 +382,55 @@ impl Sampler {
                 }
                 grammar.accept(token)?;
             } else if !self.may_come(token)? {
-                passed.push(token);
-                if passed.len() > PASSED_OVER {
-                    return Err(nothing("no likely token begins what the grammar wants"));
-                }
+                pass_over(token, &mut passed)?;
                 continue;
             }
             self.chain.accept(token)?;
             return Ok(token);
         }
+    }
+
+    /// The next of the tokens that end thoughts, where their budget is spent.
+    fn said_for_it(&mut self) -> Option<i32> {
+        self.thoughts.as_ref().filter(|it| it.is_spent())?;
+        let (close, said) = &mut self.close;
+        let next = close.get(*said).copied();
+        *said += 1;
+        if next.is_none() {
+            // Its tokens do not say what they were made from: then thoughts end unsaid.
+            self.thoughts = None;
+        }
+        next
+    }
+
+    /// Whether a token ends thoughts and begins an answer that something holds.
+    fn runs_over(&self, token: i32) -> Result<bool, Error> {
+        let is_held = self.grammar.is_some() || self.waiting.is_some();
+        Ok(match self.thoughts.as_ref().filter(|_| is_held) {
+            Some(thoughts) => thoughts.runs_over(&self.vocab.name(token)?),
+            None => false,
+        })
+    }
+
+    /// Whether a token that is chosen now belongs to thoughts.
+    fn is_thought(&mut self, token: i32) -> Result<bool, Error> {
+        let Some(thoughts) = &mut self.thoughts else {
+            return Ok(false);
+        };
+        let piece = self.vocab.name(token)?;
+        let told = thoughts.push(&piece, self.grammar.is_some());
+        if told == Told::Thought {
+            return Ok(true);
+        }
+        let before = self.thoughts.take().map(Thoughts::into_said);
+        if let (Told::Answer, Some(waiting), Some(said)) = (told, &mut self.waiting, before) {
+            // What looked like the beginning of thoughts may be that of a call.
+            let said = said.strip_suffix(&piece).unwrap_or_default();
+            if !said.is_empty() && !waiting.pass(said) {
+                self.waiting = None;
+            }
+        }
+        Ok(told == Told::Closed)
     }
 
     /// Whether a grammar that waits lets this token come; from its trigger on it holds.
@@ -387,6 +462,15 @@ impl Sampler {
         self.grammar = Some(grammar);
         self.waiting = None;
         Ok(true)
+    }
+}
+
+/// Has a token not be chosen.
+fn pass_over(token: i32, passed: &mut Vec<i32>) -> Result<(), Error> {
+    passed.push(token);
+    match passed.len() > PASSED_OVER {
+        true => Err(nothing("no likely token begins what the grammar wants")),
+        false => Ok(()),
     }
 }
 

@@ -3,7 +3,7 @@
 mod common;
 
 use delayline_engine::ModelFile;
-use delayline_llama::{Candidates, Sampler, Sampling, TokenBias, Trigger, Vocab};
+use delayline_llama::{Candidates, Sampler, Sampling, Thinking, TokenBias, Trigger, Vocab};
 
 /// What a sampler makes of a model that wants to say `text` and then end.
 fn said(vocab: &Vocab, sampler: &mut Sampler, text: &str) -> String {
@@ -77,6 +77,60 @@ fn what_follows_a_trigger_obeys_and_nothing_else() {
             None => assert_eq!(said, wants),
         }
     }
+}
+
+#[test]
+fn what_is_thought_is_free_and_ends_with_its_budget() {
+    let _alone = common::alone();
+    let file = ModelFile::open(&common::demo_model()).expect("the demo model");
+    let vocab = Vocab::open(&file).expect("its vocabulary");
+    let grammar = r#"root ::= "<call>" ("true" | "false") "</call>""#;
+    let greedy = Sampling {
+        temperature: 0.0,
+        ..Sampling::default()
+    };
+    let call = Trigger {
+        text: "<call>".into(),
+        at_start: true,
+        begins: "<call>".into(),
+    };
+    let says = |begun, budget, trigger: Option<&Trigger>, wants: &str| {
+        let mut sampler = Sampler::new(&vocab, &greedy, Some(grammar)).expect("a sampler");
+        if let Some(trigger) = trigger {
+            sampler.wait_for(trigger.clone());
+        }
+        let (open, close) = ("<think>".into(), "</think>".into());
+        let thinking = Thinking {
+            open,
+            close,
+            begun,
+            budget,
+        };
+        sampler.think(thinking).expect("tokens");
+        said(&vocab, &mut sampler, wants)
+    };
+    let obeys = |text: &str| ["<call>true</call>", "<call>false</call>"].contains(&text);
+    // A call that is only thought of is none, and the one behind it is held.
+    let wants = "<call>5 {</think>\n<call>5";
+    for trigger in [None, Some(&call)] {
+        let said = says(true, None, trigger, wants);
+        let answer = said.strip_prefix("<call>5 {</think>");
+        let answer = answer.map(str::trim_start);
+        assert!(answer.is_some_and(obeys), "{said:?}");
+    }
+    // Without thoughts it is as ever, and what looks like them at first is an answer.
+    assert!(obeys(&says(false, None, None, "<call>5")));
+    assert!(obeys(&says(false, None, Some(&call), "<call>5")));
+    assert_eq!(says(false, None, Some(&call), "<this> is"), "<this> is");
+    // When the budget is spent, the model goes on from the end of its thoughts.
+    let said = says(true, Some(2), None, "one two three four five six");
+    let (thought, answer) = said.split_once("</think>").expect("an end of thoughts");
+    assert!(
+        thought.len() < "one two three".len() && obeys(answer),
+        "{said:?}"
+    );
+    let said = says(true, Some(0), None, "one two three four");
+    assert!(said.strip_prefix("</think>").is_some_and(obeys), "{said:?}");
 }
 
 #[test]

@@ -40,6 +40,8 @@ pub struct App {
     pub tells_tools: bool,
     /// Whether it thinks aloud.
     pub thinks: bool,
+    /// Maximum number of tokens of thought where a request does not say; none is no limit.
+    pub thinking_budget: Option<usize>,
     /// How it writes calls of tools.
     pub call_format: CallFormat,
     /// Whether requests for other names are refused.
@@ -161,6 +163,7 @@ impl App {
                 seed: chance() as u32,
                 ..self.sampling
             },
+            thinking_budget: self.thinking_budget,
         }
     }
 
@@ -226,9 +229,9 @@ impl App {
                 Endpoint::Responses => error.of("input"),
             })?;
             prompt_tokens += tokens.len();
-            // Where a grammar holds from the beginning, nothing is thought.
-            let is_held = ask.generate.grammar.is_some() && ask.generate.trigger.is_none();
-            let thinks = self.thinks && matches!(prompt, Prompt::Chat(_)) && !is_held;
+            let thinks = begins_in_thought || self.thinks && matches!(prompt, Prompt::Chat(_));
+            let thinking =
+                thinks.then(|| thoughts::thinking(begins_in_thought, ask.thinking_budget));
             let reader = AnswerReader {
                 thoughts: thinks.then(|| ThoughtReader::new(begins_in_thought)),
                 calls: ask
@@ -242,6 +245,7 @@ impl App {
                     // A token more would fit, for the last needs no cell, but clients count.
                     max_tokens: ask.generate.max_tokens.min(self.ctx - tokens.len()),
                     prompt: tokens.clone(),
+                    thinking: thinking.clone(),
                     namespace: self.namespace(owner, &ask.salt),
                     choice: ask.generate.choice.reseeded(number as u32),
                     ..ask.generate.clone()

@@ -29,6 +29,8 @@ pub struct ServerConfig {
     pub aliases: Vec<String>,
     /// Whether requests for other names are refused, and not answered by the one model.
     pub strict_model: bool,
+    /// Maximum number of tokens of thought where a request does not say; none is no limit.
+    pub thinking_budget: Option<usize>,
     /// A chat template, in Jinja, in place of the model's own.
     pub chat_template: Option<String>,
     /// Where what was computed is kept, to be found again.
@@ -252,6 +254,7 @@ mod tests {
             origins: Vec::new(),
             aliases: Vec::new(),
             strict_model: false,
+            thinking_budget: None,
             chat_template: None,
             kv: None,
             kv_scope: KvScope::Key,

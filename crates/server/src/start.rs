@@ -219,6 +219,7 @@ pub(crate) fn core(config: ServerConfig, address: SocketAddr) -> Result<Core, Er
         thinks: opened.thinks,
         call_format: opened.call_format,
         strict_model: config.strict_model,
+        thinking_budget: config.thinking_budget,
         vocab: opened.vocab,
         template: opened.template,
         names: std::iter::once(started.model.clone())

@@ -317,6 +317,80 @@ fn what_is_thought_is_apart() {
     );
 }
 
+/// What is thought obeys no grammar, takes as many tokens as it may, and is followed by an
+/// answer that does obey.
+#[test]
+fn thoughts_end_with_their_budget_and_a_schema_holds_behind_them() {
+    let _alone = alone();
+    let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n<think>\n";
+    let (_server, client) = start(ServerConfig {
+        chat_template: Some(template.into()),
+        thinking_budget: Some(9),
+        ..config()
+    });
+    let schema = json!({"type": "object", "properties": {"on": {"type": "boolean"}},
+        "required": ["on"], "additionalProperties": false});
+    let ask = with(
+        chat("Say hello.", 60),
+        "response_format",
+        json!({"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}),
+    );
+    let thought = |whole: &Value| {
+        let usage = &whole["usage"]["completion_tokens_details"];
+        usage["reasoning_tokens"].as_u64().expect("a number")
+    };
+    let check = |whole: &Value| {
+        let message = &whole["choices"][0]["message"];
+        assert!(message["reasoning_content"].is_string(), "{whole}");
+        let content = message["content"].as_str().expect("a text");
+        let read: Value = serde_json::from_str(content).expect("JSON");
+        assert!(read["on"].is_boolean(), "{whole}");
+        assert_eq!(whole["choices"][0]["finish_reason"], "stop", "{whole}");
+    };
+    // The server's own budget, a smaller one, and one under its other name.
+    let close = 3;
+    let mut counts = Vec::new();
+    for (name, budget) in [
+        ("seed", json!(1)),
+        ("thinking_budget_tokens", json!(4)),
+        ("thinking_token_budget", json!(4)),
+    ] {
+        let whole = client.post(CHAT, &with(ask.clone(), name, budget)).json();
+        check(&whole);
+        counts.push(thought(&whole));
+    }
+    assert!(
+        (9..=9 + close).contains(&counts[0])
+            && (4..=4 + close).contains(&counts[1])
+            && counts[1] == counts[2],
+        "{counts:?}"
+    );
+    let none = client.post(CHAT, &with(ask.clone(), "thinking_budget_tokens", json!(0)));
+    let none = none.json();
+    assert!(thought(&none) <= close, "{none}");
+    let content = none["choices"][0]["message"]["content"].as_str();
+    serde_json::from_str::<Value>(content.expect("a text")).expect("JSON");
+    let message = json!({"max_tokens": 60, "temperature": 0,
+        "messages": [{"role": "user", "content": "Say hello."}],
+        "thinking": {"type": "enabled", "budget_tokens": 4}});
+    let whole = client.post(MESSAGES, &message).json();
+    let kinds: Vec<&Value> = (0..2).map(|at| &whole["content"][at]["type"]).collect();
+    assert_eq!(kinds, [&json!("thinking"), &json!("text")], "{whole}");
+    // A call that is required comes behind the thoughts as well.
+    let tools = json!([{"type": "function", "function": {"name": "f", "parameters": schema}}]);
+    let ask = with(chat("Say hello.", 80), "tools", tools);
+    let whole = client.post(CHAT, &with(ask, "tool_choice", json!("required")));
+    let whole = whole.json();
+    let call = &whole["choices"][0]["message"]["tool_calls"][0]["function"];
+    let arguments = call["arguments"].as_str().expect("arguments");
+    let arguments: Value = serde_json::from_str(arguments).expect("JSON");
+    assert!(arguments["on"].is_boolean(), "{whole}");
+    for bad in [json!(-2), json!("much")] {
+        let reply = client.post(CHAT, &with(chat("hi", 1), "thinking_budget_tokens", bad));
+        assert_eq!(reply.status, 400, "{reply:?}");
+    }
+}
+
 #[test]
 fn a_request_may_have_several_answers() {
     let _alone = alone();

@@ -72,6 +72,7 @@ fn config() -> ServerConfig {
         origins: Vec::new(),
         aliases: Vec::new(),
         strict_model: false,
+        thinking_budget: None,
         chat_template: None,
         kv: None,
         kv_scope: KvScope::Key,

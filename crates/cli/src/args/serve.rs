@@ -121,6 +121,10 @@ pub struct LimitArgs {
     /// context, 1800 seconds at least
     #[arg(long, value_name = "SECONDS")]
     pub request_time: Option<u32>,
+    /// Tokens that a model may think before it answers, where a request does not say; -1 is no
+    /// limit
+    #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..))]
+    pub reasoning_budget: i64,
     /// Seconds after which a lap that waits for the medium counts as hung: the server says that it is ill and fails its
     /// requests until the drive answers; by default 16 times what such a lap usually takes, 5 at
     /// least

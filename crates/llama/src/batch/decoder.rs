@@ -153,6 +153,9 @@ impl Language for ModelLanguage {
         if let Some(trigger) = &request.trigger {
             sampler.wait_for(trigger.clone());
         }
+        if let Some(thinking) = &request.thinking {
+            sampler.think(thinking.clone())?;
+        }
         sampler.add(&request.bias);
         sampler.prompt(&request.prompt)?;
         Ok(sampler)

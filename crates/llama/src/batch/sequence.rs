@@ -4,6 +4,7 @@
 use crate::piece::Piece;
 use crate::sample::{Sampling, TokenBias, Trigger};
 use crate::session::Finish;
+use crate::thoughts::Thinking;
 use crate::vocab::Utf8;
 use delayline_engine::Error;
 use delayline_kv::Namespace;
@@ -30,6 +31,8 @@ pub struct GenerateRequest {
     pub grammar: Option<String>,
     /// From which text on it must obey, if not from the beginning.
     pub trigger: Option<Trigger>,
+    /// How the model thinks before any of this holds, if it does.
+    pub thinking: Option<Thinking>,
     /// What is added to the logits of single tokens; unknown ones mean nothing.
     pub bias: Vec<TokenBias>,
     /// Whether it takes what room it gets: a part of it is promised when it joins, more
@@ -55,6 +58,7 @@ impl GenerateRequest {
             logprobs: None,
             grammar: None,
             trigger: None,
+            thinking: None,
             bias: Vec::new(),
             elastic: false,
             namespace: Namespace::default(),

@@ -109,6 +109,7 @@ struct ToolChoice {
 struct Thinking {
     #[serde(rename = "type")]
     kind: String,
+    budget_tokens: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -204,6 +205,9 @@ pub fn chat_body(body: &[u8]) -> Result<Vec<u8>, ApiError> {
             let message = "the `type` of `thinking` must be enabled, adaptive or disabled";
             return Err(ApiError::param("thinking", message));
         }
+    }
+    if let Some(budget) = thinking.and_then(|thinking| thinking.budget_tokens) {
+        chat.set("thinking_budget_tokens", budget)?;
     }
     if let Some(format) = format {
         let Some(schema) = format.schema.filter(|_| format.kind == "json_schema") else {

@@ -86,6 +86,8 @@ pub const CHAT_PARAMETERS: &[&str] = &[
     "parallel_tool_calls",
     "reasoning_effort",
     "chat_template_kwargs",
+    "thinking_budget_tokens",
+    "thinking_token_budget",
 ];
 
 /// What is to be continued.
@@ -167,6 +169,8 @@ pub struct ApiRequest {
     pub tools: Option<ToolRequest>,
     /// What parts its prompts from others of the same key; may be empty.
     pub salt: String,
+    /// Maximum number of tokens of thought; none is no limit.
+    pub thinking_budget: Option<usize>,
     /// What the engine is asked for, still without the prompt's tokens.
     pub generate: GenerateRequest,
 }
@@ -178,6 +182,8 @@ pub struct RequestDefaults {
     pub max_tokens: usize,
     /// How tokens are chosen, seed included.
     pub sampling: Sampling,
+    /// Maximum number of tokens of thought.
+    pub thinking_budget: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -222,6 +228,7 @@ pub fn chat(
     let tools = tools::take(&mut fields)?;
     let turns = messages::messages(turns)?;
     let variables = thoughts::variables(&mut fields)?;
+    let thinking_budget = thoughts::budget(&mut fields)?.unwrap_or(defaults.thinking_budget);
     let prompt = Prompt::Chat(ChatPrompt::new(turns, tools.as_ref(), &variables)?);
     let max = maximum(&mut fields, "max_completion_tokens")?;
     let told: Option<bool> = fields.take("logprobs", "true or false")?;
@@ -247,6 +254,7 @@ pub fn chat(
     }
     Ok(ApiRequest {
         tools,
+        thinking_budget,
         ..common(fields, vec![prompt], generate)?
     })
 }
@@ -431,6 +439,7 @@ fn common(
     fields.finish()?;
     Ok(ApiRequest {
         salt,
+        thinking_budget: None,
         prompts,
         answers,
         model: model.filter(|model| !model.is_empty()),
@@ -492,6 +501,7 @@ mod tests {
 
     const DEFAULTS: RequestDefaults = RequestDefaults {
         max_tokens: 100,
+        thinking_budget: None,
         sampling: Sampling {
             temperature: 0.7,
             top_k: 20,

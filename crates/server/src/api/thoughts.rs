@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use delayline_llama::Thinking;
 use serde_json::value::RawValue;
 
 use super::error::ApiError;
@@ -22,6 +23,34 @@ pub fn thinks(source: &str) -> bool {
 /// Whether a prompt ends where a model's thoughts begin.
 pub fn begins_in(prompt: &str) -> bool {
     prompt.trim_end().ends_with(OPEN)
+}
+
+/// How a model thinks behind a prompt that ends within thoughts or not, for so many tokens
+/// at most.
+pub fn thinking(begun: bool, budget: Option<usize>) -> Thinking {
+    Thinking {
+        open: OPEN.into(),
+        close: CLOSE.into(),
+        begun,
+        budget,
+    }
+}
+
+/// The names of the most tokens of thought, as other servers have them.
+pub const BUDGETS: [&str; 2] = ["thinking_budget_tokens", "thinking_token_budget"];
+
+/// The most tokens of thought that a request allows, -1 for no limit; the outer `None` says
+/// nothing of it.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn budget(fields: &mut Fields) -> Result<Option<Option<usize>>, ApiError> {
+    let mut budget = None;
+    for name in BUDGETS {
+        let asked = fields.whole(name, -1, i64::MAX)?;
+        budget = budget.or(asked.map(|n| usize::try_from(n).ok()));
+    }
+    Ok(budget)
 }
 
 /// What a request has for its template beside the messages, as JSON: its

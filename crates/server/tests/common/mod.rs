@@ -55,6 +55,7 @@ pub fn config() -> ServerConfig {
         origins: Vec::new(),
         aliases: Vec::new(),
         strict_model: false,
+        thinking_budget: None,
         chat_template: None,
         kv: None,
         kv_scope: KvScope::Key,

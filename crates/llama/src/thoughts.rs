@@ -1,0 +1,169 @@
+//! Where a model's thoughts begin and end, told from the text of its tokens, and how many
+//! tokens they have taken. Knows no sampler and no vocabulary.
+
+/// How a model thinks before it answers: a grammar holds and tools are called behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thinking {
+    /// The text before thoughts.
+    pub open: String,
+    /// The text behind them.
+    pub close: String,
+    /// Whether the prompt ends within thoughts.
+    pub begun: bool,
+    /// Maximum number of tokens between the two; then the text behind them is put in the
+    /// model's mouth.
+    pub budget: Option<usize>,
+}
+
+/// What a token is in a sequence that may think.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Thought, or the texts around it.
+    Thought,
+    /// The same, and the last of it.
+    Closed,
+    /// The first of the answer: there were no thoughts.
+    Answer,
+}
+
+/// The thoughts of one sequence.
+#[derive(Debug)]
+pub struct Thoughts {
+    thinking: Thinking,
+    /// What was said since the text that is looked for could last have begun.
+    said: String,
+    /// Tokens of thought; `None` before the first.
+    tokens: Option<usize>,
+}
+
+impl Thoughts {
+    /// Nothing was generated yet.
+    pub fn new(thinking: Thinking) -> Self {
+        Self {
+            tokens: thinking.begun.then_some(0),
+            said: String::new(),
+            thinking,
+        }
+    }
+
+    /// Whether it has thought as much as it may.
+    pub fn is_spent(&self) -> bool {
+        self.tokens
+            .zip(self.thinking.budget)
+            .is_some_and(|(tokens, budget)| tokens >= budget)
+    }
+
+    /// Whether a token of this text ends thoughts and begins the answer as well.
+    pub fn runs_over(&self, piece: &str) -> bool {
+        let said = || format!("{}{piece}", self.said);
+        let begins = |said: String| {
+            let behind = said.split_once(&self.thinking.close);
+            behind.is_some_and(|(_, behind)| !behind.trim().is_empty())
+        };
+        self.tokens.is_some() && begins(said())
+    }
+
+    /// Takes the text of the next token. With `whole`, thoughts begin with a token that has
+    /// all of their first text, or not at all.
+    pub fn push(&mut self, piece: &str, whole: bool) -> Told {
+        self.said.push_str(piece);
+        let Some(tokens) = &mut self.tokens else {
+            let said = self.said.trim_start();
+            if said.starts_with(&self.thinking.open) {
+                self.said.clear();
+                self.tokens = Some(0);
+                return Told::Thought;
+            }
+            return match !whole && self.thinking.open.starts_with(said) {
+                true => Told::Thought,
+                false => Told::Answer,
+            };
+        };
+        *tokens += 1;
+        if self.said.contains(&self.thinking.close) {
+            return Told::Closed;
+        }
+        let from = self.said.len().saturating_sub(self.thinking.close.len());
+        let from = (from..).find(|&at| self.said.is_char_boundary(at));
+        self.said.drain(..from.unwrap_or(0));
+        Told::Thought
+    }
+
+    /// What was taken before it turned out to be an answer.
+    pub fn into_said(self) -> String {
+        self.said
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn thoughts(begun: bool, budget: Option<usize>) -> Thoughts {
+        Thoughts::new(Thinking {
+            open: "<think>".into(),
+            close: "</think>".into(),
+            begun,
+            budget,
+        })
+    }
+
+    #[test]
+    fn thoughts_begin_and_end_however_they_are_cut() {
+        use Told::{Answer, Closed, Thought};
+        for (begun, whole, pieces, told) in [
+            (
+                false,
+                true,
+                &["<think>", "a", "</think>"][..],
+                &[Thought, Thought, Closed][..],
+            ),
+            (
+                false,
+                false,
+                &["\n", "<thi", "nk>é", "</th", "ink>x"],
+                &[Thought, Thought, Thought, Thought, Closed],
+            ),
+            (false, true, &["<thi"], &[Answer]),
+            (false, true, &[" "], &[Answer]),
+            (false, false, &["<thi", "s>"], &[Thought, Answer]),
+            (
+                true,
+                true,
+                &["<think>", "a</think", "é</think>"],
+                &[Thought, Thought, Closed],
+            ),
+        ] {
+            let mut thoughts = thoughts(begun, None);
+            let got: Vec<Told> = pieces
+                .iter()
+                .map(|piece| thoughts.push(piece, whole))
+                .collect();
+            assert_eq!(got, told, "{pieces:?}");
+        }
+    }
+
+    #[test]
+    fn a_budget_is_spent_by_tokens_of_thought() {
+        let mut some = thoughts(false, Some(1));
+        assert!(!some.is_spent());
+        some.push("<think>", false);
+        assert!(!some.is_spent());
+        some.push("a", false);
+        assert!(some.is_spent());
+        assert!(thoughts(true, Some(0)).is_spent());
+        assert!(!thoughts(true, None).is_spent());
+        assert!(!thoughts(false, Some(0)).is_spent());
+    }
+
+    #[test]
+    fn a_token_may_end_thoughts_and_begin_an_answer() {
+        let mut some = thoughts(false, None);
+        assert!(!some.runs_over("</think>a"));
+        some.push("<think>", false);
+        some.push("</think", false);
+        for (piece, runs_over) in [(">", false), (">\n\n", false), ("><", true), ("a", false)] {
+            assert_eq!(some.runs_over(piece), runs_over, "{piece:?}");
+        }
+    }
+}
