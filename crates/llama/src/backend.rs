@@ -57,14 +57,22 @@ impl Loader for LlamaLoader {
         shape: ContextShape,
         fed: Option<u64>,
     ) -> Result<LlamaBackend, Error> {
-        let pump = fed.map(Pump::new).transpose()?;
+        let mut pump = fed.map(Pump::new).transpose()?;
         let shape = ContextShape {
             seqs: seqs_of(model, shape.seqs),
             ..shape
         };
+        let context = Context::new(model, shape, pump.as_ref())?;
+        if let Some(pump) = &mut pump
+            && context.pools_last()
+            && !context.equal_pieces()
+        {
+            pump.keep_hidden();
+        }
         Ok(LlamaBackend {
-            context: Context::new(model, shape, pump.as_ref())?,
+            context,
             pump,
+            outputs: Vec::new(),
             tensors: Default::default(),
             model: model.clone(),
             tier: None,
@@ -77,6 +85,8 @@ pub struct LlamaBackend {
     // It holds a pointer to the pump, so it goes first.
     context: Context,
     pump: Option<Pump>,
+    /// Which rows of the last lap have an output.
+    outputs: Vec<usize>,
     /// By class: the tensor of each use of its graph.
     tensors: [Rc<[TensorUse]>; 3],
     model: Arc<Model>,
@@ -87,6 +97,19 @@ impl LlamaBackend {
     /// The model, for its vocabulary.
     pub fn model(&self) -> &Arc<Model> {
         &self.model
+    }
+
+    /// Whether it can tell what stands for a text ([`LlamaBackend::hidden`]): where the
+    /// model's file says that its last token's hidden state does, and the weights are fed.
+    pub fn embeds(&self) -> bool {
+        self.pump.as_ref().is_some_and(Pump::keeps_hidden)
+    }
+
+    /// The hidden state of a row of the last lap, as the last layer leaves it, normed.
+    /// `None` where it has no output, or the model does not embed.
+    pub fn hidden(&self, row: usize) -> Option<&[f32]> {
+        let output = self.outputs.binary_search(&row).ok()?;
+        self.pump.as_ref()?.hidden(output)
     }
 
     /// The context, for sampling and the KV cache.
@@ -241,6 +264,7 @@ impl Backend for LlamaBackend {
 
     fn run(&mut self, work: &[Piece<'_>], feed: Option<&mut dyn Feed>) -> Result<(), Error> {
         let class = Class::of(Self::rows(work), Self::has_output(work));
+        self.outputs = piece::outputs(work);
         let context = &mut self.context;
         let code = match (feed, &mut self.pump) {
             (Some(feed), Some(pump)) => {

@@ -171,6 +171,14 @@ impl Context {
         self.only_goes_on
     }
 
+    /// Whether what the last layer makes of a text's last token stands for the text, as the
+    /// model's file says.
+    pub fn pools_last(&self) -> bool {
+        // SAFETY: the context is live.
+        let pooling = unsafe { sys::llama_pooling_type(self.ptr.as_ptr()) };
+        pooling == sys::LLAMA_POOLING_TYPE_LAST
+    }
+
     /// Runs one micro-batch, which may carry several sequences. Returns
     /// llama.cpp's status (0 is success).
     ///

@@ -24,6 +24,16 @@ impl Piece<'_> {
     }
 }
 
+/// Which rows of these pieces, counted over all of them, have an output.
+pub(crate) fn outputs(pieces: &[Piece<'_>]) -> Vec<usize> {
+    let ends = pieces.iter().scan(0, |rows, piece| {
+        *rows += piece.tokens.len();
+        Some((*rows - 1, piece.output))
+    });
+    ends.filter_map(|(row, output)| output.then_some(row))
+        .collect()
+}
+
 /// `tokens` in as many sequences as there are outputs, in one without any.
 pub(crate) fn even(tokens: &[i32], outputs: u32) -> Vec<Piece<'_>> {
     let seqs = (outputs as usize).clamp(1, tokens.len());

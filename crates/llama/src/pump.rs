@@ -3,7 +3,7 @@
 //! there is no other.
 
 use std::cell::RefCell;
-use std::ffi::c_void;
+use std::ffi::{CStr, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -53,9 +53,27 @@ struct State {
     framed: RefCell<Vec<FramedNode>>,
     /// Of the layers of experts, where they could be told apart.
     routers: RefCell<Vec<Router>>,
+    /// Whether the feed has asked for the stop to come.
+    pauses: bool,
+    /// Where it is kept.
+    hidden: Option<Hidden>,
     /// Polled by llama.cpp after each node.
     abort: bool,
 }
+
+/// What the last layer has made of the outputs of a lap, a row each.
+#[derive(Default)]
+struct Hidden {
+    /// Whether the node to come is its.
+    is_next: bool,
+    /// Numbers in a row.
+    width: usize,
+    rows: Vec<f32>,
+}
+
+/// llama.cpp's name for the node whose rows are hidden states, normed and still without
+/// the product that makes logits of them.
+const HIDDEN: &CStr = c"result_norm";
 
 impl Pump {
     /// `largest` is the size of the largest weight in bytes.
@@ -70,6 +88,8 @@ impl Pump {
             zeros: Zeros::new(largest as usize).map_err(Error::Memory)?,
             framed: RefCell::default(),
             routers: RefCell::default(),
+            pauses: false,
+            hidden: None,
             abort: false,
         });
         Ok(Self(NonNull::from(Box::leak(state))))
@@ -137,12 +157,34 @@ impl Pump {
         let state = self.state();
         state.abort = false;
         state.tensors = tensors;
+        if let Some(hidden) = &mut state.hidden {
+            hidden.rows.clear();
+        }
         state.mode = Mode::Drive(Drive {
             feed: NonNull::from(feed),
             nodes: 0,
         });
         let _driven = Driven(self.0);
         decode()
+    }
+
+    /// Has the hidden states of the outputs of each lap kept.
+    pub fn keep_hidden(&mut self) {
+        self.state().hidden = Some(Hidden::default());
+    }
+
+    /// Whether it keeps them.
+    pub fn keeps_hidden(&self) -> bool {
+        // SAFETY: as in `Pump::state`.
+        unsafe { self.0.as_ref() }.hidden.is_some()
+    }
+
+    /// The hidden state of an output of the last lap, counted from 0 over all of them.
+    pub fn hidden(&self, output: usize) -> Option<&[f32]> {
+        // SAFETY: as in `Pump::state`; nothing computes while this is lent.
+        let hidden = unsafe { self.0.as_ref() }.hidden.as_ref()?;
+        let mut rows = hidden.rows.chunks_exact(hidden.width.max(1));
+        rows.nth(output)
     }
 
     /// Sets the routers that guesses are made with.
@@ -161,6 +203,32 @@ impl Pump {
             Some(mut bind) => bind.bind(used, binding),
             None => Err(Error::Defect("there is no memory to bind to".into())),
         }
+    }
+}
+
+impl Hidden {
+    /// Keeps the rows of a node, if they are plain numbers without gaps.
+    ///
+    /// # Safety
+    /// `node` is live and was computed.
+    unsafe fn take(&mut self, node: *mut sys::ggml_tensor) {
+        self.is_next = false;
+        // SAFETY: the caller's promise.
+        let n = unsafe { &*node };
+        let (width, rows) = (n.ne[0].max(0) as usize, n.ne[1].max(0) as usize);
+        let is_plain = n.type_ == sys::GGML_TYPE_F32
+            && n.nb[0] == size_of::<f32>()
+            && n.nb[1] == width * size_of::<f32>()
+            && n.ne[2..] == [1, 1];
+        if n.data.is_null() || !is_plain {
+            return;
+        }
+        // SAFETY: a plain tensor of this shape that was computed on the processor holds so
+        // many numbers at its address.
+        let numbers = unsafe { std::slice::from_raw_parts(n.data.cast::<f32>(), width * rows) };
+        self.width = width;
+        self.rows.clear();
+        self.rows.extend_from_slice(numbers);
     }
 }
 
@@ -240,10 +308,25 @@ impl State {
         let op = unsafe { (*node).op };
         let flow = self.drive(node, |index, feed, bind| feed.before(index, op, bind));
         self.abort |= flow == Some(Flow::Stop);
-        !matches!(flow, None | Some(Flow::Go))
+        self.pauses = !matches!(flow, None | Some(Flow::Go));
+        let is_hidden = self.hidden.as_mut().is_some_and(|hidden| {
+            // SAFETY: the caller's promise; names of tensors end with a zero byte.
+            hidden.is_next = unsafe { CStr::from_ptr((*node).name.as_ptr()) } == HIDDEN;
+            hidden.is_next
+        });
+        self.pauses || is_hidden
     }
 
-    fn done(&mut self) {
+    /// # Safety
+    /// `node` is live and was just computed.
+    unsafe fn done(&mut self, node: *mut sys::ggml_tensor) {
+        if let Some(hidden) = self.hidden.as_mut().filter(|hidden| hidden.is_next) {
+            // SAFETY: the caller's promise.
+            unsafe { hidden.take(node) };
+        }
+        if !self.pauses {
+            return;
+        }
         let flow = self.drive(std::ptr::null_mut(), |_, feed, bind| feed.after(bind));
         self.abort |= flow == Some(Flow::Stop);
     }
@@ -273,7 +356,8 @@ pub unsafe extern "C" fn on_node(
             // SAFETY: llama.cpp announces live nodes.
             unsafe { pump.ask(node) }
         } else {
-            pump.done();
+            // SAFETY: llama.cpp has computed it, and waits.
+            unsafe { pump.done(node) };
             true
         }
     }));

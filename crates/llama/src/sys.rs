@@ -15,13 +15,13 @@ pub use raw::{
     GGML_STATUS_SUCCESS, GGML_TENSOR_FLAG_COMPUTE, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_I32,
     GGML_TYPE_Q4_0, GGML_TYPE_Q8_0, LLAMA_FLASH_ATTN_TYPE_AUTO, LLAMA_FLASH_ATTN_TYPE_DISABLED,
     LLAMA_FLASH_ATTN_TYPE_ENABLED, LLAMA_LAZY_MODE_OFF, LLAMA_LOAD_MODE_DIRECT_IO,
-    LLAMA_LOAD_MODE_MMAP, LLAMA_TOKEN_ATTR_CONTROL, LLAMA_TOKEN_ATTR_LSTRIP,
-    LLAMA_TOKEN_ATTR_RSTRIP, LLAMA_TOKEN_ATTR_UNKNOWN, LLAMA_TOKEN_ATTR_USER_DEFINED,
-    LLAMA_VOCAB_TYPE_BPE, LLAMA_VOCAB_TYPE_NONE, LLAMA_VOCAB_TYPE_PLAMO2, LLAMA_VOCAB_TYPE_RWKV,
-    LLAMA_VOCAB_TYPE_SPM, LLAMA_VOCAB_TYPE_TEST, LLAMA_VOCAB_TYPE_WPM, ggml_cgraph, ggml_context,
-    ggml_init_params, ggml_log_level, ggml_tensor, ggml_threadpool, ggml_type, llama_batch,
-    llama_context, llama_model, llama_model_params, llama_sampler, llama_token_data,
-    llama_token_data_array, llama_vocab,
+    LLAMA_LOAD_MODE_MMAP, LLAMA_POOLING_TYPE_LAST, LLAMA_TOKEN_ATTR_CONTROL,
+    LLAMA_TOKEN_ATTR_LSTRIP, LLAMA_TOKEN_ATTR_RSTRIP, LLAMA_TOKEN_ATTR_UNKNOWN,
+    LLAMA_TOKEN_ATTR_USER_DEFINED, LLAMA_VOCAB_TYPE_BPE, LLAMA_VOCAB_TYPE_NONE,
+    LLAMA_VOCAB_TYPE_PLAMO2, LLAMA_VOCAB_TYPE_RWKV, LLAMA_VOCAB_TYPE_SPM, LLAMA_VOCAB_TYPE_TEST,
+    LLAMA_VOCAB_TYPE_WPM, ggml_cgraph, ggml_context, ggml_init_params, ggml_log_level, ggml_tensor,
+    ggml_threadpool, ggml_type, llama_batch, llama_context, llama_model, llama_model_params,
+    llama_sampler, llama_token_data, llama_token_data_array, llama_vocab,
 };
 
 // What cannot throw: plain C, destructors, and functions that only return a
@@ -33,10 +33,11 @@ pub use raw::{
     llama_context_default_params, llama_free, llama_get_memory, llama_log_set,
     llama_model_default_params, llama_model_free, llama_model_get_vocab, llama_model_has_decoder,
     llama_model_has_encoder, llama_model_is_diffusion, llama_model_is_hybrid,
-    llama_model_is_recurrent, llama_model_n_swa, llama_n_ctx, llama_sampler_chain_default_params,
-    llama_sampler_chain_get, llama_sampler_free, llama_set_n_threads, llama_vocab_bos,
-    llama_vocab_eos, llama_vocab_get_add_bos, llama_vocab_get_add_eos, llama_vocab_is_eog,
-    llama_vocab_n_tokens, llama_vocab_sep, llama_vocab_type,
+    llama_model_is_recurrent, llama_model_n_swa, llama_n_ctx, llama_pooling_type,
+    llama_sampler_chain_default_params, llama_sampler_chain_get, llama_sampler_free,
+    llama_set_n_threads, llama_vocab_bos, llama_vocab_eos, llama_vocab_get_add_bos,
+    llama_vocab_get_add_eos, llama_vocab_is_eog, llama_vocab_n_tokens, llama_vocab_sep,
+    llama_vocab_type,
 };
 
 /// An exception that llama.cpp threw.

@@ -17,6 +17,7 @@ use crate::api::answer::{AnswerForm, AnswerReader, Endpoint};
 use crate::api::anthropic::{self, MessageForm};
 use crate::api::calls::CallReader;
 use crate::api::completion::{CompletionForm, Head};
+use crate::api::embeddings::{self, EmbeddingRequest};
 use crate::api::error::ApiError;
 use crate::api::request::{self, ChatPrompt, Prompt, RequestDefaults};
 use crate::api::responses::{self, ResponseForm};
@@ -38,6 +39,8 @@ pub struct App {
     pub template: Result<Template, String>,
     /// Whether its template tells it of tools.
     pub tells_tools: bool,
+    /// Whether it can tell what stands for a text.
+    pub embeds: bool,
     /// Whether it thinks aloud.
     pub thinks: bool,
     /// Maximum number of tokens of thought where a request does not say; none is no limit.
@@ -94,6 +97,18 @@ pub struct Pending {
     pub prompt_tokens: usize,
     /// When it was asked for.
     pub asked: Instant,
+}
+
+/// Texts for which something is to stand, on their way.
+pub struct Embeddings {
+    /// As it was asked for.
+    pub asked: EmbeddingRequest,
+    /// The model's name.
+    pub model: String,
+    /// What the engine is asked for, text by text.
+    pub requests: Vec<GenerateRequest>,
+    /// When it was asked for.
+    pub at: Instant,
 }
 
 /// Seconds since 1970.
@@ -262,6 +277,43 @@ impl App {
         })
     }
 
+    /// Reads a body of `/v1/embeddings`.
+    ///
+    /// # Errors
+    /// What is to be told to the client.
+    pub fn embeddings(
+        &self,
+        body: &[u8],
+        owner: Owner,
+        left: &AtomicBool,
+    ) -> Result<Embeddings, ApiError> {
+        if !self.embeds {
+            return Err(ApiError::invalid(
+                "this model makes no embeddings: that needs one whose file says that the last \
+                 token stands for a text (`pooling_type` 3, such as Qwen3-Embedding), and \
+                 weights that are streamed",
+            ));
+        }
+        let at = Instant::now();
+        let asked = embeddings::embeddings(body)?;
+        let model = self.named(asked.model.clone())?;
+        let given_up = || left.load(Ordering::Relaxed) || at.elapsed() > self.request_time;
+        let requests = asked.inputs.iter().map(|input| {
+            let found = self.tokens(input, self.ctx - 1, &given_up);
+            let (tokens, _) = found.map_err(|error| error.of("input"))?;
+            Ok(GenerateRequest {
+                namespace: self.namespace(owner, ""),
+                ..EmbeddingRequest::generate(tokens)
+            })
+        });
+        Ok(Embeddings {
+            requests: requests.collect::<Result<_, ApiError>>()?,
+            asked,
+            model,
+            at,
+        })
+    }
+
     /// Whose a request is as far as what is kept is concerned. A key is known by itself,
     /// not by its number: what is on disk is found again when others are added.
     fn namespace(&self, owner: Owner, salt: &str) -> Namespace {
@@ -319,7 +371,11 @@ impl App {
         }
     }
 
-    fn queue(
+    /// Has requests wait for the engine; what comes of each.
+    ///
+    /// # Errors
+    /// When too many wait already, or the server is stopping.
+    pub fn queue(
         &self,
         requests: Vec<GenerateRequest>,
         asked: Instant,

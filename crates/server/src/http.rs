@@ -49,6 +49,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/messages", post(messages))
         .route("/v1/messages/count_tokens", post(count_tokens))
         .route("/v1/responses", post(responses))
+        .route("/v1/embeddings", post(embeddings))
         .route("/apply-template", post(apply_template))
         .route("/kv/flush", post(flush))
         .route("/v1/models", get(models))
@@ -92,14 +93,27 @@ async fn count_tokens(State(app): State<Arc<App>>, request: Request) -> Result<R
     ))
 }
 
-async fn complete(app: Arc<App>, kind: Endpoint, request: Request) -> Result<Response, ApiError> {
+/// Refuses what cannot be computed now.
+fn is_open(app: &App) -> Result<(), ApiError> {
     if app.shared.draining() {
         let message = "the server is stopping and takes no more requests";
         return Err(ApiError::unavailable(message, None));
     }
-    if let Some(why) = app.shared.laps.hung() {
-        return Err(reply::hung(&why));
+    match app.shared.laps.hung() {
+        Some(why) => Err(reply::hung(&why)),
+        None => Ok(()),
     }
+}
+
+async fn embeddings(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+    is_open(&app)?;
+    let asked = read(&app, request, App::embeddings).await?;
+    let answer = reply::embeddings(&app, asked).await?;
+    Ok(json_response(StatusCode::OK, &answer))
+}
+
+async fn complete(app: Arc<App>, kind: Endpoint, request: Request) -> Result<Response, ApiError> {
+    is_open(&app)?;
     let pending = read(&app, request, move |app, body, owner, left| {
         app.submit(kind, body, owner, left)
     });

@@ -11,13 +11,15 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use delayline_llama::Finish;
 use futures_util::stream;
+use serde_json::Value;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{StreamExt, StreamMap};
 
 use crate::api::answer::{AnswerEnd, AnswerForm, AnswerReader, TokenUsage};
 use crate::api::error::ApiError;
-use crate::app::{App, Pending};
+use crate::app::{App, Embeddings, Pending};
 use crate::shared::{Shared, Update};
 
 /// How long a stream may be silent before it shows that it lives.
@@ -48,25 +50,14 @@ type Updates = StreamMap<usize, ReceiverStream<Update>>;
 pub async fn reply(app: Arc<App>, pending: Pending) -> Result<Response, ApiError> {
     let asked = Instant::from_std(pending.asked);
     let (readers, receivers): (Vec<_>, Vec<_>) = pending.answers.into_iter().unzip();
-    let mut updates = Updates::new();
-    for (at, receiver) in receivers.into_iter().enumerate() {
-        updates.insert(at, ReceiverStream::new(receiver));
-    }
+    let mut updates = numbered(receivers);
     let first = next_update(&app.shared, &mut updates);
     let cached = match timeout_at(asked + app.queue_time, first).await {
         Ok(Some((_, Update::Joined { cached }))) => cached,
         Ok(Some((_, Update::Failed(error)))) => return Err(error),
         Ok(_) => return Err(ended()),
         // Dropping the receivers takes the requests out of the queue.
-        Err(_) => {
-            return Err(ApiError::unavailable(
-                format!(
-                    "no place became free in {} s: try again later",
-                    app.queue_time.as_secs()
-                ),
-                Some(app.shared.retry_after_s(app.seats)),
-            ));
-        }
+        Err(_) => return Err(crowded(&app)),
     };
     let riding = Riding {
         shared: app.shared.clone(),
@@ -85,6 +76,63 @@ pub async fn reply(app: Arc<App>, pending: Pending) -> Result<Response, ApiError
         true => Ok(events(riding)),
         false => riding.whole().await,
     }
+}
+
+/// What comes of answers, by their order.
+fn numbered(receivers: Vec<mpsc::Receiver<Update>>) -> Updates {
+    let mut updates = Updates::new();
+    for (at, receiver) in receivers.into_iter().enumerate() {
+        updates.insert(at, ReceiverStream::new(receiver));
+    }
+    updates
+}
+
+/// Nobody has left in time.
+fn crowded(app: &App) -> ApiError {
+    let message = format!(
+        "no place became free in {} s: try again later",
+        app.queue_time.as_secs()
+    );
+    ApiError::unavailable(message, Some(app.shared.retry_after_s(app.seats)))
+}
+
+/// What stands for each text, as many of them under way as share a lap.
+///
+/// # Errors
+/// When there is no place in time, or the engine fails.
+pub async fn embeddings(app: &App, mut asked: Embeddings) -> Result<Value, ApiError> {
+    let at = Instant::from_std(asked.at);
+    let tokens = asked.requests.iter().map(|it| it.prompt.len()).sum();
+    let mut all = vec![Vec::new(); asked.requests.len()];
+    let mut waits = true;
+    let mut from = 0;
+    while !asked.requests.is_empty() {
+        let wave = asked.requests.len().min(app.seats.max(1));
+        let wave: Vec<_> = asked.requests.drain(..wave).collect();
+        let mut left = wave.len();
+        let mut updates = numbered(app.queue(wave, asked.at)?);
+        let here = from;
+        from += left;
+        while left > 0 {
+            let patience = match waits {
+                true => app.queue_time,
+                false => app.request_time,
+            };
+            let next = next_update(&app.shared, &mut updates);
+            match timeout_at(at + patience, next).await {
+                Ok(Some((number, Update::Token(token)))) => {
+                    all[here + number] = token.embedding;
+                    left -= 1;
+                }
+                Ok(Some((_, Update::Joined { .. }))) => waits = false,
+                Ok(Some((_, Update::Failed(error)))) => return Err(error),
+                Ok(None) => return Err(ended()),
+                Err(_) if waits => return Err(crowded(app)),
+                Err(_) => return Err(overdue()),
+            }
+        }
+    }
+    asked.asked.answer(&asked.model, all, tokens)
 }
 
 /// What comes next; while a lap hangs, the error that says so.

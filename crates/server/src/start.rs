@@ -217,6 +217,7 @@ pub(crate) fn core(config: ServerConfig, address: SocketAddr) -> Result<Core, Er
         shared: shared.clone(),
         tells_tools: opened.tells_tools,
         thinks: opened.thinks,
+        embeds: opened.embeds,
         call_format: opened.call_format,
         strict_model: config.strict_model,
         thinking_budget: config.thinking_budget,
@@ -294,6 +295,8 @@ struct Opened {
     /// it writes calls.
     tells_tools: bool,
     thinks: bool,
+    /// Whether it can tell what stands for a text.
+    embeds: bool,
     call_format: CallFormat,
     /// How the model's file asks for tokens to be chosen.
     sampling: Sampling,
@@ -380,6 +383,7 @@ fn open(config: &ServerConfig, shared: &Shared) -> Result<(Batcher, Opened), Err
         stretches = live::stretches(fine);
         shared.feed.watch(stream.watch(), len);
     }
+    let embeds = engine.backend().embeds();
     let mut batcher = Batcher::new(engine, config.engine.ctx);
     batcher.warm_up(WARM_UP)?;
     let vocab = batcher.vocab().clone();
@@ -420,6 +424,7 @@ fn open(config: &ServerConfig, shared: &Shared) -> Result<(Batcher, Opened), Err
         template,
         tells_tools: CallFormat::tells_tools(&jinja),
         thinks: thoughts::thinks(&jinja),
+        embeds,
         call_format: CallFormat::in_template(&jinja),
         stretches,
         threads,

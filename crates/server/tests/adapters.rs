@@ -391,6 +391,74 @@ fn thoughts_end_with_their_budget_and_a_schema_holds_behind_them() {
     }
 }
 
+/// The demo model's file is made to say that its last token stands for a text.
+#[test]
+fn embeddings_are_told_as_openai_has_them() {
+    let _alone = alone();
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    let path = dir.path().join("embedder.gguf");
+    let plain = std::fs::read(common::demo_model()).expect("the demo model");
+    let says = delayline_testing::with_numbers(&plain, &[("llama.pooling_type", 3_u32)]);
+    std::fs::write(&path, says).expect("written");
+    let (server, client) = start(ServerConfig {
+        model: path,
+        ..config()
+    });
+    let post = |body: Value| client.post("/v1/embeddings", &body);
+    let texts = [
+        "The cat sits on the mat.",
+        "A cat sat upon a mat.",
+        "Taxes rose by 4 % in 1995.",
+    ];
+    let whole = post(json!({"input": texts, "model": "text-embedding-3-small"})).json();
+    let vectors: Vec<Vec<f64>> = (0..3)
+        .map(|at| serde_json::from_value(whole["data"][at]["embedding"].clone()).expect("numbers"))
+        .collect();
+    assert_eq!(whole["data"][2]["index"], 2, "{whole}");
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    assert!(
+        vectors
+            .iter()
+            .all(|v| v.len() == 576 && (dot(v, v) - 1.0).abs() < 1e-4)
+    );
+    assert!(dot(&vectors[0], &vectors[1]) > dot(&vectors[0], &vectors[2]));
+    let usage = &whole["usage"];
+    assert!(
+        usage["prompt_tokens"].as_u64() > Some(15)
+            && usage["prompt_tokens"] == usage["total_tokens"]
+    );
+    // More texts than ride at a time, one of them by its tokens; cut and as bytes.
+    let lists: Vec<Value> = (0..9).map(|n| json!([n + 100, 7, 9])).collect();
+    let many = post(json!({"input": lists, "dimensions": 64, "encoding_format": "base64"})).json();
+    let texts: Vec<&str> = many["data"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|item| item["embedding"].as_str().expect("a text"))
+        .collect();
+    assert_eq!((texts.len(), texts[8].len()), (9, 344));
+    assert!(texts[0] != texts[1]);
+    for (body, part) in [
+        (json!({"input": ""}), "empty"),
+        (json!({"input": "a", "dimensions": 600}), "576"),
+        (json!({"input": "word ".repeat(3000)}), "shorten it"),
+        (json!({"input": [-1]}), "not from 0"),
+    ] {
+        let reply = post(body);
+        let error = reply.json()["error"]["message"].to_string();
+        assert!(reply.status == 400 && error.contains(part), "{reply:?}");
+    }
+    // It still writes texts.
+    assert_eq!(client.post(CHAT, &chat("hi", 1)).status, 200);
+    drop(server);
+    let (_server, client) = start(config());
+    let reply = client.post("/v1/embeddings", &json!({"input": "a"}));
+    assert!(
+        reply.status == 400 && reply.body.contains("pooling_type"),
+        "{reply:?}"
+    );
+}
+
 #[test]
 fn a_request_may_have_several_answers() {
     let _alone = alone();

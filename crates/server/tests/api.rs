@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use common::{CHAT, JSON, MODEL, alone, chat, config, events, start, with};
 use delayline_server::OPENAPI;
 use delayline_server::ServerConfig;
-use delayline_server::api::{anthropic, responses};
+use delayline_server::api::{anthropic, embeddings, responses};
 use serde_json::{Value, json};
 
 #[test]
@@ -373,6 +373,10 @@ fn the_description_is_complete() {
         assert_eq!(other.json()["error"]["code"], "unsupported_parameter");
     }
     for (name, known) in [
+        (
+            "EmbeddingsRequest",
+            &[embeddings::PARAMETERS, &["user"]].concat()[..],
+        ),
         ("MessagesRequest", anthropic::PARAMETERS),
         ("ResponsesRequest", responses::PARAMETERS),
     ] {

@@ -59,10 +59,34 @@ fn must_run(ci: Option<&str>) -> bool {
     !matches!(ci, None | Some("" | "0" | "false"))
 }
 
+/// A number as a GGUF file's metadata has it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum MetadataNumber {
+    /// A whole one.
+    U32(u32),
+    /// Any.
+    F32(f32),
+}
+
+impl From<u32> for MetadataNumber {
+    fn from(number: u32) -> Self {
+        Self::U32(number)
+    }
+}
+
+impl From<f32> for MetadataNumber {
+    fn from(number: f32) -> Self {
+        Self::F32(number)
+    }
+}
+
 /// A GGUF file, of tensors at multiples of 32 bytes, with more metadata: numbers by their
 /// keys.
-pub fn with_numbers(file: &[u8], numbers: &[(&str, f32)]) -> Vec<u8> {
-    let (f32_type, text_type) = (6_u32, 8_u32);
+pub fn with_numbers<N>(file: &[u8], numbers: &[(&str, N)]) -> Vec<u8>
+where
+    N: Into<MetadataNumber> + Copy,
+{
+    let (u32_type, f32_type, text_type) = (4_u32, 6_u32, 8_u32);
     let mut more = Vec::new();
     let mut key = |key: &str, kind: u32, value: &[u8]| {
         more.extend((key.len() as u64).to_le_bytes());
@@ -72,7 +96,10 @@ pub fn with_numbers(file: &[u8], numbers: &[(&str, f32)]) -> Vec<u8> {
         more.len()
     };
     for (name, number) in numbers {
-        key(name, f32_type, &number.to_le_bytes());
+        match (*number).into() {
+            MetadataNumber::U32(number) => key(name, u32_type, &number.to_le_bytes()),
+            MetadataNumber::F32(number) => key(name, f32_type, &number.to_le_bytes()),
+        };
     }
     // A text that makes it whole steps, so that the tensors stay where they are.
     let len = key("general.filler", text_type, &[]) + 8;

@@ -40,6 +40,13 @@ pub trait Decoder {
     /// it failed, or where none were asked for.
     fn logits(&self, row: usize) -> Option<&[f32]>;
 
+    /// What stands for the text up to a row of the last lap, where it has logits and the
+    /// model is made for that.
+    fn hidden(&self, row: usize) -> Option<&[f32]> {
+        let _ = row;
+        None
+    }
+
     /// Whether all pieces of a lap have to be of the same length, and logits are had of
     /// single tokens alone.
     fn equal_pieces(&self) -> bool;

@@ -20,6 +20,12 @@ pub trait TokenBackend: for<'a> Backend<Work<'a> = &'a [Piece<'a>]> {
     /// Logits of a row of the last lap, counted from 0 over all its pieces.
     fn logits(&self, row: usize) -> Option<&[f32]>;
 
+    /// As [`Decoder::hidden`].
+    fn hidden(&self, row: usize) -> Option<&[f32]> {
+        let _ = row;
+        None
+    }
+
     /// As [`Decoder::equal_pieces`].
     fn equal_pieces(&self) -> bool;
 
@@ -56,6 +62,10 @@ impl TokenBackend for LlamaBackend {
 
     fn logits(&self, row: usize) -> Option<&[f32]> {
         self.context().logits_of(row as i32)
+    }
+
+    fn hidden(&self, row: usize) -> Option<&[f32]> {
+        self.hidden(row)
     }
 
     fn equal_pieces(&self) -> bool {
@@ -117,6 +127,10 @@ impl<B: TokenBackend> Decoder for Engine<B> {
             true => self.backend().logits(row),
             false => None,
         }
+    }
+
+    fn hidden(&self, row: usize) -> Option<&[f32]> {
+        self.backend().hidden(row)
     }
 
     fn equal_pieces(&self) -> bool {

@@ -215,10 +215,11 @@ impl<D: Decoder> Batcher<D> {
                 continue;
             }
             let token = match self.decoder.logits(row - 1) {
+                _ if sequence.embeds() => sequence.embedded(self.decoder.hidden(row - 1)),
                 Some(logits) => sequence.choose(&mut self.language, logits),
                 None => Err(Error::Defect("a lap had no logits".into())),
             };
-            generated += usize::from(token.is_ok());
+            generated += usize::from(token.is_ok() && !sequence.embeds());
             if token.as_ref().map_or(true, |token| token.finish.is_some()) {
                 ended.push(*id);
             }

@@ -88,6 +88,8 @@ pub enum Choice {
     /// This list, whatever the logits are, up to its end: to measure laps over a
     /// text that is known.
     Given(Vec<i32>),
+    /// Nowhere: the answer is what stands for the prompt ([`GeneratedToken::embedding`]).
+    Embedding,
 }
 
 impl Choice {
@@ -98,7 +100,7 @@ impl Choice {
                 seed: sampling.seed.wrapping_add(by),
                 ..*sampling
             }),
-            given @ Self::Given(_) => given.clone(),
+            other => other.clone(),
         }
     }
 }
@@ -129,6 +131,8 @@ pub struct GeneratedToken {
     pub finish: Option<Finish>,
     /// The stop text that ended it.
     pub stop: Option<String>,
+    /// What stands for the prompt, of length 1; empty unless asked for in place of a token.
+    pub embedding: Vec<f32>,
 }
 
 /// Chooses the tokens of one sequence.
@@ -136,6 +140,7 @@ pub struct GeneratedToken {
 enum Chooser<S> {
     Sampler(S),
     Given(std::vec::IntoIter<i32>),
+    Embedding,
 }
 
 /// A sequence in a slot, with its sampler `S`.
@@ -169,6 +174,7 @@ impl<S> Sequence<S> {
         let chooser = match request.choice.clone() {
             Choice::Sampled(sampling) => Chooser::Sampler(language.sampler(&sampling, &request)?),
             Choice::Given(tokens) => Chooser::Given(tokens.into_iter()),
+            Choice::Embedding => Chooser::Embedding,
         };
         Ok(Self {
             prompt: request.prompt.len(),
@@ -276,6 +282,9 @@ impl<S> Sequence<S> {
                 Some(token) => (token, false),
                 None => return Err(Error::Defect("the given tokens have run out".into())),
             },
+            Chooser::Embedding => {
+                return Err(Error::Defect("a token where none was asked for".into()));
+            }
         };
         let logprobs = match self.logprobs {
             Some(top) if !is_end => likeliest(language, logits, token, top)?,
@@ -307,6 +316,40 @@ impl<S> Sequence<S> {
             logprobs,
             finish,
             stop: finish.and_then(|_| self.stops.met().map(str::to_owned)),
+            embedding: Vec::new(),
+        })
+    }
+
+    /// Whether it is to be told what stands for its prompt, and nothing else.
+    pub fn embeds(&self) -> bool {
+        matches!(self.chooser, Chooser::Embedding)
+    }
+
+    /// Ends with what stands for its prompt, brought to length 1.
+    ///
+    /// # Errors
+    /// When that has no direction.
+    pub fn embedded(&self, hidden: Option<&[f32]>) -> Result<GeneratedToken, Error> {
+        let hidden = hidden.ok_or_else(|| Error::Llama {
+            what: "embed a text",
+            message: "this model's graph has no hidden states that could be read".into(),
+        })?;
+        let length = hidden.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
+        let length = length.sqrt();
+        if !(length.is_finite() && length > 0.0) {
+            return Err(Error::Llama {
+                what: "embed a text",
+                message: "its hidden state is zero or no number".into(),
+            });
+        }
+        let unit = |&x: &f32| (f64::from(x) / length) as f32;
+        Ok(GeneratedToken {
+            token: -1,
+            text: String::new(),
+            logprobs: Vec::new(),
+            finish: Some(Finish::End),
+            stop: None,
+            embedding: hidden.iter().map(unit).collect(),
         })
     }
 
@@ -337,6 +380,7 @@ impl GenerateRequest {
         match &self.choice {
             Choice::Sampled(_) => self.max_tokens,
             Choice::Given(tokens) => self.max_tokens.min(tokens.len()),
+            Choice::Embedding => 1,
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod anthropic;
 pub mod blocks;
 pub mod calls;
 pub mod completion;
+pub mod embeddings;
 pub mod error;
 pub mod fields;
 pub mod messages;

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import struct
 import subprocess
 from pathlib import Path
 
@@ -28,11 +29,10 @@ def cannot_run(why):
     pytest.skip(why)
 
 
-@pytest.fixture(scope="session")
-def url():
-    command = [PROGRAM, "serve", str(MODEL), "--memory", "160MiB", "--ctx", "1024"]
-    # Few may wait, so that nobody asks for many answers at once.
-    command += ["--port", "0", "--api-key", KEY, "--queue", "8"]
+def serving(model, *more, ctx=1024):
+    """A server of a model, until it is no longer wanted."""
+    command = [PROGRAM, "serve", str(model), "--memory", "160MiB", "--ctx", str(ctx)]
+    command += ["--port", "0", "--api-key", KEY, *more]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     for line in process.stdout:
         if at := re.search(r"http://\S+", line):
@@ -43,3 +43,33 @@ def url():
     assert process.poll() is None, "a client has ended the server"
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=120) == 0
+
+
+@pytest.fixture(scope="session")
+def url():
+    # Few may wait, so that nobody asks for many answers at once.
+    yield from serving(MODEL, "--queue", "8")
+
+
+@pytest.fixture
+def brief_url():
+    """Of answers that soon come to the end of the context, where many have no other."""
+    yield from serving(MODEL, "--queue", "8", ctx=96)
+
+
+@pytest.fixture
+def embedder_url(tmp_path):
+    """A model whose file says that its last token stands for a text."""
+    plain = MODEL.read_bytes()
+
+    def text(value):
+        return struct.pack("<Q", len(value)) + value
+
+    more = text(b"llama.pooling_type") + struct.pack("<II", 4, 3)
+    more += text(b"general.filler") + struct.pack("<I", 8)
+    # Tensors begin at multiples of 32 bytes.
+    more += text(b"x" * (-(len(more) + 8) % 32))
+    keys = struct.unpack("<Q", plain[16:24])[0] + 2
+    path = tmp_path / "embedder.gguf"
+    path.write_bytes(plain[:16] + struct.pack("<Q", keys) + more + plain[24:])
+    yield from serving(path)

@@ -162,3 +162,18 @@ def test_several_answers_and_biases(client, model):
     assert len(texts.choices) == 2
     thinks = client.chat.completions.create(**ask, reasoning_effort="low")
     assert thinks.usage.completion_tokens_details.reasoning_tokens == 0
+
+
+def test_embeddings(embedder_url):
+    client = openai.OpenAI(base_url=f"{embedder_url}/v1", api_key=KEY, timeout=600, max_retries=0)
+    texts = ["The cat sits on the mat.", "A cat sat upon a mat.", "Taxes rose by 4 % in 1995."]
+    # The package asks for bytes and reads them; once more as they are written.
+    read = client.embeddings.create(model="any", input=texts)
+    told = client.embeddings.create(model="any", input=texts, encoding_format="float")
+    vectors = [item.embedding for item in read.data]
+    assert [len(vector) for vector in vectors] == [576] * 3
+    for a, b in zip(vectors, told.data, strict=True):
+        assert sum(x * y for x, y in zip(a, b.embedding, strict=True)) == pytest.approx(1, abs=1e-3)
+    near, far = (sum(x * y for x, y in zip(vectors[0], other)) for other in vectors[1:])
+    assert near > far
+    assert len(client.embeddings.create(model="any", input="a", dimensions=64).data[0].embedding) == 64
