@@ -134,3 +134,49 @@ def test_codex_command_line(roomy, tmp_path):
     )
     assert ran.returncode == 0 and ran.stdout.strip(), ran.stderr
     assert "ERROR" not in ran.stderr
+
+
+def test_opencode_command_line(roomy, tmp_path):
+    here = {
+        "npm": "@ai-sdk/openai-compatible",
+        "options": {"baseURL": f"{roomy}/v1", "apiKey": KEY},
+        "models": {"any": {"limit": {"context": 16384, "output": 64}}},
+    }
+    settings = {"model": "here/any", "small_model": "here/any", "autoupdate": False}
+    (tmp_path / "opencode.json").write_text(json.dumps({**settings, "provider": {"here": here}}))
+    command = [str(NODE / "node_modules/.bin/opencode"), "run", "Say hello."]
+    ran = subprocess.run(
+        command,
+        env={**os.environ, "HOME": str(tmp_path), "PWD": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert ran.returncode == 0 and ran.stdout.strip(), ran.stderr
+    assert "Error" not in ran.stderr, ran.stderr
+
+
+def test_aider_command_line(roomy, tmp_path):
+    (tmp_path / "a.py").write_text("def f(): return 1\n")
+    # The demo model would talk for ever.
+    settings = {"name": "openai/any", "edit_format": "whole"}
+    settings["extra_params"] = {"stop": ["\n"], "max_tokens": 256, "temperature": 0}
+    (tmp_path / "settings.yml").write_text(json.dumps([settings]))
+    command = [os.environ["AIDER"], "--model", "openai/any", "--message", "Say hello."]
+    command += ["--model-settings-file", "settings.yml", "--map-tokens", "0", "--no-git"]
+    command += ["--yes-always", "--no-check-update", "--no-show-model-warnings"]
+    command += ["--analytics-disable", "--no-pretty", "a.py"]
+    environment = {"OPENAI_API_BASE": f"{roomy}/v1", "OPENAI_API_KEY": KEY, "HOME": str(tmp_path)}
+    ran = subprocess.run(
+        command,
+        env={**os.environ, **environment},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    # It tells of tokens when an answer has come whole.
+    assert re.search(r"Tokens: \d+ sent, \d+ received", ran.stdout), ran.stdout
+    assert "litellm." not in ran.stdout, ran.stdout
