@@ -15,6 +15,7 @@ use crate::model_file::ModelFile;
 use crate::options::{Options, Way};
 use crate::process::{self, Usage};
 use crate::report::{Laps, MemoryReport, Source};
+use crate::seal;
 use crate::shape::ContextShape;
 use crate::stream::{Spending, Stream};
 use crate::thread_choice::ThreadChoice;
@@ -99,7 +100,7 @@ impl<B: Backend> Engine<B> {
             } else {
                 Load::Mmap
             };
-            return Self::whole(loader, file, way, shape, total);
+            return Self::whole(loader, file, way, shape, total, options.unchecked);
         }
 
         if shape.ctx > budget::SHORT_CTX && budget::kv_bytes(&file, shape.ctx, shape.kv) >= total {
@@ -123,7 +124,7 @@ impl<B: Backend> Engine<B> {
                     ubatch: options.ubatch.unwrap_or(512).clamp(1, shape.ctx).max(seqs),
                     ..shape
                 };
-                return Self::whole(loader, file, Load::Native, shape, total);
+                return Self::whole(loader, file, Load::Native, shape, total, options.unchecked);
             }
         }
 
@@ -200,7 +201,11 @@ impl<B: Backend> Engine<B> {
         way: Load,
         shape: ContextShape,
         total: u64,
+        unchecked: bool,
     ) -> Result<Self, Error> {
+        if way == Load::Native && !unchecked {
+            seal::check_whole(&file)?;
+        }
         let model = loader.load(&file, way)?;
         file.drop_headers();
         process::trim_heap();

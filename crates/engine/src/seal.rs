@@ -7,7 +7,9 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use delayline_gguf::{SEAL_HEAD, SealCheck, SealError, Sealer, block_hash, is_seal, seal_len};
+use delayline_gguf::{
+    SEAL_BLOCK, SEAL_HEAD, SealCheck, SealError, Sealer, block_hash, is_seal, seal_len,
+};
 use delayline_medium::Checks;
 
 use crate::atlas::Atlas;
@@ -80,6 +82,52 @@ pub fn checks(file: &ModelFile, atlas: &Atlas) -> Result<(Checks, Vec<String>), 
         }
     }
     Ok((checks, unsealed))
+}
+
+/// Reads all of a model whose parts have seals and holds it against them, before somebody
+/// else reads it who does not. Parts without a seal are left out.
+///
+/// # Errors
+/// When a seal is damaged, or a part is not what was sealed.
+pub fn check_whole(file: &ModelFile) -> Result<(), Error> {
+    for part in file.parts() {
+        // A striped model has no seal.
+        let (Some(seal), [PartFile { file, .. }]) = (Seal::open(part)?, &part.files[..]) else {
+            continue;
+        };
+        let failed = |message: String| Error::Open {
+            path: part.path.clone(),
+            message,
+        };
+        let mut bytes = vec![0; 4 << 20];
+        let (mut hashes, mut done) = (Vec::new(), 0);
+        while done < part.len {
+            let want = bytes.len().min((part.len - done) as usize);
+            file.read_exact_at(&mut bytes[..want], done)
+                .map_err(|error| failed(error.to_string()))?;
+            let first = done / SEAL_BLOCK;
+            let blocks = first..first + (want as u64).div_ceil(SEAL_BLOCK);
+            hashes.clear();
+            seal.hashes(blocks, &mut hashes)
+                .map_err(|error| unsound(&seal.path, error.to_string()))?;
+            let read = bytes[..want].chunks(SEAL_BLOCK as usize);
+            if let Some(at) = read
+                .zip(&hashes)
+                .position(|(b, hash)| block_hash(b) != *hash)
+            {
+                let at = done + at as u64 * SEAL_BLOCK;
+                return Err(failed(format!(
+                    "other bytes are at {at} than its seal tells: fetch the model anew, or look \
+                     at the drive; if the model was changed on purpose, make its seal anew with \
+                     `delayline seal`"
+                )));
+            }
+            done += want as u64;
+            // llama.cpp reads past the page cache, which counts in the budget.
+            advise(file, libc::POSIX_FADV_DONTNEED);
+        }
+    }
+    Ok(())
 }
 
 /// A seal that has been held against itself.
