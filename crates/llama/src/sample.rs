@@ -1,5 +1,6 @@
 //! From logits to a token: llama.cpp's sampler chain, and its grammar beside it.
 
+use std::collections::VecDeque;
 use std::ffi::CString;
 use std::ptr::NonNull;
 
@@ -196,8 +197,10 @@ pub struct Sampler {
     waiting: Option<Waiting>,
     /// Until they have ended.
     thoughts: Option<Thoughts>,
-    /// The tokens that end them, and how many of those were said for the model.
-    close: (Vec<i32>, usize),
+    /// What is put in the model's mouth, before it chooses again.
+    given: VecDeque<i32>,
+    /// The tokens that end its thoughts, until they were given.
+    end: Vec<i32>,
     bias: Vec<TokenBias>,
     repeats: bool,
     // The grammar reads the vocabulary as long as it lives.
@@ -285,7 +288,8 @@ impl Sampler {
                 text,
                 waiting: None,
                 thoughts: None,
-                close: (Vec::new(), 0),
+                given: VecDeque::new(),
+                end: Vec::new(),
                 bias: Vec::new(),
                 repeats,
                 vocab: vocab.clone(),
@@ -308,13 +312,20 @@ impl Sampler {
     /// # Errors
     /// When llama.cpp cannot tokenize what ends thoughts.
     pub fn think(&mut self, thinking: Thinking) -> Result<(), Error> {
-        let close = TokenizeRequest {
-            begin: false,
-            goes_on: true,
-            ..TokenizeRequest::new(&thinking.close)
+        let tokens = |text| {
+            self.vocab.tokens_of(&TokenizeRequest {
+                begin: false,
+                goes_on: true,
+                ..TokenizeRequest::new(text)
+            })
         };
-        self.close = (self.vocab.tokens_of(&close)?, 0);
-        self.thoughts = Some(Thoughts::new(thinking));
+        self.given = tokens(&thinking.lead)?.into();
+        self.end = tokens(&thinking.end)?;
+        let lead = self.given.len();
+        self.thoughts = Some(Thoughts::new(Thinking {
+            budget: thinking.budget.map(|budget| budget + lead),
+            ..thinking
+        }));
         Ok(())
     }
 
@@ -348,7 +359,7 @@ impl Sampler {
     /// # Errors
     /// When the logits or the grammar leave nothing to choose from.
     pub fn sample(&mut self, logits: &[f32], all: &mut Candidates) -> Result<i32, Error> {
-        if let Some(token) = self.said_for_it() {
+        if let Some(token) = self.given() {
             self.is_thought(token)?;
             self.chain.accept(token)?;
             return Ok(token);
@@ -390,17 +401,18 @@ impl Sampler {
         }
     }
 
-    /// The next of the tokens that end thoughts, where their budget is spent.
-    fn said_for_it(&mut self) -> Option<i32> {
-        self.thoughts.as_ref().filter(|it| it.is_spent())?;
-        let (close, said) = &mut self.close;
-        let next = close.get(*said).copied();
-        *said += 1;
-        if next.is_none() {
-            // Its tokens do not say what they were made from: then thoughts end unsaid.
-            self.thoughts = None;
+    /// The next token that is put in the model's mouth: before its thoughts, or at their
+    /// end where their budget is spent.
+    fn given(&mut self) -> Option<i32> {
+        let is_spent = |thoughts: &Thoughts| thoughts.is_spent();
+        if self.given.is_empty() && self.thoughts.as_ref().is_some_and(is_spent) {
+            self.given = std::mem::take(&mut self.end).into();
+            if self.given.is_empty() {
+                // They were given and do not say what they were made from: thoughts end so.
+                self.thoughts = None;
+            }
         }
-        next
+        self.given.pop_front()
     }
 
     /// Whether a token ends thoughts and begins an answer that something holds.

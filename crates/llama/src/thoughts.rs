@@ -10,9 +10,13 @@ pub struct Thinking {
     pub close: String,
     /// Whether the prompt ends within thoughts.
     pub begun: bool,
-    /// Maximum number of tokens between the two; then the text behind them is put in the
-    /// model's mouth.
+    /// Maximum number of tokens between the two.
     pub budget: Option<usize>,
+    /// What is put in the model's mouth before it thinks; may be empty.
+    pub lead: String,
+    /// What is put in its mouth when the budget is spent: it ends with the text behind
+    /// thoughts.
+    pub end: String,
 }
 
 /// What a token is in a sequence that may think.
@@ -105,6 +109,8 @@ mod tests {
             close: "</think>".into(),
             begun,
             budget,
+            lead: String::new(),
+            end: "</think>".into(),
         })
     }
 

@@ -161,6 +161,24 @@ impl Vocab {
         })
     }
 
+    /// Those of these texts that are a control token each, whose text is not shown.
+    ///
+    /// # Errors
+    /// As [`Vocab::tokenize`] and [`Vocab::piece`].
+    pub fn control_tokens(&self, texts: &[&str]) -> Result<Vec<i32>, Error> {
+        let mut found = Vec::new();
+        for text in texts {
+            if let [token] = self.tokenize(text, false, true)?[..] {
+                let mut shown = Vec::new();
+                self.piece(token, &mut shown)?;
+                if shown.is_empty() && self.name(token)? == *text {
+                    found.push(token);
+                }
+            }
+        }
+        Ok(found)
+    }
+
     fn spell(&self, token: i32, special: bool, out: &mut Vec<u8>) -> Result<(), Error> {
         let mut buffer = [0_u8; 256];
         let call = |buffer: &mut [u8]| {

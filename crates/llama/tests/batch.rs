@@ -14,7 +14,7 @@ use delayline_engine::{Error, KvType, ModelFile, Options, Way};
 use delayline_llama::batch::{
     Batcher, Choice, GenerateRequest, JoinError, SequenceEvent, SequenceId,
 };
-use delayline_llama::{Finish, Sampling};
+use delayline_llama::{Finish, Sampling, TokenBias};
 use delayline_medium::{Faults, wrapped};
 use delayline_synth::Quant;
 
@@ -312,6 +312,41 @@ fn who_has_no_room_waits() {
         let never = batcher.join(request(&prompt, max_tokens));
         assert!(matches!(never, Err(JoinError::Invalid(_))), "{never:?}");
     }
+}
+
+#[test]
+fn a_control_token_is_shown_where_its_text_is_asked_for() {
+    let _alone = alone();
+    let mut batcher = batcher(&demo_model(), &many(1));
+    let control = batcher
+        .vocab()
+        .control_tokens(&["<|im_start|>", "hello", "<|im_end|> ", "<|none|>"])
+        .expect("tokens");
+    assert_eq!(control.len(), 1, "{control:?}");
+    let bias = vec![TokenBias {
+        token: control[0],
+        bias: 1000.0,
+    }];
+    let mut said = |shown: &[i32]| {
+        let asked = GenerateRequest {
+            bias: bias.clone(),
+            shown: shown.to_vec(),
+            ..request(&[5, 6, 7], 2)
+        };
+        batcher.join(asked).expect("a slot");
+        let (mut events, mut text) = (Vec::new(), String::new());
+        while batcher.ready() {
+            batcher.lap(&mut events).expect("a lap");
+            text.extend(
+                events
+                    .drain(..)
+                    .map(|event| event.token.expect("a token").text),
+            );
+        }
+        text
+    };
+    assert_eq!(said(&control), "<|im_start|><|im_start|>");
+    assert_eq!(said(&[]), "");
 }
 
 #[test]

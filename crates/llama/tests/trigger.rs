@@ -105,6 +105,8 @@ fn what_is_thought_is_free_and_ends_with_its_budget() {
             close,
             begun,
             budget,
+            lead: String::new(),
+            end: "</think>".into(),
         };
         sampler.think(thinking).expect("tokens");
         said(&vocab, &mut sampler, wants)

@@ -16,12 +16,13 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use crate::api::answer::{AnswerForm, AnswerReader, Endpoint};
 use crate::api::anthropic::{self, MessageForm};
 use crate::api::calls::CallReader;
+use crate::api::channels::{self, ChannelReader};
 use crate::api::completion::{CompletionForm, Head};
 use crate::api::embeddings::{self, EmbeddingRequest};
 use crate::api::error::ApiError;
 use crate::api::request::{self, ChatPrompt, Prompt, RequestDefaults};
 use crate::api::responses::{self, ResponseForm};
-use crate::api::thoughts::{self, ThoughtReader};
+use crate::api::thoughts::{ThoughtReader, ThoughtTags};
 use crate::api::tools::CallFormat;
 use crate::config::{KvScope, Limits};
 use crate::guard::Owner;
@@ -41,8 +42,10 @@ pub struct App {
     pub tells_tools: bool,
     /// Whether it can tell what stands for a text.
     pub embeds: bool,
-    /// Whether it thinks aloud.
-    pub thinks: bool,
+    /// Between which texts it thinks aloud, if it does.
+    pub thinks: Option<ThoughtTags>,
+    /// Control tokens whose text tells what is thought, said and called.
+    pub shown: Vec<i32>,
     /// Maximum number of tokens of thought where a request does not say; none is no limit.
     pub thinking_budget: Option<usize>,
     /// How it writes calls of tools.
@@ -237,22 +240,41 @@ impl App {
         let mut prompt_tokens = 0;
         for prompt in &ask.prompts {
             let found = self.tokens(prompt, self.ctx - 1, &given_up);
-            let (tokens, begins_in_thought) = found.map_err(|error| match kind {
+            let (tokens, begun) = found.map_err(|error| match kind {
                 _ if error.param.is_some() => error,
                 Endpoint::Chat | Endpoint::Messages => error.of("messages"),
                 Endpoint::Text => error.of("prompt"),
                 Endpoint::Responses => error.of("input"),
             })?;
             prompt_tokens += tokens.len();
-            let thinks = begins_in_thought || self.thinks && matches!(prompt, Prompt::Chat(_));
-            let thinking =
-                thinks.then(|| thoughts::thinking(begins_in_thought, ask.thinking_budget));
-            let reader = AnswerReader {
-                thoughts: thinks.then(|| ThoughtReader::new(begins_in_thought)),
-                calls: ask
-                    .tools
-                    .as_ref()
-                    .map(|tools| CallReader::new(format, tools.names.clone())),
+            let is_chat = matches!(prompt, Prompt::Chat(_));
+            let names = ask.tools.as_ref().map(|tools| tools.names.clone());
+            let (reader, thinking) = match is_chat && format.has_channels() {
+                true => (
+                    AnswerReader {
+                        channels: Some(ChannelReader::new(names.unwrap_or_default())),
+                        ..AnswerReader::default()
+                    },
+                    channels::thinking(&ask.generate, ask.tools.as_ref(), ask.thinking_budget),
+                ),
+                false => {
+                    let tags = begun.or(self.thinks.filter(|_| is_chat));
+                    let reads = |tags| ThoughtReader::new(tags, begun.is_some());
+                    let thinks =
+                        |tags: ThoughtTags| tags.thinking(begun.is_some(), ask.thinking_budget);
+                    (
+                        AnswerReader {
+                            thoughts: tags.map(reads),
+                            calls: names.map(|names| CallReader::new(format, names)),
+                            channels: None,
+                        },
+                        tags.map(thinks),
+                    )
+                }
+            };
+            let shown = match is_chat {
+                true => self.shown.clone(),
+                false => Vec::new(),
             };
             for number in 0..ask.answers {
                 readers.push(reader.clone());
@@ -261,6 +283,7 @@ impl App {
                     max_tokens: ask.generate.max_tokens.min(self.ctx - tokens.len()),
                     prompt: tokens.clone(),
                     thinking: thinking.clone(),
+                    shown: shown.clone(),
                     namespace: self.namespace(owner, &ask.salt),
                     choice: ask.generate.choice.reseeded(number as u32),
                     ..ask.generate.clone()
@@ -411,14 +434,15 @@ impl App {
         Ok(updates)
     }
 
-    /// The tokens of a prompt, at most so many, and whether it ends within thoughts.
+    /// The tokens of a prompt, at most so many, and, if it ends within thoughts, within
+    /// which.
     fn tokens(
         &self,
         prompt: &Prompt,
         room: usize,
         given_up: &dyn Fn() -> bool,
-    ) -> Result<(Vec<i32>, bool), ApiError> {
-        let mut begins_in_thought = false;
+    ) -> Result<(Vec<i32>, Option<ThoughtTags>), ApiError> {
+        let mut begun = None;
         let request = |text| TokenizeRequest {
             room,
             given_up,
@@ -427,7 +451,7 @@ impl App {
         let tokens = match prompt {
             Prompt::Chat(chat) => {
                 let (template, rendered) = self.rendered(chat)?;
-                begins_in_thought = thoughts::begins_in(&rendered.text);
+                begun = ThoughtTags::begun_in(&rendered.text);
                 self.vocab.tokens_of(&TokenizeRequest {
                     room,
                     given_up,
@@ -466,6 +490,6 @@ impl App {
                 "the prompt is empty: give one token at least",
             ));
         }
-        Ok((tokens, begins_in_thought))
+        Ok((tokens, begun))
     }
 }

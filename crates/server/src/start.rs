@@ -17,8 +17,9 @@ use delayline_llama::{KvTier, Sampling, Template, Vocab};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 
+use crate::api::channels;
 use crate::api::error::ApiError;
-use crate::api::thoughts;
+use crate::api::thoughts::ThoughtTags;
 use crate::api::tools::CallFormat;
 use crate::app::{App, unix_s};
 use crate::config::{Error, Limits, ServerConfig, TASKS};
@@ -217,6 +218,7 @@ pub(crate) fn core(config: ServerConfig, address: SocketAddr) -> Result<Core, Er
         shared: shared.clone(),
         tells_tools: opened.tells_tools,
         thinks: opened.thinks,
+        shown: opened.shown,
         embeds: opened.embeds,
         call_format: opened.call_format,
         strict_model: config.strict_model,
@@ -294,7 +296,8 @@ struct Opened {
     /// Whether the template tells the model of tools, whether it thinks aloud, and how
     /// it writes calls.
     tells_tools: bool,
-    thinks: bool,
+    thinks: Option<ThoughtTags>,
+    shown: Vec<i32>,
     /// Whether it can tell what stands for a text.
     embeds: bool,
     call_format: CallFormat,
@@ -417,15 +420,23 @@ fn open(config: &ServerConfig, shared: &Shared) -> Result<(Batcher, Opened), Err
         memory,
         notices,
     };
+    let thinks = ThoughtTags::in_template(&jinja);
+    let call_format = CallFormat::in_template(&jinja);
+    let control = match (call_format.has_channels(), thinks) {
+        (true, _) => channels::CONTROL.to_vec(),
+        (false, Some(tags)) => vec![tags.open, tags.close],
+        (false, None) => Vec::new(),
+    };
     let opened = Opened {
         started,
+        shown: vocab.control_tokens(&control)?,
         sampling: Sampling::of(&vocab)?,
         vocab,
         template,
         tells_tools: CallFormat::tells_tools(&jinja),
-        thinks: thoughts::thinks(&jinja),
+        thinks,
         embeds,
-        call_format: CallFormat::in_template(&jinja),
+        call_format,
         stretches,
         threads,
         device: device.filter(|_| reads),

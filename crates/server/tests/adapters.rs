@@ -391,6 +391,58 @@ fn thoughts_end_with_their_budget_and_a_schema_holds_behind_them() {
     }
 }
 
+/// The demo model knows of no channels, but is led into them as gpt-oss begins by itself.
+#[test]
+fn messages_to_channels_are_thoughts_answers_and_calls() {
+    let _alone = alone();
+    let template = "{# <|channel|> #}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|start|>assistant";
+    let (_server, client) = start(ServerConfig {
+        chat_template: Some(template.into()),
+        ..config()
+    });
+    let schema = |value: Value| {
+        json!({"type": "object", "properties": {"on": value}, "required": ["on"],
+            "additionalProperties": false})
+    };
+    let ask = with(chat("Say hello.", 160), "thinking_budget_tokens", json!(6));
+    let format = json!({"type": "json_schema",
+        "json_schema": {"name": "x", "schema": schema(json!({"type": "boolean"}))}});
+    let whole = client
+        .post(CHAT, &with(ask.clone(), "response_format", format))
+        .json();
+    let message = &whole["choices"][0]["message"];
+    let thought = message["reasoning_content"].as_str().expect("a thought");
+    assert!(!thought.is_empty() && !thought.contains("<|"), "{whole}");
+    let content = message["content"].as_str().expect("a text");
+    let read: Value = serde_json::from_str(content).expect("JSON");
+    assert!(read["on"].is_boolean(), "{whole}");
+    let tool = |name: &str, value| json!({"type": "function", "function": {"name": name, "parameters": schema(value)}});
+    let tools = json!([
+        tool("first", json!({"type": "boolean"})),
+        tool("second", json!({"enum": ["yes", "no"]})),
+    ]);
+    let ask = with(with(ask, "tools", tools), "tool_choice", json!("required"));
+    let whole = client.post(CHAT, &ask).json();
+    assert_eq!(
+        whole["choices"][0]["finish_reason"], "tool_calls",
+        "{whole}"
+    );
+    let message = &whole["choices"][0]["message"];
+    let call = &message["tool_calls"][0]["function"];
+    let arguments = call["arguments"].as_str().expect("arguments");
+    let arguments: Value = serde_json::from_str(arguments).expect("JSON");
+    let fits = match call["name"].as_str() {
+        Some("first") => [json!(true), json!(false)],
+        Some("second") => [json!("yes"), json!("no")],
+        _ => panic!("{whole}"),
+    };
+    assert!(fits.contains(&arguments["on"]), "{whole}");
+    assert!(message["reasoning_content"].is_string(), "{whole}");
+    // By itself it writes no channels, and what it writes is an answer.
+    let plain = client.post(CHAT, &chat("Say hello.", 8)).json();
+    assert_ne!(plain["choices"][0]["message"]["content"], "", "{plain}");
+}
+
 /// The demo model's file is made to say that its last token stands for a text.
 #[test]
 fn embeddings_are_told_as_openai_has_them() {

@@ -33,6 +33,8 @@ pub struct GenerateRequest {
     pub trigger: Option<Trigger>,
     /// How the model thinks before any of this holds, if it does.
     pub thinking: Option<Thinking>,
+    /// Control tokens whose text is a part of the answer; that of others is not.
+    pub shown: Vec<i32>,
     /// What is added to the logits of single tokens; unknown ones mean nothing.
     pub bias: Vec<TokenBias>,
     /// Whether it takes what room it gets: a part of it is promised when it joins, more
@@ -59,6 +61,7 @@ impl GenerateRequest {
             grammar: None,
             trigger: None,
             thinking: None,
+            shown: Vec::new(),
             bias: Vec::new(),
             elastic: false,
             namespace: Namespace::default(),
@@ -155,6 +158,7 @@ pub struct Sequence<S> {
     /// What it is if all tokens were generated.
     at_maximum: Finish,
     chooser: Chooser<S>,
+    shown: Vec<i32>,
     utf8: Utf8,
     stops: Stops,
     logprobs: Option<usize>,
@@ -187,6 +191,7 @@ impl<S> Sequence<S> {
                 false => Finish::Length,
             },
             chooser,
+            shown: request.shown,
             utf8: Utf8::default(),
             stops: Stops::new(request.stop),
             logprobs: request.logprobs,
@@ -295,7 +300,10 @@ impl<S> Sequence<S> {
         if is_end {
             finish = Some(Finish::End);
         } else {
-            language.spell(token, self.utf8.bytes())?;
+            match self.shown.contains(&token) {
+                true => self.utf8.bytes().extend(language.name(token)?.bytes()),
+                false => language.spell(token, self.utf8.bytes())?,
+            }
             let (some, stopped) = self.stops.push(&self.utf8.text());
             text = some;
             if stopped {

@@ -5,6 +5,7 @@ use delayline_llama::Finish;
 use delayline_llama::batch::TokenLogprob;
 
 use super::calls::{AnswerPart, CallReader};
+use super::channels::ChannelReader;
 use super::error::ApiError;
 use super::thoughts::ThoughtReader;
 
@@ -75,11 +76,16 @@ pub struct AnswerReader {
     pub thoughts: Option<ThoughtReader>,
     /// Where tools are offered.
     pub calls: Option<CallReader>,
+    /// Where the model writes to channels, which tells both; then these are not there.
+    pub channels: Option<ChannelReader>,
 }
 
 impl AnswerReader {
     /// Takes a piece; what is certain with it, or, if it is the last one, all that is left.
     pub fn push(&mut self, piece: String, ends: bool) -> Vec<AnswerPart> {
+        if let Some(channels) = &mut self.channels {
+            return channels.push(&piece, ends);
+        }
         let (thought, text) = match &mut self.thoughts {
             Some(thoughts) => thoughts.push(&piece, ends),
             None => (String::new(), piece),
@@ -104,11 +110,13 @@ impl AnswerReader {
     /// Whether what comes next is thought.
     pub fn thinks(&self) -> bool {
         self.thoughts.as_ref().is_some_and(ThoughtReader::thinks)
+            || self.channels.as_ref().is_some_and(ChannelReader::thinks)
     }
 
     /// Whether there was a call.
     pub fn called(&self) -> bool {
         self.calls.as_ref().is_some_and(CallReader::called)
+            || self.channels.as_ref().is_some_and(ChannelReader::called)
     }
 }
 

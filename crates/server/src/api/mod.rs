@@ -7,6 +7,7 @@ pub mod answer;
 pub mod anthropic;
 pub mod blocks;
 pub mod calls;
+pub mod channels;
 pub mod completion;
 pub mod embeddings;
 pub mod error;

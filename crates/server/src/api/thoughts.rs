@@ -9,30 +9,59 @@ use serde_json::value::RawValue;
 use super::error::ApiError;
 use super::fields::Fields;
 
-const OPEN: &str = "<think>";
-const CLOSE: &str = "</think>";
+/// The texts between which a model thinks aloud.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThoughtTags {
+    /// Before.
+    pub open: &'static str,
+    /// Behind.
+    pub close: &'static str,
+}
+
+/// Those of all models that are known to think so.
+const TAGS: [ThoughtTags; 6] = [
+    THINK,
+    tags("[THINK]", "[/THINK]"),
+    tags("<seed:think>", "</seed:think>"),
+    tags("<|START_THINKING|>", "<|END_THINKING|>"),
+    tags("<|inner_prefix|>", "<|inner_suffix|>"),
+    tags("\u{25c1}think\u{25b7}", "\u{25c1}/think\u{25b7}"),
+];
+
+const THINK: ThoughtTags = tags("<think>", "</think>");
+
+const fn tags(open: &'static str, close: &'static str) -> ThoughtTags {
+    ThoughtTags { open, close }
+}
 
 /// How hard a model may be asked to think, in the words of all APIs.
 const EFFORTS: &[&str] = &["none", "minimal", "low", "medium", "high", "xhigh", "max"];
 
-/// Whether a template of this source is of a model that thinks aloud between tags.
-pub fn thinks(source: &str) -> bool {
-    source.contains(CLOSE)
-}
+impl ThoughtTags {
+    /// Those of a model whose template has this source.
+    pub fn in_template(source: &str) -> Option<Self> {
+        let told = |tags: &&Self| source.contains(tags.close);
+        TAGS.iter().find(told).copied()
+    }
 
-/// Whether a prompt ends where a model's thoughts begin.
-pub fn begins_in(prompt: &str) -> bool {
-    prompt.trim_end().ends_with(OPEN)
-}
+    /// Those behind whose first a prompt ends: thoughts have begun.
+    pub fn begun_in(prompt: &str) -> Option<Self> {
+        let prompt = prompt.trim_end();
+        let begun = |tags: &&Self| prompt.ends_with(tags.open);
+        TAGS.iter().find(begun).copied()
+    }
 
-/// How a model thinks behind a prompt that ends within thoughts or not, for so many tokens
-/// at most.
-pub fn thinking(begun: bool, budget: Option<usize>) -> Thinking {
-    Thinking {
-        open: OPEN.into(),
-        close: CLOSE.into(),
-        begun,
-        budget,
+    /// How a model thinks behind a prompt that ends within thoughts or not, for so many
+    /// tokens at most.
+    pub fn thinking(self, begun: bool, budget: Option<usize>) -> Thinking {
+        Thinking {
+            open: self.open.into(),
+            close: self.close.into(),
+            begun,
+            budget,
+            lead: String::new(),
+            end: self.close.into(),
+        }
     }
 }
 
@@ -106,14 +135,16 @@ enum Place {
 /// Tells thoughts from an answer, in pieces however they are cut.
 #[derive(Clone, Debug)]
 pub struct ThoughtReader {
+    tags: ThoughtTags,
     place: Place,
     held: String,
 }
 
 impl ThoughtReader {
     /// Of an answer to a prompt that ends within thoughts, or not.
-    pub fn new(begins_in: bool) -> Self {
+    pub fn new(tags: ThoughtTags, begins_in: bool) -> Self {
         Self {
+            tags,
             place: match begins_in {
                 true => Place::Opened,
                 false => Place::Start,
@@ -130,25 +161,26 @@ impl ThoughtReader {
     /// Takes a piece; what is certainly thought, and what is certainly answer.
     pub fn push(&mut self, piece: &str, ends: bool) -> (String, String) {
         self.held.push_str(piece);
+        let ThoughtTags { open, close } = self.tags;
         let (mut thought, mut answer) = (String::new(), String::new());
         loop {
             let (place, held) = (self.place, self.held.len());
             match place {
                 Place::Start => {
                     let rest = self.held.trim_start();
-                    if let Some(behind) = rest.strip_prefix(OPEN) {
+                    if let Some(behind) = rest.strip_prefix(open) {
                         self.held = behind.to_owned();
                         self.place = Place::Opened;
-                    } else if !OPEN.starts_with(rest) {
+                    } else if !open.starts_with(rest) {
                         self.place = Place::Answer;
                     }
                 }
                 Place::Opened | Place::Closed => {
                     self.held = self.held.trim_start().to_owned();
                     // A template may have opened what the model opens once more.
-                    if place == Place::Opened && self.held.starts_with(OPEN) {
-                        self.held.drain(..OPEN.len());
-                    } else if place == Place::Opened && OPEN.starts_with(&self.held) {
+                    if place == Place::Opened && self.held.starts_with(open) {
+                        self.held.drain(..open.len());
+                    } else if place == Place::Opened && open.starts_with(&self.held) {
                         break;
                     } else if !self.held.is_empty() {
                         self.place = match place {
@@ -157,13 +189,13 @@ impl ThoughtReader {
                         };
                     }
                 }
-                Place::Thought => match self.held.find(CLOSE) {
+                Place::Thought => match self.held.find(close) {
                     Some(at) => {
                         thought.push_str(self.held[..at].trim_end());
-                        self.held.drain(..at + CLOSE.len());
+                        self.held.drain(..at + close.len());
                         self.place = Place::Closed;
                     }
-                    None => thought.extend(self.held.drain(..sure(&self.held))),
+                    None => thought.extend(self.held.drain(..sure(&self.held, close))),
                 },
                 Place::Answer => answer.push_str(&std::mem::take(&mut self.held)),
             }
@@ -184,10 +216,10 @@ impl ThoughtReader {
 
 /// Up to where a text holds neither white space that may precede the closing tag nor the
 /// beginning of that tag.
-fn sure(text: &str) -> usize {
-    let begun = (1..CLOSE.len())
+fn sure(text: &str, close: &str) -> usize {
+    let begun = (1..close.len())
         .rev()
-        .find(|&n| text.ends_with(&CLOSE[..n]));
+        .find(|&n| close.is_char_boundary(n) && text.ends_with(&close[..n]));
     text[..text.len() - begun.unwrap_or(0)].trim_end().len()
 }
 
@@ -197,7 +229,7 @@ mod tests {
 
     #[test]
     fn thoughts_are_told_from_answers_however_they_are_cut() {
-        for (begins_in, text, thought, answer) in [
+        let cases = [
             (false, "hello", "", "hello"),
             (false, "<think>\na b\n</think>\n\nc", "a b", "c"),
             (false, " <think>a</think>", "a", ""),
@@ -208,10 +240,20 @@ mod tests {
             (true, "never ends \n", "never ends", ""),
             (true, "\n\n</think>\n\nü", "", "ü"),
             (true, "", "", ""),
-        ] {
+        ];
+        let written = |tags: ThoughtTags, text: &str| {
+            let text = text.replace(THINK.open, tags.open);
+            text.replace(THINK.close, tags.close)
+        };
+        for (tags, (begins_in, text, thought, answer)) in TAGS
+            .into_iter()
+            .flat_map(|tags| cases.map(|case| (tags, case)))
+        {
+            let text = written(tags, text);
+            let answer = written(tags, answer);
             for cut in (0..=text.len()).filter(|&at| text.is_char_boundary(at)) {
                 for second in (cut..=text.len()).filter(|&at| text.is_char_boundary(at)) {
-                    let mut reader = ThoughtReader::new(begins_in);
+                    let mut reader = ThoughtReader::new(tags, begins_in);
                     let (mut got, mut said) = (String::new(), String::new());
                     let pieces = [&text[..cut], &text[cut..second], &text[second..], ""];
                     for (at, piece) in pieces.into_iter().enumerate() {
@@ -221,7 +263,7 @@ mod tests {
                     }
                     assert_eq!(
                         (&*got, &*said),
-                        (thought, answer),
+                        (thought, &*answer),
                         "{text:?} at {cut}, {second}"
                     );
                 }

@@ -5,6 +5,7 @@ use delayline_llama::Trigger;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::channels;
 use super::error::ApiError;
 use super::fields::Fields;
 use super::schema;
@@ -36,6 +37,9 @@ pub struct CallFormat {
     /// what of that text is the grammar's own.
     trigger: &'static str,
     begins: &'static str,
+    /// Whether calls are messages to channels ([`super::channels`]); all but what triggers
+    /// is then told there.
+    pub(super) channels: bool,
 }
 
 /// What an answer must obey.
@@ -49,7 +53,8 @@ pub struct HeldCalls {
 
 /// The forms, the most telling first; the last is taught to models whose template
 /// knows of no tools.
-const FORMATS: [CallFormat; 4] = [
+const FORMATS: [CallFormat; 5] = [
+    CHANNELS,
     CallFormat {
         sign: "[TOOL_CALLS]",
         open: "[TOOL_CALLS]",
@@ -59,6 +64,7 @@ const FORMATS: [CallFormat; 4] = [
         forced: [r#""[""#, r#"", ""#, r#""]""#],
         trigger: "[TOOL_CALLS]",
         begins: "",
+        channels: false,
     },
     HERMES,
     CallFormat {
@@ -70,6 +76,7 @@ const FORMATS: [CallFormat; 4] = [
         forced: ["", r#""; ""#, ""],
         trigger: "{",
         begins: "{",
+        channels: false,
     },
     CallFormat {
         sign: "\"parameters\":",
@@ -80,6 +87,7 @@ const FORMATS: [CallFormat; 4] = [
         forced: ["", r#""; ""#, ""],
         trigger: "{",
         begins: "{",
+        channels: false,
     },
 ];
 
@@ -96,12 +104,30 @@ const HERMES: CallFormat = CallFormat {
     ],
     trigger: "<tool_call>",
     begins: "<tool_call>",
+    channels: false,
+};
+
+const CHANNELS: CallFormat = CallFormat {
+    sign: "<|channel|>",
+    open: channels::CALL,
+    bare: None,
+    glue: &[],
+    arguments: "arguments",
+    forced: [""; 3],
+    trigger: channels::CALL,
+    begins: "",
+    channels: true,
 };
 
 impl CallFormat {
     /// Whether a template of this source tells of tools that are offered.
     pub fn tells_tools(source: &str) -> bool {
         source.contains("tools")
+    }
+
+    /// Whether a model writes all of its answers to channels.
+    pub fn has_channels(&self) -> bool {
+        self.channels
     }
 
     /// The form that a template of this source teaches, or the one that is taught here.
@@ -252,11 +278,10 @@ impl ToolRequest {
         let Some(schema) = &self.held else {
             return Ok(None);
         };
-        let schema = renamed(schema, format.arguments);
-        let rules = schema::grammar_of_schema(&schema).map_err(|error| {
-            let message = error.message.replace("`response_format`", "`tools`");
-            ApiError::param("tools", message)
-        })?;
+        if format.channels {
+            return Ok(Some(self.channel_grammar(schema)?));
+        }
+        let rules = rules_of(&renamed(schema, format.arguments))?;
         let [before, between, after] = format.forced;
         let more = match self.parallel {
             true => format!("({between} whole-schema){{0,{}}}", CALLS - 1),
@@ -274,6 +299,49 @@ impl ToolRequest {
         }))
     }
 
+    /// Whether one of them must be called.
+    pub fn is_forced(&self) -> bool {
+        self.forced
+    }
+
+    /// The same where a call is a message to a channel, one alone: its head names the tool.
+    fn channel_grammar(&self, held: &Json) -> Result<HeldCalls, ApiError> {
+        let calls = held.get("anyOf").and_then(Json::items).unwrap_or_default();
+        let defs = held.get("$defs").cloned().unwrap_or(Json::Null);
+        let (mut ways, mut all) = (Vec::new(), String::new());
+        for (at, call) in calls.iter().enumerate() {
+            let part = |name: &str| call.get("properties")?.get(name).cloned();
+            let (Some(name), Some(arguments)) = (part("name"), part("arguments")) else {
+                continue;
+            };
+            let Some(Json::String(name)) = name.get("const") else {
+                continue;
+            };
+            let schema = object(vec![
+                ("anyOf", Json::Array(vec![arguments])),
+                ("$defs", defs.clone()),
+            ]);
+            let (prefix, head) = (format!("t{at}-"), channels::ARGUMENTS);
+            let rules = rules_of(&schema)?;
+            let (_, rules) = rules.split_once('\n').unwrap_or_default();
+            all += &prefixed(rules, &prefix);
+            ways.push(format!("\"{name}{head}\" {prefix}whole-schema"));
+        }
+        let lead = match self.forced {
+            true => format!("\"{}{}\" ", channels::NEXT, channels::CALL),
+            false => String::new(),
+        };
+        let trigger = Trigger {
+            text: CHANNELS.trigger.to_owned(),
+            at_start: false,
+            begins: CHANNELS.begins.to_owned(),
+        };
+        Ok(HeldCalls {
+            text: format!("root ::= {lead}({})\n{all}", ways.join(" | ")),
+            trigger: (!self.forced).then_some(trigger),
+        })
+    }
+
     /// What tells a model of the tools whose template does not.
     pub fn told(&self) -> String {
         format!(
@@ -283,6 +351,46 @@ impl ToolRequest {
             self.json
         )
     }
+}
+
+/// The grammar of a schema.
+fn rules_of(schema: &Json) -> Result<String, ApiError> {
+    schema::grammar_of_schema(schema).map_err(|error| {
+        let message = error.message.replace("`response_format`", "`tools`");
+        ApiError::param("tools", message)
+    })
+}
+
+/// Rules of a grammar with other names, so that those of two grammars are apart.
+fn prefixed(rules: &str, prefix: &str) -> String {
+    let mut out = String::with_capacity(rules.len() * 2);
+    // What ends the literal or the class of characters that this is in.
+    let mut within = None;
+    let (mut escaped, mut in_name) = (false, false);
+    for c in rules.chars() {
+        match within {
+            Some(end) => {
+                if !escaped && c == end {
+                    within = None;
+                }
+                escaped = !escaped && c == '\\';
+            }
+            None => {
+                let is_name = c.is_ascii_alphanumeric() || c == '-';
+                if c.is_ascii_alphabetic() && !in_name {
+                    out.push_str(prefix);
+                }
+                in_name = is_name;
+                within = match c {
+                    '"' => Some('"'),
+                    '[' => Some(']'),
+                    _ => None,
+                };
+            }
+        }
+        out.push(c);
+    }
+    out
 }
 
 fn text(text: &str) -> Json {
@@ -402,6 +510,15 @@ mod tests {
     }
 
     #[test]
+    fn rules_get_other_names_and_texts_do_not() {
+        let rules = "a-1 ::= \"b \\\" c\" [d-z\\]] (e2 | f){0,2}\nws ::= [ ]*\n";
+        assert_eq!(
+            prefixed(rules, "t-"),
+            "t-a-1 ::= \"b \\\" c\" [d-z\\]] (t-e2 | t-f){0,2}\nt-ws ::= [ ]*\n"
+        );
+    }
+
+    #[test]
     fn tools_are_taken_or_refused() {
         let f = r#"{"type": "function", "function": {"name": "f", "parameters": {}}}"#;
         for (body, says) in [
@@ -450,10 +567,12 @@ mod tests {
             assert_eq!(held.trigger, None);
             let grammar = held.text;
             assert!(grammar.contains("boolean"), "{grammar}");
-            assert!(
-                grammar.contains(&format!("\\\"{}\\\"", format.arguments)),
-                "{grammar}"
-            );
+            // To channels, the head names the tool, and the arguments have no name.
+            let names = match format.channels {
+                true => "\"f <|constrain|>json<|message|>\" t0-whole-schema".to_owned(),
+                false => format!("\\\"{}\\\"", format.arguments),
+            };
+            assert!(grammar.contains(&names), "{grammar}");
         }
         let auto = body.replace("\"required\"", "\"auto\"");
         let strict = auto.replace("\"name\": \"f\"", "\"name\": \"f\", \"strict\": true");
