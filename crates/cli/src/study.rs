@@ -16,6 +16,7 @@ use delayline_study::decode::{self, CaseGrid, CaseOptions, MeasuredMedium, PlanF
 use delayline_study::experts::{experts_report, read_route};
 use delayline_study::find::{FindQuestion, Wish, find_report};
 use delayline_study::graph::{GraphDrive, graph_report};
+use delayline_study::kv::{kv_report, read_trace};
 use delayline_study::link;
 use delayline_study::media::{self, Need};
 use delayline_study::model::LanguageModel;
@@ -110,6 +111,13 @@ pub fn run(args: &StudyArgs, output: &Output) -> Result<()> {
                 .filter_map(|name| GraphDrive::named(name))
                 .collect();
             let answer = |_: &Asked, _| Ok(graph_report(&name, &trace, &args.share, &drives)?);
+            answered(&library, &nothing, common, answer, None)?
+        }
+        StudyCommand::Kv(args) => {
+            let trace = read_trace(&args.trace)?;
+            let name = args.trace.file_stem().unwrap_or_default();
+            let name = name.to_string_lossy();
+            let answer = |_: &Asked, _| Ok(kv_report(&name, &trace, &args.size));
             answered(&library, &nothing, common, answer, None)?
         }
         StudyCommand::Measured => {

@@ -485,6 +485,64 @@ fn a_recorded_route_of_experts_is_replayed() {
 }
 
 #[test]
+fn recorded_requests_are_put_through_the_store_of_kv_caches() {
+    let dir = scratch();
+    let path = dir.path().join("requests.jsonl");
+    // A conversation of four turns, each longer by 512 tokens, between two of which others come.
+    let mut trace = String::new();
+    for turn in 0..4_usize {
+        let ids: Vec<usize> = (0..=turn).collect();
+        trace += &format!(
+            "{{\"input_length\": {}, \"hash_ids\": {ids:?}}}\n",
+            512 * (turn + 1)
+        );
+        trace += &format!(
+            "{{\"input_length\": 100, \"hash_ids\": [{}]}}\n",
+            100 + turn
+        );
+    }
+    std::fs::write(&path, trace).expect("can write");
+    let arguments = "study kv --json --size 100,1k,0.01M";
+    let rows = objects(&delayline(arguments, &[&text(&path)]));
+    assert_eq!(rows.len(), 10);
+    let of = |policy: &str, size: u64| {
+        let is = |row: &&serde_json::Value| row["policy"] == policy && row["size_tokens"] == size;
+        let row = rows.iter().find(is);
+        let row = row.unwrap_or_else(|| panic!("no row of {policy} at {size}"));
+        assert_eq!(row["default"] == true, policy == "frequency with aging");
+        assert_eq!(number(row, "/prompt_tokens"), 5520.0);
+        number(row, "/hit_tokens")
+    };
+    for policy in ["frequency with aging", "lru", "belady"] {
+        assert_eq!(of(policy, 10_000), 3072.0, "{policy}");
+        assert!(of(policy, 1_000) <= of("belady", 1_000), "{policy}");
+    }
+    assert_eq!(rows[9]["policy"], "no limit");
+    assert_eq!(number(&rows[9], "/hit_share"), 3072.0 / 5520.0);
+    let page = dir.path().join("page.html");
+    let told = delayline(
+        "study kv --size 1k,10k --html",
+        &[&text(&page), &text(&path)],
+    );
+    let told = String::from_utf8(told.stdout).expect("the output is text");
+    assert!(
+        told.contains("finds again") && told.contains("55.7 %"),
+        "{told}"
+    );
+    let page = std::fs::read_to_string(&page).expect("the page is there");
+    assert_eq!(page.matches("<svg").count(), 1);
+
+    std::fs::write(&path, "{\"input_length\": 513, \"hash_ids\": [0]}").expect("can write");
+    let refused = stderr(&delayline("study kv", &[&text(&path)]));
+    assert!(
+        refused.contains("line 1: a prompt of 513 tokens has 2 ids"),
+        "{refused}"
+    );
+    let refused = delayline("study kv --size 3", &[&text(&path)]);
+    assert_eq!(refused.status.code(), Some(2));
+}
+
+#[test]
 fn rows_of_a_graph_are_replayed_on_a_drive() {
     let args = "study graph --json --rows 300000 --draws 2000 --batches 60 --drive cloud,nvme";
     let rows = objects(&delayline(args, &[]));

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::block::{BLOCK_TOKENS, Block, decode};
 use crate::error::StoreError;
 use crate::folder::{self, drop_pages, on_disk};
-use crate::index::Index;
+use crate::index::KvIndex;
 use crate::key::Root;
 use crate::namespace::Namespace;
 
@@ -44,8 +44,7 @@ pub struct KvStats {
 pub struct Store {
     path: PathBuf,
     root: Root,
-    size: u64,
-    index: Index,
+    index: KvIndex<String>,
     stats: KvStats,
     /// The system's last refusal, told once.
     trouble: Option<String>,
@@ -64,14 +63,13 @@ impl Store {
             return Err(StoreError::TooSmall { size, least: LEAST });
         }
         let lock = folder::open(path)?;
-        let mut index = Index::default();
+        let mut index = KvIndex::new(size);
         for (nth, found) in folder::blocks(path)?.iter().enumerate() {
-            index.add_old(&found.name, found.bytes, nth as u32);
+            index.add_old(found.name.clone(), found.bytes, nth as u32);
         }
         let mut store = Self {
             path: path.to_owned(),
             root,
-            size,
             index,
             stats: KvStats::default(),
             trouble: None,
@@ -191,7 +189,7 @@ impl Store {
     pub fn put(&mut self, block: &Block, bytes: &[u8]) -> io::Result<()> {
         let name = block.file_name();
         let needed = on_disk((block.head_len() + bytes.len()) as u64);
-        if self.frozen || needed > self.size {
+        if self.frozen || needed > self.index.size() {
             return Ok(());
         }
         if self.has(block) {
@@ -203,7 +201,7 @@ impl Store {
         let written = self.write(&name, &file);
         match &written {
             Ok(()) => {
-                self.index.add(&name, needed, block.from as u32);
+                self.index.add(name, needed, block.from as u32);
                 self.stats.written += 1;
                 self.stats.written_bytes += file.len() as u64;
             }
@@ -236,10 +234,7 @@ impl Store {
     }
 
     fn make_room(&mut self, needed: u64) {
-        while self.index.bytes() + needed > self.size {
-            let Some(name) = self.index.evict() else {
-                return;
-            };
+        for name in self.index.make_room(needed) {
             self.stats.evicted += 1;
             if let Err(error) = fs::remove_file(self.path.join(&name))
                 && error.kind() != io::ErrorKind::NotFound
@@ -280,7 +275,7 @@ impl Store {
                 Some(bytes)
             }
             Err(error) => {
-                self.index.forget(name);
+                self.index.forget(&name.to_owned());
                 if error.kind() != io::ErrorKind::NotFound {
                     self.refused("read", name, &error);
                 }
@@ -298,7 +293,7 @@ impl Store {
 
     fn reject(&mut self, name: &str) {
         self.stats.rejected += 1;
-        self.index.forget(name);
+        self.index.forget(&name.to_owned());
         let _ = fs::remove_file(self.path.join(name));
     }
 

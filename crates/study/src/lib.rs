@@ -28,6 +28,7 @@ pub mod experts;
 pub mod find;
 pub mod graph;
 pub mod interval;
+pub mod kv;
 pub mod link;
 pub mod media;
 pub mod model;

@@ -37,6 +37,21 @@ fn share(text: &str) -> Result<f64> {
     value.context("expected a number above 0 and up to 1, such as 0.1")
 }
 
+/// Tokens of `64`, `500k`, `1M` or `1.5G`.
+fn tokens(text: &str) -> Result<u64> {
+    let text = text.trim();
+    let units = [("k", 1e3), ("M", 1e6), ("G", 1e9)];
+    let unit = units
+        .iter()
+        .find_map(|(unit, scale)| Some((text.strip_suffix(unit)?, *scale)));
+    let (number, scale) = unit.unwrap_or((text, 1.0));
+    let value = number.parse().ok().map(|number: f64| number * scale);
+    let value = value.filter(|tokens| (64.0..=1e12).contains(tokens));
+    let value =
+        value.context("expected a number of tokens from 64 to 1000G, such as 500k or 10M")?;
+    Ok(value as u64)
+}
+
 fn skew(text: &str) -> Result<f64> {
     let value = text.trim().parse().ok();
     let value = value.filter(|skew: &f64| (0.0..=3.0).contains(skew));
@@ -83,6 +98,7 @@ Examples:
   delayline study sweep --medium c-l --set c-l.length=10..1000km:21:log --out lengths.csv
   delayline study experts qwen.route.csv --share 0.03,0.1,0.25
   delayline study graph --drive cloud,nvme --share 0.125
+  delayline study kv requests.jsonl --size 1M,10M --html kv.html
   delayline study sheets article
 
 All figures come from data sheets, with source, date and range; `sheets` shows
@@ -129,6 +145,7 @@ pub enum StudyCommand {
     Sweep(SweepArgs),
     Experts(ExpertsArgs),
     Graph(GraphStudyArgs),
+    Kv(KvStudyArgs),
     /// Hold the formula of decoding against systems that were measured, with its misses
     Measured,
     Sheets(SheetsArgs),
@@ -406,6 +423,21 @@ pub struct GraphStudyArgs {
     /// What is sampled or drawn depends on this alone
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
+}
+
+/// Replay recorded requests: how much of their prompts a store of KV caches would find again.
+///
+/// The index and the policy of `serve --kv-cache` run in virtual time, beside LRU, beside
+/// Belady's policy, which knows the whole trace, and beside a store without a limit.
+#[derive(Debug, Args)]
+pub struct KvStudyArgs {
+    /// A trace in Mooncake's format: a line of JSON a request, with input_length and hash_ids of 512 tokens each
+    #[arg(value_name = "TRACE")]
+    pub trace: PathBuf,
+    /// Room for so many tokens, such as 500k or 10M
+    #[arg(long, value_name = "TOKENS", value_delimiter = ',', default_value = "1M,3M,10M,20M",
+          value_parser = tokens, allow_hyphen_values = true)]
+    pub size: Vec<u64>,
 }
 
 /// Show data sheets: every figure with its range, source, date and how it is known.
