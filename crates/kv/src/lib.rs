@@ -41,7 +41,7 @@ pub use block::{BLOCK_TOKENS, Block};
 pub use content::{ContentCache, content_of};
 pub use error::StoreError;
 pub use folder::{FolderStat, clear, prune, stat, verify};
-pub use index::KvIndex;
+pub use index::{ChainLink, KvIndex};
 pub use key::Root;
 pub use namespace::Namespace;
 pub use store::{KvStats, Store};

@@ -7,10 +7,10 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use crate::block::{BLOCK_TOKENS, Block, decode};
+use crate::block::{BLOCK_TOKENS, Block, decode, links};
 use crate::error::StoreError;
 use crate::folder::{self, drop_pages, on_disk};
-use crate::index::KvIndex;
+use crate::index::{ChainLink, KvIndex};
 use crate::key::Root;
 use crate::namespace::Namespace;
 
@@ -44,7 +44,7 @@ pub struct KvStats {
 pub struct Store {
     path: PathBuf,
     root: Root,
-    index: KvIndex<String>,
+    index: KvIndex<String, String>,
     stats: KvStats,
     /// The system's last refusal, told once.
     trouble: Option<String>,
@@ -64,8 +64,9 @@ impl Store {
         }
         let lock = folder::open(path)?;
         let mut index = KvIndex::new(size);
-        for (nth, found) in folder::blocks(path)?.iter().enumerate() {
-            index.add_old(found.name.clone(), found.bytes, nth as u32);
+        for found in folder::blocks(path)? {
+            let link = link(&found.name);
+            index.add_old(found.name, found.bytes, link);
         }
         let mut store = Self {
             path: path.to_owned(),
@@ -76,7 +77,7 @@ impl Store {
             frozen: false,
             _lock: lock,
         };
-        store.make_room(0);
+        store.make_room(0, None);
         Ok(store)
     }
 
@@ -196,12 +197,17 @@ impl Store {
             self.index.touch(&name);
             return Ok(());
         }
-        self.make_room(needed);
+        let link = link(&name);
+        self.make_room(needed, Some(&link.behind));
+        if !self.index.has_room(needed) {
+            // All that there is stands before this one.
+            return Ok(());
+        }
         let file = block.encode(&self.root, bytes);
         let written = self.write(&name, &file);
         match &written {
             Ok(()) => {
-                self.index.add(name, needed, block.from as u32);
+                self.index.add(name, needed, link);
                 self.stats.written += 1;
                 self.stats.written_bytes += file.len() as u64;
             }
@@ -233,8 +239,8 @@ impl Store {
         removed
     }
 
-    fn make_room(&mut self, needed: u64) {
-        for name in self.index.make_room(needed) {
+    fn make_room(&mut self, needed: u64, behind: Option<&String>) {
+        for name in self.index.make_room(needed, behind) {
             self.stats.evicted += 1;
             if let Err(error) = fs::remove_file(self.path.join(&name))
                 && error.kind() != io::ErrorKind::NotFound
@@ -304,5 +310,14 @@ impl Store {
             "the KV cache goes on without {}: cannot {what} it: {error}",
             path.display()
         ));
+    }
+}
+
+/// Where the file of a block stands, by its name.
+fn link(name: &str) -> ChainLink<String> {
+    let (behind, own) = links(name).unwrap_or((name, None));
+    ChainLink {
+        own: own.map(str::to_owned),
+        behind: behind.to_owned(),
     }
 }

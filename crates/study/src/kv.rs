@@ -6,7 +6,7 @@ mod report;
 mod rival;
 mod trace;
 
-use delayline_kv::KvIndex;
+use delayline_kv::{ChainLink, KvIndex};
 use rayon::prelude::*;
 
 pub use report::kv_report;
@@ -88,7 +88,7 @@ trait Shelf {
 }
 
 /// The program's own. What [`delayline_kv::Store`] does with files is done here with numbers.
-impl Shelf for KvIndex<u32> {
+impl Shelf for KvIndex<u32, u32> {
     fn has(&self, block: u32) -> bool {
         KvIndex::has(self, &block)
     }
@@ -99,11 +99,15 @@ impl Shelf for KvIndex<u32> {
 
     fn put(&mut self, used: &Use) -> Option<u64> {
         let tokens = u64::from(used.tokens);
-        if tokens > self.size() {
+        let gone = self.make_room(tokens, Some(&used.behind)).len() as u64;
+        if !self.has_room(tokens) {
             return None;
         }
-        let gone = self.make_room(tokens).len() as u64;
-        self.add(used.block, tokens, used.depth);
+        let link = ChainLink {
+            own: Some(used.block),
+            behind: used.behind,
+        };
+        self.add(used.block, tokens, link);
         Some(gone)
     }
 

@@ -15,9 +15,11 @@ use thiserror::Error;
 const PART: usize = 512;
 /// Blocks of an id.
 const BLOCKS: u32 = (PART / BLOCK_TOKENS) as u32;
+/// What the first block of a request stands behind.
+const NOTHING: u32 = u32::MAX;
 /// A longer line is no request: 16 MiB hold ids of a billion tokens.
 const LINE_MAX: u64 = 16 << 20;
-/// Uses of blocks in all, 24 bytes each.
+/// Uses of blocks in all, 40 bytes each.
 const USES_MAX: usize = 100_000_000;
 
 /// Why a file is no trace.
@@ -58,6 +60,8 @@ struct Line {
 pub(super) struct Use {
     /// Which, from 0 without gaps.
     pub block: u32,
+    /// The block before it, or [`NOTHING`].
+    pub behind: u32,
     pub tokens: u32,
     /// Position of its first token.
     pub depth: u32,
@@ -181,10 +185,16 @@ impl KvTrace {
 
     fn add_part(&mut self, part: Part, start: u32, request: u64) {
         let blocks = part.tokens.div_ceil(BLOCK_TOKENS as u32);
+        let mut behind = match start {
+            0 => NOTHING,
+            _ => self.uses.last().map_or(NOTHING, |used| used.block),
+        };
         self.uses.extend((0..blocks).map(|number| {
             let at = number * BLOCK_TOKENS as u32;
+            let block = part.first + number;
             Use {
-                block: part.first + number,
+                block,
+                behind: std::mem::replace(&mut behind, block),
                 tokens: (part.tokens - at).min(BLOCK_TOKENS as u32),
                 depth: start + at,
                 request,
