@@ -1,7 +1,7 @@
 //! The walk through a lap: what is leased before each run and given back after it.
 //! Does not know who computes, nor what with.
 
-use delayline_plan::{ExtentId, Schedule};
+use delayline_plan::{ExtentId, Schedule, Step, Use};
 
 use crate::{Clock, Lease, Line, LineError, Medium};
 
@@ -44,13 +44,14 @@ impl Walk {
     ) -> Result<usize, LineError> {
         let steps = schedule.leased_before(self.run);
         for step in steps {
-            self.leases.push(line.acquire(step.extent)?);
+            let Step { extent, mode, .. } = *step;
+            self.leases.push(line.acquire(Use { extent, mode })?);
         }
         Ok(steps.len())
     }
 
-    /// The run is over: gives back what was last needed in it, and starts reads into
-    /// the room.
+    /// The run is over: gives back what was last needed in it, to be written where it
+    /// was changed, and starts reads into the room.
     ///
     /// # Errors
     /// Those of [`Line::pump`].
@@ -62,7 +63,11 @@ impl Walk {
         for step in schedule.released_after(self.run) {
             let at = self.leases.iter().position(|l| l.extent() == step.extent);
             let at = at.expect("what is released was leased");
-            line.release(self.leases.swap_remove(at));
+            let lease = self.leases.swap_remove(at);
+            match step.saves {
+                true => line.write_back(lease),
+                false => line.release(lease),
+            }
         }
         self.run += 1;
         line.pump()

@@ -37,3 +37,4 @@ pub mod report;
 pub mod sensitivity;
 pub mod setting;
 pub mod sweep;
+pub mod train;

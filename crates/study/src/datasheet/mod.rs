@@ -48,6 +48,10 @@ const EMBEDDED: &[(&str, &str)] = &[
         include_str!("../../datasheets/software.toml"),
     ),
     ("stores.toml", include_str!("../../datasheets/stores.toml")),
+    (
+        "training.toml",
+        include_str!("../../datasheets/training.toml"),
+    ),
 ];
 
 /// How a figure came to be known.

@@ -30,6 +30,10 @@ pub enum SheetKind {
     Accelerator,
     /// A class of software that runs models.
     Software,
+    /// How models are trained.
+    Training,
+    /// A network whose activations were offloaded, as published.
+    Offload,
     /// What money and energy cost.
     Economy,
     /// How fast something changes from year to year.
@@ -40,7 +44,7 @@ pub enum SheetKind {
 
 impl SheetKind {
     /// All kinds.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Fiber,
         Self::Amplifier,
         Self::Transceiver,
@@ -51,6 +55,8 @@ impl SheetKind {
         Self::Model,
         Self::Accelerator,
         Self::Software,
+        Self::Training,
+        Self::Offload,
         Self::Economy,
         Self::Trend,
         Self::Claim,
@@ -145,6 +151,8 @@ const TRANSCEIVER: &[Key] = &[
 const STORE: &[Key] = &[
     key("capacity", Data, "GB", 1e-9, 1e9),
     key("rate", DataRate, "GB/s", 1e-9, 1e9),
+    key("write_rate", DataRate, "GB/s", 1e-9, 1e9).optional(),
+    key("endurance", One, "1", 1.0, 1e12).optional(),
     key("latency", Time, "µs", 0.0, 1e9),
     key("energy", EnergyPerBit, "pJ/bit", 0.0, 1e9),
     key("standby", PowerPerData, "mW/GB", 0.0, 1e9),
@@ -208,6 +216,20 @@ const SOFTWARE: &[Key] = &[
     key("sequence_several", Time, "µs", 0.0, 1e6),
 ];
 
+const TRAINING: &[Key] = &[
+    key("batch", One, "1", 1.0, 1e12),
+    key("utilisation", One, "%", 0.01, 100.0),
+];
+
+const OFFLOAD: &[Key] = &[
+    key("step", Time, "s", 1e-6, 1e6),
+    key("flash", Data, "GB", 1e-6, 1e6),
+    key("host", Data, "GB", 1e-6, 1e6),
+    key("slowdown_pages", One, "1", 1.0, 1e3),
+    key("slowdown_flashneuron", One, "1", 1.0, 1e3).optional(),
+    key("slowdown_g10", One, "1", 1.0, 1e3),
+];
+
 const ECONOMY: &[Key] = &[
     key("electricity", PricePerEnergy, "$/kWh", 0.0, 100.0),
     key("overhead", One, "1", 1.0, 10.0),
@@ -224,6 +246,8 @@ const CLAIM: &[Key] = &[
     key("price", Price, "$", 0.0, 1e12).optional(),
     key("latency", Time, "µs", 0.0, 1e12).optional(),
     key("units", One, "1", 0.0, 1e12).optional(),
+    key("price_ratio", One, "1", 0.0, 1e12).optional(),
+    key("speed_ratio", One, "1", 0.0, 1e12).optional(),
 ];
 
 impl SheetKind {
@@ -240,6 +264,8 @@ impl SheetKind {
             Self::Model => MODEL,
             Self::Accelerator => ACCELERATOR,
             Self::Software => SOFTWARE,
+            Self::Training => TRAINING,
+            Self::Offload => OFFLOAD,
             Self::Economy => ECONOMY,
             Self::Trend => TREND,
             Self::Claim => CLAIM,
