@@ -1,6 +1,6 @@
 //! Training with weights and the optimizer's state on flash: what a step moves, from which
 //! batch on that is free, what it costs beside memory that holds everything. By closed
-//! form, and by running the real line and the real stack in virtual time.
+//! form, and by running the real line and the real activations in virtual time.
 
 mod behemoth;
 mod g10;
@@ -9,7 +9,8 @@ mod simulate;
 #[cfg(test)]
 mod tests;
 
-use delayline_line::{LineError, StackError};
+use delayline_line::LineError;
+use delayline_medium::MemoryError;
 use delayline_plan::{
     ALIGN, DriveRates, Extent, ExtentId, LeastTransfer, Mode, Plan, RoundTrip, Run, TooSmall,
     Transfer, Use,
@@ -230,9 +231,12 @@ pub enum TrainError {
     /// The line.
     #[error(transparent)]
     Line(#[from] LineError),
-    /// The stack.
+    /// Activations.
     #[error(transparent)]
-    Stack(#[from] StackError),
+    Activations(#[from] delayline_train::Error),
+    /// Memory for them.
+    #[error(transparent)]
+    Reserve(#[from] MemoryError),
 }
 
 impl From<TooSmall> for TrainError {

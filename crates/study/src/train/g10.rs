@@ -9,7 +9,7 @@ use super::simulate::{StackTier, simulate_stack};
 use crate::datasheet::{Library, SheetKind};
 
 /// Layers that a network is divided into.
-const LAYERS: u32 = 100;
+const LAYERS: u32 = 200;
 /// Of the compute of a step, the forward pass.
 const FORWARD: f64 = 1.0 / 3.0;
 

@@ -1,10 +1,10 @@
-//! A step in virtual time: the real line there and back, and the real stack. Does not know
-//! what is trained.
+//! A step in virtual time: the real line there and back, and the real activations. Does not
+//! know what is trained.
 
-use delayline_line::Clock;
-use delayline_line::{Config, Line, LineSetup, Region, Stack, StackConfig, StackError, Walk};
-use delayline_medium::{Link, Simulated, VirtualClock};
+use delayline_line::{Clock, Config, Line, LineSetup, Region, Walk};
+use delayline_medium::{Dram, Link, Memory, Simulated, VirtualClock};
 use delayline_plan::{ALIGN, MemoryShare, NEAR_BYTES, Schedule, Use, choose, run_times};
+use delayline_train::{ActivationId, Activations};
 
 use super::{TrainError, TrainStep};
 
@@ -14,6 +14,8 @@ const PUMPS: u32 = 8;
 const PIECES: u64 = 32;
 /// Most operations at once.
 const DEPTH_MAX: usize = 4096;
+/// Operations at once of what activations are moved by.
+const DEPTH: usize = 64;
 /// Steps that are measured, behind one that is not.
 const STEPS: u32 = 3;
 
@@ -130,64 +132,80 @@ pub struct StackTier {
     pub rate_bytes_per_s: f64,
 }
 
+/// Memory that a tier is scaled down to, as its bytes and its rate are: the program's
+/// activations have bytes, which are checked.
+const SCALED_ROOM: u64 = 2 << 20;
+
+/// A tier as the program's own activations on a simulated drive.
+struct ScaledTier {
+    activations: Activations<Simulated>,
+    len: u64,
+    ids: Vec<ActivationId>,
+}
+
+impl ScaledTier {
+    fn new(tier: &StackTier, layers: u32, clock: &VirtualClock) -> Result<Self, TrainError> {
+        let scale = SCALED_ROOM as f64 / tier.room;
+        let all = (tier.room + tier.spilled) * scale;
+        let len = aligned((all / f64::from(layers)) as u64);
+        let capacity = len * u64::from(layers);
+        let (memory, region) = Memory::new(SCALED_ROOM)?;
+        let behind = Dram::new(vec![vec![0; capacity as usize]], memory.clone(), DEPTH);
+        let link = Link {
+            rate_bytes_per_s: (tier.rate_bytes_per_s * scale).round().max(1.0) as u64,
+            depth: DEPTH,
+            ..Link::default()
+        };
+        let medium = Simulated::new(link, behind, clock.clone());
+        Ok(Self {
+            activations: Activations::new(medium, (memory, region), capacity),
+            len,
+            ids: Vec::new(),
+        })
+    }
+}
+
 /// Runs a step that computes `compute_s` forward and backward in so many layers, whose
 /// activations lie on these tiers side by side; returns its seconds.
 ///
 /// # Errors
-/// [`StackError`] when a layer does not fit into the memory.
+/// [`TrainError`] when a layer does not fit into the memory.
 pub fn simulate_stack(
     tiers: &[StackTier],
     layers: u32,
     compute_s: [f64; 2],
-) -> Result<f64, StackError> {
+) -> Result<f64, TrainError> {
     let clock = VirtualClock::new();
-    let mut stacks = Vec::new();
-    for tier in tiers {
-        let len = aligned(((tier.room + tier.spilled) / f64::from(layers)) as u64);
-        let op_len = aligned(len / PIECES).min(1 << 30);
-        let capacity = len * u64::from(layers);
-        let link = Link {
-            rate_bytes_per_s: tier.rate_bytes_per_s as u64,
-            depth: (tier.room as u64 / op_len + 64).min(DEPTH_MAX as u64) as usize,
-            ..Link::default()
-        };
-        let medium = Simulated::without_bytes(link, vec![capacity], clock.clone());
-        let config = StackConfig {
-            at: 0,
-            room: aligned(tier.room as u64),
-            part: 0,
-            capacity,
-            op_len: op_len as u32,
-            retries: 0,
-        };
-        let region = Region::new(config.room);
-        stacks.push((Stack::new(medium, clock.clone(), region, config)?, len));
-    }
-    let compute = |stacks: &mut Vec<(Stack<_, _>, u64)>, of_step_s: f64| {
+    let scaled = tiers
+        .iter()
+        .map(|tier| ScaledTier::new(tier, layers, &clock));
+    let mut tiers = scaled.collect::<Result<Vec<ScaledTier>, TrainError>>()?;
+    let compute = |tiers: &mut [ScaledTier], of_step_s: f64| {
         let part_ns = of_step_s * 1e9 / f64::from(layers * PUMPS);
         for _ in 0..PUMPS {
             clock.advance_ns(part_ns.round() as u64);
-            stacks.iter_mut().for_each(|(stack, _)| stack.pump());
+            tiers.iter_mut().for_each(|tier| tier.activations.pump());
         }
     };
     for _ in 0..layers {
-        let mut leases = Vec::new();
-        for (stack, len) in &mut stacks {
-            leases.push(stack.push(*len)?);
+        for tier in &mut tiers {
+            let (id, _) = tier.activations.push(tier.len)?;
+            tier.ids.push(id);
         }
-        compute(&mut stacks, compute_s[0]);
-        for ((stack, _), lease) in stacks.iter_mut().zip(leases) {
-            stack.filled(lease);
+        compute(&mut tiers, compute_s[0]);
+        for tier in &mut tiers {
+            tier.activations.filled(tier.ids[tier.ids.len() - 1]);
         }
     }
     for _ in 0..layers {
-        let mut leases = Vec::new();
-        for (stack, _) in &mut stacks {
-            leases.extend(stack.pop()?);
+        for tier in &mut tiers {
+            tier.activations.take(tier.ids[tier.ids.len() - 1])?;
         }
-        compute(&mut stacks, compute_s[1]);
-        for ((stack, _), lease) in stacks.iter_mut().zip(leases) {
-            stack.release(lease);
+        compute(&mut tiers, compute_s[1]);
+        for tier in &mut tiers {
+            let id = tier.ids.pop().expect("as many as were pushed");
+            tier.activations.release(id);
+            tier.activations.remove(id)?;
         }
     }
     Ok(clock.now_ns() as f64 / 1e9)

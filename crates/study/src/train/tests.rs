@@ -12,11 +12,11 @@ fn step(name: &str, times: f64) -> TrainStep {
     let step = TrainStep {
         recipe: recipe(name),
         parameters: 1e9,
-        layers: 32,
+        layers: 96,
         tokens: 1.0,
         flop_per_s: 310e9,
         rates: DriveRates::reading(1.5e9),
-        memory: 4 << 30,
+        memory: 1 << 30,
     };
     let waits = if step.recipe.waits { 1.0 } else { 0.0 };
     let tokens = step.break_even_tokens(waits) * times;
@@ -113,8 +113,9 @@ fn the_line_moves_what_is_said_and_comes_near_the_bound() {
                 done.step_s >= bound_s * (1.0 - 1e-6),
                 "{name} {times}: {done:?}, {bound_s}"
             );
+            println!("{name} {times}: {:.3} of the bound", bound_s / done.step_s);
             assert!(
-                bound_s >= 0.92 * done.step_s,
+                bound_s >= 0.9 * done.step_s,
                 "{name} {times}: {done:?}, {bound_s}"
             );
             let most = step.recipe.moved(share);
@@ -169,8 +170,9 @@ fn a_stack_is_as_fast_as_what_moves_it() {
         rate_bytes_per_s,
     };
     // 30 GB at 10 GB/s beside 10 and 20 s: 3 s each way, hidden.
-    let seconds = |tiers: &[StackTier]| simulate_stack(tiers, 100, [10.0, 20.0]).expect("it fits");
-    assert!((seconds(&[tier(30e9, 10e9)]) - 30.0).abs() < 0.1);
+    let seconds = |tiers: &[StackTier]| simulate_stack(tiers, 200, [10.0, 20.0]).expect("it fits");
+    let hidden = seconds(&[tier(30e9, 10e9)]);
+    assert!((30.0..30.5).contains(&hidden), "{hidden}");
     // At 1 GB/s: 30 s there behind 10 GB that are pushed in 2.5, and 30 back behind 5.
     let slow = seconds(&[tier(30e9, 1e9)]);
     assert!((60.0..70.0).contains(&slow), "{slow}");
