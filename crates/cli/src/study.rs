@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use delayline_graph::{Error as GraphError, GraphBench, GraphFolder, RowTrace, TraceShape};
+use delayline_plan::DriveRates;
 use delayline_study::datasheet::{AsOf, Library, SheetKind};
 use delayline_study::decode::{self, CaseGrid, CaseOptions, MeasuredMedium, PlanFile};
 use delayline_study::experts::{experts_report, read_route};
@@ -20,10 +21,11 @@ use delayline_study::kv::{kv_report, read_trace};
 use delayline_study::link;
 use delayline_study::media::{self, Need};
 use delayline_study::model::LanguageModel;
-use delayline_study::report::{Headline, Report, html};
+use delayline_study::report::{Headline, Report, format, html};
 use delayline_study::sensitivity::{add_sensitivity, sensitivities};
 use delayline_study::setting::Setting;
 use delayline_study::sweep::{self, Base};
+use delayline_study::train::{Recipe, TrainQuestion, TrainedModel, train_report};
 use delayline_study::{claims, datasheet};
 use serde_json::json;
 
@@ -32,7 +34,7 @@ use crate::output::Output;
 use crate::written::{self, FileKind};
 use args::{
     CommonArgs, DecodeArgs, FindArgs, GraphStudyArgs, MachineArgs, MediaArgs, StudyArgs,
-    StudyCommand, SweepArgs,
+    StudyCommand, SweepArgs, TrainStudyArgs,
 };
 
 /// How often the progress of a sweep is looked at.
@@ -119,6 +121,17 @@ pub fn run(args: &StudyArgs, output: &Output) -> Result<()> {
             let name = name.to_string_lossy();
             let answer = |_: &Asked, _| Ok(kv_report(&name, &trace, &args.size));
             answered(&library, &nothing, common, answer, None)?
+        }
+        StudyCommand::Train(args) => {
+            let answer = |asked: &Asked, _| {
+                let question = train_question(&asked.library, args)?;
+                Ok(train_report(&asked.library, &question)?)
+            };
+            let even = |asked: &Asked| {
+                let question = train_question(&asked.library, args).ok()?;
+                question.break_even_tokens(&asked.library).ok()
+            };
+            answered(&library, &nothing, common, answer, Some(&even))?
         }
         StudyCommand::Measured => {
             let answer = |asked: &Asked, _| Ok(decode::measured_report(&asked.library)?);
@@ -362,6 +375,33 @@ fn question(asked: &Asked, args: &FindArgs, media: &[String]) -> FindQuestion {
             false => Wish::Cheapest,
         },
     }
+}
+
+fn train_question(library: &Library, args: &TrainStudyArgs) -> Result<TrainQuestion> {
+    let model = match (args.parameters, args.layers) {
+        (Some(parameters), Some(layers)) => TrainedModel {
+            name: format!("{} parameters", format::si(parameters, "")),
+            parameters,
+            layers,
+        },
+        _ => TrainedModel::of(&LanguageModel::of(library, &args.model)?)?,
+    };
+    let rates = args.rate.map(|read| {
+        let write = args.write_rate.unwrap_or(read);
+        let apart = 2.0 / (1.0 / read + 1.0 / write);
+        let mixed = args.mixed_rate.unwrap_or(apart);
+        DriveRates { read, write, mixed }
+    });
+    Ok(TrainQuestion {
+        model,
+        recipe: Recipe::named(&args.recipe).context("there is no such recipe")?,
+        tokens: args.tokens.map(|tokens| tokens as f64),
+        accelerator: (args.accelerator.clone(), args.accelerators),
+        drives: (args.medium.clone(), args.units),
+        flop_per_s: args.compute,
+        rates,
+        memory: args.memory,
+    })
 }
 
 /// The cases that are compared.

@@ -66,6 +66,7 @@ fn every_study_writes_a_page_that_needs_nothing_else() {
             "sweep --model llama-8b --medium c-l --set c-l.length=100,200km",
             2,
         ),
+        ("train --model llama-8b", 1),
         ("sheets c-l", 0),
     ] {
         let path = dir.path().join("page.html");
@@ -213,7 +214,7 @@ fn every_command_tells_what_moves_it() {
 fn wrong_input_is_named() {
     for (arguments, status, part) in [
         ("study", 2, "Usage"),
-        ("study claims 13", 2, "1..=12"),
+        ("study claims 16", 2, "1..=15"),
         ("study link nowhere.toml", 1, "or one of article, c-l"),
         ("study link orbit", 1, "`study media orbit` has its figures"),
         (
@@ -223,6 +224,11 @@ fn wrong_input_is_named() {
         ),
         ("study media --solve length", 2, "MEDIUM"),
         ("study sweep --medium c-l --sensitivity", 1, "--out FILE"),
+        ("study train --model deepseek-v3", 1, "expected a dense one"),
+        ("study train --medium hbf", 1, "`write_rate`"),
+        ("study train --parameters 774M", 2, "--layers"),
+        ("study train --memory 1MB", 1, "are not enough"),
+        ("study train --compute 3", 2, "310GFLOP/s"),
         ("study find --tokens 0", 1, "the rate of each user is 0"),
         ("study media --hold -5GB", 2, "'-5GB' for '--hold"),
         ("study decode --units 5000000", 2, "0..=1000000"),
@@ -540,6 +546,39 @@ fn recorded_requests_are_put_through_the_store_of_kv_caches() {
     );
     let refused = delayline("study kv --size 3", &[&text(&path)]);
     assert_eq!(refused.status.code(), Some(2));
+}
+
+#[test]
+fn a_step_of_training_from_flash_is_told() {
+    let measured = "study train --json --parameters 774M --layers 36 --tokens 1024 \
+                    --compute 310GFLOP/s --rate 1.5GB/s";
+    let train = &objects(&delayline(measured, &[]))[0]["train"];
+    assert!((number(train, "/break_even_tokens") - 964.4).abs() < 0.1);
+    assert!((number(train, "/free_tokens") - 1240.0).abs() < 0.1);
+    let steps = train["steps"].as_array().expect("a list");
+    assert_eq!(number(&steps[0], "/tokens"), 1024.0);
+    for step in steps {
+        let [bound, took, memory] =
+            ["/bound_s", "/step_s", "/in_memory_s"].map(|at| number(step, at));
+        assert!(memory <= took && bound <= took * (1.0 + 1e-6), "{step}");
+    }
+    let contenders = train["contenders"].as_array().expect("a list");
+    assert_eq!(contenders.len(), 3);
+    assert_eq!(train["published"].as_array().map(Vec::len), Some(5));
+    let told = delayline(
+        "study train --model llama-70b --tokens 4M --units 8 --sensitivity",
+        &[],
+    );
+    let told = String::from_utf8(told.stdout).expect("the output is text");
+    for part in [
+        "break-even",
+        "FlashNeuron",
+        "drives last",
+        "b200.compute",
+        "What moves the",
+    ] {
+        assert!(told.contains(part), "{part} is missing in {told}");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use delayline_study::datasheet::AsOf;
 use delayline_study::graph::GraphDrive;
 use delayline_study::setting::Setting;
+use delayline_study::train::Recipe;
 
 use crate::size::{parse_rate, parse_size};
 
@@ -37,19 +38,35 @@ fn share(text: &str) -> Result<f64> {
     value.context("expected a number above 0 and up to 1, such as 0.1")
 }
 
-/// Tokens of `64`, `500k`, `1M` or `1.5G`.
-fn tokens(text: &str) -> Result<u64> {
+/// `64`, `500k`, `1M`, `1.5G` or `310T`.
+fn count(text: &str) -> Option<f64> {
     let text = text.trim();
-    let units = [("k", 1e3), ("M", 1e6), ("G", 1e9)];
+    let units = [("k", 1e3), ("M", 1e6), ("G", 1e9), ("T", 1e12), ("P", 1e15)];
     let unit = units
         .iter()
         .find_map(|(unit, scale)| Some((text.strip_suffix(unit)?, *scale)));
     let (number, scale) = unit.unwrap_or((text, 1.0));
-    let value = number.parse().ok().map(|number: f64| number * scale);
-    let value = value.filter(|tokens| (64.0..=1e12).contains(tokens));
-    let value =
-        value.context("expected a number of tokens from 64 to 1000G, such as 500k or 10M")?;
+    Some(number.trim().parse::<f64>().ok()? * scale)
+}
+
+/// Tokens.
+fn tokens(text: &str) -> Result<u64> {
+    let value = count(text).filter(|tokens| (64.0..=1e12).contains(tokens));
+    let value = value.context("expected a number of tokens from 64 to 1T, such as 500k or 10M")?;
     Ok(value as u64)
+}
+
+/// Parameters of a model.
+fn parameters(text: &str) -> Result<f64> {
+    let value = count(text).filter(|count| (1e4..=1e14).contains(count));
+    value.context("expected a number of parameters from 10k to 100T, such as 774M or 70G")
+}
+
+/// Operations a second.
+fn flop_per_s(text: &str) -> Result<f64> {
+    let number = text.trim().trim_end_matches("FLOP/s");
+    let value = count(number).filter(|flop| (1e6..=1e21).contains(flop));
+    value.context("expected operations a second, such as 310GFLOP/s or 400TFLOP/s")
 }
 
 fn skew(text: &str) -> Result<f64> {
@@ -98,6 +115,8 @@ Examples:
   delayline study sweep --medium c-l --set c-l.length=10..1000km:21:log --out lengths.csv
   delayline study experts qwen.route.csv --share 0.03,0.1,0.25
   delayline study graph --drive cloud,nvme --share 0.125
+  delayline study train --model llama-70b --tokens 4M --units 8
+  delayline study train --parameters 774M --layers 36 --tokens 1024 --compute 310GFLOP/s --rate 1.5GB/s
   delayline study kv requests.jsonl --size 1M,10M --html kv.html
   delayline study sheets article
 
@@ -146,6 +165,7 @@ pub enum StudyCommand {
     Experts(ExpertsArgs),
     Graph(GraphStudyArgs),
     Kv(KvStudyArgs),
+    Train(TrainStudyArgs),
     /// Hold the formula of decoding against systems that were measured, with its misses
     Measured,
     Sheets(SheetsArgs),
@@ -172,7 +192,7 @@ pub struct LinkArgs {
 #[derive(Debug, Args)]
 pub struct ClaimsArgs {
     /// Only these claims [default: all]
-    #[arg(value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=12))]
+    #[arg(value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=15))]
     pub numbers: Vec<u32>,
     /// The loop that is judged: as it was said, a design, or fiber:NAME with length= and laps=
     #[arg(long = "loop", value_name = "MEDIUM", default_value = "said-loop")]
@@ -438,6 +458,62 @@ pub struct KvStudyArgs {
     #[arg(long, value_name = "TOKENS", value_delimiter = ',', default_value = "1M,3M,10M,20M",
           value_parser = tokens, allow_hyphen_values = true)]
     pub size: Vec<u64>,
+}
+
+/// A step of training with weights and state on flash: what it takes, and from which batch on nothing.
+///
+/// By closed form and by the program's own line in virtual time; beside it, what accelerators
+/// that hold everything cost, what flash beside them, and what G10 published.
+#[derive(Debug, Args)]
+pub struct TrainStudyArgs {
+    /// The model
+    #[arg(
+        long,
+        value_name = "ID",
+        default_value = "llama-70b",
+        conflicts_with = "parameters"
+    )]
+    pub model: String,
+    /// A model of so many parameters, such as 774M, instead of one of a data sheet
+    #[arg(long, value_name = "N", value_parser = parameters, requires = "layers", allow_hyphen_values = true)]
+    pub parameters: Option<f64>,
+    /// Its layers
+    #[arg(long, value_name = "N", requires = "parameters", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub layers: Option<u32>,
+    /// What a step does with weights and state
+    #[arg(long, value_name = "NAME", default_value = "adamw",
+          value_parser = PossibleValuesParser::new(Recipe::ALL.map(|recipe| recipe.name)))]
+    pub recipe: String,
+    /// Tokens of a step [default: training.batch of the data sheets]
+    #[arg(long, value_name = "TOKENS", value_parser = tokens, allow_hyphen_values = true)]
+    pub tokens: Option<u64>,
+    /// What computes
+    #[arg(long, value_name = "ID", default_value = "b200")]
+    pub accelerator: String,
+    /// How many of them
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub accelerators: u32,
+    /// The drives, by a data sheet with write_rate and endurance
+    #[arg(long, value_name = "ID", default_value = "ssd")]
+    pub medium: String,
+    /// How many of them
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub units: u32,
+    /// Operations a second as measured, such as 310GFLOP/s, instead of the accelerators'
+    #[arg(long, value_name = "RATE", value_parser = flop_per_s, allow_hyphen_values = true)]
+    pub compute: Option<f64>,
+    /// Rate of reading as measured, such as 3.5GB/s, instead of the drives'
+    #[arg(long, value_name = "RATE", value_parser = parse_rate, allow_hyphen_values = true)]
+    pub rate: Option<f64>,
+    /// Rate of writing [default: as of reading]
+    #[arg(long, value_name = "RATE", value_parser = parse_rate, requires = "rate", allow_hyphen_values = true)]
+    pub write_rate: Option<f64>,
+    /// Both together, half of it read and half written [default: one after the other]
+    #[arg(long, value_name = "RATE", value_parser = parse_rate, requires = "rate", allow_hyphen_values = true)]
+    pub mixed_rate: Option<f64>,
+    /// Memory for weights and state [default: what six layers take]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, allow_hyphen_values = true)]
+    pub memory: Option<u64>,
 }
 
 /// Show data sheets: every figure with its range, source, date and how it is known.

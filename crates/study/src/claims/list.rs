@@ -4,6 +4,7 @@
 use super::loops::{amplifiers, conveyor, fiber_price, growth, in_flight, keeping};
 use super::passive::passive;
 use super::rivals::{dram_price, flash, hollow, trap, vacuum};
+use super::training;
 use super::{Claim, ClaimError, Finding};
 use crate::datasheet::Library;
 use crate::interval::Interval;
@@ -60,6 +61,9 @@ pub fn all(library: &Library) -> Result<Vec<Claim>, ClaimError> {
         vacuum,
         dram_price,
         passive,
+        training::batch,
+        training::price,
+        training::wear,
     ]
     .into_iter()
     .map(|claim| claim(library))

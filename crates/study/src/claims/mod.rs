@@ -11,6 +11,7 @@ mod report;
 mod rivals;
 #[cfg(test)]
 mod tests;
+mod training;
 
 use serde::Serialize;
 
@@ -18,6 +19,7 @@ use crate::datasheet::{Library, SheetError};
 use crate::decode::DecodeError;
 use crate::interval::Interval;
 use crate::media::MediaError;
+use crate::train::TrainError;
 use thiserror::Error;
 
 pub use about::about;
@@ -97,6 +99,9 @@ pub enum ClaimError {
     /// A model on a medium.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// A machine that trains.
+    #[error(transparent)]
+    Train(#[from] TrainError),
 }
 
 /// Whether `left` is less than `right`, over the whole range of both.

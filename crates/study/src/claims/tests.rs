@@ -28,7 +28,8 @@ fn the_verdicts_are_those_of_the_numbers() {
     assert_eq!(
         verdicts,
         [
-            Holds, Fails, Fails, Holds, Holds, Fails, Holds, Holds, Holds, Holds, Depends, Fails
+            Holds, Fails, Fails, Holds, Holds, Fails, Holds, Holds, Holds, Holds, Depends, Fails,
+            Holds, Depends, Holds
         ]
     );
 }
@@ -48,6 +49,20 @@ fn the_numbers_are_those_of_the_reference() {
         (8, "in flight, hollow, at the same rate", 21.3e9, 21.4e9),
         (9, "loops for Llama 3.1 70B", 4.45, 4.55),
         (9, "tokens per second, each, at most", 1020.0, 1022.0),
+        // 922.5 TFLOP/s; 16 / 28 + 12 / 14 s a billion parameters; 8 million tokens.
+        (
+            13,
+            "tokens a step from which on one drive keeps up",
+            219_600.0,
+            219_700.0,
+        ),
+        (15, "a step", 623.0, 625.0),
+        (
+            15,
+            "days until drives with two copies are worn out",
+            26.2,
+            26.5,
+        ),
     ] {
         let value = computed(&claims, number, what).typical;
         assert!(
@@ -115,6 +130,11 @@ fn every_input_is_on_a_data_sheet_and_every_turn_turns() {
         (8, 0),
         (10, 0),
         (5, 0),
+        (13, 0),
+        (13, 1),
+        (14, 0),
+        (14, 2),
+        (15, 0),
     ] {
         let claim = &claims[number - 1];
         let turn = &claim.turns[index];

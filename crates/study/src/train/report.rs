@@ -38,6 +38,38 @@ pub struct TrainQuestion {
     pub memory: Option<u64>,
 }
 
+impl TrainQuestion {
+    fn step(&self, library: &Library, machine: &TrainMachine) -> Result<TrainStep, TrainError> {
+        let (model, recipe) = (&self.model, self.recipe);
+        let layer = (recipe.held() + recipe.gradient) * model.parameters / f64::from(model.layers);
+        let tokens = match self.tokens {
+            Some(tokens) => tokens,
+            None => library.figure("training.batch")?.value.typical,
+        };
+        let flop_per_s = machine.flop_per_s().typical * f64::from(self.accelerator.1);
+        let rates = machine.rates(f64::from(self.drives.1), |value| value.typical);
+        Ok(TrainStep {
+            recipe,
+            parameters: model.parameters,
+            layers: model.layers,
+            tokens,
+            flop_per_s: self.flop_per_s.unwrap_or(flop_per_s),
+            rates: self.rates.unwrap_or(rates),
+            memory: self.memory.unwrap_or((LAYERS_IN_MEMORY * layer) as u64),
+        })
+    }
+
+    /// The break-even batch, in tokens, without all the rest.
+    ///
+    /// # Errors
+    /// [`TrainError`].
+    pub fn break_even_tokens(&self, library: &Library) -> Result<f64, TrainError> {
+        let machine = TrainMachine::of(library, &self.accelerator.0, &self.drives.0)?;
+        let step = self.step(library, &machine)?;
+        Ok(step.break_even_tokens(if self.recipe.waits { 1.0 } else { 0.0 }))
+    }
+}
+
 /// A batch and what becomes of it.
 struct Row {
     step: TrainStep,
@@ -57,27 +89,8 @@ pub fn train_report(library: &Library, question: &TrainQuestion) -> Result<Repor
     let machine = TrainMachine::of(library, accelerator, store)?;
     let (model, recipe) = (&question.model, question.recipe);
     let count = f64::from(*accelerators);
-    let tokens = match question.tokens {
-        Some(tokens) => tokens,
-        None => library.figure("training.batch")?.value.typical,
-    };
-    let layer_bytes =
-        (recipe.held() + recipe.gradient) * model.parameters / f64::from(model.layers);
-    let step = TrainStep {
-        recipe,
-        parameters: model.parameters,
-        layers: model.layers,
-        tokens,
-        flop_per_s: question
-            .flop_per_s
-            .unwrap_or_else(|| machine.flop_per_s().typical * count),
-        rates: question
-            .rates
-            .unwrap_or_else(|| machine.rates(f64::from(*drives), |value| value.typical)),
-        memory: question
-            .memory
-            .unwrap_or((LAYERS_IN_MEMORY * layer_bytes) as u64),
-    };
+    let step = question.step(library, &machine)?;
+    let tokens = step.tokens;
     let waits = if recipe.waits { 1.0 } else { 0.0 };
     let even = step.break_even_tokens(waits);
     let batches: Vec<f64> = std::iter::once(tokens)
