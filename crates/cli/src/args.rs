@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::medium::{self, MediumArg};
 use crate::names;
-use crate::size::{Budget, parse_rate, parse_size};
+use crate::size::{Budget, parse_count, parse_rate, parse_size};
 
 mod graph;
 mod serve;
@@ -368,13 +368,21 @@ pub struct SamplingArgs {
 /// Find out how well this machine can stream, and what would help.
 ///
 /// Reads from a file, or writes one of 512 MiB for the measurement into a
-/// directory and removes it. Takes a few seconds. Fails if streaming cannot
-/// work.
+/// directory and removes it. In a directory it also measures writes, about 2 GB of
+/// them, and says what a step of training would cost there. Takes a few seconds. Fails
+/// if streaming cannot work.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// A model or another large file, or the directory where models will be
+    /// A model or another large file, or the directory where models, or the state of a
+    /// training, will be
     #[arg(value_name = "PATH", default_value = ".")]
     pub path: PathBuf,
+    /// Parameters of a model to be trained from there: what a step costs
+    #[arg(long, value_name = "N", value_parser = parse_count, default_value = "1B")]
+    pub params: u64,
+    /// Bytes that the drive is made to be written in its life (TBW on its sheet)
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "600TB")]
+    pub endurance: u64,
 }
 
 /// Answer a file of requests, many on each lap.

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use delayline_medium::{findings, read_rates};
+use delayline_medium::{ScratchFile, findings, mixed_rates, read_rates};
 use serde_json::{Value, json};
 
 use crate::args::DoctorArgs;
@@ -40,6 +40,12 @@ const SCRATCH_BYTES: u64 = 512 << 20;
 const READ_LENS: [u32; 3] = [128 << 10, 1 << 20, 4 << 20];
 const DEPTHS: [usize; 3] = [1, 8, 32];
 const EACH: Duration = Duration::from_millis(300);
+
+/// Of 100 operations how many are writes: all, and as in the pass of a training step that
+/// updates what it reads.
+const WRITTEN_PERCENTS: [u32; 2] = [100, 50];
+/// For each of them.
+const EACH_MIXED: Duration = Duration::from_millis(600);
 
 /// How a finding is to be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,9 +148,33 @@ pub fn run(args: &DoctorArgs, given: &Given, output: &Output) -> Result<()> {
         tell(finding)?;
     }
     output.note("measuring how fast it reads ...");
-    let rates = read_rates(&args.path, SCRATCH_BYTES, &READ_LENS, &DEPTHS, EACH)?;
+    let scratch = match args.path.is_dir() {
+        true => Some(ScratchFile::write(&args.path, SCRATCH_BYTES)?),
+        false => None,
+    };
+    let file = scratch.as_ref().map_or(&*args.path, ScratchFile::path);
+    let rates = read_rates(file, 0, &READ_LENS, &DEPTHS, EACH)?;
     tell(judge::read_rate(&rates))?;
     output.line(judge::rate_table(&rates))?;
+    let Some(scratch) = scratch else {
+        tell(judge::not_written(&args.path))?;
+        return verdict(&bad);
+    };
+    output.note("measuring how fast it writes ...");
+    let written = mixed_rates(&scratch, &WRITTEN_PERCENTS, EACH_MIXED)?;
+    drop(scratch);
+    tell(judge::write_rate(&written))?;
+    tell(judge::training(
+        args.params,
+        args.endurance,
+        &rates,
+        &written,
+    ))?;
+    verdict(&bad)
+}
+
+/// Fails where something is bad.
+fn verdict(bad: &[&str]) -> Result<()> {
     if !bad.is_empty() {
         bail!("streaming cannot work well here: see {}", bad.join(", "));
     }

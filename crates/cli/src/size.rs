@@ -1,4 +1,4 @@
-//! Sizes, rates and budgets as people write them: parsed and formatted. Binary
+//! Sizes, rates, counts and budgets as people write them: parsed and formatted. Binary
 //! units for memory (`2GiB`), decimal ones for rates (`2.8GB/s`).
 
 use std::fmt;
@@ -53,6 +53,46 @@ pub fn parse_rate(text: &str) -> Result<f64> {
             "expected a rate such as 2.8GB/s, 900MB/s or a number of bytes per second, at least 1"
         ),
     }
+}
+
+/// A number of things such as `774M`, `1.5B` or `124000000`; the case does not matter.
+///
+/// # Errors
+/// When it is no number, or less than one.
+pub fn parse_count(text: &str) -> Result<u64> {
+    const SCALES: [(char, f64); 4] = [('k', 1e3), ('m', 1e6), ('b', 1e9), ('t', 1e12)];
+    let text = text.trim().to_lowercase();
+    let scale = SCALES.iter().find(|(unit, _)| text.ends_with(*unit));
+    let (number, scale) = match scale {
+        Some((unit, scale)) => (text.strip_suffix(*unit).unwrap_or(&text), *scale),
+        None => (text.as_str(), 1.0),
+    };
+    let count = number.trim().parse::<f64>().ok().map(|count| count * scale);
+    match count.filter(|count| (1.0..9e18).contains(count)) {
+        Some(count) => Ok(count.round() as u64),
+        None => bail!("expected a count such as 774M, 1.5B or 124000000, at least 1"),
+    }
+}
+
+/// `774M`, `1.5B`, `12`: as [`parse_count`] takes it, three digits that count.
+pub fn format_count(count: u64) -> String {
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 999.5 && unit < 4 {
+        value /= 1e3;
+        unit += 1;
+    }
+    let digits = format!("{value:.*}", places(value));
+    let digits = match digits.contains('.') {
+        true => digits.trim_end_matches('0').trim_end_matches('.'),
+        false => &digits,
+    };
+    format!("{digits}{}", ["", "k", "M", "B", "T"][unit])
+}
+
+/// `9.29 GB`, in decimal units, as drives are sold.
+pub fn format_decimal_size(bytes: f64) -> String {
+    scaled(bytes, 1000.0, ["B", "kB", "MB", "GB", "TB"])
 }
 
 fn quantity(text: &str) -> Option<f64> {
@@ -247,6 +287,26 @@ mod tests {
                 again.abs_diff(bytes) <= bytes / 100,
                 "{bytes} became {again}"
             );
+        }
+    }
+
+    #[test]
+    fn counts_are_parsed_and_formatted() {
+        for (text, count, again) in [
+            ("774M", 774_000_000, "774M"),
+            ("1.5b", 1_500_000_000, "1.5B"),
+            ("124439808", 124_439_808, "124M"),
+            ("1 k", 1000, "1k"),
+            ("12", 12, "12"),
+            ("999999", 999_999, "1M"),
+            ("100", 100, "100"),
+            ("2T", 2_000_000_000_000, "2T"),
+        ] {
+            assert_eq!(parse_count(text).expect(text), count);
+            assert_eq!(format_count(count), again);
+        }
+        for text in ["", "M", "0", "-1", "many", "1GB", "1MM", "inf"] {
+            assert!(parse_count(text).is_err(), "{text}");
         }
     }
 

@@ -65,7 +65,10 @@ pub use identity::Fingerprint;
 pub use maker::{LapOutline, MadeMedium, MakeError, MediumMaker, MediumSite, wrapped};
 pub use memory::{HUGE, Memory};
 pub use parts::Access;
-pub use probe::{Findings, ReadRate, device_rate, device_rate_within, findings, read_rates};
+pub use probe::{
+    Findings, MixedRate, ReadRate, ScratchFile, device_rate, device_rate_within, findings,
+    mixed_rates, read_rates,
+};
 pub use rng::Rng;
 pub use simulated::{Link, Simulated};
 pub use stripe::{Drive, Stripe, shares, stripes};

@@ -1,5 +1,5 @@
 //! What a drive can do and what the system allows, measured. It knows files and
-//! rates, not models.
+//! rates, not models; it writes to files of its own alone.
 
 use crate::direct::{self, DirectIo};
 use crate::{Access, Flash, FlashOptions, HUGE, Memory, OpenError, ProbeError, Rng, parts};
@@ -24,8 +24,35 @@ pub struct ReadRate {
     pub rate_bytes_per_s: f64,
 }
 
-/// Read length and depth at which a drive gives all it has.
+/// A measured rate of reads and writes in turns.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MixedRate {
+    /// Of 100 operations how many were writes.
+    pub written_percent: u32,
+    /// Bytes per second, read and written together, until all of them were on the drive.
+    pub rate_bytes_per_s: f64,
+}
+
+/// Length and depth of operations at which a drive gives all it has.
 const BEST: (u32, usize) = (4 << 20, 32);
+
+/// What is done to a drive while its rate is taken.
+#[derive(Clone, Copy)]
+struct Load {
+    op_len: u32,
+    depth: usize,
+    written_percent: u32,
+}
+
+impl Load {
+    fn reads(op_len: u32, depth: usize) -> Self {
+        Self {
+            op_len,
+            depth,
+            written_percent: 0,
+        }
+    }
+}
 
 /// Measures every combination of read length (bytes, multiples of [`ALIGN`])
 /// and depth at random places of a file, each for `each`. Given a directory,
@@ -42,15 +69,15 @@ pub fn read_rates(
     each: Duration,
 ) -> Result<Vec<ReadRate>, ProbeError> {
     let scratch = if path.is_dir() {
-        Some(Scratch::write(path, scratch_len)?)
+        Some(ScratchFile::write(path, scratch_len)?)
     } else {
         None
     };
-    let path = scratch.as_ref().map_or(path, |scratch| &scratch.path);
+    let path = scratch.as_ref().map_or(path, ScratchFile::path);
     let mut rates = Vec::new();
     for &depth in depths {
         for &read_len in read_lens {
-            let rate_bytes_per_s = measure(&[path], read_len, depth, each, 1)?;
+            let rate_bytes_per_s = measure(&[path], Load::reads(read_len, depth), each, 1)?;
             rates.push(ReadRate {
                 read_len,
                 depth,
@@ -59,6 +86,31 @@ pub fn read_rates(
         }
     }
     Ok(rates)
+}
+
+/// Measures writes and mixtures of reads and writes of 4 MiB, 32 at once, at random
+/// places of a scratch file, each for `each` and until a sync has ended.
+///
+/// # Errors
+/// As [`read_rates`]; an operation of the drive that failed.
+pub fn mixed_rates(
+    scratch: &ScratchFile,
+    written_percents: &[u32],
+    each: Duration,
+) -> Result<Vec<MixedRate>, ProbeError> {
+    let rate = |&written_percent: &u32| {
+        let (op_len, depth) = BEST;
+        let load = Load {
+            op_len,
+            depth,
+            written_percent,
+        };
+        Ok(MixedRate {
+            written_percent,
+            rate_bytes_per_s: measure(&[scratch.path()], load, each, 1)?,
+        })
+    };
+    written_percents.iter().map(rate).collect()
 }
 
 /// The device rate in bytes per second: reads of 4 MiB, 32 at once, at random
@@ -87,27 +139,39 @@ pub fn device_rate_within<P: AsRef<Path>>(
         BEST.0
     };
     let depth = (memory / u64::from(read_len)).clamp(1, BEST.1 as u64);
-    measure(files, read_len, depth as usize, budget, 4)
+    measure(files, Load::reads(read_len, depth as usize), budget, 4)
 }
 
 /// The best of `slices` rates in succession, over `budget` together.
 fn measure<P: AsRef<Path>>(
     files: &[P],
-    read_len: u32,
-    depth: usize,
+    load: Load,
     budget: Duration,
     slices: u32,
 ) -> Result<f64, ProbeError> {
-    let need = u64::from(read_len);
+    let Load { op_len, depth, .. } = load;
+    let need = u64::from(op_len);
+    let writes = load.written_percent > 0;
     let (memory, mut region) = Memory::new(need * depth as u64)?;
     let whole = 0..memory.len();
     memory.populate(whole.clone())?;
+    if writes {
+        // Zeros cost some drives nothing.
+        let mut noise = vec![0; op_len as usize];
+        Rng::new(need).fill(&mut noise);
+        for index in 0..depth as u64 {
+            memory.copy_in(index * need, &noise);
+        }
+    }
     let options = FlashOptions {
         depth,
         register: vec![whole],
         ..FlashOptions::default()
     };
-    let mut flash = Flash::open(files, memory, &options)?;
+    let mut flash = match writes {
+        true => Flash::open_for_writing(files, memory, &options)?,
+        false => Flash::open(files, memory, &options)?,
+    };
     flash.drop_caches();
     let lengths = flash.lengths();
     let places: Vec<u64> = lengths.iter().map(|len| len / need).collect();
@@ -119,68 +183,105 @@ fn measure<P: AsRef<Path>>(
         });
     }
     let mut rng = Rng::new(need);
-    let reader = Reader {
-        read_len,
+    let mut chooser = Chooser {
+        op_len,
         places,
         all,
+        written_percent: load.written_percent,
+        due: 0,
     };
     let mut free: Vec<Buffer> = (0..depth as u64)
-        .map(|index| region.lend(index * need, read_len))
+        .map(|index| region.lend(index * need, op_len))
         .collect();
+    let moved = |flash: &Flash| {
+        let stats = flash.stats();
+        stats.reads.bytes + stats.writes.bytes
+    };
     let mut done = Vec::new();
     let mut best: f64 = 0.0;
     for _ in 0..slices.max(1) {
-        let (start, before) = (Instant::now(), flash.stats().reads.bytes);
+        let (start, before) = (Instant::now(), moved(&flash));
         // At least one full queue, however short the time.
-        let mut reads = 0;
-        while reads < depth || start.elapsed() < budget / slices.max(1) {
+        let mut count = 0;
+        while count < depth || start.elapsed() < budget / slices.max(1) {
             for buffer in free.drain(..) {
-                flash.submit(reader.random(&mut rng, buffer));
+                flash.submit(chooser.random(&mut rng, buffer));
             }
+            count += wait(&mut flash, &mut done, &mut free)?;
+        }
+        if writes {
+            while free.len() < depth {
+                wait(&mut flash, &mut done, &mut free)?;
+            }
+            flash.submit(Op::sync(0, 0));
             flash.poll(true, &mut done);
-            reads += done.len();
-            for Completion { buffer, result, .. } in done.drain(..) {
-                result?;
-                free.push(buffer);
+            for completion in done.drain(..) {
+                completion.result?;
             }
         }
-        let bytes = flash.stats().reads.bytes - before;
+        let bytes = moved(&flash) - before;
         best = best.max(bytes as f64 / start.elapsed().as_secs_f64());
     }
     Ok(best)
 }
 
-/// Chooses places to read at.
-struct Reader {
-    read_len: u32,
-    /// Reads that fit in each part, and in all.
-    places: Vec<u64>,
-    all: u64,
+/// Waits for operations, and says how many have ended.
+fn wait(
+    flash: &mut Flash,
+    done: &mut Vec<Completion>,
+    free: &mut Vec<Buffer>,
+) -> Result<usize, ProbeError> {
+    flash.poll(true, done);
+    let count = done.len();
+    for Completion { buffer, result, .. } in done.drain(..) {
+        result?;
+        free.push(buffer);
+    }
+    Ok(count)
 }
 
-impl Reader {
-    fn random(&self, rng: &mut Rng, buffer: Buffer) -> Op {
+/// Chooses operations.
+struct Chooser {
+    op_len: u32,
+    /// Operations that fit in each part, and in all.
+    places: Vec<u64>,
+    all: u64,
+    written_percent: u32,
+    /// Percent of a write that is due.
+    due: u32,
+}
+
+impl Chooser {
+    fn random(&mut self, rng: &mut Rng, buffer: Buffer) -> Op {
         let mut place = rng.below(self.all);
         let mut part = 0;
         while place >= self.places[part] {
             place -= self.places[part];
             part += 1;
         }
-        let offset = place * u64::from(self.read_len);
+        let offset = place * u64::from(self.op_len);
+        self.due += self.written_percent;
+        if self.due >= 100 {
+            self.due -= 100;
+            return Op::write(buffer.at(), part as u16, offset, buffer);
+        }
         Op::read(buffer.at(), part as u16, offset, buffer)
     }
 }
 
-/// A file without a name, gone with this value however the process ends.
-struct Scratch {
+/// A file without a name to measure in, gone with this value however the process ends.
+pub struct ScratchFile {
     /// Its way in while it is open.
     path: PathBuf,
     _file: File,
 }
 
-impl Scratch {
+impl ScratchFile {
     /// Writes `len` bytes, rounded up to whole pieces, that no drive can shorten.
-    fn write(dir: &Path, len: u64) -> Result<Self, ProbeError> {
+    ///
+    /// # Errors
+    /// [`ProbeError::File`] when it cannot be created or written.
+    pub fn write(dir: &Path, len: u64) -> Result<Self, ProbeError> {
         const PIECE: usize = HUGE as usize;
         let path = dir.join(format!(".delayline-probe-{}", std::process::id()));
         let failed = |what| {
@@ -220,6 +321,11 @@ impl Scratch {
             .map_err(failed("cannot write a file to measure"))?;
         let path = format!("/proc/self/fd/{}", file.as_raw_fd()).into();
         Ok(Self { path, _file: file })
+    }
+
+    /// Its way in while it is open.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 }
 
@@ -321,6 +427,7 @@ const FILE_SYSTEMS: [(u32, &str); 18] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use delayline_line::Verb;
 
     #[test]
     fn file_systems_have_names() {
@@ -331,18 +438,37 @@ mod tests {
 
     #[test]
     fn random_places_are_all_and_only_the_whole_ones() {
-        let reader = Reader {
-            read_len: 10,
+        let mut chooser = Chooser {
+            op_len: 10,
             places: vec![2, 0, 3],
             all: 5,
+            written_percent: 0,
+            due: 0,
         };
         let mut rng = Rng::new(1);
         let mut seen: Vec<(u16, u64)> = (0..200)
-            .map(|_| reader.random(&mut rng, Buffer::empty()))
+            .map(|_| chooser.random(&mut rng, Buffer::empty()))
             .map(|op| (op.part, op.offset))
             .collect();
         seen.sort_unstable();
         seen.dedup();
         assert_eq!(seen, [(0, 0), (0, 10), (2, 0), (2, 10), (2, 20)]);
+    }
+
+    #[test]
+    fn of_a_hundred_operations_so_many_are_writes() {
+        let mut rng = Rng::new(1);
+        for written_percent in [0, 43, 50, 100] {
+            let mut chooser = Chooser {
+                op_len: 10,
+                places: vec![3],
+                all: 3,
+                written_percent,
+                due: 0,
+            };
+            let ops = (0..100).map(|_| chooser.random(&mut rng, Buffer::empty()));
+            let writes = ops.filter(|op| op.verb == Verb::Write).count();
+            assert_eq!(writes, written_percent as usize);
+        }
     }
 }

@@ -4,7 +4,7 @@
 use delayline_line::{Durability, EventClass, Medium, MediumEvent, Op};
 use delayline_medium::{
     Access, DirectIo, Flash, FlashOptions, IoBackend, Memory, OpenError, ProbeError, Rng,
-    device_rate, findings, read_rates,
+    ScratchFile, device_rate, findings, mixed_rates, read_rates,
 };
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -193,6 +193,13 @@ fn a_drive_is_measured_and_left_as_it_was() {
         0,
         "the file is gone"
     );
+
+    let scratch = ScratchFile::write(dir.path(), 8 << 20).unwrap();
+    let rates = mixed_rates(&scratch, &[100, 50], short).unwrap();
+    let shares: Vec<u32> = rates.iter().map(|row| row.written_percent).collect();
+    assert_eq!(shares, [100, 50]);
+    assert!(rates.iter().all(|row| row.rate_bytes_per_s > 0.0));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 
     let (big, small) = (dir.path().join("big"), dir.path().join("small"));
     write(&big, 9 << 20);

@@ -106,6 +106,10 @@ fn every_choice_can_be_made() {
         panic!("is a doctor")
     };
     assert_eq!(doctor.path, PathBuf::from("."));
+    assert_eq!(
+        (doctor.params, doctor.endurance),
+        (1_000_000_000, 600_000_000_000_000)
+    );
 }
 
 #[test]
