@@ -8,6 +8,7 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from .._native import NativeActivations, size_of
+from .allocator import give_back_freed_memory
 from .saved import check_version
 
 # Shorter ones are not worth their bookkeeping.
@@ -75,6 +76,7 @@ class activations:
     """
 
     def __init__(self, path, memory):
+        give_back_freed_memory()
         self._key = (os.path.realpath(path), size_of(memory), os.getpid())
         self._path = os.fspath(path)
         self._hooks = []

@@ -1,44 +1,34 @@
-"""What the C library's allocator keeps of memory that tensors have given back: between the
-small ones that stay, the large ones leave gaps that others do not fit into. Giving it
-back costs time, since pages are new when they are used again: so it is done when the
-process has grown."""
+"""What the C library's allocator keeps of memory that tensors have given back.
+
+glibc takes large tensors from the kernel, each by itself, and gives them back when they
+are freed; but whenever one is freed it raises the length from which on it does so, up to
+32 MiB, and smaller ones then come from an arena, where those that stay leave gaps that
+others do not fit into: as much again as all that is in use, and more. A length that is
+set stays."""
 
 import ctypes
 import os
 
-# Growth of the process, in bytes, after which free memory is given back.
-_GROWTH = 256 << 20
+# From mallopt(3).
+_M_MMAP_THRESHOLD = -3
 
-# Looked at after so many modules.
-_EVERY = 4
+# Tensors of so many bytes and more are memory only while they are there. Each costs the
+# kernel new pages, of which 1 MiB takes about as long as to copy it.
+_LARGE = 1 << 20
+
+_is_set = False
 
 
-class Allocator:
-    """glibc's; others are let alone."""
-
-    _trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    _page = os.sysconf("SC_PAGE_SIZE")
-    _count = 0
-    # Resident bytes after the last time.
-    _low = 0
-
-    @classmethod
-    def give_back(cls):
-        if cls._trim is not None:
-            cls._trim(ctypes.c_size_t(0))
-            cls._low = cls._resident()
-
-    @classmethod
-    def keep_low(cls):
-        """Gives back what is too much, now and then."""
-        cls._count += 1
-        if cls._count % _EVERY == 0 and cls._trim is not None:
-            now = cls._resident()
-            cls._low = min(cls._low, now)
-            if now > cls._low + _GROWTH:
-                cls.give_back()
-
-    @classmethod
-    def _resident(cls):
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * cls._page
+def give_back_freed_memory():
+    """Has memory of freed tensors given back at once, from now on, in the whole process.
+    Other allocators are let alone, and so is a length that the user has set."""
+    global _is_set
+    if _is_set:
+        return
+    _is_set = True
+    library = ctypes.CDLL(None)
+    by_user = "MALLOC_MMAP_THRESHOLD_" in os.environ or "glibc.malloc.mmap_threshold" in os.environ.get("GLIBC_TUNABLES", "")
+    if by_user or not hasattr(library, "mallopt") or not hasattr(library, "malloc_trim"):
+        return
+    library.mallopt(_M_MMAP_THRESHOLD, _LARGE)
+    library.malloc_trim(ctypes.c_size_t(0))

@@ -9,8 +9,8 @@ from .phantom import phantom
 from .stream import is_about_sizes, flat
 
 # Of the store's memory, for parameters while the model is built, and as much for those on
-# their way to the drive.
-_SHARE = 4
+# their way to the drive. Both are there still while the store fills.
+_SHARE = 8
 
 # Shorter ones stay.
 _SMALL = 64 << 10

@@ -10,6 +10,7 @@ import sys
 import torch
 
 from .._native import NativeStore, size_of
+from .allocator import give_back_freed_memory
 
 
 class Report(dict):
@@ -57,6 +58,7 @@ class Store:
     def __init__(self, path, memory, *, durable="step", twin=True):
         if durable != "step" and (not isinstance(durable, int) or durable < 1):
             raise ValueError(f"durable={durable!r}: expected \"step\", or after how many steps to commit")
+        give_back_freed_memory()
         self.path = os.fspath(path)
         self.memory = size_of(memory)
         self.durable = 1 if durable == "step" else durable

@@ -7,7 +7,6 @@ import weakref
 import torch
 from torch.overrides import TorchFunctionMode
 
-from .allocator import Allocator
 from .copies import install_copies, write_safetensors
 from .optimizer import StateRules, StreamedOptimizer
 from .phantom import phantom, storage_pointer, tensor_over
@@ -169,7 +168,6 @@ class Session:
                 for index, dtype in enumerate(entry.state_dtypes):
                     tensor_over(self.native.lease(entry.extent + 1 + index, "write"), dtype, entry.size, entry.stride).zero_()
         self.store._building = building = None
-        Allocator.give_back()
         self.commit()
 
     def _restore(self, model, words):
@@ -358,7 +356,6 @@ class Session:
             torch.clear_autocast_cache()
         for entry in frame.entries:
             self.put_away(entry)
-        Allocator.keep_low()
 
     # Gradients.
 
@@ -392,7 +389,6 @@ class Session:
                 self.keep(entry, grad)
         param.grad = entry.gone
         del grad
-        Allocator.keep_low()
 
     def keep(self, entry, grad):
         first = entry.arrivals == 1
