@@ -30,6 +30,7 @@ mod access;
 mod cursor;
 mod error;
 mod header;
+mod numbers;
 mod read;
 mod seal;
 mod split;
@@ -40,6 +41,7 @@ mod write;
 
 pub use error::Error;
 pub use header::{DEFAULT_ALIGNMENT, Header, MAX_ALIGNMENT, MAX_HEADER_LEN, Metadata};
+pub use numbers::NoNumbers;
 pub use read::{ReadError, read_header};
 pub use seal::{
     SEAL_BLOCK, SEAL_HEAD, SealCheck, SealError, Sealer, block_hash, is_seal, seal_len,

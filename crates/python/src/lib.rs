@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 mod buffers;
 mod errors;
 mod features;
+mod gguf;
 mod sampler;
 mod size;
 mod train;
@@ -16,6 +17,7 @@ mod train;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<features::NativeFeatures>()?;
     module.add_class::<sampler::NativeSampler>()?;
+    module.add_class::<gguf::NativeGguf>()?;
     module.add_class::<train::NativeStore>()?;
     module.add_class::<train::NativeLease>()?;
     module.add_class::<train::NativeActivations>()?;

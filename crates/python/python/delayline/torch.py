@@ -16,7 +16,8 @@ window. ``step()`` commits: after a crash the folder holds the last step that en
 
 from ._train.activations import activations
 from ._train.building import building
+from ._train.gguf import Gguf
 from ._train.store import Report, Store
 from ._train.stream import StreamedOptimizer, stream
 
-__all__ = ["Report", "Store", "StreamedOptimizer", "activations", "building", "stream"]
+__all__ = ["Gguf", "Report", "Store", "StreamedOptimizer", "activations", "building", "stream"]
