@@ -153,8 +153,8 @@ def main():
     parser.add_argument("--folder", default="finetune-run", help="where the run is kept")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--tokens", type=int, default=512, help="in a step")
-    parser.add_argument("--store", default="64MiB", help="memory for weights and optimizer state")
-    parser.add_argument("--activations", default="64MiB", help="memory for what the backward pass needs")
+    parser.add_argument("--store", default="48MiB", help="memory for weights and optimizer state")
+    parser.add_argument("--activations", default="32MiB", help="memory for what the backward pass needs")
     parser.add_argument("--out", help="a safetensors file to write the weights to at the end")
     options = parser.parse_args()
 

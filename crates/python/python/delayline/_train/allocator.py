@@ -12,9 +12,10 @@ import os
 # From mallopt(3).
 _M_MMAP_THRESHOLD = -3
 
-# Tensors of so many bytes and more are memory only while they are there. Each costs the
-# kernel new pages, of which 1 MiB takes about as long as to copy it.
-_LARGE = 1 << 20
+# Tensors of so many bytes and more are memory only while they are there: the length that
+# glibc begins with. They cost the kernel new pages, which takes about as long as to copy
+# them.
+_LARGE = 128 << 10
 
 _is_set = False
 
