@@ -1,6 +1,8 @@
 """What people do with a streamed model beside training it, and what is refused."""
 
+import contextlib
 import copy
+import gc
 import json
 import os
 import random
@@ -14,6 +16,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 import delayline.torch as flash
+from delayline._train.activations import written_in
 from train_models import GPT, assert_same, text_batch, text_loss, train
 
 torch.set_num_threads(2)
@@ -290,6 +293,56 @@ def test_report_says_what_was_done(streamed):
     assert 12 * report["trained"] <= report["bytes_written"] / 3 < 20 * report["trained"]
     assert report["peak"] <= report["memory"] <= 1 << 20
     assert "2 in this run" in str(report) and report["steps_left"] > 0
+
+
+def test_wear_is_counted_over_runs(tmp_path):
+    def run(steps, memory="1MiB", spill=None):
+        torch.manual_seed(3)
+        store = flash.Store(tmp_path, memory=memory)
+        model, optimizer = flash.stream(GPT(), torch.optim.AdamW, lr=1e-3, store=store)
+        for _ in range(steps):
+            with flash.activations(tmp_path, memory=spill) if spill else contextlib.nullcontext():
+                loss = text_loss(model, text_batch(torch.Generator().manual_seed(4)))
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return store.report(endurance=10**9)
+
+    first = run(2)
+    # Moving there is no part of a step.
+    assert first["written_in_all"] == first["bytes_written"]
+    assert first["step_bytes_written"] < first["bytes_written"] / 2
+    assert 12 * first["trained"] <= first["step_bytes_written"] < 20 * first["trained"]
+    gc.collect()
+    second = run(3, spill="256KiB")
+    assert (second["steps"], second["steps_in_all"]) == (3, 5)
+    stored = first["written_in_all"] + second["bytes_written"]
+    activations = second["written_in_all"] - stored
+    # What the first run wrote after its last commit had begun is missing; what does not
+    # fit of the activations went to the drive as well.
+    assert -(1 << 20) < activations - written_in(tmp_path) <= 0 and activations > 0
+    per_step = second["step_bytes_written"] + written_in(tmp_path) / 3
+    assert second["steps_left"] == int((10**9 - second["written_in_all"]) / per_step)
+    assert "5 steps of all runs" in str(second)
+
+
+def test_long_work_shows_a_line_and_takes_it_away(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("delayline._train.progress._EVERY", 0.0)
+    store = flash.Store(tmp_path / "run", memory="1MiB", progress=True)
+    model, optimizer = flash.stream(GPT(blocks=1), torch.optim.AdamW, lr=1e-3, store=store)
+    shown = capsys.readouterr().err
+    count = len(list(model.parameters()))
+    assert f"weights and state to {store.path}: {count - 1} of {count}\x1b[K" in shown and shown.endswith("\r\x1b[K")
+    text_loss(model, text_batch(torch.Generator())).backward()
+    assert f"\rstep 1: {count} of {count} weights updated\x1b[K" in capsys.readouterr().err
+    optimizer.step()
+    assert capsys.readouterr().err == "\r\x1b[K"
+    store.export(tmp_path / "model.safetensors")
+    assert f"model.safetensors: {count - 1} of {count} weights" in capsys.readouterr().err
+    # Where nobody looks, nothing is shown.
+    store = flash.Store(tmp_path / "other", memory="1MiB")
+    flash.stream(GPT(blocks=1), torch.optim.AdamW, lr=1e-3, store=store)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_step_that_failed_goes_on_or_says_that_it_cannot(tmp_path, monkeypatch):

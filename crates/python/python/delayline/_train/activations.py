@@ -20,6 +20,16 @@ _WHOLE = 8
 
 _open = {}
 
+# Bytes that were written in a folder by activations that are gone.
+_written = {}
+
+
+def written_in(path):
+    """Bytes that activations of this process have written in a folder."""
+    folder, process = os.path.realpath(path), os.getpid()
+    live = [native for key, native in _open.items() if key[0] == folder and key[2] == process]
+    return _written.get((folder, process), 0) + sum(native.figures()["bytes_written"] for native in live)
+
 
 class _Blob:
     """Bytes that are kept, and the tensors that are made of them."""
@@ -84,7 +94,9 @@ class activations:
     def __enter__(self):
         native = _open.get(self._key)
         if native is None:
-            for key in [key for key in _open if key[0] == self._key[0]]:
+            folder, _, process = self._key
+            _written[folder, process] = written_in(folder)
+            for key in [key for key in _open if key[0] == folder]:
                 del _open[key]
             native = _open[self._key] = NativeActivations(self._path, self._key[1])
         self._native = native

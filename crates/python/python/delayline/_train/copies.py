@@ -80,10 +80,12 @@ def write_safetensors(session, path):
     with open(partial, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         with torch.no_grad():
-            for entry in session.entries:
+            for index, entry in enumerate(session.entries):
+                session.store._progress.tick(lambda: f"{path}: {index} of {len(session.entries)} weights")
                 tensor = session.lease(entry, "read")
                 file.write(memoryview(tensor.contiguous().view(-1).view(torch.uint8).numpy()))
                 del tensor
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
+    session.store._progress.end()

@@ -10,18 +10,19 @@ import sys
 import torch
 
 from .._native import NativeStore, size_of
+from .activations import written_in
 from .allocator import give_back_freed_memory
+from .progress import Progress
 
 
 class Report(dict):
     """Figures of a store; printed, they are sentences."""
 
     def __str__(self):
-        steps = max(self["steps"], 1)
         lines = [
             f"steps    {self['steps']:,} in this run, {self['commits']:,} commits",
             f"drive    {_size(self['bytes_read'])} read, {_size(self['bytes_written'])} written "
-            f"({self['bytes_written'] / steps / max(self['trained'], 1):.2f} bytes a trained parameter and step), "
+            f"({self['step_bytes_written'] / max(self['trained'], 1):.2f} bytes a trained parameter and step), "
             f"{self['retried']:,} tried again",
             f"time     {self['elapsed_s']:.2f} s, of which {self['stall_s'] + self['commit_s']:.2f} s waiting for the drive",
             f"memory   {_size(self['memory'])} allowed, {_size(self['peak'])} used; "
@@ -32,8 +33,10 @@ class Report(dict):
                 f"limit    {self['limit_s']:.2f} s, the longer of the rest of the work and of the time in which the "
                 f"drive was busy: {100 * self['share_of_limit']:.0f} % of it reached"
             )
+        wear = f"wear     {_size(self['written_in_all'])} written in {self['steps_in_all']:,} steps of all runs, activations included"
         if self["steps_left"] is not None:
-            lines.append(f"wear     {self['steps_left']:,} steps like these wear out a drive made for {_size(self['endurance'])}")
+            wear += f"; {self['steps_left']:,} more like these wear out a drive made for {_size(self['endurance'])}"
+        lines.append(wear)
         return "\n".join(lines)
 
 
@@ -52,10 +55,11 @@ class Store:
 
     ``durable`` says when a step is committed: ``"step"``, or a number of steps.
     ``twin=False`` keeps one copy of everything instead of two: half the space, but a
-    crash within a step leaves a store that cannot be opened again.
+    crash within a step leaves a store that cannot be opened again. ``progress`` says
+    whether long work shows a line on stderr; without it, where that is a terminal.
     """
 
-    def __init__(self, path, memory, *, durable="step", twin=True):
+    def __init__(self, path, memory, *, durable="step", twin=True, progress=None):
         if durable != "step" and (not isinstance(durable, int) or durable < 1):
             raise ValueError(f"durable={durable!r}: expected \"step\", or after how many steps to commit")
         give_back_freed_memory()
@@ -71,9 +75,17 @@ class Store:
         self._attached = []
         self._attached_states = []
         self._pid = os.getpid()
+        self._progress = Progress(progress)
+        # Bytes that runs before this one have written, and activations of others here.
+        self._written_before = 0
+        self._activations_before = written_in(self.path)
         if self.exists():
             words = self._unpacked(NativeStore.peek(self.path)[0])
-            self.step, self.user = words["step"], _to_bytes(words["user"])
+            self._took(words)
+
+    def _took(self, words):
+        self.step, self.user = words["step"], _to_bytes(words["user"])
+        self._written_before = words.get("written", 0)
 
     @staticmethod
     def _peek(path):
@@ -119,10 +131,22 @@ class Store:
         self._check_session()
         figures = self._session.figures()
         figures["endurance"] = size_of(endurance)
-        steps = figures["steps"]
-        per_step = figures["bytes_written"] / steps if steps else 0
-        figures["steps_left"] = int(figures["endurance"] / per_step) if per_step else None
+        activations = written_in(self.path) - self._activations_before
+        steps, placed = figures["steps"], figures.pop("placed")
+        figures["step_bytes_written"] = (figures["bytes_written"] - placed) / max(steps, 1)
+        figures["steps_in_all"] = self.step
+        figures["written_in_all"] = self.written()
+        per_step = figures["step_bytes_written"] + activations / max(steps, 1)
+        left = figures["endurance"] - figures["written_in_all"]
+        figures["steps_left"] = max(int(left / per_step), 0) if steps and per_step else None
         return Report(figures)
+
+    def written(self):
+        """Bytes that all runs of this store have written, as far as a commit tells of
+        them, with activations in its folder; what a run wrote after its last commit is
+        missing."""
+        here = self.native.figures()["bytes_written"] if self.native is not None else 0
+        return self._written_before + here + written_in(self.path) - self._activations_before
 
     def export(self, path):
         """Writes all weights to a safetensors file, one after the other."""
@@ -151,7 +175,7 @@ class Store:
                 gc.collect()
 
     def _packed(self, words):
-        words = {**words, "step": self.step, "user": _of_bytes(self.user), **_generators()}
+        words = {**words, "step": self.step, "user": _of_bytes(self.user), "written": self.written(), **_generators()}
         words["attached"] = [_plain(attached.state_dict()) for attached in self._attached] or self._attached_states
         file = io.BytesIO()
         torch.save(words, file)
@@ -161,7 +185,7 @@ class Store:
         return torch.load(io.BytesIO(data), weights_only=True)
 
     def _restored(self, words):
-        self.step, self.user = words["step"], _to_bytes(words["user"])
+        self._took(words)
         self._attached_states = words["attached"]
         torch.set_rng_state(words["torch"])
         random.setstate(_tuples(words["python"]))

@@ -84,6 +84,8 @@ class Session:
         self.groups = _groups(model, params)
         self.frames, self.mode, self.at = [], None, {}
         self.steps, self.hypers, self.grad_norm, self.scale = 0, None, None, None
+        # Bytes written to bring the model into the store, and weights updated in this step.
+        self.placed = self.updates = 0
         # Why nothing more may be committed.
         self.broken = None
         self.committed_groups = None
@@ -155,9 +157,10 @@ class Session:
                 entry.param.data = entry.phantom
             self.store._building = None
             return
-        building = self.store._building
+        building, progress = self.store._building, self.store._progress
         with torch.no_grad():
-            for entry in self.entries:
+            for index, entry in enumerate(self.entries):
+                progress.tick(lambda: f"weights and state to {self.store.path}: {index} of {len(self.entries)}")
                 if building is not None:
                     building.bring(entry.param)
                     building.here.pop(id(entry.param), None)
@@ -165,10 +168,12 @@ class Session:
                 tensor.copy_(entry.param.data)
                 entry.param.data = entry.phantom
                 del tensor
-                for index, dtype in enumerate(entry.state_dtypes):
-                    tensor_over(self.native.lease(entry.extent + 1 + index, "write"), dtype, entry.size, entry.stride).zero_()
+                for which, dtype in enumerate(entry.state_dtypes):
+                    tensor_over(self.native.lease(entry.extent + 1 + which, "write"), dtype, entry.size, entry.stride).zero_()
         self.store._building = building = None
         self.commit()
+        self.placed = self.native.figures()["bytes_written"]
+        progress.end()
 
     def _restore(self, model, words):
         self.store._restored(words)
@@ -399,6 +404,7 @@ class Session:
             stored.add_(grad)
         if self.clip is not None:
             entry.norm = torch.linalg.vector_norm(stored, 2.0)
+        self.tick("have their gradients", sum(entry.arrivals > 0 for entry in self.entries))
 
     def apply(self, entry, grad):
         """The optimizer's step on one weight."""
@@ -416,6 +422,13 @@ class Session:
         self.broken = None
         entry.version += 1
         entry.updated = True
+        self.updates += 1
+        self.tick("updated")
+
+    def tick(self, what, count=None):
+        count = self.updates if count is None else count
+        words = lambda: f"step {self.store.step + 1}: {count} of {len(self.trained())} weights {what}"
+        self.store._progress.tick(words)
 
     def figures_of_groups(self):
         return [
@@ -454,7 +467,8 @@ class Session:
     def _end_step(self):
         for entry in self.entries:
             entry.arrivals, entry.updated, entry.scaled, entry.norm = 0, False, False, None
-        self.hypers = self.scale = None
+        self.hypers, self.scale, self.updates = None, None, 0
+        self.store._progress.end()
 
     def zero_grad(self):
         if any(entry.updated for entry in self.entries):
@@ -552,6 +566,7 @@ class Session:
         return {
             **figures,
             "steps": self.steps,
+            "placed": self.placed,
             "trained": sum(entry.param.numel() for entry in self.trained()),
             "state_bytes": sum(self.lens),
             "elapsed_s": elapsed,
