@@ -29,12 +29,16 @@
 #![forbid(unsafe_code)]
 
 mod block;
+mod blocks;
 mod content;
 mod error;
 mod folder;
 mod index;
 mod key;
+mod message;
 mod namespace;
+mod secret;
+mod shared;
 mod store;
 
 pub use block::{BLOCK_TOKENS, Block};
@@ -42,5 +46,8 @@ pub use content::{ContentCache, content_of};
 pub use error::StoreError;
 pub use folder::{FolderStat, clear, prune, stat, verify};
 pub use key::Root;
+pub use message::{ShareMessage, ShareVerb};
 pub use namespace::Namespace;
+pub use secret::ShareSecret;
+pub use shared::ShareLink;
 pub use store::{KvStats, Store};

@@ -1,0 +1,317 @@
+//! The blocks of a folder: found, read and written. Whatever goes wrong with one is a miss.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::block::{BLOCK_TOKENS, Block, decode};
+use crate::error::StoreError;
+use crate::folder::{self, drop_pages, on_disk};
+use crate::index::Index;
+use crate::key::Root;
+use crate::namespace::Namespace;
+use crate::store::KvStats;
+
+/// Below this a store holds nothing.
+const LEAST: u64 = 64 << 10;
+
+/// Blocks behind the same tokens that are looked at for one that begins alike.
+const ALIKE: usize = 8;
+
+/// A folder of blocks, of one root. What its methods promise is told at [`crate::Store`].
+#[derive(Debug)]
+pub(crate) struct Blocks {
+    path: PathBuf,
+    root: Root,
+    size: u64,
+    index: Index,
+    /// Files that came from a shared store and were not used yet.
+    fetched: HashSet<String>,
+    stats: KvStats,
+    /// The system's last refusal, told once.
+    trouble: Option<String>,
+    /// No more writes: the disk is full, or worse.
+    frozen: bool,
+    _lock: File,
+}
+
+impl Blocks {
+    /// Opens the folder at `path`, or makes it; blocks take `size` bytes at most.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn open(path: &Path, size: u64, root: Root) -> Result<Self, StoreError> {
+        if size < LEAST {
+            return Err(StoreError::TooSmall { size, least: LEAST });
+        }
+        let lock = folder::open(path)?;
+        let mut index = Index::default();
+        for (nth, found) in folder::blocks(path)?.iter().enumerate() {
+            index.add_old(&found.name, found.bytes, nth as u32);
+        }
+        let mut store = Self {
+            path: path.to_owned(),
+            root,
+            size,
+            index,
+            fetched: HashSet::new(),
+            stats: KvStats::default(),
+            trouble: None,
+            frozen: false,
+            _lock: lock,
+        };
+        store.make_room(0);
+        Ok(store)
+    }
+
+    /// What it has done.
+    pub fn stats(&self) -> KvStats {
+        self.stats
+    }
+
+    /// What its blocks take on disk, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.index.bytes()
+    }
+
+    /// How many there are.
+    pub fn blocks(&self) -> usize {
+        self.index.len()
+    }
+
+    /// What the system refused, once.
+    pub fn trouble(&mut self) -> Option<String> {
+        self.trouble.take()
+    }
+
+    /// Whether a block is there, as far as is known without reading it. A tail has to be
+    /// asked for by [`Store::find`].
+    pub fn has(&self, block: &Block) -> bool {
+        !block.is_tail() && self.index.has(&block.file_name())
+    }
+
+    /// The blocks that are there of a sequence, from its beginning. Of the last one perhaps
+    /// only the first tokens are the sequence's: the rest is for the caller to cut.
+    pub fn find(&mut self, namespace: &Namespace, tokens: &[i32]) -> Vec<Block> {
+        let (tag, mut parent) = (self.root.tag(namespace), self.root.begin(namespace));
+        let mut found = Vec::new();
+        for (number, tokens) in tokens.chunks(BLOCK_TOKENS).enumerate() {
+            let from = number * BLOCK_TOKENS;
+            let block = Block::new(&self.root, tag, parent, from, tokens);
+            if !self.has(&block) {
+                found.extend(self.alike(&block));
+                break;
+            }
+            parent = block.key;
+            found.push(block);
+        }
+        found
+    }
+
+    /// The block at the place of `wanted` that begins alike for longest.
+    fn alike(&mut self, wanted: &Block) -> Option<Block> {
+        let place = wanted.place();
+        let names = self.index.beginning(&place);
+        let names: Vec<String> = names.take(ALIKE).cloned().collect();
+        let mut best: Option<(usize, Block)> = None;
+        for name in names {
+            let Some(file) = self.read(&name) else {
+                continue;
+            };
+            let block = decode(&self.root, &file).map(|decoded| decoded.block);
+            let Some(block) = block.filter(|block| block.file_name() == name) else {
+                self.reject(&name);
+                continue;
+            };
+            let common = block.common(&wanted.tokens);
+            let is_there = block.from == wanted.from && common > 0;
+            if is_there && best.as_ref().is_none_or(|(most, _)| common > *most) {
+                best = Some((common, block));
+            }
+        }
+        best.map(|(_, block)| block)
+    }
+
+    /// The bytes of a block; none where it is not there, or not what it should be.
+    pub fn get(&mut self, block: &Block) -> Option<Vec<u8>> {
+        let name = block.file_name();
+        if !self.index.has(&name) {
+            return None;
+        }
+        let mut file = self.read(&name)?;
+        match decode(&self.root, &file) {
+            Some(decoded) if decoded.block == *block => {
+                self.index.touch(&name);
+                self.used(&name);
+                self.stats.hits += 1;
+                file.drain(..decoded.bytes_at);
+                Some(file)
+            }
+            _ => {
+                self.reject(&name);
+                None
+            }
+        }
+    }
+
+    /// Whether the next use of a block is the first of one that came from a shared store.
+    pub fn was_fetched(&mut self, block: &Block) -> bool {
+        self.fetched.remove(&block.file_name())
+    }
+
+    pub fn put(&mut self, block: &Block, bytes: &[u8]) -> io::Result<bool> {
+        let name = block.file_name();
+        if self.has(block) {
+            self.index.touch(&name);
+            return Ok(true);
+        }
+        // Of a length that is none the file need not be made.
+        match self.takes((block.head_len() + bytes.len()) as u64) {
+            true => self.add(block, &block.encode(&self.root, bytes)),
+            false => Ok(false),
+        }
+    }
+
+    /// Keeps the file of a block that another machine has made, and that was looked at.
+    pub fn adopt(&mut self, block: &Block, file: &[u8]) {
+        if self.has(block) || !self.takes(file.len() as u64) {
+            return;
+        }
+        // What the system refuses is told already.
+        if self.add(block, file).unwrap_or(false) {
+            self.fetched.insert(block.file_name());
+        }
+    }
+
+    /// Whether a file of so many bytes may be written at all.
+    fn takes(&self, bytes: u64) -> bool {
+        !self.frozen && on_disk(bytes) <= self.size
+    }
+
+    fn add(&mut self, block: &Block, file: &[u8]) -> io::Result<bool> {
+        let (name, needed) = (block.file_name(), on_disk(file.len() as u64));
+        self.make_room(needed);
+        if let Err(error) = self.write(&name, file) {
+            // One such error is enough: trying at every block would cost each of them.
+            self.frozen = true;
+            self.refused("write", &name, &error);
+            return Err(error);
+        }
+        self.index.add(&name, needed, block.from as u32);
+        self.stats.written += 1;
+        self.stats.written_bytes += file.len() as u64;
+        Ok(true)
+    }
+
+    /// Where a block's file is.
+    pub fn path_of(&self, block: &Block) -> PathBuf {
+        self.path.join(block.file_name())
+    }
+
+    /// Removes a block, if it is there.
+    pub fn remove(&mut self, block: &Block) {
+        let name = block.file_name();
+        self.index.forget(&name);
+        self.delete(&name);
+    }
+
+    /// Removes all blocks of an owner, whatever their salts; returns how many.
+    pub fn forget(&mut self, namespace: &Namespace) -> usize {
+        let whose = format!("{}-", self.root.tag(namespace).hex());
+        let names: Vec<String> = self.index.beginning(&whose).cloned().collect();
+        let mut removed = 0;
+        for name in names {
+            if self.delete(&name) {
+                self.index.forget(&name);
+                removed += 1;
+            }
+        }
+        removed
+    }
+
+    fn make_room(&mut self, needed: u64) {
+        while self.index.bytes() + needed > self.size {
+            let Some(name) = self.index.evict() else {
+                return;
+            };
+            self.stats.evicted += 1;
+            self.delete(&name);
+        }
+    }
+
+    /// Whether a file is gone.
+    fn delete(&mut self, name: &str) -> bool {
+        self.fetched.remove(name);
+        match fs::remove_file(self.path.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                self.refused("remove", name, &error);
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Under another name first: what a crash leaves behind has no name that is looked for.
+    /// Nothing waits for the disk: a block that is torn by a power cut is a miss.
+    fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let new = self.path.join(format!("{name}.new"));
+        let written = File::create(&new).and_then(|mut file| {
+            file.write_all(bytes)?;
+            drop_pages(&file);
+            Ok(())
+        });
+        let named = written.and_then(|()| fs::rename(&new, self.path.join(name)));
+        if named.is_err() {
+            let _ = fs::remove_file(&new);
+        }
+        named
+    }
+
+    fn read(&mut self, name: &str) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let read = File::open(self.path.join(name)).and_then(|mut file| {
+            let len = file.metadata()?.len();
+            bytes.try_reserve_exact(len as usize)?;
+            file.read_to_end(&mut bytes)?;
+            drop_pages(&file);
+            Ok(())
+        });
+        match read {
+            Ok(()) => {
+                self.stats.read_bytes += bytes.len() as u64;
+                Some(bytes)
+            }
+            Err(error) => {
+                self.index.forget(name);
+                if error.kind() != io::ErrorKind::NotFound {
+                    self.refused("read", name, &error);
+                }
+                None
+            }
+        }
+    }
+
+    /// Dates a file, so that after a restart what was used is not what goes first. Where
+    /// the system refuses, that is all that is lost.
+    fn used(&self, name: &str) {
+        let file = File::open(self.path.join(name));
+        let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
+    }
+
+    fn reject(&mut self, name: &str) {
+        self.stats.rejected += 1;
+        self.index.forget(name);
+        let _ = fs::remove_file(self.path.join(name));
+    }
+
+    fn refused(&mut self, what: &str, name: &str, error: &io::Error) {
+        self.stats.failed += 1;
+        let path = self.path.join(name);
+        self.trouble = Some(format!(
+            "the KV cache goes on without {}: cannot {what} it: {error}",
+            path.display()
+        ));
+    }
+}
