@@ -97,3 +97,27 @@ impl ShareSecret {
         Some(object)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_change_of_an_object_is_taken_for_it() {
+        let secret = ShareSecret::new(b"sixteen bytes or more").expect("long enough");
+        let other = ShareSecret::new(b"sixteen bytes or mose").expect("long enough");
+        let (name, file) = ("a-name", b"what is in a file".repeat(9));
+        let object = secret.seal(name, &file);
+        assert_eq!(secret.open(name, object.clone()), Some(file));
+        assert_eq!(secret.open("a-nam", object.clone()), None);
+        assert_eq!(other.open(name, object.clone()), None);
+        for len in 0..object.len() {
+            assert_eq!(secret.open(name, object[..len].to_vec()), None, "{len}");
+        }
+        for bit in 0..8 * object.len() {
+            let mut changed = object.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(secret.open(name, changed), None, "{bit}");
+        }
+    }
+}

@@ -168,6 +168,11 @@ impl Desk {
         }
     }
 
+    fn sends(&self) -> bool {
+        let waits = !self.outbox.is_empty() || !self.questions.is_empty();
+        !self.ended && (waits || self.sending > 0)
+    }
+
     fn number(&mut self) -> u32 {
         self.numbers = self.numbers.wrapping_add(1);
         self.numbers
@@ -262,6 +267,11 @@ impl SharedTier {
         self.lines.lock().trouble.take()
     }
 
+    /// Whether something is on its way to the store, or waits for it.
+    pub fn sends(&self) -> bool {
+        self.lines.lock().sends()
+    }
+
     /// A block is new in the folder: it is sent on when there is time.
     pub fn send(&self, file: PathBuf, block: &Block) {
         let mut desk = self.lines.lock();
@@ -336,10 +346,7 @@ impl SharedTier {
 impl Drop for SharedTier {
     /// Sends the last blocks, if that does not take long.
     fn drop(&mut self) {
-        let busy = |desk: &mut Desk| {
-            let waits = !desk.outbox.is_empty() || !desk.questions.is_empty();
-            !desk.ended && !desk.ill && (waits || desk.sending > 0)
-        };
+        let busy = |desk: &mut Desk| desk.sends() && !desk.ill;
         let desk = self.lines.lock();
         let waited = self.lines.news.wait_timeout_while(desk, LAST, busy);
         let mut desk = waited.map_or_else(|poisoned| poisoned.into_inner().0, |(desk, _)| desk);

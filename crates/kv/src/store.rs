@@ -176,6 +176,11 @@ impl Store {
         shared.wants(missing, token_s)
     }
 
+    /// Whether blocks are on their way to the shared store.
+    pub fn sends(&self) -> bool {
+        self.shared.as_ref().is_some_and(SharedTier::sends)
+    }
+
     /// Removes all blocks of an owner, whatever their salts; returns how many were in the
     /// folder. Those of the shared store go some time soon.
     pub fn forget(&mut self, namespace: &Namespace) -> usize {

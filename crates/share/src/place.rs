@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, PutMode, RetryConfig};
+use object_store::{ClientConfigKey, ObjectStore, ObjectStoreExt, PutMode, RetryConfig};
 
 use crate::error::Error;
 
@@ -57,10 +57,16 @@ impl SharedPlace {
             }
             // Another one that is there stays.
             let _ = rustls::crypto::ring::default_provider().install_default();
-            let options = ClientOptions::from_env_or_default();
-            let store = AmazonS3Builder::from_env()
+            let mut store = AmazonS3Builder::from_env();
+            for (key, time) in [
+                (ClientConfigKey::ConnectTimeout, CONNECT),
+                (ClientConfigKey::Timeout, LIMIT),
+            ] {
+                let time = format!("{} s", time.as_secs());
+                store = store.with_config(AmazonS3ConfigKey::Client(key), time);
+            }
+            let store = store
                 .with_bucket_name(bucket)
-                .with_client_options(options)
                 .with_retry(RetryConfig {
                     max_retries: 3,
                     retry_timeout: RETRY,

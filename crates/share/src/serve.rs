@@ -150,7 +150,8 @@ impl Desk {
 
     /// The objects of these names, up to the first that is not there.
     async fn get(&self, number: u32, names: &str) -> Result<(), Error> {
-        let objects = stream::iter(names.lines().map(|name| self.object(name)));
+        let names: Vec<String> = names.lines().map(str::to_owned).collect();
+        let objects = stream::iter(names.into_iter().map(|name| self.object(name)));
         let mut objects = objects.buffered(SIDE_BY_SIDE);
         while let Some(object) = objects.next().await {
             let Some((name, bytes)) = object? else {
@@ -162,8 +163,8 @@ impl Desk {
         Ok(())
     }
 
-    async fn object(&self, name: &str) -> Result<Option<(String, Bytes)>, Error> {
-        let Some(path) = self.place.path_of(name) else {
+    async fn object(&self, name: String) -> Result<Option<(String, Bytes)>, Error> {
+        let Some(path) = self.place.path_of(&name) else {
             return Ok(None);
         };
         let get = async {
@@ -179,7 +180,7 @@ impl Desk {
                     let again = PutPayload::from(bytes.clone());
                     let _ = self.place.within(self.place.store.put(&path, again)).await;
                 }
-                Ok(Some((name.to_owned(), bytes)))
+                Ok(Some((name, bytes)))
             }
             Err(Error::Store(object_store::Error::NotFound { .. })) => Ok(None),
             Err(error) => Err(error),
