@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::block::{BLOCK_TOKENS, Block, decode};
 use crate::error::StoreError;
@@ -13,12 +13,19 @@ use crate::index::Index;
 use crate::key::Root;
 use crate::namespace::Namespace;
 use crate::store::KvStats;
+use crate::wear::{WEAR, Wear};
 
 /// Below this a store holds nothing.
 const LEAST: u64 = 64 << 10;
 
 /// Blocks behind the same tokens that are looked at for one that begins alike.
 const ALIKE: usize = 8;
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
 
 /// A folder of blocks, of one root. What its methods promise is told at [`crate::Store`].
 #[derive(Debug)]
@@ -34,24 +41,46 @@ pub(crate) struct Blocks {
     trouble: Option<String>,
     /// No more writes: the disk is full, or worse.
     frozen: bool,
+    /// None where nothing of the folder may be changed.
+    writes: Option<Writes>,
+}
+
+/// What is needed to change a folder.
+#[derive(Debug)]
+struct Writes {
+    wear: Wear,
     _lock: File,
 }
 
 impl Blocks {
-    /// Opens the folder at `path`, or makes it; blocks take `size` bytes at most.
-    ///
-    /// # Errors
-    /// [`StoreError`].
     pub fn open(path: &Path, size: u64, root: Root) -> Result<Self, StoreError> {
         if size < LEAST {
             return Err(StoreError::TooSmall { size, least: LEAST });
         }
         let lock = folder::open(path)?;
+        folder::sweep(path)?;
+        let wear = Wear::open(path).map_err(|source| StoreError::Io {
+            what: "cannot write to",
+            path: path.join(WEAR),
+            source,
+        })?;
+        let writes = Writes { wear, _lock: lock };
+        let mut blocks = Self::of(path, size, root, Some(writes))?;
+        blocks.make_room(0);
+        Ok(blocks)
+    }
+
+    pub fn open_read_only(path: &Path, root: Root) -> Result<Self, StoreError> {
+        Self::of(path, u64::MAX, root, None)
+    }
+
+    fn of(path: &Path, size: u64, root: Root, writes: Option<Writes>) -> Result<Self, StoreError> {
+        folder::check(path)?;
         let mut index = Index::default();
         for (nth, found) in folder::blocks(path)?.iter().enumerate() {
-            index.add_old(&found.name, found.bytes, nth as u32);
+            index.add_old(&found.name, found.bytes, nth as u32, found.used);
         }
-        let mut store = Self {
+        Ok(Self {
             path: path.to_owned(),
             root,
             size,
@@ -60,10 +89,24 @@ impl Blocks {
             stats: KvStats::default(),
             trouble: None,
             frozen: false,
-            _lock: lock,
-        };
-        store.make_room(0);
-        Ok(store)
+            writes,
+        })
+    }
+
+    pub fn limit_a_day(&mut self, bytes: u64) {
+        if let Some(writes) = &mut self.writes {
+            writes.wear.limit(bytes);
+        }
+    }
+
+    pub fn writes(&self) -> bool {
+        let writes = self.writes.as_ref();
+        !self.frozen && writes.is_some_and(|writes| writes.wear.has_room())
+    }
+
+    pub fn written_today(&mut self) -> u64 {
+        let writes = self.writes.as_mut();
+        writes.map_or(0, |writes| writes.wear.written_today())
     }
 
     /// What it has done.
@@ -121,8 +164,9 @@ impl Blocks {
                 continue;
             };
             let block = decode(&self.root, &file).map(|decoded| decoded.block);
+            let misplaced = block.is_some();
             let Some(block) = block.filter(|block| block.file_name() == name) else {
-                self.reject(&name);
+                self.reject(&name, misplaced);
                 continue;
             };
             let common = block.common(&wanted.tokens);
@@ -143,14 +187,14 @@ impl Blocks {
         let mut file = self.read(&name)?;
         match decode(&self.root, &file) {
             Some(decoded) if decoded.block == *block => {
-                self.index.touch(&name);
+                self.index.touch(&name, now());
                 self.used(&name);
                 self.stats.hits += 1;
                 file.drain(..decoded.bytes_at);
                 Some(file)
             }
-            _ => {
-                self.reject(&name);
+            other => {
+                self.reject(&name, other.is_some());
                 None
             }
         }
@@ -164,7 +208,7 @@ impl Blocks {
     pub fn put(&mut self, block: &Block, bytes: &[u8]) -> io::Result<bool> {
         let name = block.file_name();
         if self.has(block) {
-            self.index.touch(&name);
+            self.index.touch(&name, now());
             return Ok(true);
         }
         // Of a length that is none the file need not be made.
@@ -185,9 +229,16 @@ impl Blocks {
         }
     }
 
-    /// Whether a file of so many bytes may be written at all.
-    fn takes(&self, bytes: u64) -> bool {
-        !self.frozen && on_disk(bytes) <= self.size
+    /// Whether a file of so many bytes may be written now.
+    fn takes(&mut self, bytes: u64) -> bool {
+        let needed = on_disk(bytes);
+        let fits = !self.frozen && needed <= self.size;
+        let Some(writes) = self.writes.as_mut().filter(|_| fits) else {
+            return false;
+        };
+        let takes = writes.wear.takes(needed);
+        self.stats.deferred += u64::from(!takes);
+        takes
     }
 
     fn add(&mut self, block: &Block, file: &[u8]) -> io::Result<bool> {
@@ -199,9 +250,15 @@ impl Blocks {
             self.refused("write", &name, &error);
             return Err(error);
         }
-        self.index.add(&name, needed, block.from as u32);
+        self.index.add(&name, needed, block.from as u32, now());
         self.stats.written += 1;
         self.stats.written_bytes += file.len() as u64;
+        let wear = self.writes.as_mut().map(|writes| &mut writes.wear);
+        if let Some(Err(error)) = wear.map(|wear| wear.wrote(needed)) {
+            // What is not counted is not written.
+            self.frozen = true;
+            self.refused("write", WEAR, &error);
+        }
         Ok(true)
     }
 
@@ -223,20 +280,22 @@ impl Blocks {
         let names: Vec<String> = self.index.beginning(&whose).cloned().collect();
         let mut removed = 0;
         for name in names {
-            if self.delete(&name) {
+            // A folder that may not be changed keeps it, and it is not looked for here.
+            if self.delete(&name) || self.writes.is_none() {
                 self.index.forget(&name);
-                removed += 1;
             }
+            removed += usize::from(!self.index.has(&name) && self.writes.is_some());
         }
         removed
     }
 
     fn make_room(&mut self, needed: u64) {
         while self.index.bytes() + needed > self.size {
-            let Some(name) = self.index.evict() else {
+            let Some((name, used)) = self.index.evict() else {
                 return;
             };
             self.stats.evicted += 1;
+            self.stats.evicted_unused_s += now().saturating_sub(used);
             self.delete(&name);
         }
     }
@@ -244,6 +303,9 @@ impl Blocks {
     /// Whether a file is gone.
     fn delete(&mut self, name: &str) -> bool {
         self.fetched.remove(name);
+        if self.writes.is_none() {
+            return false;
+        }
         match fs::remove_file(self.path.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 self.refused("remove", name, &error);
@@ -296,14 +358,21 @@ impl Blocks {
     /// Dates a file, so that after a restart what was used is not what goes first. Where
     /// the system refuses, that is all that is lost.
     fn used(&self, name: &str) {
+        if self.writes.is_none() {
+            return;
+        }
         let file = File::open(self.path.join(name));
         let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
     }
 
-    fn reject(&mut self, name: &str) {
+    /// It is not what its name says: another block, or none.
+    fn reject(&mut self, name: &str, misplaced: bool) {
         self.stats.rejected += 1;
+        self.stats.misplaced += u64::from(misplaced);
         self.index.forget(name);
-        let _ = fs::remove_file(self.path.join(name));
+        if self.writes.is_some() {
+            let _ = fs::remove_file(self.path.join(name));
+        }
     }
 
     fn refused(&mut self, what: &str, name: &str, error: &io::Error) {

@@ -13,6 +13,8 @@ struct Entry {
     rank: u64,
     /// Position of its first token: what lies deeper goes first.
     depth: u32,
+    /// When it was last used, in seconds since 1970.
+    used: u64,
 }
 
 impl Entry {
@@ -46,7 +48,7 @@ impl Index {
     }
 
     /// Adds a file, or says that it has another length now.
-    pub fn add(&mut self, name: &str, bytes: u64, depth: u32) {
+    pub fn add(&mut self, name: &str, bytes: u64, depth: u32, now: u64) {
         let old = self.remove(name);
         let uses = old.map_or(0, |entry| entry.uses) + 1;
         self.insert(
@@ -56,13 +58,14 @@ impl Index {
                 uses,
                 rank: self.clock + uses,
                 depth,
+                used: now,
             },
         );
     }
 
     /// Adds a file of an earlier process, the `nth` to go of these: before all that is
     /// used from now on.
-    pub fn add_old(&mut self, name: &str, bytes: u64, nth: u32) {
+    pub fn add_old(&mut self, name: &str, bytes: u64, nth: u32, used: u64) {
         self.remove(name);
         self.insert(
             name,
@@ -71,6 +74,7 @@ impl Index {
                 uses: 0,
                 rank: 0,
                 depth: u32::MAX - nth,
+                used,
             },
         );
     }
@@ -89,12 +93,13 @@ impl Index {
     }
 
     /// It was used.
-    pub fn touch(&mut self, name: &str) {
+    pub fn touch(&mut self, name: &str, now: u64) {
         let Some(entry) = self.entries.get_mut(name) else {
             return;
         };
         self.order.remove(&entry.order(name));
         entry.uses += 1;
+        entry.used = now;
         entry.rank = self.clock + entry.uses;
         self.order.insert(entry.order(name));
     }
@@ -112,12 +117,12 @@ impl Index {
         Some(entry)
     }
 
-    /// Takes out what is worth least.
-    pub fn evict(&mut self) -> Option<String> {
+    /// Takes out what is worth least; tells when it was last used.
+    pub fn evict(&mut self) -> Option<(String, u64)> {
         let (rank, _, name) = self.order.first()?.clone();
         self.clock = self.clock.max(rank);
-        self.remove(&name);
-        Some(name)
+        let used = self.remove(&name)?.used;
+        Some((name, used))
     }
 }
 
@@ -129,20 +134,20 @@ mod tests {
     fn what_is_used_often_stays_and_not_for_ever() {
         let mut index = Index::default();
         for name in ["a", "b", "c"] {
-            index.add(name, 10, 0);
+            index.add(name, 10, 0, 1);
         }
-        (0..5).for_each(|_| index.touch("a"));
-        index.touch("c");
+        (0..5).for_each(|_| index.touch("a", 2));
+        index.touch("c", 3);
         assert_eq!((index.bytes(), index.len()), (30, 3));
-        assert_eq!(index.evict().as_deref(), Some("b"));
-        assert_eq!(index.evict().as_deref(), Some("c"));
+        assert_eq!(index.evict(), Some(("b".to_owned(), 1)));
+        assert_eq!(index.evict(), Some(("c".to_owned(), 3)));
         // Many others come and go: in the end it is their turn to stay.
         let mut gone = Vec::new();
         for n in 0..20 {
-            index.add(&format!("n{n}"), 10, 0);
-            index.touch(&format!("n{n}"));
+            index.add(&format!("n{n}"), 10, 0, 4);
+            index.touch(&format!("n{n}"), 4);
             if index.len() > 2 {
-                gone.extend(index.evict());
+                gone.extend(index.evict().map(|(name, _)| name));
             }
         }
         assert!(gone.contains(&"a".to_owned()), "{gone:?}");
@@ -152,10 +157,10 @@ mod tests {
     #[test]
     fn of_a_chain_the_end_goes_first() {
         let mut index = Index::default();
-        index.add("end", 1, 128);
-        index.add("start", 1, 0);
-        index.add("middle", 1, 64);
-        let order: Vec<String> = std::iter::from_fn(|| index.evict()).collect();
+        index.add("end", 1, 128, 0);
+        index.add("start", 1, 0, 0);
+        index.add("middle", 1, 64, 0);
+        let order: Vec<String> = std::iter::from_fn(|| index.evict()).map(|(name, _)| name).collect();
         assert_eq!(order, ["end", "middle", "start"]);
     }
 }

@@ -40,6 +40,7 @@ mod namespace;
 mod secret;
 mod shared;
 mod store;
+mod wear;
 
 pub use block::{BLOCK_TOKENS, Block};
 pub use content::{ContentCache, content_of};

@@ -20,6 +20,8 @@ pub struct KvStats {
     pub hits: u64,
     /// Files that were not what they should be, and are gone.
     pub rejected: u64,
+    /// Of those, whole blocks under another's name.
+    pub misplaced: u64,
     /// Blocks that were written.
     pub written: u64,
     /// Bytes read.
@@ -28,6 +30,10 @@ pub struct KvStats {
     pub written_bytes: u64,
     /// Blocks that went to make room.
     pub evicted: u64,
+    /// Seconds since each of those was last used, all together.
+    pub evicted_unused_s: u64,
+    /// Blocks that were not written because enough was written that day.
+    pub deferred: u64,
     /// Writes and reads that the system refused.
     pub failed: u64,
     /// Blocks that came from a shared store, and bytes of those and of what was none.
@@ -64,6 +70,36 @@ impl Store {
             blocks: Arc::new(Mutex::new(blocks)),
             shared: None,
         })
+    }
+
+    /// Opens the folder at `path` and changes nothing in it, whoever writes to it meanwhile:
+    /// what was there at the start is found.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn open_read_only(path: &Path, root: Root) -> Result<Self, StoreError> {
+        let blocks = Blocks::open_read_only(path, root)?;
+        Ok(Self {
+            root,
+            blocks: Arc::new(Mutex::new(blocks)),
+            shared: None,
+        })
+    }
+
+    /// Writes at most so many bytes a day, of UTC, those of earlier processes included.
+    pub fn limit_a_day(&mut self, bytes: u64) {
+        self.lock().limit_a_day(bytes);
+    }
+
+    /// Whether anything is written at all now: not to a folder that is only read, nor to a
+    /// drive that has refused, nor when enough was written that day.
+    pub fn writes(&self) -> bool {
+        self.lock().writes()
+    }
+
+    /// Bytes that were written today.
+    pub fn written_today(&self) -> u64 {
+        self.lock().written_today()
     }
 
     /// Has a store that several machines share behind it.
