@@ -38,6 +38,6 @@ pub use piece::Piece;
 pub use rehearse::{Rehearsed, rehearse};
 pub use sample::{Candidates, Sampler, Sampling, TokenBias, Trigger};
 pub use session::{Finish, Generated, Session};
-pub use tier::{KvCache, KvTier};
+pub use tier::{KvCache, KvShare, KvTier, KvTierStats};
 pub use tokenize::TokenizeRequest;
 pub use vocab::{Utf8, Vocab};

@@ -14,6 +14,8 @@ fn with_cache(folder: &std::path::Path, keys: &[&str]) -> ServerConfig {
             size: 1 << 30,
             content: [7; 32],
             read_only: false,
+            write_per_day: None,
+            share: None,
         }),
         keys: keys.iter().map(|key| (*key).to_owned()).collect(),
         ..config()
