@@ -9,7 +9,6 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use delayline_engine::budget;
 use delayline_engine::watch::{Stretch, StretchKind};
 use delayline_engine::{MemoryReport, ModelFile, Options, Source};
 use delayline_llama::batch::Batcher;

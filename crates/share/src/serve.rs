@@ -11,14 +11,14 @@ use delayline_kv::{ShareMessage, ShareVerb};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::{ObjectStoreExt, PutPayload};
 use tokio::runtime::Builder;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::error::Error;
 use crate::evict::Keeper;
 use crate::place::SharedPlace;
 
-/// Blocks of one question that are fetched side by side.
+/// Blocks that are fetched side by side, of all questions.
 const SIDE_BY_SIDE: usize = 4;
 
 /// Serves one server, which speaks over `input` and hears over `output`, until it has
@@ -53,6 +53,7 @@ pub fn serve(
         let desk = Arc::new(Desk {
             place,
             keeper: Mutex::default(),
+            fetching: Arc::new(Semaphore::new(SIDE_BY_SIDE)),
             answers,
         });
         let mut tasks = JoinSet::new();
@@ -74,9 +75,17 @@ pub fn serve(
     Ok(())
 }
 
+/// A block that was fetched, and its place among those side by side until it is told.
+struct Fetched {
+    name: String,
+    bytes: Bytes,
+    _place: OwnedSemaphorePermit,
+}
+
 struct Desk {
     place: SharedPlace,
     keeper: Mutex<Keeper>,
+    fetching: Arc<Semaphore>,
     answers: SyncSender<ShareMessage>,
 }
 
@@ -154,7 +163,7 @@ impl Desk {
         let objects = stream::iter(names.into_iter().map(|name| self.object(name)));
         let mut objects = objects.buffered(SIDE_BY_SIDE);
         while let Some(object) = objects.next().await {
-            let Some((name, bytes)) = object? else {
+            let Some(Fetched { name, bytes, .. }) = object? else {
                 break;
             };
             let found = ShareMessage::new(ShareVerb::Found, number, name);
@@ -163,7 +172,11 @@ impl Desk {
         Ok(())
     }
 
-    async fn object(&self, name: String) -> Result<Option<(String, Bytes)>, Error> {
+    async fn object(&self, name: String) -> Result<Option<Fetched>, Error> {
+        // Places are had in turn, so that the first of each question is never the last.
+        let Ok(place) = self.fetching.clone().acquire_owned().await else {
+            return Ok(None);
+        };
         let Some(path) = self.place.path_of(&name) else {
             return Ok(None);
         };
@@ -180,7 +193,11 @@ impl Desk {
                     let again = PutPayload::from(bytes.clone());
                     let _ = self.place.within(self.place.store.put(&path, again)).await;
                 }
-                Ok(Some((name, bytes)))
+                Ok(Some(Fetched {
+                    name,
+                    bytes,
+                    _place: place,
+                }))
             }
             Err(Error::Store(object_store::Error::NotFound { .. })) => Ok(None),
             Err(error) => Err(error),
