@@ -15,7 +15,7 @@ mod graph;
 mod serve;
 
 pub use graph::{GraphBenchArgs, GraphCommand, GraphSynthArgs};
-pub use serve::{KvArgs, KvScopeArg, ServeArgs};
+pub use serve::{KvArgs, KvScopeArg, KvShareArgs, ServeArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -126,6 +126,8 @@ pub struct RunArgs {
     /// A chat template in Jinja, in place of the model's own
     #[arg(long, value_name = "FILE", conflicts_with = "raw")]
     pub chat_template: Option<PathBuf>,
+    #[command(flatten)]
+    pub kv: KvArgs,
     #[command(flatten)]
     pub engine: EngineArgs,
     #[command(flatten)]

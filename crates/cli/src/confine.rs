@@ -83,26 +83,40 @@ pub struct Confined {
     _own: Option<File>,
 }
 
+/// A folder of the server's own.
+#[derive(Clone, Copy, Debug)]
+pub enum Own<'a> {
+    /// For reading.
+    Read(&'a Path),
+    /// For writing as well; it is made if it is not there.
+    Write(&'a Path),
+}
+
 /// From now on this thread, and those that it starts, open nothing but the model and
-/// what tells of the machine, for reading, and what is in `own`, a folder that is made if
-/// it is not there. A header out of proportion to the budget, in bytes, is refused.
+/// what tells of the machine, for reading, and what is in `own`. A header out of proportion to the budget, in bytes, is refused.
 ///
 /// # Errors
 /// When the model cannot be opened, the folder not made, or the kernel refuses what it
 /// offers.
-pub fn files(model: &Path, own: Option<&Path>, budget: u64) -> Result<Confined> {
+pub fn files(model: &Path, own: Option<Own>, budget: u64) -> Result<Confined> {
     let file = ModelFile::open_within(model, budget)?;
     let seals = file.parts().iter().map(|part| seal_path(&part.path));
     let mut paths: Vec<PathBuf> = MACHINE.map(PathBuf::from).into();
     paths.push(model.to_owned());
     paths.extend(file.paths());
     paths.extend(seals);
-    if let Some(own) = own {
-        let told = || format!("cannot make the folder {}", own.display());
-        std::fs::create_dir_all(own).with_context(told)?;
+    let mut written = None;
+    match own {
+        Some(Own::Write(own)) => {
+            let told = || format!("cannot make the folder {}", own.display());
+            std::fs::create_dir_all(own).with_context(told)?;
+            written = Some(own);
+        }
+        Some(Own::Read(own)) => paths.push(own.to_owned()),
+        None => {}
     }
     let status =
-        hold_files(&paths, own).context("the kernel has Landlock and refuses to use it")?;
+        hold_files(&paths, written).context("the kernel has Landlock and refuses to use it")?;
     Ok(Confined {
         files: status.ruleset != RulesetStatus::NotEnforced,
         _own: File::open("/proc/self").ok(),

@@ -48,6 +48,8 @@ pub fn cache(args: &KvArgs, model: &Path, output: &Output) -> Result<Option<KvCa
         size: args.kv_size,
         content,
         read_only: args.kv_read_only,
+        write_per_day: args.kv_write_per_day,
+        share: None,
     }))
 }
 
@@ -84,8 +86,12 @@ fn tell(found: &FolderStat, command: &str, output: &Output) -> Result<()> {
     let mut object = serde_json::to_value(found)?;
     object["command"] = format!("kv {command}").into();
     output.object(&object)?;
+    let today = match found.written_today {
+        Some(bytes) => format!("{} written today", format_size(bytes)),
+        None => "what was written today cannot be read".to_owned(),
+    };
     output.line(format_args!(
-        "{} blocks, {} of them ends of sequences, {} on disk",
+        "{} blocks, {} of them ends of sequences, {} on disk, {today}",
         found.blocks,
         found.tails,
         format_size(found.bytes)

@@ -22,6 +22,7 @@ mod report;
 mod run;
 mod seal;
 mod serve;
+mod share;
 mod size;
 mod stripe;
 mod study;

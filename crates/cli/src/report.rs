@@ -21,6 +21,8 @@ pub struct Figures {
     /// Ids of its tokens, that which ended it included.
     pub tokens: Vec<i32>,
     pub prompt_tokens: usize,
+    /// Tokens of the prompt that were in memory or on disk, and not computed.
+    pub cached_tokens: usize,
     pub generated_tokens: usize,
     /// From the start until the model was ready.
     pub open_s: f64,
@@ -178,6 +180,7 @@ impl Figures {
             text: generated.text.clone(),
             tokens: generated.tokens.clone(),
             prompt_tokens: generated.prompt_tokens,
+            cached_tokens: generated.cached_tokens,
             generated_tokens: generated.tokens.len(),
             open_s,
             time_to_first_token_s: (!generated.tokens.is_empty())

@@ -14,13 +14,14 @@ use anyhow::{Context, Result};
 use delayline_engine::{Error, Way, device_rate};
 use delayline_fiber::{Gauge, PlacedLoop};
 use delayline_line::write_chrome;
-use delayline_llama::{Generated, LlamaEngine, Sampling, Session};
+use delayline_llama::{Generated, KvTier, LlamaEngine, Sampling, Session};
 use delayline_medium::MakeError;
 use serde_json::{Value, json};
 
 use crate::args::{EngineArgs, RunArgs};
 use crate::config;
 use crate::interrupt::{self, Interrupted};
+use crate::kv;
 use crate::medium::placed_loop;
 use crate::output::{Output, format_seconds};
 use crate::report::{Figures, paths};
@@ -48,7 +49,7 @@ struct Answers {
 /// When the model cannot be run as asked, or a lap fails: what was printed
 /// before is right. [`Interrupted`] after Ctrl-C.
 pub fn run(args: &RunArgs, output: &Output) -> Result<()> {
-    let options = config::options(&args.engine, Way::Auto)?;
+    let mut options = config::options(&args.engine, Way::Auto)?;
     config::note_threads(&args.engine, output);
     let source = prompt::source(args, output.json)?;
     if let Some(path) = &args.engine.trace {
@@ -57,6 +58,11 @@ pub fn run(args: &RunArgs, output: &Output) -> Result<()> {
     interrupt::watch_start();
 
     trial::ensure(&args.model, &args.engine, &options, output)?;
+    let cache = kv::cache(&args.kv, &args.model, output)?;
+    if let Some(cache) = &cache {
+        options.spare = true;
+        options.reserve += cache.staging(&args.model, options.kv)?;
+    }
     let start = Instant::now();
     let waiting = Waiting::new("opening the model");
     let engine = delayline_llama::open(&args.model, &options);
@@ -65,6 +71,11 @@ pub fn run(args: &RunArgs, output: &Output) -> Result<()> {
         Err(Error::Make(MakeError::Stopped)) => return Err(Interrupted.into()),
         engine => engine?,
     };
+    if let Some(cache) = &cache {
+        engine
+            .backend_mut()
+            .use_tier(KvTier::open(cache, &options)?)?;
+    }
     interrupt::watch();
     let open_s = start.elapsed().as_secs_f64();
     tell_of(&mut engine, open_s, &args.engine, output);
@@ -79,6 +90,14 @@ pub fn run(args: &RunArgs, output: &Output) -> Result<()> {
         PromptSource::Chat => template::chosen(args.chat_template.as_deref(), session.vocab())
             .and_then(|template| chat::chat(&mut session, &template, &answers, output)),
     };
+    if let Some(trouble) = session
+        .decoder()
+        .backend_mut()
+        .tier()
+        .and_then(KvTier::trouble)
+    {
+        output.note(format_args!("note: {trouble}"));
+    }
     if let Some(path) = &args.engine.trace {
         write_trace(session.decoder(), path, output)?;
     }

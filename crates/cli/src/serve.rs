@@ -6,16 +6,18 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use delayline_engine::{Source, Way};
+use delayline_llama::KvCache;
 use delayline_server::{Drained, KvScope, Limits, ServerConfig, Started};
 use serde_json::json;
 
 use crate::args::{Baseline, KvScopeArg, ServeArgs};
 use crate::config;
-use crate::confine::{self, Confined};
+use crate::confine::{self, Confined, Own};
 use crate::interrupt;
 use crate::kv;
 use crate::output::{Output, format_seconds};
 use crate::run::Waiting;
+use crate::share;
 use crate::size::format_size;
 use crate::template;
 use crate::trial;
@@ -38,12 +40,21 @@ pub fn run(args: &ServeArgs, output: &Output) -> Result<()> {
     interrupt::watch_start();
     let mut config = self::config(args)?;
     trial::ensure(&args.model, &args.engine, &config.engine, output)?;
-    config.kv = kv::cache(&args.kv, &args.model, output)?;
+    // What is wrong with it is told before the model is read.
+    let share = share::connect(&args.share)?;
+    config.kv = kv::cache(&args.kv, &args.model, output)?.map(|cache| KvCache { share, ..cache });
     let confined = match args.no_sandbox {
         true => None,
         false => {
             let budget = config.engine.memory.unwrap_or(u64::MAX);
-            let own = args.kv.kv_cache.as_deref();
+            let own = args
+                .kv
+                .kv_cache
+                .as_deref()
+                .map(|folder| match args.kv.kv_read_only {
+                    true => Own::Read(folder),
+                    false => Own::Write(folder),
+                });
             let confined = confine::files(&args.model, own, budget)?;
             interrupt::watch_confined();
             Some(confined)
@@ -139,7 +150,7 @@ fn config(args: &ServeArgs) -> Result<ServerConfig> {
             ..Limits::default()
         },
         kv: None,
-        kv_scope: match args.kv.kv_scope {
+        kv_scope: match args.share.kv_scope {
             KvScopeArg::Key => KvScope::Key,
             KvScopeArg::Server => KvScope::Server,
         },

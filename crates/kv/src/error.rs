@@ -45,6 +45,25 @@ pub enum StoreError {
         /// The least.
         least: u64,
     },
+    /// What should be a secret can be guessed.
+    #[error(
+        "the secret of --kv-secret has {len} bytes: expected {least} or more, such as from \
+         `openssl rand -hex 32`"
+    )]
+    Secret {
+        /// How many it has.
+        len: usize,
+        /// The least.
+        least: usize,
+    },
+    /// A shared store cannot be had.
+    #[error("the shared KV cache at {place} cannot be used: {what}")]
+    Shared {
+        /// Which.
+        place: String,
+        /// Why, and what to do.
+        what: String,
+    },
     /// The system refuses.
     #[error("{what} {path}: {source}")]
     Io {

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use serde::Serialize;
 
 use crate::block::{is_block, links};
 use crate::error::StoreError;
+use crate::wear;
 
 /// Says that the folder is a store, and of which version.
 const MARK: &str = "delayline-kv";
@@ -28,7 +29,8 @@ pub(crate) struct Found {
     pub name: String,
     /// On disk, in bytes.
     pub bytes: u64,
-    pub used: SystemTime,
+    /// When it was last used, in seconds since 1970.
+    pub used: u64,
 }
 
 /// The page cache counts in the budget, and what is read or written here is not wanted
@@ -68,7 +70,7 @@ pub(crate) fn open(path: &Path) -> Result<File, StoreError> {
 }
 
 /// Fails where a folder is no store and not empty either.
-fn check(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn check(path: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::Io {
         what: "cannot read",
         path: path.to_owned(),
@@ -101,8 +103,23 @@ fn check(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// The blocks of a folder, in the order in which they should go. What was left
-/// half-written goes at once.
+/// What was left half-written goes.
+pub(crate) fn sweep(path: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Io {
+        what: "cannot read",
+        path: path.to_owned(),
+        source,
+    };
+    for entry in fs::read_dir(path).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_name().to_string_lossy().ends_with(".new") {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
+}
+
+/// The blocks of a folder, in the order in which they should go.
 pub(crate) fn blocks(path: &Path) -> Result<Vec<Found>, StoreError> {
     let failed = |source| StoreError::Io {
         what: "cannot read",
@@ -113,9 +130,6 @@ pub(crate) fn blocks(path: &Path) -> Result<Vec<Found>, StoreError> {
     for entry in fs::read_dir(path).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".new") {
-            let _ = fs::remove_file(entry.path());
-        }
         if !(name.ends_with(".block") || name.ends_with(".tail")) {
             continue;
         }
@@ -124,7 +138,7 @@ pub(crate) fn blocks(path: &Path) -> Result<Vec<Found>, StoreError> {
         found.push(Found {
             name,
             bytes: on_disk(meta.len()),
-            used: meta.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+            used: meta.mtime().max(0) as u64,
         });
     }
     Ok(in_order(found))
@@ -164,6 +178,8 @@ pub struct FolderStat {
     pub tails: usize,
     /// What they take on disk, in bytes.
     pub bytes: u64,
+    /// Bytes that were written today, in UTC; none where that cannot be read.
+    pub written_today: Option<u64>,
     /// Files that are no block, though they are called so.
     pub damaged: Vec<PathBuf>,
 }
@@ -179,6 +195,10 @@ pub fn stat(path: &Path) -> Result<FolderStat, StoreError> {
         blocks: found.len(),
         tails: found.iter().filter(|f| f.name.ends_with(".tail")).count(),
         bytes: found.iter().map(|f| f.bytes).sum(),
+        written_today: match wear::written_on(path, wear::today()).bytes {
+            u64::MAX => None,
+            bytes => Some(bytes),
+        },
         damaged: Vec::new(),
     })
 }

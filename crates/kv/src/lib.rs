@@ -29,13 +29,18 @@
 #![forbid(unsafe_code)]
 
 mod block;
+mod blocks;
 mod content;
 mod error;
 mod folder;
 mod index;
 mod key;
+mod message;
 mod namespace;
+mod secret;
+mod shared;
 mod store;
+mod wear;
 
 pub use block::{BLOCK_TOKENS, Block};
 pub use content::{ContentCache, content_of};
@@ -43,5 +48,8 @@ pub use error::StoreError;
 pub use folder::{FolderStat, clear, prune, stat, verify};
 pub use index::{ChainLink, KvIndex};
 pub use key::Root;
+pub use message::{ShareMessage, ShareVerb};
 pub use namespace::Namespace;
+pub use secret::ShareSecret;
+pub use shared::ShareLink;
 pub use store::{KvStats, Store};

@@ -1,24 +1,17 @@
-//! The store: blocks are found, read and written. Whatever goes wrong with one is a miss.
+//! The store: the folder of this machine, and behind it what several machines share.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
-use crate::block::{BLOCK_TOKENS, Block, decode, links};
+use crate::block::{BLOCK_TOKENS, Block};
+use crate::blocks::Blocks;
 use crate::error::StoreError;
-use crate::folder::{self, drop_pages, on_disk};
-use crate::index::{ChainLink, KvIndex};
 use crate::key::Root;
 use crate::namespace::Namespace;
-
-/// Below this a store holds nothing.
-const LEAST: u64 = 64 << 10;
-
-/// Blocks behind the same tokens that are looked at for one that begins alike.
-const ALIKE: usize = 8;
+use crate::shared::{ShareLink, SharedTier};
 
 /// What a store has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -27,6 +20,8 @@ pub struct KvStats {
     pub hits: u64,
     /// Files that were not what they should be, and are gone.
     pub rejected: u64,
+    /// Of those, whole blocks under another's name.
+    pub misplaced: u64,
     /// Blocks that were written.
     pub written: u64,
     /// Bytes read.
@@ -35,22 +30,32 @@ pub struct KvStats {
     pub written_bytes: u64,
     /// Blocks that went to make room.
     pub evicted: u64,
+    /// Seconds since each of those was last used, all together.
+    pub evicted_unused_s: u64,
+    /// Blocks that were not written because enough was written that day.
+    pub deferred: u64,
     /// Writes and reads that the system refused.
     pub failed: u64,
+    /// Blocks that came from a shared store, and bytes of those and of what was none.
+    pub fetched: u64,
+    /// See `fetched`.
+    pub fetched_bytes: u64,
+    /// Blocks that a shared store has taken, and bytes that were sent there.
+    pub shared: u64,
+    /// See `shared`.
+    pub shared_bytes: u64,
+    /// Objects of a shared store that no holder of its secret has made so.
+    pub shared_rejected: u64,
+    /// Questions that a shared store did not answer, or not well.
+    pub shared_failed: u64,
 }
 
-/// A folder of blocks, of one root.
+/// Blocks of one root, in a folder.
 #[derive(Debug)]
 pub struct Store {
-    path: PathBuf,
     root: Root,
-    index: KvIndex<String, String>,
-    stats: KvStats,
-    /// The system's last refusal, told once.
-    trouble: Option<String>,
-    /// No more writes: the disk is full, or worse.
-    frozen: bool,
-    _lock: File,
+    blocks: Arc<Mutex<Blocks>>,
+    shared: Option<SharedTier>,
 }
 
 impl Store {
@@ -59,46 +64,85 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn open(path: &Path, size: u64, root: Root) -> Result<Self, StoreError> {
-        if size < LEAST {
-            return Err(StoreError::TooSmall { size, least: LEAST });
-        }
-        let lock = folder::open(path)?;
-        let mut index = KvIndex::new(size);
-        for found in folder::blocks(path)? {
-            let link = link(&found.name);
-            index.add_old(found.name, found.bytes, link);
-        }
-        let mut store = Self {
-            path: path.to_owned(),
+        let blocks = Blocks::open(path, size, root)?;
+        Ok(Self {
             root,
-            index,
-            stats: KvStats::default(),
-            trouble: None,
-            frozen: false,
-            _lock: lock,
-        };
-        store.make_room(0, None);
-        Ok(store)
+            blocks: Arc::new(Mutex::new(blocks)),
+            shared: None,
+        })
+    }
+
+    /// Opens the folder at `path` and changes nothing in it, whoever writes to it meanwhile:
+    /// what was there at the start is found.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn open_read_only(path: &Path, root: Root) -> Result<Self, StoreError> {
+        let blocks = Blocks::open_read_only(path, root)?;
+        Ok(Self {
+            root,
+            blocks: Arc::new(Mutex::new(blocks)),
+            shared: None,
+        })
+    }
+
+    /// Writes at most so many bytes a day, of UTC, those of earlier processes included.
+    pub fn limit_a_day(&mut self, bytes: u64) {
+        self.lock().limit_a_day(bytes);
+    }
+
+    /// Whether anything is written at all now: not to a folder that is only read, nor to a
+    /// drive that has refused, nor when enough was written that day.
+    pub fn writes(&self) -> bool {
+        self.lock().writes()
+    }
+
+    /// Bytes that were written today.
+    pub fn written_today(&self) -> u64 {
+        self.lock().written_today()
+    }
+
+    /// Has a store that several machines share behind it.
+    pub fn share(&mut self, link: ShareLink) {
+        let blocks = Arc::downgrade(&self.blocks);
+        self.shared = Some(SharedTier::new(link, self.root, blocks));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Blocks> {
+        // A panic while it was held leaves at worst an index that is not as the folder is,
+        // which any other program can make as well.
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What it has done.
     pub fn stats(&self) -> KvStats {
-        self.stats
+        let shared = self.shared.as_ref().map(SharedTier::stats);
+        let shared = shared.unwrap_or_default();
+        KvStats {
+            fetched: shared.fetched,
+            fetched_bytes: shared.fetched_bytes,
+            shared: shared.sent,
+            shared_bytes: shared.sent_bytes,
+            shared_rejected: shared.rejected,
+            shared_failed: shared.failed,
+            ..self.lock().stats()
+        }
     }
 
     /// What its blocks take on disk, in bytes.
     pub fn bytes(&self) -> u64 {
-        self.index.bytes()
+        self.lock().bytes()
     }
 
     /// How many there are.
     pub fn blocks(&self) -> usize {
-        self.index.len()
+        self.lock().blocks()
     }
 
-    /// What the system refused, once.
+    /// What the system or the shared store refused, once.
     pub fn trouble(&mut self) -> Option<String> {
-        self.trouble.take()
+        let own = self.lock().trouble();
+        own.or_else(|| self.shared.as_ref().and_then(SharedTier::trouble))
     }
 
     /// The blocks of a sequence, the last of which may be a tail. `namespace` is whose.
@@ -116,208 +160,69 @@ impl Store {
     /// Whether a block is there, as far as is known without reading it. A tail has to be
     /// asked for by [`Store::find`].
     pub fn has(&self, block: &Block) -> bool {
-        !block.is_tail() && self.index.has(&block.file_name())
+        self.lock().has(block)
     }
 
     /// The blocks that are there of a sequence, from its beginning. Of the last one perhaps
     /// only the first tokens are the sequence's: the rest is for the caller to cut.
     pub fn find(&mut self, namespace: &Namespace, tokens: &[i32]) -> Vec<Block> {
-        let (tag, mut parent) = (self.root.tag(namespace), self.root.begin(namespace));
-        let mut found = Vec::new();
-        for (number, tokens) in tokens.chunks(BLOCK_TOKENS).enumerate() {
-            let from = number * BLOCK_TOKENS;
-            let block = Block::new(&self.root, tag, parent, from, tokens);
-            if !self.has(&block) {
-                found.extend(self.alike(&block));
-                break;
-            }
-            parent = block.key;
-            found.push(block);
-        }
-        found
-    }
-
-    /// The block at the place of `wanted` that begins alike for longest.
-    fn alike(&mut self, wanted: &Block) -> Option<Block> {
-        let place = wanted.place();
-        let names = self.index.beginning(&place);
-        let names: Vec<String> = names.take(ALIKE).cloned().collect();
-        let mut best: Option<(usize, Block)> = None;
-        for name in names {
-            let Some(file) = self.read(&name) else {
-                continue;
-            };
-            let block = decode(&self.root, &file).map(|decoded| decoded.block);
-            let Some(block) = block.filter(|block| block.file_name() == name) else {
-                self.reject(&name);
-                continue;
-            };
-            let common = block.common(&wanted.tokens);
-            let is_there = block.from == wanted.from && common > 0;
-            if is_there && best.as_ref().is_none_or(|(most, _)| common > *most) {
-                best = Some((common, block));
-            }
-        }
-        best.map(|(_, block)| block)
+        self.lock().find(namespace, tokens)
     }
 
     /// The bytes of a block; none where it is not there, or not what it should be.
     pub fn get(&mut self, block: &Block) -> Option<Vec<u8>> {
-        let name = block.file_name();
-        if !self.index.has(&name) {
-            return None;
-        }
-        let mut file = self.read(&name)?;
-        match decode(&self.root, &file) {
-            Some(decoded) if decoded.block == *block => {
-                self.index.touch(&name);
-                self.used(&name);
-                self.stats.hits += 1;
-                file.drain(..decoded.bytes_at);
-                Some(file)
-            }
-            _ => {
-                self.reject(&name);
-                None
-            }
-        }
+        self.lock().get(block)
     }
 
-    /// Keeps the bytes of a block. What the system refuses is not kept, and told.
+    /// Whether a block has come from the shared store and is used for the first time, so
+    /// that this is a hit of that one.
+    pub fn was_fetched(&mut self, block: &Block) -> bool {
+        self.lock().was_fetched(block)
+    }
+
+    /// Keeps the bytes of a block; whether it is there now. What the system refuses is not
+    /// kept, and told.
     ///
     /// # Errors
     /// The system's, for those who want to know; [`Store::trouble`] tells it as well.
-    pub fn put(&mut self, block: &Block, bytes: &[u8]) -> io::Result<()> {
-        let name = block.file_name();
-        let needed = on_disk((block.head_len() + bytes.len()) as u64);
-        if self.frozen || needed > self.index.size() {
-            return Ok(());
+    pub fn put(&mut self, block: &Block, bytes: &[u8]) -> io::Result<bool> {
+        let mut blocks = self.lock();
+        let known = blocks.has(block);
+        let is_there = blocks.put(block, bytes)?;
+        let path = blocks.path_of(block);
+        drop(blocks);
+        if let Some(shared) = self.shared.as_ref().filter(|_| is_there && !known) {
+            shared.send(path, block);
         }
-        if self.has(block) {
-            self.index.touch(&name);
-            return Ok(());
-        }
-        let link = link(&name);
-        self.make_room(needed, Some(&link.behind));
-        if !self.index.has_room(needed) {
-            // All that there is stands before this one.
-            return Ok(());
-        }
-        let file = block.encode(&self.root, bytes);
-        let written = self.write(&name, &file);
-        match &written {
-            Ok(()) => {
-                self.index.add(name, needed, link);
-                self.stats.written += 1;
-                self.stats.written_bytes += file.len() as u64;
-            }
-            Err(error) => {
-                // One such error is enough: trying at every block would cost each of them.
-                self.frozen = true;
-                self.refused("write", &name, error);
-            }
-        }
-        written
+        Ok(is_there)
     }
 
-    /// Removes all blocks of an owner, whatever their salts; returns how many.
+    /// Asks the shared store for the complete blocks of a sequence that are not here;
+    /// whether some are on their way, and worth waiting for where computing a token takes
+    /// `token_s` seconds. They come while others compute: ask again.
+    pub fn fetch(&mut self, namespace: &Namespace, tokens: &[i32], token_s: Option<f64>) -> bool {
+        let Some(shared) = &self.shared else {
+            return false;
+        };
+        let chain = self.chain(namespace, tokens);
+        let blocks = self.lock();
+        let missing = chain.into_iter().filter(|block| !block.is_tail());
+        let missing = missing.skip_while(|block| blocks.has(block)).collect();
+        drop(blocks);
+        shared.wants(missing, token_s)
+    }
+
+    /// Whether blocks are on their way to the shared store.
+    pub fn sends(&self) -> bool {
+        self.shared.as_ref().is_some_and(SharedTier::sends)
+    }
+
+    /// Removes all blocks of an owner, whatever their salts; returns how many were in the
+    /// folder. Those of the shared store go some time soon.
     pub fn forget(&mut self, namespace: &Namespace) -> usize {
-        let whose = format!("{}-", self.root.tag(namespace).hex());
-        let names: Vec<String> = self.index.beginning(&whose).cloned().collect();
-        let mut removed = 0;
-        for name in names {
-            match fs::remove_file(self.path.join(&name)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    self.refused("remove", &name, &error);
-                }
-                _ => {
-                    self.index.forget(&name);
-                    removed += 1;
-                }
-            }
+        if let Some(shared) = &self.shared {
+            shared.forget(namespace);
         }
-        removed
-    }
-
-    fn make_room(&mut self, needed: u64, behind: Option<&String>) {
-        for name in self.index.make_room(needed, behind) {
-            self.stats.evicted += 1;
-            if let Err(error) = fs::remove_file(self.path.join(&name))
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                self.refused("remove", &name, &error);
-            }
-        }
-    }
-
-    /// Under another name first: what a crash leaves behind has no name that is looked for.
-    /// Nothing waits for the disk: a block that is torn by a power cut is a miss.
-    fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let new = self.path.join(format!("{name}.new"));
-        let written = File::create(&new).and_then(|mut file| {
-            file.write_all(bytes)?;
-            drop_pages(&file);
-            Ok(())
-        });
-        let named = written.and_then(|()| fs::rename(&new, self.path.join(name)));
-        if named.is_err() {
-            let _ = fs::remove_file(&new);
-        }
-        named
-    }
-
-    fn read(&mut self, name: &str) -> Option<Vec<u8>> {
-        let mut bytes = Vec::new();
-        let read = File::open(self.path.join(name)).and_then(|mut file| {
-            let len = file.metadata()?.len();
-            bytes.try_reserve_exact(len as usize)?;
-            file.read_to_end(&mut bytes)?;
-            drop_pages(&file);
-            Ok(())
-        });
-        match read {
-            Ok(()) => {
-                self.stats.read_bytes += bytes.len() as u64;
-                Some(bytes)
-            }
-            Err(error) => {
-                self.index.forget(&name.to_owned());
-                if error.kind() != io::ErrorKind::NotFound {
-                    self.refused("read", name, &error);
-                }
-                None
-            }
-        }
-    }
-
-    /// Dates a file, so that after a restart what was used is not what goes first. Where
-    /// the system refuses, that is all that is lost.
-    fn used(&self, name: &str) {
-        let file = File::open(self.path.join(name));
-        let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
-    }
-
-    fn reject(&mut self, name: &str) {
-        self.stats.rejected += 1;
-        self.index.forget(&name.to_owned());
-        let _ = fs::remove_file(self.path.join(name));
-    }
-
-    fn refused(&mut self, what: &str, name: &str, error: &io::Error) {
-        self.stats.failed += 1;
-        let path = self.path.join(name);
-        self.trouble = Some(format!(
-            "the KV cache goes on without {}: cannot {what} it: {error}",
-            path.display()
-        ));
-    }
-}
-
-/// Where the file of a block stands, by its name.
-fn link(name: &str) -> ChainLink<String> {
-    let (behind, own) = links(name).unwrap_or((name, None));
-    ChainLink {
-        own: own.map(str::to_owned),
-        behind: behind.to_owned(),
+        self.lock().forget(namespace)
     }
 }

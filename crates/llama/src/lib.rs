@@ -40,6 +40,6 @@ pub use rehearse::{Rehearsed, rehearse};
 pub use sample::{Candidates, Sampler, Sampling, TokenBias, Trigger};
 pub use session::{Finish, Generated, Session};
 pub use thoughts::Thinking;
-pub use tier::{KvCache, KvTier};
+pub use tier::{KvCache, KvShare, KvTier, KvTierStats};
 pub use tokenize::TokenizeRequest;
 pub use vocab::{Utf8, Vocab};

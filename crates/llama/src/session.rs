@@ -36,6 +36,8 @@ pub struct Generated {
     pub tokens: Vec<i32>,
     /// Tokens of the prompt, those still in the KV cache included.
     pub prompt_tokens: usize,
+    /// Of those, tokens that were not computed: they were in memory, or were found on disk.
+    pub cached_tokens: usize,
     /// Why it ended.
     pub finish: Finish,
     /// From the call to the first token, in seconds.
@@ -52,6 +54,7 @@ impl Generated {
             text: String::new(),
             tokens: Vec::new(),
             prompt_tokens,
+            cached_tokens: 0,
             finish: Finish::Length,
             first_token_s: 0.0,
             decode_s: 0.0,
@@ -131,6 +134,7 @@ impl<D: Decoder> Session<D> {
                 JoinError::Invalid(error) => error,
                 JoinError::Full(_) => Error::Defect("a session found no room for its text".into()),
             })?;
+        out.cached_tokens = admitted.cached;
         let mut events = Vec::new();
         loop {
             let lap = self.lap(admitted.id, &mut events)?;

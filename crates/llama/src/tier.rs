@@ -2,10 +2,13 @@
 //! complete, and come back when a prompt begins as an earlier sequence did. Blocks pass
 //! through a sequence of their own, which no lap carries.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
 
-use delayline_engine::{Error, Options};
-use delayline_kv::{BLOCK_TOKENS, Block, KvStats, Namespace, Root, Store};
+use delayline_engine::{Error, KvType, ModelFile, Options, budget};
+use delayline_kv::{BLOCK_TOKENS, Block, KvStats, Namespace, Root, ShareLink, Store, StoreError};
 
 use crate::context::Context;
 use crate::log::kernel_features;
@@ -20,7 +23,24 @@ pub struct KvTier {
     store: Store,
     /// By slot: blocks that need not be looked at again.
     saved: Vec<usize>,
-    read_only: bool,
+    flash_tokens: u64,
+    shared_tokens: u64,
+    restore_s: f64,
+}
+
+/// What a tier has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct KvTierStats {
+    /// Its store.
+    pub store: KvStats,
+    /// Tokens that came back from this machine's folder.
+    pub flash_tokens: u64,
+    /// Tokens that came back and had been fetched from the shared store for that.
+    pub shared_tokens: u64,
+    /// Time in which tokens were looked for and brought back, in seconds.
+    pub restore_s: f64,
+    /// Bytes written today, of UTC.
+    pub written_today: u64,
 }
 
 /// What of the program decides the bits of a block, beside the model and its options.
@@ -39,8 +59,53 @@ pub struct KvCache {
     pub size: u64,
     /// What all bytes of the model are, as one hash.
     pub content: [u8; 32],
-    /// Whether blocks are only found, and none are stored.
+    /// Whether blocks are only found, and nothing of the folder is changed.
     pub read_only: bool,
+    /// What may be written in a day, in bytes.
+    pub write_per_day: Option<u64>,
+    /// What several machines share.
+    pub share: Option<KvShare>,
+}
+
+/// What the program that reaches a shared store takes beside blocks, in bytes.
+const REACHES: u64 = 24 << 20;
+
+impl KvCache {
+    /// Memory for blocks on their way to the disk and back, in bytes, and for the program
+    /// that reaches the shared store, which counts as well.
+    ///
+    /// # Errors
+    /// When the model cannot be opened.
+    pub fn staging(&self, model: &Path, kv: KvType) -> Result<u64, Error> {
+        let file = ModelFile::open(model)?;
+        // Of 256 tokens, as caches are made: a quarter of it is a block.
+        let block = budget::kv_bytes(&file, 256, kv) / 4;
+        // One as it is computed, and twice its file.
+        let own = 3 * block + (256 << 10);
+        Ok(match self.share {
+            None => own,
+            // One that is read to be sent and as it is sent, one that comes; and in the
+            // other program those that are fetched, sent and in between.
+            Some(_) => own + (3 + 9) * block + REACHES,
+        })
+    }
+}
+
+/// How a store is reached that several machines share.
+#[derive(Clone)]
+pub struct KvShare(Arc<dyn Fn() -> Result<ShareLink, StoreError> + Send + Sync>);
+
+impl KvShare {
+    /// By calling this.
+    pub fn new(link: impl Fn() -> Result<ShareLink, StoreError> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(link))
+    }
+}
+
+impl fmt::Debug for KvShare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KvShare")
+    }
 }
 
 impl KvTier {
@@ -55,23 +120,41 @@ impl KvTier {
             kernel_features().as_bytes(),
             format!("{:?} {:?}", options.kv, options.flash).as_bytes(),
         ]);
-        let store = Store::open(&cache.folder, cache.size, root);
-        let store = store.map_err(|error| Error::Option(error.to_string()))?;
-        Ok(Self::new(store, cache.read_only))
+        let told = |error: StoreError| Error::Option(error.to_string());
+        let mut store = match cache.read_only {
+            true => Store::open_read_only(&cache.folder, root),
+            false => Store::open(&cache.folder, cache.size, root),
+        }
+        .map_err(told)?;
+        if let Some(bytes) = cache.write_per_day {
+            store.limit_a_day(bytes);
+        }
+        if let Some(KvShare(link)) = &cache.share {
+            store.share(link().map_err(told)?);
+        }
+        Ok(Self::new(store))
     }
 
-    /// On that store; `read_only` adds nothing to it.
-    pub fn new(store: Store, read_only: bool) -> Self {
+    /// On that store.
+    pub fn new(store: Store) -> Self {
         Self {
             store,
             saved: Vec::new(),
-            read_only,
+            flash_tokens: 0,
+            shared_tokens: 0,
+            restore_s: 0.0,
         }
     }
 
-    /// What the store has done.
-    pub fn stats(&self) -> KvStats {
-        self.store.stats()
+    /// What it has done.
+    pub fn stats(&self) -> KvTierStats {
+        KvTierStats {
+            store: self.store.stats(),
+            flash_tokens: self.flash_tokens,
+            shared_tokens: self.shared_tokens,
+            restore_s: self.restore_s,
+            written_today: self.store.written_today(),
+        }
     }
 
     /// What the system refused, once.
@@ -102,7 +185,7 @@ impl KvTier {
         tokens: &[i32],
         all: bool,
     ) {
-        if self.read_only {
+        if !self.store.writes() {
             return;
         }
         let complete = tokens.len() / BLOCK_TOKENS;
@@ -115,25 +198,54 @@ impl KvTier {
             if block.is_tail() && !all {
                 break;
             }
+            let known = self.store.has(block);
+            if !known {
+                let Some(bytes) = context.block(slot, block) else {
+                    break;
+                };
+                // What the system refuses is told by the store, and what lies behind a
+                // block that is not there is of no use.
+                if !matches!(self.store.put(block, &bytes), Ok(true)) {
+                    break;
+                }
+            }
             if !block.is_tail() {
                 *self.saved(slot) = number + 1;
             }
-            if self.store.has(block) {
-                continue;
-            }
-            let Some(bytes) = context.block(slot, block) else {
-                break;
-            };
-            // What the system refuses is told by the store.
-            if self.store.put(block, &bytes).is_err() || !all {
+            if !known && !all {
                 break;
             }
         }
     }
 
+    /// Whether complete blocks of these tokens are on their way from the shared store to
+    /// the folder, and worth waiting for where computing a token takes `token_s` seconds.
+    pub(crate) fn fetch(
+        &mut self,
+        namespace: &Namespace,
+        tokens: &[i32],
+        token_s: Option<f64>,
+    ) -> bool {
+        self.store.fetch(namespace, tokens, token_s)
+    }
+
     /// Brings into a slot that holds the first `have` of these tokens what else of them is
     /// stored; returns how many it holds then.
     pub(crate) fn restore(
+        &mut self,
+        context: &mut Context,
+        slot: u32,
+        namespace: &Namespace,
+        tokens: &[i32],
+        have: usize,
+    ) -> usize {
+        let began = Instant::now();
+        let held = self.bring_back(context, slot, namespace, tokens, have);
+        self.restore_s += began.elapsed().as_secs_f64();
+        held
+    }
+
+    fn bring_back(
         &mut self,
         context: &mut Context,
         slot: u32,
@@ -167,7 +279,12 @@ impl KvTier {
             if !context.put_block(slot, block, &bytes) {
                 break;
             }
-            held = held + block.common(&tokens[held.min(tokens.len())..]);
+            let common = block.common(&tokens[held.min(tokens.len())..]);
+            held += common;
+            match self.store.was_fetched(block) {
+                true => self.shared_tokens += common as u64,
+                false => self.flash_tokens += common as u64,
+            }
             if context.keep(slot, held as u32) as usize != held {
                 return context.keep(slot, 0) as usize;
             }

@@ -35,6 +35,8 @@ impl Setting<'_> {
             size: 64 << 20,
             content: self.content,
             read_only: false,
+            write_per_day: None,
+            share: None,
         };
         let tier = KvTier::open(&cache, &options).expect("a folder");
         engine.backend_mut().use_tier(tier).expect("this model can");
@@ -180,6 +182,8 @@ fn models_whose_cache_cannot_be_kept_say_so() {
         size: 1 << 20,
         content: [0; 32],
         read_only: false,
+        write_per_day: None,
+        share: None,
     };
     let tier = KvTier::open(&cache, &options).expect("a folder");
     let refused = engine.backend_mut().use_tier(tier).expect_err("a window");

@@ -62,6 +62,17 @@ const PACE = {
   both: "Both keep the same pace.",
 };
 
+/** Tokens that need not be computed, by where they were. */
+export function found({ memory, flash, shared }) {
+  const places = [
+    [memory, "in memory"],
+    [flash, "on flash"],
+    [shared, "shared"],
+  ];
+  const said = places.filter(([tokens]) => tokens > 0).map(([tokens, where]) => `${whole(tokens)} ${where}`);
+  return said.join(", ") || "0";
+}
+
 export class Figures {
   #history;
   #machine;
@@ -122,6 +133,7 @@ export class Figures {
       write("total-laps", whole(totals.laps));
       write("total-generated", whole(totals.generated_tokens));
       write("total-prompt", whole(totals.prompt_tokens));
+      write("total-found", found(totals.kv_tokens));
       write("total-read", bytes(totals.read_bytes));
       write("total-stall", totals.lap_s > 0 ? `${percent(totals.stall_s / totals.lap_s)} of ${seconds(totals.lap_s)}` : "–");
     }

@@ -56,6 +56,8 @@ pub struct EngineThread {
     events: Vec<SequenceEvent>,
     failures: u32,
     lap_ended: Option<Instant>,
+    /// Requests in the queue for whose prompts something is on its way.
+    fetching: usize,
 }
 
 impl EngineThread {
@@ -75,6 +77,7 @@ impl EngineThread {
             events: Vec::new(),
             failures: 0,
             lap_ended: None,
+            fetching: 0,
         }
     }
 
@@ -91,7 +94,7 @@ impl EngineThread {
             self.admit();
             if self.batcher.ready() {
                 self.lap();
-            } else if self.answers.is_empty() && self.shared.draining() {
+            } else if self.answers.is_empty() && self.shared.draining() && self.fetching == 0 {
                 // One may have come in just before the queue was closed.
                 if self.shared.queue.is_empty() {
                     return;
@@ -148,13 +151,18 @@ impl EngineThread {
     }
 
     /// Takes on who waits, the first first. Past one that finds no room go only those
-    /// who take none of what it waits for.
+    /// who take none of what it waits for; past one whose prompt is on its way, all.
     fn admit(&mut self) {
-        let mut waiting = Vec::new();
+        let (mut waiting, mut aside) = (Vec::new(), false);
+        self.fetching = 0;
         while self.batcher.sequences().count() < self.batcher.slots()
             && let Some(job) = self.shared.queue.pop()
         {
-            if let Some(job) = self.take_on(job, !waiting.is_empty()) {
+            if self.batcher.fetch(&job.request) {
+                self.fetching += 1;
+                waiting.push(job);
+            } else if let Some(job) = self.take_on(job, aside) {
+                aside = true;
                 waiting.push(job);
             }
         }
@@ -171,6 +179,7 @@ impl EngineThread {
             reply,
             asked,
         } = job;
+        let before = self.brought_back();
         let joined = match aside {
             true => self.batcher.join_aside(request),
             false => self.batcher.join(request),
@@ -181,6 +190,7 @@ impl EngineThread {
                 let metrics = &self.shared.metrics;
                 metrics.waited.observe((now - asked).as_secs_f64());
                 metrics.cached_tokens.inc_by(joined.cached as u64);
+                self.found(joined.cached as u64, before);
                 let mut answer = Answer {
                     reply,
                     asked,
@@ -207,6 +217,22 @@ impl EngineThread {
                 None
             }
         }
+    }
+
+    /// Tokens that have come back from disk so far, here or elsewhere.
+    fn brought_back(&mut self) -> u64 {
+        let tier = self.batcher.decoder().backend_mut().tier();
+        let stats = tier.map(|tier| tier.stats()).unwrap_or_default();
+        stats.flash_tokens + stats.shared_tokens
+    }
+
+    /// Counts where the tokens were that one who joined need not compute.
+    fn found(&mut self, cached: u64, before: u64) {
+        let in_memory = cached.saturating_sub(self.brought_back() - before);
+        let token_s = self.batcher.prompt_token_s().unwrap_or(0.0);
+        let metrics = &self.shared.metrics;
+        metrics.kv.spared(in_memory, token_s * cached as f64);
+        self.stored();
     }
 
     fn lap(&mut self) {
@@ -287,17 +313,7 @@ impl EngineThread {
             return;
         };
         let (stats, trouble) = (tier.stats(), tier.trouble());
-        let metrics = &self.shared.metrics;
-        for (counter, now) in [
-            (&metrics.kv_found, stats.hits),
-            (&metrics.kv_stored, stats.written),
-            (&metrics.kv_evicted, stats.evicted),
-            (&metrics.kv_rejected, stats.rejected),
-            (&metrics.kv_read_bytes, stats.read_bytes),
-            (&metrics.kv_written_bytes, stats.written_bytes),
-        ] {
-            counter.inc_by(now - counter.get());
-        }
+        self.shared.metrics.kv.are(&stats);
         if let Some(trouble) = trouble {
             tracing::warn!("{trouble}");
         }
@@ -399,9 +415,10 @@ impl EngineThread {
         self.shared.feed.rests(self.shared.queue.len());
         // With places free, whoever has come in meanwhile is taken on at once; with
         // none, who waits already is no news.
-        if !self.answers.is_empty() {
+        if !self.answers.is_empty() || self.fetching > 0 {
             let known = self.shared.queue.len();
             self.shared.queue.wait(known, NAP);
+            self.stored();
         } else if self.shared.health() != Health::Good {
             self.shared.queue.wait(0, PROBE);
             if self.shared.queue.is_empty() && !self.shared.draining() {

@@ -251,5 +251,6 @@ fn totals(metrics: &Metrics) -> Totals {
         read_bytes: metrics.read_bytes.get(),
         prompt_tokens: metrics.prompt_tokens.get(),
         generated_tokens: metrics.generated_tokens.get(),
+        kv_tokens: metrics.kv.tokens(),
     }
 }

@@ -16,6 +16,7 @@ mod feed;
 mod guard;
 mod http;
 mod intake;
+mod kv_metrics;
 mod listen;
 pub mod live;
 mod metrics;

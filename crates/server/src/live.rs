@@ -123,6 +123,19 @@ pub struct Totals {
     pub prompt_tokens: u64,
     /// Tokens that were generated.
     pub generated_tokens: u64,
+    /// Tokens of prompts that were found.
+    pub kv_tokens: KvTokens,
+}
+
+/// Tokens of prompts that need not be computed, by where they were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KvTokens {
+    /// In memory.
+    pub memory: u64,
+    /// On this machine's disk.
+    pub flash: u64,
+    /// In the store that several machines share.
+    pub shared: u64,
 }
 
 /// How far the lap under way is: sent to each listener after [`Machine`], to all
@@ -191,6 +204,8 @@ mod tests {
         let progress = serde_json::to_value(LiveProgress::default()).unwrap();
         assert_eq!(progress["state"], "resting");
         assert_eq!(progress["totals"]["laps"], 0);
+        let found = serde_json::json!({"memory": 0, "flash": 0, "shared": 0});
+        assert_eq!(progress["totals"]["kv_tokens"], found);
         let lap = serde_json::to_value(LiveLap::default()).unwrap();
         assert!(lap["bins"].is_null());
         assert_eq!(lap["totals"]["generated_tokens"], 0);

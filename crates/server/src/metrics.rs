@@ -10,8 +10,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::kv_metrics::KvMetrics;
+
 /// A counter of seconds.
-type Seconds = Counter<f64, AtomicU64>;
+pub type Seconds = Counter<f64, AtomicU64>;
 
 /// A gauge with fractions.
 type Level = Gauge<f64, AtomicU64>;
@@ -42,14 +44,8 @@ pub struct Metrics {
     pub guess_read_bytes: Counter,
     /// See `guess_read_bytes`.
     pub guess_wasted_bytes: Counter,
-    /// Blocks of the KV cache on disk: found, stored, given up for room, and those that were
-    /// not what they should be; bytes read and written.
-    pub kv_found: Counter,
-    pub kv_stored: Counter,
-    pub kv_evicted: Counter,
-    pub kv_rejected: Counter,
-    pub kv_read_bytes: Counter,
-    pub kv_written_bytes: Counter,
+    /// Where tokens were found, and what the KV cache on disk has done.
+    pub kv: KvMetrics,
     /// Time in laps.
     pub lap_s: Seconds,
     /// Time in which the compute waited for the medium.
@@ -105,12 +101,7 @@ impl Default for Metrics {
             expert_read_bytes: Counter::default(),
             guess_read_bytes: Counter::default(),
             guess_wasted_bytes: Counter::default(),
-            kv_found: Counter::default(),
-            kv_stored: Counter::default(),
-            kv_evicted: Counter::default(),
-            kv_rejected: Counter::default(),
-            kv_read_bytes: Counter::default(),
-            kv_written_bytes: Counter::default(),
+            kv: KvMetrics::default(),
             lap_s: Seconds::default(),
             stall_s: Seconds::default(),
             between_s: Seconds::default(),
@@ -173,39 +164,10 @@ impl Metrics {
                 "Bytes of those that it did not name",
                 &self.guess_wasted_bytes,
             ),
-            (
-                "kv_found_blocks",
-                "Blocks of the KV cache that were found on disk",
-                &self.kv_found,
-            ),
-            (
-                "kv_stored_blocks",
-                "Blocks that were stored there",
-                &self.kv_stored,
-            ),
-            (
-                "kv_evicted_blocks",
-                "Blocks that went to make room",
-                &self.kv_evicted,
-            ),
-            (
-                "kv_rejected_blocks",
-                "Files that were no blocks of this model, torn or changed",
-                &self.kv_rejected,
-            ),
-            (
-                "kv_read_bytes",
-                "Bytes of blocks that were read",
-                &self.kv_read_bytes,
-            ),
-            (
-                "kv_written_bytes",
-                "Bytes of blocks that were written",
-                &self.kv_written_bytes,
-            ),
         ] {
             r.register(name, help, counter.clone());
         }
+        self.kv.register(r);
         r.register("lap_seconds", "Time in laps", self.lap_s.clone());
         r.register(
             "stall_seconds",

@@ -9,7 +9,6 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use delayline_engine::budget;
 use delayline_engine::watch::{Stretch, StretchKind};
 use delayline_engine::{MemoryReport, ModelFile, Options, Source};
 use delayline_llama::batch::Batcher;
@@ -339,17 +338,6 @@ fn compute(
     }
 }
 
-/// Memory for blocks of the KV cache on their way to the disk and back, in bytes: one as
-/// it is computed, and twice its file.
-fn staging(config: &ServerConfig) -> Result<u64, Error> {
-    if config.kv.is_none() {
-        return Ok(0);
-    }
-    let file = ModelFile::open(&config.model)?;
-    // Of 256 tokens, as caches are made: a quarter of it is a block.
-    Ok(budget::kv_bytes(&file, 256, config.engine.kv) / 4 * 3 + (256 << 10))
-}
-
 fn open(config: &ServerConfig, shared: &Shared) -> Result<(Batcher, Opened), Error> {
     // A medium from above that knows its rate is not measured by the drive behind it.
     let known = config
@@ -358,10 +346,14 @@ fn open(config: &ServerConfig, shared: &Shared) -> Result<(Batcher, Opened), Err
         .as_ref()
         .and_then(|maker| maker.rate_bytes_per_s());
     let device = known.or_else(|| device_rate(config));
+    let staging = match &config.kv {
+        Some(cache) => cache.staging(&config.model, config.engine.kv)?,
+        None => 0,
+    };
     let options = Options {
         rate: device,
         seqs: Some(config.riders.max(1)),
-        reserve: config.limits.reserve(longest(&config.engine)) + staging(config)?,
+        reserve: config.limits.reserve(longest(&config.engine)) + staging,
         grammars: true,
         spare: config.kv.is_some(),
         ..config.engine.clone()

@@ -2,8 +2,13 @@
 
 mod common;
 
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
 use common::{JSON, config, start};
-use delayline_llama::KvCache;
+use delayline_kv::{ShareLink, ShareMessage, ShareSecret, ShareVerb};
+use delayline_llama::{KvCache, KvShare};
 use delayline_server::{KvScope, ServerConfig};
 use serde_json::json;
 
@@ -14,6 +19,8 @@ fn with_cache(folder: &std::path::Path, keys: &[&str]) -> ServerConfig {
             size: 1 << 30,
             content: [7; 32],
             read_only: false,
+            write_per_day: None,
+            share: None,
         }),
         keys: keys.iter().map(|key| (*key).to_owned()).collect(),
         ..config()
@@ -243,4 +250,114 @@ fn what_is_kept_for_a_key_is_forgotten_when_its_holder_asks() {
     assert!(cached(&client, keys[0], path, &body) < 100);
     assert!(flush(&client, keys[1], "").json()["blocks_on_disk"].as_u64() > Some(1));
     assert!(cached(&client, keys[0], path, &body) < 100);
+}
+
+/// Through another thread, as through the program that does it.
+fn shared(place: &Path) -> KvShare {
+    let place = place.to_str().expect("a name").to_owned();
+    KvShare::new(move || {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let opened = delayline_share::SharedPlace::open(&place, 1 << 30).expect("a folder");
+        let input = theirs.try_clone().expect("another handle");
+        std::thread::spawn(move || delayline_share::serve(opened, input, theirs));
+        link(ours)
+    })
+}
+
+fn link(ours: UnixStream) -> Result<ShareLink, delayline_kv::StoreError> {
+    let secret = ShareSecret::new(b"all servers of these tests know this")?;
+    let input = Box::new(ours.try_clone().expect("another handle"));
+    ShareLink::new(input, Box::new(ours), "the shared store", secret)
+}
+
+fn sharing(folder: &Path, share: KvShare) -> ServerConfig {
+    let mut config = with_cache(folder, &[]);
+    config.kv = config.kv.map(|cache| KvCache {
+        share: Some(share),
+        ..cache
+    });
+    config
+}
+
+fn ask(client: &common::Client, text: &str) -> (u64, String) {
+    let body = json!({"prompt": text, "max_tokens": 3, "temperature": 0});
+    let reply = client.post("/v1/completions", &body);
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let answer = reply.json();
+    let cached = answer["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64();
+    let text = answer["choices"][0]["text"].as_str().expect("a text");
+    (cached.unwrap_or(0), text.to_owned())
+}
+
+#[test]
+fn what_one_server_has_computed_another_finds_in_a_shared_folder() {
+    let [one, two, place] = [(); 3].map(|()| tempfile::tempdir().expect("a folder"));
+    let text = "A tube of mercury is a memory, and so is a loop of glass. ".repeat(16);
+    let first = {
+        let (_server, client) = start(sharing(one.path(), shared(place.path())));
+        let first = ask(&client, &text);
+        assert_eq!(first.0, 0);
+        first.1
+    };
+    let (_server, client) = start(sharing(two.path(), shared(place.path())));
+    // Eight at once ask for the same blocks, which come once.
+    let found: Vec<(u64, String)> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| ask(&client, &text)))
+            .collect();
+        all.into_iter()
+            .map(|one| one.join().expect("an answer"))
+            .collect()
+    });
+    let blocks = found
+        .iter()
+        .map(|(cached, _)| *cached)
+        .min()
+        .expect("eight");
+    assert!(blocks >= 192 && blocks % 64 == 0, "{found:?}");
+    assert_eq!(found[0].1, first);
+    let figure = |name: &str| {
+        let figures = client.ask("GET", "/metrics", "", "").body;
+        let line = figures
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("delayline_{name} ")));
+        line.and_then(|figure| figure.parse::<f64>().ok())
+            .unwrap_or_else(|| panic!("{name}"))
+    };
+    assert_eq!(figure("kv_shared_found_blocks_total"), blocks as f64 / 64.0);
+    let tiers = ["memory", "flash", "shared"]
+        .map(|tier| figure(&format!("kv_hit_tokens_total{{tier=\"{tier}\"}}")));
+    assert_eq!(tiers[2], blocks as f64);
+    assert_eq!(tiers.iter().sum::<f64>(), figure("cached_tokens_total"));
+    assert!(figure("kv_restore_seconds_total") > 0.0 && figure("kv_saved_seconds_total") > 0.0);
+    assert_eq!(figure("kv_rejected_blocks_total{reason=\"unsealed\"}"), 0.0);
+}
+
+#[test]
+fn a_shared_store_that_says_nothing_is_waited_for_no_longer_than_it_is_worth() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // Opens, and is silent from then on.
+    let silent = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let keeps = silent.clone();
+    let share = KvShare::new(move || {
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+        let opened = ShareMessage::new(ShareVerb::Opened, 0, "");
+        opened
+            .write_to(&mut theirs)
+            .and_then(|()| theirs.flush())
+            .expect("a pair");
+        keeps.lock().expect("nobody panics").push(theirs);
+        link(ours)
+    });
+    let (server, client) = start(sharing(folder.path(), share));
+    let text = "Nobody answers, and the answer comes all the same. ".repeat(16);
+    let first = ask(&client, &text);
+    assert_eq!(first.0, 0);
+    let again = ask(&client, &text);
+    assert!(again.0 > 64, "what is here is found");
+    assert_eq!(again.1, first.1);
+    // Its helper is gone as well: a server ends all the same.
+    silent.lock().expect("nobody panics").clear();
+    assert!(ask(&client, &format!("{text} And?")).0 > 64);
+    drop(server);
 }

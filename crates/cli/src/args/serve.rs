@@ -38,6 +38,8 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub kv: KvArgs,
     #[command(flatten)]
+    pub share: KvShareArgs,
+    #[command(flatten)]
     pub access: AccessArgs,
     #[command(flatten)]
     pub limits: LimitArgs,
@@ -54,13 +56,42 @@ pub struct KvArgs {
     /// What --kv-cache may take on disk
     #[arg(long, value_name = "SIZE", default_value = "10GB", requires = "kv_cache", value_parser = parse_size)]
     pub kv_size: u64,
+    /// What may be written to --kv-cache in a day of UTC, for a drive bears only so much; what
+    /// is found is read still
+    #[arg(long, value_name = "SIZE", requires = "kv_cache", value_parser = parse_size)]
+    pub kv_write_per_day: Option<u64>,
+    /// Only find what was in --kv-cache at the start, and change nothing there; several may do
+    /// so at once, beside one that writes
+    #[arg(long, requires = "kv_cache", conflicts_with = "kv_write_per_day")]
+    pub kv_read_only: bool,
+}
+
+/// What several machines share, and whose it is.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "KV cache on disk")]
+pub struct KvShareArgs {
     /// Who finds what was computed for others, in memory and in --kv-cache, and is told so by
     /// `cached_tokens`: whoever has the same API key, or everybody on this server
     #[arg(long, value_name = "WHO", default_value = "key")]
     pub kv_scope: KvScopeArg,
-    /// Only find what is in --kv-cache, and add nothing
-    #[arg(long, requires = "kv_cache")]
-    pub kv_read_only: bool,
+    /// Share complete blocks of --kv-cache with other servers, over a folder or a bucket:
+    /// DIR or s3://BUCKET/PREFIX, with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION,
+    /// AWS_ENDPOINT_URL and so on from the environment
+    #[arg(
+        long,
+        value_name = "PLACE",
+        requires = "kv_cache",
+        requires = "kv_secret",
+        conflicts_with = "kv_read_only"
+    )]
+    pub kv_shared: Option<String>,
+    /// A file with what all servers of --kv-shared know and nobody else: what is there without
+    /// their seal is not used
+    #[arg(long, value_name = "FILE", requires = "kv_shared")]
+    pub kv_secret: Option<PathBuf>,
+    /// What --kv-shared may take; each of its servers removes what is oldest
+    #[arg(long, value_name = "SIZE", default_value = "100GB", requires = "kv_shared", value_parser = parse_size)]
+    pub kv_shared_size: u64,
 }
 
 /// Who finds what was computed for others.

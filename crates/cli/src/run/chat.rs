@@ -140,6 +140,7 @@ fn joined(all: Option<Generated>, next: Generated) -> Generated {
     all.text.push_str(&next.text);
     all.tokens.extend(next.tokens);
     all.prompt_tokens = next.prompt_tokens;
+    all.cached_tokens = next.cached_tokens;
     all.finish = next.finish;
     all.decode_s += next.decode_s;
     all.decode = all.decode + next.decode;

@@ -191,6 +191,7 @@ impl RunSummary<'_> {
         let Figures {
             generated_tokens: n,
             prompt_tokens: prompt,
+            cached_tokens: cached,
             line,
             ..
         } = self.0;
@@ -206,6 +207,9 @@ impl RunSummary<'_> {
             "answer   {n} token{}, {end}; the prompt had {prompt}",
             s(*n as u64)
         )?;
+        if *cached > 0 {
+            write!(f, ", {cached} of them found")?;
+        }
         if self.0.model.is_streamed {
             let (laps, read) = (line.laps, format_size(line.bytes_read));
             write!(f, "; {laps} lap{}, {read} read in all", s(laps))?;

@@ -65,6 +65,13 @@ pub trait Decoder {
         let _ = (slot, namespace, tokens, all);
     }
 
+    /// Whether more of these tokens is on its way to where [`Decoder::restore`] looks, and
+    /// worth waiting for where computing one takes `token_s` seconds: then ask again.
+    fn fetch(&mut self, namespace: &Namespace, tokens: &[i32], token_s: Option<f64>) -> bool {
+        let _ = (namespace, tokens, token_s);
+        false
+    }
+
     /// Brings back into a slot, which holds the first `have` of these tokens, what else of
     /// them was kept; returns how many it holds then.
     fn restore(&mut self, slot: u32, namespace: &Namespace, tokens: &[i32], have: usize) -> usize {

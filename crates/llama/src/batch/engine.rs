@@ -40,6 +40,12 @@ pub trait TokenBackend: for<'a> Backend<Work<'a> = &'a [Piece<'a>]> {
         let _ = (slot, namespace, tokens, all);
     }
 
+    /// As [`Decoder::fetch`].
+    fn fetch(&mut self, namespace: &Namespace, tokens: &[i32], token_s: Option<f64>) -> bool {
+        let _ = (namespace, tokens, token_s);
+        false
+    }
+
     /// As [`Decoder::restore`].
     fn restore(&mut self, slot: u32, namespace: &Namespace, tokens: &[i32], have: usize) -> usize {
         let _ = (slot, namespace, tokens);
@@ -84,6 +90,11 @@ impl TokenBackend for LlamaBackend {
         if let (context, Some(tier)) = self.context_and_tier() {
             tier.save(context, slot, namespace, tokens, all);
         }
+    }
+
+    fn fetch(&mut self, namespace: &Namespace, tokens: &[i32], token_s: Option<f64>) -> bool {
+        let (_, tier) = self.context_and_tier();
+        tier.is_some_and(|tier| tier.fetch(namespace, tokens, token_s))
     }
 
     fn restore(&mut self, slot: u32, namespace: &Namespace, tokens: &[i32], have: usize) -> usize {
@@ -147,6 +158,10 @@ impl<B: TokenBackend> Decoder for Engine<B> {
 
     fn save(&mut self, slot: u32, namespace: &Namespace, tokens: &[i32], all: bool) {
         self.backend_mut().save(slot, namespace, tokens, all);
+    }
+
+    fn fetch(&mut self, namespace: &Namespace, tokens: &[i32], token_s: Option<f64>) -> bool {
+        self.backend_mut().fetch(namespace, tokens, token_s)
     }
 
     fn restore(&mut self, slot: u32, namespace: &Namespace, tokens: &[i32], have: usize) -> usize {

@@ -236,6 +236,25 @@ impl<D: Decoder> Batcher<D> {
         self.take_on(request, true)
     }
 
+    /// Whether what was computed for a prompt elsewhere is on its way here, and comes sooner
+    /// than it would be computed: who joins later has less to compute. Ask again then.
+    pub fn fetch(&mut self, request: &GenerateRequest) -> bool {
+        if request.fresh || self.check_prompt(&request.prompt).is_err() {
+            return false;
+        }
+        let token_s = self.prompt_token_s();
+        let prompt = &request.prompt[..request.prompt.len() - 1];
+        self.decoder.fetch(&request.namespace, prompt, token_s)
+    }
+
+    /// How long a token of a prompt takes that has laps for itself, in seconds.
+    pub fn prompt_token_s(&self) -> Option<f64> {
+        let rows = self.decoder.rows();
+        let medium_s = self.cost.medium_s().unwrap_or(0.0);
+        let compute_s = self.cost.compute_s(rows)?;
+        Some(compute_s.max(medium_s) / rows as f64)
+    }
+
     fn take_on(&mut self, request: GenerateRequest, aside: bool) -> Result<Admitted, JoinError> {
         self.check_prompt(&request.prompt)?;
         if request.tokens() == 0 {
