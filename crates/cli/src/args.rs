@@ -249,6 +249,9 @@ pub struct EngineArgs {
     /// Read no experts that the next layer will only probably want
     #[arg(long)]
     pub no_guess: bool,
+    /// Neither read nor write MODEL.experts, which keeps from one run to the next which experts of a mixture were hot, so that they are read before they are asked for; `bench` never does
+    #[arg(long)]
+    pub no_hotness: bool,
     /// Record when each extent was read and used, for chrome://tracing or ui.perfetto.dev
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
@@ -281,6 +284,9 @@ impl EngineArgs {
         option("experts", self.experts.to_possible_value().map(named));
         if self.no_guess {
             out.push("--no-guess".into());
+        }
+        if self.no_hotness {
+            out.push("--no-hotness".into());
         }
         if self.no_trial {
             out.push("--no-trial".into());

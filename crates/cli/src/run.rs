@@ -48,7 +48,7 @@ struct Answers {
 /// When the model cannot be run as asked, or a lap fails: what was printed
 /// before is right. [`Interrupted`] after Ctrl-C.
 pub fn run(args: &RunArgs, output: &Output) -> Result<()> {
-    let options = config::options(&args.engine, Way::Auto)?;
+    let mut options = config::options(&args.engine, Way::Auto)?;
     config::note_threads(&args.engine, output);
     let source = prompt::source(args, output.json)?;
     if let Some(path) = &args.engine.trace {
@@ -58,6 +58,7 @@ pub fn run(args: &RunArgs, output: &Output) -> Result<()> {
 
     trial::ensure(&args.model, &args.engine, &options, output)?;
     let start = Instant::now();
+    options.hotness = config::hotness(&args.engine, &args.model);
     let waiting = Waiting::new("opening the model");
     let engine = delayline_llama::open(&args.model, &options);
     drop(waiting);
@@ -81,6 +82,11 @@ pub fn run(args: &RunArgs, output: &Output) -> Result<()> {
     };
     if let Some(path) = &args.engine.trace {
         write_trace(session.decoder(), path, output)?;
+    }
+    if let Some(stream) = session.decoder().stream()
+        && let Err(error) = stream.write_hotness()
+    {
+        output.note(format_args!("note: {error}"));
     }
     if let Some(generated) = spoken? {
         report(session, &generated, open_s, output)?;

@@ -39,12 +39,16 @@ pub fn run(args: &ServeArgs, output: &Output) -> Result<()> {
     let mut config = self::config(args)?;
     trial::ensure(&args.model, &args.engine, &config.engine, output)?;
     config.kv = kv::cache(&args.kv, &args.model, output)?;
+    if args.baseline.is_none() {
+        config.engine.hotness = config::hotness(&args.engine, &args.model);
+    }
     let confined = match args.no_sandbox {
         true => None,
         false => {
             let budget = config.engine.memory.unwrap_or(u64::MAX);
             let own = args.kv.kv_cache.as_deref();
-            let confined = confine::files(&args.model, own, budget)?;
+            let hotness = config.engine.hotness.as_deref();
+            let confined = confine::files(&args.model, own, hotness, budget)?;
             interrupt::watch_confined();
             Some(confined)
         }

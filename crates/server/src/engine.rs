@@ -29,6 +29,12 @@ const PROBE: Duration = Duration::from_secs(5);
 /// How often slow readers are looked after when nobody else rides.
 const NAP: Duration = Duration::from_millis(10);
 
+/// How often it looks for what has come of the experts that were hot, while nobody rides.
+const WARM_NAP: Duration = Duration::from_millis(1);
+
+/// Between two times that it is written which experts are hot; only while nobody rides.
+const KEEP: Duration = Duration::from_secs(60);
+
 /// How long it sleeps when there is nothing to do; news wake it.
 const SLEEP: Duration = Duration::from_secs(3600);
 
@@ -56,6 +62,9 @@ pub struct EngineThread {
     events: Vec<SequenceEvent>,
     failures: u32,
     lap_ended: Option<Instant>,
+    /// When it was written which experts are hot, and whether laps have come since.
+    kept: Instant,
+    is_kept: bool,
 }
 
 impl EngineThread {
@@ -75,12 +84,19 @@ impl EngineThread {
             events: Vec::new(),
             failures: 0,
             lap_ended: None,
+            kept: Instant::now(),
+            is_kept: true,
         }
     }
 
     /// Runs until the server has been told to drain and all answers are given, or
     /// to stop.
     pub fn run(mut self) {
+        self.answer_all();
+        self.write_hotness();
+    }
+
+    fn answer_all(&mut self) {
         loop {
             self.settle();
             self.flush();
@@ -220,6 +236,7 @@ impl EngineThread {
         let mut events = std::mem::take(&mut self.events);
         self.begins(self.batcher.next_rows());
         let outcome = self.batcher.lap(&mut events);
+        self.is_kept = false;
         self.shared.laps.ends();
         match outcome {
             Ok(lap) => {
@@ -407,8 +424,40 @@ impl EngineThread {
             if self.shared.queue.is_empty() && !self.shared.draining() {
                 self.probe();
             }
+        } else if self.warm() {
+            self.shared.queue.wait(0, WARM_NAP);
         } else {
-            self.shared.queue.wait(0, SLEEP);
+            let time = self.keep();
+            self.shared.queue.wait(0, time);
+        }
+    }
+
+    /// Reads what was hot when the model last ran; whether more of it is to come.
+    fn warm(&mut self) -> bool {
+        let stream = self.batcher.decoder().stream();
+        // What cannot be read is told by the lap that wants it.
+        stream.is_some_and(|stream| stream.warm().unwrap_or(false))
+    }
+
+    /// Writes which experts are hot, if it is time; else how long until then.
+    fn keep(&mut self) -> Duration {
+        let left = KEEP.saturating_sub(self.kept.elapsed());
+        if self.is_kept {
+            return SLEEP;
+        }
+        if left.is_zero() {
+            self.write_hotness();
+            return SLEEP;
+        }
+        left
+    }
+
+    fn write_hotness(&mut self) {
+        (self.kept, self.is_kept) = (Instant::now(), true);
+        if let Some(stream) = self.batcher.decoder().stream()
+            && let Err(error) = stream.write_hotness()
+        {
+            tracing::warn!("{error}");
         }
     }
 

@@ -380,7 +380,14 @@ fn open(config: &ServerConfig, shared: &Shared) -> Result<(Batcher, Opened), Err
         shared.feed.watch(stream.watch(), len);
     }
     let mut batcher = Batcher::new(engine, config.engine.ctx);
+    let keep_choices = |batcher: &mut Batcher, keep| {
+        if let Some(stream) = batcher.decoder().stream() {
+            stream.keep_choices(keep);
+        }
+    };
+    keep_choices(&mut batcher, false);
     batcher.warm_up(WARM_UP)?;
+    keep_choices(&mut batcher, true);
     let vocab = batcher.vocab().clone();
     let (jinja, template) = match config.chat_template.clone() {
         // Whoever gives one wants that one.
