@@ -316,6 +316,9 @@ pub struct ExpertArena {
     layout: ArenaLayout,
     /// Frames of each pool that no lap needs, up to as many as a token uses experts.
     spare: u32,
+    /// Frames of each pool that are taken, at most, when one is given to an expert that
+    /// was hot: some are left to guesses.
+    warming: u32,
     pools: Vec<Pool>,
     cache: ExpertPools<Box<dyn Policy>>,
     framed: Vec<Framed>,
@@ -343,15 +346,16 @@ impl ExpertArena {
         let cache = ExpertPools::new(&layers, &placed.shapes, |shape| policy.start(shape));
         let count = layers.iter().map(|layer| layer.count).max().unwrap_or(0);
         let least = layout.ids.min(count.into()) as u32;
-        let beside = placed.pools.iter().map(|pool| {
-            let beyond = pool.frames - least.min(pool.frames);
-            beyond.min(pool.frames / FRAMES_PER_SPARE)
-        });
-        let spare = beside.min().unwrap_or(0).min(layout.chosen);
+        let pools = placed.pools.iter();
+        let beyond = pools.clone().map(|pool| pool.frames - least.min(pool.frames));
+        let beyond = beyond.min().unwrap_or(0);
+        let beside = pools.map(|pool| pool.frames / FRAMES_PER_SPARE).min();
+        let spare = beside.unwrap_or(0).min(beyond).min(layout.chosen);
         let hot = layout.no_laps();
         Self {
             layout,
             spare,
+            warming: beyond.min(spare.div_ceil(2).max(1)),
             pools: placed.pools,
             cache,
             framed: Vec::new(),
@@ -544,11 +548,10 @@ impl ExpertArena {
         self.cache.reserve(layer, expert)
     }
 
-    /// A frame that nobody uses yet for an expert that was hot. Few are taken at a time,
-    /// so that some are left to guesses; none where there is none now.
+    /// A frame that nobody uses yet for an expert that was hot, of which few are taken at a
+    /// time; none where there is none now.
     pub fn reserve_unused(&mut self, layer: u32, expert: u32) -> Option<u32> {
-        let most = self.spare.div_ceil(2);
-        self.cache.reserve_unused(layer, expert, most)
+        self.cache.reserve_unused(layer, expert, self.warming)
     }
 
     /// Such an expert is there. False where its frame went to others.
