@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use delayline_gguf::block_hash;
-use delayline_plan::ALIGN;
+use delayline_plan::{ALIGN, ExpertLayer, ExpertRoute, RouteLap, RouteRow};
 
 use crate::model_file::advise;
 
@@ -120,6 +120,25 @@ impl HotLaps {
                 (layer, experts)
             })
         })
+    }
+
+    /// As a route, of which each lap brings a token: of layers whose experts are so long.
+    pub fn route(&self, layers: Vec<ExpertLayer>, chosen: u32) -> ExpertRoute {
+        let row = |lap: &mut dyn Iterator<Item = (u32, &[u16])>| RouteRow {
+            picks: lap
+                .flat_map(|(layer, of)| of.iter().map(move |&expert| (layer as u16, expert)))
+                .collect(),
+        };
+        let laps = self.laps().map(|mut lap| RouteLap {
+            is_prompt: false,
+            rows: vec![row(&mut lap)],
+        });
+        ExpertRoute {
+            model: String::new(),
+            layers,
+            chosen,
+            laps: laps.collect(),
+        }
     }
 
     /// As it is written, without the checksum: the `number`th list of a model whose
@@ -297,6 +316,7 @@ impl HotnessFile {
             Ok(len) => len,
             Err(error) => {
                 state.refused.get_or_insert_with(|| error.to_string());
+                state.is_told = true;
                 return Some(format!("{path} cannot be read: {error}"));
             }
         };
@@ -304,6 +324,7 @@ impl HotnessFile {
         let places = [bytes, bytes.get(place..).unwrap_or_default()];
         if places.iter().all(|place| !place.starts_with(&MAGIC)) {
             state.refused = Some("there is another file".into());
+            state.is_told = true;
             return Some(format!(
                 "{path} is no list of hot experts, or it is damaged, and is left alone: remove it \
                  to have one kept"
@@ -343,7 +364,8 @@ impl HotnessFile {
             Err(error) if !was_told => {
                 let path = self.path.display();
                 let message = format!(
-                    "{path} cannot be written ({error}): which experts are hot is learned anew                      at each start; --no-hotness does without"
+                    "{path} cannot be written ({error}): which experts are hot is learned anew at \
+                     each start; --no-hotness does without"
                 );
                 Err(io::Error::new(error.kind(), message))
             }

@@ -466,6 +466,15 @@ impl Stream {
         }
     }
 
+    /// The choices of experts of the last laps, where experts have frames: a few dozen, of
+    /// which none is a long prompt's, and some may be of an earlier run.
+    pub fn last_choices(&mut self) -> Option<ExpertRoute> {
+        let layout = &self.atlas.layout.arena;
+        let (layers, chosen) = (layout.bare_layers(), layout.chosen());
+        let experts = self.feeder.source().experts.as_mut()?;
+        Some(experts.arena.hot().route(layers, chosen))
+    }
+
     /// What a person should know of how the files are read.
     pub fn notices(&self) -> &[String] {
         &self.notices

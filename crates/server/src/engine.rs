@@ -258,7 +258,6 @@ impl EngineThread {
             Err(failed) => self.failed(&failed),
         }
         self.checked();
-        self.experts();
         self.stored();
         self.events = events;
         self.lap_ended = Some(Instant::now());
@@ -273,6 +272,7 @@ impl EngineThread {
     }
 
     fn measured(&mut self, lap: &CompletedLap) {
+        self.experts();
         let metrics = &self.shared.metrics;
         let s = |ns: u64| ns as f64 / 1e9;
         metrics.laps.inc();
@@ -283,6 +283,16 @@ impl EngineThread {
         metrics.generated_tokens.inc_by(lap.generated as u64);
         metrics.lap_duration.observe(s(lap.took.ns));
         metrics.batch.observe(lap.sequences as f64);
+        let rows = lap.prompt_tokens + lap.decoded;
+        let compute_s = self.batcher.cost().compute_s(rows).unwrap_or(0.0);
+        let rate = metrics.device_rate.get();
+        if rate > 0.0 {
+            let busy_s = lap.took.bytes_read as f64 / rate;
+            metrics.drive_busy_s.inc_by(busy_s);
+            // Neither figure is exact: no lap is shorter than its limit.
+            let limit_s = compute_s.max(busy_s).min(s(lap.took.ns));
+            metrics.limit_s.inc_by(limit_s);
+        }
         let stream = self.batcher.decoder().stream();
         let experts = stream.filter(|_| self.shared.feed.heard());
         let experts = experts.map_or_else(Vec::new, Stream::expert_picture);

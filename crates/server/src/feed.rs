@@ -251,5 +251,11 @@ fn totals(metrics: &Metrics) -> Totals {
         read_bytes: metrics.read_bytes.get(),
         prompt_tokens: metrics.prompt_tokens.get(),
         generated_tokens: metrics.generated_tokens.get(),
+        limit_s: metrics.limit_s.get(),
+        drive_busy_s: metrics.drive_busy_s.get(),
+        expert_uses: metrics.expert_uses.get(),
+        expert_hits: metrics.expert_hits.get(),
+        guess_read_bytes: metrics.guess_read_bytes.get(),
+        guess_wasted_bytes: metrics.guess_wasted_bytes.get(),
     }
 }

@@ -202,6 +202,8 @@ pub(crate) fn core(config: ServerConfig, address: SocketAddr) -> Result<Core, Er
         ..opened.started.clone()
     };
     let limits = config.limits.clone();
+    let rate = opened.device.unwrap_or(0.0);
+    shared.metrics.device_rate.set(rate);
     shared.feed.describe(|machine| {
         let live = describe(&started, &config.limits, &opened);
         *machine = Machine {
