@@ -164,8 +164,8 @@ pub struct BenchArgs {
     /// Also write which experts the tokens chose, for --route and `delayline study experts`
     #[arg(long, value_name = "FILE", conflicts_with = "batch")]
     pub record: Option<PathBuf>,
-    /// Have every token choose the experts of a recorded route, so that random weights follow a real model; what is computed is then noise
-    #[arg(long, value_name = "FILE", conflicts_with = "batch")]
+    /// Have every token choose the experts of a recorded route, so that random weights follow a real model; what is computed is then noise; with --batch each sequence from 32 tokens further on
+    #[arg(long, value_name = "FILE")]
     pub route: Option<PathBuf>,
     /// With --route, which share of the experts to come is guessed rightly; wrong ones are others of the layer, as often as the route uses them [default: 0.886, as measured on Qwen3-30B]
     #[arg(long, value_name = "SHARE", requires = "route")]

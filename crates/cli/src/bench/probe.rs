@@ -140,6 +140,7 @@ pub fn run(job: &ProbeJob) -> Result<()> {
                 .guess_accuracy
                 .unwrap_or(RouteOptions::default().accuracy),
             record: is_fed,
+            ..RouteOptions::default()
         },
         reserve: RECORDED_BYTES,
         ..config::options(&job.engine, way)?
