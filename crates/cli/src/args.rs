@@ -166,8 +166,8 @@ pub struct BenchArgs {
     /// Also write which experts the tokens chose, for --route and `delayline study experts`
     #[arg(long, value_name = "FILE", conflicts_with = "batch")]
     pub record: Option<PathBuf>,
-    /// Have every token choose the experts of a recorded route, so that random weights follow a real model; what is computed is then noise
-    #[arg(long, value_name = "FILE", conflicts_with = "batch")]
+    /// Have every token choose the experts of a recorded route, so that random weights follow a real model; what is computed is then noise; with --batch each sequence from 32 tokens further on
+    #[arg(long, value_name = "FILE")]
     pub route: Option<PathBuf>,
     /// With --route, which share of the experts to come is guessed rightly; wrong ones are others of the layer, as often as the route uses them [default: 0.886, as measured on Qwen3-30B]
     #[arg(long, value_name = "SHARE", requires = "route")]
@@ -251,6 +251,9 @@ pub struct EngineArgs {
     /// Read no experts that the next layer will only probably want
     #[arg(long)]
     pub no_guess: bool,
+    /// Neither read nor write MODEL.experts, which keeps from one run to the next which experts of a mixture were hot, so that they are read before they are asked for; `bench` never does
+    #[arg(long)]
+    pub no_hotness: bool,
     /// Record when each extent was read and used, for chrome://tracing or ui.perfetto.dev
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
@@ -283,6 +286,9 @@ impl EngineArgs {
         option("experts", self.experts.to_possible_value().map(named));
         if self.no_guess {
             out.push("--no-guess".into());
+        }
+        if self.no_hotness {
+            out.push("--no-hotness".into());
         }
         if self.no_trial {
             out.push("--no-trial".into());

@@ -74,7 +74,8 @@ pub fn run(args: &BatchArgs, output: &Output) -> Result<()> {
     left.sort_by_key(|line| line.likeness);
     let (mut generated, mut took) = (0, Duration::ZERO);
     if !left.is_empty() {
-        let engine = config::options(&args.engine, Way::Auto)?;
+        let mut engine = config::options(&args.engine, Way::Auto)?;
+        engine.hotness = config::hotness(&args.engine, &args.model);
         trial::ensure(&args.model, &args.engine, &engine, output)?;
         let waiting = Waiting::new("opening the model");
         let desk = opened(args, &engine);

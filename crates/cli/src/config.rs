@@ -1,12 +1,13 @@
 //! From the options as typed to those of the runtime: what each means for a
 //! model and a machine is the runtime's affair.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
 use clap::CommandFactory;
 use clap::error::ErrorKind;
-use delayline_engine::{ExpertPolicy, FlashAttention, KvType, Options, Way};
+use delayline_engine::{ExpertPolicy, FlashAttention, HotnessFile, KvType, Options, Way};
 use delayline_fiber::LoopMaker;
 use delayline_llama::Sampling;
 use delayline_medium::MediumMaker;
@@ -58,6 +59,11 @@ pub fn options(args: &EngineArgs, way: Way) -> Result<Options> {
         maker: maker(args),
         ..Options::default()
     })
+}
+
+/// Where it is kept which experts of a model are hot, if it is.
+pub fn hotness(args: &EngineArgs, model: &Path) -> Option<Arc<HotnessFile>> {
+    (!args.no_hotness).then(|| Arc::new(HotnessFile::open(model)))
 }
 
 /// The loop, which shows how it is filled and stops that at Ctrl-C.
@@ -122,6 +128,7 @@ mod tests {
             flash_attn: FlashAttn::On,
             experts: args::ExpertsArg::Lru,
             no_guess: true,
+            no_hotness: true,
             medium: Some(parse_medium("fiber:ocean,split=yes")?),
             trace: Some("t.json".into()),
             no_trial: false,

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use delayline_engine::{ModelFile, seal_path};
+use delayline_engine::{HotnessFile, ModelFile, seal_path};
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd,
     RestrictionStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
@@ -93,12 +93,19 @@ pub enum Own<'a> {
 }
 
 /// From now on this thread, and those that it starts, open nothing but the model and
-/// what tells of the machine, for reading, and what is in `own`. A header out of proportion to the budget, in bytes, is refused.
+/// what tells of the machine, for reading, and what is in `own`. Where the list of hot experts
+/// of a mixture has no name yet, a file may be added to its folder, which they cannot open. A
+/// header out of proportion to the budget, in bytes, is refused.
 ///
 /// # Errors
 /// When the model cannot be opened, the folder not made, or the kernel refuses what it
 /// offers.
-pub fn files(model: &Path, own: Option<Own>, budget: u64) -> Result<Confined> {
+pub fn files(
+    model: &Path,
+    own: Option<Own>,
+    hotness: Option<&HotnessFile>,
+    budget: u64,
+) -> Result<Confined> {
     let file = ModelFile::open_within(model, budget)?;
     let seals = file.parts().iter().map(|part| seal_path(&part.path));
     let mut paths: Vec<PathBuf> = MACHINE.map(PathBuf::from).into();
@@ -115,15 +122,27 @@ pub fn files(model: &Path, own: Option<Own>, budget: u64) -> Result<Confined> {
         Some(Own::Read(own)) => paths.push(own.to_owned()),
         None => {}
     }
-    let status =
-        hold_files(&paths, written).context("the kernel has Landlock and refuses to use it")?;
+    let is_mixture = file.facts().experts > 0;
+    let added = hotness.filter(|hotness| is_mixture && !hotness.has_name());
+    let folder = added.and_then(|hotness| hotness.path().parent());
+    let folder = folder.map(|folder| match folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => folder,
+    });
+    let status = hold_files(&paths, written, folder)
+        .context("the kernel has Landlock and refuses to use it")?;
     Ok(Confined {
         files: status.ruleset != RulesetStatus::NotEnforced,
         _own: File::open("/proc/self").ok(),
     })
 }
 
-fn hold_files(paths: &[PathBuf], own: Option<&Path>) -> Result<RestrictionStatus> {
+/// Allows to read `paths`, everything in `own`, and to add files to `folder`.
+fn hold_files(
+    paths: &[PathBuf],
+    own: Option<&Path>,
+    folder: Option<&Path>,
+) -> Result<RestrictionStatus> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -138,6 +157,9 @@ fn hold_files(paths: &[PathBuf], own: Option<&Path>) -> Result<RestrictionStatus
     if let Some(own) = own {
         let all = AccessFs::from_all(KNOWN) & !AccessFs::Execute;
         rules = rules.add_rule(PathBeneath::new(PathFd::new(own)?, all))?;
+    }
+    if let Some(folder) = folder {
+        rules = rules.add_rule(PathBeneath::new(PathFd::new(folder)?, AccessFs::MakeReg))?;
     }
     Ok(rules.restrict_self()?)
 }

@@ -7,7 +7,10 @@ use std::path::PathBuf;
 use delayline_engine::{Stream, Usage, cgroup};
 use delayline_fiber::{LoopFigures, PlacedLoop};
 use delayline_llama::{Finish, Generated, LlamaEngine};
-use delayline_plan::Bound;
+use delayline_plan::{
+    Bound, ExpertPolicy, ExpertRoute, ReplayedExperts, lap_bound_s, pool_shapes, replay_experts,
+    replay_experts_ahead,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::medium::placed_loop;
@@ -81,6 +84,8 @@ pub struct LineFigures {
     pub stream_rate_bytes_per_s: Option<f64>,
     /// What the drive can do, measured afterwards.
     pub device_rate_bytes_per_s: Option<f64>,
+    /// Share of the time in which the drive had nothing to do, by those two.
+    pub drive_idle: Option<f64>,
     /// The physical limit `max(compute_s, bytes_per_lap / device rate)` as a
     /// share of `lap_s`. `bench` knows the compute of a fully resident process
     /// and takes that instead.
@@ -104,8 +109,17 @@ pub struct ExpertUseFigures {
     pub hits: u64,
     /// Bytes that the others took to read.
     pub bytes_read: u64,
+    /// Bytes read before they were asked for, because experts had been hot in earlier runs.
+    pub warmed_bytes: u64,
     /// What became of guesses.
     pub guesses: GuessFigures,
+    /// Share of hits in the last laps, long prompts left out, when they are replayed from
+    /// empty frames.
+    pub last_hits: Option<f64>,
+    /// The same with all choices known.
+    pub clairvoyant_hits: Option<f64>,
+    /// The limit of a lap with all choices known, as a share of `lap_s`.
+    pub of_clairvoyant: Option<f64>,
 }
 
 /// What became of guesses which experts the next layer would name.
@@ -120,6 +134,35 @@ pub struct GuessFigures {
     pub bytes: u64,
     /// Share of those that nobody wanted.
     pub waste: Option<f64>,
+}
+
+/// What became of experts in a route when it is replayed in as much memory, in the last
+/// three quarters of its laps, and what knowing all of it would give.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReplayFigures {
+    /// By the policy in use.
+    pub here: ReplayedExperts,
+    /// By one that knows what comes.
+    pub ahead: ReplayedExperts,
+}
+
+impl ReplayFigures {
+    /// Of a memory of so many bytes for experts, under that policy.
+    pub fn of(route: &ExpertRoute, capacity: u64, policy: ExpertPolicy) -> Self {
+        let shapes = pool_shapes(&route.layers, capacity, route.chosen);
+        Self {
+            here: replay_experts(route, &shapes, |shape| policy.start(shape)),
+            ahead: replay_experts_ahead(route, capacity),
+        }
+    }
+}
+
+/// What laps take at least, in seconds, each limited by its own bytes: the sum over them of
+/// the longer of compute and bytes over the device's rate.
+pub fn limit_s(compute_s: f64, lap_bytes: &[u64], rate_bytes_per_s: f64) -> f64 {
+    let laps = lap_bytes.iter();
+    laps.map(|&bytes| lap_bound_s(compute_s, bytes, rate_bytes_per_s))
+        .sum()
 }
 
 impl GuessFigures {
@@ -216,6 +259,29 @@ impl Figures {
             .bound()
             .zip(line.lap_s)
             .map(|(bound, lap_s)| bound.share_of(lap_s));
+        let rate = line.stream_rate_bytes_per_s;
+        line.drive_idle = rate.map(|rate| (1.0 - rate / device_rate_bytes_per_s).max(0.0));
+    }
+
+    /// Adds what knowing all choices of experts would have given, by those of the last
+    /// laps. Takes memory of its own: once the engine is gone.
+    pub fn look_back(&mut self, choices: &ExpertRoute, policy: ExpertPolicy) {
+        let (lap_s, compute_s) = (self.line.lap_s, self.line.compute_s);
+        let rate = self.line.device_rate_bytes_per_s;
+        let Some(experts) = self.line.experts.as_mut() else {
+            return;
+        };
+        let ReplayFigures { here, ahead } =
+            ReplayFigures::of(choices, experts.capacity_bytes, policy);
+        if ahead.tokens == 0 {
+            return;
+        }
+        experts.last_hits = Some(here.hit_share());
+        experts.clairvoyant_hits = Some(ahead.hit_share());
+        let limit = |((lap_s, compute_s), rate): ((f64, f64), f64)| {
+            limit_s(compute_s, &ahead.lap_bytes, rate) / (lap_s * ahead.tokens as f64)
+        };
+        experts.of_clairvoyant = lap_s.zip(compute_s).zip(rate).map(limit);
     }
 }
 
@@ -250,7 +316,9 @@ impl LineFigures {
             used: counts.used,
             hits: counts.hits,
             bytes_read: counts.bytes_read,
+            warmed_bytes: stream.warmed_bytes(),
             guesses: GuessFigures::of(stream),
+            ..ExpertUseFigures::default()
         });
         let stall_s = each(decode.stall_ns as f64 * 1e-9);
         Self {
@@ -262,6 +330,7 @@ impl LineFigures {
             compute_s: lap_s.zip(stall_s).map(|(lap, stall)| lap - stall),
             stream_rate_bytes_per_s: lap_s.map(|lap| bytes_per_lap as f64 / lap),
             device_rate_bytes_per_s: None,
+            drive_idle: None,
             of_limit: None,
             check,
             experts,
@@ -283,6 +352,14 @@ pub fn paths(engine: &LlamaEngine) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn laps_that_differ_are_limited_each_by_its_own_bytes() {
+        // Half of them read for 3 s, half compute for 1 s; their mean would take 1.5 s.
+        let laps = [0, 3000, 0, 3000];
+        assert_eq!(limit_s(1.0, &laps, 1000.0), 8.0);
+        assert_eq!(limit_s(1.0, &[], 1000.0), 0.0);
+    }
 
     #[test]
     fn the_limit_is_the_slower_side() {

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use delayline_engine::{Error, Way, device_rate};
+use delayline_engine::{Error, ExpertPolicy, Way, device_rate};
 use delayline_fiber::{Gauge, PlacedLoop};
 use delayline_line::write_chrome;
 use delayline_llama::{Generated, KvTier, LlamaEngine, Sampling, Session};
@@ -64,6 +64,7 @@ pub fn run(args: &RunArgs, output: &Output) -> Result<()> {
         options.reserve += cache.staging(&args.model, options.kv)?;
     }
     let start = Instant::now();
+    options.hotness = config::hotness(&args.engine, &args.model);
     let waiting = Waiting::new("opening the model");
     let engine = delayline_llama::open(&args.model, &options);
     drop(waiting);
@@ -101,8 +102,13 @@ pub fn run(args: &RunArgs, output: &Output) -> Result<()> {
     if let Some(path) = &args.engine.trace {
         write_trace(session.decoder(), path, output)?;
     }
+    if let Some(stream) = session.decoder().stream()
+        && let Err(error) = stream.write_hotness()
+    {
+        output.note(format_args!("note: {error}"));
+    }
     if let Some(generated) = spoken? {
-        report(session, &generated, open_s, output)?;
+        report(session, &generated, open_s, options.experts, output)?;
     }
     match interrupt::asked() {
         true => Err(Interrupted.into()),
@@ -174,9 +180,17 @@ fn tell_of(engine: &mut LlamaEngine, open_s: f64, args: &EngineArgs, output: &Ou
 
 /// The figures, with the device rate measured once the engine is gone: within
 /// the budget there is no room for both.
-fn report(mut session: Session, generated: &Generated, open_s: f64, output: &Output) -> Result<()> {
+fn report(
+    mut session: Session,
+    generated: &Generated,
+    open_s: f64,
+    policy: ExpertPolicy,
+    output: &Output,
+) -> Result<()> {
     let mut figures = Figures::of(session.decoder(), generated, open_s);
     let files = paths(session.decoder());
+    let stream = session.decoder().stream();
+    let choices = stream.and_then(|stream| stream.last_choices());
     drop(session);
     if figures.line.bytes_per_lap > 0 {
         let bytes = figures.line.bytes_per_lap;
@@ -190,6 +204,9 @@ fn report(mut session: Session, generated: &Generated, open_s: f64, output: &Out
             Ok(rate) => figures.compare(rate),
             Err(error) => output.note(format_args!("note: the device rate is unknown: {error}")),
         }
+    }
+    if let Some(choices) = choices {
+        figures.look_back(&choices, policy);
     }
     let mut object = serde_json::to_value(&figures).context("the figures are no JSON")?;
     if let Value::Object(fields) = &mut object {

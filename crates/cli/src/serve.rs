@@ -43,6 +43,9 @@ pub fn run(args: &ServeArgs, output: &Output) -> Result<()> {
     // What is wrong with it is told before the model is read.
     let share = share::connect(&args.share)?;
     config.kv = kv::cache(&args.kv, &args.model, output)?.map(|cache| KvCache { share, ..cache });
+    if args.baseline.is_none() {
+        config.engine.hotness = config::hotness(&args.engine, &args.model);
+    }
     let confined = match args.no_sandbox {
         true => None,
         false => {
@@ -55,7 +58,8 @@ pub fn run(args: &ServeArgs, output: &Output) -> Result<()> {
                     true => Own::Read(folder),
                     false => Own::Write(folder),
                 });
-            let confined = confine::files(&args.model, own, budget)?;
+            let hotness = config.engine.hotness.as_deref();
+            let confined = confine::files(&args.model, own, hotness, budget)?;
             interrupt::watch_confined();
             Some(confined)
         }

@@ -148,8 +148,65 @@ fn what_became_of_experts_is_told() {
     assert!(figure("used") >= laps * 12, "{report}");
     assert!((1..=figure("used")).contains(&figure("hits")), "{report}");
     assert!(figure("bytes_read") > 0, "{report}");
+    let [here, known] = ["last_hits", "clairvoyant_hits"]
+        .map(|name| number(&report, &format!("/line/experts/{name}")));
+    assert!(0.0 < here && here <= known && known <= 1.0, "{report}");
     let told = stderr(&run(&[]));
-    assert!(told.contains("\nexperts  "), "{told}");
+    assert!(
+        told.contains("\nexperts  ") && told.contains("with all choices known"),
+        "{told}"
+    );
+}
+
+#[test]
+fn which_experts_are_hot_is_kept_unless_it_is_not_to_be() {
+    let dir = scratch();
+    let model = text(&dir.path().join("moe.gguf"));
+    let hot = dir.path().join("moe.gguf.experts");
+    let written = delayline("synth tiny-qwen3moe", &[&model]);
+    assert!(written.status.success(), "{}", stderr(&written));
+    let args = [&*model, "--memory", "50MiB", "--ctx", "128", "-n", "12"];
+    let run = |more: &[&str]| {
+        let args = [
+            &args[..],
+            &["--temp", "0", "-p", "Some words.", "--json"],
+            more,
+        ]
+        .concat();
+        let output = delayline("run", &args);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let report = objects(&output).pop().expect("a report");
+        let told = stderr(&output);
+        let told = told.lines().filter(|line| line.contains(".experts"));
+        (report, told.map(str::to_owned).collect::<Vec<_>>())
+    };
+    let none = || Vec::<String>::new();
+    let (first, told) = run(&["--no-hotness"]);
+    assert!(!hot.exists() && told == none(), "{told:?}");
+    let budget = number(&first, "/memory/budget_bytes") + MIB;
+    for turn in 0..3 {
+        let (report, told) = run(&[]);
+        assert_eq!((&report["tokens"], told), (&first["tokens"], none()));
+        assert!(number(&report, "/memory/peak_bytes") <= budget, "{report}");
+        let len = std::fs::metadata(&hot).expect("it is there").len();
+        assert!(len > 100, "turn {turn}: {len} bytes");
+    }
+    // Whatever is wrong with the file, the answer is the same, and one line tells.
+    let good = std::fs::read(&hot).expect("it is there");
+    let mut damaged = good.clone();
+    damaged.iter_mut().skip(8).for_each(|byte| *byte ^= 0x55);
+    for bytes in [&damaged[..], b"no list", &[0; 10_000]] {
+        std::fs::write(&hot, bytes).expect("it is written");
+        let (report, told) = run(&["--no-hotness"]);
+        assert_eq!((&report["tokens"], told), (&first["tokens"], none()));
+        assert_eq!(std::fs::read(&hot).expect("still there"), bytes);
+        let (report, told) = run(&[]);
+        assert_eq!((&report["tokens"], told.len()), (&first["tokens"], 1));
+    }
+    std::fs::remove_file(&hot).expect("removed");
+    std::fs::create_dir(&hot).expect("a folder is in the way");
+    let (report, told) = run(&[]);
+    assert_eq!((&report["tokens"], told.len()), (&first["tokens"], 1));
 }
 
 #[test]

@@ -25,7 +25,11 @@ impl Serve {
 
     /// Through `before`, a program that starts what its arguments say.
     fn begin(before: &[&str], more: &[&str]) -> Self {
-        let mut all = vec!["serve".to_owned(), model()];
+        Self::with(&model(), before, more)
+    }
+
+    fn with(model: &str, before: &[&str], more: &[&str]) -> Self {
+        let mut all = vec!["serve".to_owned(), model.to_owned()];
         all.extend(["--port", "0"].map(str::to_owned));
         let all: Vec<&str> = all
             .iter()
@@ -313,6 +317,47 @@ fn intrude(serve: &Serve, out: &Path) -> BTreeMap<u32, String> {
         }
         assert_eq!(serve.health(), "200");
     }
+}
+
+#[test]
+fn which_experts_are_hot_is_kept_by_a_confined_server() {
+    let dir = common::scratch();
+    let model = common::text(&dir.path().join("moe.gguf"));
+    let hot = dir.path().join("moe.gguf.experts");
+    let written = delayline("synth tiny-qwen3moe", &[&model]);
+    assert!(written.status.success(), "{}", stderr(&written));
+    let files = || {
+        let all = std::fs::read_dir(dir.path()).expect("a folder");
+        all.count()
+    };
+    let before = files();
+    let serve = |more: &[&str], answers: usize| {
+        let args = ["--memory", "60MiB", "--ctx", "128", "--threads", "1"];
+        let mut serve = Serve::with(&model, &[], &[&args[..], more].concat());
+        for _ in 0..answers {
+            let mut reply = String::new();
+            let mut stream = serve.send(&chat("Say a word.", 8));
+            stream.read_to_string(&mut reply).expect("text");
+            assert!(reply.contains("[DONE]"), "{reply}");
+        }
+        serve.signal("-TERM");
+        assert!(serve.child.wait().expect("it ends").success());
+    };
+    // Nothing is left where there is nothing to keep, and nothing else in any case.
+    serve(&[], 0);
+    serve(&["--no-hotness"], 1);
+    assert_eq!(files(), before);
+    let mut last = Vec::new();
+    for _ in 0..3 {
+        serve(&[], 1);
+        assert_eq!(files(), before + 1);
+        let list = std::fs::read(&hot).expect("it is there");
+        assert!(list.len() > 100 && list != last, "{} bytes", list.len());
+        last = list;
+    }
+    serve(&["--no-hotness"], 1);
+    serve(&[], 0);
+    assert_eq!(std::fs::read(&hot).expect("it is there"), last);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use delayline_plan::{
 };
 
 use crate::graph::{Graph, How, TensorId};
+use crate::hotness::HotLaps;
 use crate::items::{BadIndex, item_pages};
 use crate::model_file::Weight;
 
@@ -193,6 +194,17 @@ impl ArenaLayout {
         seats.map(|seat| seat.map(|(layer, _)| layer)).collect()
     }
 
+    /// No laps of these layers yet.
+    pub fn no_laps(&self) -> HotLaps {
+        let counts = self.layers.iter().map(|layer| layer.count);
+        HotLaps::new(counts.collect(), self.chosen)
+    }
+
+    /// Bytes of memory that the choices of the last laps take.
+    pub fn hot_bytes(&self) -> u64 {
+        HotLaps::bytes(self.layers.len(), self.chosen)
+    }
+
     /// The layers, with what one expert takes of the budget, in bytes.
     fn expert_layers(&self) -> Vec<ExpertLayer> {
         let work = (WORK_PER_FRAME + 8 * self.ids).next_multiple_of(64);
@@ -304,6 +316,9 @@ pub struct ExpertArena {
     layout: ArenaLayout,
     /// Frames of each pool that no lap needs, up to as many as a token uses experts.
     spare: u32,
+    /// Frames of each pool that are taken, at most, when one is given to an expert that
+    /// was hot: some are left to guesses.
+    warming: u32,
     pools: Vec<Pool>,
     cache: ExpertPools<Box<dyn Policy>>,
     framed: Vec<Framed>,
@@ -313,6 +328,13 @@ pub struct ExpertArena {
     frame_of: Vec<i32>,
     /// What the layers of the latest lap used.
     used: Vec<(u32, Framed)>,
+    /// Rows of that lap.
+    rows: usize,
+    /// What the last laps chose, and whether that of the latest is among it, or not to be.
+    hot: HotLaps,
+    is_noted: bool,
+    /// Whether laps are kept.
+    keeps: bool,
     /// What became of experts.
     pub counts: ExpertCounts,
 }
@@ -324,20 +346,28 @@ impl ExpertArena {
         let cache = ExpertPools::new(&layers, &placed.shapes, |shape| policy.start(shape));
         let count = layers.iter().map(|layer| layer.count).max().unwrap_or(0);
         let least = layout.ids.min(count.into()) as u32;
-        let beside = placed.pools.iter().map(|pool| {
-            let beyond = pool.frames - least.min(pool.frames);
-            beyond.min(pool.frames / FRAMES_PER_SPARE)
-        });
-        let spare = beside.min().unwrap_or(0).min(layout.chosen);
+        let pools = placed.pools.iter();
+        let beyond = pools
+            .clone()
+            .map(|pool| pool.frames - least.min(pool.frames));
+        let beyond = beyond.min().unwrap_or(0);
+        let beside = pools.map(|pool| pool.frames / FRAMES_PER_SPARE).min();
+        let spare = beside.unwrap_or(0).min(beyond).min(layout.chosen);
+        let hot = layout.no_laps();
         Self {
             layout,
             spare,
+            warming: beyond.min(spare.div_ceil(2).max(1)),
             pools: placed.pools,
             cache,
             framed: Vec::new(),
             ids: Vec::new(),
             frame_of: vec![0; count as usize],
             used: Vec::new(),
+            rows: 0,
+            hot,
+            is_noted: true,
+            keeps: true,
             counts: ExpertCounts::default(),
         }
     }
@@ -383,6 +413,8 @@ impl ExpertArena {
         self.counts.hits += hits as u64;
         self.used
             .extend(self.framed.iter().map(|framed| (layer, *framed)));
+        let chosen = self.layout.chosen.max(1) as usize;
+        self.rows = self.rows.max(ids.len() / chosen);
         Ok(())
     }
 
@@ -433,9 +465,51 @@ impl ExpertArena {
         (span, is_off.then_some(shift))
     }
 
-    /// A lap begins.
+    /// A lap begins. If the one before came to its end, its choices are kept.
     pub fn begin(&mut self) {
+        self.note();
         self.used.clear();
+        (self.rows, self.is_noted) = (0, false);
+    }
+
+    fn note(&mut self) {
+        if !std::mem::replace(&mut self.is_noted, true) && self.keeps {
+            let used = self.used.iter();
+            let used = used.map(|(layer, framed)| (*layer, framed.item.0));
+            self.hot.add(self.rows, used);
+        }
+    }
+
+    /// The choices of the last laps.
+    pub fn hot(&mut self) -> &mut HotLaps {
+        self.note();
+        &mut self.hot
+    }
+
+    /// Whether the choices of the laps that follow are kept.
+    pub fn keep_hot(&mut self, keep: bool) {
+        self.note();
+        self.keeps = keep;
+    }
+
+    /// These are the choices of the last laps, as if they had been made here: what the
+    /// policy knows of them is known, and nothing is in a frame. The experts that would
+    /// be, in the order of layers, as layer and expert.
+    pub fn recall(&mut self, hot: HotLaps) -> Vec<(u32, u32)> {
+        for (layer, experts) in hot.laps().flatten() {
+            self.framed.clear();
+            let experts = experts.iter().map(|&expert| expert.into());
+            // A few layers of a list that was made up may name more than there are frames.
+            self.cache.visit(layer, experts, &mut self.framed);
+        }
+        self.framed.clear();
+        self.hot = hot;
+        let layers = (0..).zip(&self.layout.layers);
+        let all = layers.flat_map(|(layer, of)| (0..of.count).map(move |expert| (layer, expert)));
+        let held = all.filter(|&(layer, expert)| self.cache.holds(layer, expert));
+        let held = held.collect();
+        self.cache.clear();
+        held
     }
 
     /// See [`crate::Stream::expert_picture`].
@@ -476,6 +550,17 @@ impl ExpertArena {
         self.cache.reserve(layer, expert)
     }
 
+    /// A frame that nobody uses yet for an expert that was hot, of which few are taken at a
+    /// time; none where there is none now.
+    pub fn reserve_unused(&mut self, layer: u32, expert: u32) -> Option<u32> {
+        self.cache.reserve_unused(layer, expert, self.warming)
+    }
+
+    /// Such an expert is there. False where its frame went to others.
+    pub fn hold(&mut self, layer: u32, expert: u32) -> bool {
+        self.cache.hold(layer, expert)
+    }
+
     /// The expert is not expected any more; its frame is nobody's until it is given back.
     pub fn cancel(&mut self, layer: u32, expert: u32) {
         self.cache.cancel(layer, expert);
@@ -484,6 +569,23 @@ impl ExpertArena {
     /// Nothing more is read into a frame of an expert that was not expected any more.
     pub fn give_back(&mut self, layer: u32, frame: u32) {
         self.cache.give_back(layer, frame);
+    }
+
+    /// Whether an expert has a frame, or one is reserved for it.
+    pub fn has_frame(&self, layer: u32, expert: u32) -> bool {
+        self.cache.has_frame(layer, expert)
+    }
+
+    /// Whether no frame is left that nobody uses, of those of a layer.
+    pub fn is_full(&self, layer: u32) -> bool {
+        self.cache.is_full(layer)
+    }
+
+    /// Bytes that are read to have an expert in a frame.
+    pub fn read_bytes(&self, layer: u32, expert: u32) -> u64 {
+        let matrices = 0..self.matrices(layer);
+        let spans = matrices.map(|matrix| self.span(layer, matrix, expert, 0).0);
+        spans.map(|span| span.len).sum()
     }
 
     /// Bytes of an expert in the file.
@@ -515,8 +617,11 @@ impl ExpertArena {
         pools.map(|pool| pool.stride * u64::from(pool.frames)).sum()
     }
 
-    /// Nothing is in any frame any more, after reads that failed.
+    /// Nothing is in any frame any more, after reads that failed; nor has the latest lap
+    /// been one.
     pub fn clear(&mut self) {
         self.cache.clear();
+        self.used.clear();
+        self.is_noted = true;
     }
 }

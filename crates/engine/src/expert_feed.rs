@@ -9,6 +9,7 @@ use delayline_medium::Memory;
 use delayline_plan::{Framed, Presence};
 
 use crate::arena::{ExpertArena, FrameBinding, Shift};
+use crate::hotness::HotLaps;
 use crate::items::BadIndex;
 use crate::source::EngineLine;
 
@@ -60,7 +61,25 @@ pub struct ExpertFeed {
     /// Guesses that were wrong, until nothing more is read into their frames.
     wrong: Vec<Guess>,
     worth: Worth,
+    warming: Warming,
     spans: Vec<FetchSpan>,
+}
+
+/// Experts that were hot when the model last ran, on their way into frames that nobody
+/// uses yet.
+#[derive(Default)]
+struct Warming {
+    /// What is not asked for yet, the next last.
+    ahead: Vec<(u32, u32)>,
+    coming: Vec<Guess>,
+    /// Bytes that were read as guesses and are none.
+    bytes: u64,
+}
+
+impl Warming {
+    fn is_over(&self) -> bool {
+        self.ahead.is_empty() && self.coming.is_empty()
+    }
 }
 
 impl ExpertFeed {
@@ -78,6 +97,7 @@ impl ExpertFeed {
             early: Vec::new(),
             wrong: Vec::new(),
             worth: Worth::new(possible),
+            warming: Warming::default(),
             spans: Vec::new(),
         }
     }
@@ -135,7 +155,9 @@ impl ExpertFeed {
                 counts.named += 1;
                 counts.right += u64::from(guessed.contains(&framed.item.0));
                 counts.missed += u64::from(framed.found != Presence::Held);
-                counts.early += u64::from(framed.found == Presence::Reserved);
+                // Others are on their way because they were hot.
+                let early = framed.found == Presence::Reserved;
+                counts.early += u64::from(early && guessed.contains(&framed.item.0));
             }
         }
         let came_true = |guess: &mut Guess| {
@@ -148,6 +170,13 @@ impl ExpertFeed {
                 line.promote(&coming.ticket);
             }
             self.coming.extend(guess.coming);
+        }
+        for hot in self.warming.coming.extract_if(.., came_true) {
+            self.warming.bytes += self.arena.read_bytes(hot.layer, hot.expert);
+            for coming in &hot.coming {
+                line.promote(&coming.ticket);
+            }
+            self.coming.extend(hot.coming);
         }
         for guess in self.early.drain(..) {
             for coming in &guess.coming {
@@ -162,17 +191,27 @@ impl ExpertFeed {
     pub fn guesses(&self, line: &EngineLine) -> GuessCounts {
         let counters = line.counters();
         GuessCounts {
-            bytes: counters.bytes_guessed,
+            bytes: counters.bytes_guessed.saturating_sub(self.warming.bytes),
             // Where experts have frames, nothing else is read ahead.
             wasted: counters.bytes_wasted,
             ..self.counts
         }
     }
 
+    /// Bytes that were read because experts had been hot before.
+    pub fn warmed_bytes(&self) -> u64 {
+        self.warming.bytes
+    }
+
     /// Whether guesses are worth making now.
     pub fn wants_guess(&mut self, line: &EngineLine) -> bool {
+        if !self.warming.is_over() {
+            // Not before it is known which bytes were guesses.
+            return self.worth.on;
+        }
         let counters = line.counters();
-        let (guessed, wasted) = (counters.bytes_guessed, counters.bytes_wasted);
+        let guessed = counters.bytes_guessed.saturating_sub(self.warming.bytes);
+        let wasted = counters.bytes_wasted;
         let was = self.worth.on;
         let on = self.worth.ask(guessed, wasted);
         if on != was {
@@ -195,22 +234,86 @@ impl ExpertFeed {
             let Some(frame) = self.arena.reserve(layer, expert) else {
                 continue;
             };
-            let coming = (0..self.arena.matrices(layer)).map(|matrix| {
-                let (span, shift) = self.arena.span(layer, matrix, expert, frame);
-                Coming {
-                    matrix,
-                    ticket: line.guess(&[span]),
-                    shifts: shift.into_iter().collect(),
-                }
-            });
-            self.early.push(Guess {
-                layer,
-                expert,
-                frame,
-                coming: coming.collect(),
-            });
+            let guess = self.ask_early(layer, expert, frame, line);
+            self.early.push(guess);
         }
         self.guessed = Some((layer, guessed));
+    }
+
+    /// Has an expert read into its frame when nothing else is.
+    fn ask_early(&self, layer: u32, expert: u32, frame: u32, line: &mut EngineLine) -> Guess {
+        let coming = (0..self.arena.matrices(layer)).map(|matrix| {
+            let (span, shift) = self.arena.span(layer, matrix, expert, frame);
+            Coming {
+                matrix,
+                ticket: line.guess(&[span]),
+                shifts: shift.into_iter().collect(),
+            }
+        });
+        Guess {
+            layer,
+            expert,
+            frame,
+            coming: coming.collect(),
+        }
+    }
+
+    /// These are the choices of the last laps: what is known of past uses is known, and the
+    /// experts that would be in memory are read by [`ExpertFeed::warm`].
+    pub fn recall(&mut self, hot: HotLaps) {
+        self.warming.ahead = self.arena.recall(hot);
+        self.warming.ahead.reverse();
+    }
+
+    /// Reads a few more of the experts that were hot into frames that nobody uses yet,
+    /// behind all else. Never waits. Whether some are on their way.
+    ///
+    /// # Errors
+    /// As [`delayline_line::Line::pump`].
+    pub fn warm(&mut self, line: &mut EngineLine, memory: &Memory) -> Result<bool, LineError> {
+        if self.warming.is_over() {
+            return Ok(false);
+        }
+        line.pump()?;
+        self.give_back(line);
+        let came = |hot: &mut Guess| {
+            let mut coming = hot.coming.iter();
+            coming.all(|coming| line.is_settled(&coming.ticket))
+        };
+        let came: Vec<Guess> = self.warming.coming.extract_if(.., came).collect();
+        for hot in came {
+            self.warming.bytes += self.arena.read_bytes(hot.layer, hot.expert);
+            let mut is_whole = true;
+            for coming in hot.coming {
+                line.promote(&coming.ticket);
+                is_whole &= line.fetched(coming.ticket).is_ok();
+                for shift in coming.shifts {
+                    memory.move_down(shift.from, shift.to, shift.len);
+                }
+            }
+            match is_whole {
+                true => _ = self.arena.hold(hot.layer, hot.expert),
+                // Nobody waits for it; whoever wants it asks anew.
+                false => {
+                    self.arena.cancel(hot.layer, hot.expert);
+                    self.arena.give_back(hot.layer, hot.frame);
+                    self.warming.ahead.clear();
+                }
+            }
+        }
+        while let Some((layer, expert)) = self.warming.ahead.pop() {
+            if self.arena.has_frame(layer, expert) || self.arena.is_full(layer) {
+                continue;
+            }
+            let Some(frame) = self.arena.reserve_unused(layer, expert) else {
+                self.warming.ahead.push((layer, expert));
+                break;
+            };
+            let hot = self.ask_early(layer, expert, frame, line);
+            self.warming.coming.push(hot);
+        }
+        line.pump()?;
+        Ok(!self.warming.coming.is_empty())
     }
 
     /// Frames of wrong guesses into which nothing more is read are free again.
@@ -261,7 +364,9 @@ impl ExpertFeed {
     /// After reads that failed, of which none is under way any more: nothing is in any
     /// frame.
     pub fn clear(&mut self, line: &mut EngineLine) {
-        let guesses = self.early.drain(..).chain(self.wrong.drain(..));
+        self.warming.ahead.clear();
+        let early = self.early.drain(..).chain(self.warming.coming.drain(..));
+        let guesses = early.chain(self.wrong.drain(..));
         let coming = guesses.flat_map(|guess| guess.coming);
         for coming in coming.chain(self.coming.drain(..)) {
             // What went wrong has been told.

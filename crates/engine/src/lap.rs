@@ -414,6 +414,8 @@ impl Lap {
                 .visit(layer, &source.ids, &mut source.line)
                 .map_err(bad_index)?;
             self.guess(layer, source, bind)?;
+            let experts = source.experts.as_mut().ok_or_else(none)?;
+            experts.warm(&mut source.line, &source.memory)?;
         }
         let experts = source.experts.as_mut().ok_or_else(none)?;
         experts.wait(matrix, &mut source.line, &source.memory)?;

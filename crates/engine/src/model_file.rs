@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use delayline_gguf::Header;
+use delayline_gguf::{Header, block_hash};
 use delayline_medium::Fingerprint;
 
 pub(crate) use self::open::advise;
@@ -100,6 +100,8 @@ pub struct ModelFile {
     facts: Facts,
     /// Bytes of a stripe, where the parts lie on several drives.
     unit: Option<u64>,
+    /// Of the headers of all parts.
+    header_hash: u64,
 }
 
 impl ModelFile {
@@ -178,7 +180,10 @@ impl ModelFile {
             }
         }
         parts.insert(0, first);
+        let hashes = parts.iter().map(|part| block_hash(&part.header));
+        let hashes: Vec<u8> = hashes.flat_map(u64::to_le_bytes).collect();
         Ok(Self {
+            header_hash: block_hash(&hashes),
             parts,
             weights,
             facts,
@@ -189,6 +194,11 @@ impl ModelFile {
     /// Bytes of a stripe, where the parts lie on several drives.
     pub fn stripe_unit(&self) -> Option<u64> {
         self.unit
+    }
+
+    /// A hash of the headers of all parts, by which a model is known again.
+    pub fn header_hash(&self) -> u64 {
+        self.header_hash
     }
 
     /// The paths of all files.

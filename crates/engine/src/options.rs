@@ -1,5 +1,6 @@
 //! How to run a model. Decides nothing.
 
+use crate::hotness::HotnessFile;
 use crate::routes::RouteOptions;
 use crate::shape::{FlashAttention, KvType};
 use delayline_medium::MediumMaker;
@@ -42,6 +43,8 @@ pub struct Options {
     pub experts: ExpertPolicy,
     /// Whether no experts are read that the next layer will only probably want.
     pub no_guess: bool,
+    /// Where it is kept which experts were hot, from one run to the next; nowhere without.
+    pub hotness: Option<Arc<HotnessFile>>,
     /// What is to be done with the choices of experts.
     pub routes: RouteOptions,
     /// Whether to record a trace.

@@ -16,9 +16,16 @@ pub struct RouteOptions {
     /// Share of what the route chooses next that is guessed rightly, 0 to 1; the rest
     /// are other experts of the layer, as often as the route uses them.
     pub accuracy: f64,
+    /// Laps of up to so many rows are of as many sequences, of which each follows the
+    /// answer from a place of its own: the first from the lap that comes, each other 32
+    /// further on. At 0 or 1 a lap of several rows is a prompt's.
+    pub sequences: usize,
     /// Whether choices are recorded, in memory that is not counted.
     pub record: bool,
 }
+
+/// Laps from where a sequence is in a route to where the next one is.
+const APART: usize = 32;
 
 /// What the router of the next layer, applied to a layer's input, was seen to tell
 /// rightly of Qwen3-30B.
@@ -32,6 +39,7 @@ impl Default for RouteOptions {
         Self {
             follow: None,
             accuracy: ACCURACY,
+            sequences: 1,
             record: false,
         }
     }
@@ -49,6 +57,8 @@ struct Follow {
     answer_at: usize,
     /// See [`RouteOptions::accuracy`].
     accuracy: f64,
+    /// See [`RouteOptions::sequences`].
+    sequences: usize,
     /// By layer: all that is chosen of it, in any order.
     popular: Vec<Vec<u16>>,
 }
@@ -84,10 +94,11 @@ impl Routes {
         let RouteOptions {
             follow,
             accuracy,
+            sequences,
             record,
         } = asked;
         let follow = follow
-            .map(|route| Follow::new(route, accuracy, &layers, chosen))
+            .map(|route| Follow::new(route, accuracy, sequences, &layers, chosen))
             .transpose()?;
         let recorded = record.then(|| ExpertRoute {
             model: String::new(),
@@ -113,7 +124,8 @@ impl Routes {
     pub fn begin(&mut self) {
         if let Some(follow) = &mut self.follow {
             match self.rows {
-                1 => follow.answer_at += 1,
+                0 => {}
+                rows if rows <= follow.sequences => follow.answer_at += 1,
                 rows => follow.prompt_at += rows,
             }
         }
@@ -195,6 +207,7 @@ impl Follow {
     fn new(
         route: Arc<ExpertRoute>,
         accuracy: f64,
+        sequences: usize,
         layers: &[ExpertLayer],
         chosen: u32,
     ) -> Result<Self, Error> {
@@ -254,6 +267,7 @@ impl Follow {
             prompt_at: 0,
             answer_at: 0,
             accuracy,
+            sequences: sequences.max(1),
             popular,
             route,
         })
@@ -280,7 +294,7 @@ impl Follow {
     /// and names an expert again where it has fewer than the model.
     fn put(&self, layer: u16, rows: usize, row: usize, ids: &mut [i32]) {
         let (rows_of, at) = match rows {
-            1 => (&self.answer, self.answer_at),
+            rows if rows <= self.sequences => (&self.answer, self.answer_at + APART * row),
             _ => (&self.prompt, self.prompt_at + row),
         };
         let (mut lap, mut of) = rows_of[at % rows_of.len()];
@@ -374,7 +388,7 @@ mod tests {
             let asked = RouteOptions {
                 follow: Some(route(&text)),
                 accuracy,
-                record: false,
+                ..RouteOptions::default()
             };
             let mut routes = Routes::new(layers.clone(), 1, Vec::new(), asked).expect("it fits");
             let mut right = 0;
@@ -396,6 +410,32 @@ mod tests {
             ..asked()
         };
         assert!(Routes::new(layers, 2, Vec::new(), asked).is_err());
+    }
+
+    #[test]
+    fn sequences_that_share_laps_follow_from_places_of_their_own() {
+        let lines = (0..40).map(|lap| format!("0,1,{lap},0,0,{lap},0,0,4096\n"));
+        let text: String = lines.collect();
+        let layers = vec![ExpertLayer {
+            count: 64,
+            bytes: 4096,
+        }];
+        let asked = RouteOptions {
+            follow: Some(route(&text)),
+            accuracy: 1.0,
+            sequences: 4,
+            record: true,
+        };
+        let mut routes = Routes::new(layers, 1, Vec::new(), asked).expect("it fits");
+        for at in 0..90 {
+            routes.begin();
+            // With one that has left there is a row less; a prompt is longer.
+            let mut ids = vec![0; [4, 3, 1][at % 3]];
+            routes.choose(0, &mut ids);
+            let expected = |row| ((at + 32 * row) % 40) as i32;
+            let expected: Vec<i32> = (0..ids.len()).map(expected).collect();
+            assert_eq!(ids, expected);
+        }
     }
 
     #[test]

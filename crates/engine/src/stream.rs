@@ -3,6 +3,7 @@
 
 mod fill;
 
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use crate::cgroup;
 use crate::error::Error;
 use crate::expert_feed::{ExpertFeed, GuessCounts};
 use crate::graph::{Graph, UseId, WeightUse};
+use crate::hotness::HotnessFile;
 use crate::items::Items;
 use crate::itinerary::Itinerary;
 use crate::lap::{Feeder, Supplies};
@@ -64,6 +66,9 @@ pub struct Stream {
     /// Of what stays, where nothing else says what it should be.
     second: Option<SecondReading>,
     clock: Rc<dyn Clock>,
+    /// Where it is kept which experts were hot, and of which model.
+    hotness: Option<Arc<HotnessFile>>,
+    model: u64,
 }
 
 /// What of a budget is known before the stream is.
@@ -110,6 +115,7 @@ impl Stream {
         let needs = budget::needs(occupied, file.facts().vocab)
             + atlas.layout.small_bytes
             + checks.as_ref().map_or(0, Checks::bytes)
+            + atlas.layout.arena.hot_bytes()
             + spending.set_aside
             + options
                 .maker
@@ -143,7 +149,7 @@ impl Stream {
         let prefault = Prefault::start(memory.clone(), placed.stays.clone());
         atlas.homes.clone_from(&placed.homes);
         atlas.ring = Ring::of(&graphs[0], &atlas);
-        let (medium, notices) = open_medium(file, &memory, &lap, &residency, options)?;
+        let (medium, mut notices) = open_medium(file, &memory, &lap, &residency, options)?;
         let clock = medium.clock();
         let clock = clock.unwrap_or_else(|| Rc::new(RealClock::default()));
         let source = LineSource {
@@ -164,8 +170,14 @@ impl Stream {
         let mut supplies = Supplies::new(line, memory.clone(), items, options.trace);
         if has_frames {
             let layout = atlas.layout.arena.clone();
+            let mut laps = layout.no_laps();
             let arena = ExpertArena::new(layout, placed.arena, options.experts);
-            supplies.experts = Some(ExpertFeed::new(arena, !options.no_guess));
+            let mut experts = ExpertFeed::new(arena, !options.no_guess);
+            if let Some(kept) = &options.hotness {
+                notices.extend(kept.read(&mut laps, file.header_hash()));
+                experts.recall(laps);
+            }
+            supplies.experts = Some(experts);
         }
         let asked = &options.routes;
         if asked.record || asked.follow.is_some() {
@@ -194,6 +206,8 @@ impl Stream {
             small: placed.small,
             second: None,
             clock,
+            hotness: options.hotness.clone(),
+            model: file.header_hash(),
         };
         stream.lay_out();
         Ok(stream)
@@ -415,6 +429,56 @@ impl Stream {
     /// are not.
     pub fn take_route(&mut self) -> Option<ExpertRoute> {
         self.feeder.source().routes.as_mut()?.take()
+    }
+
+    /// Reads a few more experts that were hot when the model last ran, between laps and
+    /// without waiting. Whether some are on their way.
+    ///
+    /// # Errors
+    /// As [`delayline_line::Line::pump`].
+    pub fn warm(&mut self) -> Result<bool, Error> {
+        let source = self.feeder.source();
+        match &mut source.experts {
+            Some(experts) => Ok(experts.warm(&mut source.line, &source.memory)?),
+            None => Ok(false),
+        }
+    }
+
+    /// Bytes that were read because experts had been hot when the model last ran.
+    pub fn warmed_bytes(&mut self) -> u64 {
+        let experts = self.feeder.source().experts.as_ref();
+        experts.map_or(0, ExpertFeed::warmed_bytes)
+    }
+
+    /// Whether the choices of the laps that follow are kept, as they are from the start:
+    /// those of laps that are no text say nothing.
+    pub fn keep_choices(&mut self, keep: bool) {
+        if let Some(experts) = &mut self.feeder.source().experts {
+            experts.arena.keep_hot(keep);
+        }
+    }
+
+    /// Writes which experts are hot to where that is kept, if anything has changed.
+    ///
+    /// # Errors
+    /// When it cannot be written, which is told once.
+    pub fn write_hotness(&mut self) -> io::Result<()> {
+        let model = self.model;
+        let kept = self.hotness.clone();
+        let experts = self.feeder.source().experts.as_mut();
+        match kept.zip(experts) {
+            Some((kept, experts)) => kept.write(experts.arena.hot(), model),
+            None => Ok(()),
+        }
+    }
+
+    /// The choices of experts of the last laps, where experts have frames: a few dozen, of
+    /// which none is a long prompt's, and some may be of an earlier run.
+    pub fn last_choices(&mut self) -> Option<ExpertRoute> {
+        let layout = &self.atlas.layout.arena;
+        let (layers, chosen) = (layout.bare_layers(), layout.chosen());
+        let experts = self.feeder.source().experts.as_mut()?;
+        Some(experts.arena.hot().route(layers, chosen))
     }
 
     /// What a person should know of how the files are read.

@@ -3,7 +3,7 @@
 //! when memory is full of what this model and text use.
 
 use crate::experts::{ExpertPools, PoolShape};
-use crate::frames::Presence;
+use crate::frames::{Framed, Presence};
 use crate::policy::{Belady, Policy};
 use crate::replay::{Cache, Trace};
 use crate::route::ExpertRoute;
@@ -11,7 +11,7 @@ use crate::types::ExtentId;
 use std::collections::HashSet;
 
 /// What became of the uses that were counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReplayedExperts {
     /// Laps that brought a token.
     pub tokens: u64,
@@ -21,12 +21,29 @@ pub struct ReplayedExperts {
     pub misses: u64,
     /// Bytes of those.
     pub bytes_read: u64,
+    /// The same of each of the laps, in order.
+    pub lap_bytes: Vec<u64>,
 }
 
 impl ReplayedExperts {
     /// Share of the uses that were hits.
     pub fn hit_share(&self) -> f64 {
         self.hits as f64 / (self.hits + self.misses).max(1) as f64
+    }
+
+    /// A layer was visited, of which some were there and the others are `bytes` long. A
+    /// lap begins with its first.
+    fn count(&mut self, is_first: bool, hits: u64, misses: u64, bytes: u64) {
+        if is_first {
+            self.tokens += 1;
+            self.lap_bytes.push(0);
+        }
+        self.hits += hits;
+        self.misses += misses;
+        self.bytes_read += bytes;
+        if let Some(lap) = self.lap_bytes.last_mut() {
+            *lap += bytes;
+        }
     }
 
     /// Bytes of missing experts a token.
@@ -83,21 +100,19 @@ pub fn replay_experts<P: Policy>(
     for visit in route.visits() {
         let layer = u32::from(visit.layer);
         let frames = pools.frames(pools.pool_of(layer)) as usize;
+        let (mut hits, mut misses) = (0, 0);
         for portion in visit.experts.chunks(frames.max(1)) {
             framed.clear();
             pools.visit(layer, portion.iter().map(|&id| id.into()), &mut framed);
-            if visit.counts {
-                let hits = framed
-                    .iter()
-                    .filter(|framed| framed.found == Presence::Held);
-                let hits = hits.count() as u64;
-                let misses = portion.len() as u64 - hits;
-                sums.hits += hits;
-                sums.misses += misses;
-                sums.bytes_read += misses * route.layers[usize::from(visit.layer)].bytes;
-            }
+            let held = |framed: &&Framed| framed.found == Presence::Held;
+            let here = framed.iter().filter(held).count() as u64;
+            hits += here;
+            misses += portion.len() as u64 - here;
         }
-        sums.tokens += u64::from(visit.counts && layer == 0);
+        if visit.counts {
+            let bytes = misses * route.layers[usize::from(visit.layer)].bytes;
+            sums.count(layer == 0, hits, misses, bytes);
+        }
     }
     sums
 }
@@ -126,11 +141,10 @@ pub fn replay_experts_ahead(route: &ExpertRoute, capacity: u64) -> ReplayedExper
         let visit = cache.visit(batch.iter().map(|&item| (item, trace.len_of(item))));
         if is_counted {
             let missing = || visit.admitted.iter().chain(&visit.passed);
-            sums.hits += visit.hits.len() as u64;
-            sums.misses += missing().count() as u64;
-            sums.bytes_read += missing().map(|&item| trace.len_of(item)).sum::<u64>();
+            let bytes = missing().map(|&item| trace.len_of(item)).sum();
+            let misses = missing().count() as u64;
+            sums.count(is_token, visit.hits.len() as u64, misses, bytes);
         }
-        sums.tokens += u64::from(is_token);
     }
     sums
 }

@@ -229,6 +229,32 @@ impl<P: Policy> ExpertPools<P> {
         pool.reserve(item)
     }
 
+    /// See [`FramePool::reserve_unused`].
+    pub fn reserve_unused(&mut self, layer: u32, expert: u32, most: u32) -> Option<u32> {
+        let (pool, item) = self.seat(layer, expert)?;
+        pool.reserve_unused(item, most)
+    }
+
+    /// See [`FramePool::hold`].
+    ///
+    /// # Panics
+    /// When no frame is reserved for the expert.
+    pub fn hold(&mut self, layer: u32, expert: u32) -> bool {
+        let (pool, item) = self.seat(layer, expert).expect("there is such an expert");
+        pool.hold(item)
+    }
+
+    /// See [`FramePool::has_frame`].
+    pub fn has_frame(&self, layer: u32, expert: u32) -> bool {
+        let Seat { pool, first, .. } = self.seats[layer as usize];
+        self.pools[pool].1.has_frame(ExtentId(first + expert))
+    }
+
+    /// Whether the layer's pool is full; see [`FramePool::is_full`].
+    pub fn is_full(&self, layer: u32) -> bool {
+        self.pools[self.seats[layer as usize].pool].1.is_full()
+    }
+
     /// Whether an expert is in a frame.
     pub fn holds(&self, layer: u32, expert: u32) -> bool {
         let Seat { pool, first, count } = self.seats[layer as usize];

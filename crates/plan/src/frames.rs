@@ -91,6 +91,16 @@ impl<P: Policy> FramePool<P> {
         (frame != NONE).then_some(frame)
     }
 
+    /// Whether an item is in a frame, or one is reserved for it.
+    pub fn has_frame(&self, item: ExtentId) -> bool {
+        self.frame_of(item).is_some() || self.position(item).is_some()
+    }
+
+    /// Whether every frame that is not left to what is reserved holds an item.
+    pub fn is_full(&self) -> bool {
+        self.held >= self.frames - self.spare
+    }
+
     /// From now on so many frames are left to what is reserved. What the last batch
     /// uses is not given up for it.
     ///
@@ -105,14 +115,46 @@ impl<P: Policy> FramePool<P> {
     /// Reserves a frame for an item that will perhaps be used soon. None where it has
     /// one, or no frame is left.
     pub fn reserve(&mut self, item: ExtentId) -> Option<u32> {
-        let has_one = self.frame_of(item).is_some() || self.position(item).is_some();
-        if has_one || self.taken >= self.spare {
+        if self.has_frame(item) || self.taken >= self.spare {
             return None;
         }
         let frame = self.free.pop()?;
         self.taken += 1;
         self.reserved.push((item, frame));
         Some(frame)
+    }
+
+    /// Reserves a frame that nobody has any use for yet, beside those that are left to
+    /// what is reserved, for an item that [`FramePool::hold`] will put into it. None
+    /// where it has one, `most` are taken, or no such frame is there.
+    pub fn reserve_unused(&mut self, item: ExtentId, most: u32) -> Option<u32> {
+        let is_full = self.held + self.taken >= self.frames - self.spare;
+        if is_full || self.taken >= most || self.has_frame(item) {
+            return None;
+        }
+        let frame = self.free.pop()?;
+        self.taken += 1;
+        self.reserved.push((item, frame));
+        Some(frame)
+    }
+
+    /// What a frame was reserved for is in it, and stays as if it had been used. False
+    /// where the others have taken all the room meanwhile: its frame is free then.
+    ///
+    /// # Panics
+    /// When none is reserved for the item.
+    pub fn hold(&mut self, item: ExtentId) -> bool {
+        let at = self.position(item).expect("it was reserved");
+        let (_, frame) = self.reserved.swap_remove(at);
+        self.taken -= 1;
+        if self.held >= self.room() {
+            self.free.push(frame);
+            return false;
+        }
+        self.held += 1;
+        self.frame_of[item.index()] = frame;
+        self.policy.keep(item);
+        true
     }
 
     /// The item is not expected any more. Its frame is nobody's until it is given

@@ -39,7 +39,7 @@ fn recorded_routes_are_replayed_sensibly() {
             let frequency = replay_experts(&route, &shapes, |_| Frequency::default());
             let fifo = replay_experts(&route, &shapes, |shape| S3Fifo::new(shape.frames as usize));
             let belady = replay_experts_ahead(&route, capacity);
-            let all = [first, lru, frequency, fifo, next, belady];
+            let all = [&first, &lru, &frequency, &fifo, &next, &belady];
             let shares = all.map(|done| done.hit_share());
             println!("{name} {share}: {shares:.3?}");
             let next = next.hit_share();
@@ -194,7 +194,27 @@ fn reserved_frames_are_nobody_elses_until_they_are_given_back() {
         for _ in 0..400 {
             let item = ExtentId(random.between(0, u64::from(items) - 1) as u32);
             let of = |owners: &[Owner], owner| owners.iter().position(|of| *of == owner);
-            match random.between(0, 9) {
+            match random.between(0, 11) {
+                10 => {
+                    let taken = |owner: &&Owner| matches!(owner, Owner::Reserved(_) | Owner::Lost);
+                    let taken = owners.iter().filter(taken).count() as u32;
+                    if let Some(frame) = pool.reserve_unused(item, most) {
+                        assert_eq!(owners[frame as usize], Owner::Nobody);
+                        assert_eq!(of(&owners, Owner::Reserved(item)), None);
+                        assert!(taken < most && pool.held() + taken < frames - spare);
+                        owners[frame as usize] = Owner::Reserved(item);
+                    }
+                }
+                11 => {
+                    if let Some(frame) = of(&owners, Owner::Reserved(item)) {
+                        let there = pool.hold(item);
+                        assert_eq!(there, pool.frame_of(item) == Some(frame as u32));
+                        owners[frame] = match there {
+                            true => Owner::Holds(item),
+                            false => Owner::Nobody,
+                        };
+                    }
+                }
                 0 => {
                     spare = random.between(0, u64::from(most)) as u32;
                     pool.leave(spare);

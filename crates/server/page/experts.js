@@ -2,19 +2,38 @@
 // squares, a row for each layer. Beside it the same in words.
 
 import { fitted, palette } from "./theme.js";
-import { count, percent } from "./units.js";
+import { bytes, count, percent } from "./units.js";
 
 /** What the server says of each expert: nothing, in memory, used, or used and read for it. */
 const COLOURS = { 1: "resident", 2: "compute", 3: "stall" };
 
+/** What came of experts in all laps since the server started. */
+export function summary(totals) {
+  const tokens = totals.prompt_tokens + totals.generated_tokens;
+  const said = [
+    `${percent(totals.expert_hits / totals.expert_uses)} of all uses found them in memory`,
+    `${bytes(totals.read_bytes / tokens)} read a token`,
+  ];
+  if (totals.guess_read_bytes > 0) {
+    said.push(`${percent(totals.guess_wasted_bytes / totals.guess_read_bytes)} of what was guessed in vain`);
+  }
+  if (totals.limit_s > 0) {
+    said.push(`the drive idle ${percent(Math.max(0, 1 - totals.drive_busy_s / totals.lap_s))} of the time`);
+    said.push(`${percent(totals.limit_s / totals.lap_s)} of the limit`);
+  }
+  return said.join("; ");
+}
+
 export class Experts {
   #layers = [];
+  #totals;
   #changed = false;
 
   /** The latest lap. */
-  lap({ experts }) {
+  lap({ experts, totals }) {
     if (!experts) return;
     this.#layers = experts;
+    this.#totals = totals;
     this.#changed = true;
   }
 
@@ -56,6 +75,7 @@ export class Experts {
     const [held, used, read] = [of("123"), of("23"), of("3")];
     const text = `${percent(held / all.length)} in memory; the lap used ${count(used, "expert")}, ${read} of them read`;
     document.getElementById("experts-text").textContent = text;
+    if (this.#totals?.expert_uses > 0) document.getElementById("experts-totals").textContent = summary(this.#totals);
     canvas.setAttribute("aria-label", `Experts of ${count(this.#layers.length, "layer")}: ${text}`);
   }
 }

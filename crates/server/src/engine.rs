@@ -29,6 +29,12 @@ const PROBE: Duration = Duration::from_secs(5);
 /// How often slow readers are looked after when nobody else rides.
 const NAP: Duration = Duration::from_millis(10);
 
+/// How often it looks for what has come of the experts that were hot, while nobody rides.
+const WARM_NAP: Duration = Duration::from_millis(1);
+
+/// Between two times that it is written which experts are hot; only while nobody rides.
+const KEEP: Duration = Duration::from_secs(60);
+
 /// How long it sleeps when there is nothing to do; news wake it.
 const SLEEP: Duration = Duration::from_secs(3600);
 
@@ -58,6 +64,9 @@ pub struct EngineThread {
     lap_ended: Option<Instant>,
     /// Requests in the queue for whose prompts something is on its way.
     fetching: usize,
+    /// When it was written which experts are hot, and whether laps have come since.
+    kept: Instant,
+    is_kept: bool,
 }
 
 impl EngineThread {
@@ -78,12 +87,19 @@ impl EngineThread {
             failures: 0,
             lap_ended: None,
             fetching: 0,
+            kept: Instant::now(),
+            is_kept: true,
         }
     }
 
     /// Runs until the server has been told to drain and all answers are given, or
     /// to stop.
     pub fn run(mut self) {
+        self.answer_all();
+        self.write_hotness();
+    }
+
+    fn answer_all(&mut self) {
         loop {
             self.settle();
             self.flush();
@@ -246,6 +262,7 @@ impl EngineThread {
         let mut events = std::mem::take(&mut self.events);
         self.begins(self.batcher.next_rows());
         let outcome = self.batcher.lap(&mut events);
+        self.is_kept = false;
         self.shared.laps.ends();
         match outcome {
             Ok(lap) => {
@@ -267,7 +284,6 @@ impl EngineThread {
             Err(failed) => self.failed(&failed),
         }
         self.checked();
-        self.experts();
         self.stored();
         self.events = events;
         self.lap_ended = Some(Instant::now());
@@ -282,6 +298,7 @@ impl EngineThread {
     }
 
     fn measured(&mut self, lap: &CompletedLap) {
+        self.experts();
         let metrics = &self.shared.metrics;
         let s = |ns: u64| ns as f64 / 1e9;
         metrics.laps.inc();
@@ -292,6 +309,16 @@ impl EngineThread {
         metrics.generated_tokens.inc_by(lap.generated as u64);
         metrics.lap_duration.observe(s(lap.took.ns));
         metrics.batch.observe(lap.sequences as f64);
+        let rows = lap.prompt_tokens + lap.decoded;
+        let compute_s = self.batcher.cost().compute_s(rows).unwrap_or(0.0);
+        let rate = metrics.device_rate.get();
+        if rate > 0.0 {
+            let busy_s = lap.took.bytes_read as f64 / rate;
+            metrics.drive_busy_s.inc_by(busy_s);
+            // Neither figure is exact: no lap is shorter than its limit.
+            let limit_s = compute_s.max(busy_s).min(s(lap.took.ns));
+            metrics.limit_s.inc_by(limit_s);
+        }
         let stream = self.batcher.decoder().stream();
         let experts = stream.filter(|_| self.shared.feed.heard());
         let experts = experts.map_or_else(Vec::new, Stream::expert_picture);
@@ -338,9 +365,11 @@ impl EngineThread {
     /// Counts what became of experts.
     fn experts(&mut self) {
         let stream = self.batcher.decoder().stream();
-        let Some((counts, guesses)) =
-            stream.and_then(|stream| stream.expert_counts().zip(stream.guess_counts()))
-        else {
+        let Some(stream) = stream else {
+            return;
+        };
+        let warmed = stream.warmed_bytes();
+        let Some((counts, guesses)) = stream.expert_counts().zip(stream.guess_counts()) else {
             return;
         };
         let metrics = &self.shared.metrics;
@@ -348,6 +377,7 @@ impl EngineThread {
             (&metrics.expert_uses, counts.used),
             (&metrics.expert_hits, counts.hits),
             (&metrics.expert_read_bytes, counts.bytes_read),
+            (&metrics.expert_warmed_bytes, warmed),
             (&metrics.guess_read_bytes, guesses.bytes),
             (&metrics.guess_wasted_bytes, guesses.wasted),
         ] {
@@ -424,8 +454,44 @@ impl EngineThread {
             if self.shared.queue.is_empty() && !self.shared.draining() {
                 self.probe();
             }
+        } else if self.warm() {
+            self.shared.queue.wait(0, WARM_NAP);
         } else {
-            self.shared.queue.wait(0, SLEEP);
+            let time = self.keep();
+            self.shared.queue.wait(0, time);
+        }
+    }
+
+    /// Reads what was hot when the model last ran; whether more of it is to come.
+    fn warm(&mut self) -> bool {
+        let Some(stream) = self.batcher.decoder().stream() else {
+            return false;
+        };
+        // What cannot be read is told by the lap that wants it.
+        let is_coming = stream.warm().unwrap_or(false);
+        self.experts();
+        is_coming
+    }
+
+    /// Writes which experts are hot, if it is time; else how long until then.
+    fn keep(&mut self) -> Duration {
+        let left = KEEP.saturating_sub(self.kept.elapsed());
+        if self.is_kept {
+            return SLEEP;
+        }
+        if left.is_zero() {
+            self.write_hotness();
+            return SLEEP;
+        }
+        left
+    }
+
+    fn write_hotness(&mut self) {
+        (self.kept, self.is_kept) = (Instant::now(), true);
+        if let Some(stream) = self.batcher.decoder().stream()
+            && let Err(error) = stream.write_hotness()
+        {
+            tracing::warn!("{error}");
         }
     }
 

@@ -252,5 +252,11 @@ fn totals(metrics: &Metrics) -> Totals {
         prompt_tokens: metrics.prompt_tokens.get(),
         generated_tokens: metrics.generated_tokens.get(),
         kv_tokens: metrics.kv.tokens(),
+        limit_s: metrics.limit_s.get(),
+        drive_busy_s: metrics.drive_busy_s.get(),
+        expert_uses: metrics.expert_uses.get(),
+        expert_hits: metrics.expert_hits.get(),
+        guess_read_bytes: metrics.guess_read_bytes.get(),
+        guess_wasted_bytes: metrics.guess_wasted_bytes.get(),
     }
 }

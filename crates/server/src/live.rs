@@ -125,6 +125,19 @@ pub struct Totals {
     pub generated_tokens: u64,
     /// Tokens of prompts that were found.
     pub kv_tokens: KvTokens,
+    /// The least that laps take, each by its compute and its bytes, in seconds; 0 where
+    /// what the medium brings is unknown.
+    pub limit_s: f64,
+    /// What the bytes of laps take of the medium, in seconds; as above.
+    pub drive_busy_s: f64,
+    /// Distinct experts that layers of laps used, where experts have frames.
+    pub expert_uses: u64,
+    /// Those of them that were in memory.
+    pub expert_hits: u64,
+    /// Bytes read because of guesses which experts a layer would name.
+    pub guess_read_bytes: u64,
+    /// Those of them that nobody wanted.
+    pub guess_wasted_bytes: u64,
 }
 
 /// Tokens of prompts that need not be computed, by where they were.
@@ -206,6 +219,16 @@ mod tests {
         assert_eq!(progress["totals"]["laps"], 0);
         let found = serde_json::json!({"memory": 0, "flash": 0, "shared": 0});
         assert_eq!(progress["totals"]["kv_tokens"], found);
+        for name in [
+            "limit_s",
+            "drive_busy_s",
+            "expert_uses",
+            "expert_hits",
+            "guess_read_bytes",
+            "guess_wasted_bytes",
+        ] {
+            assert!(progress["totals"][name].is_number(), "{name}");
+        }
         let lap = serde_json::to_value(LiveLap::default()).unwrap();
         assert!(lap["bins"].is_null());
         assert_eq!(lap["totals"]["generated_tokens"], 0);

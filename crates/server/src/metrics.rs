@@ -40,6 +40,8 @@ pub struct Metrics {
     pub expert_uses: Counter,
     pub expert_hits: Counter,
     pub expert_read_bytes: Counter,
+    /// Bytes read because experts had been hot before.
+    pub expert_warmed_bytes: Counter,
     /// Bytes read because of guesses, and those of them in vain.
     pub guess_read_bytes: Counter,
     /// See `guess_read_bytes`.
@@ -52,6 +54,12 @@ pub struct Metrics {
     pub stall_s: Seconds,
     /// Time while sequences rode that was not a lap's: choosing tokens included.
     pub between_s: Seconds,
+    /// What the medium brings, in bytes per second, as measured at the start; 0 where
+    /// nothing is read or it is unknown.
+    pub device_rate: Level,
+    /// Bytes of laps over that rate; and the longer of it and of compute.
+    pub drive_busy_s: Seconds,
+    pub limit_s: Seconds,
     /// Bytes read from the medium.
     pub read_bytes: Counter,
     /// Tokens of prompts that were computed.
@@ -99,12 +107,16 @@ impl Default for Metrics {
             expert_uses: Counter::default(),
             expert_hits: Counter::default(),
             expert_read_bytes: Counter::default(),
+            expert_warmed_bytes: Counter::default(),
             guess_read_bytes: Counter::default(),
             guess_wasted_bytes: Counter::default(),
             kv: KvMetrics::default(),
             lap_s: Seconds::default(),
             stall_s: Seconds::default(),
             between_s: Seconds::default(),
+            device_rate: Level::default(),
+            drive_busy_s: Seconds::default(),
+            limit_s: Seconds::default(),
             read_bytes: Counter::default(),
             prompt_tokens: Counter::default(),
             cached_tokens: Counter::default(),
@@ -155,6 +167,11 @@ impl Metrics {
                 &self.expert_read_bytes,
             ),
             (
+                "expert_warmed_bytes",
+                "Bytes of experts read before they were asked for, because they had been hot before",
+                &self.expert_warmed_bytes,
+            ),
+            (
                 "guess_read_bytes",
                 "Bytes read for experts because the next layer would probably name them",
                 &self.guess_read_bytes,
@@ -178,6 +195,21 @@ impl Metrics {
             "between_seconds",
             "Time while sequences rode that was no lap: choosing tokens and handing them out",
             self.between_s.clone(),
+        );
+        r.register(
+            "device_bytes_per_second",
+            "What the medium brings, as measured at the start; 0 where nothing is read or nobody knows",
+            self.device_rate.clone(),
+        );
+        r.register(
+            "drive_busy_seconds",
+            "Time that the bytes of laps take at that rate: what is missing to the time in laps, the drive rests",
+            self.drive_busy_s.clone(),
+        );
+        r.register(
+            "limit_seconds",
+            "The least that laps take: of each the longer of its compute and its bytes at that rate",
+            self.limit_s.clone(),
         );
         r.register(
             "read_bytes",

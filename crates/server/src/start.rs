@@ -202,6 +202,8 @@ pub(crate) fn core(config: ServerConfig, address: SocketAddr) -> Result<Core, Er
         ..opened.started.clone()
     };
     let limits = config.limits.clone();
+    let rate = opened.device.unwrap_or(0.0);
+    shared.metrics.device_rate.set(rate);
     shared.feed.describe(|machine| {
         let live = describe(&started, &config.limits, &opened);
         *machine = Machine {
@@ -380,7 +382,14 @@ fn open(config: &ServerConfig, shared: &Shared) -> Result<(Batcher, Opened), Err
     }
     let embeds = engine.backend().embeds();
     let mut batcher = Batcher::new(engine, config.engine.ctx);
+    let keep_choices = |batcher: &mut Batcher, keep| {
+        if let Some(stream) = batcher.decoder().stream() {
+            stream.keep_choices(keep);
+        }
+    };
+    keep_choices(&mut batcher, false);
     batcher.warm_up(WARM_UP)?;
+    keep_choices(&mut batcher, true);
     let vocab = batcher.vocab().clone();
     let (jinja, template) = match config.chat_template.clone() {
         // Whoever gives one wants that one.

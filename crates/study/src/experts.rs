@@ -212,7 +212,7 @@ mod tests {
         let rows = replayed(&round(), &[0.5, 1.0]);
         let done = |policy, share| {
             let row = rows.iter().find(|r| r.policy == policy && r.share == share);
-            row.expect("there is a row").done
+            row.expect("there is a row").done.clone()
         };
         for policy in policies() {
             assert_eq!(done(policy, 1.0).hit_share(), 1.0, "{policy}");

@@ -4,11 +4,13 @@
 pub mod laps;
 
 use anyhow::{Result, bail};
+use delayline_engine::ModelFile;
 use serde_json::json;
 
 use self::laps::{Measured, Size};
+use super::figures::median;
 use super::probe::{ProbeJob, ProbeWay};
-use super::{in_process, job};
+use super::{DEVICE_TIME, in_process, job};
 use crate::args::BenchArgs;
 use crate::built::LEVEL;
 use crate::interrupt::{self, Interrupted};
@@ -44,6 +46,7 @@ impl Total {
 /// # Errors
 /// When the model cannot be run with so many sequences under the budget.
 pub fn run(args: &BenchArgs, budget: u64, model_bytes: u64, output: &Output) -> Result<()> {
+    let paths = ModelFile::open(&args.model)?.paths();
     // All sizes take turns in one process; where there are two ways, these do too.
     let (turns, repeat) = match args.baseline {
         Some(_) => (args.repeat, 1),
@@ -56,7 +59,9 @@ pub fn run(args: &BenchArgs, budget: u64, model_bytes: u64, output: &Output) -> 
     let mut totals = [Total::default(), Total::default()];
     let mut progress = output.count("measuring", u64::from(turns) * ways.len() as u64);
     let mut done = 0;
+    let mut rates = Vec::new();
     for _ in 0..turns {
+        rates.push(delayline_medium::device_rate(&paths, DEVICE_TIME)?);
         for (&way, total) in ways.iter().zip(&mut totals) {
             let job = ProbeJob {
                 batch: args.batch.clone(),
@@ -71,11 +76,19 @@ pub fn run(args: &BenchArgs, budget: u64, model_bytes: u64, output: &Output) -> 
             }
         }
     }
+    rates.push(delayline_medium::device_rate(&paths, DEVICE_TIME)?);
     drop(progress);
-    report(budget, &totals, output)
+    let device = median(rates.into_iter()).unwrap_or(f64::NAN);
+    report(args, budget, device, &totals, output)
 }
 
-fn report(budget: u64, [streamed, mmap]: &[Total; 2], output: &Output) -> Result<()> {
+fn report(
+    args: &BenchArgs,
+    budget: u64,
+    device: f64,
+    [streamed, mmap]: &[Total; 2],
+    output: &Output,
+) -> Result<()> {
     let Some(first) = streamed.measured().next() else {
         bail!("no lap carried all of its sequences: the model ended them at once");
     };
@@ -90,6 +103,7 @@ fn report(budget: u64, [streamed, mmap]: &[Total; 2], output: &Output) -> Result
         "compute",
         "waited",
         "rate",
+        "of limit",
         "tok/s",
         "each",
         "faster",
@@ -101,7 +115,9 @@ fn report(budget: u64, [streamed, mmap]: &[Total; 2], output: &Output) -> Result
     let mut table = TextTable::of(heads.into_iter().map(str::to_owned));
     for size in streamed.measured() {
         let (lap_s, stall_s) = (size.lap_s(), size.stall_s());
-        let rate = size.read as f64 / size.laps_s.iter().sum::<f64>();
+        let read: u64 = size.lap_bytes.iter().sum();
+        let rate = read as f64 / size.laps_s.iter().sum::<f64>();
+        let of_limit = size.of_limit(device);
         let faster = size.tokens_per_s() / first.tokens_per_s();
         let other = of(mmap, size.sequences);
         output.object(&json!({
@@ -114,6 +130,9 @@ fn report(budget: u64, [streamed, mmap]: &[Total; 2], output: &Output) -> Result
             "stall_s": stall_s,
             "stream_rate_bytes_per_s": rate,
             "tokens_per_s": size.tokens_per_s(),
+            "device_rate_bytes_per_s": device,
+            "bytes_per_lap": read / size.laps_s.len() as u64,
+            "of_limit": of_limit,
             "tokens_per_s_each": 1.0 / lap_s,
             "ratio": faster,
             "mmap_tokens_per_s": other,
@@ -124,6 +143,7 @@ fn report(budget: u64, [streamed, mmap]: &[Total; 2], output: &Output) -> Result
             format_seconds(lap_s - stall_s),
             format_seconds(stall_s),
             format_rate(rate),
+            format!("{:.0} %", 100.0 * of_limit),
             format!("{:.2}", size.tokens_per_s()),
             format!("{:.2}", 1.0 / lap_s),
             format!("{faster:.2}×"),
@@ -146,9 +166,19 @@ fn report(budget: u64, [streamed, mmap]: &[Total; 2], output: &Output) -> Result
         false => "all sizes in turns in one process",
     };
     output.line(format_args!(
-        "{} streamed a lap within {}; {limit}. Medians, {turns}.",
+        "{} streamed a lap within {}; {limit}. Medians, {turns}. Of the limit: the sum over laps \
+         of the longer of compute, as what laps of that size do not wait, and their bytes ÷ {}, \
+         what the drive brings.",
         format_size(streamed.streamed_bytes),
-        format_size(budget)
+        format_size(budget),
+        format_rate(device)
     ))?;
+    if let Some(route) = &args.route {
+        output.line(format_args!(
+            "experts were chosen by {}, not by the model: each sequence 32 tokens further \
+             on than the one before",
+            route.display()
+        ))?;
+    }
     Ok(())
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::args::BenchArgs;
 use crate::built::{self, LEVEL};
 use crate::output::{Output, TextTable, format_seconds};
-use crate::report::GuessFigures;
+use crate::report::{GuessFigures, limit_s};
 use crate::size::{format_rate, format_size};
 
 /// One process's figures. Times in seconds, sizes in bytes.
@@ -87,6 +87,45 @@ pub struct ExpertFigures {
     pub clairvoyant_hit_share: f64,
     /// The same for a memory of this size that knew the whole route.
     pub clairvoyant_bytes_per_token: f64,
+    /// The same of each late lap.
+    pub clairvoyant_lap_bytes: Vec<u64>,
+    /// What each decoding lap took from the drive.
+    pub lap_bytes: Vec<u64>,
+    /// How long each took, in seconds.
+    pub laps_s: Vec<f64>,
+}
+
+/// What laps of a mixture are limited by, each by its own bytes, as shares of the time
+/// that they took. An expert that is missed now and then is a long lap now and then.
+#[derive(Clone, Copy, Debug)]
+struct ExpertShares {
+    /// By compute and the bytes that they took.
+    of_limit: f64,
+    /// By compute and the bytes that late laps would have taken with all choices known.
+    of_clairvoyant: f64,
+    /// Time in which the drive had nothing to do.
+    idle: f64,
+}
+
+impl ExpertShares {
+    /// Of several processes the one that came to the middle of the limit.
+    fn median(mut all: Vec<Self>) -> Option<Self> {
+        all.sort_by(|a, b| a.of_limit.total_cmp(&b.of_limit));
+        all.get(all.len() / 2).copied()
+    }
+
+    fn of(experts: &ExpertFigures, compute_s: f64, rate: f64) -> Option<Self> {
+        let ahead = &experts.clairvoyant_lap_bytes;
+        let late = experts.laps_s.len().checked_sub(ahead.len())?;
+        let [all_s, late_s]: [f64; 2] =
+            [0, late].map(|from| experts.laps_s[from..].iter().sum::<f64>());
+        let bytes: u64 = experts.lap_bytes.iter().sum();
+        Some(Self {
+            of_limit: limit_s(compute_s, &experts.lap_bytes, rate) / all_s,
+            of_clairvoyant: limit_s(compute_s, ahead, rate) / late_s,
+            idle: (1.0 - bytes as f64 / rate / all_s).max(0.0),
+        })
+    }
 }
 
 impl Sample {
@@ -141,8 +180,7 @@ struct Derived {
     lap_s: f64,
     limit_s: f64,
     of_limit: f64,
-    /// The limit with experts known ahead, as a share of a lap.
-    of_clairvoyant: Option<f64>,
+    shares: Option<ExpertShares>,
     first_token_s: f64,
     first_limit_s: f64,
     mmap_lap_s: Option<f64>,
@@ -170,13 +208,11 @@ impl Budgeted {
         let prompt_compute_s = whole.and_then(|w| w.prompt_compute_s).unwrap_or(0.0);
         let first_limit_s = limit.first_s(prompt_compute_s, model_bytes, &sample, rate);
         let limit_s = limit.lap_s();
-        let of_clairvoyant = sample.experts.as_ref().map(|experts| {
-            let more = experts.late_bytes_per_token - experts.clairvoyant_bytes_per_token;
-            let bytes = (sample.bytes_per_lap as f64 - more).max(0.0);
-            compute_s.max(bytes / rate) / lap_s
-        });
+        let experts = self.streamed.good.iter().filter_map(|s| s.experts.as_ref());
+        let shares = experts.filter_map(|experts| ExpertShares::of(experts, compute_s, rate));
+        let shares = ExpertShares::median(shares.collect());
         Some(Derived {
-            of_clairvoyant,
+            shares,
             rate: sample
                 .fiber
                 .as_ref()
@@ -185,7 +221,7 @@ impl Budgeted {
             compute_s,
             lap_s,
             limit_s,
-            of_limit: limit_s / lap_s,
+            of_limit: shares.map_or(limit_s / lap_s, |shares| shares.of_limit),
             first_token_s: self.streamed.median(|s| s.first_token_s)?,
             first_limit_s,
             mmap_lap_s: self.mmap.median(|s| s.lap_s),
@@ -335,12 +371,17 @@ pub fn report(
 fn experts_line(budget: u64, experts: &ExpertFigures, d: &Derived) -> String {
     let percent = |share: f64| format!("{:.0} %", 100.0 * share);
     let size = |bytes: f64| format_size(bytes as u64);
+    let share = |of: fn(ExpertShares) -> f64| {
+        d.shares
+            .map_or_else(|| "–".to_owned(), |shares| percent(of(shares)))
+    };
     let followed = experts.route.as_ref().map_or_else(String::new, |route| {
         format!("; they were chosen by {route}, not by the model")
     });
     format!(
         "experts in {} of {}, by {}: {} in memory, {} read a token; with all choices known {} \
-         and {}, of which laps come to {}{followed}{}",
+         and {}. Of the limit of each lap by its own bytes laps come to {}, with all choices known \
+         to {}; the drive rests {} of the time{followed}{}",
         format_size(experts.capacity_bytes),
         format_size(budget),
         experts.policy,
@@ -348,7 +389,9 @@ fn experts_line(budget: u64, experts: &ExpertFigures, d: &Derived) -> String {
         size(experts.late_bytes_per_token),
         percent(experts.clairvoyant_hit_share),
         size(experts.clairvoyant_bytes_per_token),
-        d.of_clairvoyant.map_or_else(|| "–".to_owned(), percent),
+        share(|shares| shares.of_limit),
+        share(|shares| shares.of_clairvoyant),
+        share(|shares| shares.idle),
         experts.guesses.text(),
     )
 }
@@ -379,7 +422,8 @@ fn object(args: &BenchArgs, result: &Budgeted, d: &Derived) -> serde_json::Value
         "medium": args.engine.medium.as_ref().map(|medium| &medium.text),
         "fiber": d.sample.fiber,
         "experts": d.sample.experts,
-        "of_clairvoyant": d.of_clairvoyant,
+        "of_clairvoyant": d.shares.map(|shares| shares.of_clairvoyant),
+        "drive_idle": d.shares.map(|shares| shares.idle),
         "prompt_tokens": d.sample.prompt_tokens,
         "generated_tokens": d.sample.tokens,
         "lap_s": d.lap_s,

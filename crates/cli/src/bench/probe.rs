@@ -13,7 +13,6 @@ use delayline_fiber::PlacedLoop;
 use delayline_llama::batch::{Batcher, Choice, GenerateRequest};
 use delayline_llama::{LlamaEngine, Vocab};
 
-use delayline_plan::{pool_shapes, replay_experts, replay_experts_ahead};
 use delayline_study::experts::read_route;
 
 use super::batch;
@@ -22,7 +21,7 @@ use crate::args::EngineArgs;
 use crate::config;
 use crate::medium::placed_loop;
 use crate::plan;
-use crate::report::GuessFigures;
+use crate::report::{GuessFigures, ReplayFigures};
 use crate::written::{self, FileKind};
 
 /// How the model is run.
@@ -141,6 +140,7 @@ pub fn run(job: &ProbeJob) -> Result<()> {
                 .guess_accuracy
                 .unwrap_or(RouteOptions::default().accuracy),
             record: is_fed,
+            ..RouteOptions::default()
         },
         reserve: RECORDED_BYTES,
         ..config::options(&job.engine, way)?
@@ -169,11 +169,7 @@ pub fn run(job: &ProbeJob) -> Result<()> {
         let plan = plan::of(stream, &job.model, options.medium.depth);
         plan::write(&plan, path)?;
     }
-    let decode: Laps = reading
-        .laps
-        .iter()
-        .fold(Laps::default(), |sum, lap| sum + *lap);
-    let experts = expert_figures(batcher.decoder(), job, decode.count)?;
+    let experts = expert_figures(batcher.decoder(), job, &reading.laps)?;
     let engine = batcher.decoder();
     let memory = engine.memory();
     let median_of = |of: fn(&Laps) -> u64| {
@@ -215,7 +211,7 @@ pub fn run(job: &ProbeJob) -> Result<()> {
 fn expert_figures(
     engine: &mut LlamaEngine,
     job: &ProbeJob,
-    tokens: u64,
+    laps: &[Laps],
 ) -> Result<Option<ExpertFigures>> {
     let Some(stream) = engine.stream() else {
         return Ok(None);
@@ -235,17 +231,15 @@ fn expert_figures(
         let text = route.to_text();
         written::write(path, FileKind::Route, |out| out.write_all(text.as_bytes()))?;
     }
-    let Some(counts) = counts.filter(|_| tokens > 0) else {
+    let Some(counts) = counts.filter(|_| !laps.is_empty()) else {
         return Ok(None);
     };
-    let ahead = replay_experts_ahead(&route, capacity);
-    let shapes = pool_shapes(&route.layers, capacity, route.chosen);
     let policy = ExpertPolicy::ALL.into_iter().find(|policy| {
         let name = job.engine.experts.to_possible_value();
         name.is_some_and(|name| name.get_name() == policy.name())
     });
     let policy = policy.unwrap_or_default();
-    let here = replay_experts(&route, &shapes, |shape| policy.start(shape));
+    let ReplayFigures { here, ahead } = ReplayFigures::of(&route, capacity, policy);
     Ok(Some(ExpertFigures {
         policy: policy.name().to_owned(),
         route: job.route.as_ref().map(|path| path.display().to_string()),
@@ -257,6 +251,9 @@ fn expert_figures(
         late_bytes_per_token: here.bytes_per_token(),
         clairvoyant_hit_share: ahead.hit_share(),
         clairvoyant_bytes_per_token: ahead.bytes_per_token(),
+        clairvoyant_lap_bytes: ahead.lap_bytes,
+        lap_bytes: laps.iter().map(|lap| lap.bytes_read).collect(),
+        laps_s: laps.iter().map(|lap| lap.ns as f64 * 1e-9).collect(),
     }))
 }
 

@@ -115,7 +115,8 @@ impl RunSummary<'_> {
             if self.0.fiber.is_none() {
                 writeln!(
                     f,
-                    "drive    {stream} on average, {device} is what it can do"
+                    "drive    {stream} on average, {device} is what it can do: idle {} of the time",
+                    percent(line.drive_idle.unwrap_or(0.0))
                 )?;
             }
         }
@@ -140,7 +141,19 @@ impl RunSummary<'_> {
             format_size(experts.capacity_bytes),
             format_size(experts.bytes_read),
             experts.guesses.text()
-        )
+        )?;
+        if let Some((here, ahead)) = experts.last_hits.zip(experts.clairvoyant_hits) {
+            let [here, ahead] = [here, ahead].map(percent);
+            write!(
+                f,
+                "         of the last words {here} from empty frames, {ahead} with all choices known"
+            )?;
+            if let Some(share) = experts.of_clairvoyant {
+                write!(f, ", which would take {} of the time", percent(share))?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
     }
 
     fn check(&self, f: &mut Formatter<'_>) -> fmt::Result {

@@ -112,6 +112,8 @@ def test_experts_are_shown_as_they_come_and_stay(open_page, tmp_path):
         rested(page)
         text = page.locator("#experts-text")
         expect(text).to_have_text(re.compile(r"^\d+ % in memory; the lap used \d+ experts?, \d+ of them read$"))
+        totals = page.locator("#experts-totals")
+        expect(totals).to_have_text(re.compile(r"^\d+ % of all uses found them in memory; .+ read a token"))
         field = page.locator("#experts-field")
         expect(field).to_have_attribute("aria-label", re.compile(r"^Experts of 3 layers: \d+ %"))
         # A token uses four experts of each of three layers; laps that are short are not

@@ -1,15 +1,19 @@
 //! Measures laps that several sequences share, all sizes in one process and in
 //! turns, so that what the machine does meanwhile hits all of them.
 
+use std::sync::Arc;
+
 use anyhow::{Result, anyhow, bail};
-use delayline_engine::{Laps, Options};
+use delayline_engine::{Laps, Options, RouteOptions};
 use delayline_llama::Sampling;
 use delayline_llama::batch::{Batcher, Choice, GenerateRequest, JoinError};
+use delayline_study::experts::read_route;
 use serde::{Deserialize, Serialize};
 
 use crate::bench::figures::median;
 use crate::bench::probe::{self, ProbeJob};
 use crate::config;
+use crate::report::limit_s;
 
 /// What a process has measured.
 #[derive(Debug, Deserialize, Serialize)]
@@ -31,15 +35,15 @@ pub struct Size {
     pub laps_s: Vec<f64>,
     /// How long the compute waited in them.
     pub stalls_s: Vec<f64>,
-    /// What was read for all of them, in bytes.
-    pub read: u64,
+    /// What was read for each, in bytes.
+    pub lap_bytes: Vec<u64>,
 }
 
 impl Size {
     fn add(&mut self, took: Laps) {
         self.laps_s.push(took.ns as f64 / 1e9);
         self.stalls_s.push(took.stall_ns as f64 / 1e9);
-        self.read += took.bytes_read;
+        self.lap_bytes.push(took.bytes_read);
     }
 
     /// Takes in what another process has measured of this size.
@@ -47,7 +51,14 @@ impl Size {
         self.sequences = more.sequences;
         self.laps_s.extend(more.laps_s);
         self.stalls_s.extend(more.stalls_s);
-        self.read += more.read;
+        self.lap_bytes.extend(more.lap_bytes);
+    }
+
+    /// What all laps together are limited by, each by what it read, as a share of the time
+    /// that they took: with compute as long as what laps of this size do not wait.
+    pub fn of_limit(&self, rate_bytes_per_s: f64) -> f64 {
+        let compute_s = self.lap_s() - self.stall_s();
+        limit_s(compute_s, &self.lap_bytes, rate_bytes_per_s) / self.laps_s.iter().sum::<f64>()
     }
 
     /// A lap, in seconds: the median.
@@ -74,9 +85,17 @@ pub fn measure(job: &ProbeJob) -> Result<Measured> {
     let most = job.batch.iter().copied().max().unwrap_or(1);
     let one = job.prompt_tokens + job.tokens + 2;
     let ctx = job.engine.ctx.unwrap_or(one.next_multiple_of(16));
+    let routed = job.route.as_deref().map(read_route).transpose()?;
+    let defaults = RouteOptions::default();
     let options = Options {
         ctx: Some(ctx),
         seqs: Some(most),
+        routes: RouteOptions {
+            follow: routed.map(Arc::new),
+            accuracy: job.guess_accuracy.unwrap_or(defaults.accuracy),
+            sequences: most as usize,
+            record: false,
+        },
         ..config::options(&job.engine, job.way.into())?
     };
     let mut engine = delayline_llama::open(&job.model, &options)?;
