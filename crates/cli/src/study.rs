@@ -15,7 +15,7 @@ use delayline_plan::DriveRates;
 use delayline_study::datasheet::{AsOf, Library, SheetKind};
 use delayline_study::decode::{self, CaseGrid, CaseOptions, MeasuredMedium, PlanFile};
 use delayline_study::experts::{experts_report, read_route};
-use delayline_study::find::{FindQuestion, Wish, find_report};
+use delayline_study::find::{FindQuestion, Wish, best_weight, find_report};
 use delayline_study::graph::{GraphDrive, graph_report};
 use delayline_study::kv::{kv_report, read_trace};
 use delayline_study::link;
@@ -98,7 +98,9 @@ pub fn run(args: &StudyArgs, output: &Output) -> Result<()> {
                 let question = question(asked, find, &media);
                 Ok(find_report(&asked.library, &question)?)
             };
-            answered(&library, &nothing, common, answer, None)?
+            let best =
+                |asked: &Asked| best_weight(&asked.library, &question(asked, find, &media)).ok()?;
+            answered(&library, &nothing, common, answer, Some(&best))?
         }
         StudyCommand::Experts(args) => {
             let route = read_route(&args.route)?;

@@ -323,14 +323,77 @@ fn wrong_input_is_named() {
 }
 
 /// Every command gives the same capacity, power and price for the same design.
+/// That a number is another's, but for rounding.
+fn near(what: &str, got: f64, expected: f64) {
+    assert!(
+        (got / expected - 1.0).abs() < 1e-6,
+        "{what}: {got} is not {expected}"
+    );
+}
+
+/// Asks every command about a design, with these options for all of them, and holds their
+/// capacity, power and price against those of `link`. Tells whether there is such a design;
+/// where there is none, every command has to say so.
+fn is_the_same_everywhere(design: &str, options: &str) -> bool {
+    let run = |arguments: &str| delayline(&format!("study {arguments} {options} --json"), &[]);
+    let commands = [
+        format!("media {design} --hold 1MB --feed 1"),
+        format!("decode --model llama-8b --weights 10MB --medium {design}"),
+        format!("claims 1 2 3 --loop {design}"),
+        format!("sweep --model llama-8b --weights 10MB --medium {design} --set batch=1,200"),
+    ];
+    let asked = run(&format!("link {design}"));
+    if !asked.status.success() {
+        for command in &commands {
+            let refused = run(command);
+            assert!(!refused.status.success(), "{command} {options}: {asked:?}");
+        }
+        return false;
+    }
+    let link = objects(&asked).remove(0);
+    let figure = |path: &str| number(&link, path);
+    let capacity = figure("/link/bytes_in_flight/typical");
+    let (power, price) = (
+        figure("/link/cost/power_w/typical"),
+        figure("/link/cost/price_usd/typical"),
+    );
+    let [media, decode, claims, sweep] = commands.map(|command| objects(&run(&command)).remove(0));
+    for (command, unit) in [
+        ("media", &media["media"][0]["unit"]),
+        ("decode", &decode["rows"][0]["medium"]["unit"]),
+    ] {
+        for (what, path, expected) in [
+            ("capacity", "/capacity_bytes/typical", capacity),
+            ("power", "/standby_w/typical", power),
+            ("price", "/price/typical", price),
+        ] {
+            let what = format!("{command} {design} {options}: {what}");
+            near(&what, number(unit, path), expected);
+        }
+    }
+    let computed = |claim: usize, index: usize| {
+        let path = format!("/claims/{claim}/computed/{index}/value/typical");
+        number(&claims, &path)
+    };
+    near("claims: in flight", computed(0, 0), capacity);
+    near("claims: the loop draws", computed(1, 0), power);
+    let parts: f64 = (0..3).map(|index| computed(2, index)).sum();
+    near("claims: its parts cost", parts, price);
+    let csv = sweep["csv"].as_str().expect("rows");
+    let column = |name: &str| {
+        let head = csv.lines().next().expect("there is a head");
+        let column = head.split(',').position(|head| head == name).expect(name);
+        let row = csv.lines().nth(1).expect("there is a row");
+        let cell = row.split(',').nth(column).expect(name);
+        cell.parse::<f64>().expect(name)
+    };
+    near("sweep: power", column("medium_w"), power);
+    near("sweep: price", column("medium_dollars"), price);
+    true
+}
+
 #[test]
 fn every_command_says_the_same_of_a_design() {
-    let near = |what: &str, got: f64, expected: f64| {
-        assert!(
-            (got / expected - 1.0).abs() < 1e-6,
-            "{what}: {got} is not {expected}"
-        );
-    };
     for (design, set) in [
         ("article", ""),
         ("multi-core", ""),
@@ -338,77 +401,59 @@ fn every_command_says_the_same_of_a_design() {
         ("c-l", "--set c-l.length=400km"),
         ("fiber:c-l,length=400km,laps=2", ""),
     ] {
-        let one = |arguments: String| {
-            let arguments = format!("study {arguments} {set} --json");
-            objects(&delayline(&arguments, &[])).remove(0)
-        };
-        let link = one(format!("link {design}"));
-        let of_link = |path: &str| number(&link, path);
-        let capacity = of_link("/link/bytes_in_flight/typical");
-        let (power, price) = (
-            of_link("/link/cost/power_w/typical"),
-            of_link("/link/cost/price_usd/typical"),
-        );
-        let media = one(format!("media {design} --hold 1MB --feed 1"));
-        let decode = one(format!(
-            "decode --model llama-8b --weights 1GB --medium {design}"
-        ));
-        for (command, unit) in [
-            ("media", &media["media"][0]["unit"]),
-            ("decode", &decode["rows"][0]["medium"]["unit"]),
-        ] {
-            let what = |figure: &str| format!("{command} {design} {figure}");
-            near(
-                &what("capacity"),
-                number(unit, "/capacity_bytes/typical"),
-                capacity,
-            );
-            near(&what("power"), number(unit, "/standby_w/typical"), power);
-            near(&what("price"), number(unit, "/price/typical"), price);
-        }
-        let claims = one(format!("claims 1 2 3 --loop {design}"));
-        let computed = |claim: usize, index: usize| {
-            let path = format!("/claims/{claim}/computed/{index}/value/typical");
-            number(&claims, &path)
-        };
-        near("claims: in flight", computed(0, 0), capacity);
-        near("claims: the loop draws", computed(1, 0), power);
-        let parts: f64 = (0..3).map(|index| computed(2, index)).sum();
-        near("claims: its parts cost", parts, price);
+        assert!(is_the_same_everywhere(design, set), "{design} works");
     }
-    let csv = |more: &str| {
-        let arguments = format!("study sweep --model llama-8b --weights 1GB {more}");
-        let output = delayline(&arguments, &[]);
-        assert!(output.status.success(), "{output:?}");
-        let text = String::from_utf8(output.stdout).expect("the output is text");
-        let column = |name: &str| {
-            let head = text.lines().next().expect("there is a head");
-            let column = head.split(',').position(|head| head == name).expect(name);
-            let row = text.lines().nth(1).expect("there is a row");
-            row.split(',')
-                .nth(column)
-                .and_then(|cell| cell.parse::<f64>().ok())
-                .expect(name)
-        };
-        (column("medium_w"), column("medium_dollars"))
+}
+
+/// The same of designs that are drawn: any of the program's, of any length and number of
+/// laps, with other prices, energies and glass. `CASES=n` for more.
+#[test]
+fn every_command_says_the_same_of_any_design() {
+    let cases = std::env::var("CASES").map_or(5, |n| n.parse().expect("a number"));
+    let mut state = delayline_testing::seed();
+    let mut draw = || {
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (state >> 11) as f64 / (1u64 << 53) as f64
     };
-    let link = objects(&delayline("study link fiber:c-l,length=400km --json", &[])).remove(0);
-    for swept in [
-        "--medium c-l --set c-l.length=400,500km",
-        "--medium fiber:c-l,length=400km --set batch=1,200",
-    ] {
-        let (power, price) = csv(swept);
-        near(
-            "sweep: power",
-            power,
-            number(&link, "/link/cost/power_w/typical"),
-        );
-        near(
-            "sweep: price",
-            price,
-            number(&link, "/link/cost/price_usd/typical"),
-        );
+    let dir = scratch();
+    let mut worked = 0;
+    for case in 0..cases {
+        let mut between = |low: f64, high: f64| low * (high / low).powf(draw());
+        let mut sheets = String::new();
+        for (sheet, key, low, high, unit) in [
+            ("zr400", "energy", 5.0, 100.0, "pJ/bit"),
+            ("zr800", "energy", 5.0, 100.0, "pJ/bit"),
+            ("zr400", "price", 0.5, 20.0, "$/(Gbit/s)"),
+            ("zr800", "price", 0.5, 20.0, "$/(Gbit/s)"),
+            ("smf", "price", 1.0, 100.0, "$/km"),
+            ("smf", "attenuation_1550", 0.16, 0.22, "dB/km"),
+            ("hollow", "price", 10.0, 10_000.0, "$/km"),
+        ] {
+            let value = between(low, high);
+            sheets += &format!(
+                "[{sheet}]\n{key} = {{ value = {value}, unit = '{unit}', source = 'drawn', \
+                 date = '2026', tag = 'assumption' }}\n"
+            );
+        }
+        // Of one sheet two tables cannot be: each figure has a file.
+        let folder = dir.path().join(format!("{case}"));
+        std::fs::create_dir(&folder).expect("can make a folder");
+        for (number, sheet) in sheets.split_inclusive("}\n").enumerate() {
+            let file = folder.join(format!("{number}.toml"));
+            std::fs::write(file, sheet).expect("can write");
+        }
+        let names = ["article", "c-l", "s-c-l", "multi-core", "hollow-core"];
+        let name = names[(between(1.0, 2.0).log2() * names.len() as f64) as usize];
+        let length = between(60.0, 20_000.0).round();
+        let laps = between(1.0, 8.0).floor();
+        let design = format!("fiber:{name},length={length}km,laps={laps}");
+        println!("{design}");
+        let options = format!("--datasheets {}", text(&folder));
+        worked += usize::from(is_the_same_everywhere(&design, &options));
     }
+    assert!(worked > 0 || cases < 5, "no design worked");
 }
 
 /// An inverse, a search, and what moves an answer.

@@ -103,74 +103,12 @@ struct Candidate {
 /// # Errors
 /// [`DecodeError`].
 pub fn find(library: &Library, question: &FindQuestion) -> Result<Found, DecodeError> {
-    check(question)?;
-    let model = LanguageModel::of(library, &question.model)?;
-    let software = match question.software.as_str() {
-        "ideal" => Software::ideal(),
-        id => Software::of(library, id)?,
-    };
-    let accelerators: Result<Vec<Accelerator>, SheetError> = match question.accelerators.is_empty()
-    {
-        false => {
-            let ids = question.accelerators.iter();
-            ids.map(|id| Accelerator::of(library, id)).collect()
-        }
-        true => {
-            let sheets = library.of_kind(SheetKind::Accelerator);
-            sheets
-                .map(|sheet| Accelerator::of(library, &sheet.id))
-                .collect()
-        }
-    };
-    let accelerators = accelerators?;
-    let media = match question.media.is_empty() {
-        false => question.media.clone(),
-        true => {
-            let today = media::of_today(library).into_iter();
-            today.chain(["own".to_owned()]).collect()
-        }
-    };
-    let of_medium = |id: &String, bound: f64| -> Result<Search, DecodeError> {
-        let mut search = Search::new(question, bound, &model, &software);
-        let unit = match id.as_str() {
-            "own" => None,
-            id => match media::unit(library, id) {
-                Ok(unit) => Some(unit),
-                // A design that does not work is no candidate.
-                Err(MediaError::Link(_)) => return Ok(search),
-                Err(error) => return Err(error.into()),
-            },
-        };
-        for one in &accelerators {
-            search.accelerator(library, one, unit.as_ref());
-        }
-        Ok(search)
-    };
-    // Where the simulation gives less than the closed form, the closed form is asked for
-    // as much more.
-    let confirmed_of = |id: &String| -> Result<Confirmed, DecodeError> {
-        let mut all = Confirmed {
-            id: id.clone(),
-            ..Confirmed::default()
-        };
-        let mut bound = question.tokens_per_s;
-        for _ in 0..ROUNDS {
-            let search = of_medium(id, bound)?;
-            all.looked_at += search.looked_at;
-            all.fastest = all.fastest.max(search.fastest);
-            match search.confirmed(library, id) {
-                Ok(machine) => {
-                    all.machine = Some(machine);
-                    break;
-                }
-                Err(share) if share > 0.0 => bound *= 1.01 / share,
-                Err(_) => break,
-            }
-        }
-        Ok(all)
-    };
-    let confirmed: Result<Vec<Confirmed>, DecodeError> =
-        media.par_iter().map(confirmed_of).collect();
+    let searcher = Searcher::new(library, question)?;
+    let confirmed: Result<Vec<Confirmed>, DecodeError> = searcher
+        .media
+        .par_iter()
+        .map(|id| searcher.confirmed(id))
+        .collect();
     let confirmed = confirmed?;
     let looked_at = confirmed.iter().map(|one| one.looked_at).sum();
     let mut found = Found {
@@ -184,14 +122,148 @@ pub fn find(library: &Library, question: &FindQuestion) -> Result<Found, DecodeE
             None => drop(found.too_slow.insert(one.id, one.fastest)),
         }
     }
-    let weight = |machine: &FoundMachine| match question.wish {
-        Wish::Cheapest => machine.price.typical,
-        Wish::Coolest => machine.power_w.typical,
-    };
+    let weight = |machine: &FoundMachine| machine.weight(question.wish);
     found
         .machines
         .sort_by(|a, b| weight(a).total_cmp(&weight(b)));
     Ok(found)
+}
+
+/// What the best machine of all costs in dollars, or draws in watts: the same as
+/// [`find`]'s first, without what comes behind it. None where nothing does what is asked.
+///
+/// # Errors
+/// [`DecodeError`].
+pub fn best_weight(library: &Library, question: &FindQuestion) -> Result<Option<f64>, DecodeError> {
+    if question.wish == Wish::Coolest {
+        // What a machine draws is only known when it is simulated.
+        let found = find(library, question)?;
+        return Ok(found
+            .machines
+            .first()
+            .map(|best| best.weight(Wish::Coolest)));
+    }
+    let searcher = Searcher::new(library, question)?;
+    let mut media = Vec::new();
+    for id in &searcher.media {
+        let search = searcher.search(id, question.tokens_per_s)?;
+        let least = search.candidates.iter().map(|candidate| candidate.cost);
+        media.push((least.fold(f64::INFINITY, f64::min), id));
+    }
+    // No machine of a medium costs less than its cheapest candidate: where the simulation
+    // gives less than the closed form, it only takes more units.
+    media.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut best = f64::INFINITY;
+    for (least, id) in media {
+        if best <= least * (1.0 - 1e-9) {
+            break;
+        }
+        if let Some(machine) = searcher.confirmed(id)?.machine {
+            best = best.min(machine.weight(Wish::Cheapest));
+        }
+    }
+    Ok(best.is_finite().then_some(best))
+}
+
+impl FoundMachine {
+    /// What the wish weighs: dollars or watts.
+    fn weight(&self, wish: Wish) -> f64 {
+        match wish {
+            Wish::Cheapest => self.price.typical,
+            Wish::Coolest => self.power_w.typical,
+        }
+    }
+}
+
+/// What a question is about.
+struct Searcher<'a> {
+    library: &'a Library,
+    question: &'a FindQuestion,
+    model: LanguageModel,
+    software: Software,
+    accelerators: Vec<Accelerator>,
+    media: Vec<String>,
+}
+
+impl<'a> Searcher<'a> {
+    fn new(library: &'a Library, question: &'a FindQuestion) -> Result<Self, DecodeError> {
+        check(question)?;
+        let model = LanguageModel::of(library, &question.model)?;
+        let software = match question.software.as_str() {
+            "ideal" => Software::ideal(),
+            id => Software::of(library, id)?,
+        };
+        let accelerators: Result<Vec<Accelerator>, SheetError> =
+            match question.accelerators.is_empty() {
+                false => {
+                    let ids = question.accelerators.iter();
+                    ids.map(|id| Accelerator::of(library, id)).collect()
+                }
+                true => {
+                    let sheets = library.of_kind(SheetKind::Accelerator);
+                    sheets
+                        .map(|sheet| Accelerator::of(library, &sheet.id))
+                        .collect()
+                }
+            };
+        let media = match question.media.is_empty() {
+            false => question.media.clone(),
+            true => {
+                let today = media::of_today(library).into_iter();
+                today.chain(["own".to_owned()]).collect()
+            }
+        };
+        Ok(Self {
+            library,
+            question,
+            model,
+            software,
+            accelerators: accelerators?,
+            media,
+        })
+    }
+
+    /// The candidates of a medium of which the closed form gives so many tokens a second.
+    fn search(&self, id: &str, bound: f64) -> Result<Search<'_>, DecodeError> {
+        let mut search = Search::new(self.question, bound, &self.model, &self.software);
+        let unit = match id {
+            "own" => None,
+            id => match media::unit(self.library, id) {
+                Ok(unit) => Some(unit),
+                // A design that does not work is no candidate.
+                Err(MediaError::Link(_)) => return Ok(search),
+                Err(error) => return Err(error.into()),
+            },
+        };
+        for one in &self.accelerators {
+            search.accelerator(self.library, one, unit.as_ref());
+        }
+        Ok(search)
+    }
+
+    /// The best of a medium. Where the simulation gives less than the closed form, the
+    /// closed form is asked for as much more.
+    fn confirmed(&self, id: &str) -> Result<Confirmed, DecodeError> {
+        let mut all = Confirmed {
+            id: id.to_owned(),
+            ..Confirmed::default()
+        };
+        let mut bound = self.question.tokens_per_s;
+        for _ in 0..ROUNDS {
+            let search = self.search(id, bound)?;
+            all.looked_at += search.looked_at;
+            all.fastest = all.fastest.max(search.fastest);
+            match search.confirmed(self.library, id) {
+                Ok(machine) => {
+                    all.machine = Some(machine);
+                    break;
+                }
+                Err(share) if share > 0.0 => bound *= 1.01 / share,
+                Err(_) => break,
+            }
+        }
+        Ok(all)
+    }
 }
 
 fn check(question: &FindQuestion) -> Result<(), DecodeError> {
@@ -265,28 +337,29 @@ impl<'a> Search<'a> {
                     Err(_) => return,
                 },
             };
+            let mut case = Case {
+                model: self.model.clone(),
+                accelerator,
+                software: self.software.clone(),
+                unit,
+                units: 0,
+                feed_bytes_per_s: 0.0,
+                batch: 1,
+                context: self.question.context,
+                window_bytes: None,
+                resident_bytes: 0,
+                compute_s: None,
+                plan: None,
+            };
             for batch in batches(self.question.users) {
-                let case = Case {
-                    model: self.model.clone(),
-                    accelerator: accelerator.clone(),
-                    software: self.software.clone(),
-                    unit: unit.clone(),
-                    units: 0,
-                    feed_bytes_per_s: 0.0,
-                    batch,
-                    context: self.question.context,
-                    window_bytes: None,
-                    resident_bytes: 0,
-                    compute_s: None,
-                    plan: None,
-                };
-                self.machine(case);
+                case.batch = batch;
+                self.machine(&mut case);
             }
         }
     }
 
     /// As few units as give the rate, if any number does.
-    fn machine(&mut self, mut case: Case) {
+    fn machine(&mut self, case: &mut Case) {
         let lap_s = 1.0 / self.bound;
         let hold = (self.model.weights_bytes / case.unit.capacity_bytes.typical).ceil();
         let least = hold.clamp(1.0, 1e6) as u32;
@@ -307,7 +380,7 @@ impl<'a> Search<'a> {
             };
             self.fastest = self.fastest.max(1.0 / bound_s);
             if bound_s <= lap_s * (1.0 + 1e-9) {
-                self.keep(case);
+                self.keep(case.clone());
                 return;
             }
         }

@@ -36,6 +36,21 @@ fn what_is_found_does_what_is_asked() {
     }
 }
 
+/// The number that sensitivities ask for is that of the whole search.
+#[test]
+fn the_best_alone_is_the_first_of_all() {
+    let library = Library::embedded();
+    for (tokens, users) in [(20.0, 1), (50.0, 16), (100.0, 5), (1e6, 1)] {
+        for wish in [Wish::Cheapest, Wish::Coolest] {
+            let asked = question(tokens, users, wish);
+            let all = find(&library, &asked).expect("it can be asked");
+            let first = all.machines.first().map(|best| best.weight(wish));
+            let best = best_weight(&library, &asked).expect("it can be asked");
+            assert_eq!(best, first, "{tokens} {users} {wish:?}");
+        }
+    }
+}
+
 /// No machine that `decode` accepts, of all small ones, is cheaper or cooler.
 #[test]
 fn nothing_better_is_overlooked() {
