@@ -1,6 +1,7 @@
 """The pages of `delayline study`, as a person sees them: on a desk, in the dark and on a
 telephone. Leaves screenshots for a person in target/screenshots."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -24,8 +25,16 @@ COMMANDS = {
     "measured": ["measured"],
     "sweep": ["sweep", "--model", "llama-8b", "--medium", "c-l", "--set",
               "c-l.length=100..400km:4", "--out", "sweep.csv"],
+    "train": ["train", "--model", "llama-8b"],
+    "kv": ["kv", "requests.jsonl", "--size", "1k,2k,4k"],
     "sheets": ["sheets", "c-l", "dram"],
 }
+# Two conversations in turns, each longer by 512 tokens with every request.
+REQUESTS = [
+    {"input_length": 512 * (turn + 1), "hash_ids": [100 * who + part for part in range(turn + 1)]}
+    for turn in range(4)
+    for who in range(2)
+]
 SCREENS = {
     "desk": {"viewport": {"width": 1200, "height": 900}},
     "dark": {"viewport": {"width": 1200, "height": 900}, "color_scheme": "dark"},
@@ -47,6 +56,8 @@ def browser():
 def pages(tmp_path_factory):
     """A page of each command, made once."""
     folder = tmp_path_factory.mktemp("study")
+    lines = "".join(json.dumps(request) + "\n" for request in REQUESTS)
+    (folder / "requests.jsonl").write_text(lines)
     made = {}
 
     def page(name):
