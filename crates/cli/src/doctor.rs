@@ -3,6 +3,7 @@
 //! affair; what llama.cpp and the cgroup say is passed in.
 
 mod judge;
+mod training;
 
 use std::fs;
 use std::path::Path;
@@ -157,14 +158,14 @@ pub fn run(args: &DoctorArgs, given: &Given, output: &Output) -> Result<()> {
     tell(judge::read_rate(&rates))?;
     output.line(judge::rate_table(&rates))?;
     let Some(scratch) = scratch else {
-        tell(judge::not_written(&args.path))?;
+        tell(training::not_written(&args.path))?;
         return verdict(&bad);
     };
     output.note("measuring how fast it writes ...");
     let written = mixed_rates(&scratch, &WRITTEN_PERCENTS, EACH_MIXED)?;
     drop(scratch);
-    tell(judge::write_rate(&written))?;
-    tell(judge::training(
+    tell(training::write_rate(&written))?;
+    tell(training::step(
         args.params,
         args.endurance,
         &rates,

@@ -1,14 +1,12 @@
 //! What each fact about the machine means for streaming. Pure: facts in,
 //! findings out; where the facts come from is not known here.
 
-use std::path::Path;
-
-use delayline_medium::{DirectIo, MixedRate, ReadRate};
+use delayline_medium::{DirectIo, ReadRate};
 use serde_json::{Value, json};
 
 use super::{CgroupMemory, DEPTHS, Finding, Mark, READ_LENS};
 use crate::output::{TextTable, format_seconds};
-use crate::size::{format_count, format_decimal_size, format_rate, format_size};
+use crate::size::{format_rate, format_size};
 
 /// What the kernel's release, such as `6.8.0-45`, offers.
 pub fn kernel(release: &str) -> Finding {
@@ -344,109 +342,6 @@ pub fn read_rate(rates: &[ReadRate]) -> Finding {
     Finding::new("read rate", mark, text, so, value)
 }
 
-/// A file of the user's is not written to.
-pub fn not_written(path: &Path) -> Finding {
-    let so = format!(
-        "to know what training from this drive would cost, name a folder: delayline doctor {}",
-        path.parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-            .unwrap_or(Path::new("."))
-            .display()
-    );
-    let text = "not measured, for this file is not the doctor's to write to";
-    Finding::new("write rate", Mark::Good, text, so, Value::Null)
-}
-
-/// What writing will cost; `rates` begin with writes alone.
-pub fn write_rate(rates: &[MixedRate]) -> Finding {
-    let value = rates.iter().map(|rate| {
-        json!({ "written_percent": rate.written_percent, "rate_bytes_per_s": rate.rate_bytes_per_s })
-    });
-    let value = Value::Array(value.collect());
-    let words = rates.iter().map(|rate| {
-        let rate_text = format_rate(rate.rate_bytes_per_s);
-        match rate.written_percent {
-            100 => rate_text,
-            percent => format!("{rate_text} in all when {percent} % of it is written"),
-        }
-    });
-    let text = words.collect::<Vec<_>>().join(", ");
-    let so = "for seconds, synced to the drive; many drives write more slowly after minutes";
-    Finding::new("write rate", Mark::Good, text, so, value)
-}
-
-/// Bytes that a step of AdamW in fp32 moves for each parameter when nothing stays in
-/// memory: the forward pass reads the weight; the backward pass reads it again with its
-/// two moments, and writes all three.
-const FORWARD_READ: f64 = 4.0;
-const UPDATED: f64 = 24.0;
-const WRITTEN: f64 = 12.0;
-
-/// The same where a gradient waits for the others, as clipping wants it: the backward
-/// pass writes it behind the weight that it reads, and a third pass reads four numbers and
-/// writes three.
-const WAITING_UPDATED: f64 = 36.0;
-const WAITING_WRITTEN: f64 = 16.0;
-
-/// Steps fewer than which are soon made.
-const FEW_STEPS: f64 = 10_000.0;
-
-/// What a step of training costs of time and of the drive; `mixed` ends with the rate of
-/// reads and writes in equal parts.
-pub fn training(params: u64, endurance: u64, reads: &[ReadRate], mixed: &[MixedRate]) -> Finding {
-    let name = "training";
-    let read = reads
-        .iter()
-        .map(|rate| rate.rate_bytes_per_s)
-        .fold(0.0, f64::max);
-    let mixed = mixed.last().map_or(0.0, |rate| rate.rate_bytes_per_s);
-    if read <= 0.0 || mixed <= 0.0 {
-        return Finding::new(
-            name,
-            Mark::Bad,
-            "the drive moves nothing",
-            "there is nothing to train from",
-            Value::Null,
-        );
-    }
-    let n = params as f64;
-    let seconds = |updated: f64| n * (FORWARD_READ / read + updated / mixed);
-    let steps = |written: f64| (endurance as f64 / (n * written)).floor();
-    let (alone, waiting) = (seconds(UPDATED), seconds(WAITING_UPDATED));
-    let (left, waiting_left) = (steps(WRITTEN), steps(WAITING_WRITTEN));
-    let text = format!(
-        "a step of {} parameters (AdamW in fp32, nothing kept) takes the drive {} and writes {}; with clipping or accumulation {} and {}",
-        format_count(params),
-        format_seconds(alone),
-        format_decimal_size(n * WRITTEN),
-        format_seconds(waiting),
-        format_decimal_size(n * WAITING_WRITTEN),
-    );
-    let so = format!(
-        "a step that computes for longer hides it; a drive made for {} lasts {} steps, or {}; the store takes {} of it",
-        format_decimal_size(endurance as f64),
-        format_count(left as u64),
-        format_count(waiting_left as u64),
-        format_decimal_size(n * 2.0 * WRITTEN),
-    );
-    let value = json!({
-        "params": params,
-        "step_s": alone,
-        "waiting_step_s": waiting,
-        "written_bytes": n * WRITTEN,
-        "waiting_written_bytes": n * WAITING_WRITTEN,
-        "endurance_bytes": endurance,
-        "steps": left,
-        "waiting_steps": waiting_left,
-    });
-    let mark = if left < FEW_STEPS {
-        Mark::Mind
-    } else {
-        Mark::Good
-    };
-    Finding::new(name, mark, text, so, value)
-}
-
 /// All rates, by depth and length.
 pub fn rate_table(rates: &[ReadRate]) -> TextTable {
     let lens = READ_LENS.map(|len| format_size(len.into()));
@@ -465,4 +360,4 @@ pub fn rate_table(rates: &[ReadRate]) -> TextTable {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

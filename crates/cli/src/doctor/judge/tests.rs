@@ -4,7 +4,7 @@ use super::*;
 
 /// `check(finding, mark, words)`: the mark, and words among what is said.
 #[track_caller]
-fn check(finding: Finding, mark: Mark, words: &[&str]) {
+pub(in crate::doctor) fn check(finding: Finding, mark: Mark, words: &[&str]) {
     let said = format!("{}: {}\n{}", finding.name, finding.text, finding.so);
     assert_eq!(finding.mark, mark, "{said}");
     for word in words {
@@ -162,48 +162,4 @@ fn the_best_rate_counts() {
         table.contains("800 MB/s") && table.contains("2.15 GB/s") && table.contains('–'),
         "{table}"
     );
-}
-
-#[test]
-fn a_step_of_training_is_costed() {
-    let read = [ReadRate {
-        read_len: 4 << 20,
-        depth: 32,
-        rate_bytes_per_s: 2e9,
-    }];
-    let mixed = [(100, 1e9), (50, 1.5e9)].map(|(written_percent, rate_bytes_per_s)| MixedRate {
-        written_percent,
-        rate_bytes_per_s,
-    });
-    check(
-        write_rate(&mixed),
-        Mark::Good,
-        &["1.00 GB/s", "1.50 GB/s in all when 50 %"],
-    );
-    // 4 bytes at 2 GB/s and 24 at 1.5 GB/s for each of 1.5e9, and 36 in place of 24.
-    let costs = training(1_500_000_000, 600_000_000_000_000, &read, &mixed);
-    let words = [
-        "1.5B parameters",
-        "27.0 s and writes 18.0 GB",
-        "39.0 s and 24.0 GB",
-        "33.3k steps",
-        "25k",
-        "36.0 GB of it",
-    ];
-    check(costs.clone(), Mark::Good, &words);
-    assert_eq!(costs.value["steps"], 33333.0);
-    assert!((costs.value["step_s"].as_f64().expect("a number") - 27.0).abs() < 1e-9);
-    let (read, none) = (&read, &mixed[..0]);
-    check(
-        training(70_000_000_000, 600_000_000_000_000, read, &mixed),
-        Mark::Mind,
-        &["714 steps"],
-    );
-    check(training(1000, 1000, read, none), Mark::Bad, &["nothing"]);
-    check(
-        not_written(Path::new("models/m.gguf")),
-        Mark::Good,
-        &["delayline doctor models"],
-    );
-    check(not_written(Path::new("m.gguf")), Mark::Good, &["doctor ."]);
 }

@@ -1,0 +1,165 @@
+//! What writing to a drive, and a step of training from it, cost. Pure: rates in, findings
+//! out.
+
+use std::path::Path;
+
+use delayline_medium::{MixedRate, ReadRate};
+use serde_json::{Value, json};
+
+use super::{Finding, Mark};
+use crate::output::format_seconds;
+use crate::size::{format_count, format_decimal_size, format_rate};
+
+/// A file of the user's is not written to.
+pub fn not_written(path: &Path) -> Finding {
+    let so = format!(
+        "to know what training from this drive would cost, name a folder: delayline doctor {}",
+        path.parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .unwrap_or(Path::new("."))
+            .display()
+    );
+    let text = "not measured, for this file is not the doctor's to write to";
+    Finding::new("write rate", Mark::Good, text, so, Value::Null)
+}
+
+/// What writing will cost; `rates` begin with writes alone.
+pub fn write_rate(rates: &[MixedRate]) -> Finding {
+    let value = rates.iter().map(|rate| {
+        json!({ "written_percent": rate.written_percent, "rate_bytes_per_s": rate.rate_bytes_per_s })
+    });
+    let value = Value::Array(value.collect());
+    let words = rates.iter().map(|rate| {
+        let rate_text = format_rate(rate.rate_bytes_per_s);
+        match rate.written_percent {
+            100 => rate_text,
+            percent => format!("{rate_text} in all when {percent} % of it is written"),
+        }
+    });
+    let text = words.collect::<Vec<_>>().join(", ");
+    let so = "for seconds, synced to the drive; many drives write more slowly after minutes";
+    Finding::new("write rate", Mark::Good, text, so, value)
+}
+
+/// Bytes that a step of AdamW in fp32 moves for each parameter when nothing stays in
+/// memory: the forward pass reads the weight; the backward pass reads it again with its
+/// two moments, and writes all three.
+const FORWARD_READ: f64 = 4.0;
+const UPDATED: f64 = 24.0;
+const WRITTEN: f64 = 12.0;
+
+/// The same where a gradient waits for the others, as clipping wants it: the backward
+/// pass writes it behind the weight that it reads, and a third pass reads four numbers and
+/// writes three.
+const WAITING_UPDATED: f64 = 36.0;
+const WAITING_WRITTEN: f64 = 16.0;
+
+/// Steps fewer than which are soon made.
+const FEW_STEPS: f64 = 10_000.0;
+
+/// What a step of training costs of time and of the drive; `mixed` ends with the rate of
+/// reads and writes in equal parts.
+pub fn step(params: u64, endurance: u64, reads: &[ReadRate], mixed: &[MixedRate]) -> Finding {
+    let name = "training";
+    let read = reads
+        .iter()
+        .map(|rate| rate.rate_bytes_per_s)
+        .fold(0.0, f64::max);
+    let mixed = mixed.last().map_or(0.0, |rate| rate.rate_bytes_per_s);
+    if read <= 0.0 || mixed <= 0.0 {
+        return Finding::new(
+            name,
+            Mark::Bad,
+            "the drive moves nothing",
+            "there is nothing to train from",
+            Value::Null,
+        );
+    }
+    let n = params as f64;
+    let seconds = |updated: f64| n * (FORWARD_READ / read + updated / mixed);
+    let steps = |written: f64| (endurance as f64 / (n * written)).floor();
+    let (alone, waiting) = (seconds(UPDATED), seconds(WAITING_UPDATED));
+    let (left, waiting_left) = (steps(WRITTEN), steps(WAITING_WRITTEN));
+    let text = format!(
+        "a step of {} parameters (AdamW in fp32, nothing kept) takes the drive {} and writes {}; with clipping or accumulation {} and {}",
+        format_count(params),
+        format_seconds(alone),
+        format_decimal_size(n * WRITTEN),
+        format_seconds(waiting),
+        format_decimal_size(n * WAITING_WRITTEN),
+    );
+    let so = format!(
+        "a step that computes for longer hides it; a drive made for {} lasts {} steps, or {}; the store takes {} of it",
+        format_decimal_size(endurance as f64),
+        format_count(left as u64),
+        format_count(waiting_left as u64),
+        format_decimal_size(n * 2.0 * WRITTEN),
+    );
+    let value = json!({
+        "params": params,
+        "step_s": alone,
+        "waiting_step_s": waiting,
+        "written_bytes": n * WRITTEN,
+        "waiting_written_bytes": n * WAITING_WRITTEN,
+        "endurance_bytes": endurance,
+        "steps": left,
+        "waiting_steps": waiting_left,
+    });
+    let mark = if left < FEW_STEPS {
+        Mark::Mind
+    } else {
+        Mark::Good
+    };
+    Finding::new(name, mark, text, so, value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::judge::tests::check;
+
+    #[test]
+    fn a_step_of_training_is_costed() {
+        let read = [ReadRate {
+            read_len: 4 << 20,
+            depth: 32,
+            rate_bytes_per_s: 2e9,
+        }];
+        let mixed =
+            [(100, 1e9), (50, 1.5e9)].map(|(written_percent, rate_bytes_per_s)| MixedRate {
+                written_percent,
+                rate_bytes_per_s,
+            });
+        check(
+            write_rate(&mixed),
+            Mark::Good,
+            &["1.00 GB/s", "1.50 GB/s in all when 50 %"],
+        );
+        // 4 bytes at 2 GB/s and 24 at 1.5 GB/s for each of 1.5e9, and 36 in place of 24.
+        let costs = step(1_500_000_000, 600_000_000_000_000, &read, &mixed);
+        let words = [
+            "1.5B parameters",
+            "27.0 s and writes 18.0 GB",
+            "39.0 s and 24.0 GB",
+            "33.3k steps",
+            "25k",
+            "36.0 GB of it",
+        ];
+        check(costs.clone(), Mark::Good, &words);
+        assert_eq!(costs.value["steps"], 33333.0);
+        assert!((costs.value["step_s"].as_f64().expect("a number") - 27.0).abs() < 1e-9);
+        let (read, none) = (&read, &mixed[..0]);
+        check(
+            step(70_000_000_000, 600_000_000_000_000, read, &mixed),
+            Mark::Mind,
+            &["714 steps"],
+        );
+        check(step(1000, 1000, read, none), Mark::Bad, &["nothing"]);
+        check(
+            not_written(Path::new("models/m.gguf")),
+            Mark::Good,
+            &["delayline doctor models"],
+        );
+        check(not_written(Path::new("m.gguf")), Mark::Good, &["doctor ."]);
+    }
+}
