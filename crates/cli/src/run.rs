@@ -72,7 +72,9 @@ pub fn run(args: &RunArgs, output: &Output) -> Result<()> {
         engine => engine?,
     };
     if let Some(cache) = &cache {
-        engine.backend_mut().use_tier(KvTier::open(cache, &options)?)?;
+        engine
+            .backend_mut()
+            .use_tier(KvTier::open(cache, &options)?)?;
     }
     interrupt::watch();
     let open_s = start.elapsed().as_secs_f64();
@@ -88,7 +90,12 @@ pub fn run(args: &RunArgs, output: &Output) -> Result<()> {
         PromptSource::Chat => template::chosen(args.chat_template.as_deref(), session.vocab())
             .and_then(|template| chat::chat(&mut session, &template, &answers, output)),
     };
-    if let Some(trouble) = session.decoder().backend_mut().tier().and_then(KvTier::trouble) {
+    if let Some(trouble) = session
+        .decoder()
+        .backend_mut()
+        .tier()
+        .and_then(KvTier::trouble)
+    {
         output.note(format_args!("note: {trouble}"));
     }
     if let Some(path) = &args.engine.trace {

@@ -47,10 +47,14 @@ pub fn run(args: &ServeArgs, output: &Output) -> Result<()> {
         true => None,
         false => {
             let budget = config.engine.memory.unwrap_or(u64::MAX);
-            let own = args.kv.kv_cache.as_deref().map(|folder| match args.kv.kv_read_only {
-                true => Own::Read(folder),
-                false => Own::Write(folder),
-            });
+            let own = args
+                .kv
+                .kv_cache
+                .as_deref()
+                .map(|folder| match args.kv.kv_read_only {
+                    true => Own::Read(folder),
+                    false => Own::Write(folder),
+                });
             let confined = confine::files(&args.model, own, budget)?;
             interrupt::watch_confined();
             Some(confined)

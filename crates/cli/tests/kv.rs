@@ -16,10 +16,19 @@ const SAID: &str = "A delay line was a tube of mercury in which pulses of sound 
 
 /// What `run` says at its end.
 fn run(folder: &Path, prompt: &str, more: &[&str]) -> Value {
-    let mut args = vec![model(), "-p".into(), prompt.into(), "--kv-cache".into(), text(folder)];
+    let mut args = vec![
+        model(),
+        "-p".into(),
+        prompt.into(),
+        "--kv-cache".into(),
+        text(folder),
+    ];
     args.extend(more.iter().map(|arg| (*arg).to_owned()));
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let out = delayline("run --memory 180MiB --ctx 1024 -n 8 --temp 0 --raw --json", &args);
+    let out = delayline(
+        "run --memory 180MiB --ctx 1024 -n 8 --temp 0 --raw --json",
+        &args,
+    );
     assert!(out.status.success(), "{}", stderr(&out));
     objects(&out).pop().expect("figures")
 }
@@ -46,7 +55,10 @@ fn what_was_said_is_found_again_by_another_run() {
     assert_eq!(other["cached_tokens"], 0);
     let out = delayline("kv stat --json", &[&text(&folder)]);
     let stat = objects(&out).pop().expect("figures");
-    assert!(stat["written_today"].as_u64() >= stat["bytes"].as_u64(), "{stat}");
+    assert!(
+        stat["written_today"].as_u64() >= stat["bytes"].as_u64(),
+        "{stat}"
+    );
 }
 
 #[test]
@@ -92,7 +104,10 @@ impl Server {
         let mut said = BufReader::new(child.stdout.take().expect("piped"));
         let address = loop {
             let mut line = String::new();
-            assert!(said.read_line(&mut line).expect("text") > 0, "it ended without an address");
+            assert!(
+                said.read_line(&mut line).expect("text") > 0,
+                "it ended without an address"
+            );
             if let Some((_, address)) = line.trim().split_once("http://") {
                 break address.to_owned();
             }
@@ -147,7 +162,10 @@ impl Drop for Server {
 #[test]
 fn confined_servers_share_a_folder_through_a_program_that_is_not() {
     let dir = scratch();
-    let (secret, place) = (text(&dir.path().join("secret")), text(&dir.path().join("shared")));
+    let (secret, place) = (
+        text(&dir.path().join("secret")),
+        text(&dir.path().join("shared")),
+    );
     fs::write(&secret, "all servers of this test know this\n").expect("written");
     let share = ["--kv-shared", &place, "--kv-secret", &secret];
     let prompt = SAID.repeat(12);
@@ -158,7 +176,9 @@ fn confined_servers_share_a_folder_through_a_program_that_is_not() {
     assert!(two.ask(&prompt) >= 128);
     // Without it answers go on, and what is here is found.
     let helper = two.helper().expect("it was started");
-    let killed = std::process::Command::new("kill").args(["-KILL", &helper]).status();
+    let killed = std::process::Command::new("kill")
+        .args(["-KILL", &helper])
+        .status();
     assert!(killed.expect("there is a kill").success());
     assert!(two.ask(&format!("{prompt} And?")) >= 128);
     assert_eq!(two.ask(&format!("Listen. {prompt}")), 0);
@@ -167,14 +187,24 @@ fn confined_servers_share_a_folder_through_a_program_that_is_not() {
     fs::write(&other, "a secret of somebody else").expect("written");
     let folder = text(&dir.path().join("three"));
     for (more, words) in [
-        (&["--kv-shared", &place, "--kv-secret", &other][..], "another secret than that"),
+        (
+            &["--kv-shared", &place, "--kv-secret", &other][..],
+            "another secret than that",
+        ),
         (&["--kv-shared", &place][..], "--kv-secret"),
-        (&["--kv-shared", "ftp://host", "--kv-secret", &secret][..], "s3://BUCKET/PREFIX"),
+        (
+            &["--kv-shared", "ftp://host", "--kv-secret", &secret][..],
+            "s3://BUCKET/PREFIX",
+        ),
     ] {
         let mut args = vec![model(), "--kv-cache".to_owned(), folder.clone()];
         args.extend(more.iter().map(|arg| (*arg).to_owned()));
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let out = delayline("serve --memory 220MiB --port 0", &args);
-        assert!(!out.status.success() && stderr(&out).contains(words), "{}", stderr(&out));
+        assert!(
+            !out.status.success() && stderr(&out).contains(words),
+            "{}",
+            stderr(&out)
+        );
     }
 }

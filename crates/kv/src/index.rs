@@ -160,7 +160,9 @@ mod tests {
         index.add("end", 1, 128, 0);
         index.add("start", 1, 0, 0);
         index.add("middle", 1, 64, 0);
-        let order: Vec<String> = std::iter::from_fn(|| index.evict()).map(|(name, _)| name).collect();
+        let order: Vec<String> = std::iter::from_fn(|| index.evict())
+            .map(|(name, _)| name)
+            .collect();
         assert_eq!(order, ["end", "middle", "start"]);
     }
 }

@@ -4,8 +4,8 @@
 use crate::block::Block;
 use crate::error::StoreError;
 use crate::key::hex;
-use crate::namespace::Namespace;
 use crate::key::{Root, Tag};
+use crate::namespace::Namespace;
 
 /// Least bytes of a secret.
 const LEAST: usize = 16;

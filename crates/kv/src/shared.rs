@@ -443,7 +443,11 @@ fn listen(lines: &Lines, mut input: Box<dyn Read + Send>, blocks: &Weak<Mutex<Bl
 fn found(lines: &Lines, message: ShareMessage, blocks: &Mutex<Blocks>) {
     let mut desk = lines.lock();
     desk.stats.fetched_bytes += message.body.len() as u64;
-    let Some(ask) = desk.asks.iter_mut().find(|ask| ask.number == message.number) else {
+    let Some(ask) = desk
+        .asks
+        .iter_mut()
+        .find(|ask| ask.number == message.number)
+    else {
         return;
     };
     ask.last = Instant::now();
@@ -453,17 +457,23 @@ fn found(lines: &Lines, message: ShareMessage, blocks: &Mutex<Blocks>) {
         return;
     };
     drop(desk);
-    let file = lines.secret.open(&message.name, message.body).filter(|file| {
-        let decoded = decode(&lines.root, file);
-        decoded.is_some_and(|decoded| decoded.block == block)
-    });
+    let file = lines
+        .secret
+        .open(&message.name, message.body)
+        .filter(|file| {
+            let decoded = decode(&lines.root, file);
+            decoded.is_some_and(|decoded| decoded.block == block)
+        });
     let mut folder = blocks.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(file) = &file {
         folder.adopt(&block, file);
     }
     let mut desk = lines.lock();
     desk.ill = false;
-    let ask = desk.asks.iter_mut().find(|ask| ask.number == message.number);
+    let ask = desk
+        .asks
+        .iter_mut()
+        .find(|ask| ask.number == message.number);
     match (file, ask) {
         (Some(_), Some(ask)) if ask.wanted.contains(&block) => {
             ask.wanted.retain(|wanted| *wanted != block);

@@ -135,8 +135,21 @@ mod tests {
 
     #[test]
     fn a_day_is_read_as_it_was_written_and_nothing_else_is_one() {
-        let (small, large) = (Day { day: 0, bytes: 0 }, Day { day: 9_999_999_999, bytes: u64::MAX });
-        for day in [small, large, Day { day: 20_785, bytes: 123_456 }] {
+        let (small, large) = (
+            Day { day: 0, bytes: 0 },
+            Day {
+                day: 9_999_999_999,
+                bytes: u64::MAX,
+            },
+        );
+        for day in [
+            small,
+            large,
+            Day {
+                day: 20_785,
+                bytes: 123_456,
+            },
+        ] {
             let text = day.encode();
             assert_eq!((text.len(), Day::decode(text.as_bytes())), (LEN, Some(day)));
             for len in 0..LEN {

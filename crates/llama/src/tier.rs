@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use delayline_engine::{Error, KvType, ModelFile, Options, budget};
-use delayline_kv::{
-    BLOCK_TOKENS, Block, KvStats, Namespace, Root, ShareLink, Store, StoreError,
-};
+use delayline_kv::{BLOCK_TOKENS, Block, KvStats, Namespace, Root, ShareLink, Store, StoreError};
 
 use crate::context::Context;
 use crate::log::kernel_features;

@@ -53,11 +53,9 @@ const FIGURES: [Figure; 12] = [
         "Time since each of those was last used, all together",
         |stats| stats.store.evicted_unused_s,
     ),
-    (
-        "kv_read_bytes",
-        "Bytes of blocks that were read",
-        |stats| stats.store.read_bytes,
-    ),
+    ("kv_read_bytes", "Bytes of blocks that were read", |stats| {
+        stats.store.read_bytes
+    }),
     (
         "kv_written_bytes",
         "Bytes of blocks that were written",

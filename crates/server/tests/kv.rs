@@ -302,10 +302,18 @@ fn what_one_server_has_computed_another_finds_in_a_shared_folder() {
     let (_server, client) = start(sharing(two.path(), shared(place.path())));
     // Eight at once ask for the same blocks, which come once.
     let found: Vec<(u64, String)> = std::thread::scope(|scope| {
-        let all: Vec<_> = (0..8).map(|_| scope.spawn(|| ask(&client, &text))).collect();
-        all.into_iter().map(|one| one.join().expect("an answer")).collect()
+        let all: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| ask(&client, &text)))
+            .collect();
+        all.into_iter()
+            .map(|one| one.join().expect("an answer"))
+            .collect()
     });
-    let blocks = found.iter().map(|(cached, _)| *cached).min().expect("eight");
+    let blocks = found
+        .iter()
+        .map(|(cached, _)| *cached)
+        .min()
+        .expect("eight");
     assert!(blocks >= 192 && blocks % 64 == 0, "{found:?}");
     assert_eq!(found[0].1, first);
     let figure = |name: &str| {
@@ -313,7 +321,8 @@ fn what_one_server_has_computed_another_finds_in_a_shared_folder() {
         let line = figures
             .lines()
             .find_map(|line| line.strip_prefix(&format!("delayline_{name} ")));
-        line.and_then(|figure| figure.parse::<f64>().ok()).unwrap_or_else(|| panic!("{name}"))
+        line.and_then(|figure| figure.parse::<f64>().ok())
+            .unwrap_or_else(|| panic!("{name}"))
     };
     assert_eq!(figure("kv_shared_found_blocks_total"), blocks as f64 / 64.0);
     let tiers = ["memory", "flash", "shared"]
@@ -333,7 +342,10 @@ fn a_shared_store_that_says_nothing_is_waited_for_no_longer_than_it_is_worth() {
     let share = KvShare::new(move || {
         let (ours, mut theirs) = UnixStream::pair().expect("a pair");
         let opened = ShareMessage::new(ShareVerb::Opened, 0, "");
-        opened.write_to(&mut theirs).and_then(|()| theirs.flush()).expect("a pair");
+        opened
+            .write_to(&mut theirs)
+            .and_then(|()| theirs.flush())
+            .expect("a pair");
         keeps.lock().expect("nobody panics").push(theirs);
         link(ours)
     });

@@ -17,7 +17,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// It was made with another secret.
-    #[error("it was made with another secret than that of --kv-secret: give the same file to all servers")]
+    #[error(
+        "it was made with another secret than that of --kv-secret: give the same file to all servers"
+    )]
     Secret,
     /// Something else is there.
     #[error(

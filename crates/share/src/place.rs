@@ -100,7 +100,10 @@ impl SharedPlace {
     /// Where a block of that name is; none where it is no name of one.
     pub(crate) fn path_of(&self, name: &str) -> Option<Path> {
         let (owner, key) = name.split_once('-')?;
-        let hex = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let hex = |text: &str| {
+            text.bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        };
         let sound = owner.len() == 16 && key.len() == 64 && hex(owner) && hex(key);
         // Many files are easier found in many folders.
         sound.then(|| self.blocks().join(&key[..2]).join(name))
@@ -124,7 +127,10 @@ impl SharedPlace {
 
     /// Sees that it is a store with that check of a secret, or makes it one.
     pub(crate) async fn enter(&self, check: &str) -> Result<(), Error> {
-        let (path, mark) = (self.prefix.clone().join(MARK), format!("{VERSION}{check}\n"));
+        let (path, mark) = (
+            self.prefix.clone().join(MARK),
+            format!("{VERSION}{check}\n"),
+        );
         if let Some(found) = self.mark(&path).await? {
             return compare(&found, &mark);
         }
@@ -133,7 +139,9 @@ impl SharedPlace {
         if let Some(other) = other.await? {
             return Err(Error::NotOurs(other.location.to_string()));
         }
-        let put = self.store.put_opts(&path, mark.clone().into(), PutMode::Create.into());
+        let put = self
+            .store
+            .put_opts(&path, mark.clone().into(), PutMode::Create.into());
         match self.within(put).await {
             Ok(_) => Ok(()),
             // Another server has, just now.

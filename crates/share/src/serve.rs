@@ -116,8 +116,12 @@ impl Desk {
             ShareVerb::Open => {
                 let check = String::from_utf8_lossy(&body).into_owned();
                 let entered = self.place.enter(&check).await;
-                self.say(ShareMessage::new(ShareVerb::Opened, number, words(&entered)))
-                    .await;
+                self.say(ShareMessage::new(
+                    ShareVerb::Opened,
+                    number,
+                    words(&entered),
+                ))
+                .await;
                 if entered.is_ok() {
                     self.look().await;
                 }
@@ -242,7 +246,11 @@ impl Desk {
             if owner.is_empty() || !name.starts_with(&begin) {
                 continue;
             }
-            match self.place.within(self.place.store.delete(&one.location)).await {
+            match self
+                .place
+                .within(self.place.store.delete(&one.location))
+                .await
+            {
                 Ok(()) => gone += 1,
                 Err(Error::Store(object_store::Error::NotFound { .. })) => {}
                 Err(error) => return Err(error),

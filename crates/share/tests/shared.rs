@@ -30,7 +30,11 @@ fn what_one_server_has_computed_another_finds() {
         let mut one = Machine::new(place());
         one.put(b"me", &long);
         one.put(b"me", &short);
-        assert_eq!(one.store.fetch(&whose(b"me"), &long, None), false, "all of it is here");
+        assert_eq!(
+            one.store.fetch(&whose(b"me"), &long, None),
+            false,
+            "all of it is here"
+        );
         one.leave();
         let mut two = Machine::new(place());
         // Complete blocks are shared; what is behind the last one is computed.
@@ -38,7 +42,10 @@ fn what_one_server_has_computed_another_finds() {
         assert_eq!(two.fetched(b"me", &short), 0);
         assert_eq!(two.fetched(b"you", &long), 0);
         let stats = two.store.stats();
-        assert_eq!((stats.fetched, stats.shared_rejected, stats.shared_failed), (3, 0, 0));
+        assert_eq!(
+            (stats.fetched, stats.shared_rejected, stats.shared_failed),
+            (3, 0, 0)
+        );
         let first = &two.store.chain(&whose(b"me"), &long)[0];
         assert!(two.store.was_fetched(first) && !two.store.was_fetched(first));
         // A longer text, of which this machine adds the rest for the others.
@@ -47,7 +54,10 @@ fn what_one_server_has_computed_another_finds() {
         two.put(b"me", &longer);
         two.leave();
         let mut three = Machine::new(place());
-        assert_eq!(three.fetched(b"me", &longer), 500 / BLOCK_TOKENS * BLOCK_TOKENS);
+        assert_eq!(
+            three.fetched(b"me", &longer),
+            500 / BLOCK_TOKENS * BLOCK_TOKENS
+        );
         assert_eq!(three.store.stats().written, 500 / BLOCK_TOKENS as u64);
         let mut other = Machine::of(place(), Root::new(&[b"another model"]), SECRET);
         assert_eq!(other.fetched(b"me", &longer), 0);
@@ -103,8 +113,16 @@ fn another_secret_is_refused_in_words_and_finds_nothing() {
     one.put(b"", &text(1, 128));
     one.leave();
     let error = link(place(), b"another secret than that").expect_err("another one");
-    assert!(error.to_string().contains("another secret than that of --kv-secret"), "{error}");
-    assert!(matches!(ShareSecret::new(b"  too short\n"), Err(StoreError::Secret { len: 9, .. })));
+    assert!(
+        error
+            .to_string()
+            .contains("another secret than that of --kv-secret"),
+        "{error}"
+    );
+    assert!(matches!(
+        ShareSecret::new(b"  too short\n"),
+        Err(StoreError::Secret { len: 9, .. })
+    ));
     // Whoever forges the mark still has other names, and cannot make the seals.
     let mark = Path::from("p/delayline-kv-shared");
     let kept = objects(&*store);
@@ -128,11 +146,20 @@ fn names_tell_nothing_of_texts_and_owners() {
     one.put(b"me", &text(1, 192));
     let mut local: Vec<String> = Vec::new();
     for entry in std::fs::read_dir(one.folder.path()).expect("a folder") {
-        local.push(entry.expect("a file").file_name().to_string_lossy().into_owned());
+        local.push(
+            entry
+                .expect("a file")
+                .file_name()
+                .to_string_lossy()
+                .into_owned(),
+        );
     }
     local.retain(|name| name.ends_with(".block"));
     one.leave();
-    let names: Vec<String> = objects(&*store).iter().map(|(path, _)| path.to_string()).collect();
+    let names: Vec<String> = objects(&*store)
+        .iter()
+        .map(|(path, _)| path.to_string())
+        .collect();
     assert_eq!((local.len(), names.len()), (3, 3));
     // The names in the folder follow from the texts for whoever has the model.
     for part in local.iter().flat_map(|name| name.split(['-', '.'])) {
@@ -149,7 +176,10 @@ fn a_place_that_is_not_ours_is_refused_and_left_alone() {
     let place = || SharedPlace::open(name, SIZE).expect("a folder");
     let error = link(place(), SECRET).expect_err("not ours");
     assert!(error.to_string().contains("thesis.txt"), "{error}");
-    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1);
+    assert_eq!(
+        std::fs::read_dir(folder.path()).expect("a folder").count(),
+        1
+    );
     let later = tempfile::tempdir().expect("a folder");
     std::fs::write(later.path().join("delayline-kv-shared"), "version 2\n").expect("written");
     let place = SharedPlace::open(later.path().to_str().expect("a name"), SIZE).expect("a folder");
@@ -186,7 +216,12 @@ fn the_size_is_kept_by_whoever_is_left() {
         machines.iter_mut().for_each(Machine::settle);
         // Each may have written a step more than it has looked at, and a block.
         let over = machines.len() as u64 * (size / 64 + 21_000);
-        assert!(bytes() <= size + over, "{} bytes with {}", bytes(), machines.len());
+        assert!(
+            bytes() <= size + over,
+            "{} bytes with {}",
+            bytes(),
+            machines.len()
+        );
         assert!(bytes() > size / 2, "{} bytes", bytes());
         match machines.len() {
             3 => machines.remove(0).leave(),
@@ -267,7 +302,10 @@ fn a_store_that_fails_is_a_miss_told_once_and_used_again_when_it_works() {
     }
     two.settle();
     let told = two.store.trouble().expect("told");
-    assert!(told.contains("the drive is gone") && two.store.trouble().is_none(), "{told}");
+    assert!(
+        told.contains("the drive is gone") && two.store.trouble().is_none(),
+        "{told}"
+    );
     assert!(two.store.stats().shared_failed >= 6);
     adverse.fails.store(false, Ordering::SeqCst);
     two.put(b"", &text(20, 128));
@@ -288,7 +326,10 @@ fn without_the_program_that_reaches_it_answers_go_on() {
         assert_eq!(one.found(b"", &text(n, 128)), 128);
     }
     let told = one.store.trouble().expect("told");
-    assert!(told.contains("has ended") && one.store.trouble().is_none(), "{told}");
+    assert!(
+        told.contains("has ended") && one.store.trouble().is_none(),
+        "{told}"
+    );
 }
 
 #[test]
@@ -303,7 +344,10 @@ fn a_store_slower_than_computing_is_not_waited_for() {
     while two.store.fetch(&whose(b""), &text(1, 128), Some(1e-6)) {
         std::thread::yield_now();
     }
-    assert_eq!((two.found(b"", &text(1, 128)), two.store.trouble()), (0, None));
+    assert_eq!(
+        (two.found(b"", &text(1, 128)), two.store.trouble()),
+        (0, None)
+    );
 }
 
 #[test]
@@ -323,7 +367,10 @@ fn what_is_forgotten_of_one_owner_goes_from_the_shared_store_as_well() {
     let mut two = Machine::new(place());
     assert_eq!(two.fetched(b"me", &text), 0);
     assert_eq!(two.fetched(b"you", &text), 192);
-    assert_eq!(two.bytes(b"you", &text[..64]), bytes_of(b"you", &text[..64]));
+    assert_eq!(
+        two.bytes(b"you", &text[..64]),
+        bytes_of(b"you", &text[..64])
+    );
 }
 
 fn whose(owner: &[u8]) -> Namespace {

@@ -217,7 +217,10 @@ pub fn objects(store: &dyn ObjectStore) -> Vec<(Path, Vec<u8>)> {
     run(async {
         let all: Vec<ObjectMeta> = store.list(None).try_collect().await.expect("a list");
         let mut objects = Vec::new();
-        for one in all.into_iter().filter(|one| one.location.as_ref().contains("blocks/")) {
+        for one in all
+            .into_iter()
+            .filter(|one| one.location.as_ref().contains("blocks/"))
+        {
             let got = store.get(&one.location).await.expect("it is there");
             objects.push((one.location, got.bytes().await.expect("all of it").to_vec()));
         }
