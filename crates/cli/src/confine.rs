@@ -116,7 +116,7 @@ pub fn files(
     match own {
         Some(Own::Write(own)) => {
             let told = || format!("cannot make the folder {}", own.display());
-            std::fs::create_dir_all(own).with_context(told)?;
+            delayline_kv::make(own).with_context(told)?;
             written = Some(own);
         }
         Some(Own::Read(own)) => paths.push(own.to_owned()),

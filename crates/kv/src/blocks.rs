@@ -338,7 +338,7 @@ impl Blocks {
     /// Nothing waits for the disk: a block that is torn by a power cut is a miss.
     fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let new = self.path.join(format!("{name}.new"));
-        let written = File::create(&new).and_then(|mut file| {
+        let written = folder::create(&new).and_then(|mut file| {
             file.write_all(bytes)?;
             drop_pages(&file);
             Ok(())

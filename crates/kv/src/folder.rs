@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -45,6 +45,22 @@ pub(crate) fn on_disk(bytes: u64) -> u64 {
     bytes.next_multiple_of(UNIT)
 }
 
+/// Makes a folder for its owner alone, if it is not there: what is kept tells what was said.
+///
+/// # Errors
+/// The system's.
+pub fn make(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(path)
+}
+
+/// An empty file, for its owner alone.
+pub(crate) fn create(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    let options = options.write(true).create(true).truncate(true);
+    options.mode(0o600).open(path)
+}
+
 /// Opens a folder, or makes it; the lock is held as long as the file lives.
 pub(crate) fn open(path: &Path) -> Result<File, StoreError> {
     let failed = |what, source| StoreError::Io {
@@ -52,14 +68,14 @@ pub(crate) fn open(path: &Path) -> Result<File, StoreError> {
         path: path.to_owned(),
         source,
     };
-    fs::create_dir_all(path).map_err(|e| failed("cannot make the folder", e))?;
+    make(path).map_err(|e| failed("cannot make the folder", e))?;
     check(path)?;
     let mark = path.join(MARK);
     if !mark.exists() {
-        let made = File::create(&mark).and_then(|mut file| writeln!(file, "{VERSION}"));
+        let made = create(&mark).and_then(|mut file| writeln!(file, "{VERSION}"));
         made.map_err(|e| failed("cannot write to", e))?;
     }
-    let lock = File::create(path.join(LOCK)).map_err(|e| failed("cannot write to", e))?;
+    let lock = create(&path.join(LOCK)).map_err(|e| failed("cannot write to", e))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse {

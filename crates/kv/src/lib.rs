@@ -45,7 +45,7 @@ mod wear;
 pub use block::{BLOCK_TOKENS, Block};
 pub use content::{ContentCache, content_of};
 pub use error::StoreError;
-pub use folder::{FolderStat, clear, prune, stat, verify};
+pub use folder::{FolderStat, clear, make, prune, stat, verify};
 pub use index::{ChainLink, KvIndex};
 pub use key::Root;
 pub use message::{ShareMessage, ShareVerb};

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -71,6 +71,7 @@ impl Wear {
         let now = written_on(folder, today());
         let mut options = OpenOptions::new();
         let options = options.write(true).create(true).truncate(false);
+        let options = options.mode(0o600);
         Ok(Self {
             file: options.open(folder.join(WEAR))?,
             now,

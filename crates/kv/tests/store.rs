@@ -535,3 +535,16 @@ fn a_folder_that_is_only_read_is_never_changed() {
     let gone = Store::open_read_only(&other.path().join("gone"), root()).unwrap_err();
     assert!(matches!(gone, StoreError::Io { .. }), "{gone}");
 }
+
+#[test]
+fn what_is_kept_is_for_its_owner_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("made/by/it");
+    let mut store = Store::open(&folder, SIZE, root()).unwrap();
+    put(&mut store, b"", &[1; 100]);
+    let all = state(&folder);
+    assert!(all.len() > 4);
+    for (path, .., mode) in all {
+        assert_eq!(mode & 0o077, 0, "{}", path.display());
+    }
+}
