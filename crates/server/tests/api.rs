@@ -6,7 +6,7 @@ mod common;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use common::{CHAT, JSON, MODEL, alone, chat, config, events, start, with};
+use common::{CHAT, Client, JSON, MODEL, alone, chat, config, events, start, with};
 use delayline_engine::{Error, HotnessFile, Options};
 use delayline_server::OPENAPI;
 use delayline_server::ServerConfig;
