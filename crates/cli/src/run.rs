@@ -5,6 +5,7 @@ mod chat;
 mod fiber;
 mod printer;
 mod prompt;
+mod spoken;
 mod summary;
 
 use std::path::Path;
@@ -33,14 +34,16 @@ pub use self::printer::{Waiting, show_filling};
 
 use self::printer::Printer;
 use self::prompt::PromptSource;
+use self::spoken::Speech;
 use self::summary::RunSummary;
 
 /// How answers are made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Answers {
     /// Most tokens of one.
     most: usize,
     sampling: Sampling,
+    speech: Speech,
 }
 
 /// Generates text and prints it as it comes, then figures about it.
@@ -82,7 +85,17 @@ pub fn run(args: &RunArgs, output: &Output) -> Result<()> {
     tell_of(&mut engine, open_s, &args.engine, output);
 
     let mut session = Session::new(engine);
+    let speech = match &args.chat_template {
+        _ if args.raw => Speech::default(),
+        Some(path) => Speech::of(&template::text_of(path)?, session.vocab())?,
+        None => {
+            let own = session.vocab().chat_template()?.unwrap_or_default();
+            Speech::of(&own, session.vocab())?
+        }
+    };
+    session.show(speech.shown());
     let answers = Answers {
+        speech,
         most: args.tokens.map_or(usize::MAX, |n| n as usize),
         sampling: config::sampling(&args.sampling, Sampling::of(session.vocab())?),
     };
@@ -137,16 +150,19 @@ fn answer(
 ) -> Result<Generated> {
     let mut printer = Printer::new(output);
     let gauge = placed_loop(session.decoder()).map(PlacedLoop::gauge);
+    let mut spoken = answers.speech.spoken();
     let piece = |text: &str| {
         for notice in gauge.iter().flat_map(Gauge::take_notices) {
             printer.notice(notice);
         }
-        printer.piece(text)
+        printer.piece(&spoken.push(text))
     };
     let generated = session.generate(tokens, answers.most, &answers.sampling, piece);
     for notice in gauge.iter().flat_map(Gauge::take_notices) {
         printer.notice(notice);
     }
+    // A closed pipe shows at the end of the line.
+    let _ = printer.piece(&spoken.end());
     printer.end()?;
     Ok(generated?)
 }

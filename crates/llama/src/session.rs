@@ -83,6 +83,7 @@ impl Generated {
 /// A model and the tokens in its KV cache.
 pub struct Session<D: Decoder = LlamaEngine> {
     batcher: Batcher<D>,
+    shown: Vec<i32>,
 }
 
 impl Session {
@@ -97,7 +98,13 @@ impl<D: Decoder> Session<D> {
     pub fn new(decoder: D) -> Self {
         Self {
             batcher: Batcher::new(decoder, Some(u32::MAX)),
+            shown: Vec::new(),
         }
+    }
+
+    /// Has the text of these control tokens be a part of answers.
+    pub fn show(&mut self, tokens: Vec<i32>) {
+        self.shown = tokens;
     }
 
     /// What it runs on.
@@ -126,7 +133,10 @@ impl<D: Decoder> Session<D> {
             return Ok(out);
         }
         let choice = Choice::Sampled(*sampling);
-        let request = GenerateRequest::new(prompt, max_tokens, choice);
+        let request = GenerateRequest {
+            shown: self.shown.clone(),
+            ..GenerateRequest::new(prompt, max_tokens, choice)
+        };
         let admitted = self
             .batcher
             .join(request)

@@ -89,7 +89,10 @@ pub fn chat(
                 match generated.tokens.is_empty() {
                     // Interrupted before it began: as if nothing had been said.
                     true => drop(messages.pop()),
-                    false => messages.push(Message::new("assistant", &generated.text)),
+                    false => {
+                        let said = answers.speech.answer(&generated.text);
+                        messages.push(Message::new("assistant", &said));
+                    }
                 }
                 all = Some(joined(all, generated));
             }
