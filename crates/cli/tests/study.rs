@@ -66,7 +66,7 @@ fn every_study_writes_a_page_that_needs_nothing_else() {
             "sweep --model llama-8b --medium c-l --set c-l.length=100,200km",
             2,
         ),
-        ("train --model llama-8b", 1),
+        ("train --model llama-8b", 2),
         ("sheets c-l", 0),
     ] {
         let path = dir.path().join("page.html");
