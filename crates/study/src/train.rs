@@ -64,7 +64,7 @@ impl Recipe {
         },
         Self {
             name: "adamw-waits",
-            what: "AdamW in fp32 with clipping or accumulation: updated in the next forward pass",
+            what: "AdamW in fp32, clipped or accumulated",
             weights: 4.0,
             state: 8.0,
             gradient: 4.0,
@@ -75,7 +75,7 @@ impl Recipe {
         },
         Self {
             name: "bf16",
-            what: "AdamW with masters in fp32, computed in bf16",
+            what: "AdamW in bf16 with masters in fp32",
             weights: 2.0,
             state: 12.0,
             gradient: 2.0,
@@ -86,7 +86,7 @@ impl Recipe {
         },
         Self {
             name: "bf16-8bit",
-            what: "weights in bf16, both moments in 8 bit",
+            what: "bf16 with both moments in 8 bit",
             weights: 2.0,
             state: 2.0,
             gradient: 2.0,
@@ -97,7 +97,7 @@ impl Recipe {
         },
         Self {
             name: "lora",
-            what: "LoRA on frozen weights in bf16",
+            what: "LoRA on frozen bf16",
             weights: 2.0,
             state: 0.0,
             gradient: 0.0,

@@ -119,10 +119,10 @@ pub fn train_report(library: &Library, question: &TrainQuestion) -> Result<Repor
         ),
         answer: format!(
             "From {} tokens a step on the drives move as fast as it computes, and from {} on \
-             training from flash takes no longer than in memory; with {} it takes {} times as long.",
-            digits(even.round()),
-            digits(step.free_tokens(waits).round()),
-            digits(tokens),
+             training from flash takes no longer than in memory; a step of {} takes {} × as long.",
+            si(even.round(), ""),
+            si(step.free_tokens(waits).round(), ""),
+            si(tokens, ""),
             digits(asked.simulated.step_s / asked.step.in_memory_s()),
         ),
         headline: Some(Headline {
@@ -154,8 +154,8 @@ pub fn train_report(library: &Library, question: &TrainQuestion) -> Result<Repor
         report.notes.insert(
             0,
             format!(
-                "The break-even batch over the ranges of all figures: {}.",
-                si_range(range, "tokens")
+                "The break-even batch over the ranges of all figures: {} tokens.",
+                si_range(range, "")
             ),
         );
     }
@@ -389,10 +389,10 @@ fn notes(step: &TrainStep, machine: &TrainMachine, beside: &[Contender]) -> Vec<
         "Drives hold two copies and are as many as make neither pass wait; the machine runs all \
          the time, and drives that are worn out are bought anew."
             .to_owned(),
-        "G10's networks: bytes are those that G10 itself moved, spilled from a stack whose \
-         newest stay; with the host's memory as G10 had it no step is longer than its own, for \
-         its order of kernels is left out and layers are even here. What flash alone costs more \
-         is its rate."
+        "G10's networks: bytes are those that G10 itself moved, in even layers. With the host's \
+         memory as G10 had it a step takes 2 % more than its own at most, or less. What lies \
+         between bound and virtual time is that the oldest activations are written only when \
+         room is wanted, so that the drive rests until memory is full; flash alone is its rate."
             .to_owned(),
     ];
     if let [memory, as_many, ..] = beside

@@ -207,6 +207,7 @@ fn published_networks_are_as_published_and_none_is_slower_with_the_same_memory()
         for [bound, simulated] in [row.flash, row.flash_and_host] {
             assert!((1.0..=simulated * (1.0 + 1e-3)).contains(&bound), "{row:?}");
         }
+        assert!(row.flash_and_host[1] <= 1.02 * row.g10, "{row:?}");
         assert!(
             row.flash[1] < row.flashneuron.unwrap_or(row.pages),
             "{row:?}"
