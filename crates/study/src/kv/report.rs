@@ -130,7 +130,7 @@ fn plot(rows: &[KvRow], shares: &Shares) -> Plot {
         title: "Tokens of prompts that are found again, over the room for them".to_owned(),
         caption: "Broken: what knowing the whole trace would give.".to_owned(),
         shape: PlotShape::Lines {
-            x: Axis::log("room", "tokens"),
+            x: Axis::log("room, in tokens", ""),
             y: Axis::linear("found again", "%"),
             series: series.collect(),
             marks: most.into_iter().collect(),

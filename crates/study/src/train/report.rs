@@ -355,7 +355,7 @@ fn plot(rows: &[Row], even: f64) -> Plot {
         title: "How much longer than in memory a step takes, over its batch".to_owned(),
         caption: "Broken: the closed form.".to_owned(),
         shape: PlotShape::Lines {
-            x: Axis::log("batch", "tokens"),
+            x: Axis::log("batch, in tokens", ""),
             y: Axis::log("times as long", ""),
             series: vec![
                 series("in virtual time", |row| row.simulated.step_s, false),

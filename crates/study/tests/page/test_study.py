@@ -26,15 +26,11 @@ COMMANDS = {
     "sweep": ["sweep", "--model", "llama-8b", "--medium", "c-l", "--set",
               "c-l.length=100..400km:4", "--out", "sweep.csv"],
     "train": ["train", "--model", "llama-8b"],
-    "kv": ["kv", "requests.jsonl", "--size", "1k,2k,4k"],
+    "kv": ["kv", "requests.jsonl", "--size", "1100,2k,4k"],
     "sheets": ["sheets", "c-l", "dram"],
 }
-# Two conversations in turns, each longer by 512 tokens with every request.
-REQUESTS = [
-    {"input_length": 512 * (turn + 1), "hash_ids": [100 * who + part for part in range(turn + 1)]}
-    for turn in range(4)
-    for who in range(2)
-]
+# With room for two, each policy finds another number of these again.
+REQUESTS = [{"input_length": 512, "hash_ids": [id]} for id in [0, 0, 0, 0, 1, 2, 0, 3, 4, 5, 3]]
 SCREENS = {
     "desk": {"viewport": {"width": 1200, "height": 900}},
     "dark": {"viewport": {"width": 1200, "height": 900}, "color_scheme": "dark"},
