@@ -34,6 +34,9 @@ pub struct Schedule {
     steps: Vec<Step>,
     /// Indices of `steps`, ordered by `last_run`.
     by_last: Vec<u32>,
+    /// Where the steps of each run begin in `steps` and in `by_last`, and behind the last.
+    leased: Vec<u32>,
+    released: Vec<u32>,
     runs: u32,
     /// By extent: whether it holds nothing from lap to lap.
     scratch: Vec<bool>,
@@ -59,10 +62,13 @@ impl Schedule {
         settle(&mut steps, &scratch);
         let mut by_last: Vec<u32> = (0..steps.len() as u32).collect();
         by_last.sort_by_key(|&i| steps[i as usize].last_run);
+        let runs = plan.runs.len() as u32;
         Self {
+            leased: starts(steps.iter().map(|s| s.first_run), runs),
+            released: starts(steps.iter().map(|s| s.last_run), runs),
             steps,
             by_last,
-            runs: plan.runs.len() as u32,
+            runs,
             scratch,
         }
     }
@@ -91,17 +97,12 @@ impl Schedule {
 
     /// The steps to lease before `run`.
     pub fn leased_before(&self, run: u32) -> &[Step] {
-        let low = self.steps.partition_point(|s| s.first_run < run);
-        let high = self.steps.partition_point(|s| s.first_run <= run);
-        &self.steps[low..high]
+        &self.steps[of_run(&self.leased, run)]
     }
 
     /// The steps to release after `run`.
     pub fn released_after(&self, run: u32) -> impl Iterator<Item = &Step> {
-        let last = |&i: &u32| self.steps[i as usize].last_run;
-        let low = self.by_last.partition_point(|i| last(i) < run);
-        let high = self.by_last.partition_point(|i| last(i) <= run);
-        self.by_last[low..high]
+        self.by_last[of_run(&self.released, run)]
             .iter()
             .map(|&i| &self.steps[i as usize])
     }
@@ -153,6 +154,26 @@ impl Schedule {
             written[index] |= step.saves;
         }
         sum
+    }
+}
+
+/// Where those of each run begin, in the order of runs, and where the last end.
+fn starts(of: impl Iterator<Item = u32>, runs: u32) -> Vec<u32> {
+    let mut starts = vec![0; runs as usize + 1];
+    for run in of {
+        starts[run as usize + 1] += 1;
+    }
+    for run in 1..starts.len() {
+        starts[run] += starts[run - 1];
+    }
+    starts
+}
+
+/// The places of a run; none of a run that there is not.
+fn of_run(starts: &[u32], run: u32) -> Range<usize> {
+    match starts.get(run as usize..) {
+        Some([start, end, ..]) => *start as usize..*end as usize,
+        _ => 0..0,
     }
 }
 

@@ -9,7 +9,8 @@ use delayline_line::{
     Clock, Config, FetchSpan, Line, LineError, LineSetup, Medium, Region, Ticket, Walk,
 };
 use delayline_medium::VirtualClock;
-use delayline_plan::{ALIGN, NEAR_BYTES, Schedule, Step};
+use delayline_plan::{ALIGN, Extent, NEAR_BYTES, Plan, Residency, Run, Schedule, Step, Use};
+use xxhash_rust::xxh3::Xxh3;
 
 use super::course::{Course, Demand, align};
 use super::feed::{self, SimulatedFeed};
@@ -70,7 +71,57 @@ pub fn simulate(
 
 /// Everything that decides a lap.
 fn key(machine: &SimulatedMachine, course: &Course, laps: u32) -> u128 {
-    xxhash_rust::xxh3::xxh3_128(format!("{machine:?} {course:?} {laps}").as_bytes())
+    // Taken apart whole, so that nothing new is forgotten here.
+    let Course {
+        plan,
+        residency,
+        demands,
+        is_even,
+        read_len,
+        scratch_bytes,
+    } = course;
+    let Plan {
+        extents,
+        runs,
+        turns,
+    } = plan;
+    let Residency {
+        resident,
+        window,
+        resident_bytes,
+        streamed_bytes,
+    } = residency;
+    let mut hasher = Xxh3::new();
+    hasher.update(format!("{machine:?} {turns:?} {is_even} {read_len} {laps}").as_bytes());
+    let mut add = |value: u64| hasher.update(&value.to_le_bytes());
+    [*window, *resident_bytes, *streamed_bytes, *scratch_bytes]
+        .into_iter()
+        .for_each(&mut add);
+    add(extents.len() as u64);
+    for (&Extent { part, offset, len }, &stays) in extents.iter().zip(resident) {
+        add(u64::from(part) << 1 | u64::from(stays));
+        add(offset);
+        add(len);
+    }
+    add(runs.len() as u64);
+    for Run { uses, compute } in runs {
+        add(compute.to_bits());
+        add(uses.len() as u64);
+        for &Use { extent, mode } in uses {
+            add(u64::from(extent.0) << 8 | mode as u64);
+        }
+    }
+    for &Demand {
+        run,
+        bytes,
+        compute,
+    } in demands
+    {
+        add(run.into());
+        add(bytes.to_bits());
+        add(compute.to_bits());
+    }
+    hasher.digest128()
 }
 
 fn known() -> MutexGuard<'static, HashMap<u128, SimulatedLap>> {
@@ -326,4 +377,75 @@ fn homes(course: &Course) -> Vec<Option<u64>> {
         })
     });
     home.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A lap that is remembered is the one that would be simulated, and whatever decides it
+    /// decides which one is remembered.
+    #[test]
+    fn what_is_remembered_is_what_would_be_simulated() {
+        let drive = |rate_bytes_per_s| SimulatedFeed::OnDemand {
+            rate_bytes_per_s,
+            latency_s: 1e-5,
+            depth: 64,
+        };
+        let ring = SimulatedFeed::ComesBy {
+            turn_s: 0.01,
+            rate_bytes_per_s: 1e11,
+            latency_s: 1e-5,
+        };
+        let mut keys = Vec::new();
+        for feed in [drive(1e9), drive(2e9), ring] {
+            for compute_s in [0.0, 0.03] {
+                for (layers, chosen, window) in
+                    [(8, 0.0, 8 << 20), (8, 1e7, 8 << 20), (9, 0.0, 16 << 20)]
+                {
+                    let course = Course::even(layers, 1e8, chosen, window, 0);
+                    let machine = SimulatedMachine { feed, compute_s };
+                    for laps in [2, 3] {
+                        let anew = simulate_anew(&machine, &course, laps).expect("it runs");
+                        for _ in 0..2 {
+                            let lap = simulate(&machine, &course, laps).expect("it runs");
+                            assert_eq!(lap, anew);
+                        }
+                        keys.push(key(&machine, &course, laps));
+                    }
+                }
+            }
+        }
+        let all = keys.len();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), all);
+        // Each figure of a course by itself.
+        let course = Course::even(8, 1e8, 1e7, 8 << 20, 0);
+        let machine = SimulatedMachine {
+            feed: ring,
+            compute_s: 0.0,
+        };
+        let changes: [fn(&mut Course); 10] = [
+            |c| c.is_even = !c.is_even,
+            |c| c.read_len += 4096,
+            |c| c.scratch_bytes += 1,
+            |c| c.residency.window += 4096,
+            |c| c.residency.resident[0] = !c.residency.resident[0],
+            |c| c.plan.extents[0].len += 4096,
+            |c| c.plan.runs[0].compute += 1.0,
+            |c| drop(c.plan.runs[0].uses.pop()),
+            |c| c.plan.turns.push(1),
+            |c| c.demands[0].bytes += 1.0,
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            let mut changed = course.clone();
+            change(&mut changed);
+            assert_ne!(
+                key(&machine, &changed, 2),
+                key(&machine, &course, 2),
+                "{number}"
+            );
+        }
+    }
 }
