@@ -27,6 +27,9 @@ pub enum SweepError {
     /// Too many combinations.
     #[error("these settings make {0} combinations; at most {ROWS_MAX} are run at once")]
     TooMany(usize),
+    /// Every row fails, and all alike.
+    #[error("no row has an answer: {0}")]
+    Nowhere(String),
     /// A column whose values make no difference.
     #[error("{0} changes no figure of any row: leave it out, or set what the case depends on")]
     Idle(String),
@@ -94,7 +97,7 @@ pub fn sweep(
             setting.apply(value, &mut tried, &mut tried_ask)?;
         }
     }
-    let results: Vec<Option<String>> = (0..rows)
+    let results: Vec<Option<(String, Option<String>)>> = (0..rows)
         .into_par_iter()
         .map(|row| {
             if stop.load(Ordering::Relaxed) {
@@ -102,11 +105,19 @@ pub fn sweep(
             }
             let result = run(library, ask, base, settings, &combination(settings, row));
             done();
-            Some(line(&result))
+            let line = line(&result);
+            Some((line, result.err().map(|error| error.to_string())))
         })
         .collect();
-    let results: Option<Vec<String>> = results.into_iter().collect();
+    let results: Option<Vec<_>> = results.into_iter().collect();
     let results = results.ok_or(SweepError::Stopped)?;
+    let (results, errors): (Vec<String>, Vec<Option<String>>) = results.into_iter().unzip();
+    if let Some(Some(error)) = errors.first()
+        && errors.len() > 1
+        && errors.iter().all(|other| other.as_ref() == Some(error))
+    {
+        return Err(SweepError::Nowhere(error.clone()));
+    }
     if let Some(idle) = idle(settings, &results, || {
         line(&run(library, ask, base, &[], &[]))
     }) {

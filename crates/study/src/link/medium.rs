@@ -12,6 +12,7 @@ use crate::interval::Corner;
 use crate::optics;
 use crate::optics::link::{LineReport, OpticalLine};
 use crate::optics::modulation::{Fec, required_snr_db};
+use crate::report::format::plain;
 
 /// A loop with the light of a design in it.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,7 +101,7 @@ fn dark(line: &OpticalLine, report: &LineReport) -> optics::Error {
         .map(|format| required_snr_db(*format, ends.bit_error_threshold) + ends.margin_db);
     optics::Error::Value {
         key: "length".into(),
-        value: format!("{} km", report.length_km),
+        value: format!("{} km", plain(report.length_km)),
         accepted: format!(
             "a line behind which some channel has the {:.1} dB that its format needs: the best \
              has {:.1} dB after {} laps, so no channel carries data",

@@ -41,6 +41,8 @@ pub fn digits(value: f64) -> String {
 /// A number for a message, as it was written, except for those too long to read
 /// with all their zeros: `1e300`.
 pub fn plain(value: f64) -> String {
+    // What a conversion of units leaves behind is no digit that was written.
+    let value = format!("{value:.13e}").parse().unwrap_or(value);
     match value.abs() {
         size if size == 0.0 || (1e-9..1e15).contains(&size) || !value.is_finite() => {
             value.to_string()
@@ -63,7 +65,10 @@ pub fn si(value: f64, unit: &str) -> String {
 /// `31.3 GB (29–33)`, from a range in base units; one value if all are equal
 /// when written so.
 pub fn si_range(range: Interval, unit: &str) -> String {
-    let (factor, prefix) = prefix(range.typical);
+    let (factor, prefix) = match range.typical {
+        0.0 => prefix(range.high),
+        typical => prefix(typical),
+    };
     let [low, typical, high] = [range.low, range.typical, range.high].map(|v| digits(v / factor));
     let unit = format!("{prefix}{unit}");
     let space = if unit.is_empty() { "" } else { " " };
@@ -150,6 +155,7 @@ mod tests {
             (percent(0.123), "12.3 %"),
             (plain(0.000001), "0.000001"),
             (plain(-1e300), "-1e300"),
+            (plain(6753.000000000001), "6753"),
             (plain(1e9), "1000000000"),
             (plain(f64::NAN), "NaN"),
         ];
@@ -163,6 +169,10 @@ mod tests {
         let range = Interval::new(900e6, 1.5e9, 2e9);
         assert_eq!(si_range(range, "B"), "1.5 GB (0.9–2)");
         assert_eq!(si_range(Interval::exact(1.5e9), "B"), "1.5 GB");
+        assert_eq!(
+            si_range(Interval::new(0.0, 0.0, 3.2e12), "B"),
+            "0 TB (0–3.2)"
+        );
         assert_eq!(
             dollars_range(Interval::new(900.0, 1500.0, 2e6)),
             "$1.5k ($900–$2M)"
