@@ -376,9 +376,9 @@ pub struct SamplingArgs {
 /// Find out how well this machine can stream, and what would help.
 ///
 /// Reads from a file, or writes one of 512 MiB for the measurement into a
-/// directory and removes it. In a directory it also measures writes, about 2 GB of
-/// them, and says what a step of training would cost there. Takes a few seconds. Fails
-/// if streaming cannot work.
+/// directory and removes it. In a directory it also writes to that file for a second, and
+/// says what a step of training would cost there. Takes a few seconds. Fails if streaming
+/// cannot work.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
     /// A model or another large file, or the directory where models, or the state of a

@@ -37,7 +37,7 @@ pub fn write_rate(rates: &[MixedRate]) -> Finding {
         }
     });
     let text = words.collect::<Vec<_>>().join(", ");
-    let so = "for seconds, synced to the drive; many drives write more slowly after minutes";
+    let so = "for half a second, until it was synced; a drive that caches writes is slower when they go on for minutes";
     Finding::new("write rate", Mark::Good, text, so, value)
 }
 
