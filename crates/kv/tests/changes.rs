@@ -111,7 +111,7 @@ fn a_folder_that_is_only_read_is_never_changed() {
         assert_eq!(found(store, b"", &text), 150);
         assert!(!store.writes());
         let new = store.chain(&whose(b""), &[3; 64]).remove(0);
-        assert_eq!(store.put(&new, b"bytes").unwrap(), false);
+        assert!(!store.put(&new, b"bytes").unwrap());
         assert!(store.find(&whose(b""), &[3; 64]).is_empty());
         assert_eq!(store.get(&bad), None);
         assert_eq!(store.stats().rejected, 1);
