@@ -1,81 +1,16 @@
 //! What a store promises, whatever happens to its files.
 
+mod common;
+
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use common::{SIZE, age, files, found, put, root};
 use delayline_kv::{
     BLOCK_TOKENS, ContentCache, Namespace, Root, Store, StoreError, clear, prune, stat, verify,
 };
 use delayline_medium::Rng;
-
-const SIZE: u64 = 1 << 20;
-
-fn root() -> Root {
-    Root::new(&[b"a model"])
-}
-
-/// The bytes of these tokens, which no other tokens have.
-fn bytes_of(namespace: &[u8], tokens: &[i32]) -> Vec<u8> {
-    let mut bytes = namespace.to_vec();
-    bytes.extend(tokens.iter().flat_map(|token| token.to_le_bytes()));
-    bytes.repeat(3)
-}
-
-fn put(store: &mut Store, namespace: &[u8], tokens: &[i32]) {
-    for block in store.chain(&whose(namespace), tokens) {
-        let bytes = bytes_of(namespace, &tokens[..block.range().end]);
-        store.put(&block, &bytes).expect("can be written");
-    }
-}
-
-fn whose(namespace: &[u8]) -> Namespace {
-    Namespace::new(namespace, b"")
-}
-
-/// How many tokens of a sequence are found, all of them right.
-fn found(store: &mut Store, namespace: &[u8], tokens: &[i32]) -> usize {
-    let mut end = 0;
-    for block in store.find(&whose(namespace), tokens) {
-        let range = block.range();
-        assert_eq!(range.start, end);
-        let Some(bytes) = store.get(&block) else {
-            break;
-        };
-        // The last one may be cut: its bytes tell of which tokens it is.
-        let (whose, of) = bytes[..bytes.len() / 3].split_at(namespace.len());
-        assert_eq!(whose, namespace);
-        let of: Vec<i32> = of
-            .as_chunks()
-            .0
-            .iter()
-            .map(|b| i32::from_le_bytes(*b))
-            .collect();
-        assert_eq!(of.len(), range.end);
-        assert!(bytes == bytes_of(namespace, &of), "torn bytes");
-        end = common(&of, tokens);
-        assert!(end > range.start, "nothing of it is the sequence's");
-    }
-    end
-}
-
-fn common(a: &[i32], b: &[i32]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
-}
-
-fn files(path: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(path)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let mut files: Vec<PathBuf> = entries
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|end| end == "block" || end == "tail")
-        })
-        .collect();
-    files.sort();
-    files
-}
 
 #[test]
 fn what_was_put_is_found_again_also_after_a_restart() {
@@ -186,15 +121,6 @@ fn the_size_is_kept_also_across_restarts() {
             found(&mut store, b"", &tokens);
         }
         assert!(store.stats().evicted > 0);
-    }
-}
-
-/// Gives all files of a folder the time of so many hours ago, which is when they were used.
-fn age(path: &Path, hours: u64) {
-    let then = std::time::SystemTime::now() - std::time::Duration::from_secs(hours * 3600);
-    for file in files(path) {
-        let file = fs::File::options().write(true).open(file).unwrap();
-        file.set_modified(then).unwrap();
     }
 }
 
@@ -408,143 +334,4 @@ fn what_is_forgotten_of_one_owner_stays_of_the_others() {
     let mut store = Store::open(dir.path(), SIZE, root()).unwrap();
     assert_eq!(left(&mut store), [0, 0, 3, 3]);
     assert_eq!((files(dir.path()).len(), store.blocks()), (6, 6));
-}
-
-#[test]
-fn no_more_is_written_in_a_day_than_was_said_also_after_a_restart() {
-    let dir = tempfile::tempdir().unwrap();
-    let text = |n: i32| vec![n; 3 * BLOCK_TOKENS];
-    let put = |store: &mut Store, n: i32| -> Vec<bool> {
-        let chain = store.chain(&whose(b""), &text(n));
-        let put = chain.iter().map(|block| store.put(block, &[1; 5000]));
-        put.map(Result::unwrap).collect()
-    };
-    let open = |blocks: u64| {
-        let mut store = Store::open(dir.path(), SIZE, root()).unwrap();
-        store.limit_a_day(blocks * 8192);
-        store
-    };
-    let mut store = open(4);
-    assert_eq!(put(&mut store, 1), [true; 3]);
-    assert!(store.writes());
-    assert_eq!(put(&mut store, 2), [true, false, false]);
-    assert!(!store.writes());
-    assert_eq!(put(&mut store, 1), [true; 3], "they are there");
-    assert_eq!(
-        (store.written_today(), store.stats().deferred),
-        (4 * 8192, 2)
-    );
-    drop(store);
-    // A new process counts on, and one that may write more does.
-    let mut store = open(4);
-    assert_eq!(put(&mut store, 2), [true, false, false]);
-    drop(store);
-    let mut store = open(5);
-    assert_eq!(put(&mut store, 2), [true, true, false]);
-    drop(store);
-    assert_eq!(stat(dir.path()).unwrap().written_today, Some(5 * 8192));
-    // Another day's count is none of today's.
-    fs::write(dir.path().join("wear"), format!("{:>10} {:>20}\n", 3, 99)).unwrap();
-    let mut store = open(1);
-    assert_eq!(store.written_today(), 0);
-    assert_eq!(put(&mut store, 2), [true; 3]);
-    assert_eq!(put(&mut store, 4), [false; 3]);
-    drop(store);
-    // A count that cannot be read is a day that is used up.
-    fs::write(dir.path().join("wear"), "4 or 5, who knows").unwrap();
-    assert_eq!(stat(dir.path()).unwrap().written_today, None);
-    assert_eq!(put(&mut open(1 << 20), 4), [false; 3]);
-    // Whoever limits nothing writes.
-    let mut store = Store::open(dir.path(), SIZE, root()).unwrap();
-    assert_eq!(put(&mut store, 4), [true; 3]);
-}
-
-/// Names, lengths, times and modes of all files of a folder, and its own.
-fn state(path: &Path) -> Vec<(PathBuf, u64, i64, i64, u32)> {
-    use std::os::unix::fs::MetadataExt;
-    let entries = fs::read_dir(path).unwrap();
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    paths.push(path.to_owned());
-    paths.sort();
-    let state = |path: PathBuf| {
-        let meta = fs::metadata(&path).unwrap();
-        let times = [
-            meta.mtime() * 1_000_000_000 + meta.mtime_nsec(),
-            meta.ctime() * 1_000_000_000 + meta.ctime_nsec(),
-        ];
-        (path, meta.len(), times[0], times[1], meta.mode())
-    };
-    paths.into_iter().map(state).collect()
-}
-
-#[test]
-fn a_folder_that_is_only_read_is_never_changed() {
-    use std::os::unix::fs::PermissionsExt;
-    let dir = tempfile::tempdir().unwrap();
-    let (text, torn) = (vec![1; 150], vec![2; 64]);
-    let mut store = Store::open(dir.path(), SIZE, root()).unwrap();
-    put(&mut store, b"", &text);
-    put(&mut store, b"", &torn);
-    let bad = store.chain(&whose(b""), &torn).remove(0);
-    drop(store);
-    age(dir.path(), 5);
-    let half = files(dir.path())[0].with_extension("block.new");
-    fs::write(half, "half").unwrap();
-    let torn_file = files(dir.path())
-        .into_iter()
-        .find(|path| {
-            let mut store = Store::open_read_only(dir.path(), root()).unwrap();
-            let own = store.get(&bad).expect("whole");
-            fs::read(path).unwrap().ends_with(&own)
-        })
-        .expect("its file");
-    let mut bytes = fs::read(&torn_file).unwrap();
-    *bytes.last_mut().unwrap() ^= 1;
-    fs::write(&torn_file, bytes).unwrap();
-    for entry in fs::read_dir(dir.path()).unwrap() {
-        let readable = fs::Permissions::from_mode(0o444);
-        fs::set_permissions(entry.unwrap().path(), readable).unwrap();
-    }
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o555)).unwrap();
-    let before = state(dir.path());
-    // Two at once, and beside whoever writes.
-    let mut both = [(); 2].map(|()| Store::open_read_only(dir.path(), root()).unwrap());
-    for store in &mut both {
-        assert_eq!(found(store, b"", &text), 150);
-        assert!(!store.writes());
-        let new = store.chain(&whose(b""), &[3; 64]).remove(0);
-        assert!(!store.put(&new, b"bytes").unwrap());
-        assert!(store.find(&whose(b""), &[3; 64]).is_empty());
-        assert_eq!(store.get(&bad), None);
-        assert_eq!(store.stats().rejected, 1);
-        assert_eq!(store.forget(&whose(b"")), 0);
-        assert_eq!(found(store, b"", &text), 0, "not by this process");
-        assert_eq!((store.stats().written, store.trouble()), (0, None));
-    }
-    drop(both);
-    assert_eq!(state(dir.path()), before);
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let writer = Store::open(dir.path(), SIZE, root()).unwrap();
-    let mut reader = Store::open_read_only(dir.path(), root()).unwrap();
-    assert_eq!(found(&mut reader, b"", &text), 150);
-    drop(writer);
-    let other = tempfile::tempdir().unwrap();
-    fs::write(other.path().join("thesis.txt"), "years of work").unwrap();
-    let error = Store::open_read_only(other.path(), root()).unwrap_err();
-    assert!(matches!(error, StoreError::NotOurs { .. }), "{error}");
-    let gone = Store::open_read_only(&other.path().join("gone"), root()).unwrap_err();
-    assert!(matches!(gone, StoreError::Io { .. }), "{gone}");
-}
-
-#[test]
-fn what_is_kept_is_for_its_owner_alone() {
-    let dir = tempfile::tempdir().unwrap();
-    let folder = dir.path().join("made/by/it");
-    let mut store = Store::open(&folder, SIZE, root()).unwrap();
-    put(&mut store, b"", &[1; 100]);
-    let all = state(&folder);
-    assert!(all.len() > 4);
-    for (path, .., mode) in all {
-        assert_eq!(mode & 0o077, 0, "{}", path.display());
-    }
 }

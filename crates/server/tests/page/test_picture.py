@@ -53,6 +53,10 @@ def test_the_figures_are_those_of_the_metrics(page, server):
     )
     assert number(page, "#total-generated") == metrics["delayline_generated_tokens_total"]
     assert number(page, "#total-prompt") == metrics["delayline_prompt_tokens_total"]
+    found = server.event("progress")["totals"]["kv_tokens"]
+    assert sum(found.values()) == metrics["delayline_cached_tokens_total"]
+    said = f"{grouped(found['memory'])} in memory" if found["memory"] else "0"
+    assert page.locator("#total-found").inner_text() == said
     read = page.locator("#total-read").inner_text()
     value, unit = float(read.split()[0].replace("\u202f", "")), read.split()[1]
     scale = 1024 ** ["B", "KiB", "MiB", "GiB", "TiB"].index(unit)
