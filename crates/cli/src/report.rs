@@ -107,6 +107,8 @@ pub struct ExpertUseFigures {
     pub hits: u64,
     /// Bytes that the others took to read.
     pub bytes_read: u64,
+    /// Bytes read before they were asked for, because experts had been hot in earlier runs.
+    pub warmed_bytes: u64,
     /// What became of guesses.
     pub guesses: GuessFigures,
     /// Share of hits in the last laps, long prompts left out, when they are replayed from
@@ -311,6 +313,7 @@ impl LineFigures {
             used: counts.used,
             hits: counts.hits,
             bytes_read: counts.bytes_read,
+            warmed_bytes: stream.warmed_bytes(),
             guesses: GuessFigures::of(stream),
             ..ExpertUseFigures::default()
         });
@@ -346,6 +349,14 @@ pub fn paths(engine: &LlamaEngine) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn laps_that_differ_are_limited_each_by_its_own_bytes() {
+        // Half of them read for 3 s, half compute for 1 s; their mean would take 1.5 s.
+        let laps = [0, 3000, 0, 3000];
+        assert_eq!(limit_s(1.0, &laps, 1000.0), 8.0);
+        assert_eq!(limit_s(1.0, &[], 1000.0), 0.0);
+    }
 
     #[test]
     fn the_limit_is_the_slower_side() {

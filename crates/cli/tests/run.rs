@@ -148,8 +148,14 @@ fn what_became_of_experts_is_told() {
     assert!(figure("used") >= laps * 12, "{report}");
     assert!((1..=figure("used")).contains(&figure("hits")), "{report}");
     assert!(figure("bytes_read") > 0, "{report}");
+    let [here, known] = ["last_hits", "clairvoyant_hits"]
+        .map(|name| number(&report, &format!("/line/experts/{name}")));
+    assert!(0.0 < here && here <= known && known <= 1.0, "{report}");
     let told = stderr(&run(&[]));
-    assert!(told.contains("\nexperts  "), "{told}");
+    assert!(
+        told.contains("\nexperts  ") && told.contains("with all choices known"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -161,7 +167,12 @@ fn which_experts_are_hot_is_kept_unless_it_is_not_to_be() {
     assert!(written.status.success(), "{}", stderr(&written));
     let args = [&*model, "--memory", "50MiB", "--ctx", "128", "-n", "12"];
     let run = |more: &[&str]| {
-        let args = [&args[..], &["--temp", "0", "-p", "Some words.", "--json"], more].concat();
+        let args = [
+            &args[..],
+            &["--temp", "0", "-p", "Some words.", "--json"],
+            more,
+        ]
+        .concat();
         let output = delayline("run", &args);
         assert!(output.status.success(), "{}", stderr(&output));
         let report = objects(&output).pop().expect("a report");

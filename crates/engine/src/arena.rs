@@ -347,7 +347,9 @@ impl ExpertArena {
         let count = layers.iter().map(|layer| layer.count).max().unwrap_or(0);
         let least = layout.ids.min(count.into()) as u32;
         let pools = placed.pools.iter();
-        let beyond = pools.clone().map(|pool| pool.frames - least.min(pool.frames));
+        let beyond = pools
+            .clone()
+            .map(|pool| pool.frames - least.min(pool.frames));
         let beyond = beyond.min().unwrap_or(0);
         let beside = pools.map(|pool| pool.frames / FRAMES_PER_SPARE).min();
         let spare = beside.unwrap_or(0).min(beyond).min(layout.chosen);

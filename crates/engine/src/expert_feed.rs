@@ -198,6 +198,11 @@ impl ExpertFeed {
         }
     }
 
+    /// Bytes that were read because experts had been hot before.
+    pub fn warmed_bytes(&self) -> u64 {
+        self.warming.bytes
+    }
+
     /// Whether guesses are worth making now.
     pub fn wants_guess(&mut self, line: &EngineLine) -> bool {
         if !self.warming.is_over() {

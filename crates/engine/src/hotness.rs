@@ -256,7 +256,9 @@ impl HotnessFile {
             options.read(true).write(write).custom_flags(flags);
             options
         };
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new("."));
         let state = match open(true, 0).open(&path) {
             Ok(file) => State {

@@ -444,6 +444,12 @@ impl Stream {
         }
     }
 
+    /// Bytes that were read because experts had been hot when the model last ran.
+    pub fn warmed_bytes(&mut self) -> u64 {
+        let experts = self.feeder.source().experts.as_ref();
+        experts.map_or(0, ExpertFeed::warmed_bytes)
+    }
+
     /// Whether the choices of the laps that follow are kept, as they are from the start:
     /// those of laps that are no text say nothing.
     pub fn keep_choices(&mut self, keep: bool) {

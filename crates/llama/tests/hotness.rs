@@ -85,7 +85,10 @@ fn check(shape: &str, quant: Quant) {
         let got = logits(&mut engine, &prompt, FIRST);
         assert_same(&label, &got, &expected[..=FIRST]);
         let warm = counts(&mut engine);
-        println!("{label}: cold {cold:?}, warm {warm:?}, {} bytes", after - before);
+        println!(
+            "{label}: cold {cold:?}, warm {warm:?}, {} bytes",
+            after - before
+        );
         assert_eq!(warm.used, cold.used, "{label}");
         assert!(warm.bytes_read < cold.bytes_read, "{label}");
         drop(engine);
@@ -118,7 +121,9 @@ fn a_list_of_another_model_or_none_is_told_and_not_used() {
     };
     let told = |engine: &LlamaEngine| {
         let notices = engine.notices().into_iter();
-        notices.filter(|n| n.contains(".experts")).collect::<Vec<_>>()
+        notices
+            .filter(|n| n.contains(".experts"))
+            .collect::<Vec<_>>()
     };
     let mut engine = open(&other);
     logits(&mut engine, &[1, 2, 3], 4);

@@ -349,9 +349,11 @@ impl EngineThread {
     /// Counts what became of experts.
     fn experts(&mut self) {
         let stream = self.batcher.decoder().stream();
-        let Some((counts, guesses)) =
-            stream.and_then(|stream| stream.expert_counts().zip(stream.guess_counts()))
-        else {
+        let Some(stream) = stream else {
+            return;
+        };
+        let warmed = stream.warmed_bytes();
+        let Some((counts, guesses)) = stream.expert_counts().zip(stream.guess_counts()) else {
             return;
         };
         let metrics = &self.shared.metrics;
@@ -359,6 +361,7 @@ impl EngineThread {
             (&metrics.expert_uses, counts.used),
             (&metrics.expert_hits, counts.hits),
             (&metrics.expert_read_bytes, counts.bytes_read),
+            (&metrics.expert_warmed_bytes, warmed),
             (&metrics.guess_read_bytes, guesses.bytes),
             (&metrics.guess_wasted_bytes, guesses.wasted),
         ] {
@@ -444,9 +447,13 @@ impl EngineThread {
 
     /// Reads what was hot when the model last ran; whether more of it is to come.
     fn warm(&mut self) -> bool {
-        let stream = self.batcher.decoder().stream();
+        let Some(stream) = self.batcher.decoder().stream() else {
+            return false;
+        };
         // What cannot be read is told by the lap that wants it.
-        stream.is_some_and(|stream| stream.warm().unwrap_or(false))
+        let is_coming = stream.warm().unwrap_or(false);
+        self.experts();
+        is_coming
     }
 
     /// Writes which experts are hot, if it is time; else how long until then.

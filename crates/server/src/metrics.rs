@@ -38,6 +38,8 @@ pub struct Metrics {
     pub expert_uses: Counter,
     pub expert_hits: Counter,
     pub expert_read_bytes: Counter,
+    /// Bytes read because experts had been hot before.
+    pub expert_warmed_bytes: Counter,
     /// Bytes read because of guesses, and those of them in vain.
     pub guess_read_bytes: Counter,
     /// See `guess_read_bytes`.
@@ -109,6 +111,7 @@ impl Default for Metrics {
             expert_uses: Counter::default(),
             expert_hits: Counter::default(),
             expert_read_bytes: Counter::default(),
+            expert_warmed_bytes: Counter::default(),
             guess_read_bytes: Counter::default(),
             guess_wasted_bytes: Counter::default(),
             kv_found: Counter::default(),
@@ -171,6 +174,11 @@ impl Metrics {
                 "expert_read_bytes",
                 "Bytes read for experts that were not in memory",
                 &self.expert_read_bytes,
+            ),
+            (
+                "expert_warmed_bytes",
+                "Bytes of experts read before they were asked for, because they had been hot before",
+                &self.expert_warmed_bytes,
             ),
             (
                 "guess_read_bytes",

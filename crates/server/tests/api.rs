@@ -4,8 +4,10 @@
 mod common;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use common::{CHAT, JSON, MODEL, alone, chat, config, events, start, with};
+use common::{CHAT, Client, JSON, MODEL, alone, chat, config, events, start, with};
+use delayline_engine::{Error, HotnessFile, Options};
 use delayline_server::OPENAPI;
 use delayline_server::ServerConfig;
 use delayline_server::api::{anthropic, responses};
@@ -93,6 +95,70 @@ fn many_ride_together() {
     assert!(
         tokens > 1.5 * laps,
         "{tokens} tokens in {laps} laps: nobody shared"
+    );
+    // What laps take at least, and what of it is the medium's.
+    let [lap_s, limit_s, busy_s] = ["lap", "limit", "drive_busy"]
+        .map(|name| client.metric(&format!("delayline_{name}_seconds_total")));
+    let (read, rate) = (
+        client.metric("delayline_read_bytes_total"),
+        client.metric("delayline_device_bytes_per_second"),
+    );
+    assert!(read > 0.0 && (busy_s - read / rate).abs() < 1e-6 * busy_s);
+    assert!(0.0 < limit_s && limit_s <= lap_s, "{limit_s} of {lap_s} s");
+}
+
+#[test]
+fn what_was_hot_is_read_while_nobody_asks() {
+    let _alone = alone();
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    let model = dir.path().join("mixture.gguf");
+    let shape = delayline_synth::Blueprint::named("tiny-qwen3moe").expect("a known shape");
+    delayline_synth::write(
+        &shape,
+        delayline_synth::Quant::F16,
+        1,
+        &model,
+        &mut |_, _| {},
+    )
+    .expect("a model");
+    let mut config = config();
+    config.model.clone_from(&model);
+    let least = Options {
+        weights: Some(0),
+        seqs: Some(config.riders),
+        ..config.engine.clone()
+    };
+    let Err(Error::Budget { weights, .. }) = delayline_llama::open(&model, &least) else {
+        panic!("nothing is not enough");
+    };
+    // Room for all but the experts, and for some of these.
+    let len = std::fs::metadata(&model).expect("a file").len();
+    config.engine.weights = Some(weights + len * 6 / 10);
+    let begin = || {
+        let mut config = config.clone();
+        config.engine.hotness = Some(Arc::new(HotnessFile::open(&model)));
+        start(config)
+    };
+    let answer = |client: &Client| {
+        let body = json!({"prompt": "Some words.", "max_tokens": 16, "temperature": 0});
+        let reply = client.post("/v1/completions", &body);
+        assert_eq!(reply.status, 200, "{reply:?}");
+        let answer = reply.json();
+        let read = client.metric("delayline_expert_read_bytes_total");
+        assert!(client.metric("delayline_expert_uses_total") > 0.0);
+        (answer["choices"][0]["text"].clone(), read)
+    };
+    let (server, client) = begin();
+    let (text, cold) = answer(&client);
+    assert_eq!(client.metric("delayline_expert_warmed_bytes_total"), 0.0);
+    server.drain().expect("it ends");
+    let (_server, client) = begin();
+    client.until("delayline_expert_warmed_bytes_total", |bytes| bytes > 0.0);
+    let (again, warm) = answer(&client);
+    assert_eq!(text, again);
+    assert!(
+        warm < cold,
+        "{warm} bytes after a start with a list, {cold} without"
     );
 }
 

@@ -8,8 +8,8 @@ use delayline_engine::ModelFile;
 use serde_json::json;
 
 use self::laps::{Measured, Size};
-use super::probe::{ProbeJob, ProbeWay};
 use super::figures::median;
+use super::probe::{ProbeJob, ProbeWay};
 use super::{DEVICE_TIME, in_process, job};
 use crate::args::BenchArgs;
 use crate::built::LEVEL;

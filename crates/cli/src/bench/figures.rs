@@ -108,6 +108,12 @@ struct ExpertShares {
 }
 
 impl ExpertShares {
+    /// Of several processes the one that came to the middle of the limit.
+    fn median(mut all: Vec<Self>) -> Option<Self> {
+        all.sort_by(|a, b| a.of_limit.total_cmp(&b.of_limit));
+        all.get(all.len() / 2).copied()
+    }
+
     fn of(experts: &ExpertFigures, compute_s: f64, rate: f64) -> Option<Self> {
         let ahead = &experts.clairvoyant_lap_bytes;
         let late = experts.laps_s.len().checked_sub(ahead.len())?;
@@ -202,8 +208,9 @@ impl Budgeted {
         let prompt_compute_s = whole.and_then(|w| w.prompt_compute_s).unwrap_or(0.0);
         let first_limit_s = limit.first_s(prompt_compute_s, model_bytes, &sample, rate);
         let limit_s = limit.lap_s();
-        let experts = sample.experts.as_ref();
-        let shares = experts.and_then(|experts| ExpertShares::of(experts, compute_s, rate));
+        let experts = self.streamed.good.iter().filter_map(|s| s.experts.as_ref());
+        let shares = experts.filter_map(|experts| ExpertShares::of(experts, compute_s, rate));
+        let shares = ExpertShares::median(shares.collect());
         Some(Derived {
             shares,
             rate: sample

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use delayline_engine::{Engine, Error, Options, Stream, Way};
+use delayline_engine::{Engine, Error, HotnessFile, Options, Stream, Way};
 use delayline_line::LineError;
 use delayline_llama::Sampling;
 use delayline_llama::batch::{
@@ -62,6 +62,8 @@ struct World {
     /// Engines whose experts had frames, and experts that were guessed rightly.
     framed: u64,
     early: u64,
+    /// Times that experts which were hot before were on their way.
+    warmed: u64,
     opened: u64,
     not_opened: u64,
 }
@@ -118,6 +120,7 @@ impl World {
             checked: 0,
             framed: 0,
             early: 0,
+            warmed: 0,
             opened: 0,
             not_opened: 0,
         };
@@ -201,6 +204,8 @@ impl World {
             ..self.weather()
         };
         self.weather.switch.set(faults);
+        let is_hot = self.chance(0.5);
+        self.options.hotness = is_hot.then(|| Arc::new(HotnessFile::open(&self.path)));
         let mut engine = match self.open() {
             Ok(engine) => engine,
             Err(Error::Line(_)) => {
@@ -223,13 +228,14 @@ impl World {
             if self.chance(0.1) {
                 self.change_weather();
             }
+            if self.chance(0.5) {
+                let is_coming = life.stream().warm().unwrap_or(false);
+                self.warmed += u64::from(is_coming);
+            }
             life.lap(self);
         }
-        let guesses = life
-            .batcher
-            .decoder()
-            .stream()
-            .and_then(Stream::guess_counts);
+        life.stream().write_hotness().expect("it is written");
+        let guesses = life.stream().guess_counts();
         self.framed += u64::from(guesses.is_some());
         self.early += guesses.unwrap_or_default().early;
         // An operation that never completes is the end of an engine.
@@ -250,7 +256,7 @@ impl World {
         let everywhere = in_laps
             .iter()
             .all(|of| of[..GONE].iter().all(|&count| count > 0));
-        let guessed = self.early > 0;
+        let guessed = self.early > 0 && self.warmed > 0;
         self.laps >= LAPS && guessed && total >= FAULTS && kinds && phases && everywhere
     }
 
@@ -258,7 +264,8 @@ impl World {
         let met = self.weather.met();
         println!(
             "{} laps completed, {} failed; {} tokens, {} MB compared; \
-             {} engines opened, {} not, {} with frames, where {} missing experts had been guessed",
+             {} engines opened, {} not, {} with frames, where {} missing experts had been guessed and \
+             {} times hot ones were on their way",
             self.laps,
             self.failed,
             self.tokens,
@@ -266,7 +273,8 @@ impl World {
             self.opened,
             self.not_opened,
             self.framed,
-            self.early
+            self.early,
+            self.warmed
         );
         let row = |name: &str, of: &Met| {
             let counts: Vec<String> = of.iter().map(|count| format!("{count:>10}")).collect();
@@ -290,6 +298,10 @@ struct Life {
 }
 
 impl Life {
+    fn stream(&mut self) -> &mut Stream {
+        self.batcher.decoder().stream().expect("it streams")
+    }
+
     fn join(&mut self, world: &mut World) {
         let len = 1 + world.rng.below(20);
         let prompt: Vec<i32> = (0..len).map(|_| world.rng.below(VOCAB) as i32).collect();
