@@ -40,11 +40,15 @@ fn recorded_routes_are_replayed_sensibly() {
             let fifo = replay_experts(&route, &shapes, |shape| S3Fifo::new(shape.frames as usize));
             let belady = replay_experts_ahead(&route, capacity);
             let all = [first, lru, frequency, fifo, next, belady];
+            for done in &all {
+                assert_eq!(done.lap_bytes.len() as u64, done.tokens);
+                assert_eq!(done.lap_bytes.iter().sum::<u64>(), done.bytes_read);
+            }
             let shares = all.map(|done| done.hit_share());
             println!("{name} {share}: {shares:.3?}");
-            let next = next.hit_share();
+            let [.., next, belady] = shares;
             assert!(next >= least, "{name} {share}: {next}");
-            assert!(shares.iter().all(|&hits| hits <= belady.hit_share()));
+            assert!(shares.iter().all(|&hits| hits <= belady));
             if share < 0.2 {
                 assert!(shares[..4].iter().all(|&hits| hits < next));
             }
