@@ -5,7 +5,7 @@ mod common;
 
 use common::{Random, random_cases};
 use delayline_plan::{
-    ExpertLayer, ExpertPools, ExpertRoute, ExtentId, FirstCome, FramePool, Frequency, Lru,
+    ExpertLayer, ExpertPools, ExpertRoute, ExtentId, FirstCome, FramePool, Frequency, Lru, Policy,
     Presence, RouteError, RouteLap, RouteRow, S3Fifo, pool_shapes, production_policy,
     replay_experts, replay_experts_ahead,
 };
@@ -20,16 +20,80 @@ const ROUTES: [(&str, [f64; 3]); 3] = [
     ("gptoss", [0.38, 0.65, 0.82]),
 ];
 
-#[test]
-fn recorded_routes_are_replayed_sensibly() {
+/// A recorded route, where it is at hand.
+fn recorded(name: &str) -> Option<ExpertRoute> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/expert-routes");
-    for (name, expected) in ROUTES {
-        let path = folder.join(format!("{name}.route.csv"));
-        let Ok(text) = std::fs::read_to_string(&path) else {
+    let path = folder.join(format!("{name}.route.csv"));
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Some(ExpertRoute::parse(&text).expect("the route is read")),
+        Err(_) => {
             println!("skipped: {} is not there", path.display());
+            None
+        }
+    }
+}
+
+/// Experts of the answer's laps `from..` that are not in memory when they are wanted, lap
+/// by lap.
+fn missed<P: Policy>(
+    pools: &mut ExpertPools<P>,
+    route: &ExpertRoute,
+    laps: std::ops::Range<usize>,
+) -> usize {
+    let answer = route.laps.iter().filter(|lap| !lap.is_prompt);
+    let mut missed = 0;
+    for lap in answer.skip(laps.start).take(laps.len()) {
+        for layer in 0..route.layers.len() as u16 {
+            let mut framed = Vec::new();
+            let experts = lap.rows[0].of_layer(layer).map(u32::from);
+            assert!(pools.visit(layer.into(), experts, &mut framed));
+            missed += framed.iter().filter(|f| f.found != Presence::Held).count();
+        }
+    }
+    missed
+}
+
+#[test]
+fn a_start_with_what_was_hot_reads_less_for_its_first_tokens() {
+    for (name, _) in ROUTES {
+        let Some(route) = recorded(name) else {
             continue;
         };
-        let route = ExpertRoute::parse(&text).expect("the route is read");
+        let capacity = route.expert_bytes() / 4;
+        let shapes = pool_shapes(&route.layers, capacity, route.chosen);
+        let empty = || ExpertPools::new(&route.layers, &shapes, production_policy);
+        // One run ends in the middle.
+        let middle = route.laps.iter().filter(|lap| !lap.is_prompt).count() / 2;
+        let first = middle..middle + 16;
+        let cold = missed(&mut empty(), &route, first.clone());
+        // The next begins with empty frames and knows the last laps.
+        let mut pools = empty();
+        missed(&mut pools, &route, 0..middle);
+        let layers = (0..).zip(&route.layers);
+        let all = layers.flat_map(|(layer, of)| (0..of.count).map(move |expert| (layer, expert)));
+        let held: Vec<(u32, u32)> = all
+            .filter(|&(layer, expert)| pools.holds(layer, expert))
+            .collect();
+        pools.clear();
+        assert_eq!(pools.held_bytes(), 0);
+        for (layer, expert) in held {
+            pools
+                .reserve_unused(layer, expert, 1)
+                .expect("a frame that nobody uses");
+            assert!(pools.hold(layer, expert));
+        }
+        let warm = missed(&mut pools, &route, first);
+        println!("{name}: {warm} experts are missed for 16 tokens, {cold} without a list");
+        assert!(2 * warm < cold, "{name}: {warm} of {cold}");
+    }
+}
+
+#[test]
+fn recorded_routes_are_replayed_sensibly() {
+    for (name, expected) in ROUTES {
+        let Some(route) = recorded(name) else {
+            continue;
+        };
         for (share, least) in [0.03, 0.1, 0.25].into_iter().zip(expected) {
             let capacity = (route.expert_bytes() as f64 * share) as u64;
             let shapes = pool_shapes(&route.layers, capacity, route.chosen);
