@@ -434,9 +434,7 @@ mod tests {
             |c| c.residency.resident[0] = !c.residency.resident[0],
             |c| c.plan.extents[0].len += 4096,
             |c| c.plan.runs[0].compute += 1.0,
-            |c| {
-                c.plan.runs[0].uses.pop();
-            },
+            |c| c.plan.runs[0].uses.truncate(0),
             |c| c.plan.turns.push(1),
             |c| c.demands[0].bytes += 1.0,
         ];
