@@ -1,9 +1,9 @@
 //! Answers in messages to channels, as gpt-oss writes them: what is thought, said and
 //! called, told apart in pieces however they are cut.
 //!
-//! A message is a head up to [`MESSAGE`] and a body up to one of [`ENDS`]. The head names
-//! the channel (`analysis` is thought, `final` and `commentary` are said) and, in a call,
-//! the tool.
+//! A message is a head up to `<|message|>` and a body up to `<|end|>` or its like. The head
+//! names the channel (`analysis` is thought, `final` and `commentary` are said) and, in a
+//! call, the tool.
 
 use delayline_llama::Thinking;
 use delayline_llama::batch::GenerateRequest;
