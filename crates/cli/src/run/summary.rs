@@ -220,12 +220,12 @@ impl RunSummary<'_> {
             "answer   {n} token{}, {end}; the prompt had {prompt}",
             s(*n as u64)
         )?;
-        if *cached > 0 {
-            write!(f, ", {cached} of them found")?;
-        }
         if self.0.model.is_streamed {
             let (laps, read) = (line.laps, format_size(line.bytes_read));
             write!(f, "; {laps} lap{}, {read} read in all", s(laps))?;
+        }
+        if *cached > 0 {
+            write!(f, "; {cached} tokens of the prompt were found")?;
         }
         Ok(())
     }
