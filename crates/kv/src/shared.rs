@@ -77,12 +77,14 @@ impl ShareLink {
             what,
         };
         let open = ShareMessage::new(ShareVerb::Open, 0, "").with(secret.check().into());
-        let opened = open
-            .write_to(&mut output)
-            .and_then(|()| ShareMessage::read_from(&mut input))
-            .map_err(|error| failed(error.to_string()))?;
+        // Who refuses at once may have gone without reading this, and has said why.
+        let asked = open.write_to(&mut output);
+        let opened = ShareMessage::read_from(&mut input);
+        let opened = opened.map_err(|error| failed(error.to_string()))?;
         match opened {
-            Some(opened) if opened.verb == ShareVerb::Opened && opened.name.is_empty() => {}
+            Some(opened) if opened.verb == ShareVerb::Opened && opened.name.is_empty() => {
+                asked.map_err(|error| failed(error.to_string()))?;
+            }
             Some(refused) if refused.verb == ShareVerb::Opened => return Err(failed(refused.name)),
             _ => return Err(failed("the program that reaches it has ended".into())),
         }
@@ -223,5 +225,47 @@ impl Drop for SharedTier {
         desk.ended = true;
         drop(desk);
         self.lines.news.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The end of a pipe whose reader has gone.
+    struct Gone;
+
+    impl Write for Gone {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn who_refuses_before_it_is_asked_is_heard() {
+        let link = |said: &[ShareMessage]| {
+            let mut bytes = Vec::new();
+            for message in said {
+                message.write_to(&mut bytes).expect("memory");
+            }
+            let secret = ShareSecret::new(&[7; 64]).expect("long enough");
+            let input = std::io::Cursor::new(bytes);
+            let link = ShareLink::new(Box::new(input), Box::new(Gone), "there", secret);
+            link.expect_err("nobody is there").to_string()
+        };
+        let said = |why: &str| ShareMessage::new(ShareVerb::Opened, 0, why);
+        let told = link(&[said("no such place")]);
+        assert!(
+            told.contains("there") && told.contains("no such place"),
+            "{told}"
+        );
+        // Who has gone though all seemed well is no store, either.
+        for silent in [link(&[]), link(&[said("")])] {
+            assert!(silent.contains("there"), "{silent}");
+        }
     }
 }
