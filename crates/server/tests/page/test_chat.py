@@ -103,7 +103,7 @@ def test_a_new_conversation_in_the_middle_of_an_answer_is_new(page):
 
 
 def test_several_ride_the_same_laps(page):
-    ask(page, "Write a poem.", tokens=16, at_once=4)
+    ask(page, "Write a poem.", tokens=96, at_once=4)
     expect(page.locator("#seats i.taken")).to_have_count(4)
     answered(page)
     expect(page.locator(".note").first).to_contain_text("4 requests on the same laps: ")
