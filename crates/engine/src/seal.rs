@@ -42,20 +42,35 @@ pub fn seal_of(part: &Part, progress: &mut dyn FnMut(u64) -> bool) -> io::Result
         return Err(io::Error::new(io::ErrorKind::Unsupported, message));
     };
     let mut sealer = Sealer::default();
-    let mut bytes = vec![0; 4 << 20];
-    let mut done = 0;
-    while done < part.len {
-        let want = bytes.len().min((part.len - done) as usize);
-        file.read_exact_at(&mut bytes[..want], done)?;
-        sealer.update(&bytes[..want]);
-        done += want as u64;
-        // It is read once: what it would push out of the page cache is worth more.
-        advise(file, libc::POSIX_FADV_DONTNEED);
-        if !progress(done) {
-            return Err(io::ErrorKind::Interrupted.into());
+    read_whole(file, part.len, std::convert::identity, |at, bytes| {
+        sealer.update(bytes);
+        match progress(at + bytes.len() as u64) {
+            true => Ok(()),
+            false => Err(io::ErrorKind::Interrupted.into()),
         }
-    }
+    })?;
     Ok(sealer.finish())
+}
+
+/// Reads the first `len` bytes of a file in whole blocks; `take` is given each piece with
+/// its place. It is read once: what it would push out of the page cache is worth more.
+fn read_whole<E>(
+    file: &File,
+    len: u64,
+    failed: impl Fn(io::Error) -> E,
+    mut take: impl FnMut(u64, &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut bytes = vec![0; 4 << 20];
+    let mut at = 0;
+    while at < len {
+        let want = bytes.len().min((len - at) as usize);
+        let piece = &mut bytes[..want];
+        file.read_exact_at(piece, at).map_err(&failed)?;
+        advise(file, libc::POSIX_FADV_DONTNEED);
+        take(at, piece)?;
+        at += want as u64;
+    }
+    Ok(())
 }
 
 /// What is known of the bytes of a model whose laps are laid out so: all of it where
@@ -99,33 +114,28 @@ pub fn check_whole(file: &ModelFile) -> Result<(), Error> {
             path: part.path.clone(),
             message,
         };
-        let mut bytes = vec![0; 4 << 20];
-        let (mut hashes, mut done) = (Vec::new(), 0);
-        while done < part.len {
-            let want = bytes.len().min((part.len - done) as usize);
-            file.read_exact_at(&mut bytes[..want], done)
-                .map_err(|error| failed(error.to_string()))?;
-            let first = done / SEAL_BLOCK;
-            let blocks = first..first + (want as u64).div_ceil(SEAL_BLOCK);
+        let unread = |error: io::Error| failed(error.to_string());
+        let mut hashes = Vec::new();
+        read_whole(file, part.len, unread, |from, bytes| {
+            let first = from / SEAL_BLOCK;
+            let blocks = first..first + (bytes.len() as u64).div_ceil(SEAL_BLOCK);
             hashes.clear();
             seal.hashes(blocks, &mut hashes)
                 .map_err(|error| unsound(&seal.path, error.to_string()))?;
-            let read = bytes[..want].chunks(SEAL_BLOCK as usize);
+            let read = bytes.chunks(SEAL_BLOCK as usize);
             if let Some(at) = read
                 .zip(&hashes)
                 .position(|(b, hash)| block_hash(b) != *hash)
             {
-                let at = done + at as u64 * SEAL_BLOCK;
+                let at = from + at as u64 * SEAL_BLOCK;
                 return Err(failed(format!(
                     "other bytes are at {at} than its seal tells: fetch the model anew, or look \
                      at the drive; if the model was changed on purpose, make its seal anew with \
                      `delayline seal`"
                 )));
             }
-            done += want as u64;
-            // llama.cpp reads past the page cache, which counts in the budget.
-            advise(file, libc::POSIX_FADV_DONTNEED);
-        }
+            Ok(())
+        })?;
     }
     Ok(())
 }

@@ -264,7 +264,9 @@ impl Backend for LlamaBackend {
 
     fn run(&mut self, work: &[Piece<'_>], feed: Option<&mut dyn Feed>) -> Result<(), Error> {
         let class = Class::of(Self::rows(work), Self::has_output(work));
-        self.outputs = piece::outputs(work);
+        if self.embeds() {
+            self.outputs = piece::outputs(work);
+        }
         let context = &mut self.context;
         let code = match (feed, &mut self.pump) {
             (Some(feed), Some(pump)) => {

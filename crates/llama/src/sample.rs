@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::ptr::NonNull;
 
 use crate::sys;
-use crate::thoughts::{Thinking, Thoughts, Told};
+use crate::thoughts::{Thinking, Thoughts, Told, keep_end};
 use crate::tokenize::TokenizeRequest;
 use crate::vocab::Vocab;
 use delayline_engine::Error;
@@ -124,9 +124,7 @@ impl Waiting {
         if self.trigger.at_start {
             return self.trigger.text.starts_with(self.said.trim_start());
         }
-        let from = self.said.len().saturating_sub(self.trigger.text.len());
-        let from = (from..).find(|&at| self.said.is_char_boundary(at));
-        self.said.drain(..from.unwrap_or(0));
+        keep_end(&mut self.said, self.trigger.text.len());
         true
     }
 }
@@ -360,7 +358,8 @@ impl Sampler {
     /// When the logits or the grammar leave nothing to choose from.
     pub fn sample(&mut self, logits: &[f32], all: &mut Candidates) -> Result<i32, Error> {
         if let Some(token) = self.given() {
-            self.is_thought(token)?;
+            let piece = self.vocab.name(token)?;
+            self.is_thought(&piece);
             self.chain.accept(token)?;
             return Ok(token);
         }
@@ -368,13 +367,16 @@ impl Sampler {
         loop {
             all.fill(logits, &self.bias, &passed);
             let (mut token, mut logit) = choose(&mut self.chain, &mut all.0)?;
-            if self.runs_over(token)? {
-                pass_over(token, &mut passed)?;
-                continue;
-            }
-            if self.is_thought(token)? {
-                self.chain.accept(token)?;
-                return Ok(token);
+            if self.thoughts.is_some() {
+                let piece = self.vocab.name(token)?;
+                if self.runs_over(&piece) {
+                    pass_over(token, &mut passed)?;
+                    continue;
+                }
+                if self.is_thought(&piece) {
+                    self.chain.accept(token)?;
+                    return Ok(token);
+                }
             }
             if let Some(grammar) = &mut self.grammar {
                 // Nearly always the grammar allows what the chain chose, and asking it
@@ -415,34 +417,31 @@ impl Sampler {
         self.given.pop_front()
     }
 
-    /// Whether a token ends thoughts and begins an answer that something holds.
-    fn runs_over(&self, token: i32) -> Result<bool, Error> {
+    /// Whether a token of this text ends thoughts and begins an answer that something holds.
+    fn runs_over(&self, piece: &str) -> bool {
         let is_held = self.grammar.is_some() || self.waiting.is_some();
-        Ok(match self.thoughts.as_ref().filter(|_| is_held) {
-            Some(thoughts) => thoughts.runs_over(&self.vocab.name(token)?),
-            None => false,
-        })
+        let thoughts = self.thoughts.as_ref().filter(|_| is_held);
+        thoughts.is_some_and(|thoughts| thoughts.runs_over(piece))
     }
 
-    /// Whether a token that is chosen now belongs to thoughts.
-    fn is_thought(&mut self, token: i32) -> Result<bool, Error> {
+    /// Whether a token of this text, which is chosen now, belongs to thoughts.
+    fn is_thought(&mut self, piece: &str) -> bool {
         let Some(thoughts) = &mut self.thoughts else {
-            return Ok(false);
+            return false;
         };
-        let piece = self.vocab.name(token)?;
-        let told = thoughts.push(&piece, self.grammar.is_some());
+        let told = thoughts.push(piece, self.grammar.is_some());
         if told == Told::Thought {
-            return Ok(true);
+            return true;
         }
         let before = self.thoughts.take().map(Thoughts::into_said);
         if let (Told::Answer, Some(waiting), Some(said)) = (told, &mut self.waiting, before) {
             // What looked like the beginning of thoughts may be that of a call.
-            let said = said.strip_suffix(&piece).unwrap_or_default();
+            let said = said.strip_suffix(piece).unwrap_or_default();
             if !said.is_empty() && !waiting.pass(said) {
                 self.waiting = None;
             }
         }
-        Ok(told == Told::Closed)
+        told == Told::Closed
     }
 
     /// Whether a grammar that waits lets this token come; from its trigger on it holds.

@@ -59,12 +59,9 @@ impl Thoughts {
 
     /// Whether a token of this text ends thoughts and begins the answer as well.
     pub fn runs_over(&self, piece: &str) -> bool {
-        let said = || format!("{}{piece}", self.said);
-        let begins = |said: String| {
-            let behind = said.split_once(&self.thinking.close);
-            behind.is_some_and(|(_, behind)| !behind.trim().is_empty())
-        };
-        self.tokens.is_some() && begins(said())
+        let said = format!("{}{piece}", self.said);
+        let behind = said.split_once(&self.thinking.close);
+        self.tokens.is_some() && behind.is_some_and(|(_, behind)| !behind.trim().is_empty())
     }
 
     /// Takes the text of the next token. With `whole`, thoughts begin with a token that has
@@ -87,9 +84,7 @@ impl Thoughts {
         if self.said.contains(&self.thinking.close) {
             return Told::Closed;
         }
-        let from = self.said.len().saturating_sub(self.thinking.close.len());
-        let from = (from..).find(|&at| self.said.is_char_boundary(at));
-        self.said.drain(..from.unwrap_or(0));
+        keep_end(&mut self.said, self.thinking.close.len());
         Told::Thought
     }
 
@@ -97,6 +92,13 @@ impl Thoughts {
     pub fn into_said(self) -> String {
         self.said
     }
+}
+
+/// Keeps so many bytes at a text's end, or a few less.
+pub fn keep_end(text: &mut String, bytes: usize) {
+    let from = text.len().saturating_sub(bytes);
+    let from = (from..).find(|&at| text.is_char_boundary(at));
+    text.drain(..from.unwrap_or(0));
 }
 
 #[cfg(test)]

@@ -314,6 +314,22 @@ fn who_has_no_room_waits() {
     }
 }
 
+/// The answer to a request that rides alone, and how it ended.
+fn text(batcher: &mut Batcher, request: GenerateRequest) -> (String, Option<Finish>) {
+    let id = batcher.join(request).expect("a slot").id;
+    let (mut events, mut text, mut finish) = (Vec::new(), String::new(), None);
+    while batcher.ready() {
+        batcher.lap(&mut events).expect("a lap");
+        for event in events.drain(..) {
+            assert_eq!(event.sequence, id);
+            let step = event.token.expect("a token");
+            text.push_str(&step.text);
+            finish = step.finish;
+        }
+    }
+    (text, finish)
+}
+
 #[test]
 fn a_control_token_is_shown_where_its_text_is_asked_for() {
     let _alone = alone();
@@ -333,17 +349,7 @@ fn a_control_token_is_shown_where_its_text_is_asked_for() {
             shown: shown.to_vec(),
             ..request(&[5, 6, 7], 2)
         };
-        batcher.join(asked).expect("a slot");
-        let (mut events, mut text) = (Vec::new(), String::new());
-        while batcher.ready() {
-            batcher.lap(&mut events).expect("a lap");
-            text.extend(
-                events
-                    .drain(..)
-                    .map(|event| event.token.expect("a token").text),
-            );
-        }
-        text
+        text(&mut batcher, asked).0
     };
     assert_eq!(said(&control), "<|im_start|><|im_start|>");
     assert_eq!(said(&[]), "");
@@ -357,20 +363,6 @@ fn a_stop_text_and_a_grammar_bound_the_answer() {
         .vocab()
         .tokenize("The colours: red, green,", true, false)
         .expect("tokens");
-    let text = |batcher: &mut Batcher, request: GenerateRequest| {
-        let id = batcher.join(request).expect("a slot").id;
-        let (mut events, mut text, mut finish) = (Vec::new(), String::new(), None);
-        while batcher.ready() {
-            batcher.lap(&mut events).expect("a lap");
-            for event in events.drain(..) {
-                assert_eq!(event.sequence, id);
-                let step = event.token.expect("a token");
-                text.push_str(&step.text);
-                finish = step.finish;
-            }
-        }
-        (text, finish)
-    };
     let free = text(&mut batcher, request(&prompt, 16)).0;
     let at = free
         .char_indices()

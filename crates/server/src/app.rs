@@ -251,25 +251,18 @@ impl App {
             let names = ask.tools.as_ref().map(|tools| tools.names.clone());
             let (reader, thinking) = match is_chat && format.has_channels() {
                 true => (
-                    AnswerReader {
-                        channels: Some(ChannelReader::new(names.unwrap_or_default())),
-                        ..AnswerReader::default()
-                    },
+                    AnswerReader::Channels(ChannelReader::new(names.unwrap_or_default())),
                     channels::thinking(&ask.generate, ask.tools.as_ref(), ask.thinking_budget),
                 ),
                 false => {
                     let tags = begun.or(self.thinks.filter(|_| is_chat));
-                    let reads = |tags| ThoughtReader::new(tags, begun.is_some());
-                    let thinks =
-                        |tags: ThoughtTags| tags.thinking(begun.is_some(), ask.thinking_budget);
-                    (
-                        AnswerReader {
-                            thoughts: tags.map(reads),
-                            calls: names.map(|names| CallReader::new(format, names)),
-                            channels: None,
-                        },
-                        tags.map(thinks),
-                    )
+                    let begun = begun.is_some();
+                    let reader = AnswerReader::Text {
+                        thoughts: tags.map(|tags| ThoughtReader::new(tags, begun)),
+                        calls: names.map(|names| Box::new(CallReader::new(format, names))),
+                    };
+                    let thinking = tags.map(|tags| tags.thinking(begun, ask.thinking_budget));
+                    (reader, thinking)
                 }
             };
             let shown = match is_chat {

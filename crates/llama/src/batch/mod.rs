@@ -45,6 +45,7 @@ pub use decoder::{Decoder, Language, ModelLanguage};
 pub use engine::TokenBackend;
 pub use sequence::{Choice, GenerateRequest, GeneratedToken, Retention, TokenLogprob};
 pub use simulated::{DecodedLap, SimulatedDecoder, SimulatedLanguage, SimulatedModel};
+pub use stop::begun;
 
 use room::Room;
 use sequence::Sequence;

@@ -48,14 +48,18 @@ impl Stops {
 
     /// Bytes at the end that could be the beginning of a stop text.
     fn unsure(&self) -> usize {
-        let longest = |text: &String| {
-            let most = (text.len() - 1).min(self.held.len());
-            (1..=most).rev().find(|&n| {
-                text.is_char_boundary(n) && self.held.as_bytes().ends_with(&text.as_bytes()[..n])
-            })
-        };
-        self.texts.iter().filter_map(longest).max().unwrap_or(0)
+        let texts = self.texts.iter();
+        texts.map(|text| begun(&self.held, text)).max().unwrap_or(0)
     }
+}
+
+/// Bytes at the end of a text that may be the beginning of a mark, which is not empty: what
+/// comes next tells.
+pub fn begun(text: &str, mark: &str) -> usize {
+    let most = (mark.len() - 1).min(text.len());
+    let begins =
+        |&n: &usize| mark.is_char_boundary(n) && text.as_bytes().ends_with(&mark.as_bytes()[..n]);
+    (1..=most).rev().find(begins).unwrap_or(0)
 }
 
 #[cfg(test)]

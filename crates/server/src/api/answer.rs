@@ -70,23 +70,27 @@ pub trait AnswerForm: Send {
 }
 
 /// Takes an answer's text apart.
-#[derive(Clone, Debug, Default)]
-pub struct AnswerReader {
-    /// Where the model thinks aloud.
-    pub thoughts: Option<ThoughtReader>,
-    /// Where tools are offered.
-    pub calls: Option<CallReader>,
-    /// Where the model writes to channels, which tells both; then these are not there.
-    pub channels: Option<ChannelReader>,
+#[derive(Clone, Debug)]
+pub enum AnswerReader {
+    /// Of a model that writes one text, thoughts and calls between tags.
+    Text {
+        /// Where the model thinks aloud.
+        thoughts: Option<ThoughtReader>,
+        /// Where tools are offered.
+        calls: Option<Box<CallReader>>,
+    },
+    /// Of one that writes to channels.
+    Channels(ChannelReader),
 }
 
 impl AnswerReader {
     /// Takes a piece; what is certain with it, or, if it is the last one, all that is left.
     pub fn push(&mut self, piece: String, ends: bool) -> Vec<AnswerPart> {
-        if let Some(channels) = &mut self.channels {
-            return channels.push(&piece, ends);
-        }
-        let (thought, text) = match &mut self.thoughts {
+        let (thoughts, calls) = match self {
+            Self::Channels(channels) => return channels.push(&piece, ends),
+            Self::Text { thoughts, calls } => (thoughts, calls),
+        };
+        let (thought, text) = match thoughts {
             Some(thoughts) => thoughts.push(&piece, ends),
             None => (String::new(), piece),
         };
@@ -94,7 +98,7 @@ impl AnswerReader {
         if !thought.is_empty() {
             parts.push(AnswerPart::Thought(thought));
         }
-        match &mut self.calls {
+        match calls {
             Some(calls) => {
                 parts.extend(calls.push(&text));
                 if ends {
@@ -109,14 +113,18 @@ impl AnswerReader {
 
     /// Whether what comes next is thought.
     pub fn thinks(&self) -> bool {
-        self.thoughts.as_ref().is_some_and(ThoughtReader::thinks)
-            || self.channels.as_ref().is_some_and(ChannelReader::thinks)
+        match self {
+            Self::Channels(channels) => channels.thinks(),
+            Self::Text { thoughts, .. } => thoughts.as_ref().is_some_and(ThoughtReader::thinks),
+        }
     }
 
     /// Whether there was a call.
     pub fn called(&self) -> bool {
-        self.calls.as_ref().is_some_and(CallReader::called)
-            || self.channels.as_ref().is_some_and(ChannelReader::called)
+        match self {
+            Self::Channels(channels) => channels.called(),
+            Self::Text { calls, .. } => calls.as_ref().is_some_and(|calls| calls.called()),
+        }
     }
 }
 

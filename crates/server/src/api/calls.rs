@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use delayline_llama::batch::begun;
 use serde_json::Value;
 
 use super::tools::CallFormat;
@@ -189,10 +190,7 @@ impl CallReader {
             self.state = State::Calls;
             return true;
         }
-        let begins = (1..open.len()).rev();
-        let begun = begins.filter(|&n| open.is_char_boundary(n));
-        let mut begun = begun.filter(|&n| self.held.ends_with(&open[..n]));
-        let sure = self.held.len() - begun.next().unwrap_or(0);
+        let sure = self.held.len() - begun(&self.held, open);
         let sure = self.held[..sure].trim_end().len();
         content(out, self.held.drain(..sure).collect());
         false

@@ -6,7 +6,7 @@
 //! call, the tool.
 
 use delayline_llama::Thinking;
-use delayline_llama::batch::GenerateRequest;
+use delayline_llama::batch::{GenerateRequest, begun};
 
 use super::calls::AnswerPart;
 use super::tools::ToolRequest;
@@ -141,7 +141,8 @@ impl ChannelReader {
                 true
             }
             None => {
-                let sure = self.held.len() - begun(&self.held);
+                let begun = ENDS.iter().map(|end| begun(&self.held, end)).max();
+                let sure = self.held.len() - begun.unwrap_or(0);
                 let text = self.held.drain(..sure).collect();
                 self.tell(body, text, out);
                 false
@@ -200,13 +201,6 @@ impl ChannelReader {
             Body::Call(index) => AnswerPart::Arguments { index, text },
         });
     }
-}
-
-/// Bytes at a text's end that may begin what ends a body.
-fn begun(text: &str) -> usize {
-    let ends = ENDS.iter();
-    let most = ends.filter_map(|end| (1..end.len()).rev().find(|&n| text.ends_with(&end[..n])));
-    most.max().unwrap_or(0)
 }
 
 #[cfg(test)]

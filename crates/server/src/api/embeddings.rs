@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::error::ApiError;
 use super::fields::Fields;
-use super::request::Prompt;
+use super::request::{Prompt, TextPrompt};
 
 /// The parameters that mean something; the OpenAPI description names these.
 pub const PARAMETERS: &[&str] = &["input", "model", "encoding_format", "dimensions"];
@@ -16,15 +16,6 @@ const NEUTRAL: &[(&str, &[&str])] = &[("user", &["*"])];
 
 /// Maximum number of inputs to a request.
 const INPUTS: usize = 2048;
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Input {
-    Text(String),
-    Texts(Vec<String>),
-    Tokens(Vec<i32>),
-    TokenLists(Vec<Vec<i32>>),
-}
 
 /// How the numbers of an embedding are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -57,13 +48,8 @@ pub fn embeddings(body: &[u8]) -> Result<EmbeddingRequest, ApiError> {
     fields.neutral(NEUTRAL)?;
     let expected = "a text, a list of texts, the tokens of a text, or a list of such";
     let missing = || ApiError::param("input", format!("`input` is missing: {expected}"));
-    let input: Input = fields.take("input", expected)?.ok_or_else(missing)?;
-    let inputs: Vec<Prompt> = match input {
-        Input::Text(text) => vec![Prompt::Text(text)],
-        Input::Texts(texts) => texts.into_iter().map(Prompt::Text).collect(),
-        Input::Tokens(tokens) => vec![Prompt::Tokens(tokens)],
-        Input::TokenLists(lists) => lists.into_iter().map(Prompt::Tokens).collect(),
-    };
+    let input: TextPrompt = fields.take("input", expected)?.ok_or_else(missing)?;
+    let inputs = input.into_prompts();
     if inputs.is_empty() || inputs.len() > INPUTS {
         let message = format!(
             "`input` has {} texts: give from 1 to {INPUTS}",

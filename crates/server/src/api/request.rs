@@ -203,11 +203,23 @@ enum OneOrMany {
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum TextPrompt {
+pub(super) enum TextPrompt {
     Text(String),
     Texts(Vec<String>),
     Tokens(Vec<i32>),
     TokenLists(Vec<Vec<i32>>),
+}
+
+impl TextPrompt {
+    /// Each by itself.
+    pub(super) fn into_prompts(self) -> Vec<Prompt> {
+        match self {
+            Self::Text(text) => vec![Prompt::Text(text)],
+            Self::Texts(texts) => texts.into_iter().map(Prompt::Text).collect(),
+            Self::Tokens(tokens) => vec![Prompt::Tokens(tokens)],
+            Self::TokenLists(lists) => lists.into_iter().map(Prompt::Tokens).collect(),
+        }
+    }
 }
 
 /// A body of `/v1/chat/completions`.
@@ -266,15 +278,10 @@ pub fn chat(
 pub fn completion(body: &[u8], defaults: RequestDefaults) -> Result<ApiRequest, ApiError> {
     let mut fields = Fields::parse(body)?;
     let expected = "a text, a list of texts, the tokens of a text, or a list of such";
-    let prompt = fields
+    let prompt: TextPrompt = fields
         .take("prompt", expected)?
         .ok_or_else(|| ApiError::param("prompt", format!("`prompt` is missing: {expected}")))?;
-    let prompts: Vec<Prompt> = match prompt {
-        TextPrompt::Text(text) => vec![Prompt::Text(text)],
-        TextPrompt::Texts(texts) => texts.into_iter().map(Prompt::Text).collect(),
-        TextPrompt::Tokens(tokens) => vec![Prompt::Tokens(tokens)],
-        TextPrompt::TokenLists(lists) => lists.into_iter().map(Prompt::Tokens).collect(),
-    };
+    let prompts = prompt.into_prompts();
     if prompts.is_empty() {
         return Err(ApiError::param(
             "prompt",

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use delayline_llama::Thinking;
+use delayline_llama::batch::begun;
 use serde_json::value::RawValue;
 
 use super::error::ApiError;
@@ -217,10 +218,7 @@ impl ThoughtReader {
 /// Up to where a text holds neither white space that may precede the closing tag nor the
 /// beginning of that tag.
 fn sure(text: &str, close: &str) -> usize {
-    let begun = (1..close.len())
-        .rev()
-        .find(|&n| close.is_char_boundary(n) && text.ends_with(&close[..n]));
-    text[..text.len() - begun.unwrap_or(0)].trim_end().len()
+    text[..text.len() - begun(text, close)].trim_end().len()
 }
 
 #[cfg(test)]
