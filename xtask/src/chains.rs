@@ -2,6 +2,8 @@
 //! header to a pointer, and a token from the socket to the logits. Each type of
 //! a chain is one that a reader has to know.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::arrows::FILE;
 use crate::files::Source;
 use crate::finding::Finding;
@@ -12,20 +14,16 @@ struct Chain {
     name: &'static str,
     /// Types that it may have.
     maximum: usize,
-    /// Types that it has as long as it has more.
-    for_now: Option<usize>,
 }
 
 const CHAINS: [Chain; 2] = [
     Chain {
         name: "extent",
         maximum: 8,
-        for_now: Some(19),
     },
     Chain {
         name: "token",
         maximum: 5,
-        for_now: None,
     },
 ];
 
@@ -48,8 +46,13 @@ fn judge(chain: &Chain, text: &str, modules: &[Module], findings: &mut Vec<Findi
         return;
     };
     let mut error = |message| findings.push(Finding::error(format!("{FILE}:{line}"), message));
-    if let Some(message) = length(chain, types.len()) {
-        error(message);
+    if types.len() > chain.maximum {
+        error(format!(
+            "the chain `{}` has {} types, at most {} are allowed",
+            chain.name,
+            types.len(),
+            chain.maximum
+        ));
     }
     let missing = |name: &&&str| Defined::find(name, modules).is_none();
     for name in types.iter().filter(missing) {
@@ -64,30 +67,10 @@ fn judge(chain: &Chain, text: &str, modules: &[Module], findings: &mut Vec<Findi
             && !are_linked(&from, &to, modules)
         {
             error(format!(
-                "no link from `{}` to `{}`: neither file names the other's type, and no function both",
+                "no link from `{}` to `{}`: neither file names the other's type, and no function and no machine both",
                 pair[0], pair[1]
             ));
         }
-    }
-}
-
-/// What is wrong with the number of types.
-fn length(chain: &Chain, types: usize) -> Option<String> {
-    let name = chain.name;
-    match chain.for_now {
-        None if types > chain.maximum => Some(format!(
-            "the chain `{name}` has {types} types, at most {} are allowed",
-            chain.maximum
-        )),
-        Some(now) if types > now => Some(format!(
-            "the chain `{name}` has grown from {now} to {types} types; it is to come down to {}",
-            chain.maximum
-        )),
-        Some(now) if types < now => Some(format!(
-            "the chain `{name}` has {types} types now; write that into xtask/src/chains.rs, and nothing where that is {} or less",
-            chain.maximum
-        )),
-        _ => None,
     }
 }
 
@@ -122,8 +105,8 @@ impl<'a> Defined<'a> {
     }
 }
 
-/// Whether a file that defines one of the types names the other, or a function
-/// anywhere names both.
+/// Whether a file that defines one of the types names the other, a function anywhere
+/// names both, or the methods of a third type, the machine that makes one of the other.
 fn are_linked(from: &Defined, to: &Defined, modules: &[Module]) -> bool {
     let apart = from.module.path != to.module.path;
     let by_file =
@@ -131,8 +114,25 @@ fn are_linked(from: &Defined, to: &Defined, modules: &[Module]) -> bool {
     let by_item = modules
         .iter()
         .flat_map(|module| &module.items)
-        .any(|names| names.contains(from.name) && names.contains(to.name));
-    by_file || by_item
+        .any(|names| has_both(names, from, to));
+    by_file || by_item || machines(modules).any(|names| has_both(&names, from, to))
+}
+
+fn has_both(names: &BTreeSet<String>, from: &Defined, to: &Defined) -> bool {
+    names.contains(from.name) && names.contains(to.name)
+}
+
+/// The names in all methods of each type, wherever in its crate they are written.
+fn machines(modules: &[Module]) -> impl Iterator<Item = BTreeSet<String>> {
+    let mut machines: BTreeMap<(&str, &str), BTreeSet<String>> = BTreeMap::new();
+    for module in modules {
+        let krate = module.path.split("/src/").next().unwrap_or_default();
+        for (machine, names) in &module.methods {
+            let all = machines.entry((krate, machine)).or_default();
+            all.extend(names.iter().cloned());
+        }
+    }
+    machines.into_values()
 }
 
 #[cfg(test)]
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
     use crate::types::tests::code;
 
-    fn judged(maximum: usize, for_now: Option<usize>, list: &str) -> Vec<String> {
+    fn judged(maximum: usize, list: &str) -> Vec<String> {
         let modules = code(&[
             ("crates/a/src/one.rs", "pub struct One;"),
             ("crates/a/src/two.rs", "struct Two(One);\npub struct Three;"),
@@ -150,11 +150,19 @@ mod tests {
                 "crates/b/src/far.rs",
                 "use a::One; fn f(_: Four) {} fn g(_: One) {}",
             ),
+            ("crates/c/src/five.rs", "pub struct Five; pub struct Six;"),
+            (
+                "crates/c/src/machine.rs",
+                "impl Machine { fn take(_: Five) {} }",
+            ),
+            (
+                "crates/c/src/more.rs",
+                "impl Machine { fn give() -> Six { Six } }",
+            ),
         ]);
         let chain = Chain {
             name: "extent",
             maximum,
-            for_now,
         };
         let mut findings = Vec::new();
         judge(
@@ -172,39 +180,25 @@ mod tests {
     #[test]
     fn chains_are_judged() {
         let three = "extent: `a::One` → `a::Two` →\n  `a::One`";
-        // The maximum, what holds for now, the list, a word of each finding.
-        let cases: [(usize, Option<usize>, &str, &[&str]); 12] = [
-            (8, None, "extent: `a::One` → `a::Two`", &[]),
-            (8, None, "- extent: `a::One` → `a::Two`", &[]),
-            (3, None, three, &[]),
-            (2, None, three, &["at most 2"]),
-            (2, Some(3), three, &[]),
-            (1, Some(2), three, &["has grown"]),
-            (2, Some(4), three, &["has 3 types now"]),
-            (8, None, "extent: `a::Three` → `b::Four`", &[]),
-            (8, None, "extent: `a::One` → `b::Four`", &["no link"]),
-            (8, None, "extent: `a::Two` → `a::Three`", &["no link"]),
-            (
-                8,
-                None,
-                "extent: `b::Three` → `b::One`",
-                &["b::Three", "b::One"],
-            ),
-            (8, None, "tokens: `a::One`", &["no paragraph"]),
+        // The maximum, the list, a word of each finding.
+        let cases: [(usize, &str, &[&str]); 10] = [
+            (8, "extent: `a::One` → `a::Two`", &[]),
+            (8, "- extent: `a::One` → `a::Two`", &[]),
+            (3, three, &[]),
+            (2, three, &["at most 2"]),
+            (8, "extent: `a::Three` → `b::Four`", &[]),
+            (8, "extent: `c::Five` → `c::Six`", &[]),
+            (8, "extent: `a::One` → `b::Four`", &["no link"]),
+            (8, "extent: `a::Two` → `a::Three`", &["no link"]),
+            (8, "extent: `b::Three` → `b::One`", &["b::Three", "b::One"]),
+            (8, "tokens: `a::One`", &["no paragraph"]),
         ];
-        for (maximum, for_now, list, expect) in cases {
-            let found = judged(maximum, for_now, list);
+        for (maximum, list, expect) in cases {
+            let found = judged(maximum, list);
             assert_eq!(found.len(), expect.len(), "{list}: {found:?}");
             for (message, word) in found.iter().zip(expect) {
                 assert!(message.contains(word), "{list}: {message}");
             }
-        }
-    }
-
-    #[test]
-    fn what_holds_for_now_is_more_than_what_is_allowed() {
-        for chain in CHAINS {
-            assert!(chain.for_now.is_none_or(|now| now > chain.maximum));
         }
     }
 }

@@ -2,11 +2,11 @@
 //! of its files mentions. Tests, examples and what is written in comments do
 //! not count.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
-use syn::{Attribute, Ident, Item, UseTree, Visibility};
+use syn::{Attribute, Ident, Item, Type, UseTree, Visibility};
 
 use crate::files::Source;
 use crate::finding::Finding;
@@ -40,6 +40,8 @@ pub(crate) struct Module {
     /// The names in each function, with those in the head of its `impl`, and in
     /// each type.
     pub items: Vec<BTreeSet<String>>,
+    /// The names in the methods of each type, by its name.
+    pub methods: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// The library code among `sources`.
@@ -71,6 +73,7 @@ fn parse(source: &Source) -> syn::Result<Module> {
         types: Vec::new(),
         mentions: BTreeSet::new(),
         items: Vec::new(),
+        methods: BTreeMap::new(),
     };
     if !file.attrs.iter().any(is_for_tests) {
         visit(&file.items, &mut module);
@@ -118,6 +121,15 @@ fn visit(items: &[Item], module: &mut Module) {
                 }
                 for inner in &item.items {
                     module.add(inner.to_token_stream(), head.clone());
+                }
+                if let Type::Path(of) = &*item.self_ty
+                    && let Some(of) = of.path.segments.last()
+                    && item.trait_.is_none()
+                {
+                    let methods = module.methods.entry(of.ident.to_string()).or_default();
+                    for inner in &item.items {
+                        collect(inner.to_token_stream(), methods);
+                    }
                 }
             }
             _ => module.add(item.to_token_stream(), BTreeSet::new()),

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use delayline_line::FetchSpan;
+use delayline_line::PartSpan;
 use delayline_plan::{
     ALIGN, ExpertLayer, ExpertPolicy, ExpertPools, Framed, Policy, PoolShape, Presence, pool_shapes,
 };
@@ -424,7 +424,7 @@ impl ExpertArena {
         &self,
         layer: u32,
         matrix: u32,
-        spans: &mut Vec<FetchSpan>,
+        spans: &mut Vec<PartSpan>,
         shifts: &mut Vec<Shift>,
     ) {
         let missing = |framed: &&Framed| framed.found == Presence::Missing;
@@ -443,14 +443,14 @@ impl ExpertArena {
         matrix: u32,
         expert: u32,
         frame: u32,
-    ) -> (FetchSpan, Option<Shift>) {
+    ) -> (PartSpan, Option<Shift>) {
         let pool = self.pools[self.cache.pool_of(layer)];
         let matrix = self.layout.layers[layer as usize].matrices[matrix as usize];
         let offset = matrix.offset + u64::from(expert) * matrix.unit;
         let slot = pool.base + u64::from(frame) * pool.stride + matrix.slot;
         let from = offset / ALIGN * ALIGN;
         let until = (offset + matrix.unit).next_multiple_of(ALIGN);
-        let span = FetchSpan {
+        let span = PartSpan {
             part: matrix.part,
             offset: from,
             len: until - from,

@@ -23,12 +23,36 @@ pub struct Atlas {
     pub weight_bytes: Vec<u64>,
     /// Bytes of extents that a run gathers.
     pub run_bytes: u64,
-    /// By extent: where it stays, if it does.
-    pub homes: Vec<Option<u64>>,
-    /// By extent: whether it is there for good.
-    pub settled: Vec<bool>,
+    /// By extent.
+    pub residences: Vec<Residence>,
     /// What a decoding lap passes over, once it is known what stays.
     pub ring: Ring,
+}
+
+/// Where the bytes of an extent are from lap to lap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Residence {
+    /// Nowhere: they pass through the window.
+    Streamed,
+    /// At this byte of the memory, once a lap has asked for them.
+    Expected(u64),
+    /// There, for good.
+    Settled(u64),
+}
+
+impl Residence {
+    /// Where they stay, if they do.
+    pub fn at(self) -> Option<u64> {
+        match self {
+            Self::Streamed => None,
+            Self::Expected(at) | Self::Settled(at) => Some(at),
+        }
+    }
+
+    /// Whether they are there for good.
+    pub fn is_settled(self) -> bool {
+        matches!(self, Self::Settled(_))
+    }
 }
 
 /// What laps use in the long run.
@@ -56,8 +80,7 @@ impl Atlas {
             dense: layout.dense_index(),
             weight_bytes: file.weights().iter().map(|w| w.len).collect(),
             run_bytes: (streamed / 128).clamp(512 << 10, 8 << 20),
-            homes: vec![None; cut.extents.len()],
-            settled: vec![false; cut.extents.len()],
+            residences: vec![Residence::Streamed; cut.extents.len()],
             ring: Ring::default(),
             layout,
             cut,
@@ -73,13 +96,12 @@ impl Atlas {
 
     /// The stops of a lap through `graph`, as things have settled by now.
     pub fn lay_out(&self, graph: &Graph) -> Itinerary {
-        self.lay_out_with(graph, &self.settled)
+        self.lay_out_where(graph, Residence::is_settled)
     }
 
     /// What a lap through `graph` uses once all that stays has come by.
     pub fn steady(&self, graph: &Graph) -> Steady {
-        let settled: Vec<bool> = self.homes.iter().map(Option::is_some).collect();
-        let itinerary = self.lay_out_with(graph, &settled);
+        let itinerary = self.lay_out_where(graph, |residence| residence.at().is_some());
         let mut asks = Vec::new();
         for feed in &itinerary.supplies {
             if let Supply::Items(table) = feed.supply
@@ -97,7 +119,8 @@ impl Atlas {
         }
     }
 
-    fn lay_out_with(&self, graph: &Graph, settled: &[bool]) -> Itinerary {
+    /// The same, with what is there for good told by its residence.
+    fn lay_out_where(&self, graph: &Graph, is_there: fn(Residence) -> bool) -> Itinerary {
         let mut itinerary = lay_out(
             graph,
             &self.cut.extents,
@@ -107,7 +130,9 @@ impl Atlas {
             |weight| self.home(weight).map(|home| home.extent),
             |weight, how| {
                 let role = self.layout.roles[weight.0 as usize];
-                supply(role, how, self.home(weight), settled)
+                supply(role, how, self.home(weight), |extent| {
+                    is_there(self.residences[extent.index()])
+                })
             },
         );
         itinerary.places = self.ring.places(graph, self);

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use delayline_line::Lease;
 use delayline_medium::Memory;
 
 use crate::arena::FrameBinding;
@@ -140,6 +141,13 @@ pub enum Binding {
     Zeros,
     /// Nowhere: to touch them is a fault.
     Vacant,
+}
+
+impl Binding {
+    /// Of a weight that starts `at` bytes into the extent of a lease, until that goes back.
+    pub fn in_lease(lease: &Lease, at: u64) -> Self {
+        Self::At(lease.at() + at)
+    }
 }
 
 /// Binds weights to bytes, for the node that was announced last; between laps it can

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use delayline_line::{FetchSpan, LineError, Ticket};
+use delayline_line::{LineError, PartSpan, Ticket};
 use delayline_medium::Memory;
 use delayline_plan::{Framed, Presence};
 
@@ -62,7 +62,7 @@ pub struct ExpertFeed {
     wrong: Vec<Guess>,
     worth: Worth,
     warming: Warming,
-    spans: Vec<FetchSpan>,
+    spans: Vec<PartSpan>,
 }
 
 /// Experts that were hot when the model last ran, on their way into frames that nobody

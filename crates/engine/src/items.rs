@@ -9,7 +9,7 @@
 
 use std::collections::HashSet;
 
-use delayline_line::FetchSpan;
+use delayline_line::PartSpan;
 use delayline_plan::ALIGN;
 
 /// One indexed weight.
@@ -122,7 +122,7 @@ impl Items {
         &mut self,
         table: u32,
         ids: &[i32],
-        spans: &mut Vec<FetchSpan>,
+        spans: &mut Vec<PartSpan>,
     ) -> Result<(), BadIndex> {
         let t = &mut self.tables[table as usize];
         self.wanted.clear();
@@ -156,7 +156,7 @@ impl Items {
             // Neighbours become one read; they may share a page.
             match spans[first..].last_mut() {
                 Some(last) if last.at + last.len >= from => last.len = until - last.at,
-                _ => spans.push(FetchSpan {
+                _ => spans.push(PartSpan {
                     part: t.part,
                     // Congruent, so the difference of file and memory is whole pages.
                     offset: (t.offset / ALIGN * ALIGN) + (from - t.at / ALIGN * ALIGN),

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use delayline_line::{FetchSpan, LineError, Ticket, Walk};
+use delayline_line::{LineError, PartSpan, Ticket, Walk};
 use delayline_medium::Memory;
 
 use crate::backend::{Bind, Binding, Feed, Flow};
@@ -60,7 +60,7 @@ pub struct Supplies {
     pub watch: Arc<Watch>,
     /// Whether runs are marked in the line's trace.
     trace: bool,
-    spans: Vec<FetchSpan>,
+    spans: Vec<PartSpan>,
     ids: Vec<i32>,
     guess: Vec<i32>,
 }
@@ -345,7 +345,7 @@ impl Lap {
                     let lease = self.walk.lease(extent).ok_or_else(|| {
                         Error::Defect(format!("extent {} is not leased", extent.0))
                     })?;
-                    Binding::At(lease.at() + at)
+                    Binding::in_lease(lease, at)
                 }
                 Supply::Items(table) if source.has_frames(table) => {
                     self.experts(&u, table, source, bind)?;

@@ -4,10 +4,11 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use delayline_line::FetchSpan;
-use delayline_plan::{self as plan, ALIGN, Cut, PoolShape, Residency};
+use delayline_line::PartSpan;
+use delayline_plan::{self as plan, ALIGN, Cut, ExtentId, PoolShape, Residency};
 
 use crate::arena::{ArenaLayout, PlacedArena};
+use crate::atlas::Residence;
 use crate::graph::{Graph, How, WeightUse};
 use crate::items::{Table, item_pages};
 use crate::itinerary::Supply;
@@ -47,7 +48,7 @@ pub struct Layout {
     /// The weights that have item tables, with bytes of an item and whether items may stay.
     indexed: Vec<(WeightId, u64, bool)>,
     /// Spans of small weights; positions relative to the small area.
-    small: Vec<FetchSpan>,
+    small: Vec<PartSpan>,
     /// Bytes of the small area.
     pub small_bytes: u64,
     /// Most bytes of items that are in memory for a run only.
@@ -66,9 +67,9 @@ pub struct Placed {
     /// Address space needed.
     pub len: u64,
     /// By extent.
-    pub homes: Vec<Option<u64>>,
+    pub residences: Vec<Residence>,
     /// Reads that fill the small area.
-    pub small: Vec<FetchSpan>,
+    pub small: Vec<PartSpan>,
     /// Item tables.
     pub tables: Vec<Table>,
     /// Where the weights that stay come to lie, in whole huge pages.
@@ -197,7 +198,7 @@ impl Layout {
                     last.len = len;
                 }
                 _ => {
-                    self.small.push(FetchSpan {
+                    self.small.push(PartSpan {
                         part,
                         offset: from,
                         len: until - from,
@@ -310,17 +311,18 @@ impl Layout {
     ) -> Placed {
         let stays_from = residency.window.next_multiple_of(HUGE);
         let mut at = stays_from;
-        let mut homes = Vec::with_capacity(cut.extents.len());
+        let mut residences = Vec::with_capacity(cut.extents.len());
         for (extent, resident) in cut.extents.iter().zip(&residency.resident) {
-            homes.push(resident.then_some(at));
-            if *resident {
-                at += extent.len;
-            }
+            residences.push(match resident {
+                true => Residence::Expected(at),
+                false => Residence::Streamed,
+            });
+            at += u64::from(*resident) * extent.len;
         }
         let small = self
             .small
             .iter()
-            .map(|s| FetchSpan {
+            .map(|s| PartSpan {
                 at: s.at + at,
                 ..*s
             })
@@ -350,7 +352,7 @@ impl Layout {
         sparse.push(residency.window / HUGE * HUGE..residency.window.next_multiple_of(HUGE));
         Placed {
             len: at.max(HUGE),
-            homes,
+            residences,
             small,
             tables,
             stays: stays_from..sparse_from,
@@ -360,7 +362,7 @@ impl Layout {
     }
 
     /// Where a small weight lies, given the placed spans.
-    pub fn small_at(placed: &[FetchSpan], part: u16, offset: u64) -> Option<u64> {
+    pub fn small_at(placed: &[PartSpan], part: u16, offset: u64) -> Option<u64> {
         placed
             .iter()
             .find(|s| s.part == part && (s.offset..s.offset + s.len).contains(&offset))
@@ -379,12 +381,17 @@ fn expert_ids(how: &How) -> u64 {
 }
 
 /// Where a use gets its bytes in the coming laps.
-pub fn supply(role: Role, how: How, home: Option<&plan::Home>, settled: &[bool]) -> Supply {
+pub fn supply(
+    role: Role,
+    how: How,
+    home: Option<&plan::Home>,
+    is_settled: impl Fn(ExtentId) -> bool,
+) -> Supply {
     match (role, how) {
         (Role::Indexed { table }, _) => Supply::Items(table),
         (Role::Dense { table }, how) => {
             let home = home.expect("a dense weight was cut");
-            match (settled[home.extent.index()], how, table) {
+            match (is_settled(home.extent), how, table) {
                 (true, _, _) => Supply::Settled,
                 (false, How::Indexed { .. }, Some(table)) => Supply::Items(table),
                 (false, ..) => Supply::Extent {

@@ -94,7 +94,7 @@ pub fn open_line(
         LineSetup {
             extents: atlas.cut.extents.clone(),
             part_lens: file.part_lens(),
-            homes: atlas.homes.clone(),
+            homes: atlas.residences.iter().map(|r| r.at()).collect(),
             config: Config {
                 window: residency.window,
                 read_len: READ_LEN,

@@ -7,14 +7,14 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use delayline_line::{Clock, FetchSpan};
+use delayline_line::{Clock, PartSpan};
 use delayline_medium::{
     CheckCounts, Checked, Checks, KnownRead, LapOutline, MadeMedium, Memory, RealClock,
 };
 use delayline_plan::{ExpertRoute, Residency};
 
 use crate::arena::{ExpertArena, ExpertCounts};
-use crate::atlas::{Atlas, Steady};
+use crate::atlas::{Atlas, Residence, Steady};
 use crate::backend::{Backend, Class};
 use crate::budget::{self, Needs};
 use crate::cgroup;
@@ -62,7 +62,7 @@ pub struct Stream {
     reads_again: bool,
     unsealed: Vec<String>,
     /// Small weights, which are read when it is opened.
-    small: Vec<FetchSpan>,
+    small: Vec<PartSpan>,
     /// Of what stays, where nothing else says what it should be.
     second: Option<SecondReading>,
     clock: Rc<dyn Clock>,
@@ -147,7 +147,7 @@ impl Stream {
         }
         memory.populate(0..residency.window)?;
         let prefault = Prefault::start(memory.clone(), placed.stays.clone());
-        atlas.homes.clone_from(&placed.homes);
+        atlas.residences.clone_from(&placed.residences);
         atlas.ring = Ring::of(&graphs[0], &atlas);
         let (medium, mut notices) = open_medium(file, &memory, &lap, &residency, options)?;
         let clock = medium.clock();
@@ -260,8 +260,8 @@ impl Stream {
     /// What has come to stay, as far as it is known.
     fn stays(&mut self) -> Vec<KnownRead> {
         let read_len = u64::from(READ_LEN);
-        let extents = self.atlas.cut.extents.iter().zip(&self.atlas.settled);
-        let extents = extents.filter(|(_, settled)| **settled);
+        let extents = self.atlas.cut.extents.iter().zip(&self.atlas.residences);
+        let extents = extents.filter(|(_, residence)| residence.is_settled());
         let mut pieces = Vec::new();
         for (extent, _) in extents {
             let from = (0..extent.len).step_by(READ_LEN as usize);
@@ -305,9 +305,9 @@ impl Stream {
     fn settle<B: Backend>(&mut self, backend: &mut B, itinerary: &Itinerary) -> bool {
         let mut news = false;
         for step in itinerary.schedule.steps() {
-            let at = step.extent.index();
-            if self.atlas.homes[at].is_some() && !self.atlas.settled[at] {
-                self.atlas.settled[at] = true;
+            let residence = &mut self.atlas.residences[step.extent.index()];
+            if let Residence::Expected(at) = *residence {
+                *residence = Residence::Settled(at);
                 news = true;
             }
         }
@@ -317,8 +317,7 @@ impl Stream {
         self.prefault = None;
         for (class, used, u) in uses(&self.classes) {
             if let Some(home) = self.atlas.home(u.weight)
-                && self.atlas.settled[home.extent.index()]
-                && let Some(at) = self.atlas.homes[home.extent.index()]
+                && let Residence::Settled(at) = self.atlas.residences[home.extent.index()]
             {
                 backend.settle(class, used, at + home.at);
             }
@@ -563,7 +562,7 @@ fn learn_all<B: Backend>(backend: &mut B, names: &Names) -> Result<[Option<Learn
     ])
 }
 
-fn load_small(line: &mut EngineLine, spans: &[FetchSpan]) -> Result<(), Error> {
+fn load_small(line: &mut EngineLine, spans: &[PartSpan]) -> Result<(), Error> {
     let ticket = line.fetch(spans);
     Ok(line.fetched(ticket)?)
 }
@@ -573,7 +572,7 @@ fn settle_small<B: Backend>(
     file: &ModelFile,
     layout: &Layout,
     classes: &[Option<Learned>; 3],
-    spans: &[FetchSpan],
+    spans: &[PartSpan],
     backend: &mut B,
 ) {
     for (class, used, u) in uses(classes) {

@@ -67,7 +67,7 @@ impl Ring {
             }
             let (bytes, kind) = match stop {
                 Stop::Extent(id) => {
-                    let stays = atlas.homes[id.index()].is_some();
+                    let stays = atlas.residences[id.index()].at().is_some();
                     let kind = if stays {
                         StretchKind::Resident
                     } else {

@@ -152,7 +152,7 @@ fn fed(file: &ModelFile, graph: &Rc<Graph>, bytes: &[u8], extra: u64, seed: u64)
     let residency = choose(least + extra).expect("enough");
     assert!(residency.streamed_bytes > 0, "something streams");
     let placed = atlas.layout.place(file, &atlas.cut, &residency, Vec::new());
-    atlas.homes.clone_from(&placed.homes);
+    atlas.residences.clone_from(&placed.residences);
     let (memory, region) = Memory::new(placed.len).expect("address space");
     let faults = Faults {
         delay_polls: 3,
@@ -168,7 +168,7 @@ fn fed(file: &ModelFile, graph: &Rc<Graph>, bytes: &[u8], extra: u64, seed: u64)
     let setup = LineSetup {
         extents: atlas.cut.extents.clone(),
         part_lens: vec![bytes.len() as u64],
-        homes: placed.homes,
+        homes: placed.residences.iter().map(|r| r.at()).collect(),
         config: Config {
             window: residency.window,
             read_len: 16 << 10,

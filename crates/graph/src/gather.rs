@@ -6,7 +6,7 @@
 
 use crate::budget::{CHUNKS, Shares};
 use crate::{Error, FeatureFile};
-use delayline_line::{Counters, FetchSpan, Line, LineError, Medium, Ticket};
+use delayline_line::{Counters, Line, LineError, Medium, PartSpan, Ticket};
 use delayline_medium::{Memory, RealClock};
 use delayline_plan::{Lookahead, MissedRow, ReadCost, sweep};
 use std::collections::VecDeque;
@@ -316,7 +316,7 @@ impl<M: Medium> Gatherer<M> {
                 if to + len > at + self.shares.chunk {
                     break;
                 }
-                spans.push(FetchSpan {
+                spans.push(PartSpan {
                     part: 0,
                     offset: read.bytes.start,
                     len,

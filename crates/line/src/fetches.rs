@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 
-use crate::flights::{Failure, Piece};
-use crate::types::FetchSpan;
+use crate::flights::Failure;
+use crate::types::PartSpan;
 
 /// Bytes that may be under way, of whatever, when a guess is submitted: what is certain
 /// has to wait for no more than that. They keep every drive we know busy.
@@ -32,7 +32,7 @@ struct Fetch {
 }
 
 /// What has not been launched of a span, and its fetch.
-type Rest = (FetchSpan, u32);
+type Rest = (PartSpan, u32);
 
 /// All fetches, by number; freed numbers are used again.
 #[derive(Debug, Default)]
@@ -53,20 +53,20 @@ pub(crate) struct Came {
 }
 
 impl Fetches {
-    pub(crate) fn add(&mut self, spans: &[FetchSpan]) -> u32 {
+    pub(crate) fn add(&mut self, spans: &[PartSpan]) -> u32 {
         let number = self.number(spans, Hope::Certain);
         self.queue.extend(rests(spans, number));
         number
     }
 
     /// The same for bytes that will perhaps be wanted: behind all others.
-    pub(crate) fn guess(&mut self, spans: &[FetchSpan]) -> u32 {
+    pub(crate) fn guess(&mut self, spans: &[PartSpan]) -> u32 {
         let number = self.number(spans, Hope::Guessed);
         self.guesses.extend(rests(spans, number));
         number
     }
 
-    fn number(&mut self, spans: &[FetchSpan], hope: Hope) -> u32 {
+    fn number(&mut self, spans: &[PartSpan], hope: Hope) -> u32 {
         let number = self.free.pop().unwrap_or_else(|| {
             self.all.push(Fetch::default());
             (self.all.len() - 1) as u32
@@ -100,18 +100,18 @@ impl Fetches {
     }
 
     /// The next read to launch, at most `read_len` bytes, and its fetch.
-    pub(crate) fn next(&mut self, read_len: u32) -> Option<(Piece, u32)> {
+    pub(crate) fn next(&mut self, read_len: u32) -> Option<(PartSpan, u32)> {
         self.cut(read_len, u64::MAX, false)
     }
 
     /// The next one that is a guess, where so many bytes are under way.
-    pub(crate) fn next_guess(&mut self, read_len: u32, under_way: u64) -> Option<(Piece, u32)> {
+    pub(crate) fn next_guess(&mut self, read_len: u32, under_way: u64) -> Option<(PartSpan, u32)> {
         let read_len = read_len.min(GUESS_BYTES as u32);
         self.cut(read_len, GUESS_BYTES.saturating_sub(under_way), true)
     }
 
     /// Cuts a read off the front of a queue, if it has at most `most` bytes.
-    fn cut(&mut self, read_len: u32, most: u64, guess: bool) -> Option<(Piece, u32)> {
+    fn cut(&mut self, read_len: u32, most: u64, guess: bool) -> Option<(PartSpan, u32)> {
         let queue = match guess {
             true => &mut self.guesses,
             false => &mut self.queue,
@@ -128,19 +128,14 @@ impl Fetches {
             if len > most {
                 return None;
             }
-            let piece = Piece {
-                part: span.part,
-                offset: span.offset,
-                at: span.at,
-                len: len as u32,
-            };
+            let next = PartSpan { len, ..*span };
             span.offset += len;
             span.at += len;
             span.len -= len;
             if span.len == 0 {
                 queue.pop_front();
             }
-            return Some((piece, number));
+            return Some((next, number));
         }
     }
 
@@ -151,7 +146,7 @@ impl Fetches {
     }
 
     /// `bytes` of it came, of which `landed` count.
-    pub(crate) fn land(&mut self, number: u32, bytes: u32, landed: u64) -> Came {
+    pub(crate) fn land(&mut self, number: u32, bytes: u64, landed: u64) -> Came {
         self.settle(number, bytes);
         let fetch = &mut self.all[number as usize];
         let mut came = Came::default();
@@ -164,8 +159,8 @@ impl Fetches {
     }
 
     /// `bytes` of it were given up, or came.
-    pub(crate) fn settle(&mut self, number: u32, bytes: u32) {
-        self.all[number as usize].left -= u64::from(bytes);
+    pub(crate) fn settle(&mut self, number: u32, bytes: u64) {
+        self.all[number as usize].left -= bytes;
     }
 
     pub(crate) fn fail(&mut self, number: u32, failure: Failure) {
@@ -184,7 +179,7 @@ impl Fetches {
     }
 }
 
-fn rests(spans: &[FetchSpan], number: u32) -> impl Iterator<Item = Rest> + '_ {
+fn rests(spans: &[PartSpan], number: u32) -> impl Iterator<Item = Rest> + '_ {
     let spans = spans.iter().filter(|span| span.len > 0);
     spans.map(move |&span| (span, number))
 }

@@ -6,6 +6,7 @@ use std::io;
 
 use delayline_plan::ALIGN;
 
+use crate::types::PartSpan;
 use crate::window::Key;
 use crate::{Asked, Completion, MediumError, Op, Region, Verb};
 
@@ -32,15 +33,6 @@ impl Target {
     }
 }
 
-/// A range of a file and where in memory its bytes are, or are to be.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Piece {
-    pub part: u16,
-    pub offset: u64,
-    pub at: u64,
-    pub len: u32,
-}
-
 /// An operation that was given up.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
@@ -55,7 +47,8 @@ pub(crate) struct Failure {
 struct Flight {
     id: u64,
     target: Target,
-    piece: Piece,
+    /// What it moves, or what is left of that; at most `u32::MAX` bytes.
+    span: PartSpan,
     attempts: u32,
 }
 
@@ -77,13 +70,13 @@ pub(crate) struct Landing {
     pub lane: u32,
     pub target: Target,
     /// Bytes of the buffer that need no further operation.
-    pub settled: u32,
+    pub settled: u64,
     /// Bytes that arrived and count.
-    pub landed: u32,
+    pub landed: u64,
     /// Bytes that arrived, but have to be moved again.
-    pub dropped: u32,
+    pub dropped: u64,
     /// Bytes of the buffer that this operation would still have to move.
-    pub rest: u32,
+    pub rest: u64,
     pub short: bool,
     pub verdict: Verdict,
 }
@@ -135,12 +128,12 @@ impl Flights {
     }
 
     /// Names a new operation. The caller has made sure that a lane is free.
-    pub(crate) fn launch(&mut self, target: Target, piece: Piece) -> Op {
+    pub(crate) fn launch(&mut self, target: Target, span: PartSpan) -> Op {
         let lane = self.free.pop().expect("a free lane");
         self.lanes[lane as usize] = Some(Flight {
             id: 0,
             target,
-            piece,
+            span,
             attempts: 0,
         });
         self.send(lane)
@@ -159,9 +152,9 @@ impl Flights {
     }
 
     /// Gives it up instead; returns the bytes it lacked.
-    pub(crate) fn abandon(&mut self) -> u32 {
+    pub(crate) fn abandon(&mut self) -> u64 {
         let lane = self.again.pop_front().expect("an operation to abandon");
-        let rest = self.flight(lane).piece.len;
+        let rest = self.flight(lane).span.len;
         self.clear(lane);
         rest
     }
@@ -181,45 +174,45 @@ impl Flights {
             .unwrap_or_else(|| {
                 panic!("the medium completed operation {id}, which is not under way")
             });
-        let piece = flight.piece;
+        let span = flight.span;
         assert_eq!(
-            (buffer.at(), buffer.len()),
-            (piece.at, piece.len),
+            (buffer.at(), u64::from(buffer.len())),
+            (span.at, span.len),
             "the medium returned another buffer than that of operation {id}"
         );
-        self.bytes -= u64::from(piece.len);
+        self.bytes -= span.len;
         let verb = flight.target.verb();
         if verb != Verb::Sync {
             self.region.take_back(buffer);
         }
         // Writes end within their file, reads may reach past its end.
-        let to_end = part_lens[usize::from(piece.part)] - piece.offset;
-        let expected = to_end.min(u64::from(piece.len)) as u32;
+        let to_end = part_lens[usize::from(span.part)] - span.offset;
+        let expected = to_end.min(span.len);
         let mut landing = Landing {
             id,
             lane,
             target: flight.target,
-            settled: piece.len,
+            settled: span.len,
             landed: expected,
             dropped: 0,
             rest: 0,
             short: false,
             verdict: Verdict::Landed,
         };
-        let source = match result {
+        let source = match result.map(u64::from) {
             Ok(got) if got >= expected => {
                 self.clear(lane);
                 return landing;
             }
             Ok(got) => {
                 // Direct I/O starts at aligned bytes only.
-                let kept = got - got % ALIGN as u32;
+                let kept = got - got % ALIGN;
                 (landing.settled, landing.landed, landing.dropped) = (kept, kept, got - kept);
                 landing.short = true;
                 let asked = Asked {
                     verb,
-                    offset: piece.offset,
-                    len: piece.len,
+                    offset: span.offset,
+                    len: span.len as u32,
                 };
                 let kind = match verb {
                     Verb::Write => io::ErrorKind::WriteZero,
@@ -231,17 +224,17 @@ impl Flights {
                 };
                 let short = format!("only {got} of {expected} bytes {what}");
                 let short = io::Error::new(kind, short);
-                MediumError::failed(format!("part {}", piece.part), asked, short)
+                MediumError::failed(format!("part {}", span.part), asked, short)
             }
             Err(source) => {
                 (landing.settled, landing.landed) = (0, 0);
                 source
             }
         };
-        flight.piece.offset += u64::from(landing.settled);
-        flight.piece.at += u64::from(landing.settled);
-        flight.piece.len -= landing.settled;
-        landing.rest = flight.piece.len;
+        flight.span.offset += landing.settled;
+        flight.span.at += landing.settled;
+        flight.span.len -= landing.settled;
+        landing.rest = flight.span.len;
         // After a sync that failed, a good one says nothing of the writes before.
         let again = verb != Verb::Sync && source.is_worth_retrying();
         if flight.attempts < self.max_attempts && again {
@@ -249,8 +242,8 @@ impl Flights {
             self.again.push_back(lane);
         } else {
             landing.verdict = Verdict::Failed(Failure {
-                part: piece.part,
-                offset: flight.piece.offset,
+                part: span.part,
+                offset: flight.span.offset,
                 attempts: flight.attempts,
                 source,
             });
@@ -265,17 +258,17 @@ impl Flights {
         let flight = self.lanes[lane as usize].as_mut().expect("a lane in use");
         flight.id = id;
         flight.attempts += 1;
-        let piece = flight.piece;
-        self.bytes += u64::from(piece.len);
+        let span = flight.span;
+        self.bytes += span.len;
         match flight.target.verb() {
-            Verb::Sync => Op::sync(id, piece.part),
+            Verb::Sync => Op::sync(id, span.part),
             Verb::Read => {
-                let buffer = self.region.lend(piece.at, piece.len);
-                Op::read(id, piece.part, piece.offset, buffer)
+                let buffer = self.region.lend(span.at, span.len as u32);
+                Op::read(id, span.part, span.offset, buffer)
             }
             Verb::Write => {
-                let buffer = self.region.lend(piece.at, piece.len);
-                Op::write(id, piece.part, piece.offset, buffer)
+                let buffer = self.region.lend(span.at, span.len as u32);
+                Op::write(id, span.part, span.offset, buffer)
             }
         }
     }
@@ -294,29 +287,29 @@ impl Flights {
 mod tests {
     use super::*;
 
-    const A: u32 = ALIGN as u32;
+    const A: u64 = ALIGN;
 
     /// One read of `len` bytes at `offset` of a part of `part_len` bytes, with
     /// `retries`, answered by `results` one after the other; returns what
     /// became of it each time, as (settled, landed, dropped, verdict).
     fn check(
-        (offset, len, part_len): (u32, u32, u32),
+        (offset, len, part_len): (u64, u64, u64),
         retries: u32,
-        results: &[Result<u32, MediumError>],
-        expect: &[(u32, u32, u32, &str)],
+        results: &[Result<u64, MediumError>],
+        expect: &[(u64, u64, u64, &str)],
     ) {
-        let mut flights = Flights::new(Region::new(9 * u64::from(A)), 1, retries);
-        let piece = Piece {
+        let mut flights = Flights::new(Region::new(9 * A), 1, retries);
+        let span = PartSpan {
             part: 0,
-            offset: u64::from(offset),
+            offset,
             at: 0,
             len,
         };
-        let mut read = Some(flights.launch(Target::Fetch(0), piece));
+        let mut read = Some(flights.launch(Target::Fetch(0), span));
         for (n, (result, expect)) in results.iter().zip(expect).enumerate() {
             let done = read.take().expect("a read under way");
-            let done = done.complete(result.clone());
-            let landing = flights.land(done, &[u64::from(part_len)]);
+            let done = done.complete(result.clone().map(|got| got as u32));
+            let landing = flights.land(done, &[part_len]);
             assert!(flights.region.is_whole());
             let verdict = match landing.verdict {
                 Verdict::Landed => "landed".to_owned(),
@@ -329,8 +322,8 @@ mod tests {
             assert_eq!(got, *expect, "answer {n}: {result:?}");
             assert_eq!(flights.under_way(), 0);
             if verdict == "again" {
-                let rest = flights.flight(0).piece;
-                assert_eq!(rest.at, rest.offset - u64::from(offset));
+                let rest = flights.flight(0).span;
+                assert_eq!(rest.at, rest.offset - offset);
                 read = Some(flights.retry());
             }
         }
@@ -409,7 +402,7 @@ mod tests {
     #[should_panic(expected = "not under way")]
     fn a_completion_out_of_nowhere_is_refused() {
         let mut region = Region::new(4096);
-        let done = Op::read(3, 0, 0, region.lend(0, A)).complete(Ok(A));
+        let done = Op::read(3, 0, 0, region.lend(0, A as u32)).complete(Ok(A as u32));
         Flights::new(region, 2, 0).land(done, &[4096]);
     }
 }

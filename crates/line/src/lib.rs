@@ -79,5 +79,5 @@ pub use medium::{
 };
 pub use stack::{Stack, StackConfig, StackCounters, StackError, StackLease};
 pub use trace::{CHROME_HEAD, Event, EventKind, write_chrome};
-pub use types::{Config, Counters, FetchSpan, Lease, LineSetup, Ticket};
+pub use types::{Config, Counters, Lease, LineSetup, PartSpan, Ticket};
 pub use walk::Walk;

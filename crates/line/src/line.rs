@@ -6,7 +6,7 @@ use delayline_plan::{ALIGN, ExtentId, Use};
 use crate::check;
 use crate::state::State;
 use crate::trace::{Event, EventKind};
-use crate::types::{Counters, FetchSpan, Lease, LineSetup, Ticket};
+use crate::types::{Counters, Lease, LineSetup, PartSpan, Ticket};
 use crate::{Clock, Completion, LineError, Medium, Region};
 
 /// The engine: turns plan and medium into extents that are there when the
@@ -166,7 +166,7 @@ impl<M: Medium, C: Clock> Line<M, C> {
     /// # Panics
     /// When a span is off alignment, outside its part or inside the window: the
     /// memory would not be the caller's to overwrite.
-    pub fn fetch(&mut self, spans: &[FetchSpan]) -> Ticket {
+    pub fn fetch(&mut self, spans: &[PartSpan]) -> Ticket {
         self.check_spans(spans);
         Ticket(self.state.fetch(spans))
     }
@@ -177,7 +177,7 @@ impl<M: Medium, C: Clock> Line<M, C> {
     ///
     /// # Panics
     /// As [`Line::fetch`].
-    pub fn guess(&mut self, spans: &[FetchSpan]) -> Ticket {
+    pub fn guess(&mut self, spans: &[PartSpan]) -> Ticket {
         self.check_spans(spans);
         Ticket(self.state.guess(spans))
     }
@@ -199,7 +199,7 @@ impl<M: Medium, C: Clock> Line<M, C> {
         self.state.fetch_ready(ticket.0)
     }
 
-    fn check_spans(&self, spans: &[FetchSpan]) {
+    fn check_spans(&self, spans: &[PartSpan]) {
         for span in spans {
             let part_len = self.part_lens[usize::from(span.part)];
             assert!(

@@ -9,7 +9,7 @@ use delayline_plan::{Extent, ExtentId, Mode, Use};
 use crate::fetches::{Came, Fetches};
 use crate::flights::Flights;
 use crate::trace::{EventKind, Trace};
-use crate::types::{Config, Counters, FetchSpan, LineSetup};
+use crate::types::{Config, Counters, LineSetup, PartSpan};
 use crate::window::{Key, Loads, Phase, Window};
 use crate::{LineError, Region};
 
@@ -19,20 +19,43 @@ mod writes;
 
 use writes::WriteBack;
 
-/// How an extent comes to be in memory.
+/// An extent, and how it comes to be in memory.
 #[derive(Clone, Copy, Debug)]
-enum Way {
-    /// Through the window, each time that it is enqueued.
-    Streamed,
-    /// Resident, nobody has asked for it yet.
+struct Held {
+    extent: Extent,
+    residence: Residence,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Residence {
+    /// It passes through the window, each time that it is enqueued.
+    Streamed(Passing),
+    /// It stays at this memory position.
+    Resident { at: u64, is: Presence },
+}
+
+/// Of a streamed extent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Passing {
+    /// How often it occurs in the future.
+    enqueued: u32,
+    /// Loads under which it changes and that are not written: until then its bytes
+    /// on the medium are old, and nobody reads them.
+    changing: u32,
+}
+
+/// Of a resident extent.
+#[derive(Clone, Copy, Debug)]
+enum Presence {
+    /// Nobody has asked for it yet.
     Absent,
-    /// Resident, asked for, no read launched.
+    /// Asked for, no read launched.
     Queued,
-    /// Resident, being read, or failed and not yet acquired.
+    /// Being read, or failed and not yet acquired.
     Loading(Key),
-    /// Resident and there.
+    /// There.
     Loaded,
-    /// Resident and there, being written: nobody may change it meanwhile.
+    /// There and being written: nobody may change it meanwhile.
     Writing(Key),
 }
 
@@ -61,11 +84,10 @@ const FIRST_SEQ: u64 = 1 << 63;
 
 #[derive(Debug)]
 pub(crate) struct State {
-    extents: Vec<Extent>,
+    /// By extent.
+    held: Vec<Held>,
     part_lens: Vec<u64>,
-    homes: Vec<Option<u64>>,
     config: Config,
-    ways: Vec<Way>,
     /// Streamed uses enqueued and not acquired. Those that have a load are the first
     /// ones, and their loads lie in the window in the same order.
     future: VecDeque<Entry>,
@@ -73,11 +95,6 @@ pub(crate) struct State {
     base: u64,
     /// Sequence number of the first entry that may have reads to launch.
     cursor: u64,
-    /// How often each extent occurs in the future.
-    uses: Vec<u32>,
-    /// Loads of each streamed extent under which it changes and that are not
-    /// written: until then its bytes on the medium are old, and nobody reads them.
-    changing: Vec<u32>,
     writes: WriteBack,
     /// Resident extents to read, each with the sequence number of the entry
     /// that it was enqueued before. May hold some that are read already.
@@ -109,14 +126,21 @@ impl State {
             homes,
             config,
         } = setup;
-        let way = |home: &Option<u64>| home.map_or(Way::Streamed, |_| Way::Absent);
+        let held = |(extent, home): (Extent, Option<u64>)| Held {
+            extent,
+            residence: match home {
+                None => Residence::Streamed(Passing::default()),
+                Some(at) => Residence::Resident {
+                    at,
+                    is: Presence::Absent,
+                },
+            },
+        };
         Self {
-            ways: homes.iter().map(way).collect(),
+            held: extents.into_iter().zip(homes).map(held).collect(),
             future: VecDeque::new(),
             base: FIRST_SEQ,
             cursor: FIRST_SEQ,
-            uses: vec![0; extents.len()],
-            changing: vec![0; extents.len()],
             writes: WriteBack::new(part_lens.len()),
             resident_queue: VecDeque::new(),
             resident_due: 0,
@@ -130,10 +154,34 @@ impl State {
             gap: false,
             counters: Counters::default(),
             trace: Trace::default(),
-            extents,
             part_lens,
-            homes,
             config,
+        }
+    }
+
+    fn extent(&self, id: ExtentId) -> Extent {
+        self.held[id.index()].extent
+    }
+
+    /// Where a resident extent is, and what has become of it.
+    fn resident(&self, id: ExtentId) -> Option<(u64, Presence)> {
+        match self.held[id.index()].residence {
+            Residence::Streamed(_) => None,
+            Residence::Resident { at, is } => Some((at, is)),
+        }
+    }
+
+    fn set(&mut self, id: ExtentId, presence: Presence) {
+        match &mut self.held[id.index()].residence {
+            Residence::Streamed(_) => unreachable!("only what stays is there or not"),
+            Residence::Resident { is, .. } => *is = presence,
+        }
+    }
+
+    fn passing(&mut self, id: ExtentId) -> &mut Passing {
+        match &mut self.held[id.index()].residence {
+            Residence::Streamed(passing) => passing,
+            Residence::Resident { .. } => unreachable!("only what streams is in the future"),
         }
     }
 
@@ -157,19 +205,19 @@ impl State {
 
     pub(crate) fn enqueue(&mut self, Use { extent: id, mode }: Use) {
         self.off_plan = false;
-        match self.ways[id.index()] {
-            Way::Streamed => {
-                let (extent, load) = (id, None);
-                self.future.push_back(Entry { extent, mode, load });
-                self.uses[id.index()] += 1;
-                return;
-            }
-            Way::Loading(key) if self.loads[key].settled() => self.drop_resident(id, key),
-            Way::Absent => {}
-            Way::Queued | Way::Loading(_) | Way::Loaded | Way::Writing(_) => return,
+        let Some((_, is)) = self.resident(id) else {
+            let (extent, load) = (id, None);
+            self.future.push_back(Entry { extent, mode, load });
+            self.passing(id).enqueued += 1;
+            return;
+        };
+        match is {
+            Presence::Loading(key) if self.loads[key].settled() => self.drop_resident(id, key),
+            Presence::Absent => {}
+            _ => return,
         }
         self.resident_due += 1;
-        self.ways[id.index()] = Way::Queued;
+        self.set(id, Presence::Queued);
         let seq = self.base + self.future.len() as u64;
         self.resident_queue.push_back((seq, id));
     }
@@ -182,33 +230,27 @@ impl State {
         }
         self.window.trim(&mut self.loads);
         self.note_fill();
-        let Self {
-            resident_queue,
-            resident_due,
-            ways,
-            loads,
-            ..
-        } = self;
-        resident_queue.retain(|&(_, id)| match ways[id.index()] {
-            Way::Loading(key) => !loads[key].all_issued(),
-            Way::Queued => {
-                ways[id.index()] = Way::Absent;
-                *resident_due -= 1;
+        let mut queue = std::mem::take(&mut self.resident_queue);
+        queue.retain(|&(_, id)| match self.resident(id) {
+            Some((_, Presence::Loading(key))) => !self.loads[key].all_issued(),
+            Some((_, Presence::Queued)) => {
+                self.set(id, Presence::Absent);
+                self.resident_due -= 1;
                 false
             }
             _ => false,
         });
+        self.resident_queue = queue;
     }
 
     /// Once no operation is under way: drops the resident extents that failed, which
     /// nobody will ask about.
     pub(crate) fn forget_failures(&mut self) {
-        for index in 0..self.ways.len() {
-            match self.ways[index] {
-                Way::Loading(key) if self.loads[key].settled() => {
-                    self.drop_resident(ExtentId(index as u32), key);
-                }
-                _ => {}
+        for id in (0..self.held.len() as u32).map(ExtentId) {
+            if let Some((_, Presence::Loading(key))) = self.resident(id)
+                && self.loads[key].settled()
+            {
+                self.drop_resident(id, key);
             }
         }
     }
@@ -228,11 +270,11 @@ impl State {
         self.writes.is_synced()
     }
 
-    pub(crate) fn fetch(&mut self, spans: &[FetchSpan]) -> u32 {
+    pub(crate) fn fetch(&mut self, spans: &[PartSpan]) -> u32 {
         self.fetches.add(spans)
     }
 
-    pub(crate) fn guess(&mut self, spans: &[FetchSpan]) -> u32 {
+    pub(crate) fn guess(&mut self, spans: &[PartSpan]) -> u32 {
         self.fetches.guess(spans)
     }
 
@@ -268,7 +310,7 @@ impl State {
 
     fn pop_front(&mut self) -> Entry {
         let entry = self.future.pop_front().expect("an entry of the future");
-        self.uses[entry.extent.index()] -= 1;
+        self.passing(entry.extent).enqueued -= 1;
         self.base += 1;
         self.cursor = self.cursor.max(self.base);
         entry
@@ -290,7 +332,8 @@ impl State {
         load.len = load.issued;
         self.counters.bytes_wasted += load.landed;
         if load.mode.writes() {
-            self.changing[load.extent.index()] -= 1;
+            let extent = load.extent;
+            self.passing(extent).changing -= 1;
         }
     }
 
@@ -298,7 +341,7 @@ impl State {
     fn drop_resident(&mut self, id: ExtentId, key: Key) {
         self.counters.bytes_wasted += self.loads[key].landed;
         self.loads.remove(key);
-        self.ways[id.index()] = Way::Absent;
+        self.set(id, Presence::Absent);
         self.resident_due -= 1;
     }
 

@@ -63,18 +63,18 @@ impl Lease {
     }
 }
 
-/// A range of a part to be fetched to a fixed place in memory. All figures are
-/// multiples of `plan::ALIGN`, in bytes; like an extent it may reach past the
-/// end of the part by less than that.
+/// Consecutive bytes of a part, and where in memory they are or are to be. Of what is
+/// fetched all figures are multiples of `plan::ALIGN`, in bytes; like an extent it may
+/// reach past the end of the part by less than that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FetchSpan {
+pub struct PartSpan {
     /// Index of the file.
     pub part: u16,
     /// First byte in the file.
     pub offset: u64,
     /// How many bytes.
     pub len: u64,
-    /// Memory position, outside the window and no other's home.
+    /// Memory position; of what is fetched outside the window and no other's home.
     pub at: u64,
 }
 

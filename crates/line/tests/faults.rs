@@ -5,8 +5,8 @@ mod common;
 
 use common::{Bench, Manner, PAGE};
 use delayline_line::{
-    Caps, Completion, Config, FetchSpan, Line, LineError, LineSetup, Medium, MediumError,
-    MediumEvent, Op, Region, Stats,
+    Caps, Completion, Config, Line, LineError, LineSetup, Medium, MediumError, MediumEvent, Op,
+    PartSpan, Region, Stats,
 };
 use delayline_plan::{Extent, ExtentId};
 
@@ -105,7 +105,7 @@ fn a_medium_that_is_gone_is_not_asked_again() {
         assert_eq!(attempts, 1);
         assert!(matches!(source, MediumError::Gone { .. }));
         let at = bench.spare_at();
-        let span = FetchSpan {
+        let span = PartSpan {
             part: 0,
             offset: 0,
             len: 2 * PAGE,
@@ -307,7 +307,7 @@ fn what_a_line_cannot_work_with_is_refused_by_name() {
 #[should_panic(expected = "cannot be fetched")]
 fn a_fetch_into_the_window_is_refused() {
     let mut line = line(&[], &[9 * PAGE], &[], CONFIG).unwrap();
-    let span = FetchSpan {
+    let span = PartSpan {
         part: 0,
         offset: 0,
         len: PAGE,

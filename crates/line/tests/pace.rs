@@ -153,7 +153,7 @@ fn fetches_go_ahead_of_the_prefetch() {
     let mut bench = Bench::new(&[60], &[], 0, config, manner, 1, 4);
     bench.line.enqueue([ExtentId(0)]);
     let at = bench.spare_at();
-    let span = delayline_line::FetchSpan {
+    let span = delayline_line::PartSpan {
         part: 0,
         offset: 8 * PAGE,
         len: 2 * PAGE,
@@ -181,8 +181,8 @@ fn fetching(depth: usize, spare: u64) -> Bench {
     Bench::new(&[60], &[], 0, config, manner, 1, spare)
 }
 
-fn page_of(bench: &Bench, page: u64) -> delayline_line::FetchSpan {
-    delayline_line::FetchSpan {
+fn page_of(bench: &Bench, page: u64) -> delayline_line::PartSpan {
+    delayline_line::PartSpan {
         part: 0,
         offset: page * PAGE,
         len: PAGE,

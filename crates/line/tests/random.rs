@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Bench, Manner, PAGE, Rng};
-use delayline_line::{Config, FetchSpan, Lease, LineError};
+use delayline_line::{Config, Lease, LineError, PartSpan};
 use delayline_plan::ExtentId;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -114,11 +114,11 @@ impl Player {
     /// Fetches a few single pages, and checks them.
     fn fetch(&mut self) {
         let base = self.bench.spare_at();
-        let spans: Vec<FetchSpan> = (0..self.rng.below(FETCH_PAGES + 1))
+        let spans: Vec<PartSpan> = (0..self.rng.below(FETCH_PAGES + 1))
             .map(|n| {
                 let id = self.rng.below(self.bench.extents.len() as u64) as usize;
                 let extent = self.bench.extents[id];
-                FetchSpan {
+                PartSpan {
                     part: extent.part,
                     offset: extent.offset,
                     len: PAGE,

@@ -2,7 +2,8 @@
 //! operations come out. It does not wait.
 
 use super::{Stack, StackError};
-use crate::flights::{Landing, Piece, Target, Verdict};
+use crate::flights::{Landing, Target, Verdict};
+use crate::types::PartSpan;
 use crate::{Clock, Completion, Medium, Op};
 
 /// Where the bytes of an item are.
@@ -186,12 +187,12 @@ impl<M: Medium, C: Clock> Stack<M, C> {
         if self.popping {
             self.refill();
         }
-        let (target, piece) = self.next_piece()?;
-        Some(self.flights.launch(target, piece))
+        let (target, span) = self.next_span()?;
+        Some(self.flights.launch(target, span))
     }
 
     /// What leaves is launched from the oldest on, what comes from the newest.
-    fn next_piece(&mut self) -> Option<(Target, Piece)> {
+    fn next_span(&mut self) -> Option<(Target, PartSpan)> {
         let unlaunched =
             |item: &Item, state| item.state == state && item.issued < item.len && !item.failed;
         let range = self.low..self.items.len();
@@ -207,15 +208,15 @@ impl<M: Medium, C: Clock> Stack<M, C> {
         let start = self.memory(self.items[at].pos);
         let item = &mut self.items[at];
         let len = u64::from(self.config.op_len).min(item.len - item.issued);
-        let piece = Piece {
+        let span = PartSpan {
             part: self.config.part,
             offset: item.offset + item.issued,
             at: start + item.issued,
-            len: len as u32,
+            len,
         };
         item.issued += len;
         item.under_way += 1;
-        Some((target, piece))
+        Some((target, span))
     }
 
     pub(super) fn land(&mut self, completion: Completion) {
@@ -227,11 +228,11 @@ impl<M: Medium, C: Clock> Stack<M, C> {
             ..
         } = self.flights.land(completion, &self.part_lens);
         match target {
-            Target::Load(_) => self.counters.bytes_refilled += u64::from(landed),
-            _ => self.counters.bytes_spilled += u64::from(landed),
+            Target::Load(_) => self.counters.bytes_refilled += landed,
+            _ => self.counters.bytes_spilled += landed,
         }
         let item = &mut self.items[index(target)];
-        item.missing -= u64::from(settled);
+        item.missing -= settled;
         match verdict {
             Verdict::Again => return,
             Verdict::Landed => {}

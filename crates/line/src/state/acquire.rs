@@ -3,7 +3,7 @@
 
 use delayline_plan::{ExtentId, Use};
 
-use super::{Aim, Entry, State, Way};
+use super::{Aim, Entry, Presence, State};
 use crate::LineError;
 use crate::flights::Failure;
 use crate::trace::EventKind;
@@ -14,14 +14,18 @@ impl State {
     /// Turns to one extent: passes over what was enqueued before it and makes room.
     pub(crate) fn aim(&mut self, wanted: Use) -> Result<Aim, LineError> {
         let id = wanted.extent;
-        match self.ways[id.index()] {
-            Way::Streamed => return self.aim_at_front(wanted),
-            Way::Loaded | Way::Writing(_) => return Ok(Aim::Resident(id)),
-            Way::Loading(key) if self.loads[key].all_issued() => return Ok(Aim::Resident(id)),
-            Way::Loading(_) | Way::Queued => {}
-            Way::Absent => {
+        let Some((_, is)) = self.resident(id) else {
+            return self.aim_at_front(wanted);
+        };
+        match is {
+            Presence::Loaded | Presence::Writing(_) => return Ok(Aim::Resident(id)),
+            Presence::Loading(key) if self.loads[key].all_issued() => {
+                return Ok(Aim::Resident(id));
+            }
+            Presence::Loading(_) | Presence::Queued => {}
+            Presence::Absent => {
                 self.resident_due += 1;
-                self.ways[id.index()] = Way::Queued;
+                self.set(id, Presence::Queued);
             }
         }
         // It may stand further back as well; there it will be found read.
@@ -38,13 +42,13 @@ impl State {
             return Err(LineError::BeingChanged { extent: id });
         }
         let is_it = |entry: &Entry| (entry.extent, entry.mode) == (id, mode);
-        let on_demand = self.uses[id.index()] == 0 || !self.future.iter().any(is_it);
+        let on_demand = self.passing(id).enqueued == 0 || !self.future.iter().any(is_it);
         if on_demand {
             self.base -= 1;
             self.cursor = self.base;
             let (extent, load) = (id, None);
             self.future.push_front(Entry { extent, mode, load });
-            self.uses[id.index()] += 1;
+            self.passing(id).enqueued += 1;
         }
         while !is_it(&self.future[0]) {
             self.gap |= self.future[0].load.is_some();
@@ -58,7 +62,7 @@ impl State {
             self.cancel(aim);
             return Err(LineError::WindowTooSmall {
                 extent: id,
-                len: self.extents[id.index()].len,
+                len: self.extent(id).len,
                 window: self.config.window,
                 leased: self.leased,
             });
@@ -70,7 +74,7 @@ impl State {
     /// over; false if the leases leave none.
     fn make_room(&mut self, afresh: bool) -> bool {
         let Entry { extent, load, .. } = self.future[0];
-        let len = self.extents[extent.index()].len;
+        let len = self.extent(extent).len;
         match self.window.room(&self.loads, load, len) {
             Room::Never => return false,
             // Off the plan an extent goes right behind the leases. Behind what
@@ -101,10 +105,10 @@ impl State {
     pub(crate) fn ready(&self, aim: Aim) -> bool {
         let load = match aim {
             Aim::Front { .. } => self.future[0].load,
-            Aim::Resident(id) => match self.ways[id.index()] {
-                Way::Loading(key) => Some(key),
-                Way::Loaded => return true,
-                Way::Streamed | Way::Absent | Way::Queued | Way::Writing(_) => None,
+            Aim::Resident(id) => match self.resident(id) {
+                Some((_, Presence::Loading(key))) => Some(key),
+                Some((_, Presence::Loaded)) => return true,
+                _ => None,
             },
         };
         load.is_some_and(|key| self.loads[key].settled())
@@ -121,12 +125,12 @@ impl State {
     }
 
     fn take_resident(&mut self, Use { extent, mode }: Use) -> Result<Lease, LineError> {
-        if let Way::Loading(key) = self.ways[extent.index()] {
+        let (at, is) = self.resident(extent).expect("a resident extent");
+        if let Presence::Loading(key) = is {
             let failure = self.loads[key].failure.take().expect("a failed load");
             self.drop_resident(extent, key);
             return Err(read_error(extent, *failure));
         }
-        let at = self.homes[extent.index()].expect("a resident extent's home");
         let key = None;
         Ok(Lease {
             extent,
@@ -187,7 +191,7 @@ impl State {
             load.phase = Phase::Done;
             self.leased -= load.len;
             if load.mode.writes() {
-                self.changing[lease.extent.index()] -= 1;
+                self.passing(lease.extent).changing -= 1;
             }
             self.window.trim(&mut self.loads);
         }

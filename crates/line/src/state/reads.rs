@@ -4,9 +4,10 @@
 
 use delayline_plan::ExtentId;
 
-use super::{Entry, State, Way};
-use crate::flights::{Landing, Piece, Target, Verdict};
+use super::{Entry, Presence, State};
+use crate::flights::{Landing, Target, Verdict};
 use crate::trace::EventKind;
+use crate::types::PartSpan;
 use crate::window::{Key, Load, Phase};
 use crate::{Completion, Op};
 
@@ -28,58 +29,59 @@ impl State {
         if self.flights.full() {
             return None;
         }
-        let (target, piece) = self.next_piece()?;
+        let (target, span) = self.next_span()?;
         self.writes.launched(target);
-        let op = self.flights.launch(target, piece);
+        let op = self.flights.launch(target, span);
         Some(self.sent(op, target))
     }
 
-    fn next_piece(&mut self) -> Option<(Target, Piece)> {
-        if let Some((piece, number)) = self.fetches.next(self.config.read_len) {
-            return Some((Target::Fetch(number), piece));
+    fn next_span(&mut self) -> Option<(Target, PartSpan)> {
+        if let Some((span, number)) = self.fetches.next(self.config.read_len) {
+            return Some((Target::Fetch(number), span));
         }
         if self.writes.is_next()
-            && let Some(write) = self.write_piece()
+            && let Some(write) = self.next_write()
         {
             return Some(write);
         }
-        let read = self.read_piece();
-        read.or_else(|| self.write_piece())
-            .or_else(|| self.sync_piece())
-            .or_else(|| self.guess_piece())
+        let read = self.next_read();
+        read.or_else(|| self.next_write())
+            .or_else(|| self.next_sync())
+            .or_else(|| self.next_guess())
     }
 
-    fn guess_piece(&mut self) -> Option<(Target, Piece)> {
+    fn next_guess(&mut self) -> Option<(Target, PartSpan)> {
         let under_way = self.flights.bytes_under_way();
         let guess = self.fetches.next_guess(self.config.read_len, under_way);
-        let (piece, number) = guess?;
-        self.counters.bytes_guessed += u64::from(piece.len);
-        Some((Target::Fetch(number), piece))
+        let (span, number) = guess?;
+        self.counters.bytes_guessed += span.len;
+        Some((Target::Fetch(number), span))
     }
 
-    fn sync_piece(&mut self) -> Option<(Target, Piece)> {
+    fn next_sync(&mut self) -> Option<(Target, PartSpan)> {
         let part = self.writes.next_sync()?;
-        let piece = Piece {
+        let (offset, at, len) = (0, 0, 0);
+        let all = PartSpan {
             part,
-            offset: 0,
-            at: 0,
-            len: 0,
+            offset,
+            at,
+            len,
         };
-        Some((Target::Sync(part), piece))
+        Some((Target::Sync(part), all))
     }
 
-    fn read_piece(&mut self) -> Option<(Target, Piece)> {
+    fn next_read(&mut self) -> Option<(Target, PartSpan)> {
         let enqueued_before = self.next_resident().is_some_and(|seq| seq <= self.cursor);
         let waited_for = self.urgent && self.cursor == self.base;
-        let piece = if enqueued_before && !waited_for {
-            self.resident_piece()
+        let read = if enqueued_before && !waited_for {
+            self.next_resident_read()
         } else {
-            self.streamed_piece().or_else(|| self.resident_piece())
+            self.next_streamed().or_else(|| self.next_resident_read())
         };
-        piece.map(|(key, piece)| (Target::Load(key), piece))
+        read.map(|(key, span)| (Target::Load(key), span))
     }
 
-    fn streamed_piece(&mut self) -> Option<(Key, Piece)> {
+    fn next_streamed(&mut self) -> Option<(Key, PartSpan)> {
         loop {
             if self.off_plan && !(self.urgent && self.cursor == self.base) {
                 return None;
@@ -109,10 +111,10 @@ impl State {
     /// gap would stay between them.
     fn place(&mut self, Entry { extent, mode, .. }: Entry) -> Option<Key> {
         // Until it is written, the bytes there are old.
-        if self.changing[extent.index()] > 0 {
+        if self.passing(extent).changing > 0 {
             return None;
         }
-        let len = self.extents[extent.index()].len;
+        let len = self.extent(extent).len;
         let pos = self.window.next_pos(&self.loads, len);
         let needed = if self.urgent && self.cursor == self.base {
             if self.leased > 0 && !self.window.ends_leased(&self.loads) {
@@ -133,7 +135,7 @@ impl State {
         if !mode.reads() {
             (load.issued, load.missing) = (len, 0);
         }
-        self.changing[extent.index()] += u32::from(mode.writes());
+        self.passing(extent).changing += u32::from(mode.writes());
         let key = self.loads.add(load);
         self.window.push(key);
         self.future[(self.cursor - self.base) as usize].load = Some(key);
@@ -145,24 +147,26 @@ impl State {
     fn next_resident(&mut self) -> Option<u64> {
         loop {
             let &(seq, id) = self.resident_queue.front()?;
-            match self.ways[id.index()] {
-                Way::Queued => return Some(seq),
-                Way::Loading(key) if !self.loads[key].all_issued() => return Some(seq),
+            match self.resident(id) {
+                Some((_, Presence::Queued)) => return Some(seq),
+                Some((_, Presence::Loading(key))) if !self.loads[key].all_issued() => {
+                    return Some(seq);
+                }
                 _ => self.resident_queue.pop_front(),
             };
         }
     }
 
-    fn resident_piece(&mut self) -> Option<(Key, Piece)> {
+    fn next_resident_read(&mut self) -> Option<(Key, PartSpan)> {
         self.next_resident()?;
         let (_, id) = self.resident_queue[0];
-        let key = if let Way::Loading(key) = self.ways[id.index()] {
+        let (at, is) = self.resident(id).expect("a resident extent");
+        let key = if let Presence::Loading(key) = is {
             key
         } else {
-            let at = self.homes[id.index()].expect("a resident extent's home");
-            let len = self.extents[id.index()].len;
+            let len = self.extent(id).len;
             let key = self.loads.add(Load::new(id, 0, 0, at, len));
-            self.ways[id.index()] = Way::Loading(key);
+            self.set(id, Presence::Loading(key));
             key
         };
         let load = &self.loads[key];
@@ -170,18 +174,18 @@ impl State {
         Some((key, self.cut(key, len)))
     }
 
-    pub(super) fn cut(&mut self, key: Key, len: u64) -> Piece {
+    pub(super) fn cut(&mut self, key: Key, len: u64) -> PartSpan {
+        let extent = self.extent(self.loads[key].extent);
         let load = &mut self.loads[key];
-        let extent = self.extents[load.extent.index()];
-        let piece = Piece {
+        let span = PartSpan {
             part: extent.part,
             offset: extent.offset + load.issued,
             at: load.at + load.issued,
-            len: len as u32,
+            len,
         };
         load.issued += len;
         load.under_way += 1;
-        piece
+        span
     }
 
     fn sent(&mut self, read: Op, target: Target) -> Op {
@@ -208,25 +212,27 @@ impl State {
             read: landing.id,
             lane: landing.lane,
             extent,
-            bytes: landing.landed,
+            bytes: landing.landed as u32,
         });
         let Landing {
             target,
             settled,
+            landed,
+            dropped,
             rest,
+            short,
             verdict,
             ..
         } = landing;
-        let landed = u64::from(landing.landed);
         if let Target::Load(_) | Target::Fetch(_) = target {
-            self.counters.short_reads += u64::from(landing.short);
-            self.counters.bytes_wasted += u64::from(landing.dropped);
+            self.counters.short_reads += u64::from(short);
+            self.counters.bytes_wasted += dropped;
         }
         match target {
             Target::Sync(_) => {}
             Target::WriteBack(key) => {
                 let load = &mut self.loads[key];
-                load.missing -= u64::from(settled);
+                load.missing -= settled;
                 load.landed += landed;
                 self.counters.bytes_written += landed;
             }
@@ -236,7 +242,7 @@ impl State {
             }
             Target::Load(key) => {
                 let load = &mut self.loads[key];
-                load.missing -= u64::from(settled);
+                load.missing -= settled;
                 load.landed += landed;
                 if load.phase == Phase::Done {
                     self.counters.bytes_wasted += landed;
@@ -259,7 +265,7 @@ impl State {
     }
 
     /// An operation is over, for good; it lacks `rest` bytes.
-    fn end_op(&mut self, target: Target, rest: u32) {
+    fn end_op(&mut self, target: Target, rest: u64) {
         let key = match target {
             Target::Fetch(number) => return self.fetches.settle(number, rest),
             Target::WriteBack(key) => return self.end_write(key),
@@ -268,13 +274,13 @@ impl State {
         };
         let load = &mut self.loads[key];
         load.under_way -= 1;
+        let (extent, landed) = (load.extent, load.landed);
         if load.phase == Phase::Done {
             self.window.trim(&mut self.loads);
             self.note_fill();
-        } else if load.missing == 0 && self.homes[load.extent.index()].is_some() {
-            let (extent, landed) = (load.extent, load.landed);
+        } else if load.missing == 0 && self.resident(extent).is_some() {
             self.counters.bytes_read += landed;
-            self.ways[extent.index()] = Way::Loaded;
+            self.set(extent, Presence::Loaded);
             self.resident_due -= 1;
             self.loads.remove(key);
         }

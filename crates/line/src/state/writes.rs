@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 
 use delayline_plan::ExtentId;
 
-use super::{State, Way};
+use super::{Presence, State};
 use crate::LineError;
-use crate::flights::{Failure, Piece, Target};
+use crate::flights::{Failure, Target};
 use crate::trace::EventKind;
-use crate::types::Lease;
+use crate::types::{Lease, PartSpan};
 use crate::window::{Key, Load, Phase};
 
 /// Changed extents on their way back, and the parts that hold them.
@@ -88,13 +88,13 @@ impl State {
             "extent {} was leased to be read and cannot be written back",
             extent.0
         );
-        let range = self.extents[extent.index()];
+        let range = self.extent(extent);
         assert!(
             range.offset + range.len <= self.part_lens[usize::from(range.part)],
             "extent {} reaches past the end of its file and cannot be written",
             extent.0
         );
-        match (key, self.ways[extent.index()]) {
+        match (key, self.resident(extent)) {
             (Some(key), _) => {
                 let load = &mut self.loads[key];
                 assert_eq!(
@@ -106,19 +106,19 @@ impl State {
                 self.writes.add(key, load);
             }
             // Leased twice at a time, and the first one's bytes are on their way.
-            (None, Way::Writing(key)) => self.loads[key].changed_again = true,
+            (None, Some((_, Presence::Writing(key)))) => self.loads[key].changed_again = true,
             (None, _) => {
                 let load = Load::new(extent, 0, 0, at, range.len);
                 let key = self.loads.add(load);
                 self.writes.add(key, &mut self.loads[key]);
-                self.ways[extent.index()] = Way::Writing(key);
+                self.set(extent, Presence::Writing(key));
             }
         }
         self.trace.push(|| EventKind::Release(extent));
     }
 
     /// The next write, at most as long as the longest operation.
-    pub(crate) fn write_piece(&mut self) -> Option<(Target, Piece)> {
+    pub(crate) fn next_write(&mut self) -> Option<(Target, PartSpan)> {
         let key = *self.writes.queue.front()?;
         let load = &self.loads[key];
         let rest = load.len - load.issued;
@@ -150,15 +150,15 @@ impl State {
         let (extent, len) = (load.extent, load.len);
         self.writes.loads -= 1;
         self.writes.bytes -= len;
-        let part = self.extents[extent.index()].part;
+        let part = self.extent(extent).part;
         self.writes.unsynced[usize::from(part)] = true;
-        if self.homes[extent.index()].is_some() {
+        if self.resident(extent).is_some() {
             self.loads.remove(key);
-            self.ways[extent.index()] = Way::Loaded;
+            self.set(extent, Presence::Loaded);
             return;
         }
         self.loads[key].phase = Phase::Done;
-        self.changing[extent.index()] -= 1;
+        self.passing(extent).changing -= 1;
         self.window.trim(&mut self.loads);
         self.note_fill();
     }
@@ -207,8 +207,8 @@ impl State {
     }
 
     /// Whether a lease is out under which the extent changes.
-    pub(crate) fn is_being_changed(&self, extent: ExtentId) -> bool {
-        self.changing[extent.index()] > 0
+    pub(crate) fn is_being_changed(&mut self, extent: ExtentId) -> bool {
+        self.passing(extent).changing > 0
             && (0..self.window.count()).any(|place| {
                 let load = &self.loads[self.window.key(place)];
                 load.extent == extent && load.phase == Phase::Leased && load.mode.writes()

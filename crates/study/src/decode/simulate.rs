@@ -6,7 +6,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use delayline_fiber::LoopTiming;
 use delayline_line::{
-    Clock, Config, FetchSpan, Line, LineError, LineSetup, Medium, Region, Ticket, Walk,
+    Clock, Config, Line, LineError, LineSetup, Medium, PartSpan, Region, Ticket, Walk,
 };
 use delayline_medium::VirtualClock;
 use delayline_plan::{ALIGN, Extent, NEAR_BYTES, Plan, Residency, Run, Schedule, Step, Use};
@@ -243,8 +243,8 @@ impl Scratch {
     }
 
     /// Piece `index` of a demand, `len` bytes of it.
-    fn span(&self, index: u64, len: u64) -> FetchSpan {
-        FetchSpan {
+    fn span(&self, index: u64, len: u64) -> PartSpan {
+        PartSpan {
             part: self.part,
             offset: index * self.piece,
             len,
