@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use delayline_engine::{Stream, Usage, cgroup};
+use delayline_engine::{Account, Stream, Usage, cgroup};
 use delayline_fiber::{LoopFigures, PlacedLoop};
 use delayline_llama::{Finish, Generated, LlamaEngine};
 use delayline_plan::{
@@ -210,7 +210,7 @@ pub struct CheckFigures {
 impl Figures {
     /// What is known while the engine lives. `open_s` is how long it took to open.
     pub fn of(engine: &mut LlamaEngine, generated: &Generated, open_s: f64) -> Self {
-        let memory = engine.memory();
+        let ledger = engine.ledger().clone();
         let is_streamed = engine.stream().is_some();
         let facts = engine.file().facts();
         let name = facts.name.as_ref().unwrap_or(&facts.architecture).clone();
@@ -236,15 +236,15 @@ impl Figures {
                 Finish::Stopped => "interrupted",
             },
             memory: MemoryFigures {
-                budget_bytes: memory.budget,
+                budget_bytes: ledger.budget(),
                 peak_bytes: Usage::now().peak,
                 cgroup_peak_bytes: cgroup::current()
                     .filter(|group| group.limit_bytes().is_some())
                     .and_then(|group| group.peak_bytes()),
-                window_bytes: memory.window,
-                resident_weights_bytes: memory.resident_weights,
-                kv_bytes: memory.kv,
-                buffer_bytes: memory.buffers,
+                window_bytes: ledger.of(Account::Window),
+                resident_weights_bytes: ledger.resident_weights(),
+                kv_bytes: ledger.of(Account::KvCache),
+                buffer_bytes: ledger.overhead(),
             },
             line: LineFigures::of(engine, generated),
             fiber: placed_loop(engine).map(PlacedLoop::figures),

@@ -3,6 +3,7 @@
 
 use crate::error::Error;
 use crate::kv_share::KvTrade;
+use crate::ledger::{Account, Ledger};
 use crate::model_file::ModelFile;
 use crate::options::Options;
 use crate::shape::{ContextShape, KvType};
@@ -43,32 +44,20 @@ pub const NOISE: u64 = 256 << 10;
 /// A page of 4 KiB costs 8 bytes of page table.
 const TABLE_SHARE: u64 = 512;
 
-/// What a budget is spent on, in bytes, beside window and large weights.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Needs {
-    /// The whole budget.
-    pub total: u64,
-    /// Program, buffers, KV cache, small weights.
-    pub needs: u64,
-    /// Rows and experts that are in memory for a run only.
-    pub passing: u64,
-    /// The KV cache's part of `needs`.
-    pub kv: u64,
-}
-
-/// What the process needs beside window and weights, when it occupies so much now.
-pub fn needs(occupied: u64, vocab: u64) -> u64 {
-    occupied + SLACK + SAMPLING * vocab + CHARGED_AHEAD * u64::from(threads(None))
-}
-
-/// What is set aside for the caller, as `options` say; a grammar that has to
-/// choose spells out `spelled` tokens at once.
-pub fn set_aside(options: &Options, spelled: u64) -> u64 {
-    let grammars = match options.grammars {
-        true => SPELLING * spelled + GRAMMAR * u64::from(options.seqs.unwrap_or(1)),
-        false => 0,
-    };
-    options.reserve + grammars
+/// A budget of `total` bytes with the accounts that depend on no measurement: what a
+/// process of this kind needs beside the model, and what is set aside as `options`
+/// say. A grammar that has to choose spells out `spelled` tokens at once.
+pub fn ledger(total: u64, file: &ModelFile, options: &Options, spelled: u64) -> Ledger {
+    let mut ledger = Ledger::new(total);
+    ledger.book(Account::Sampling, SAMPLING * file.facts().vocab);
+    if options.grammars {
+        let rules = GRAMMAR * u64::from(options.seqs.unwrap_or(1));
+        ledger.book(Account::Grammars, SPELLING * spelled + rules);
+    }
+    ledger.book(Account::SetAside, options.reserve);
+    ledger.book(Account::Kernel, CHARGED_AHEAD * u64::from(threads(None)));
+    ledger.book(Account::Margin, SLACK);
+    ledger
 }
 
 /// What is left of `bytes` when the page tables for them are paid from it.
@@ -81,10 +70,11 @@ pub fn with_tables(bytes: u64) -> u64 {
     bytes + bytes.div_ceil(TABLE_SHARE) + 1
 }
 
-/// What running natively takes: weights (repacked in place of the original, a
-/// tied table twice), and what comes beside them: while they are loaded, a
-/// staging copy of the largest; afterwards KV cache and buffers.
-pub fn native(file: &ModelFile, base: u64, shape: &ContextShape) -> u64 {
+/// What running natively takes beside what `ledger` has, in a program of `base` bytes:
+/// weights (repacked in place of the original, a tied table twice), and what comes
+/// beside them: while they are loaded, a staging copy of the largest; afterwards KV
+/// cache and buffers.
+pub fn native(ledger: &Ledger, file: &ModelFile, base: u64, shape: &ContextShape) -> Ledger {
     let largest = file.weights().iter().map(|w| w.len).max().unwrap_or(0);
     let tied = if file.weights().iter().any(|w| w.name == "output.weight") {
         0
@@ -100,14 +90,27 @@ pub fn native(file: &ModelFile, base: u64, shape: &ContextShape) -> u64 {
     // llama.cpp's default micro-batch of 512 rows, a few activations wide.
     let buffers = 512 * widest * 16 + u64::from(shape.seqs) * facts.vocab * 8 + (32 << 20);
     let kv = kv_bytes(file, shape.ctx, shape.kv);
-    needs(base, facts.vocab) + with_tables(weights) + largest.max(kv + buffers)
+    let mut ledger = ledger.clone();
+    ledger.book(Account::Program, base);
+    ledger.book(Account::KvCache, kv);
+    ledger.book(Account::Buffers, buffers);
+    ledger.book(Account::Loading, largest.saturating_sub(kv + buffers));
+    ledger.book(Account::Weights, weights);
+    ledger.book(Account::PageTables, with_tables(weights) - weights);
+    ledger
 }
 
 /// The budget from which on the model runs natively: that with the context which
 /// unlimited memory would bring, and so never too small.
-pub fn native_from(file: &ModelFile, options: &Options, base: u64, shape: &ContextShape) -> u64 {
+pub fn native_from(
+    ledger: &Ledger,
+    file: &ModelFile,
+    options: &Options,
+    base: u64,
+    shape: &ContextShape,
+) -> u64 {
     let ctx = context(file, options, u64::MAX, shape);
-    native(file, base, &ContextShape { ctx, ..*shape })
+    native(ledger, file, base, &ContextShape { ctx, ..*shape }).spent()
 }
 
 /// The budget in force: what the user said, else what the machine or the cgroup

@@ -10,14 +10,18 @@ use delayline_medium::RealClock;
 
 use crate::backend::{Backend, Class, Load, Loader};
 use crate::budget;
+use crate::division::Division;
+use crate::draft::Draft;
 use crate::error::{Error, mib};
+use crate::ledger::{Account, Ledger};
 use crate::model_file::ModelFile;
 use crate::options::{Options, Way};
 use crate::process::{self, Usage};
-use crate::report::{Laps, MemoryReport, Source};
+use crate::report::{Laps, Source};
 use crate::seal;
 use crate::shape::ContextShape;
-use crate::stream::{Spending, Stream};
+use crate::shrink::Shrink;
+use crate::stream::Stream;
 use crate::thread_choice::ThreadChoice;
 
 /// A model ready to run.
@@ -28,7 +32,7 @@ pub struct Engine<B: Backend> {
     /// In which laps are timed: the medium's.
     clock: Rc<dyn Clock>,
     file: ModelFile,
-    memory: MemoryReport,
+    ledger: Ledger,
     way: Load,
     native_from: Option<u64>,
     /// What a medium from above is called.
@@ -103,22 +107,25 @@ impl<B: Backend> Engine<B> {
             return Self::whole(loader, file, way, shape, total, options.unchecked);
         }
 
-        if shape.ctx > budget::SHORT_CTX && budget::kv_bytes(&file, shape.ctx, shape.kv) >= total {
-            return Err(too_long(loader, path, options, total, &file, &shape));
-        }
         let model = loader.load(&file, Load::Empty)?;
         file.drop_headers();
         process::trim_heap();
         process::settle_program();
         let base = Usage::now().resident;
-        let set_aside = budget::set_aside(options, loader.spelled());
-        let largest = file.weights().iter().map(|w| w.len).max().unwrap_or(0);
-        let native_from = Some(budget::native_from(&file, options, base, &shape) + set_aside);
+        let ledger = budget::ledger(total, &file, options, loader.spelled());
+        let least = Shrink {
+            ctx: options.ctx.unwrap_or(budget::SHORT_CTX),
+            ubatch: options.ubatch.unwrap_or(1).max(seqs),
+        };
+        if shape.ctx > budget::SHORT_CTX && budget::kv_bytes(&file, shape.ctx, shape.kv) >= total {
+            return Err(too_long(loader, &model, options, ledger, &file, shape)?);
+        }
+        let native_from = budget::native_from(&ledger, &file, options, base, &shape);
         let insists = options.maker.as_ref().is_some_and(|maker| maker.insists());
         let streams = insists || file.stripe_unit().is_some();
         if options.way == Way::Auto && !streams {
-            let native = budget::native(&file, base, &shape) + set_aside;
-            if native <= total {
+            let native = budget::native(&ledger, &file, base, &shape);
+            if native.spent() <= total {
                 drop(model);
                 let shape = ContextShape {
                     ubatch: options.ubatch.unwrap_or(512).clamp(1, shape.ctx).max(seqs),
@@ -130,59 +137,47 @@ impl<B: Backend> Engine<B> {
 
         // The longest context that there is room for, unless the user asks for one,
         // and the largest micro-batch that leaves most of the budget to the weights.
-        let smallest = options.ubatch.unwrap_or(1).max(seqs);
-        let shortest = options.ctx.unwrap_or(budget::SHORT_CTX);
+        // What a context takes is measured, so that one that takes too much is made anew.
+        let largest = largest_weight(&file);
         loop {
             let mut backend = loader.start(&model, shape, Some(largest))?;
-            let spending = Spending {
-                total,
-                set_aside,
-                options,
-            };
-            match Stream::open(&mut backend, &file, Usage::now(), spending) {
-                Err(Error::Budget { .. }) if shape.ctx > shortest => {
-                    shape.ctx = (shape.ctx / 2).max(shortest);
-                    shape.ubatch = shape.ubatch.min(shape.ctx).max(smallest);
+            let draft = Draft::learn(&mut backend, &file, ledger.clone(), options)?;
+            let smaller = match draft.divide(&file, shape.threads, options)? {
+                Division::Short(short) => {
+                    let over = short.needed.saturating_sub(total);
+                    let smaller = least.by(shape, &draft.ledger, over);
+                    smaller.ok_or_else(|| short.refusal(&draft.ledger))?
                 }
-                Err(Error::Budget { .. }) if shape.ubatch > smallest => {
-                    shape.ubatch = budget::smaller_ubatch(shape.ubatch).max(smallest);
-                }
-                Err(other) => return Err(other),
-                Ok(mut stream) => {
-                    let greedy = backend.buffer_bytes() > total / 8;
-                    if greedy && shape.ubatch > smallest.max(16) {
-                        shape.ubatch /= 2;
-                        // It points into the stream, so it goes first.
-                        drop(backend);
-                        continue;
+                Division::Fits { residency, keep } => {
+                    match least.to_fair_buffers(shape, &draft.ledger) {
+                        Some(smaller) => smaller,
+                        None => {
+                            let (b, f) = (&mut backend, &file);
+                            let mut stream = Stream::open(draft, residency, keep, b, f, options)?;
+                            stream.fill(&mut backend, &file)?;
+                            let ledger = stream.ledger().clone();
+                            return Ok(Self {
+                                clock: stream.clock(),
+                                stream: Some(stream),
+                                native_from: Some(native_from),
+                                medium_name: options.maker.as_ref().and_then(|m| m.name()),
+                                ..Self::new(backend, file, Load::Empty, ledger)
+                            });
+                        }
                     }
-                    stream.fill(&mut backend, &file)?;
-                    let memory = MemoryReport {
-                        budget: total,
-                        window: stream.window(),
-                        resident_weights: stream.resident_bytes(),
-                        kv: backend.kv_bytes(),
-                        buffers: stream.needs().saturating_sub(backend.kv_bytes()),
-                    };
-                    return Ok(Self {
-                        clock: stream.clock(),
-                        stream: Some(stream),
-                        native_from,
-                        medium_name: options.maker.as_ref().and_then(|maker| maker.name()),
-                        ..Self::new(backend, file, Load::Empty, memory)
-                    });
                 }
-            }
+            };
+            shape = smaller;
         }
     }
 
-    fn new(backend: B, file: ModelFile, way: Load, memory: MemoryReport) -> Self {
+    fn new(backend: B, file: ModelFile, way: Load, ledger: Ledger) -> Self {
         Self {
             backend,
             stream: None,
             clock: Rc::new(RealClock::default()),
             file,
-            memory,
+            ledger,
             way,
             native_from: None,
             medium_name: None,
@@ -210,14 +205,11 @@ impl<B: Backend> Engine<B> {
         file.drop_headers();
         process::trim_heap();
         let backend = loader.start(&model, shape, None)?;
-        let memory = MemoryReport {
-            budget: total,
-            window: 0,
-            resident_weights: file.weight_bytes(),
-            kv: backend.kv_bytes(),
-            buffers: backend.buffer_bytes(),
-        };
-        Ok(Self::new(backend, file, way, memory))
+        let mut ledger = Ledger::new(total);
+        ledger.book(Account::Weights, file.weight_bytes());
+        ledger.book(Account::KvCache, backend.kv_bytes());
+        ledger.book(Account::Buffers, backend.buffer_bytes());
+        Ok(Self::new(backend, file, way, ledger))
     }
 
     /// One lap. `next` is the kind of lap that is expected after this one, so that it
@@ -309,8 +301,8 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Where the budget goes.
-    pub fn memory(&self) -> MemoryReport {
-        self.memory
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// The stream, unless llama.cpp holds the weights itself.
@@ -361,37 +353,43 @@ impl<B: Backend> Engine<B> {
     }
 }
 
+/// Bytes of the largest weight.
+fn largest_weight(file: &ModelFile) -> u64 {
+    file.weights().iter().map(|w| w.len).max().unwrap_or(0)
+}
+
 /// The refusal of a context of which the KV cache alone breaks the budget. It is
 /// not tried, but reckoned from what a short one needs.
 fn too_long<L: Loader>(
     loader: &L,
-    path: &Path,
+    model: &L::Model,
     options: &Options,
-    total: u64,
+    ledger: Ledger,
     file: &ModelFile,
-    shape: &ContextShape,
-) -> Error {
-    let nothing = Options {
-        ctx: Some(budget::SHORT_CTX),
-        memory: Some(0),
+    shape: ContextShape,
+) -> Result<Error, Error> {
+    let short = ContextShape {
+        ctx: budget::SHORT_CTX,
+        ubatch: options.ubatch.unwrap_or(1).max(shape.seqs),
+        ..shape
+    };
+    let mut backend = loader.start(model, short, Some(largest_weight(file)))?;
+    let draft = Draft::learn(&mut backend, file, ledger.of_nothing(), options)?;
+    let options = Options {
         weights: None,
-        way: Way::Streamed,
         ..options.clone()
     };
-    match Engine::open(loader, path, &nothing) {
-        Err(Error::Budget {
-            needed, weights, ..
-        }) => Error::Budget {
-            budget: total,
-            needed: needed + budget::longer_context(file, options, shape),
-            weights,
+    match draft.divide(file, shape.threads, &options)? {
+        Division::Short(least) => Ok(Error::Budget {
+            budget: ledger.budget(),
+            needed: least.needed + budget::longer_context(file, &options, &shape),
+            weights: least.weights,
             detail: format!(
                 "the KV cache of {} tokens alone takes up to {}; lower --ctx",
                 shape.ctx,
                 mib(budget::kv_bytes(file, shape.ctx, shape.kv))
             ),
-        },
-        Err(other) => other,
-        Ok(_) => Error::Defect("a model was opened in no memory".into()),
+        }),
+        Division::Fits { .. } => Err(Error::Defect("weights fit into no memory".into())),
     }
 }

@@ -1,5 +1,5 @@
-//! What an engine tells of itself: where its weights come from, where the budget
-//! goes, what laps took. Measures nothing.
+//! What an engine tells of itself: where its weights come from, what laps took.
+//! Measures nothing.
 
 use std::fmt;
 
@@ -28,21 +28,6 @@ impl fmt::Display for Source {
             Self::Other(name) => f.write_str(name),
         }
     }
-}
-
-/// Where the budget goes, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MemoryReport {
-    /// What was allowed.
-    pub budget: u64,
-    /// The window.
-    pub window: u64,
-    /// Weights that stay.
-    pub resident_weights: u64,
-    /// KV cache.
-    pub kv: u64,
-    /// Everything else of llama.cpp and the program.
-    pub buffers: u64,
 }
 
 /// What laps took together.

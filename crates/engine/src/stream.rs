@@ -8,41 +8,30 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use delayline_line::{Clock, PartSpan};
-use delayline_medium::{
-    CheckCounts, Checked, Checks, KnownRead, LapOutline, MadeMedium, Memory, RealClock,
-};
+use delayline_medium::{CheckCounts, Checked, KnownRead, MadeMedium, Memory, RealClock};
 use delayline_plan::{ExpertRoute, Residency};
 
 use crate::arena::{ExpertArena, ExpertCounts};
 use crate::atlas::{Atlas, Residence, Steady};
 use crate::backend::{Backend, Class};
-use crate::budget::{self, Needs};
-use crate::cgroup;
+use crate::budget;
+use crate::draft::{Draft, Learned, outline};
 use crate::error::Error;
 use crate::expert_feed::{ExpertFeed, GuessCounts};
-use crate::graph::{Graph, UseId, WeightUse};
+use crate::graph::{UseId, WeightUse};
 use crate::hotness::HotnessFile;
 use crate::items::Items;
 use crate::itinerary::Itinerary;
 use crate::lap::{Feeder, Supplies};
 use crate::layout::{Layout, Role};
-use crate::model_file::{ModelFile, Names};
+use crate::ledger::{Account, Ledger};
+use crate::model_file::ModelFile;
 use crate::options::Options;
 use crate::prefault::Prefault;
-use crate::process::{self, Usage};
 use crate::routes::Routes;
-use crate::seal;
 use crate::second::SecondReading;
-use crate::settle::settle_budget;
 use crate::source::{EngineLine, LineSource, READ_LEN, open_line, open_medium};
 use crate::watch::{Ring, Stretch, StretchKind, Watch};
-
-/// A class's graph and its stops.
-struct Learned {
-    class: Class,
-    graph: Rc<Graph>,
-    itinerary: Rc<Itinerary>,
-}
 
 /// What feeds the laps of a backend.
 pub struct Stream {
@@ -56,7 +45,7 @@ pub struct Stream {
     prefault: Option<Prefault>,
     /// Frames for experts are touched while laps run, until they all have been.
     _warming: Vec<Prefault>,
-    needs: u64,
+    ledger: Ledger,
     notices: Vec<String>,
     unchecked: bool,
     reads_again: bool,
@@ -71,73 +60,50 @@ pub struct Stream {
     model: u64,
 }
 
-/// What of a budget is known before the stream is.
-pub(crate) struct Spending<'a> {
-    /// The whole budget, in bytes.
-    pub total: u64,
-    /// What is set aside for the caller, in bytes.
-    pub set_aside: u64,
-    /// How the model is to be run.
-    pub options: &'a Options,
-}
-
 impl Stream {
-    /// Learns the model's graphs and builds a line that keeps within the budget.
-    /// `made` is the process's memory when the backend had just been made.
+    /// Builds the line that a draft asks for, where `residency` says what stays and
+    /// rows and experts may keep so many bytes beside it.
     ///
     /// # Errors
-    /// When the budget is too small or the backend does something unforeseen.
+    /// When memory or the medium cannot be had, or the small weights not be read.
     pub(crate) fn open<B: Backend>(
+        draft: Draft,
+        residency: Residency,
+        keep: u64,
         backend: &mut B,
         file: &ModelFile,
-        made: Usage,
-        spending: Spending<'_>,
+        options: &Options,
     ) -> Result<Self, Error> {
-        let options = spending.options;
-        let classes = learn_all(backend, &file.names())?;
-        process::trim_heap();
-        process::drop_read_beside();
-        // The dry laps built all graphs, but computed nothing: buffers count
-        // beside what is in memory by now, and so does what they allocated to work in.
-        let usage = Usage::now();
-        let worked = usage.data.saturating_sub(made.data);
-        let occupied = usage.resident + backend.buffer_bytes() + worked;
-        let graphs: Vec<Rc<Graph>> = classes.iter().flatten().map(|l| l.graph.clone()).collect();
-        let mut atlas = Atlas::new(file, &graphs)?;
-
-        let (checks, unsealed) = match options.unchecked {
-            true => (None, Vec::new()),
-            false => {
-                let (checks, unsealed) = seal::checks(file, &atlas)?;
-                (Some(checks), unsealed)
-            }
-        };
-        let needs = budget::needs(occupied, file.facts().vocab)
-            + atlas.layout.small_bytes
-            + checks.as_ref().map_or(0, Checks::bytes)
-            + atlas.layout.arena.hot_bytes()
-            + spending.set_aside
-            + options
-                .maker
-                .as_ref()
-                .map_or(0, |maker| maker.needs_bytes());
-        let spend = Needs {
-            total: spending.total,
-            needs,
-            passing: atlas.layout.passing_bytes,
-            kv: backend.kv_bytes(),
-        };
-        let itinerary = atlas.lay_out(&graphs[0]);
+        let Draft {
+            classes,
+            mut atlas,
+            checks,
+            unsealed,
+            itinerary,
+            mut ledger,
+        } = draft;
         let lap = outline(&itinerary, file, backend.shape().threads);
-        let (residency, keep) = settle_budget(&lap, spend, options)?;
         // Where nothing else streams, whole experts stay, if those of a lap fit.
         let beside = atlas.layout.passing_beside_arena;
-        let frames = keep + budget::without_tables(spend.passing - beside);
+        let frames = keep + budget::without_tables(ledger.of(Account::Passing) - beside);
         let pools = (keep > 0)
             .then(|| atlas.layout.arena.shapes(frames))
             .flatten();
-        let keep = if pools.is_some() { 0 } else { keep };
         let has_frames = pools.is_some();
+        let (items, keep) = if has_frames {
+            (frames, 0)
+        } else {
+            (keep, keep)
+        };
+        if has_frames {
+            // They take the place of most of what passes.
+            ledger.set(Account::Passing, beside);
+        }
+        ledger.book(Account::Window, residency.window);
+        ledger.book(Account::Weights, residency.resident_bytes);
+        ledger.book(Account::Items, items);
+        let divided = residency.window + residency.resident_bytes + items;
+        ledger.book(Account::PageTables, budget::with_tables(divided) - divided);
 
         let pools = pools.unwrap_or_default();
         let placed = atlas.layout.place(file, &atlas.cut, &residency, pools);
@@ -148,7 +114,8 @@ impl Stream {
         memory.populate(0..residency.window)?;
         let prefault = Prefault::start(memory.clone(), placed.stays.clone());
         atlas.residences.clone_from(&placed.residences);
-        atlas.ring = Ring::of(&graphs[0], &atlas);
+        let decoding = classes.iter().flatten().next();
+        atlas.ring = decoding.map_or_else(Ring::default, |l| Ring::of(&l.graph, &atlas));
         let (medium, mut notices) = open_medium(file, &memory, &lap, &residency, options)?;
         let clock = medium.clock();
         let clock = clock.unwrap_or_else(|| Rc::new(RealClock::default()));
@@ -197,7 +164,7 @@ impl Stream {
             memory,
             prefault: Some(prefault),
             _warming: warming,
-            needs,
+            ledger,
             notices,
             unchecked: options.unchecked,
             // Media from above may hold bytes that no file has.
@@ -350,9 +317,9 @@ impl Stream {
         &self.residency
     }
 
-    /// Bytes that everything but window and large resident weights takes.
-    pub fn needs(&self) -> u64 {
-        self.needs
+    /// What the budget is spent on.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// The line, for its counters and trace.
@@ -520,46 +487,12 @@ impl Stream {
     }
 }
 
-/// A decoding lap for those who may want something else between it and the files.
-fn outline<'a>(itinerary: &'a Itinerary, file: &ModelFile, threads: u32) -> LapOutline<'a> {
-    let group = cgroup::current().and_then(|group| group.available_bytes());
-    LapOutline {
-        plan: &itinerary.plan,
-        schedule: &itinerary.schedule,
-        weight_bytes: file.weight_bytes(),
-        threads,
-        read_len: READ_LEN,
-        free_bytes: process::available_bytes().into_iter().chain(group).min(),
-    }
-}
-
 /// All uses of weights, each with its class and number.
 fn uses(classes: &[Option<Learned>; 3]) -> impl Iterator<Item = (Class, UseId, &WeightUse)> {
     classes.iter().flatten().flat_map(|learned| {
         let uses = (0..).map(UseId).zip(&learned.graph.uses);
         uses.map(|(used, u)| (learned.class, used, u))
     })
-}
-
-fn learn_all<B: Backend>(backend: &mut B, names: &Names) -> Result<[Option<Learned>; 3], Error> {
-    let many = backend.shape().ubatch > 1;
-    let mut learn = |class, there: bool| -> Result<Option<Learned>, Error> {
-        if !there {
-            return Ok(None);
-        }
-        let graph = Rc::new(backend.learn(class, names)?);
-        let itinerary = Rc::default();
-        Ok(Some(Learned {
-            class,
-            graph,
-            itinerary,
-        }))
-    };
-    Ok([
-        learn(Class::Single, true)?,
-        learn(Class::Many, many)?,
-        learn(Class::Quiet, many)?,
-    ])
 }
 
 fn load_small(line: &mut EngineLine, spans: &[PartSpan]) -> Result<(), Error> {

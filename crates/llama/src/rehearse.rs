@@ -56,8 +56,8 @@ pub fn rehearse(path: &Path, options: &Options) -> Result<Rehearsed, Error> {
     backend.run_on_zeros(&file.names())?;
     drop((backend, model));
     process::trim_heap();
-    let set_aside = budget::set_aside(options, loader.spelled());
-    let needed = budget::native(&file, Usage::now().resident, &shape) + set_aside;
+    let ledger = budget::ledger(total, &file, options, loader.spelled());
+    let needed = budget::native(&ledger, &file, Usage::now().resident, &shape).spent();
     let native = match options.way {
         Way::Native => true,
         Way::Auto => file.stripe_unit().is_none() && needed <= total,

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
-use delayline_engine::{ExpertPolicy, Laps, Options, RouteOptions, Usage};
+use delayline_engine::{Account, ExpertPolicy, Laps, Options, RouteOptions, Usage};
 use delayline_fiber::PlacedLoop;
 use delayline_llama::batch::{Batcher, Choice, GenerateRequest};
 use delayline_llama::{LlamaEngine, Vocab};
@@ -171,7 +171,7 @@ pub fn run(job: &ProbeJob) -> Result<()> {
     }
     let experts = expert_figures(batcher.decoder(), job, &reading.laps)?;
     let engine = batcher.decoder();
-    let memory = engine.memory();
+    let ledger = engine.ledger().clone();
     let median_of = |of: fn(&Laps) -> u64| {
         let all = reading.laps.iter().map(|lap| of(lap) as f64);
         median(all).unwrap_or(0.0)
@@ -189,12 +189,12 @@ pub fn run(job: &ProbeJob) -> Result<()> {
         laps: all.count,
         bytes_read: all.bytes_read,
         stall_s: all.stall_ns as f64 * 1e-9,
-        window_bytes: memory.window,
+        window_bytes: ledger.of(Account::Window),
         resident_weights_bytes: engine
             .stream()
-            .map_or(memory.resident_weights, |s| s.resident_bytes()),
-        kv_bytes: memory.kv,
-        buffer_bytes: memory.buffers,
+            .map_or(ledger.resident_weights(), |s| s.resident_bytes()),
+        kv_bytes: ledger.of(Account::KvCache),
+        buffer_bytes: ledger.overhead(),
         peak_bytes: Usage::now().peak,
         cap_peak_bytes: None,
         ubatch: engine.ubatch(),

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use delayline_engine::{Error, ModelFile, Options};
+use delayline_engine::{Account, Error, Ledger, ModelFile, Options};
 use delayline_plan::lap_time_s;
 use delayline_study::decode::PlanFile;
 use serde::Serialize;
@@ -22,6 +22,8 @@ pub struct Look {
     pub resident_weights_bytes: u64,
     pub kv_bytes: u64,
     pub buffer_bytes: u64,
+    /// All accounts that the budget is spent on, by their names.
+    pub accounts: Vec<Entry>,
     pub ctx: u32,
     /// Most tokens of a lap while a prompt is read.
     pub ubatch: u32,
@@ -37,6 +39,28 @@ pub struct Look {
     pub native_from_bytes: u64,
     #[serde(skip)]
     pub plan: PlanFile,
+}
+
+/// What one account takes.
+#[derive(Debug, Serialize)]
+pub struct Entry {
+    pub account: &'static str,
+    pub bytes: u64,
+}
+
+/// The accounts, largest first, and what is not spent.
+fn entries(ledger: &Ledger) -> Vec<Entry> {
+    let entry = |(account, bytes): (Account, u64)| Entry {
+        account: account.name(),
+        bytes,
+    };
+    let mut entries: Vec<Entry> = ledger.entries().map(entry).collect();
+    entries.sort_by_key(|entry| std::cmp::Reverse(entry.bytes));
+    entries.push(Entry {
+        account: "not spent",
+        bytes: ledger.left(),
+    });
+    entries
 }
 
 /// The units that move.
@@ -70,7 +94,7 @@ pub fn look(path: &Path, options: &Options, speed: Option<Speed>) -> Result<Outc
         }
         Err(error) => return Err(error.into()),
     };
-    let memory = engine.memory();
+    let ledger = engine.ledger().clone();
     let expert_bytes_per_lap = expert_bytes(engine.file());
     let (ctx, ubatch) = (engine.ctx(), engine.ubatch());
     let native_from_bytes = engine.native_from().unwrap_or(0);
@@ -92,11 +116,12 @@ pub fn look(path: &Path, options: &Options, speed: Option<Speed>) -> Result<Outc
         }
     });
     Ok(Outcome::Works(Box::new(Look {
-        budget_bytes: memory.budget,
-        window_bytes: memory.window,
-        resident_weights_bytes: memory.resident_weights,
-        kv_bytes: memory.kv,
-        buffer_bytes: memory.buffers,
+        budget_bytes: ledger.budget(),
+        window_bytes: ledger.of(Account::Window),
+        resident_weights_bytes: ledger.resident_weights(),
+        kv_bytes: ledger.of(Account::KvCache),
+        buffer_bytes: ledger.overhead(),
+        accounts: entries(&ledger),
         ctx,
         ubatch,
         extents: Extents {

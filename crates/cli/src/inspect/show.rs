@@ -9,6 +9,9 @@ use crate::size::{format_rate, format_size};
 use super::look::Look;
 use super::{Inspection, Outcome, Row};
 
+/// Accounts of the budget that stand in a line.
+const ACCOUNTS_A_LINE: usize = 4;
+
 impl Display for Inspection {
     /// Lines without an end after the last.
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -101,6 +104,7 @@ impl Inspection {
             self.at.ctx,
             size(self.at.buffer_bytes),
         )?;
+        self.accounts(f)?;
         let (least, most) = (size(extents.smallest_bytes), size(extents.largest_bytes));
         writeln!(
             f,
@@ -137,6 +141,19 @@ impl Inspection {
                 format_tokens_per_s(predicted.tokens_per_s),
             );
             writeln!(f, "  at best   {lap} a lap, {rate}")?;
+        }
+        Ok(())
+    }
+
+    /// All that the budget is spent on, a few accounts a line.
+    fn accounts(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let shown = self.at.accounts.iter().filter(|entry| entry.bytes > 0);
+        let shown: Vec<String> = shown
+            .map(|entry| format!("{} {}", entry.account, format_size(entry.bytes)))
+            .collect();
+        for (index, line) in shown.chunks(ACCOUNTS_A_LINE).enumerate() {
+            let head = if index == 0 { "accounts" } else { "" };
+            writeln!(f, "  {head:<9} {}", line.join(", "))?;
         }
         Ok(())
     }
