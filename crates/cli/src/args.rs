@@ -241,8 +241,9 @@ pub struct EngineArgs {
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub flash_attn: FlashAttn,
     /// What the streamed weights come from: flash; a fiber loop that is filled from it,
-    /// fiber:length=10000km,rate=20Gbit/s, fiber:c-l or fiber:design=FILE.toml; or, from
-    /// a file of media, FILE.toml or FILE.toml:NAME [default: flash]
+    /// fiber:length=10000km,rate=20Gbit/s, fiber:c-l or fiber:design=FILE.toml; flash with
+    /// faults, to see what they do, faulty:flipped=1e-3,seed=7; or, from a file of media,
+    /// FILE.toml or FILE.toml:NAME [default: flash]
     #[arg(long, value_name = "MEDIUM", value_parser = medium::typed)]
     pub medium: Option<MediumArg>,
     /// Which experts of a mixture stay in memory, where all else does

@@ -120,7 +120,7 @@ fn whole_model(args: &BenchArgs, model_bytes: u64, output: &Output) -> Option<Sa
 /// without them is told apart afterwards.
 fn glass_room(job: &ProbeJob, model_bytes: u64) -> u64 {
     let medium = job.engine.medium.as_ref();
-    match medium.is_some_and(|medium| medium.fiber.is_some()) {
+    match medium.is_some_and(|medium| medium.is_held_in_memory) {
         true => model_bytes,
         false => 0,
     }

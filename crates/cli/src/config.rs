@@ -8,13 +8,10 @@ use anyhow::Result;
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use delayline_engine::{ExpertPolicy, FlashAttention, HotnessFile, KvType, Options, Way};
-use delayline_fiber::LoopMaker;
 use delayline_llama::Sampling;
-use delayline_medium::MediumMaker;
 
 use crate::args::{self, Cli, EngineArgs, FlashAttn, SamplingArgs};
 use crate::output::Output;
-use crate::run::show_filling;
 
 /// Options for opening a model in this way.
 ///
@@ -56,7 +53,7 @@ pub fn options(args: &EngineArgs, way: Way) -> Result<Options> {
         no_guess: args.no_guess,
         trace: args.trace.is_some(),
         unchecked: args.no_verify,
-        maker: maker(args),
+        maker: args.medium.as_ref().and_then(|medium| medium.maker.clone()),
         ..Options::default()
     })
 }
@@ -64,15 +61,6 @@ pub fn options(args: &EngineArgs, way: Way) -> Result<Options> {
 /// Where it is kept which experts of a model are hot, if it is.
 pub fn hotness(args: &EngineArgs, model: &Path) -> Option<Arc<HotnessFile>> {
     (!args.no_hotness).then(|| Arc::new(HotnessFile::open(model)))
-}
-
-/// The loop, which shows how it is filled and stops that at Ctrl-C.
-fn maker(args: &EngineArgs) -> Option<Arc<dyn MediumMaker>> {
-    let fiber = args.medium.as_ref()?.fiber.clone()?;
-    Some(Arc::new(LoopMaker {
-        progress: Some(show_filling),
-        ..fiber
-    }))
 }
 
 /// How tokens are chosen: as was typed, and else as the model's file asks for.

@@ -118,7 +118,7 @@ pub fn run(args: &InspectArgs, output: &Output) -> Result<()> {
         anyhow::ensure!(
             inspection.too_small_bytes.is_none(),
             "no plan is written: {} is the smallest budget that works",
-            format_size(inspection.at.budget_bytes)
+            format_size(inspection.at.ledger.budget_bytes)
         );
         plan::write(&inspection.at.plan, path)?;
         output.note(format_args!("wrote {}", path.display()));

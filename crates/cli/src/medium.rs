@@ -1,53 +1,82 @@
-//! `--medium` as people write it: flash, a fiber loop by its parameters or by the
-//! name of one, or a file that names media. What a parameter may be, the loop
-//! itself says, and what the light of a design does, the study.
+//! `--medium` as people write it: flash, a medium of one of the kinds in [`KINDS`] with
+//! its parameters, or a file that names media. A kind is a file beside this one and a
+//! line in that list: nothing else in the program knows one from another.
 
-mod presets;
-#[cfg(test)]
-mod tests;
+mod faulty;
+mod fiber;
+mod figures;
 
 use std::any::Any;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use delayline_fiber::{LoopMaker, LoopSpec, Order, PlacedLoop, Quantity, SpecBuilder, SpecError};
 use delayline_llama::LlamaEngine;
-use delayline_study::link::Optics;
+use delayline_medium::MediumMaker;
 
-use self::presets::PresetSource;
+pub use self::figures::{MediumFigures, MediumReport};
 
-/// Parameters beside those of the loop: of how it is used, and of where its light
-/// comes from.
-const OURS: [&str; 7] = [
-    "split", "order", "compute", "copies", "preset", "design", "laps",
-];
+/// All that there is between the files and the laps.
+const KINDS: [MediumKind; 2] = [fiber::KIND, faulty::KIND];
+
+/// Keys and values.
+type Pairs = Vec<(String, String)>;
+
+/// Something that may be put around the files of a model.
+#[derive(Clone, Copy)]
+struct MediumKind {
+    /// What stands before the colon.
+    name: &'static str,
+    /// How it is written, in a sentence.
+    examples: fn() -> String,
+    /// From parameters; files that they name lie in the folder.
+    parse: fn(Pairs, &Path) -> Result<MediumArg>,
+    /// What one of it that is in use tells, and `None` of all others.
+    told: fn(&dyn Any) -> Option<MediumTold>,
+}
+
+/// What a medium that is in use tells.
+struct MediumTold {
+    /// What a person should know before the first token.
+    before: Option<String>,
+    figures: MediumFigures,
+    /// What happened since it was last asked, in sentences.
+    notices: Notices,
+}
+
+/// Tells what happened since it was last asked, in sentences.
+pub type Notices = Box<dyn Fn() -> Vec<String>>;
 
 /// Where the weights are streamed from.
 #[derive(Clone, Debug, Default)]
 pub struct MediumArg {
     /// As it was written.
     pub text: String,
-    /// The loop, unless it is flash alone.
-    pub fiber: Option<LoopMaker>,
-    /// What is known of its light, if it has a design.
-    pub optics: Option<Optics>,
+    /// Makes it around the files, unless it is flash alone.
+    pub maker: Option<Arc<dyn MediumMaker>>,
+    /// What there is to know of it before it is made, in a sentence.
+    pub before: Option<String>,
+    /// Whether this machine holds in memory what the real one would not.
+    pub is_held_in_memory: bool,
 }
 
-/// `flash`, `fiber:length=10000km,rate=20Gbit/s`, `fiber:c-l,laps=3`,
-/// `fiber:design=my.toml`, `media.toml` or `media.toml:NAME`.
+/// `flash`, `KIND:key=value,…`, `media.toml` or `media.toml:NAME`.
 ///
 /// # Errors
 /// Names the parameter, its value, and what it may be.
 pub fn parse_medium(text: &str) -> Result<MediumArg> {
-    let arg = match text.split_once(':') {
+    let named = text.split_once(':').and_then(|(name, parameters)| {
+        let kind = KINDS.into_iter().find(|kind| kind.name == name)?;
+        Some((kind, parameters))
+    });
+    let arg = match named {
         None if text == "flash" => MediumArg::default(),
-        Some(("fiber", parameters)) => from_pairs(pairs(parameters)?, Path::new(""))?,
+        Some((kind, parameters)) => (kind.parse)(pairs(parameters)?, Path::new(""))?,
         _ if text.contains(".toml") => from_file(text)?,
-        _ => bail!(
-            "expected flash, fiber:length=10000km,rate=20Gbit/s, fiber:NAME with one of {}, or a \
-             file FILE.toml or FILE.toml:NAME",
-            presets::names()
-        ),
+        _ => {
+            let examples = KINDS.map(|kind| (kind.examples)()).join(", ");
+            bail!("expected flash, {examples}, or a file FILE.toml or FILE.toml:NAME")
+        }
     };
     let text = text.to_owned();
     Ok(MediumArg { text, ..arg })
@@ -61,15 +90,30 @@ pub fn typed(text: &str) -> Result<MediumArg> {
     parse_medium(text).map_err(|error| anyhow!("{error:#}"))
 }
 
-/// The loop that an engine reads from, if it does.
-pub fn placed_loop(engine: &mut LlamaEngine) -> Option<&PlacedLoop> {
+/// What the medium of an engine tells, if it has one.
+fn told(engine: &mut LlamaEngine) -> Option<MediumTold> {
     let made: &dyn Any = engine.stream()?.medium();
-    made.downcast_ref()
+    KINDS.iter().find_map(|kind| (kind.told)(made))
+}
+
+/// What the medium of an engine has done, if it has one.
+pub fn report(engine: &mut LlamaEngine) -> MediumReport {
+    MediumReport::new(told(engine).map(|told| told.figures))
+}
+
+/// What a person should know of it before the first token.
+pub fn before(engine: &mut LlamaEngine) -> Option<String> {
+    told(engine)?.before
+}
+
+/// What happens in it, for as long as the engine lives.
+pub fn notices(engine: &mut LlamaEngine) -> Notices {
+    told(engine).map_or_else(|| Box::new(Vec::new) as Notices, |told| told.notices)
 }
 
 /// Keys and values; a word alone is a preset's name, and the first.
-fn pairs(parameters: &str) -> Result<Vec<(String, String)>> {
-    let mut all: Vec<(String, String)> = Vec::new();
+fn pairs(parameters: &str) -> Result<Pairs> {
+    let mut all = Pairs::new();
     for (at, word) in parameters.split(',').map(str::trim).enumerate() {
         match word.split_once('=') {
             Some((key, _)) if all.iter().any(|(given, _)| given == key.trim()) => {
@@ -81,82 +125,6 @@ fn pairs(parameters: &str) -> Result<Vec<(String, String)>> {
         }
     }
     Ok(all)
-}
-
-/// A loop from parameters; files that they name lie in `folder`.
-fn from_pairs(pairs: Vec<(String, String)>, folder: &Path) -> Result<MediumArg> {
-    let mut fiber = LoopMaker::new(LoopSpec::new(f64::NAN, f64::NAN));
-    let mut source = PresetSource::default();
-    let mut given = Vec::new();
-    for (key, value) in pairs {
-        if !use_of(&mut fiber, &key, &value)? && !source.set(&key, &value, folder)? {
-            given.push((key, value));
-        }
-    }
-    // Once by themselves: what is wrong is said before any light is reckoned.
-    let alone = with(SpecBuilder::new(), &given)?;
-    let (base, optics) = source.light(alone)?;
-    fiber.spec = with(base, &given)?.build()?;
-    Ok(MediumArg {
-        text: String::new(),
-        fiber: Some(fiber),
-        optics,
-    })
-}
-
-/// The loop's own parameters.
-fn with(mut builder: SpecBuilder, given: &[(String, String)]) -> Result<SpecBuilder> {
-    for (key, value) in given {
-        match builder.set(key, value) {
-            Err(SpecError::UnknownKey { key, known }) => {
-                let known = format!("{known}, {}", OURS.join(", "));
-                return Err(SpecError::UnknownKey { key, known }.into());
-            }
-            other => other?,
-        }
-    }
-    Ok(builder)
-}
-
-/// Sets how the loop is used; false if the key is of something else.
-fn use_of(fiber: &mut LoopMaker, key: &str, value: &str) -> Result<bool, SpecError> {
-    match key {
-        "split" => {
-            fiber.split = match value {
-                "yes" | "true" => true,
-                "no" | "false" => false,
-                _ => return Err(wrong(key, value, "yes or no")),
-            }
-        }
-        "order" => {
-            fiber.order = match value {
-                "optimum" => Order::Optimum,
-                "plain" => Order::Plain,
-                _ => return Err(wrong(key, value, "optimum or plain")),
-            }
-        }
-        "compute" => {
-            let seconds = Quantity::Time.parse(value);
-            let seconds = seconds.filter(|s| (1e-9..=1e6).contains(s));
-            let expected = "the time of a decoding lap, 1ns to 1000000s";
-            fiber.compute_s = Some(seconds.ok_or_else(|| wrong(key, value, expected))?);
-        }
-        "copies" => {
-            let copies = value.parse().ok().filter(|&copies: &u32| copies > 0);
-            let expected = "a whole number from 1: how often the weights circulate";
-            fiber.copies = Some(copies.ok_or_else(|| wrong(key, value, expected))?);
-        }
-        _ => return Ok(false),
-    }
-    Ok(true)
-}
-
-fn wrong(key: &str, value: &str, expected: &str) -> SpecError {
-    SpecError::Value {
-        key: key.into(),
-        value: value.into(),
-        expected: expected.into(),
-    }
 }
 
 /// `FILE.toml` with one medium, or `FILE.toml:NAME` with several.
@@ -221,10 +189,16 @@ fn from_table(table: &toml::Table, folder: &Path) -> Result<MediumArg> {
         }
     }
     match kind.as_deref() {
-        Some("fiber") => from_pairs(pairs, folder),
         Some("flash") if pairs.is_empty() => Ok(MediumArg::default()),
         Some("flash") => bail!("flash has no parameter `{}`; it has none", pairs[0].0),
-        Some(other) => bail!("kind={other}: expected fiber or flash"),
-        None => bail!("kind is missing: give fiber or flash"),
+        Some(other) => match KINDS.iter().find(|kind| kind.name == other) {
+            Some(kind) => (kind.parse)(pairs, folder),
+            None => bail!("kind={other}: expected {} or flash", kinds()),
+        },
+        None => bail!("kind is missing: give {} or flash", kinds()),
     }
+}
+
+fn kinds() -> String {
+    KINDS.map(|kind| kind.name).join(", ")
 }

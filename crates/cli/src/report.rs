@@ -4,8 +4,7 @@
 
 use std::path::PathBuf;
 
-use delayline_engine::{Account, Stream, Usage, cgroup};
-use delayline_fiber::{LoopFigures, PlacedLoop};
+use delayline_engine::{LedgerFigures, Stream, Usage, cgroup};
 use delayline_llama::{Finish, Generated, LlamaEngine};
 use delayline_plan::{
     Bound, ExpertPolicy, ExpertRoute, ReplayedExperts, lap_bound_s, pool_shapes, replay_experts,
@@ -13,7 +12,7 @@ use delayline_plan::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::medium::placed_loop;
+use crate::medium::{self, MediumReport};
 
 /// What a generation took. Bytes, seconds, and shares of 1.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -37,8 +36,9 @@ pub struct Figures {
     pub finish: &'static str,
     pub memory: MemoryFigures,
     pub line: LineFigures,
-    /// Of the fiber loop, if the weights came from one.
-    pub fiber: Option<LoopFigures>,
+    /// Of the medium between the files and the laps.
+    #[serde(flatten)]
+    pub medium: MediumReport,
 }
 
 /// Which model it was.
@@ -53,16 +53,13 @@ pub struct ModelFigures {
 /// Where the memory went.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MemoryFigures {
-    pub budget_bytes: u64,
+    #[serde(flatten)]
+    pub ledger: LedgerFigures,
     /// The most that this process ever had in memory.
     pub peak_bytes: u64,
     /// The most that its cgroup ever used, page cache and other processes
     /// included; `None` where there is none with a limit.
     pub cgroup_peak_bytes: Option<u64>,
-    pub window_bytes: u64,
-    pub resident_weights_bytes: u64,
-    pub kv_bytes: u64,
-    pub buffer_bytes: u64,
 }
 
 /// What passed by. All zero or `None` where nothing was streamed.
@@ -210,7 +207,7 @@ pub struct CheckFigures {
 impl Figures {
     /// What is known while the engine lives. `open_s` is how long it took to open.
     pub fn of(engine: &mut LlamaEngine, generated: &Generated, open_s: f64) -> Self {
-        let ledger = engine.ledger().clone();
+        let ledger = engine.ledger().figures();
         let is_streamed = engine.stream().is_some();
         let facts = engine.file().facts();
         let name = facts.name.as_ref().unwrap_or(&facts.architecture).clone();
@@ -236,18 +233,14 @@ impl Figures {
                 Finish::Stopped => "interrupted",
             },
             memory: MemoryFigures {
-                budget_bytes: ledger.budget(),
+                ledger,
                 peak_bytes: Usage::now().peak,
                 cgroup_peak_bytes: cgroup::current()
                     .filter(|group| group.limit_bytes().is_some())
                     .and_then(|group| group.peak_bytes()),
-                window_bytes: ledger.of(Account::Window),
-                resident_weights_bytes: ledger.resident_weights(),
-                kv_bytes: ledger.of(Account::KvCache),
-                buffer_bytes: ledger.overhead(),
             },
             line: LineFigures::of(engine, generated),
-            fiber: placed_loop(engine).map(PlacedLoop::figures),
+            medium: medium::report(engine),
         }
     }
 

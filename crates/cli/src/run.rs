@@ -2,7 +2,6 @@
 //! that took. How bytes get to the compute is the runtime's affair.
 
 mod chat;
-mod fiber;
 mod printer;
 mod prompt;
 mod spoken;
@@ -13,7 +12,6 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use delayline_engine::{Error, ExpertPolicy, Way, device_rate};
-use delayline_fiber::{Gauge, PlacedLoop};
 use delayline_line::write_chrome;
 use delayline_llama::{Generated, KvTier, LlamaEngine, Sampling, Session};
 use delayline_medium::MakeError;
@@ -23,7 +21,7 @@ use crate::args::{EngineArgs, RunArgs};
 use crate::config;
 use crate::interrupt::{self, Interrupted};
 use crate::kv;
-use crate::medium::placed_loop;
+use crate::medium;
 use crate::output::{Output, format_seconds};
 use crate::report::{Figures, paths};
 use crate::template;
@@ -149,16 +147,16 @@ fn answer(
     output: &Output,
 ) -> Result<Generated> {
     let mut printer = Printer::new(output);
-    let gauge = placed_loop(session.decoder()).map(PlacedLoop::gauge);
+    let notices = medium::notices(session.decoder());
     let mut spoken = answers.speech.spoken();
     let piece = |text: &str| {
-        for notice in gauge.iter().flat_map(Gauge::take_notices) {
+        for notice in notices() {
             printer.notice(notice);
         }
         printer.piece(&spoken.push(text))
     };
     let generated = session.generate(tokens, answers.most, &answers.sampling, piece);
-    for notice in gauge.iter().flat_map(Gauge::take_notices) {
+    for notice in notices() {
         printer.notice(notice);
     }
     // A closed pipe shows at the end of the line.
@@ -179,15 +177,10 @@ fn tell_of(engine: &mut LlamaEngine, open_s: f64, args: &EngineArgs, output: &Ou
     }
     match engine.stream() {
         Some(_) => {
-            if let Some(optics) = args
-                .medium
-                .as_ref()
-                .and_then(|medium| medium.optics.as_ref())
-            {
-                output.detail(fiber::Light(optics));
-            }
-            if let Some(ring) = placed_loop(engine) {
-                output.detail(fiber::Placement(ring));
+            let asked = args.medium.as_ref();
+            let before = asked.and_then(|medium| medium.before.clone());
+            for line in before.into_iter().chain(medium::before(engine)) {
+                output.detail(line);
             }
         }
         None => output.detail("everything fits into the budget: llama.cpp holds the whole model"),
@@ -210,10 +203,9 @@ fn report(
     drop(session);
     if figures.line.bytes_per_lap > 0 {
         let bytes = figures.line.bytes_per_lap;
-        let drive = || device_rate(&files, figures.memory.budget_bytes);
-        let rate = match &figures.fiber {
-            Some(fiber) if fiber.is_split() => drive().map(|rate| fiber.rate_beside(rate, bytes)),
-            Some(fiber) => Ok(fiber.rate_bytes_per_s(bytes)),
+        let drive = || device_rate(&files, figures.memory.ledger.budget_bytes);
+        let rate = match &figures.medium.figures {
+            Some(medium) => medium.rate(bytes, drive),
             None => drive(),
         };
         match rate {

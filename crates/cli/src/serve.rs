@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use delayline_engine::{Account, Source, Way};
+use delayline_engine::{Source, Way};
 use delayline_llama::KvCache;
 use delayline_server::{Drained, KvScope, Limits, ServerConfig, Started};
 use serde_json::json;
@@ -162,7 +162,7 @@ fn config(args: &ServeArgs) -> Result<ServerConfig> {
 }
 
 fn tell_of(started: &Started, output: &Output) -> Result<()> {
-    let ledger = &started.ledger;
+    let ledger = started.ledger;
     output.object(&json!({
         "event": "serving",
         "address": started.address.to_string(),
@@ -176,9 +176,9 @@ fn tell_of(started: &Started, output: &Output) -> Result<()> {
         "medium_s": started.medium_s,
         "lap_limit_s": started.lap_limit_s,
         "streamed_bytes": started.streamed_bytes,
-        "kv_bytes": ledger.of(Account::KvCache),
-        "window_bytes": ledger.of(Account::Window),
-        "resident_weights_bytes": ledger.resident_weights(),
+        "kv_bytes": ledger.kv_bytes,
+        "window_bytes": ledger.window_bytes,
+        "resident_weights_bytes": ledger.resident_weights_bytes,
     }))?;
     for notice in &started.notices {
         output.note(format_args!("note: {notice}"));
@@ -188,7 +188,7 @@ fn tell_of(started: &Started, output: &Output) -> Result<()> {
     output.line(format_args!(
         "riders   up to {} sequences a lap; the KV cache ({}) holds {} tokens, one sequence up to {}",
         started.seats,
-        format_size(ledger.of(Account::KvCache)),
+        format_size(ledger.kv_bytes),
         started.cells,
         started.ctx
     ))?;

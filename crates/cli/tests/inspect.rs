@@ -18,6 +18,9 @@ fn the_figures_of_a_budget_belong_together() {
 
     let at = |name: &str| number(found, &format!("/at/{name}"));
     assert_eq!(at("budget_bytes"), 84.0 * 1048576.0);
+    let accounts = found["at"]["accounts"].as_array().expect("there are some");
+    let spent: f64 = accounts.iter().map(|entry| number(entry, "/bytes")).sum();
+    assert_eq!(spent, at("budget_bytes"), "{accounts:?}");
     let sum = at("resident_weights_bytes") + at("bytes_per_lap");
     assert!((sum - whole).abs() < 0.02 * whole, "{found}");
     assert!(at("extents/count") > 1.0 && at("runs") > 1.0, "{found}");

@@ -102,6 +102,35 @@ fn a_run_from_a_loop_ends_with_its_figures() {
 }
 
 #[test]
+fn a_sealed_model_answers_the_same_from_a_drive_that_lies() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let copy = dir.path().join("model.gguf");
+    std::fs::hard_link(model(), &copy)
+        .or_else(|_| std::fs::copy(model(), &copy).map(drop))
+        .expect("a copy");
+    let copy = copy.display().to_string();
+    delayline("seal", &[&copy]);
+    let answer = |more: &str| {
+        let args = streamed("84MiB", &format!("-n 6 --json {more}"));
+        let output = delayline(&args, &[&copy, "-p", PROMPT]);
+        assert!(output.status.success(), "{output:?}");
+        let events = objects(&output);
+        events.last().expect("an end").clone()
+    };
+    let seed = delayline_testing::seed();
+    let faults = format!("flipped=0.05,zeroed=0.02,failed=0.02,seed={}", seed % 1000);
+    let (lies, flash) = (answer(&format!("--medium faulty:{faults}")), answer(""));
+    assert_eq!(lies["tokens"], flash["tokens"], "{faults}");
+    assert!(number(&lies, "/faulty/flipped") > 0.0, "{lies}");
+    assert_eq!(
+        number(&lies, "/line/check/wrong_reads"),
+        number(&lies, "/faulty/flipped") + number(&lies, "/faulty/zeroed"),
+        "{lies}"
+    );
+    assert!(flash["faulty"].is_null() && lies["fiber"].is_null());
+}
+
+#[test]
 fn a_medium_that_cannot_be_is_refused() {
     let model = model();
     for (medium, status, words) in [
@@ -126,6 +155,7 @@ fn a_medium_that_cannot_be_is_refused() {
         ),
         ("fiber:design=none.toml", 2, &["none.toml", "No such file"]),
         ("fiber:atlantic", 2, &["preset=atlantic", "hollow-core"]),
+        ("faulty:flipped=2", 2, &["flipped=2", "from 0 to 1"]),
     ] {
         let args = streamed("84MiB", &format!("-n 1 --medium {medium}"));
         let output = delayline(&args, &[&model, "-p", PROMPT]);

@@ -1,6 +1,8 @@
 //! The budget as one ledger: what each of its accounts takes, in bytes. Adds up;
 //! measures nothing and decides nothing.
 
+use serde::{Deserialize, Serialize};
+
 /// What a part of a budget goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Account {
@@ -142,7 +144,7 @@ impl Ledger {
     }
 
     /// Weights that stay, small ones included.
-    pub fn resident_weights(&self) -> u64 {
+    fn resident_weights(&self) -> u64 {
         self.of(Account::Weights) + self.of(Account::SmallWeights)
     }
 
@@ -153,10 +155,36 @@ impl Ledger {
         entries.map(|entry| entry.1).sum()
     }
 
+    /// In five sums.
+    pub fn figures(&self) -> LedgerFigures {
+        LedgerFigures {
+            budget_bytes: self.budget,
+            window_bytes: self.of(Account::Window),
+            resident_weights_bytes: self.resident_weights(),
+            kv_bytes: self.of(Account::KvCache),
+            buffer_bytes: self.overhead(),
+        }
+    }
+
     /// What is not spent.
     pub fn left(&self) -> u64 {
         self.budget.saturating_sub(self.spent())
     }
+}
+
+/// The accounts of a ledger in five sums, as programs are told them. Bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerFigures {
+    /// What was allowed.
+    pub budget_bytes: u64,
+    /// The window.
+    pub window_bytes: u64,
+    /// Weights that stay.
+    pub resident_weights_bytes: u64,
+    /// KV cache.
+    pub kv_bytes: u64,
+    /// Program and buffers.
+    pub buffer_bytes: u64,
 }
 
 #[cfg(test)]

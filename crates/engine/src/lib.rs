@@ -54,7 +54,7 @@ pub use items::Items;
 pub use itinerary::{Itinerary, Supply, UseSupply};
 pub use lap::{Feeder, Supplies};
 pub use layout::{Layout, Role};
-pub use ledger::{Account, Ledger};
+pub use ledger::{Account, Ledger, LedgerFigures};
 pub use model_file::{Facts, ModelFile, Names, Part, PartFile, Weight, WeightId};
 pub use options::{Options, Way};
 pub use process::{Usage, available_bytes, share_heap};

@@ -105,27 +105,6 @@ impl LoopFigures {
     pub fn is_split(&self) -> bool {
         self.left_out_bytes > 0
     }
-
-    /// What a lap of so many bytes takes of both: the time that the loop needs for
-    /// its part, one turn or none, and the bytes that the drive brings.
-    pub fn parts_of(&self, bytes_per_lap: u64) -> (f64, u64) {
-        let turns = if self.placed_bytes > 0 { 1.0 } else { 0.0 };
-        let rest = bytes_per_lap.saturating_sub(self.placed_bytes);
-        (turns * self.turn_s, rest)
-    }
-
-    /// What loop and drive can bring of laps of so many bytes, in bytes per second,
-    /// where the drive brings what is not on the loop at this rate.
-    pub fn rate_beside(&self, drive_bytes_per_s: f64, bytes_per_lap: u64) -> f64 {
-        let (turn_s, rest) = self.parts_of(bytes_per_lap);
-        bytes_per_lap as f64 / turn_s.max(rest as f64 / drive_bytes_per_s)
-    }
-
-    /// What the loop can bring of laps of so many bytes, in bytes per second: each
-    /// once in a turn, for nothing comes by twice in one.
-    pub fn rate_bytes_per_s(&self, bytes_per_lap: u64) -> f64 {
-        (bytes_per_lap as f64 / self.turn_s).min(self.net_rate_bytes_per_s)
-    }
 }
 
 /// Something a person should know while it happens.
@@ -180,27 +159,5 @@ impl Gauge {
 
     pub(crate) fn tell(&self, notice: LoopNotice) {
         self.0.borrow_mut().1.push(notice);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::LoopFigures;
-
-    #[test]
-    fn a_split_lap_takes_the_longer_of_a_turn_and_the_rest() {
-        for (turn_s, pieces, placed_bytes, rate) in [
-            (5.0, 1, 700, 200.0),
-            (1.0, 1, 700, 1000.0 / 3.0),
-            (5.0, 0, 0, 100.0),
-        ] {
-            let figures = LoopFigures {
-                turn_s,
-                pieces,
-                placed_bytes,
-                ..LoopFigures::default()
-            };
-            assert_eq!(figures.rate_beside(100.0, 1000), rate, "{figures:?}");
-        }
     }
 }

@@ -2,7 +2,7 @@
 //! between the files and the line. Owns the two traits for that, which know laps
 //! and memory and no particular medium.
 
-use crate::Memory;
+use crate::{Faulty, Memory};
 use delayline_line::{Clock, Medium, MediumError, Region};
 use delayline_plan::{Plan, Residency, Schedule};
 use std::any::Any;
@@ -155,6 +155,8 @@ pub trait MadeMedium: Medium + Any {
 
 /// A medium that wants nothing.
 impl MadeMedium for Box<dyn Medium> {}
+
+impl MadeMedium for Faulty<Box<dyn Medium>> {}
 
 /// A maker of media that need to know nothing but what is behind them, such as
 /// [`Faulty`](crate::Faulty).

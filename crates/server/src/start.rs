@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use delayline_engine::watch::{Stretch, StretchKind};
-use delayline_engine::{Account, Ledger, ModelFile, Options, Source};
+use delayline_engine::{LedgerFigures, ModelFile, Options, Source};
 use delayline_llama::batch::Batcher;
 use delayline_llama::{KvTier, Sampling, Template, Vocab};
 use tokio::runtime::Runtime;
@@ -62,7 +62,7 @@ pub struct Started {
     /// Bytes that a lap streams.
     pub streamed_bytes: u64,
     /// Where the budget goes.
-    pub ledger: Ledger,
+    pub ledger: LedgerFigures,
     /// What a person should know of how the files are read.
     pub notices: Vec<String>,
 }
@@ -366,10 +366,10 @@ fn open(config: &ServerConfig, shared: &Shared) -> Result<(Batcher, Opened), Err
         engine.backend_mut().use_tier(tier)?;
     }
     let (threads, cells) = (engine.threads(), engine.ctx() as usize);
-    let (ledger, source) = (engine.ledger().clone(), engine.source());
+    let (ledger, source) = (engine.ledger().figures(), engine.source());
     let (notices, mut streamed_bytes, mut reads) = (engine.notices(), 0, false);
     let mut stretches = vec![Stretch {
-        bytes: ledger.resident_weights(),
+        bytes: ledger.resident_weights_bytes,
         kind: StretchKind::Resident,
     }];
     if let Some(stream) = engine.stream() {
@@ -469,22 +469,22 @@ fn name(path: &Path) -> String {
 }
 
 fn describe(started: &Started, limits: &Limits, opened: &Opened) -> Machine {
-    let ledger = &started.ledger;
+    let ledger = started.ledger;
     Machine {
         model: started.model.clone(),
         medium: started.source.to_string(),
         mapped: started.source == Source::Mapping,
         glass: opened.glass.clone(),
         stretches: opened.stretches.clone(),
-        budget_bytes: ledger.budget(),
-        window_bytes: ledger.of(Account::Window),
+        budget_bytes: ledger.budget_bytes,
+        window_bytes: ledger.window_bytes,
         resident_bytes: if started.source == Source::Mapping {
             0
         } else {
-            ledger.resident_weights()
+            ledger.resident_weights_bytes
         },
-        kv_bytes: ledger.of(Account::KvCache),
-        buffer_bytes: ledger.overhead(),
+        kv_bytes: ledger.kv_bytes,
+        buffer_bytes: ledger.buffer_bytes,
         device_bytes_per_s: opened.device,
         compute_s: started.compute_s,
         limit_sequences: started.limit,

@@ -2,12 +2,13 @@
 //! nothing itself.
 
 use anyhow::{Result, bail};
-use delayline_fiber::LoopFigures;
+use delayline_engine::LedgerFigures;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::args::BenchArgs;
 use crate::built::{self, LEVEL};
+use crate::medium::MediumReport;
 use crate::output::{Output, TextTable, format_seconds};
 use crate::report::{GuessFigures, limit_s};
 use crate::size::{format_rate, format_size};
@@ -41,14 +42,9 @@ pub struct Sample {
     pub bytes_read: u64,
     /// Time in which they waited.
     pub stall_s: f64,
-    /// The window.
-    pub window_bytes: u64,
-    /// Weights that stay.
-    pub resident_weights_bytes: u64,
-    /// KV cache.
-    pub kv_bytes: u64,
-    /// Program and buffers.
-    pub buffer_bytes: u64,
+    /// Where the budget goes.
+    #[serde(flatten)]
+    pub ledger: LedgerFigures,
     /// Most memory the process had.
     pub peak_bytes: u64,
     /// Most memory its cgroup had, page cache included, but without the glass.
@@ -57,8 +53,9 @@ pub struct Sample {
     pub ubatch: u32,
     /// Compute threads.
     pub threads: u32,
-    /// Of the fiber loop, if the weights came from one.
-    pub fiber: Option<LoopFigures>,
+    /// Of the medium between the files and the laps.
+    #[serde(flatten)]
+    pub medium: MediumReport,
     /// Of a mixture whose experts have frames.
     pub experts: Option<ExpertFigures>,
 }
@@ -129,10 +126,16 @@ impl ExpertShares {
 }
 
 impl Sample {
+    /// What the medium brings, where that is not what the drive does.
+    fn medium_rate(&self) -> Option<f64> {
+        self.medium.figures.as_ref()?.rate_bytes_per_s
+    }
+
     /// What the loop's bytes take of the memory of this machine, which emulates
     /// them; in whole pages.
     pub fn glass_bytes(&self) -> u64 {
-        let placed = self.fiber.as_ref().map_or(0, |fiber| fiber.placed_bytes);
+        let medium = self.medium.figures.as_ref();
+        let placed = medium.map_or(0, |medium| medium.held_bytes);
         placed.next_multiple_of(delayline_plan::ALIGN)
     }
 }
@@ -188,11 +191,10 @@ struct Derived {
 }
 
 impl Budgeted {
-    fn has_loop(&self) -> bool {
-        self.streamed
-            .good
-            .iter()
-            .any(|sample| sample.fiber.is_some())
+    /// Whether there is a medium of a rate of its own.
+    fn has_medium(&self) -> bool {
+        let samples = &self.streamed.good;
+        samples.iter().any(|sample| sample.medium_rate().is_some())
     }
 
     fn derive(&self, whole: Option<&Sample>, model_bytes: u64) -> Option<Derived> {
@@ -213,10 +215,7 @@ impl Budgeted {
         let shares = ExpertShares::median(shares.collect());
         Some(Derived {
             shares,
-            rate: sample
-                .fiber
-                .as_ref()
-                .map_or(rate, |f| f.net_rate_bytes_per_s),
+            rate: sample.medium_rate().unwrap_or(rate),
             drive_rate: rate,
             compute_s,
             lap_s,
@@ -242,8 +241,8 @@ struct Limit {
 impl Limit {
     fn of(compute_s: f64, sample: &Sample, drive_rate: f64) -> Self {
         let bytes = sample.bytes_per_lap;
-        let fiber = sample.fiber.as_ref();
-        let (turn_s, rest) = fiber.map_or((0.0, bytes), |fiber| fiber.parts_of(bytes));
+        let medium = sample.medium.figures.as_ref();
+        let (turn_s, rest) = medium.map_or((0.0, bytes), |medium| medium.parts_of(bytes));
         Self {
             compute_s,
             turn_s,
@@ -309,8 +308,8 @@ pub fn report(
         table.row([
             format_size(result.budget),
             share,
-            format_size(d.sample.window_bytes),
-            format_size(d.sample.resident_weights_bytes),
+            format_size(d.sample.ledger.window_bytes),
+            format_size(d.sample.ledger.resident_weights_bytes),
             format_size(d.sample.bytes_per_lap),
             format_rate(d.rate),
             format_seconds(d.lap_s),
@@ -344,7 +343,7 @@ pub fn report(
             output.line(experts_line(result.budget, experts, &d))?;
         }
     }
-    let limits = match results.iter().any(|result| result.has_loop()) {
+    let limits = match results.iter().any(|result| result.has_medium()) {
         false => {
             "limit of a lap: the longer of compute and streamed bytes ÷ device rate; of the first \
              token: the longer of the prompt's compute and the model's bytes ÷ device rate."
@@ -397,19 +396,15 @@ fn experts_line(budget: u64, experts: &ExpertFigures, d: &Derived) -> String {
 }
 
 fn object(args: &BenchArgs, result: &Budgeted, d: &Derived) -> serde_json::Value {
-    json!({
+    let mut memory = json!(d.sample.ledger);
+    memory["budget_bytes"] = json!(result.budget);
+    memory["peak_bytes"] = json!(d.sample.cap_peak_bytes.unwrap_or(d.sample.peak_bytes));
+    memory["glass_bytes"] = json!(d.sample.glass_bytes());
+    let mut object = json!({
         "event": "budget",
         "level": LEVEL,
         "budget_bytes": result.budget,
-        "memory": {
-            "budget_bytes": result.budget,
-            "peak_bytes": d.sample.cap_peak_bytes.unwrap_or(d.sample.peak_bytes),
-            "glass_bytes": d.sample.glass_bytes(),
-            "window_bytes": d.sample.window_bytes,
-            "resident_weights_bytes": d.sample.resident_weights_bytes,
-            "kv_bytes": d.sample.kv_bytes,
-            "buffer_bytes": d.sample.buffer_bytes,
-        },
+        "memory": memory,
         "line": {
             "laps": d.sample.laps,
             "bytes_per_lap": d.sample.bytes_per_lap,
@@ -420,7 +415,6 @@ fn object(args: &BenchArgs, result: &Budgeted, d: &Derived) -> serde_json::Value
             "of_limit": d.of_limit,
         },
         "medium": args.engine.medium.as_ref().map(|medium| &medium.text),
-        "fiber": d.sample.fiber,
         "experts": d.sample.experts,
         "of_clairvoyant": d.shares.map(|shares| shares.of_clairvoyant),
         "drive_idle": d.shares.map(|shares| shares.idle),
@@ -440,23 +434,26 @@ fn object(args: &BenchArgs, result: &Budgeted, d: &Derived) -> serde_json::Value
         })),
         "samples": { "streamed": result.streamed.good, "mmap": result.mmap.good, "rates_bytes_per_s": result.rates },
         "failed": { "streamed": result.streamed.failed, "mmap": result.mmap.failed },
-    })
+    });
+    d.sample.medium.tell(&mut object);
+    object
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Limit, LoopFigures, Sample, median};
+    use super::{Limit, Sample, median};
+    use crate::medium::{MediumFigures, MediumReport};
 
     #[test]
     fn a_lap_is_limited_by_what_takes_longest() {
         let sample = |turn_s, placed_bytes, bytes_per_lap| {
-            let fiber = LoopFigures {
+            let figures = MediumFigures {
                 turn_s,
-                placed_bytes,
-                ..LoopFigures::default()
+                held_bytes: placed_bytes,
+                ..MediumFigures::default()
             };
             Sample {
-                fiber: Some(fiber),
+                medium: MediumReport::new(Some(figures)),
                 bytes_per_lap,
                 prompt_laps: 3,
                 ..Sample::default()

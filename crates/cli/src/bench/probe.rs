@@ -8,8 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
-use delayline_engine::{Account, ExpertPolicy, Laps, Options, RouteOptions, Usage};
-use delayline_fiber::PlacedLoop;
+use delayline_engine::{ExpertPolicy, Laps, Options, RouteOptions, Usage};
 use delayline_llama::batch::{Batcher, Choice, GenerateRequest};
 use delayline_llama::{LlamaEngine, Vocab};
 
@@ -19,7 +18,7 @@ use super::batch;
 use super::figures::{ExpertFigures, Sample, median};
 use crate::args::EngineArgs;
 use crate::config;
-use crate::medium::placed_loop;
+use crate::medium;
 use crate::plan;
 use crate::report::{GuessFigures, ReplayFigures};
 use crate::written::{self, FileKind};
@@ -171,7 +170,10 @@ pub fn run(job: &ProbeJob) -> Result<()> {
     }
     let experts = expert_figures(batcher.decoder(), job, &reading.laps)?;
     let engine = batcher.decoder();
-    let ledger = engine.ledger().clone();
+    let mut ledger = engine.ledger().figures();
+    if let Some(stream) = engine.stream() {
+        ledger.resident_weights_bytes = stream.resident_bytes();
+    }
     let median_of = |of: fn(&Laps) -> u64| {
         let all = reading.laps.iter().map(|lap| of(lap) as f64);
         median(all).unwrap_or(0.0)
@@ -189,17 +191,12 @@ pub fn run(job: &ProbeJob) -> Result<()> {
         laps: all.count,
         bytes_read: all.bytes_read,
         stall_s: all.stall_ns as f64 * 1e-9,
-        window_bytes: ledger.of(Account::Window),
-        resident_weights_bytes: engine
-            .stream()
-            .map_or(ledger.resident_weights(), |s| s.resident_bytes()),
-        kv_bytes: ledger.of(Account::KvCache),
-        buffer_bytes: ledger.overhead(),
+        ledger,
         peak_bytes: Usage::now().peak,
         cap_peak_bytes: None,
         ubatch: engine.ubatch(),
         threads: engine.threads(),
-        fiber: placed_loop(engine).map(PlacedLoop::figures),
+        medium: medium::report(engine),
         experts,
     };
     println!("{}", serde_json::to_string(&sample)?);

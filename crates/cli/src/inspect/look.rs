@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use delayline_engine::{Account, Error, Ledger, ModelFile, Options};
+use delayline_engine::{Account, Error, Ledger, LedgerFigures, ModelFile, Options};
 use delayline_plan::lap_time_s;
 use delayline_study::decode::PlanFile;
 use serde::Serialize;
@@ -17,11 +17,8 @@ use super::speed::Speed;
 /// What a budget makes of a model. Bytes and seconds.
 #[derive(Debug, Serialize)]
 pub struct Look {
-    pub budget_bytes: u64,
-    pub window_bytes: u64,
-    pub resident_weights_bytes: u64,
-    pub kv_bytes: u64,
-    pub buffer_bytes: u64,
+    #[serde(flatten)]
+    pub ledger: LedgerFigures,
     /// All accounts that the budget is spent on, by their names.
     pub accounts: Vec<Entry>,
     pub ctx: u32,
@@ -116,11 +113,7 @@ pub fn look(path: &Path, options: &Options, speed: Option<Speed>) -> Result<Outc
         }
     });
     Ok(Outcome::Works(Box::new(Look {
-        budget_bytes: ledger.budget(),
-        window_bytes: ledger.of(Account::Window),
-        resident_weights_bytes: ledger.resident_weights(),
-        kv_bytes: ledger.of(Account::KvCache),
-        buffer_bytes: ledger.overhead(),
+        ledger: ledger.figures(),
         accounts: entries(&ledger),
         ctx,
         ubatch,

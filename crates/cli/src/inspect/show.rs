@@ -19,7 +19,7 @@ impl Display for Inspection {
         writeln!(f, "\n{}\n", self.types())?;
         writeln!(f, "{}\n", self.largest())?;
         if let Some(asked) = self.too_small_bytes {
-            let least = format_size(self.at.budget_bytes);
+            let least = format_size(self.at.ledger.budget_bytes);
             match asked {
                 0 => writeln!(
                     f,
@@ -94,15 +94,15 @@ impl Inspection {
     fn at(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Look { extents, .. } = &self.at;
         let size = format_size;
-        writeln!(f, "With {} of memory:", size(self.at.budget_bytes))?;
+        writeln!(f, "With {} of memory:", size(self.at.ledger.budget_bytes))?;
         writeln!(
             f,
             "  memory    {} weights that stay, {} window, {} KV cache for {} tokens, {} program and buffers",
-            size(self.at.resident_weights_bytes),
-            size(self.at.window_bytes),
-            size(self.at.kv_bytes),
+            size(self.at.ledger.resident_weights_bytes),
+            size(self.at.ledger.window_bytes),
+            size(self.at.ledger.kv_bytes),
             self.at.ctx,
-            size(self.at.buffer_bytes),
+            size(self.at.ledger.buffer_bytes),
         )?;
         self.accounts(f)?;
         let (least, most) = (size(extents.smallest_bytes), size(extents.largest_bytes));
@@ -212,7 +212,12 @@ impl Inspection {
             }
             Outcome::Works(at) => {
                 cells.extend(
-                    [at.window_bytes, at.resident_weights_bytes, at.bytes_per_lap].map(format_size),
+                    [
+                        at.ledger.window_bytes,
+                        at.ledger.resident_weights_bytes,
+                        at.bytes_per_lap,
+                    ]
+                    .map(format_size),
                 );
                 if let Some(predicted) = at.predicted {
                     cells.push(format_seconds(predicted.lap_s));

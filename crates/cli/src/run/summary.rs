@@ -9,8 +9,6 @@ use crate::output::{format_seconds, format_tokens_per_s};
 use crate::report::Figures;
 use crate::size::{format_rate, format_size};
 
-use super::fiber::LoopLines;
-
 /// Characters of the bar.
 const BAR: usize = 40;
 
@@ -45,7 +43,7 @@ impl RunSummary<'_> {
             return writeln!(f, "         {} all in memory", bar(1.0, 0.0));
         }
         let share = |bytes: u64| bytes as f64 / model.weight_bytes.max(1) as f64;
-        let stays = share(memory.resident_weights_bytes).min(1.0);
+        let stays = share(memory.ledger.resident_weights_bytes).min(1.0);
         // Reads are of whole pages: a little more than the weights themselves.
         let streams = share(line.bytes_per_lap).min(1.0 - stays);
         let rest = 1.0 - stays - streams;
@@ -65,7 +63,7 @@ impl RunSummary<'_> {
         let memory = &self.0.memory;
         let (peak, budget) = (
             format_size(memory.peak_bytes),
-            format_size(memory.budget_bytes),
+            format_size(memory.ledger.budget_bytes),
         );
         writeln!(f, "memory   {peak} at the peak, {budget} allowed")?;
         if let Some(peak) = memory.cgroup_peak_bytes {
@@ -76,10 +74,10 @@ impl RunSummary<'_> {
             )?;
         }
         let [stays, window, kv, rest] = [
-            memory.resident_weights_bytes,
-            memory.window_bytes,
-            memory.kv_bytes,
-            memory.buffer_bytes,
+            memory.ledger.resident_weights_bytes,
+            memory.ledger.window_bytes,
+            memory.ledger.kv_bytes,
+            memory.ledger.buffer_bytes,
         ]
         .map(format_size);
         let window = match self.0.model.is_streamed {
@@ -95,12 +93,8 @@ impl RunSummary<'_> {
     fn lap(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let line = &self.0.line;
         let bytes = format_size(line.bytes_per_lap);
-        let source = match &self.0.fiber {
-            Some(fiber) if fiber.pieces == 0 => "drive",
-            Some(fiber) if fiber.is_split() => "fiber and the drive",
-            Some(_) => "fiber",
-            None => "drive",
-        };
+        let medium = self.0.medium.figures.as_ref();
+        let source = medium.map_or("drive", |medium| &medium.source);
         write!(f, "lap      {bytes} from the {source} for each token")?;
         if let Some((lap_s, compute_s)) = line.lap_s.zip(line.compute_s) {
             let [lap, stall] = [lap_s, lap_s - compute_s].map(format_seconds);
@@ -112,7 +106,7 @@ impl RunSummary<'_> {
             .zip(line.device_rate_bytes_per_s);
         if let Some((stream, device)) = rates {
             let [stream, device] = [stream, device].map(format_rate);
-            if self.0.fiber.is_none() {
+            if medium.is_none_or(|medium| medium.rate_bytes_per_s.is_none()) {
                 writeln!(
                     f,
                     "drive    {stream} on average, {device} is what it can do: idle {} of the time",
@@ -120,8 +114,8 @@ impl RunSummary<'_> {
                 )?;
             }
         }
-        if let Some(fiber) = &self.0.fiber {
-            write!(f, "{}", LoopLines(fiber))?;
+        if let Some(medium) = medium {
+            f.write_str(&medium.lines)?;
         }
         self.experts(f)?;
         self.check(f)
@@ -187,11 +181,10 @@ impl RunSummary<'_> {
         if let Some(rate) = figures.decode_tokens_per_s {
             write!(f, "{}", format_tokens_per_s(rate))?;
             if let Some((limit, bound)) = figures.line.of_limit.zip(figures.line.bound()) {
-                let allowed = match (bound.side(), &figures.fiber) {
-                    (Side::Compute, _) => "the processor allows",
-                    (Side::Stream, Some(fiber)) if fiber.is_split() => "fiber and drive allow",
-                    (Side::Stream, Some(_)) => "the fiber allows",
-                    (Side::Stream, None) => "the drive allows",
+                let medium = figures.medium.figures.as_ref();
+                let allowed = match bound.side() {
+                    Side::Compute => "the processor allows",
+                    Side::Stream => medium.map_or("the drive allows", |medium| &medium.allows),
                 };
                 write!(f, ", {} of what {allowed}", percent(limit))?;
             }

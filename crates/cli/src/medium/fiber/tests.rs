@@ -5,10 +5,26 @@ use delayline_study::link;
 use serde_json::Value;
 
 use super::*;
+use crate::medium::{pairs, parse_medium};
+
+fn lit(text: &str) -> (LoopMaker, Option<Optics>) {
+    let parameters = text.strip_prefix("fiber:").expect("a loop");
+    pairs(parameters)
+        .and_then(|pairs| from_pairs(pairs, Path::new("")))
+        .unwrap_or_else(|error| panic!("{text}: {error:#}"))
+}
 
 fn fiber(text: &str) -> LoopMaker {
+    lit(text).0
+}
+
+/// A property of a loop, as its maker describes it.
+fn described(text: &str, property: &str) -> f64 {
     let arg = parse_medium(text).unwrap_or_else(|error| panic!("{text}: {error:#}"));
-    arg.fiber.expect("a loop")
+    let described = arg.maker.and_then(|maker| maker.describe());
+    described.expect("a loop")[property]
+        .as_f64()
+        .expect(property)
 }
 
 #[test]
@@ -46,7 +62,7 @@ fn loops_are_understood() {
         (orbit.net_bytes_per_s() / 12.5e9 - 1.0).abs() < 1e-9,
         "{orbit:?}"
     );
-    assert!(parse_medium("flash").is_ok_and(|arg| arg.fiber.is_none()));
+    assert!(parse_medium("flash").is_ok_and(|arg| arg.maker.is_none()));
 }
 
 #[test]
@@ -121,13 +137,13 @@ fn a_file_names_media() -> Result<()> {
     let name = path.display().to_string();
     let one = "[sea]\nkind = \"fiber\"\nlength = \"7000km\"\nrate = \"1Tbit/s\"\nloops = 2\n";
     std::fs::write(&path, one)?;
-    assert_eq!(fiber(&name).spec.loops, 2);
-    assert_eq!(fiber(&format!("{name}:sea")).spec.length_km, 7000.0);
+    assert_eq!(described(&name, "loops"), 2.0);
+    assert_eq!(described(&format!("{name}:sea"), "length_km"), 7000.0);
     std::fs::write(
         &path,
         format!("{one}[disk]\nkind = \"flash\"\n[odd]\nlength = 3\n"),
     )?;
-    assert!(parse_medium(&format!("{name}:disk"))?.fiber.is_none());
+    assert!(parse_medium(&format!("{name}:disk"))?.maker.is_none());
     for (which, word) in [
         ("", "NAME with one of"),
         (":lake", "has no medium `lake`"),
@@ -147,11 +163,8 @@ fn a_file_names_media() -> Result<()> {
 fn a_preset_is_what_study_link_says_of_its_design() -> Result<()> {
     let library = Library::embedded();
     for (name, _) in link::PRESETS {
-        let arg = parse_medium(&format!("fiber:{name}"))?;
-        let (spec, optics) = (
-            arg.fiber.expect("a loop").spec,
-            arg.optics.expect("of a design"),
-        );
+        let (LoopMaker { spec, .. }, optics) = lit(&format!("fiber:{name}"));
+        let optics = optics.expect("of a design");
         let json = link::report(&library, name, false)?.json;
         let said = |path: &str| json.pointer(path).and_then(Value::as_f64).expect(path);
         for (got, path) in [
@@ -191,10 +204,8 @@ fn the_light_of_a_design_depends_on_length_and_laps() -> Result<()> {
     let given = fiber("fiber:c-l,rate=1Tbit/s,overhead=0,ber=1e-9").spec;
     assert_eq!((given.rate_bit_per_s, given.residual_ber), (1e12, 1e-9));
     // One lap more than it stands, and the correction does not.
-    let stands = parse_medium("fiber:c-l")?
-        .optics
-        .expect("of a design")
-        .laps_before_regeneration;
+    let optics = lit("fiber:c-l").1.expect("of a design");
+    let stands = optics.laps_before_regeneration;
     let more = fiber(&format!("fiber:c-l,laps={}", stands + 1)).spec;
     assert!(
         c_l.residual_ber < 2e-15 && more.residual_ber > 1e-6,
@@ -212,8 +223,8 @@ fn the_light_of_a_design_depends_on_length_and_laps() -> Result<()> {
         &media,
         "[own]\nkind = \"fiber\"\ndesign = \"own.toml\"\nloops = 2\n",
     )?;
-    let own = fiber(&media.display().to_string()).spec;
-    assert_eq!((own.length_km, own.loops), (66.666, 2));
+    let own = |property| described(&media.display().to_string(), property);
+    assert_eq!((own("length_km"), own("loops")), (66.666, 2.0));
     std::fs::write(dir.path().join("own.toml"), design.replace("smf", "string"))?;
     let message = format!(
         "{:#}",
