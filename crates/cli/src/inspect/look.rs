@@ -20,7 +20,7 @@ pub struct Look {
     #[serde(flatten)]
     pub ledger: LedgerFigures,
     /// All accounts that the budget is spent on, by their names.
-    pub accounts: Vec<Entry>,
+    pub accounts: Vec<AccountFigures>,
     pub ctx: u32,
     /// Most tokens of a lap while a prompt is read.
     pub ubatch: u32,
@@ -40,20 +40,20 @@ pub struct Look {
 
 /// What one account takes.
 #[derive(Debug, Serialize)]
-pub struct Entry {
+pub struct AccountFigures {
     pub account: &'static str,
     pub bytes: u64,
 }
 
 /// The accounts, largest first, and what is not spent.
-fn entries(ledger: &Ledger) -> Vec<Entry> {
-    let entry = |(account, bytes): (Account, u64)| Entry {
+fn entries(ledger: &Ledger) -> Vec<AccountFigures> {
+    let entry = |(account, bytes): (Account, u64)| AccountFigures {
         account: account.name(),
         bytes,
     };
-    let mut entries: Vec<Entry> = ledger.entries().map(entry).collect();
+    let mut entries: Vec<AccountFigures> = ledger.entries().map(entry).collect();
     entries.sort_by_key(|entry| std::cmp::Reverse(entry.bytes));
-    entries.push(Entry {
+    entries.push(AccountFigures {
         account: "not spent",
         bytes: ledger.left(),
     });
