@@ -3,6 +3,7 @@
 //! through a sequence of their own, which no lap carries.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -266,27 +267,22 @@ impl KvTier {
         if end < have + WORTH {
             return have;
         }
-        let first = have / BLOCK_TOKENS;
-        let mut held = first * BLOCK_TOKENS;
-        if context.keep(slot, held as u32) as usize != held {
-            held = 0;
-            context.keep(slot, 0);
-        }
-        for block in found.iter().skip(held / BLOCK_TOKENS) {
+        let mut held = have;
+        for block in found.iter().skip(have / BLOCK_TOKENS) {
+            let from = block.range().start;
+            let until = from + block.common(&tokens[from..]);
             let Some(bytes) = self.store.get(block) else {
                 break;
             };
-            if !context.put_block(slot, block, &bytes) {
+            // What is held stays: others may share it.
+            if !context.put_block(slot, block, &bytes, held..until) {
                 break;
             }
-            let common = block.common(&tokens[held.min(tokens.len())..]);
-            held += common;
+            let common = until - held;
+            held = until;
             match self.store.was_fetched(block) {
                 true => self.shared_tokens += common as u64,
                 false => self.flash_tokens += common as u64,
-            }
-            if context.keep(slot, held as u32) as usize != held {
-                return context.keep(slot, 0) as usize;
             }
         }
         held
@@ -352,9 +348,9 @@ impl Context {
         }
     }
 
-    /// Puts a block behind what a slot holds; false if that cannot be, and then the slot
-    /// holds what it held.
-    fn put_block(&mut self, slot: u32, block: &Block, bytes: &[u8]) -> bool {
+    /// Puts positions `wanted` of a block behind what a slot holds; false if that cannot be,
+    /// and then the slot holds what it held.
+    fn put_block(&mut self, slot: u32, block: &Block, bytes: &[u8], wanted: Range<usize>) -> bool {
         let range = block.range();
         let (from, until) = (range.start as i32, range.end as i32);
         let spare = self.spare();
@@ -374,7 +370,8 @@ impl Context {
                 let last = sys::llama_memory_seq_pos_max(memory, spare)?;
                 let whole = read == bytes.len() && first == from && last == until - 1;
                 if whole {
-                    sys::llama_memory_seq_cp(memory, spare, slot as i32, from, until)?;
+                    let (first, end) = (wanted.start as i32, wanted.end as i32);
+                    sys::llama_memory_seq_cp(memory, spare, slot as i32, first, end)?;
                 }
                 sys::llama_memory_seq_rm(memory, spare, -1, -1)?;
                 Ok(whole)
