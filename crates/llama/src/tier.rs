@@ -18,6 +18,8 @@ use crate::sys;
 /// From so many tokens on it is sooner to read than to compute them.
 const WORTH: usize = 32;
 
+const BLOCK: u32 = BLOCK_TOKENS as u32;
+
 /// A store, and what of each slot is in it.
 #[derive(Debug)]
 pub struct KvTier {
@@ -194,6 +196,8 @@ impl KvTier {
         if !all && first >= complete {
             return;
         }
+        // Later on it may lack cells outside its window: others are given them.
+        let all_complete = all || context.attention_window > 0;
         let chain = self.store.chain(namespace, tokens);
         for (number, block) in chain.iter().enumerate().skip(first) {
             if block.is_tail() && !all {
@@ -213,7 +217,7 @@ impl KvTier {
             if !block.is_tail() {
                 *self.saved(slot) = number + 1;
             }
-            if !known && !all {
+            if !known && !all_complete {
                 break;
             }
         }
@@ -285,7 +289,8 @@ impl KvTier {
                 false => self.flash_tokens += common as u64,
             }
         }
-        held
+        // Of a window everything has to be there.
+        context.keep(slot, held as u32) as usize
     }
 }
 
@@ -297,7 +302,7 @@ impl Context {
     pub(crate) fn check_tier(&self) -> Result<(), Error> {
         let what = match (self.only_goes_on, self.attention_window) {
             (true, _) => "has states that go on from token to token",
-            (_, 1..) => "has layers that see a window of tokens alone",
+            (_, 1..BLOCK) => "has layers that see fewer tokens than a block",
             _ => return Ok(()),
         };
         Err(Error::Option(format!(

@@ -90,11 +90,13 @@ mod tests {
             match rng.below(4) {
                 0 => {
                     held[from].truncate(cells);
-                    [&mut ledger, &mut thrifty].map(|all| all.cut(from, cells));
+                    ledger.cut(from, cells);
+                    thrifty.cut(from, cells);
                 }
                 1 => {
                     held[to] = held[from][..cells].to_vec();
-                    [&mut ledger, &mut thrifty].map(|all| all.share(from, to, cells));
+                    ledger.share(from, to, cells);
+                    thrifty.share(from, to, cells);
                 }
                 _ if held[to].len() < 12 => {
                     held[to].push(next);
