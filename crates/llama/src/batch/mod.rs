@@ -51,7 +51,7 @@ pub use simulated::{DecodedLap, SimulatedDecoder, SimulatedLanguage, SimulatedMo
 pub use stop::begun;
 
 use ledger::Ledger;
-use prefix::Source;
+use prefix::HeldPrefix;
 use room::Room;
 use sequence::Sequence;
 
@@ -288,7 +288,7 @@ impl<D: Decoder> Batcher<D> {
         };
         let worth = prefix::worth(self.decoder.rows());
         let source = source.filter(|source| source.slot == at || source.tokens >= worth);
-        let source = source.unwrap_or(Source {
+        let source = source.unwrap_or(HeldPrefix {
             slot: at,
             tokens: 0,
         });
@@ -386,7 +386,7 @@ impl<D: Decoder> Batcher<D> {
     /// The free slot that loses least by being taken: the source of what is found if it holds
     /// nothing else, an empty one, the source if less than half of it goes, or else the one
     /// that was left first.
-    fn slot_for(&self, source: Option<Source>) -> Option<usize> {
+    fn slot_for(&self, source: Option<HeldPrefix>) -> Option<usize> {
         let free = self.slots.iter().enumerate();
         let free = free.filter(|(_, slot)| slot.sequence.is_none());
         let loss = |at: usize, slot: &Slot<_>| {

@@ -7,7 +7,7 @@ use super::{Batcher, Decoder, GenerateRequest, Slot, common};
 
 /// A slot that holds the beginning of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Source {
+pub struct HeldPrefix {
     pub slot: usize,
     /// Tokens of the text that can be had of it.
     pub tokens: usize,
@@ -22,7 +22,7 @@ pub fn worth(rows: usize) -> usize {
 impl<D: Decoder> Batcher<D> {
     /// The slot that holds most of a prompt, which is worth sharing or is free. The last token is computed in any case: its
     /// logits are needed.
-    pub(super) fn source(&self, request: &GenerateRequest) -> Option<Source> {
+    pub(super) fn source(&self, request: &GenerateRequest) -> Option<HeldPrefix> {
         let prompt = &request.prompt[..request.prompt.len() - 1];
         let all = self.slots.iter().enumerate();
         let kin = all.filter(|(_, slot)| !request.fresh && slot.namespace == request.namespace);
@@ -36,12 +36,12 @@ impl<D: Decoder> Batcher<D> {
     }
 
     /// What can be had of the first `tokens` tokens in a slot.
-    fn have(&self, slot: usize, tokens: usize) -> Source {
+    fn have(&self, slot: usize, tokens: usize) -> HeldPrefix {
         let tokens = match tokens {
             0 => 0,
             tokens => self.decoder.shareable(slot as u32, tokens as u32) as usize,
         };
-        Source { slot, tokens }
+        HeldPrefix { slot, tokens }
     }
 
     /// Has every sequence hold what others have computed of its text.
@@ -69,7 +69,7 @@ impl<D: Decoder> Batcher<D> {
     }
 
     /// What slot `at` holds is now what can be had of a source.
-    pub(super) fn take_from(&mut self, source: Source, at: usize) {
+    pub(super) fn take_from(&mut self, source: HeldPrefix, at: usize) {
         let (from, tokens) = (source.slot as u32, source.tokens as u32);
         if source.slot != at {
             self.decoder.share(from, at as u32, tokens);
