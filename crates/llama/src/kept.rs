@@ -92,6 +92,23 @@ impl Snapshots {
         true
     }
 
+    /// Sequence `to` has the snapshot of `from` behind `tokens` tokens as well.
+    fn copy(&mut self, from: u32, to: u32, tokens: u32) {
+        let Some(at) = self.last(from, tokens) else {
+            return;
+        };
+        let bytes = self.list[at].bytes.clone();
+        if self.make_room(to, bytes.len() as u64) {
+            let at_prompt = false;
+            self.add(Snapshot {
+                seq: to,
+                tokens,
+                at_prompt,
+                bytes,
+            });
+        }
+    }
+
     fn add(&mut self, snapshot: Snapshot) {
         self.list
             .retain(|kept| kept.seq != snapshot.seq || kept.tokens != snapshot.tokens);
@@ -157,6 +174,11 @@ impl Context {
     /// outside the window of a sequence's last token are given to others, the oldest
     /// first; cut back, its window begins earlier.
     fn is_whole(&self, seq: u32, tokens: u32) -> Result<bool, sys::Exception> {
+        Ok(self.held(seq)? == tokens && self.begins_before(seq, tokens)?)
+    }
+
+    /// Whether the cells of a sequence begin before the window of position `tokens` does.
+    fn begins_before(&self, seq: u32, tokens: u32) -> Result<bool, sys::Exception> {
         // SAFETY: the context is live.
         let first = unsafe {
             let memory = sys::llama_get_memory(self.as_ptr());
@@ -166,7 +188,48 @@ impl Context {
             0 => 0,
             window => tokens.saturating_sub(window),
         };
-        Ok(self.held(seq)? == tokens && u32::try_from(first).is_ok_and(|first| first <= begins))
+        Ok(u32::try_from(first).is_ok_and(|first| first <= begins))
+    }
+
+    /// How many of the first `tokens` tokens of a sequence another one can have: all of
+    /// them while the window behind them is whole, and of states that only go on what it
+    /// holds itself, or held at a snapshot.
+    pub fn shareable(&self, seq: u32, tokens: u32) -> u32 {
+        let found = || -> Result<u32, sys::Exception> {
+            let held = self.held(seq)?;
+            Ok(match self.only_goes_on {
+                true if held <= tokens => held,
+                true => {
+                    let last = self.snapshots.last(seq, tokens);
+                    last.map_or(0, |at| self.snapshots.list[at].tokens)
+                }
+                false if held >= tokens && self.begins_before(seq, tokens)? => tokens,
+                false => 0,
+            })
+        };
+        // What was thrown here is thrown again where it matters.
+        found().unwrap_or(0)
+    }
+
+    /// Has sequence `to` hold the first `tokens` tokens of `from`, in the same cells.
+    pub fn share(&mut self, from: u32, to: u32, tokens: u32) {
+        let mut shared = || -> Result<(), sys::Exception> {
+            self.remove(to, 0)?;
+            // SAFETY: the context is live and not decoding.
+            unsafe {
+                let memory = sys::llama_get_memory(self.as_ptr());
+                sys::llama_memory_seq_cp(memory, from as i32, to as i32, 0, tokens as i32)?;
+            }
+            self.snapshots.cut(to, 0);
+            if self.only_goes_on && self.held(from)? > tokens {
+                self.snapshots.copy(from, to, tokens);
+                self.take_back(to, tokens)?;
+            }
+            Ok(())
+        };
+        if let Err(thrown) = shared() {
+            self.unknown = Some(thrown);
+        }
     }
 
     /// Takes a sequence back to its last snapshot of at most `tokens` tokens.

@@ -3,6 +3,7 @@
 //! through a sequence of their own, which no lap carries.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,6 +17,8 @@ use crate::sys;
 
 /// From so many tokens on it is sooner to read than to compute them.
 const WORTH: usize = 32;
+
+const BLOCK: u32 = BLOCK_TOKENS as u32;
 
 /// A store, and what of each slot is in it.
 #[derive(Debug)]
@@ -193,6 +196,8 @@ impl KvTier {
         if !all && first >= complete {
             return;
         }
+        // Later on it may lack cells outside its window: others are given them.
+        let all_complete = all || context.attention_window > 0;
         let chain = self.store.chain(namespace, tokens);
         for (number, block) in chain.iter().enumerate().skip(first) {
             if block.is_tail() && !all {
@@ -212,7 +217,7 @@ impl KvTier {
             if !block.is_tail() {
                 *self.saved(slot) = number + 1;
             }
-            if !known && !all {
+            if !known && !all_complete {
                 break;
             }
         }
@@ -266,30 +271,26 @@ impl KvTier {
         if end < have + WORTH {
             return have;
         }
-        let first = have / BLOCK_TOKENS;
-        let mut held = first * BLOCK_TOKENS;
-        if context.keep(slot, held as u32) as usize != held {
-            held = 0;
-            context.keep(slot, 0);
-        }
-        for block in found.iter().skip(held / BLOCK_TOKENS) {
+        let mut held = have;
+        for block in found.iter().skip(have / BLOCK_TOKENS) {
+            let from = block.range().start;
+            let until = from + block.common(&tokens[from..]);
             let Some(bytes) = self.store.get(block) else {
                 break;
             };
-            if !context.put_block(slot, block, &bytes) {
+            // What is held stays: others may share it.
+            if !context.put_block(slot, block, &bytes, held..until) {
                 break;
             }
-            let common = block.common(&tokens[held.min(tokens.len())..]);
-            held += common;
+            let common = until - held;
+            held = until;
             match self.store.was_fetched(block) {
                 true => self.shared_tokens += common as u64,
                 false => self.flash_tokens += common as u64,
             }
-            if context.keep(slot, held as u32) as usize != held {
-                return context.keep(slot, 0) as usize;
-            }
         }
-        held
+        // Of a window everything has to be there.
+        context.keep(slot, held as u32) as usize
     }
 }
 
@@ -301,7 +302,7 @@ impl Context {
     pub(crate) fn check_tier(&self) -> Result<(), Error> {
         let what = match (self.only_goes_on, self.attention_window) {
             (true, _) => "has states that go on from token to token",
-            (_, 1..) => "has layers that see a window of tokens alone",
+            (_, 1..BLOCK) => "has layers that see fewer tokens than a block",
             _ => return Ok(()),
         };
         Err(Error::Option(format!(
@@ -352,9 +353,9 @@ impl Context {
         }
     }
 
-    /// Puts a block behind what a slot holds; false if that cannot be, and then the slot
-    /// holds what it held.
-    fn put_block(&mut self, slot: u32, block: &Block, bytes: &[u8]) -> bool {
+    /// Puts positions `wanted` of a block behind what a slot holds; false if that cannot be,
+    /// and then the slot holds what it held.
+    fn put_block(&mut self, slot: u32, block: &Block, bytes: &[u8], wanted: Range<usize>) -> bool {
         let range = block.range();
         let (from, until) = (range.start as i32, range.end as i32);
         let spare = self.spare();
@@ -374,7 +375,8 @@ impl Context {
                 let last = sys::llama_memory_seq_pos_max(memory, spare)?;
                 let whole = read == bytes.len() && first == from && last == until - 1;
                 if whole {
-                    sys::llama_memory_seq_cp(memory, spare, slot as i32, from, until)?;
+                    let (first, end) = (wanted.start as i32, wanted.end as i32);
+                    sys::llama_memory_seq_cp(memory, spare, slot as i32, first, end)?;
                 }
                 sys::llama_memory_seq_rm(memory, spare, -1, -1)?;
                 Ok(whole)

@@ -11,11 +11,11 @@ use delayline_medium::Rng;
 
 const CTX: usize = 40;
 
-fn batcher(slots: usize, cells: usize) -> Batcher<SimulatedDecoder> {
-    let model = SimulatedModel {
-        slots,
-        cells,
-        rows: slots + 4,
+fn model() -> SimulatedModel {
+    SimulatedModel {
+        slots: 1,
+        cells: CTX,
+        rows: 5,
         // Token 0 ends a text: it hardly ever comes.
         vocab: 5000,
         snapshots: None,
@@ -25,6 +25,15 @@ fn batcher(slots: usize, cells: usize) -> Batcher<SimulatedDecoder> {
         row_ns: 100,
         medium_ns: 1200,
         seed: 7,
+    }
+}
+
+fn batcher(slots: usize, cells: usize) -> Batcher<SimulatedDecoder> {
+    let model = SimulatedModel {
+        slots,
+        cells,
+        rows: slots + 4,
+        ..model()
     };
     Batcher::new(SimulatedDecoder::new(model), Some(CTX as u32))
 }
@@ -198,4 +207,107 @@ fn what_is_forgotten_on_demand_is_gone() {
     assert_eq!(cached(&mut batcher, mine, Retention::Nowhere), 0);
     assert_eq!(cached(&mut batcher, mine, stays), 0);
     assert_eq!(cached(&mut batcher, mine, stays), 5);
+}
+
+/// Eight clients whose prompts begin alike, and a decoder that counts rows and cells.
+#[test]
+fn what_several_prompts_begin_with_is_computed_and_held_once() {
+    const CLIENTS: usize = 8;
+    let beginning: Vec<i32> = (1..=30).collect();
+    let all = beginning.len() + CLIENTS * 4;
+    for together in [true, false] {
+        // Room for what they share once, and for what is left of each.
+        let model = SimulatedModel {
+            slots: CLIENTS,
+            cells: all + CLIENTS,
+            rows: CLIENTS + 4,
+            ..model()
+        };
+        let mut batcher = Batcher::new(SimulatedDecoder::new(model), Some(CTX as u32));
+        let (mut waiting, mut cached): (Vec<i32>, _) = ((0..CLIENTS as i32).collect(), 0);
+        let (mut events, mut rows, mut cells) = (Vec::new(), 0, 0);
+        let mut ended = 0;
+        while ended < CLIENTS {
+            waiting.retain(|&client| {
+                let own = [100 + client, 200, 300];
+                let prompt = [&beginning[..], &own[..]].concat();
+                match batcher.join(request(&prompt, 2, false)) {
+                    Ok(admitted) => cached = cached.max(admitted.cached),
+                    Err(JoinError::Full(_)) => return true,
+                    Err(JoinError::Invalid(error)) => panic!("{error}"),
+                }
+                false
+            });
+            for _ in 0..if together { 1 } else { 6 } {
+                batcher.lap(&mut events).expect("a good lap");
+            }
+            for event in events.drain(..) {
+                let token = event.token.expect("a token");
+                ended += usize::from(token.finish.is_some());
+                assert!(token.found == 0 || token.found == beginning.len());
+            }
+            rows += batcher
+                .decoder()
+                .take_laps()
+                .iter()
+                .map(|lap| lap.rows)
+                .sum::<usize>();
+            cells = cells.max(batcher.decoder().taken_cells());
+        }
+        assert_eq!(rows, all, "{together}: each token is computed once");
+        assert!(cells <= all, "{together}: {cells} cells for {all} tokens");
+        assert!(cached == beginning.len(), "who comes later finds all of it");
+    }
+    // Of different owners, and of those who ask for that, each computes its own.
+    for fresh in [false, true] {
+        let mut batcher = batcher(CLIENTS, CLIENTS * CTX);
+        for client in 0..CLIENTS {
+            let owner = if fresh { 0 } else { client as u8 };
+            let request = GenerateRequest {
+                namespace: Namespace::new(&[owner], b""),
+                fresh,
+                ..request(&beginning, 1, false)
+            };
+            batcher.join(request).expect("room");
+        }
+        finish(&mut batcher);
+        let rows: usize = batcher
+            .decoder()
+            .take_laps()
+            .iter()
+            .map(|lap| lap.rows)
+            .sum();
+        assert_eq!(rows, CLIENTS * beginning.len());
+    }
+}
+
+/// Whoever computes for others may leave at any lap: another goes on where it was.
+#[test]
+fn who_waits_goes_on_where_another_has_left() {
+    let beginning: Vec<i32> = (1..=30).collect();
+    for laps in 0..5 {
+        let mut batcher = batcher(3, 3 * CTX);
+        let first = batcher.join(request(&beginning, 4, false)).expect("room");
+        for last in [100, 101] {
+            let prompt = [&beginning[..], &[last]].concat();
+            batcher.join(request(&prompt, 2, false)).expect("room");
+        }
+        for _ in 0..laps {
+            batcher.lap(&mut Vec::new()).expect("a good lap");
+        }
+        batcher.leave(first.id);
+        assert_eq!(finish(&mut batcher).len(), 2);
+        let rows: usize = batcher
+            .decoder()
+            .take_laps()
+            .iter()
+            .map(|lap| lap.rows)
+            .sum();
+        // Two last tokens of prompts, and one each of the answers; what the first has
+        // said before it left.
+        assert!(
+            (30 + 4..=30 + 4 + laps).contains(&rows),
+            "{rows} rows, {laps} laps"
+        );
+    }
 }

@@ -121,6 +121,8 @@ struct Walk {
     /// The class that the lap before expected of the next one, if nothing came between.
     hint: Option<Class>,
     answered: usize,
+    /// Requests that had room only because of what they share.
+    shared: usize,
     failed: usize,
     /// Laps that failed for a logit that is no number.
     spoiled: usize,
@@ -138,6 +140,7 @@ impl Walk {
             past: Vec::new(),
             hint: None,
             answered: 0,
+            shared: 0,
             failed: 0,
             spoiled: 0,
             tokenless: 0,
@@ -150,7 +153,22 @@ impl Walk {
 
     fn request(&mut self) -> GenerateRequest {
         let ctx = self.batcher.ctx();
-        let mut prompt = match self.pick(2) {
+        let mut prompt = match self.pick(3) {
+            // As one that is under way: what both begin with is computed once.
+            1 if !self.live.is_empty() => {
+                let at = self.pick(self.live.len());
+                let mut text = self
+                    .live
+                    .values()
+                    .nth(at)
+                    .expect("it lives")
+                    .request
+                    .prompt
+                    .clone();
+                let keep = self.pick(text.len() + 1);
+                text.truncate(keep);
+                text
+            }
             0 if !self.past.is_empty() => {
                 let at = self.pick(self.past.len());
                 let mut text = self.past[at].clone();
@@ -196,10 +214,12 @@ impl Walk {
         let prompt = request.prompt.len();
         let cells = (prompt + request.max_tokens - 1).min(ctx);
         let no_slot = self.live.len() == self.model.slots;
+        // Alone it would need so many; what it shares with others counts once.
         let full = no_slot || !self.holds(cells);
         match self.batcher.join(request.clone()) {
             Ok(admitted) => {
-                assert!(!full, "a slot or a cell was promised twice");
+                assert!(!no_slot, "a slot was promised twice");
+                self.shared += usize::from(full);
                 let held = self.batcher.decoder().memory();
                 let cached = &request.prompt[..admitted.cached];
                 assert!(held.iter().any(|text| text == cached), "{cached:?}");
@@ -324,9 +344,13 @@ impl Walk {
                     assert!(after.iter().all(Vec::is_empty), "{after:?}");
                 } else if self.only_goes_on() {
                     let mut both = after.iter().zip(&before);
-                    assert!(both.all(|(after, before)| before.starts_with(after)));
+                    assert!(both.all(|(after, before)| {
+                        before.starts_with(after) || after.starts_with(before)
+                    }));
                 } else {
-                    assert_eq!(after, before);
+                    // What others had computed may have come in before the lap.
+                    let mut both = after.iter().zip(&before);
+                    assert!(both.all(|(after, before)| after.starts_with(before)));
                 }
                 assert!(failed.sequences.iter().all(|id| taking_part.contains(id)));
                 let all = generating.iter().all(|id| failed.sequences.contains(id));
@@ -422,7 +446,7 @@ impl Walk {
 #[test]
 fn whatever_happens_each_gets_what_it_gets_alone() {
     let mut rng = Rng::new(delayline_testing::seed());
-    let (mut answered, mut failed, mut spoiled) = (0, 0, 0);
+    let (mut answered, mut failed, mut spoiled, mut shared) = (0, 0, 0, 0);
     for _ in 0..1500 {
         let slots = between(&mut rng, 1, 6);
         let ctx = between(&mut rng, 4, 40);
@@ -447,9 +471,13 @@ fn whatever_happens_each_gets_what_it_gets_alone() {
         answered += walk.answered;
         failed += walk.failed;
         spoiled += walk.spoiled;
+        shared += walk.shared;
     }
-    println!("{answered} answers, {failed} laps that failed, {spoiled} that were spoiled");
-    assert!(answered > 20_000 && failed > 20_000 && spoiled > 1_000);
+    println!(
+        "{answered} answers, {failed} laps that failed, {spoiled} that were spoiled, {shared} \
+         requests with room because they share"
+    );
+    assert!(answered > 20_000 && failed > 20_000 && spoiled > 1_000 && shared > 200);
 }
 
 /// Every order of so many calls, on a batcher of two slots that is nearly full.

@@ -96,6 +96,8 @@ fn what_comes_back_is_what_was_in_memory() {
         ("tiny-qwen2", KvType::F16),
         ("tiny-qwen3", KvType::F16),
         ("tiny-mixtral", KvType::F16),
+        ("tiny-gemma2", KvType::F16),
+        ("tiny-phi3", KvType::F16),
     ] {
         let path = synth(dir.path(), shape, Quant::Q4_0);
         let folder = dir.path().join(format!("{shape}-{kv:?}"));

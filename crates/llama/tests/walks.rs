@@ -12,6 +12,7 @@ use std::path::Path;
 use common::{alone, options, scratch, streamed, synth};
 use delayline_engine::{KvType, Options, Way};
 use delayline_llama::batch::{Batcher, Choice, GenerateRequest, JoinError, SequenceId};
+use delayline_llama::{KvCache, KvTier};
 use delayline_medium::Rng;
 use delayline_synth::{Quant, TinyArch, tiny_archs};
 
@@ -52,6 +53,8 @@ struct Asked {
 
 struct Walk {
     batcher: Batcher,
+    /// Tokens that were found on disk.
+    restored: u64,
     rng: Rng,
     live: BTreeMap<SequenceId, Asked>,
     done: Vec<Asked>,
@@ -69,7 +72,14 @@ impl Walk {
 
     fn request(&mut self) -> Asked {
         let mut prompt = Vec::new();
-        if !self.done.is_empty() && self.rng.chance(0.7) {
+        if !self.live.is_empty() && self.rng.chance(0.4) {
+            // As one that is under way.
+            let at = self.rng.below(self.live.len() as u64) as usize;
+            let other = self.live.values().nth(at).expect("it lives");
+            prompt.clone_from(&other.prompt);
+            let keep = self.rng.below(prompt.len() as u64 + 1) as usize;
+            prompt.truncate(keep);
+        } else if !self.done.is_empty() && self.rng.chance(0.7) {
             // Behind a text from before, or behind a part of it.
             let at = self.rng.below(self.done.len() as u64) as usize;
             prompt.clone_from(&self.done[at].prompt);
@@ -91,14 +101,19 @@ impl Walk {
 
     /// Takes a request on; false if there is no room for it now.
     fn join(&mut self, asked: Asked) -> bool {
+        self.join_as(asked, false)
+    }
+
+    /// As [`Walk::join`]; `fresh` computes all of its prompt.
+    fn join_as(&mut self, asked: Asked, fresh: bool) -> bool {
         let choice = Choice::Given(asked.answer.clone());
         let request = GenerateRequest {
             logprobs: Some(0),
+            fresh,
             ..GenerateRequest::new(&asked.prompt, asked.answer.len(), choice)
         };
         match self.batcher.join(request) {
             Ok(admitted) => {
-                self.cached += admitted.cached;
                 self.live.insert(admitted.id, asked);
                 true
             }
@@ -113,6 +128,9 @@ impl Walk {
         for event in events {
             let token = event.token.expect("a token");
             let asked = self.live.get_mut(&event.sequence).expect("it lives");
+            if asked.logprobs.is_empty() {
+                self.cached += token.found;
+            }
             asked.logprobs.push(token.logprobs[0].logprob);
             if token.finish.is_some() {
                 let asked = self.live.remove(&event.sequence).expect("it lives");
@@ -151,6 +169,8 @@ struct Walked {
     distances: Vec<f32>,
     /// How many tokens were not computed again.
     cached: usize,
+    /// Of all in the walk those that were found on disk.
+    restored: u64,
     /// Whether the model is a mixture of experts.
     experts: bool,
 }
@@ -163,21 +183,62 @@ fn walk(path: &Path, seed: u64) -> Walked {
         ctx: Some(CELLS / 2),
         // Little rounding, so that what differs is told from what is wrong.
         kv: KvType::F32,
+        spare: true,
         ..options(Way::Auto)
     };
-    let engine = streamed(path, 1 << 20, &options);
-    let experts = engine.file().facts().experts > 0;
+    let folder = tempfile::tempdir().expect("a folder");
+    let batcher = || {
+        let mut engine = streamed(path, 1 << 20, &options);
+        let cache = KvCache {
+            folder: folder.path().to_owned(),
+            size: 64 << 20,
+            content: [0; 32],
+            read_only: false,
+            write_per_day: None,
+            share: None,
+        };
+        let tier = KvTier::open(&cache, &options).expect("a folder");
+        // Some models have none.
+        let kept = engine.backend_mut().use_tier(tier).is_ok();
+        (Batcher::new(engine, Some(CELLS / 2)), kept)
+    };
+    let (first, on_disk) = batcher();
     let mut walk = Walk {
-        batcher: Batcher::new(engine, Some(CELLS / 2)),
+        batcher: first,
+        restored: 0,
         rng: Rng::new(seed),
         live: BTreeMap::new(),
         done: Vec::new(),
+        cached: 0,
+    };
+    // Halfway the program starts anew.
+    while walk.done.len() < REQUESTS / 2 {
+        walk.step();
+    }
+    walk.finish();
+    let Walk {
+        batcher: past,
+        rng,
+        done,
+        ..
+    } = walk;
+    drop(past);
+    let mut walk = Walk {
+        batcher: batcher().0,
+        restored: 0,
+        rng,
+        live: BTreeMap::new(),
+        done,
         cached: 0,
     };
     while walk.done.len() < REQUESTS {
         walk.step();
     }
     walk.finish();
+    let tier = walk.batcher.decoder().backend_mut().tier();
+    walk.restored = tier.map_or(0, |tier| tier.stats().flash_tokens);
+    let experts = walk.batcher.decoder().file().facts().experts > 0;
+    assert!(walk.restored > 0 || !on_disk, "nothing was found on disk");
     // The walk may find nothing again where only snapshots are kept: this is found.
     let long = |walk: &mut Walk, prompt: Vec<i32>| {
         let answer = walk.text(8);
@@ -205,7 +266,7 @@ fn walk(path: &Path, seed: u64) -> Walked {
             logprobs: Vec::new(),
             ..asked.clone()
         };
-        assert!(walk.join(anew), "there is nobody else");
+        assert!(walk.join_as(anew, true), "there is nobody else");
         walk.finish();
         let anew = walk.done.pop().expect("it was answered");
         assert_eq!(asked.logprobs.len(), anew.logprobs.len());
@@ -215,6 +276,7 @@ fn walk(path: &Path, seed: u64) -> Walked {
     Walked {
         distances,
         cached,
+        restored: walk.restored,
         experts,
     }
 }
@@ -245,8 +307,8 @@ fn what_is_kept_changes_no_answer() {
         let walked = walk(&path, seed);
         let largest = walked.distances.iter().copied().fold(0.0, f32::max);
         println!(
-            "{shape}: {largest:.1e} apart, {} tokens kept",
-            walked.cached
+            "{shape}: {largest:.1e} apart, {} tokens kept, {} from disk",
+            walked.cached, walked.restored
         );
         // Where two experts are as good as equally fit, rounding chooses another one.
         let far = walked.distances.iter().filter(|&&far| far > ROUNDING);

@@ -45,6 +45,8 @@ struct Answer {
     joined: Instant,
     last: Instant,
     tokens: u64,
+    /// Tokens of its prompt that were not computed for it, as far as they are counted.
+    found: usize,
     /// What the client has not taken yet.
     owed: VecDeque<Update>,
     /// Whether the sequence has left.
@@ -213,6 +215,7 @@ impl EngineThread {
                     joined: now,
                     last: now,
                     tokens: 0,
+                    found: joined.cached,
                     owed: VecDeque::new(),
                     over: false,
                 };
@@ -403,6 +406,14 @@ impl EngineThread {
         answer.tokens += 1;
         let update = match event.token {
             Ok(token) => {
+                // What others had computed of its prompt came after it had joined.
+                let cached = token.found.saturating_sub(answer.found);
+                if cached > 0 {
+                    answer.found = token.found;
+                    let token_s = self.batcher.prompt_token_s().unwrap_or(0.0);
+                    metrics.cached_tokens.inc_by(cached as u64);
+                    metrics.kv.spared(cached as u64, token_s * cached as f64);
+                }
                 answer.over = token.finish.is_some();
                 Update::Token(token)
             }

@@ -179,14 +179,13 @@ impl Riding {
         let (at, token) = match self.next().await {
             None => return Ok(": still here\n\n".into()),
             Some(Ok((at, Update::Token(token)))) => (at, token),
-            Some(Ok((_, Update::Joined { cached }))) => {
-                // A prompt with several answers counts once.
-                let cached = self.usage.cached + cached;
-                self.usage.cached = cached.min(self.usage.prompt);
-                return Ok(String::new());
-            }
+            Some(Ok((_, Update::Joined { .. }))) => return Ok(String::new()),
             Some(Ok((_, Update::Failed(error))) | Err(error)) => return Err(error),
         };
+        if at == 0 {
+            // A prompt with several answers counts once, as it was for the first of them.
+            self.usage.cached = token.found.min(self.usage.prompt);
+        }
         let reader = &mut self.readers[at];
         let is_token = usize::from(token.finish != Some(Finish::End));
         self.usage.generated += is_token;

@@ -361,3 +361,43 @@ fn a_shared_store_that_says_nothing_is_waited_for_no_longer_than_it_is_worth() {
     assert!(ask(&client, &format!("{text} And?")).0 > 64);
     drop(server);
 }
+
+#[test]
+fn clients_with_one_system_prompt_compute_it_once() {
+    const CLIENTS: usize = 8;
+    let config = ServerConfig {
+        riders: CLIENTS as u32,
+        ..config()
+    };
+    let (server, client) = start(config);
+    let system = "A delay line is a tube in which sound goes round and round. ".repeat(8);
+    let body = |client: usize| json!({"prompt": format!("{system}{client}"), "max_tokens": 2});
+    let usages: Vec<serde_json::Value> = std::thread::scope(|scope| {
+        let ask = |number: usize| {
+            let (client, body) = (&client, body(number));
+            scope.spawn(move || client.post("/v1/completions", &body).json()["usage"].clone())
+        };
+        let asked: Vec<_> = (0..CLIENTS).map(ask).collect();
+        let answers = asked.into_iter().map(|one| one.join().expect("an answer"));
+        answers.collect()
+    });
+    let prompt = usages[0]["prompt_tokens"].as_u64().expect("counted");
+    let cached = |usage: &serde_json::Value| {
+        let cached = &usage["prompt_tokens_details"]["cached_tokens"];
+        cached.as_u64().unwrap_or(0)
+    };
+    let cached: Vec<u64> = usages.iter().map(cached).collect();
+    let first = cached.iter().filter(|&&tokens| tokens == 0).count();
+    assert_eq!(first, 1, "one computes it: {cached:?}");
+    assert!(
+        cached
+            .iter()
+            .all(|&tokens| tokens == 0 || tokens + 4 >= prompt),
+        "the others find it: {cached:?} of {prompt}"
+    );
+    let found: u64 = cached.iter().sum();
+    assert_eq!(client.metric("delayline_cached_tokens_total"), found as f64);
+    let computed = client.metric("delayline_prompt_tokens_total");
+    assert_eq!(computed, (CLIENTS as u64 * prompt - found) as f64);
+    drop(server);
+}

@@ -198,7 +198,8 @@ const TINIES: &[Shape] = &[
         vocab: 512,
         tied: true,
         rms_eps: 1e-6,
-        window: Some(32),
+        // Longer than a block of the KV cache.
+        window: Some(96),
         ..TINY
     },
     Shape {

@@ -55,6 +55,13 @@ pub trait Decoder {
     /// returns how many.
     fn keep(&mut self, slot: u32, tokens: u32) -> u32;
 
+    /// How many of the first `tokens` tokens of a slot another slot can have.
+    fn shareable(&self, slot: u32, tokens: u32) -> u32;
+
+    /// Has slot `to` hold the first `tokens` tokens of `from`, and nothing else, without
+    /// taking cells for them. That many are shareable.
+    fn share(&mut self, from: u32, to: u32, tokens: u32);
+
     /// Where a slot is now it may be taken back to later on; certainly at the end of a
     /// prompt.
     fn remember(&mut self, slot: u32, at_prompt: bool);

@@ -32,6 +32,12 @@ pub trait TokenBackend: for<'a> Backend<Work<'a> = &'a [Piece<'a>]> {
     /// As [`Decoder::keep`].
     fn keep(&mut self, slot: u32, tokens: u32) -> u32;
 
+    /// As [`Decoder::shareable`].
+    fn shareable(&self, slot: u32, tokens: u32) -> u32;
+
+    /// As [`Decoder::share`].
+    fn share(&mut self, from: u32, to: u32, tokens: u32);
+
     /// As [`Decoder::remember`].
     fn remember(&mut self, slot: u32, at_prompt: bool);
 
@@ -80,6 +86,14 @@ impl TokenBackend for LlamaBackend {
 
     fn keep(&mut self, slot: u32, tokens: u32) -> u32 {
         self.context_mut().keep(slot, tokens)
+    }
+
+    fn shareable(&self, slot: u32, tokens: u32) -> u32 {
+        self.context().shareable(slot, tokens)
+    }
+
+    fn share(&mut self, from: u32, to: u32, tokens: u32) {
+        self.context_mut().share(from, to, tokens);
     }
 
     fn remember(&mut self, slot: u32, at_prompt: bool) {
@@ -150,6 +164,14 @@ impl<B: TokenBackend> Decoder for Engine<B> {
 
     fn keep(&mut self, slot: u32, tokens: u32) -> u32 {
         self.backend_mut().keep(slot, tokens)
+    }
+
+    fn shareable(&self, slot: u32, tokens: u32) -> u32 {
+        self.backend().shareable(slot, tokens)
+    }
+
+    fn share(&mut self, from: u32, to: u32, tokens: u32) {
+        self.backend_mut().share(from, to, tokens);
     }
 
     fn remember(&mut self, slot: u32, at_prompt: bool) {

@@ -81,6 +81,7 @@ impl<D: Decoder> Batcher<D> {
     /// # Errors
     /// [`FailedLap`]: nothing came of it, and the sequences may be tried again.
     pub fn lap(&mut self, events: &mut Vec<SequenceEvent>) -> Result<CompletedLap, FailedLap> {
+        self.follow();
         self.grow();
         let members = self.members();
         let mixture = self.mixture();
@@ -131,7 +132,8 @@ impl<D: Decoder> Batcher<D> {
 
     /// Those who take part in the next lap, in the order of their slots.
     fn members(&self) -> Vec<Member> {
-        let slots = self.slots.iter().enumerate().filter(|(_, slot)| !slot.held);
+        let slots = self.slots.iter().enumerate();
+        let slots = slots.filter(|(at, slot)| !slot.held && !self.waits(*at));
         let member = |(at, slot): (usize, &Slot<_>)| {
             let (id, sequence) = slot.sequence.as_ref()?;
             Some(Member {
@@ -163,13 +165,16 @@ impl<D: Decoder> Batcher<D> {
     fn fall_back(&mut self, slot: usize) {
         if let Some((_, sequence)) = &mut self.slots[slot].sequence {
             let computed = sequence.computed() as u32;
-            sequence.go_on_from(self.decoder.keep(slot as u32, computed) as usize);
+            let kept = self.decoder.keep(slot as u32, computed) as usize;
+            sequence.go_on_from(kept);
+            self.ledger.cut(slot, kept);
         }
     }
 
     /// Nothing is in the KV cache any more: all sequences are computed anew.
     fn start_again(&mut self) {
         self.decoder.clear();
+        self.ledger.clear();
         for slot in &mut self.slots {
             slot.cached.clear();
             if let Some((_, sequence)) = &mut slot.sequence {

@@ -13,7 +13,8 @@
 //!
 //! A sequence is admitted when the KV cache has room for its prompt and all that
 //! it may generate, or, if it takes what it gets ([`GenerateRequest::elastic`]), for a
-//! part of it: none is ever thrown out later. No request takes all of the cache while
+//! part of it: none is ever thrown out later. Cells that sequences share count once
+//! (`ledger`), and what several need is computed by one of them (`prefix`). No request takes all of the cache while
 //! others wait (`room`). The tokens of one that has
 //! left stay until their room is needed, so that a conversation goes on where it
 //! was.
@@ -26,6 +27,8 @@ mod cost;
 mod decoder;
 mod engine;
 mod lap;
+mod ledger;
+mod prefix;
 mod room;
 mod sequence;
 mod share;
@@ -47,6 +50,8 @@ pub use sequence::{Choice, GenerateRequest, GeneratedToken, Retention, TokenLogp
 pub use simulated::{DecodedLap, SimulatedDecoder, SimulatedLanguage, SimulatedModel};
 pub use stop::begun;
 
+use ledger::Ledger;
+use prefix::HeldPrefix;
 use room::Room;
 use sequence::Sequence;
 
@@ -132,6 +137,8 @@ struct Slot<S> {
     sequence: Option<(SequenceId, Sequence<S>)>,
     /// Sits out laps until told otherwise.
     held: bool,
+    /// Neither finds anything with others nor gives them what it computes.
+    apart: bool,
     /// What the last sequence has left in the KV cache, and when.
     cached: Vec<i32>,
     left_at: u64,
@@ -144,6 +151,7 @@ impl<S> Slot<S> {
             retention: Retention::default(),
             sequence: None,
             held: false,
+            apart: false,
             cached: Vec::new(),
             left_at: 0,
         }
@@ -160,6 +168,7 @@ pub struct Batcher<D: Decoder = LlamaEngine> {
     cost: LapCost,
     ctx: usize,
     room: Room,
+    ledger: Ledger,
     next_id: u64,
     now: u64,
     /// Whether the next lap is one of prompts, where they have laps of their own.
@@ -187,6 +196,14 @@ impl<D: Decoder> Batcher<D> {
             },
             ctx,
             room: Room::new(decoder.cells(), decoder.slots(), ctx),
+            ledger: Ledger::new(
+                decoder.slots(),
+                match decoder.equal_pieces() {
+                    // What can be shared again after a failure is not certain there.
+                    true => usize::MAX,
+                    false => prefix::worth(decoder.rows()),
+                },
+            ),
             next_id: 0,
             now: 0,
             prompts_next: false,
@@ -265,41 +282,54 @@ impl<D: Decoder> Batcher<D> {
         let room = self.ctx - request.prompt.len() + 1;
         let first = self.first_promise(&request).min(room);
         let needed = sequence::cells(request.prompt.len(), first);
-        let Some(at) = self.slot_for(&request) else {
+        let source = self.source(&request);
+        let Some(at) = self.slot_for(source) else {
             return Err(JoinError::Full(Box::new(request)));
         };
-        let all = || self.promises().chain([needed]);
+        let worth = prefix::worth(self.decoder.rows());
+        let source = source.filter(|source| source.slot == at || source.tokens >= worth);
+        let source = source.unwrap_or(HeldPrefix {
+            slot: at,
+            tokens: 0,
+        });
+        let mut ledger = self.ledger.clone();
+        ledger.share(source.slot, at, source.tokens);
         let holds = match aside {
-            true => self.room.holds_aside(all(), needed) && self.room.holds(all()),
-            false => self.room.holds(all()),
+            true => self.can_promise_aside(&ledger, at, needed),
+            false => self.can_promise(&ledger, at, needed),
         };
         if !holds {
             return Err(JoinError::Full(Box::new(request)));
         }
-        self.make_room(at, needed);
-        // What the slot holds is given up only for a request that is admitted.
         let (namespace, fresh) = (request.namespace, request.fresh);
         let retention = request.retention;
         let mut sequence = Sequence::new(&self.language, request, room)?;
         sequence.limit(first);
-        if fresh || self.slots[at].namespace != namespace {
-            self.slots[at].cached.clear();
-            self.decoder.keep(at as u32, 0);
-        }
-        self.slots[at].namespace = namespace;
-        self.slots[at].retention = retention;
-        let cached = self.rewind(at, sequence.lacking());
+        // What the slot holds is given up only for a request that is admitted.
+        let cut = if source.slot == at { source.tokens } else { 0 };
+        let cut = self.decoder.keep(at as u32, cut as u32) as usize;
+        self.slots[at].cached.clear();
+        self.take_from(source, at);
+        let have = if source.slot == at {
+            cut
+        } else {
+            source.tokens
+        };
         let prompt = sequence.lacking();
         // Of no tokens nothing is brought back.
         let wanted = if fresh { 0 } else { prompt.len() - 1 };
+        self.make_room((at, needed));
         let prompt = &prompt[..wanted];
-        let cached = self.decoder.restore(at as u32, &namespace, prompt, cached);
-        sequence.advance(cached);
+        let cached = self.decoder.restore(at as u32, &namespace, prompt, have);
+        self.ledger.cut(at, cached);
+        sequence.find(cached);
+        self.slots[at].namespace = namespace;
+        self.slots[at].retention = retention;
         let id = SequenceId(self.next_id);
         self.next_id += 1;
         let slot = &mut self.slots[at];
-        slot.cached.clear();
         slot.held = false;
+        slot.apart = fresh;
         slot.sequence = Some((id, sequence));
         Ok(Admitted { id, cached })
     }
@@ -316,12 +346,6 @@ impl<D: Decoder> Batcher<D> {
         }
     }
 
-    /// Cells that the sequences may come to take.
-    fn promises(&self) -> impl Iterator<Item = usize> {
-        let taken = self.slots.iter().filter_map(|slot| slot.sequence.as_ref());
-        taken.map(|(_, sequence)| sequence.cells())
-    }
-
     /// Promises more to elastic sequences that are at the end of what they have, as far
     /// as there is room.
     fn grow(&mut self) {
@@ -330,21 +354,15 @@ impl<D: Decoder> Batcher<D> {
                 continue;
             };
             let more = sequence.wants(STEP);
-            let fits = |more: &usize| {
-                let all = self.slots.iter().enumerate();
-                let promises = all.filter_map(|(other, slot)| {
-                    let (_, sequence) = slot.sequence.as_ref()?;
-                    Some(sequence.cells() + if other == at { *more } else { 0 })
-                });
-                self.room.holds(promises)
-            };
+            let cells = sequence.cells();
+            let fits = |more: &usize| self.can_promise(&self.ledger, at, cells + more);
             let Some(more) = (1..=more).rev().find(fits) else {
                 continue;
             };
             if let Some((_, sequence)) = &mut self.slots[at].sequence {
                 sequence.grow(more);
             }
-            self.make_room(at, 0);
+            self.make_room((at, cells + more));
         }
     }
 
@@ -365,53 +383,49 @@ impl<D: Decoder> Batcher<D> {
         }
     }
 
-    /// The free slot that shares most of the prompt, of the same namespace, else the one that
-    /// was left first. One that would lose more than it shares counts as sharing nothing.
-    fn slot_for(&self, request: &GenerateRequest) -> Option<usize> {
+    /// The free slot that loses least by being taken: the source of what is found if it holds
+    /// nothing else, an empty one, the source if less than half of it goes, or else the one
+    /// that was left first.
+    fn slot_for(&self, source: Option<HeldPrefix>) -> Option<usize> {
         let free = self.slots.iter().enumerate();
         let free = free.filter(|(_, slot)| slot.sequence.is_none());
-        let best = free.max_by_key(|(_, slot)| {
-            let shared = match slot.namespace == request.namespace && !request.fresh {
-                true => common(&slot.cached, &request.prompt),
-                false => 0,
-            };
-            let kept = if 2 * shared >= slot.cached.len() {
-                shared
-            } else {
-                0
-            };
-            let since = (slot.cached.len().min(1), slot.left_at);
-            (kept, std::cmp::Reverse(since))
-        });
+        let loss = |at: usize, slot: &Slot<_>| {
+            let found = source.filter(|source| source.slot == at);
+            match (slot.cached.len(), found.map(|source| source.tokens)) {
+                // The last token of a prompt is computed again anyway.
+                (held, Some(tokens)) if tokens + 1 >= held => 0,
+                (0, _) => 1,
+                (held, Some(tokens)) if 2 * tokens >= held => 2,
+                _ => 3,
+            }
+        };
+        let best = free.min_by_key(|(at, slot)| (loss(*at, slot), slot.left_at));
         best.map(|(at, _)| at)
     }
 
-    /// Has room for `needed` more cells in slot `at`, at the cost of what others have
-    /// left behind: they can be promised.
-    fn make_room(&mut self, at: usize, needed: usize) {
-        let promised: usize = self.promises().sum();
-        let free = self.decoder.cells() - (promised + needed);
+    /// Has room for so many cells in a slot, at the cost of what others have left behind:
+    /// they can be promised.
+    fn make_room(&mut self, (at, needed): (usize, usize)) {
         let mut left: Vec<usize> = (0..self.slots.len())
             .filter(|&other| other != at && !self.slots[other].cached.is_empty())
             .collect();
         left.sort_by_key(|&other| std::cmp::Reverse(self.slots[other].left_at));
-        let mut kept = 0;
+        let promised = self.promises().filter(|&(slot, _)| slot != at);
+        let mut taken: Vec<_> = promised.chain([(at, needed)]).collect();
         for other in left {
-            kept += self.slots[other].cached.len();
-            if kept > free {
-                kept -= self.slots[other].cached.len();
-                self.slots[other].cached.clear();
-                self.decoder.keep(other as u32, 0);
+            taken.push((other, self.slots[other].cached.len()));
+            if self.ledger.cells(taken.iter().copied()) > self.decoder.cells() {
+                taken.pop();
+                self.drop_left(other);
             }
         }
     }
 
-    /// Forgets what slot `at` does not share with the prompt; returns how many
-    /// tokens of it are there.
-    fn rewind(&mut self, at: usize, prompt: &[i32]) -> usize {
-        // The last token is computed again: its logits are needed.
-        let shared = common(&self.slots[at].cached, prompt).min(prompt.len() - 1);
-        self.decoder.keep(at as u32, shared as u32) as usize
+    /// Forgets what the last sequence of a slot has left.
+    fn drop_left(&mut self, slot: usize) {
+        self.slots[slot].cached.clear();
+        self.decoder.keep(slot as u32, 0);
+        self.ledger.cut(slot, 0);
     }
 
     /// Lets a sequence go; what it has computed stays until the room is needed.
@@ -427,8 +441,7 @@ impl<D: Decoder> Batcher<D> {
         };
         slot.left_at = self.now;
         if slot.retention == Retention::Nowhere {
-            self.decoder.keep(at as u32, 0);
-            return;
+            return self.drop_left(at);
         }
         slot.cached = sequence.into_computed();
         if slot.retention == Retention::Saved {
@@ -440,21 +453,24 @@ impl<D: Decoder> Batcher<D> {
     /// Forgets what sequences of an owner have left, whatever their salts, in memory and
     /// wherever it was saved; those that are under way leave nothing.
     pub fn forget(&mut self, namespace: &Namespace) -> Forgotten {
-        let mut forgotten = Forgotten::default();
+        let mut left = Vec::new();
         for (at, slot) in self.slots.iter_mut().enumerate() {
             if !slot.namespace.same_owner(namespace) {
                 continue;
             }
             if slot.sequence.is_some() {
                 slot.retention = Retention::Nowhere;
-            } else if !slot.cached.is_empty() {
-                forgotten.tokens += slot.cached.len();
-                slot.cached.clear();
-                self.decoder.keep(at as u32, 0);
+                slot.apart = true;
+            } else {
+                left.push((at, slot.cached.len()));
             }
         }
-        forgotten.blocks = self.decoder.forget_saved(namespace);
-        forgotten
+        let tokens = self.ledger.cells(left.iter().copied());
+        left.iter().for_each(|&(at, _)| self.drop_left(at));
+        Forgotten {
+            tokens,
+            blocks: self.decoder.forget_saved(namespace),
+        }
     }
 
     /// A held sequence keeps its slot, but sits out laps.
@@ -483,6 +499,7 @@ impl<D: Decoder> Batcher<D> {
         if self.sequences().next().is_none() {
             self.slots.iter_mut().for_each(|slot| slot.cached.clear());
             self.decoder.clear();
+            self.ledger.clear();
         }
     }
 }

@@ -24,35 +24,32 @@ impl Room {
         Self { cells, guest }
     }
 
-    /// Whether the cells can be promised like this.
-    pub fn holds(&self, promises: impl Iterator<Item = usize>) -> bool {
-        let (small, large) = self.sums(promises);
-        match large {
-            0 => small <= self.cells,
-            large => large + small.max(self.guest) <= self.cells,
-        }
+    /// Whether so many cells can be promised together, of which large requests get `large`.
+    pub fn holds(&self, all: usize, large: usize) -> bool {
+        all <= self.cells && (large == 0 || large + self.guest <= self.cells)
     }
 
-    /// Whether all small requests fit into the guest's room, and `one` is such a
-    /// request.
-    pub fn holds_aside(&self, promises: impl Iterator<Item = usize>, one: usize) -> bool {
-        one <= self.guest && self.sums(promises).0 <= self.guest
+    /// Whether small requests, which take `small` cells together, fit into the guest's room.
+    pub fn holds_aside(&self, small: usize) -> bool {
+        small <= self.guest
     }
 
-    /// What is promised to small and to large requests.
-    fn sums(&self, promises: impl Iterator<Item = usize>) -> (usize, usize) {
-        promises.fold((0, 0), |(small, large), promise| {
-            match promise <= self.guest {
-                true => (small + promise, large),
-                false => (small, large + promise),
-            }
-        })
+    /// Whether a request is large that may come to take so many cells, shared ones
+    /// included.
+    pub fn is_large(&self, promise: usize) -> bool {
+        promise > self.guest
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whether requests that share nothing can be promised so much each.
+    fn holds(room: &Room, promises: impl Iterator<Item = usize> + Clone) -> bool {
+        let large = promises.clone().filter(|&one| room.is_large(one));
+        room.holds(promises.clone().sum(), large.sum())
+    }
 
     /// All rooms of up to 12 cells, and up to three requests in them.
     #[test]
@@ -61,13 +58,13 @@ mod tests {
             for ctx in 1..=cells {
                 let room = Room::new(cells, slots, ctx);
                 assert!(
-                    room.holds([ctx].into_iter()),
+                    holds(&room, [ctx].into_iter()),
                     "the longest request rides alone"
                 );
                 let all = |n: usize| [n % (ctx + 1), n / (ctx + 1) % (ctx + 1)];
                 for n in 0..(ctx + 1) * (ctx + 1) {
                     let two = all(n);
-                    if !room.holds(two.into_iter()) {
+                    if !holds(&room, two.into_iter()) {
                         continue;
                     }
                     assert!(two.iter().sum::<usize>() <= cells, "{two:?} in {room:?}");
@@ -76,14 +73,14 @@ mod tests {
                         let three = || two.into_iter().chain([guest]);
                         // A guest has room until guests take theirs.
                         if small + guest <= room.guest {
-                            assert!(room.holds(three()), "{two:?} and {guest} in {room:?}");
+                            assert!(holds(&room, three()), "{two:?} and {guest} in {room:?}");
                         }
                         // Whoever overtakes leaves a large one what it had.
-                        if room.holds_aside(three(), guest) {
+                        if room.holds_aside(small + guest) {
                             for large in room.guest + 1..=ctx {
                                 let with = |before: bool| match before {
-                                    true => room.holds(three().chain([large])),
-                                    false => room.holds(two.into_iter().chain([large])),
+                                    true => holds(&room, three().chain([large])),
+                                    false => holds(&room, two.into_iter().chain([large])),
                                 };
                                 assert_eq!(with(true), with(false), "{two:?} {guest} {large}");
                             }

@@ -126,6 +126,8 @@ pub struct TokenLogprob {
 pub struct GeneratedToken {
     /// The token, also if it ends the generation.
     pub token: i32,
+    /// Tokens of the text so far that the sequence had not to compute.
+    pub found: usize,
     /// Text that is certain now; may be empty.
     pub text: String,
     /// The token's probability first, then the likeliest ones; empty unless asked for.
@@ -152,6 +154,8 @@ pub struct Sequence<S> {
     tokens: Vec<i32>,
     prompt: usize,
     computed: usize,
+    /// How many of these it had not to compute.
+    found: usize,
     max_tokens: usize,
     /// What `max_tokens` may grow to.
     most: usize,
@@ -184,6 +188,7 @@ impl<S> Sequence<S> {
             prompt: request.prompt.len(),
             tokens: request.prompt,
             computed: 0,
+            found: 0,
             max_tokens: asked.min(room),
             most: asked.min(room),
             at_maximum: match asked > room {
@@ -196,6 +201,11 @@ impl<S> Sequence<S> {
             stops: Stops::new(request.stop),
             logprobs: request.logprobs,
         })
+    }
+
+    /// All of its tokens.
+    pub fn tokens(&self) -> &[i32] {
+        &self.tokens
     }
 
     /// Tokens that are not in the KV cache yet.
@@ -255,6 +265,12 @@ impl<S> Sequence<S> {
         self.computed += tokens;
     }
 
+    /// So many more of its tokens were found in the KV cache, or elsewhere.
+    pub fn find(&mut self, tokens: usize) {
+        self.computed += tokens;
+        self.found += tokens;
+    }
+
     /// How many of its tokens are in the KV cache.
     pub fn computed(&self) -> usize {
         self.computed
@@ -263,6 +279,7 @@ impl<S> Sequence<S> {
     /// Only so many of its tokens are in the KV cache.
     pub fn go_on_from(&mut self, tokens: usize) {
         self.computed = tokens;
+        self.found = self.found.min(tokens);
     }
 
     /// Whether all of its prompt but the last token is in the KV cache.
@@ -320,6 +337,7 @@ impl<S> Sequence<S> {
         }
         Ok(GeneratedToken {
             token,
+            found: self.found,
             text,
             logprobs,
             finish,
@@ -353,6 +371,7 @@ impl<S> Sequence<S> {
         let unit = |&x: &f32| (f64::from(x) / length) as f32;
         Ok(GeneratedToken {
             token: -1,
+            found: self.found,
             text: String::new(),
             logprobs: Vec::new(),
             finish: Some(Finish::End),

@@ -3,6 +3,8 @@
 //! whole batcher in tests, and panics where the batcher breaks the rules of
 //! [`Decoder`].
 
+use std::collections::HashSet;
+
 use delayline_medium::Rng;
 
 use super::decoder::{Decoder, Language};
@@ -85,6 +87,9 @@ pub struct DecodedLap {
 pub struct SimulatedDecoder {
     model: SimulatedModel,
     memory: Vec<Vec<i32>>,
+    /// By slot: the cell of each token, by a number that is never given twice.
+    cells: Vec<Vec<u64>>,
+    next_cell: u64,
     /// By slot: numbers of tokens at which a snapshot was taken.
     snapshots: Vec<Vec<u32>>,
     /// Of each row of the last lap.
@@ -104,6 +109,8 @@ impl SimulatedDecoder {
         assert!(model.slots <= model.rows, "a row for each slot");
         Self {
             memory: vec![Vec::new(); model.slots],
+            cells: vec![Vec::new(); model.slots],
+            next_cell: 0,
             snapshots: vec![Vec::new(); model.slots],
             logits: Vec::new(),
             poisoned: false,
@@ -142,7 +149,18 @@ impl SimulatedDecoder {
         let snapshots = &mut self.snapshots[slot];
         snapshots.retain(|&kept| kept <= tokens);
         let kept = snapshots.iter().copied().max().unwrap_or(0);
-        self.memory[slot].truncate(kept as usize);
+        self.truncate(slot, kept);
+    }
+
+    fn truncate(&mut self, slot: usize, tokens: u32) {
+        self.memory[slot].truncate(tokens as usize);
+        self.cells[slot].truncate(tokens as usize);
+    }
+
+    /// Cells that are taken.
+    pub fn taken_cells(&self) -> usize {
+        let all: HashSet<&u64> = self.cells.iter().flatten().collect();
+        all.len()
     }
 
     fn check(&self, pieces: &[Piece<'_>]) {
@@ -159,7 +177,7 @@ impl SimulatedDecoder {
             let twice = pieces[..at].iter().any(|other| other.seq == piece.seq);
             assert!(!twice, "slot {} is twice in a lap", piece.seq);
         }
-        let held: usize = self.memory.iter().map(Vec::len).sum();
+        let held = self.taken_cells();
         if self.model.snapshots.is_some() {
             let len = pieces[0].tokens.len();
             let equal = pieces.iter().all(|piece| piece.tokens.len() == len);
@@ -218,6 +236,9 @@ impl Decoder for SimulatedDecoder {
         for piece in pieces {
             let text = &mut self.memory[piece.seq as usize];
             text.extend_from_slice(piece.tokens);
+            let from = self.next_cell;
+            self.next_cell += piece.tokens.len() as u64;
+            self.cells[piece.seq as usize].extend(from..self.next_cell);
             self.logits
                 .resize(self.logits.len() + piece.tokens.len(), None);
             if let Some(last) = self.logits.last_mut()
@@ -254,8 +275,29 @@ impl Decoder for SimulatedDecoder {
         if self.model.snapshots.is_some() && self.memory[at].len() > tokens as usize {
             self.take_back(at, tokens);
         }
-        self.memory[at].truncate(tokens as usize);
+        self.truncate(at, tokens);
         self.memory[at].len() as u32
+    }
+
+    fn shareable(&self, slot: u32, tokens: u32) -> u32 {
+        let held = self.memory[slot as usize].len() as u32;
+        match self.model.snapshots {
+            Some(_) if held > tokens => {
+                let all = self.snapshots[slot as usize].iter().copied();
+                all.filter(|&kept| kept <= tokens).max().unwrap_or(0)
+            }
+            _ => held.min(tokens),
+        }
+    }
+
+    fn share(&mut self, from: u32, to: u32, tokens: u32) {
+        assert_eq!(self.shareable(from, tokens), tokens, "it can be had");
+        assert_ne!(from, to, "two slots");
+        let (from, to) = (from as usize, to as usize);
+        self.memory[to] = self.memory[from][..tokens as usize].to_vec();
+        self.cells[to] = self.cells[from][..tokens as usize].to_vec();
+        self.snapshots[to] = self.snapshots[from].clone();
+        self.snapshots[to].retain(|&kept| kept == tokens);
     }
 
     fn remember(&mut self, slot: u32, at_prompt: bool) {
@@ -273,6 +315,7 @@ impl Decoder for SimulatedDecoder {
     fn clear(&mut self) {
         self.poisoned = false;
         self.memory.iter_mut().for_each(Vec::clear);
+        self.cells.iter_mut().for_each(Vec::clear);
         self.snapshots.iter_mut().for_each(Vec::clear);
     }
 
