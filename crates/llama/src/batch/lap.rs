@@ -167,14 +167,14 @@ impl<D: Decoder> Batcher<D> {
             let computed = sequence.computed() as u32;
             let kept = self.decoder.keep(slot as u32, computed) as usize;
             sequence.go_on_from(kept);
-            self.ledger.cut(slot, kept);
+            self.shared.cut(slot, kept);
         }
     }
 
     /// Nothing is in the KV cache any more: all sequences are computed anew.
     fn start_again(&mut self) {
         self.decoder.clear();
-        self.ledger.clear();
+        self.shared.clear();
         for slot in &mut self.slots {
             slot.cached.clear();
             if let Some((_, sequence)) = &mut slot.sequence {

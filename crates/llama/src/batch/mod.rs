@@ -14,7 +14,7 @@
 //! A sequence is admitted when the KV cache has room for its prompt and all that
 //! it may generate, or, if it takes what it gets ([`GenerateRequest::elastic`]), for a
 //! part of it: none is ever thrown out later. Cells that sequences share count once
-//! (`ledger`), and what several need is computed by one of them (`prefix`). No request takes all of the cache while
+//! (`shared`), and what several need is computed by one of them (`prefix`). No request takes all of the cache while
 //! others wait (`room`). The tokens of one that has
 //! left stay until their room is needed, so that a conversation goes on where it
 //! was.
@@ -27,11 +27,11 @@ mod cost;
 mod decoder;
 mod engine;
 mod lap;
-mod ledger;
 mod prefix;
 mod room;
 mod sequence;
 mod share;
+mod shared;
 mod simulated;
 mod stop;
 
@@ -50,10 +50,10 @@ pub use sequence::{Choice, GenerateRequest, GeneratedToken, Retention, TokenLogp
 pub use simulated::{DecodedLap, SimulatedDecoder, SimulatedLanguage, SimulatedModel};
 pub use stop::begun;
 
-use ledger::Ledger;
 use prefix::HeldPrefix;
 use room::Room;
 use sequence::Sequence;
+use shared::SharedCells;
 
 /// A sequence that was admitted; never given out twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -168,7 +168,7 @@ pub struct Batcher<D: Decoder = LlamaEngine> {
     cost: LapCost,
     ctx: usize,
     room: Room,
-    ledger: Ledger,
+    shared: SharedCells,
     next_id: u64,
     now: u64,
     /// Whether the next lap is one of prompts, where they have laps of their own.
@@ -196,7 +196,7 @@ impl<D: Decoder> Batcher<D> {
             },
             ctx,
             room: Room::new(decoder.cells(), decoder.slots(), ctx),
-            ledger: Ledger::new(
+            shared: SharedCells::new(
                 decoder.slots(),
                 match decoder.equal_pieces() {
                     // What can be shared again after a failure is not certain there.
@@ -292,11 +292,11 @@ impl<D: Decoder> Batcher<D> {
             slot: at,
             tokens: 0,
         });
-        let mut ledger = self.ledger.clone();
-        ledger.share(source.slot, at, source.tokens);
+        let mut shared = self.shared.clone();
+        shared.share(source.slot, at, source.tokens);
         let holds = match aside {
-            true => self.can_promise_aside(&ledger, at, needed),
-            false => self.can_promise(&ledger, at, needed),
+            true => self.can_promise_aside(&shared, at, needed),
+            false => self.can_promise(&shared, at, needed),
         };
         if !holds {
             return Err(JoinError::Full(Box::new(request)));
@@ -321,7 +321,7 @@ impl<D: Decoder> Batcher<D> {
         self.make_room((at, needed));
         let prompt = &prompt[..wanted];
         let cached = self.decoder.restore(at as u32, &namespace, prompt, have);
-        self.ledger.cut(at, cached);
+        self.shared.cut(at, cached);
         sequence.find(cached);
         self.slots[at].namespace = namespace;
         self.slots[at].retention = retention;
@@ -355,7 +355,7 @@ impl<D: Decoder> Batcher<D> {
             };
             let more = sequence.wants(STEP);
             let cells = sequence.cells();
-            let fits = |more: &usize| self.can_promise(&self.ledger, at, cells + more);
+            let fits = |more: &usize| self.can_promise(&self.shared, at, cells + more);
             let Some(more) = (1..=more).rev().find(fits) else {
                 continue;
             };
@@ -414,7 +414,7 @@ impl<D: Decoder> Batcher<D> {
         let mut taken: Vec<_> = promised.chain([(at, needed)]).collect();
         for other in left {
             taken.push((other, self.slots[other].cached.len()));
-            if self.ledger.cells(taken.iter().copied()) > self.decoder.cells() {
+            if self.shared.cells(taken.iter().copied()) > self.decoder.cells() {
                 taken.pop();
                 self.drop_left(other);
             }
@@ -425,7 +425,7 @@ impl<D: Decoder> Batcher<D> {
     fn drop_left(&mut self, slot: usize) {
         self.slots[slot].cached.clear();
         self.decoder.keep(slot as u32, 0);
-        self.ledger.cut(slot, 0);
+        self.shared.cut(slot, 0);
     }
 
     /// Lets a sequence go; what it has computed stays until the room is needed.
@@ -465,7 +465,7 @@ impl<D: Decoder> Batcher<D> {
                 left.push((at, slot.cached.len()));
             }
         }
-        let tokens = self.ledger.cells(left.iter().copied());
+        let tokens = self.shared.cells(left.iter().copied());
         left.iter().for_each(|&(at, _)| self.drop_left(at));
         Forgotten {
             tokens,
@@ -499,7 +499,7 @@ impl<D: Decoder> Batcher<D> {
         if self.sequences().next().is_none() {
             self.slots.iter_mut().for_each(|slot| slot.cached.clear());
             self.decoder.clear();
-            self.ledger.clear();
+            self.shared.clear();
         }
     }
 }

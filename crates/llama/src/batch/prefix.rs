@@ -2,7 +2,7 @@
 //! shared with all that begin alike, and one that would compute what another is just
 //! computing waits for it.
 
-use super::ledger::Ledger;
+use super::shared::SharedCells;
 use super::{Batcher, Decoder, GenerateRequest, Slot, common};
 
 /// A slot that holds the beginning of a text.
@@ -74,7 +74,7 @@ impl<D: Decoder> Batcher<D> {
         if source.slot != at {
             self.decoder.share(from, at as u32, tokens);
         }
-        self.ledger.share(source.slot, at, source.tokens);
+        self.shared.share(source.slot, at, source.tokens);
     }
 
     /// Whether the sequence in slot `at` sits out a lap, because one that came before it
@@ -99,22 +99,22 @@ impl<D: Decoder> Batcher<D> {
             })
     }
 
-    /// Whether cells can be promised as the ledger says, one more request in slot `at` that
+    /// Whether cells can be promised as the shared cells say, one more request in slot `at` that
     /// may come to take `needed` of them included.
-    pub(super) fn can_promise(&self, ledger: &Ledger, at: usize, needed: usize) -> bool {
+    pub(super) fn can_promise(&self, shared: &SharedCells, at: usize, needed: usize) -> bool {
         let all = self.promises().filter(|&(slot, _)| slot != at);
         let all = all.chain([(at, needed)]);
         let large = all.clone().filter(|(_, cells)| self.room.is_large(*cells));
-        self.room.holds(ledger.cells(all), ledger.cells(large))
+        self.room.holds(shared.cells(all), shared.cells(large))
     }
 
     /// As [`Batcher::can_promise`], and only of the room that large requests leave to others.
-    pub(super) fn can_promise_aside(&self, ledger: &Ledger, at: usize, needed: usize) -> bool {
+    pub(super) fn can_promise_aside(&self, shared: &SharedCells, at: usize, needed: usize) -> bool {
         let all = self.promises().chain([(at, needed)]);
         let small = all.filter(|(_, cells)| !self.room.is_large(*cells));
         !self.room.is_large(needed)
-            && self.room.holds_aside(ledger.cells(small))
-            && self.can_promise(ledger, at, needed)
+            && self.room.holds_aside(shared.cells(small))
+            && self.can_promise(shared, at, needed)
     }
 
     /// Cells that the sequences may come to take, by slot.

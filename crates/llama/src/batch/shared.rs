@@ -5,13 +5,13 @@
 
 /// How many cells each two slots share.
 #[derive(Clone, Debug)]
-pub struct Ledger {
+pub struct SharedCells {
     slots: usize,
     worth: usize,
     shared: Vec<usize>,
 }
 
-impl Ledger {
+impl SharedCells {
     /// Of so many slots, none of which shares a cell. Fewer than `worth` count as none.
     pub fn new(slots: usize, worth: usize) -> Self {
         Self {
@@ -80,8 +80,8 @@ mod tests {
     fn each_cell_counts_once() {
         const SLOTS: usize = 5;
         let mut rng = Rng::new(delayline_testing::seed());
-        let mut ledger = Ledger::new(SLOTS, 1);
-        let mut thrifty = Ledger::new(SLOTS, 4);
+        let mut shared = SharedCells::new(SLOTS, 1);
+        let mut thrifty = SharedCells::new(SLOTS, 4);
         let (mut held, mut next) = (vec![Vec::<u32>::new(); SLOTS], 0);
         for _ in 0..20_000 {
             let pick = |rng: &mut Rng| rng.below(SLOTS as u64) as usize;
@@ -90,12 +90,12 @@ mod tests {
             match rng.below(4) {
                 0 => {
                     held[from].truncate(cells);
-                    ledger.cut(from, cells);
+                    shared.cut(from, cells);
                     thrifty.cut(from, cells);
                 }
                 1 => {
                     held[to] = held[from][..cells].to_vec();
-                    ledger.share(from, to, cells);
+                    shared.share(from, to, cells);
                     thrifty.share(from, to, cells);
                 }
                 _ if held[to].len() < 12 => {
@@ -111,12 +111,12 @@ mod tests {
             let all = order.iter().flat_map(|&slot| &held[slot]);
             let different = all.collect::<BTreeSet<_>>().len();
             let takes = order.iter().map(|&slot| (slot, held[slot].len()));
-            assert_eq!(ledger.cells(takes.clone()), different, "{held:?} {order:?}");
+            assert_eq!(shared.cells(takes.clone()), different, "{held:?} {order:?}");
             assert!(thrifty.cells(takes) >= different, "{held:?} {order:?}");
         }
-        ledger.clear();
+        shared.clear();
         let takes = held.iter().map(Vec::len).enumerate();
         let sum: usize = held.iter().map(Vec::len).sum();
-        assert_eq!(ledger.cells(takes), sum);
+        assert_eq!(shared.cells(takes), sum);
     }
 }
