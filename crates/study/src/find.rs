@@ -4,7 +4,7 @@
 
 mod report;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -207,7 +207,7 @@ impl<'a> Searcher<'a> {
                 }
             };
         let media = match question.media.is_empty() {
-            false => unique(&question.media),
+            false => question.media.clone(),
             true => {
                 let today = media::of_today(library).into_iter();
                 today.chain(["own".to_owned()]).collect()
@@ -443,13 +443,6 @@ impl<'a> Search<'a> {
         }
         Err(share)
     }
-}
-
-/// Each once.
-fn unique(ids: &[String]) -> Vec<String> {
-    let mut seen = HashSet::new();
-    let new = ids.iter().filter(|id| seen.insert(*id));
-    new.cloned().collect()
 }
 
 /// Powers of two, and all users in as few laps as they make.

@@ -120,8 +120,9 @@ pub fn train_report(library: &Library, question: &TrainQuestion) -> Result<Repor
             model.name, recipe.what
         ),
         answer: format!(
-            "From {} tokens a step on the drives move as fast as it computes, and from {} on \
-             training from flash takes no longer than in memory; a step of {} takes {} × as long.",
+            "With {} tokens a step or more the drives move as fast as it computes, and with {} or \
+             more training from flash takes no longer than in memory; a step of {} takes {} × as \
+             long.",
             si(even.ceil(), ""),
             si(step.free_tokens(waits).ceil(), ""),
             si(tokens, ""),
