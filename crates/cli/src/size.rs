@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use anyhow::{Result, bail};
 
-const UNITS: [(&str, f64); 15] = [
+const UNITS: [(&str, f64); 17] = [
     ("", 1.0),
     ("b", 1.0),
     ("k", 1024.0),
@@ -21,6 +21,8 @@ const UNITS: [(&str, f64); 15] = [
     ("t", 1099511627776.0),
     ("tib", 1099511627776.0),
     ("tb", 1e12),
+    ("pib", 1125899906842624.0),
+    ("pb", 1e15),
     ("bytes", 1.0),
 ];
 

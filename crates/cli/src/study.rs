@@ -305,12 +305,19 @@ fn design_of(library: &mut Library, name: &str) -> Result<String> {
     Ok(id)
 }
 
-/// The ids of media by their names; loops that their names describe are added.
+/// The ids of media by their names, each once; loops that their names describe are added.
 fn named<'a>(
     library: &mut Library,
     names: impl Iterator<Item = &'a String>,
 ) -> Result<Vec<String>> {
-    names.map(|name| Ok(link::named(library, name)?)).collect()
+    let mut ids = Vec::new();
+    for name in names {
+        let id = link::named(library, name)?;
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
 }
 
 fn show(mut report: Report, library: &Library, common: &CommonArgs, output: &Output) -> Result<()> {

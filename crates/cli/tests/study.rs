@@ -210,6 +210,62 @@ fn every_command_tells_what_moves_it() {
     }
 }
 
+/// Questions at the edge of sense: what the answer says, and what it does not.
+#[test]
+fn odd_questions_have_answers() {
+    for (arguments, says, says_not) in [
+        // Every unit that is printed is read.
+        ("media ssd --hold 8.78PB", "Hold 8.78 PB", "error"),
+        ("decode --medium hbf --set feed=2PB/s", "1250", "error"),
+        // Nothing found is no empty table.
+        (
+            "find --accelerator b200 --medium own --tokens 1e9",
+            "for a user of Llama",
+            "The best machine of each medium",
+        ),
+        // A measured machine is no faster than its parts.
+        (
+            "decode --medium own --compute-ms 0.000001",
+            "17.4 ms",
+            "1 ns",
+        ),
+        // What is not known is not nothing.
+        ("decode --rate 1GB/s", "nor counted", "$0"),
+        ("decode --medium own", "are the accelerator's", "0 W "),
+        (
+            "decode --medium own --accelerators 300",
+            "were not measured",
+            "ports",
+        ),
+        (
+            "decode --medium hbf",
+            "taken to have ports",
+            "were not measured",
+        ),
+        // Amplifiers of a band that carries nothing.
+        (
+            "link fiber:hollow-core,length=74800km",
+            "The L band carries nothing",
+            "The C band carries nothing",
+        ),
+        ("link fiber:hollow-core,length=1km", "in 1 span", "1 spans"),
+        // A step has a token.
+        (
+            "train --units 1000000",
+            "With 1 tokens a step or more",
+            "\n0 ",
+        ),
+    ] {
+        let output = delayline(&format!("study {arguments}"), &[]);
+        assert!(output.status.success(), "{arguments}: {output:?}");
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(told.contains(says), "{arguments}: {told}");
+        assert!(!told.contains(says_not), "{arguments}: {told}");
+    }
+    let twice = &objects(&delayline("study media ssd dram ssd --json", &[]))[0]["media"];
+    assert_eq!(twice.as_array().map(Vec::len), Some(2));
+}
+
 #[test]
 fn wrong_input_is_named() {
     for (arguments, status, part) in [
@@ -234,6 +290,11 @@ fn wrong_input_is_named() {
         ("study train --parameters 774M", 2, "--layers"),
         ("study train --memory 1MB", 1, "are not enough"),
         ("study train --compute 3", 2, "310GFLOP/s"),
+        (
+            "study train --parameters 100T --layers 9",
+            2,
+            "from 10k to 10T",
+        ),
         ("study find --tokens 0", 1, "the rate of each user is 0"),
         ("study media --hold -5GB", 2, "'-5GB' for '--hold"),
         ("study decode --units 5000000", 2, "0..=1000000"),

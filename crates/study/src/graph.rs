@@ -91,6 +91,8 @@ impl Reads {
 /// What one policy does on a drive.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GraphRow {
+    /// Name of the drive.
+    pub drive: &'static str,
     /// Name of the policy.
     pub policy: &'static str,
     /// Whether the program uses it.
@@ -117,24 +119,40 @@ const POLICIES: [(&str, Option<RowPolicy>); 4] = [
     ("lru", Some(RowPolicy::Lru)),
 ];
 
-/// Replays a trace under all policies with memories of these shares of the file.
+/// A replay: memory as a share of the file, a policy, and drives for which it is the same.
+type Case<'a> = (f64, (&'static str, Option<RowPolicy>), &'a [GraphDrive]);
+
+/// Replays a trace under all policies with memories of these shares of the file, on all
+/// drives.
 ///
 /// # Errors
 /// [`Error::Budget`] where a memory is too small.
 pub fn replayed(
     trace: &RowTrace,
     shares: &[f64],
-    drive: &GraphDrive,
+    drives: &[GraphDrive],
 ) -> Result<Vec<GraphRow>, Error> {
-    let cases: Vec<_> = shares
-        .iter()
-        .flat_map(|&share| POLICIES.map(|policy| (share, policy)))
-        .collect();
-    let row = |&(share, (policy, rival)): &(f64, (&'static str, Option<RowPolicy>))| {
+    // The look-ahead reads by what a drive is; what the others miss is the same on all.
+    let apart = |rival: Option<RowPolicy>| match rival {
+        None => 1,
+        Some(_) => drives.len().max(1),
+    };
+    let mut cases: Vec<Case> = Vec::new();
+    for &share in shares {
+        for policy in POLICIES {
+            let chunks = drives.chunks(apart(policy.1));
+            cases.extend(chunks.map(|drives| (share, policy, drives)));
+        }
+    }
+    let rows = |&(share, (policy, rival), drives): &Case| {
         let memory = (share * trace.rows as f64 * trace.row_len as f64) as u64;
-        let mut done = Replay::new(trace, drive);
+        let mut done: Vec<Replay> = drives
+            .iter()
+            .map(|drive| Replay::new(trace, drive))
+            .collect();
+        let mut swept = |rows: &[u32]| done.iter_mut().for_each(|replay| replay.swept(rows));
         match rival {
-            None => trace.ahead(memory, &drive.cost(), |rows| done.swept(rows))?,
+            None => trace.ahead(memory, &drives[0].cost(), swept)?,
             Some(rival) => {
                 let slots = trace.rows_kept(memory)? as usize;
                 let (mut batch, mut missed) = (0, Vec::new());
@@ -146,28 +164,31 @@ pub fn replayed(
                     |at, row| {
                         if at != batch {
                             missed.sort_unstable();
-                            done.swept(&missed);
+                            swept(&missed);
                             (batch, missed) = (at, Vec::new());
                         }
                         missed.push(row);
                     },
                 );
                 missed.sort_unstable();
-                done.swept(&missed);
+                swept(&missed);
             }
         }
-        Ok(GraphRow {
+        let row = |done: Replay| GraphRow {
+            drive: done.drive.name,
             policy,
             is_default: rival.is_none(),
             share,
             missed: done.single.count,
-            single_s: drive.seconds(done.single),
+            single_s: done.drive.seconds(done.single),
             swept_s: done.swept_s,
             reads: done.reads.count,
             bytes: done.reads.bytes,
-        })
+        };
+        Ok(done.into_iter().map(row).collect())
     };
-    cases.par_iter().map(row).collect()
+    let all: Result<Vec<Vec<GraphRow>>, Error> = cases.par_iter().map(rows).collect();
+    Ok(all?.into_iter().flatten().collect())
 }
 
 /// What was read so far.
@@ -241,8 +262,9 @@ pub fn graph_report(
         ..Report::default()
     };
     let (mut answers, mut objects) = (Vec::new(), Vec::new());
+    let all = replayed(trace, shares, drives)?;
     for drive in drives {
-        let rows = replayed(trace, shares, drive)?;
+        let rows = || all.iter().filter(|row| row.drive == drive.name);
         let mut table = ReportTable::new(
             &format!(
                 "{}: {}, {:.0} reads/s, {}",
@@ -261,7 +283,7 @@ pub fn graph_report(
                 "bytes",
             ],
         );
-        for row in &rows {
+        for row in rows() {
             table.row([
                 row.policy.to_owned(),
                 format::percent(row.share),
@@ -274,7 +296,7 @@ pub fn graph_report(
             objects.push(row_json(trace, drive, row));
         }
         report.tables.push(table);
-        answers.extend(rows.iter().filter(|row| row.is_default).map(|row| {
+        answers.extend(rows().filter(|row| row.is_default).map(|row| {
             let times = row.single_s / row.swept_s.max(f64::MIN_POSITIVE);
             let share = format::percent(row.share);
             format!(
@@ -323,7 +345,7 @@ mod tests {
     fn sweeps_pay_where_reads_are_few_and_policies_are_ordered() {
         let times = |name| {
             let drive = GraphDrive::named(name).expect("a drive");
-            let rows = replayed(&trace(), &[0.125], &drive).expect("it fits");
+            let rows = replayed(&trace(), &[0.125], &[drive]).expect("it fits");
             let [ours, belady, sieve, lru] = rows[..] else {
                 panic!("four policies: {rows:?}")
             };
@@ -336,6 +358,20 @@ mod tests {
         let (poor, rich) = (times("cloud"), times("nvme"));
         assert!(poor >= 2.0, "{poor}");
         assert!((1.0..poor).contains(&rich), "{rich} beside {poor}");
+    }
+
+    /// What is replayed once for all drives is what each would have alone.
+    #[test]
+    fn drives_side_by_side_are_each_as_alone() {
+        let (trace, shares) = (trace(), [0.05, 0.125]);
+        let drives = GraphDrive::ALL;
+        let together = replayed(&trace, &shares, &drives).expect("it fits");
+        assert_eq!(together.len(), shares.len() * POLICIES.len() * drives.len());
+        for drive in drives {
+            let alone = replayed(&trace, &shares, &[drive]).expect("it fits");
+            let of_it = together.iter().filter(|row| row.drive == drive.name);
+            assert!(of_it.eq(&alone), "{}", drive.name);
+        }
     }
 
     #[test]

@@ -58,8 +58,8 @@ fn tokens(text: &str) -> Result<u64> {
 
 /// Parameters of a model.
 fn parameters(text: &str) -> Result<f64> {
-    let value = count(text).filter(|count| (1e4..=1e14).contains(count));
-    value.context("expected a number of parameters from 10k to 100T, such as 774M or 70G")
+    let value = count(text).filter(|count| (1e4..=1e13).contains(count));
+    value.context("expected a number of parameters from 10k to 10T, such as 774M or 70G")
 }
 
 /// Operations a second.

@@ -260,10 +260,10 @@ fn power_over_energy(library: &Library) -> Option<Plot> {
         ..Series::default()
     }];
     let keeps = library.figure("dram.standby").ok()?.value.typical * need.bytes;
-    series.push(level("DRAM, keeping as much", xs, keeps));
+    series.push(level("DRAM, as much", xs, keeps));
     for id in ["dram", "hbm3e", "hbf"] {
         let other = size(library, id, need).ok()?;
-        let name = format!("{}, delivering as fast", other.unit.name);
+        let name = format!("{}, as fast", other.unit.name);
         series.push(level(&name, xs, other.power_w.typical));
     }
     let mark = |id: &str| {
@@ -278,8 +278,9 @@ fn power_over_energy(library: &Library) -> Option<Plot> {
     let ids = [own, "cpo"];
     Some(Plot {
         title: "Break-even against the energy of a transceiver".to_owned(),
-        caption: "What the loop draws if its transceivers took so much for a bit. What \
-                  remains at the left are the amplifiers."
+        caption: "What the loop draws if its transceivers took so much for a bit: what remains at \
+                  the left are the amplifiers. Beside it what DRAM draws to keep as much, and \
+                  what others draw to deliver as fast."
             .to_owned(),
         shape: PlotShape::Lines {
             x: Axis::log("energy of a transceiver", "J/bit"),

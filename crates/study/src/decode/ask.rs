@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Accelerator, Case, DecodeError, OWN, Planned, Software};
+use super::{Accelerator, Case, DecodeError, MEASURED, OWN, Planned, Software};
 use crate::datasheet::Library;
 use crate::interval::Interval;
 use crate::media::{self, Delivery, Unit};
@@ -156,7 +156,7 @@ impl MeasuredMedium {
         let rate = self.rate_bytes_per_s;
         let capacity = self.turn_s.map_or(1e18, |turn_s| rate * turn_s);
         let mut unit = Unit::plain(
-            "measured",
+            MEASURED,
             "as measured",
             exact(capacity),
             exact(rate),

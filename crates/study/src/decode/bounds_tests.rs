@@ -42,6 +42,7 @@ fn random_case(library: &Library, random: &mut Rng) -> (String, Case) {
             0 => 0,
             _ => (weights * 0.999 * random.f64()) as u64,
         },
+        compute_s: [None, None, Some(1e-9), Some(0.1)][random.usize(..4)],
         ..CaseOptions::default()
     };
     let batch = [1, 4, 64][random.usize(..3)];

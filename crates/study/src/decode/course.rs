@@ -11,6 +11,8 @@ const EXTENT_MAX: u64 = 4 << 20;
 const EXTENTS_A_LAP: f64 = 4096.0;
 /// How many extents a window holds at least.
 const EXTENTS_A_WINDOW: u64 = 16;
+/// How often some layers that stand for all fill the room for what is under way.
+const WINDOWS_A_PART: f64 = 4.0;
 
 /// Bytes that a lap asks for when it has got there: a row of a table, the
 /// experts of a router.
@@ -109,6 +111,37 @@ impl Course {
             false => self.scratch_bytes.max(2 * u64::from(self.read_len)),
         };
         (self.residency.window + beside) as f64
+    }
+
+    /// How many reads a lap has: extents, and pieces of what is asked for on the way.
+    pub fn reads(&self) -> u64 {
+        let pieces = |demand: &Demand| (demand.bytes / f64::from(self.read_len)).ceil() as u64;
+        self.plan.extents.len() as u64 + self.demands.iter().map(pieces).sum::<u64>()
+    }
+
+    /// Its first layers, with about so many reads. Layers are alike, so that they stand
+    /// for all where the medium answers on demand. `None` where they do not: where some
+    /// weights stay, or the room for what is under way is not filled several times.
+    pub fn part(&self, reads: u64) -> Option<Self> {
+        if !self.is_even || self.residency.resident_bytes > 0 {
+            return None;
+        }
+        let layer = self.demands.first().map_or(1, |demand| demand.run);
+        let layers = self.plan.runs.len() as u32 / layer;
+        let share = (reads as f64 / self.reads() as f64)
+            .max(WINDOWS_A_PART * self.under_way_bytes() / self.streamed_bytes());
+        let count = (share * f64::from(layers)).ceil() as u32;
+        if count >= layers {
+            return None;
+        }
+        let mut part = self.clone();
+        let runs = (count * layer) as usize;
+        part.plan.extents.truncate(runs);
+        part.plan.runs.truncate(runs);
+        part.residency.resident.truncate(runs);
+        part.residency.streamed_bytes = part.weights_bytes();
+        part.demands.truncate(count as usize);
+        Some(part)
     }
 
     /// All compute of a lap, in the unit of [`Run::compute`].

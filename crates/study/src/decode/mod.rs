@@ -60,20 +60,22 @@ pub use measured::{
     EXPECTED, MeasuredSystem, SystemPrediction, SystemUse, measured_report, predictions,
 };
 pub use plan_file::{PlanError, PlanFile, PlannedExtent, PlannedRun};
-pub use report::{CaseGrid, headline, report};
+pub use report::{CaseGrid, PORTS, extrapolated, headline, report};
 pub use roofline::{Limit, Roofline};
 pub use room::{Window, WindowPlace};
 pub use simulate::{SimulatedLap, SimulatedMachine, simulate};
 pub use software::Software;
 
 /// How many laps are measured: of a short one some periods of whatever repeats,
-/// of a long one fewer, so that they have about so many runs together.
+/// of a long one fewer, or a part, so that they have about so many reads together.
 const LAPS: std::ops::RangeInclusive<u64> = 1..=24;
-const RUNS: u64 = 20_000;
+const READS: u64 = 20_000;
 /// What share of the experts must be needed for the order to be certain again.
 pub const CERTAIN_SHARE: f64 = 0.99;
 /// The medium that is the accelerator's own memory.
 const OWN: &str = "own";
+/// A medium of which only rates were measured.
+const MEASURED: &str = "measured";
 /// Smallest window that is simulated, in bytes.
 const WINDOW_MIN: u64 = 65_536;
 
@@ -191,14 +193,6 @@ pub fn decode(library: &Library, case: &Case) -> Result<Decoded, DecodeError> {
         || rayon::join(|| end(Corner::Best), || end(Corner::Worst)),
     );
     let lap = lap?;
-    if lap.lap_s <= 0.0 {
-        return Err(DecodeError::Value {
-            what: "the compute time",
-            got: "0 s".to_owned(),
-            expected: "above 0 s where all weights stay in the window and nothing passes"
-                .to_owned(),
-        });
-    }
     let or_typical = |end: Option<SimulatedLap>| end.map_or(lap.lap_s, |end| end.lap_s);
     let (best_s, worst_s) = (or_typical(best?), or_typical(worst?));
     let laps = Laps {
@@ -354,13 +348,24 @@ fn run(at: &At<'_>) -> Result<SimulatedLap, LineError> {
             events: 0,
         });
     }
-    let runs = at.course.plan.runs.len() as u64;
-    let laps = (RUNS / runs.max(1)).clamp(*LAPS.start(), *LAPS.end());
-    let lap = simulate(&at.machine, &at.course, laps as u32)?;
+    // Where everything comes by, a lap is whole turns, and only all of it stands for it.
+    let part = match at.machine.feed {
+        SimulatedFeed::OnDemand { .. } => at.course.part(READS),
+        SimulatedFeed::ComesBy { .. } => None,
+    };
+    let course = part.as_ref().unwrap_or(&at.course);
+    let times = at.course.streamed_bytes() / course.streamed_bytes();
+    let machine = SimulatedMachine {
+        compute_s: at.machine.compute_s / times,
+        ..at.machine
+    };
+    let laps = (READS / course.reads().max(1)).clamp(*LAPS.start(), *LAPS.end());
+    let lap = simulate(&machine, course, laps as u32)?;
     // Where the measured laps begin and end, a read more or less is counted: a few parts
     // in ten thousand.
     Ok(SimulatedLap {
-        lap_s: lap.lap_s.max(at.roofline.lap_s()),
+        lap_s: (times * lap.lap_s).max(at.roofline.lap_s()),
+        stall_s: times * lap.stall_s,
         streamed_bytes: at.course.streamed_bytes(),
         ..lap
     })

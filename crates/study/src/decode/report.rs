@@ -3,8 +3,10 @@
 use rayon::prelude::*;
 use serde_json::json;
 
+use super::software::MOST_MEASURED;
 use super::{
-    CaseOptions, DEFAULT_SOFTWARE, DecodeError, Decoded, Delivery, Limit, WindowPlace, decode,
+    CaseOptions, DEFAULT_SOFTWARE, DecodeError, Decoded, Delivery, Limit, MEASURED, OWN,
+    WindowPlace, decode,
 };
 use crate::datasheet::{Library, SheetKind};
 use crate::interval::Interval;
@@ -245,8 +247,8 @@ fn cost(rows: &[Row]) -> ReportTable {
             percent(d.needed_share),
             si_range(d.joules_per_token, "J"),
             dollars_range(d.dollars_per_million),
-            si_range(d.medium_w, "W"),
-            dollars(d.medium.price.typical),
+            known(d, si_range(d.medium_w, "W")),
+            known(d, dollars(d.medium.price.typical)),
         ]);
     }
     let column = |of: fn(&Row) -> f64| rows.iter().map(of).collect::<Vec<_>>();
@@ -254,6 +256,14 @@ fn cost(rows: &[Row]) -> ReportTable {
     table.mark_least("a token", &joules);
     table.mark_least("a million tokens", &column(price_of));
     table
+}
+
+/// What a medium draws or costs, where it is known by itself.
+fn known(decoded: &Decoded, text: String) -> String {
+    match decoded.medium.unit.parts.is_empty() {
+        true => "–".to_owned(),
+        false => text,
+    }
 }
 
 /// Without the columns of names that say the same in every row: the title does.
@@ -303,11 +313,26 @@ fn notes(library: &Library, rows: &[Row]) -> Vec<String> {
     if rows.iter().any(|row| comes_by(&row)) {
         notes.push(
             "Where everything comes by, a sequence gets at most one token a turn of the model, and \
-             through a small window a lap takes whole turns. No accelerator sold today has a port \
-             for such a rate: it is taken to have one."
+             through a small window a lap takes whole turns."
                 .to_owned(),
         );
     }
+    let is_own = |row: &&Row| row.decoded.medium.unit.id == OWN;
+    if !rows.iter().all(|row| is_own(&row)) {
+        notes.push(PORTS.to_owned());
+    }
+    if rows.iter().any(|row| is_own(&row)) {
+        notes.push("Power and price of its own memory are the accelerator's.".to_owned());
+    }
+    if rows
+        .iter()
+        .any(|row| row.decoded.medium.unit.id == MEASURED)
+    {
+        let without = "What a medium as measured draws and costs is not known, nor counted.";
+        notes.push(without.to_owned());
+    }
+    let most = rows.iter().map(|row| row.decoded.accelerators).max();
+    notes.extend(most.and_then(extrapolated));
     let mut told: Vec<&str> = Vec::new();
     for row in rows {
         let (Some(distinct), Some(certain)) =
@@ -344,6 +369,21 @@ fn software(rows: &[Row]) -> String {
          bounds.",
         names.join(", ")
     )
+}
+
+/// How accelerators are taken to be fed.
+pub const PORTS: &str = "An accelerator is taken to have ports for all that its medium delivers; \
+                         none that is sold has them for the rate of a loop.";
+
+/// Said of more accelerators than were measured together.
+pub fn extrapolated(accelerators: u32) -> Option<String> {
+    let most = MOST_MEASURED;
+    (accelerators > most).then(|| {
+        format!(
+            "More than {most} accelerators that share each layer were not measured: their latency \
+             is that of {most}, which is less than it will be."
+        )
+    })
 }
 
 /// Where the windows lie.

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::{Case, DecodeError};
+use super::{Case, DecodeError, Software};
 use crate::interval::Corner;
 
 /// Where the window lies.
@@ -183,7 +183,7 @@ impl Case {
 
     /// Compute of a lap that never waits, in seconds: arithmetic, or reading what is
     /// near at the rate of where it lies, whichever takes longer, and the software's
-    /// time for each layer. `local_bytes` stay, `streamed_bytes` pass the window.
+    /// time for each layer; at least what was measured. `local_bytes` stay, `streamed_bytes` pass the window.
     pub(super) fn compute_s(
         &self,
         window: Window,
@@ -191,10 +191,13 @@ impl Case {
         streamed_bytes: f64,
         corner: Corner,
     ) -> f64 {
-        if let Some(compute_s) = self.compute_s {
-            return compute_s;
-        }
-        let (chip, software) = (&self.accelerator, &self.software);
+        let chip = &self.accelerator;
+        // What was measured was measured with its software, and no machine is faster
+        // than its parts.
+        let (software, least_s) = match self.compute_s {
+            Some(measured_s) => (&Software::ideal(), measured_s),
+            None => (&self.software, 0.0),
+        };
         let arithmetic_s = self.flop() / corner.more_is_better(chip.compute_flop_per_s);
         let local_bytes = local_bytes + self.kv_bytes();
         let (memory, on_chip) = match (chip.memory, window.place) {
@@ -206,7 +209,7 @@ impl Case {
         let memory_s = software.reading_s(memory, rate(chip.home().1), corner);
         let on_chip_s = software.reading_s(on_chip, rate(chip.sram_bytes_per_s), corner);
         let layers = f64::from(self.model.layers);
-        arithmetic_s.max(memory_s).max(on_chip_s)
-            + layers * software.layer_s(chip.count, self.batch, corner)
+        let parts_s = arithmetic_s.max(memory_s).max(on_chip_s);
+        least_s.max(parts_s + layers * software.layer_s(chip.count, self.batch, corner))
     }
 }

@@ -383,6 +383,48 @@ fn homes(course: &Course) -> Vec<Option<u64>> {
 mod tests {
     use super::*;
 
+    /// Layers are alike: some of them take their share of what all take.
+    #[test]
+    fn some_layers_stand_for_all() {
+        let check = |chosen: f64, window: u64, latency_s: f64, compute_s: f64| {
+            let course = Course::even(60, 6e9, chosen, window, 0);
+            let part = course.part(course.reads() / 3).expect("it is long");
+            let times = course.compute() / part.compute();
+            assert!(times > 1.5 && part.streamed_bytes() * times / course.streamed_bytes() > 0.999);
+            let lap_s = |course: &Course, compute_s: f64| {
+                let feed = SimulatedFeed::OnDemand {
+                    rate_bytes_per_s: 1e11,
+                    latency_s,
+                    depth: 4096,
+                };
+                let machine = SimulatedMachine { feed, compute_s };
+                simulate_anew(&machine, course, 1).expect("it runs").lap_s
+            };
+            let (all, some) = (lap_s(&course, compute_s), lap_s(&part, compute_s / times));
+            let what = format!("{chosen} {window} {latency_s} {compute_s}");
+            assert!(
+                (times * some / all - 1.0).abs() < 2e-3,
+                "{what}: {some} {all}"
+            );
+        };
+        for chosen in [0.0, 6e9] {
+            for window in [16 << 20, 128 << 20] {
+                for latency_s in [0.0, 1e-5, 1e-3] {
+                    for compute_s in [0.01, 0.06, 0.5] {
+                        check(chosen, window, latency_s, compute_s);
+                    }
+                }
+            }
+        }
+        // Nothing stands for a lap of which a part stays, or that is short.
+        assert!(
+            Course::even(60, 6e9, 0.0, 16 << 20, 1 << 30)
+                .part(2_000)
+                .is_none()
+        );
+        assert!(Course::even(60, 6e9, 0.0, 4 << 30, 0).part(200).is_none());
+    }
+
     /// A lap that is remembered is the one that would be simulated, and whatever decides it
     /// decides which one is remembered.
     #[test]

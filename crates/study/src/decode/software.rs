@@ -19,6 +19,9 @@ const COUNTS: [(u32, &str); 4] = [
     (8, "latency_8"),
 ];
 
+/// Largest number of accelerators that were measured together.
+pub const MOST_MEASURED: u32 = COUNTS[COUNTS.len() - 1].0;
+
 /// A class of software that runs models.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Software {

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{FindQuestion, Found, FoundMachine, Wish, find};
 use crate::datasheet::Library;
-use crate::decode::DecodeError;
+use crate::decode::{DecodeError, PORTS, extrapolated};
 use crate::report::format::{count_range, dollars_range, si, si_range};
 use crate::report::{Axis, Headline, Plot, PlotShape, Report, ReportTable, Whisker};
 
@@ -15,14 +15,21 @@ use crate::report::{Axis, Headline, Plot, PlotShape, Report, ReportTable, Whiske
 pub fn find_report(library: &Library, question: &FindQuestion) -> Result<Report, DecodeError> {
     let found = find(library, question)?;
     let model = &library.any(&question.model)?.name;
+    let whom = match question.users {
+        1 => "for a user".to_owned(),
+        users => format!("for each of {users} users"),
+    };
     let asked = format!(
-        "{} tokens per second for each of {} users of {model} with a context of {}",
-        question.tokens_per_s, question.users, question.context
+        "{} tokens per second {whom} of {model} with a context of {}",
+        question.tokens_per_s, question.context
     );
     let mut report = Report {
         title: asked.clone(),
         answer: sentence(question, &found, &asked),
-        tables: vec![table(&found)],
+        tables: match found.machines.is_empty() {
+            true => Vec::new(),
+            false => vec![table(&found)],
+        },
         plots: plots(&found),
         notes: notes(library, question, &found),
         headline: headline(question, &found),
@@ -126,6 +133,12 @@ fn notes(library: &Library, question: &FindQuestion, found: &Found) -> Vec<Strin
          the simulation is told. Units and batch are of one machine, price and power of all.",
         found.looked_at
     )];
+    let machines = || found.machines.iter();
+    if machines().any(|one| one.medium != "own") {
+        notes.push(PORTS.to_owned());
+    }
+    let most = machines().map(|one| one.decoded.accelerators).max();
+    notes.extend(most.and_then(extrapolated));
     for (id, fastest) in &found.too_slow {
         let name = library
             .any(id)

@@ -104,10 +104,13 @@ fn dark(line: &OpticalLine, report: &LineReport) -> optics::Error {
         value: format!("{} km", plain(report.length_km)),
         accepted: format!(
             "a line behind which some channel has the {:.1} dB that its format needs: the best \
-             has {:.1} dB after {} laps, so no channel carries data",
+             has {:.1} dB after {}, so no channel carries data",
             needed_db.fold(f64::MAX, f64::min),
             best_db.fold(f64::MIN, f64::max),
-            report.laps,
+            match report.laps {
+                1.0 => "a lap".to_owned(),
+                laps => format!("{laps} laps"),
+            },
         ),
     }
 }

@@ -28,12 +28,15 @@ pub fn report(library: &Library, id: &str, channels: bool) -> Result<Report, Err
         1 => String::new(),
         cores => format!(", {cores} cores"),
     };
+    let spans = match line.spans {
+        1 => "1 span".to_owned(),
+        spans => format!("{spans} spans"),
+    };
     let mut report = Report {
         title: format!(
-            "{}: {} km in {} spans{cores}",
+            "{}: {} km in {spans}{cores}",
             capitalised(&design.name),
             digits(line.length_km),
-            line.spans
         ),
         answer: format!(
             "It carries {} and holds {}, for {} and {}.",
@@ -186,7 +189,10 @@ fn components(answer: &Answer) -> ReportTable {
     for item in &answer.cost.items {
         table.row([
             item.name.clone(),
-            format!("{} {}", digits(item.count), item.unit),
+            match item.count {
+                1.0 => format!("1 {}", item.unit.trim_end_matches('s')),
+                count => format!("{} {}", digits(count), item.unit),
+            },
             si_range(item.power_w, "W"),
             dollars_range(item.price_usd),
         ]);
@@ -250,6 +256,17 @@ fn decibel_range(range: Interval) -> String {
 
 fn notes(answer: &Answer) -> Vec<String> {
     let mut notes = answer.marks.clone();
+    let groups = &answer.typical.groups;
+    if groups.iter().any(|group| group.lit > 0) {
+        let dark = groups.iter().filter(|group| group.lit == 0);
+        notes.extend(dark.map(|group| {
+            format!(
+                "The {} band carries nothing over this line, and its amplifiers still draw and \
+                 cost: a design without it holds as much for less.",
+                group.name
+            )
+        }));
+    }
     let model = match answer.design.model {
         NoiseModel::Profile => "the GN model integrated over the solved power profile",
         NoiseModel::Gn => "the GN model in closed form, without Raman scattering",

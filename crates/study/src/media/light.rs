@@ -106,10 +106,26 @@ pub(super) fn said(library: &Library, sheet: &Sheet) -> Result<Unit, MediaError>
         rate_bytes_per_s,
         delay_s,
         parts,
-        marks: Vec::new(),
+        marks: too_far(sheet, fiber, amplifier).into_iter().collect(),
     };
     Ok(turn.unit(sheet))
 }
+/// Said of a loop whose amplifiers, of which it has so many at any length, do not make up
+/// for what is lost between two of them.
+fn too_far(sheet: &Sheet, fiber: &Sheet, amplifier: &Sheet) -> Option<String> {
+    let (sites, length_m) = (sheet.get("sites").typical, sheet.get("length").typical);
+    let lost_db = fiber.get("attenuation_1550").typical * length_m / sites;
+    let gain_db = amplifier.get("gain").high;
+    (sites > 0.0 && lost_db > gain_db).then(|| {
+        format!(
+            "as it was said it has {sites} sites of amplifiers, however long it is: over {:.0} km \
+             {lost_db:.0} dB are lost between two, of which an amplifier makes up {gain_db:.0}. A \
+             design has amplifiers, power and price by its length.",
+            length_m * 1e-3
+        )
+    })
+}
+
 /// A loop of the data sheets as the loop medium takes it, of typical figures. Its
 /// rate is net, and no sheet says what becomes of single bits.
 ///

@@ -95,6 +95,24 @@ fn univac_waits_222_microseconds() {
     near(unit.capacity_bytes.typical, 11375.0, 1e-9);
 }
 
+/// A loop as it was said has its amplifiers at any length: where the light is lost between
+/// them, that is told, and what was said itself is not blamed.
+#[test]
+fn a_said_loop_too_long_for_its_amplifiers_is_told() {
+    let marks = |id: &str, length_km: f64| {
+        let mut library = Library::embedded();
+        let path = format!("{id}.length");
+        let set = library.set(&path, Interval::exact(length_km));
+        set.expect("it is a length");
+        unit(&library, id).expect("it is embedded").marks
+    };
+    // 25 dB at 0.2 dB a kilometre, three times.
+    assert!(marks("said-loop", 200.0).is_empty() && marks("said-loop", 374.0).is_empty());
+    let told = marks("said-loop", 376.0);
+    assert!(told[0].contains("3 sites") && told[0].contains("over 376 km 25 dB"));
+    assert!(marks("orbit", 200_000.0).is_empty());
+}
+
 #[test]
 fn what_is_no_need_or_no_medium_is_named() {
     let library = Library::embedded();

@@ -95,6 +95,8 @@ pub fn train_report(library: &Library, question: &TrainQuestion) -> Result<Repor
     let even = step.break_even_tokens(waits);
     let batches: Vec<f64> = std::iter::once(tokens)
         .chain(MULTIPLES.map(|times| times * even))
+        // Less than a token is no step.
+        .filter(|&tokens| tokens >= 1.0)
         .collect();
     let rows: Result<Vec<Row>, TrainError> = batches
         .par_iter()
@@ -118,12 +120,13 @@ pub fn train_report(library: &Library, question: &TrainQuestion) -> Result<Repor
             model.name, recipe.what
         ),
         answer: format!(
-            "From {} tokens a step on the drives move as fast as it computes, and from {} on \
-             training from flash takes no longer than in memory; a step of {} takes {} × as long.",
-            si(even.round(), ""),
-            si(step.free_tokens(waits).round(), ""),
+            "With {} tokens a step or more the drives move as fast as it computes, and with {} or \
+             more training from flash takes no longer than in memory; a step of {} takes {} × as \
+             long.",
+            si(even.ceil(), ""),
+            si(step.free_tokens(waits).ceil(), ""),
             si(tokens, ""),
-            digits(asked.simulated.step_s / asked.step.in_memory_s()),
+            si(asked.simulated.step_s / asked.step.in_memory_s(), ""),
         ),
         headline: Some(Headline {
             what: "tokens of a step from which on flash keeps up".to_owned(),
@@ -211,7 +214,7 @@ fn steps_table(rows: &[Row], even: f64) -> ReportTable {
             si(row.closed_s, "s"),
             si(row.bound_s, "s"),
             si(row.simulated.step_s, "s"),
-            format!("{} ×", digits(row.simulated.step_s / in_memory_s)),
+            format!("{} ×", si(row.simulated.step_s / in_memory_s, "")),
             percent(row.bound_s / row.simulated.step_s),
         ]);
     }
