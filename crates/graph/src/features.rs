@@ -2,7 +2,7 @@
 //! thread behind starts with the first announcement.
 
 use crate::budget::{Shares, row_ahead_bytes};
-use crate::gather::{Command, Gatherer, Portion, Told};
+use crate::gather::{BatchRow, Command, Gatherer, Portion, Told};
 use crate::{Error, FeatureFile, GatherReport};
 use delayline_line::{Config, Line, LineSetup, Medium, Region};
 use delayline_medium::{Flash, FlashOptions, Memory, RealClock, read_rates};
@@ -125,7 +125,9 @@ impl Features {
         let running = self.running.as_ref().expect("started");
         self.ahead.push_back((rows.len(), held));
         self.since.get_or_insert_with(Instant::now);
-        let sent = running.commands.send(Command::Announce(rows));
+        let mut batch: Vec<BatchRow> = rows.into_iter().zip(0..).collect();
+        batch.sort_unstable();
+        let sent = running.commands.send(Command::Announce(batch));
         sent.map_err(|_| Error::Stopped)
     }
 
