@@ -258,7 +258,10 @@ impl<M: Medium> Gatherer<M> {
     fn plan(&mut self, epoch: &mut Epoch) -> bool {
         let known = self.make_known(epoch);
         let is_busy = !epoch.reads.is_empty();
-        known && is_busy || self.stage(epoch) || known
+        if known && is_busy {
+            return true;
+        }
+        self.stage(epoch) || known
     }
 
     /// Tells the look-ahead of a portion if its tables have room.
