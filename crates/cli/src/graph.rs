@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use delayline_graph::{
-    EpochFigures, Error, GraphBench, GraphBenchReport, GraphFolder, GraphShape, bench_graph,
-    write_graph,
+    EpochFigures, Error, FeatureFile, GraphBench, GraphBenchReport, GraphFolder, GraphShape,
+    RowsAs, bench_graph, repack_features, write_graph,
 };
 use serde_json::json;
 
-use crate::args::{GraphBenchArgs, GraphCommand, GraphSynthArgs};
+use crate::args::{GraphBenchArgs, GraphCommand, GraphRepackArgs, GraphSynthArgs};
 use crate::interrupt::{self, Interrupted};
 use crate::output::{Output, format_seconds};
 use crate::size::{format_rate, format_size};
@@ -23,6 +23,7 @@ pub fn run(command: &GraphCommand, output: &Output) -> Result<()> {
     let done = match command {
         GraphCommand::Synth(args) => synth(args, output),
         GraphCommand::Bench(args) => bench(args, output),
+        GraphCommand::Repack(args) => repack(args, output),
     };
     done.map_err(|error| match error.downcast_ref() {
         Some(Error::Interrupted) => Interrupted.into(),
@@ -53,6 +54,43 @@ fn synth(args: &GraphSynthArgs, output: &Output) -> Result<()> {
         format_size(shape.bytes()),
         format_seconds(seconds),
         format_rate(shape.bytes() as f64 / seconds)
+    ))?;
+    Ok(())
+}
+
+fn repack(args: &GraphRepackArgs, output: &Output) -> Result<()> {
+    let shape = match args.shape.as_slice() {
+        [] => None,
+        &[rows, columns] => Some((rows, columns)),
+        other => bail!("--shape has {} numbers, expected ROWS,COLUMNS", other.len()),
+    };
+    let given = RowsAs {
+        shape,
+        element: args.dtype,
+        offset: args.offset,
+    };
+    let from = FeatureFile::open(&args.features, &given)?;
+    let bytes = from.rows * from.row_len();
+    let start = Instant::now();
+    let mut bar = output.progress("writing", bytes);
+    repack_features(&from, &args.out, args.force, &mut |done| {
+        bar.set(done);
+        !interrupt::asked()
+    })?;
+    drop(bar);
+    let seconds = start.elapsed().as_secs_f64();
+    output.object(&json!({
+        "command": "graph repack", "path": args.out, "rows": from.rows, "columns": from.columns,
+        "dtype": from.element.name(), "bytes": bytes, "seconds": seconds,
+    }))?;
+    output.line(args.out.display())?;
+    output.line(format_args!(
+        "{} rows of {}, {} in {} ({})",
+        from.rows,
+        from.element,
+        format_size(bytes),
+        format_seconds(seconds),
+        format_rate(bytes as f64 / seconds)
     ))?;
     Ok(())
 }

@@ -39,3 +39,42 @@ fn a_graph_is_written_measured_and_not_replaced() {
     );
     assert!(stderr(&none).contains("node_feat.npy"), "{}", stderr(&none));
 }
+
+#[test]
+fn features_are_written_anew_and_nothing_else_is_replaced() {
+    let dir = scratch();
+    let at = |name: &str| {
+        dir.path()
+            .join(name)
+            .to_str()
+            .expect("a plain path")
+            .to_owned()
+    };
+    let (raw, out, text) = (at("raw"), at("x.npy"), at("notes"));
+    let bytes: Vec<u8> = (0..40).collect();
+    std::fs::write(&raw, &bytes).expect("written");
+    std::fs::write(&text, "mine").expect("written");
+    let args = "graph repack --json --shape 5,4 --dtype int8 --offset 20";
+    let done = objects(&delayline(args, &[&raw, &out]));
+    assert_eq!(number(&done[0], "/rows"), 5.0);
+    assert_eq!(std::fs::read(&out).expect("there")[4096..], bytes[20..]);
+    for (args, to, words) in [
+        (args.to_owned(), &out, "--force"),
+        (format!("{args} --force"), &text, "is no .npy file"),
+        (args.replace("5,4", "5"), &out, "expected ROWS,COLUMNS"),
+        (
+            args.replace("int8", "int9"),
+            &out,
+            "expected one of float32",
+        ),
+    ] {
+        let refused = delayline(&args, &[&raw, to]);
+        assert!(stderr(&refused).contains(words), "{}", stderr(&refused));
+    }
+    assert!(
+        delayline(&format!("{args} --force"), &[&raw, &out])
+            .status
+            .success()
+    );
+    assert_eq!(std::fs::read(&text).expect("there"), b"mine");
+}

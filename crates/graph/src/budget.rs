@@ -1,7 +1,8 @@
-//! How a memory is divided: reads that arrive, rows that stay, and what is known of
-//! the batches ahead. Pure.
+//! How a memory is divided: reads that arrive, rows that stay, what they are held
+//! against, and what is known of the batches ahead. Pure.
 
 use crate::Error;
+use delayline_medium::CHECK_BLOCK;
 use delayline_plan::{ALIGN, Lookahead};
 
 /// Chunks that reads arrive in, each with a ticket of its own.
@@ -27,6 +28,8 @@ pub(crate) struct Shares {
     pub ahead: u64,
     /// Whether uses are counted, a byte a row of the file.
     pub counted: bool,
+    /// Whether bytes are held against those that came first, by a hash a block.
+    pub checked: bool,
 }
 
 impl Shares {
@@ -65,8 +68,11 @@ impl Shares {
         let stride = row_len.next_multiple_of(8);
         let counted = !given && rows <= memory / 16;
         let uses = if given || counted { rows } else { 0 };
+        let hashes = hash_bytes(row_len, rows);
+        let checked = hashes <= memory / 16;
+        let hashes = if checked { hashes } else { 0 };
         let ahead = memory / 4;
-        let rest = memory.checked_sub(CHUNKS * chunk + FIXED + uses + ahead)?;
+        let rest = memory.checked_sub(CHUNKS * chunk + FIXED + uses + hashes + ahead)?;
         // The table's size goes in powers of two: what fits is found by halving.
         let fits = |slots: u64| slots * stride + tables(slots, ahead) <= rest;
         let most = (rest / stride).min(rows).min(u64::from(u32::MAX - 1));
@@ -84,6 +90,7 @@ impl Shares {
             slots: low as u32,
             ahead,
             counted,
+            checked,
         })
     }
 
@@ -108,6 +115,11 @@ pub(crate) const fn row_ahead_bytes() -> u64 {
     Lookahead::AHEAD_BYTES + ORDER_BYTES
 }
 
+/// Bytes of hashes of all rows' blocks, of which the first and the last may be cut.
+fn hash_bytes(row_len: u64, rows: u64) -> u64 {
+    8 * ((row_len.saturating_mul(rows)) / CHECK_BLOCK + 2)
+}
+
 fn tables(slots: u64, ahead: u64) -> u64 {
     Lookahead::table_bytes(slots, ahead / (2 * row_ahead_bytes()))
 }
@@ -130,7 +142,12 @@ mod tests {
                         let shares = Shares::new(memory, row_len, rows, given).unwrap();
                         let uses = if given || shares.counted { rows } else { 0 };
                         let tables = tables(u64::from(shares.slots), shares.ahead);
-                        let sum = shares.len() + shares.ahead + tables + uses + FIXED;
+                        let hashes = if shares.checked {
+                            hash_bytes(row_len, rows)
+                        } else {
+                            0
+                        };
+                        let sum = shares.len() + shares.ahead + tables + uses + hashes + FIXED;
                         assert!(sum <= memory, "{shares:?}");
                     }
                 }

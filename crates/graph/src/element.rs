@@ -66,6 +66,19 @@ impl ElementType {
         })
     }
 
+    /// As a .npy header says it.
+    pub(crate) fn descr(self) -> &'static str {
+        match self {
+            Self::F32 => "<f4",
+            Self::F64 => "<f8",
+            Self::F16 => "<f2",
+            // NumPy has no name for it.
+            Self::Bf16 => "|V2",
+            Self::I8 => "|i1",
+            Self::U8 => "|u1",
+        }
+    }
+
     /// By a .npy header's `descr`; what has no type is `untyped`.
     pub(crate) fn from_npy(descr: &str, untyped: Option<Self>) -> Result<Self, String> {
         let (order, kind) = match descr.split_at_checked(1) {

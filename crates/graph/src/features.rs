@@ -2,10 +2,10 @@
 //! thread behind starts with the first announcement.
 
 use crate::budget::{Shares, row_ahead_bytes};
-use crate::gather::{Command, Gatherer, Portion, Told};
+use crate::gather::{BatchRow, Command, Gatherer, Portion, Told};
 use crate::{Error, FeatureFile, GatherReport};
 use delayline_line::{Config, Line, LineSetup, Medium, Region};
-use delayline_medium::{Flash, FlashOptions, Memory, RealClock, read_rates};
+use delayline_medium::{Checked, Checks, Flash, FlashOptions, Memory, RealClock, read_rates};
 use delayline_plan::{ALIGN, ExpectedUse, Lookahead, ReadCost};
 use std::collections::VecDeque;
 use std::path::Path;
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Reads at once: more gain nothing on the drives that we measured.
 const DEPTH: usize = 128;
@@ -20,8 +21,10 @@ const DEPTH: usize = 128;
 /// How often a read that failed is tried again.
 const RETRIES: u32 = 3;
 
-/// How long each of two rates is measured.
-const PROBE: Duration = Duration::from_millis(60);
+/// How long each of two rates is measured, and how often: the best counts, for whatever
+/// else uses the drive can only make it look worse.
+const PROBE: Duration = Duration::from_millis(30);
+const PROBES: usize = 3;
 
 /// Puts a medium around the file's, a faulty one say.
 pub type WrapFlash = Box<dyn FnOnce(Flash, Arc<Memory>) -> Box<dyn Medium> + Send>;
@@ -125,7 +128,9 @@ impl Features {
         let running = self.running.as_ref().expect("started");
         self.ahead.push_back((rows.len(), held));
         self.since.get_or_insert_with(Instant::now);
-        let sent = running.commands.send(Command::Announce(rows));
+        let mut batch: Vec<BatchRow> = rows.into_iter().zip(0..).collect();
+        batch.sort_unstable();
+        let sent = running.commands.send(Command::Announce(batch));
         sent.map_err(|_| Error::Stopped)
     }
 
@@ -342,7 +347,7 @@ fn open(
     memory: &Arc<Memory>,
     shares: &Shares,
     wrap: Option<WrapFlash>,
-) -> Result<Line<Box<dyn Medium>, RealClock>, Error> {
+) -> Result<Line<Checked<Box<dyn Medium>>, RealClock>, Error> {
     let refused = |source| Error::Open {
         path: file.path().to_owned(),
         source,
@@ -359,6 +364,14 @@ fn open(
         Some(wrap) => wrap(flash, memory.clone()),
         None => Box::new(flash),
     };
+    // A drive that brings other bytes than it did before is asked again, and then not
+    // believed.
+    let checks = shares.checked.then(|| {
+        let mut checks = Checks::new(vec![file.len()], xxh3_64);
+        checks.add_scattered([(0, file.bytes_of_rows())]);
+        checks
+    });
+    let medium = Checked::new(medium, memory.clone(), checks);
     let setup = LineSetup {
         extents: Vec::new(),
         part_lens: vec![file.len()],
@@ -380,10 +393,16 @@ fn measure(path: &Path, len: u64, memory: u64) -> Option<ReadCost> {
     if len < 16 << 20 {
         return None;
     }
+    let short = ALIGN as u32;
     let rate = |read_len: u32, depth| {
         let rates = read_rates(path, 0, &[read_len], &[depth], PROBE).ok()?;
-        Some((u64::from(read_len), rates.first()?.rate_bytes_per_s))
+        Some(rates.first()?.rate_bytes_per_s)
     };
-    let short = rate(ALIGN as u32, DEPTH)?;
-    Some(ReadCost::from_rates(short, rate(LONG, depth)?))
+    let (mut short_rate, mut long_rate) = (0.0f64, 0.0f64);
+    for _ in 0..PROBES {
+        short_rate = short_rate.max(rate(short, DEPTH)?);
+        long_rate = long_rate.max(rate(LONG, depth)?);
+    }
+    let short = (u64::from(short), short_rate);
+    Some(ReadCost::from_rates(short, (u64::from(LONG), long_rate)))
 }

@@ -131,6 +131,11 @@ impl FeatureFile {
         start..start + self.row_len()
     }
 
+    /// The bytes of all rows.
+    pub(crate) fn bytes_of_rows(&self) -> Range<u64> {
+        self.offset..self.offset + self.rows * self.row_len()
+    }
+
     /// Checks that the file is the one that was opened.
     ///
     /// # Errors

@@ -15,10 +15,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 
+/// A row, and its index in the batch.
+pub(crate) type BatchRow = (u32, u32);
+
 /// What the thread is told.
 pub(crate) enum Command {
-    /// A batch comes behind all others. Its rows are rows of the file.
-    Announce(Vec<u32>),
+    /// A batch comes behind all others. Its rows are rows of the file, in order.
+    Announce(Vec<BatchRow>),
     /// The first portion that was told of has been copied.
     Retire,
     /// Nothing of what was announced is wanted; told of by [`Told::Ended`].
@@ -38,7 +41,7 @@ pub(crate) enum Told {
 /// Rows of a batch that are all in memory until it is retired.
 pub(crate) struct Portion {
     /// Slots, and indices in the batch.
-    pub rows: Vec<(u32, u32)>,
+    pub rows: Vec<BatchRow>,
     /// Whether the batch is whole with it.
     pub is_last: bool,
     /// Rows of it that were read.
@@ -49,8 +52,8 @@ pub(crate) struct Portion {
 
 /// A portion that is announced and not told of yet.
 struct Announced {
-    /// Rows of the whole batch in order, and indices in it.
-    batch: Rc<Vec<(u32, u32)>>,
+    /// Rows of the whole batch in order.
+    batch: Rc<Vec<BatchRow>>,
     /// Those of this portion.
     part: Range<usize>,
     is_last: bool,
@@ -60,31 +63,42 @@ struct Announced {
 }
 
 impl Announced {
-    fn wanted(&self) -> &[(u32, u32)] {
+    fn wanted(&self) -> &[BatchRow] {
         &self.batch[self.part.clone()]
     }
 }
 
-/// A read and the rows that come with it.
+/// A read of a sweep.
 struct SweepRead {
     bytes: Range<u64>,
-    rows: Vec<MissedRow>,
+    /// How many of the rows that are awaited come with it.
+    rows: usize,
+    ends_sweep: bool,
 }
 
 /// A chunk of the landing area under way.
 struct Chunk {
     ticket: Ticket,
     at: u64,
-    /// Reads, and where each lands.
-    reads: Vec<(SweepRead, u64)>,
-    /// Whether a sweep is over when it has landed.
-    ends_sweep: bool,
+    /// Rows, and where each lands.
+    rows: Vec<(MissedRow, u64)>,
+    /// Sweeps that are over when it has landed.
+    ends_sweeps: u64,
 }
 
-/// Rows of a portion at most, of which several fit into so many slots.
+/// Rows of a portion at most, of which several fit into so many slots. What is done to
+/// one takes less time than a drive needs for the reads that it has.
 pub(crate) fn portion_rows(slots: usize) -> usize {
-    (slots / 16).max(1)
+    (slots / 16).clamp(1, 4096)
 }
+
+/// Rows that the first sweep of an epoch may read, of batches of `len`.
+pub(crate) fn first_sweep(len: usize, slots: usize) -> usize {
+    len.min(slots / 16)
+}
+
+/// Reads that are left of a sweep when the next one is laid behind it, which takes a while.
+const FEW_READS: usize = 1024;
 
 /// How many rows that were missed may be in memory before their batches, in so many
 /// `slots`: a quarter if sweeps over a file of `len` bytes then read a tenth less by sharing
@@ -119,13 +133,17 @@ struct Epoch {
     staged: usize,
     /// Told of and not retired.
     out: usize,
+    /// What the next sweep reads, so far.
+    planned: Vec<MissedRow>,
+    /// Reads of sweeps that are not under way, and their rows in the same order.
     reads: VecDeque<SweepRead>,
+    awaited: VecDeque<MissedRow>,
     under_way: VecDeque<Chunk>,
     free_chunks: Vec<u64>,
     /// Sweeps begun, and sweeps that are over.
     sweeps: u64,
     sweeps_done: u64,
-    /// Rows that a sweep may read beyond what is outstanding.
+    /// Rows that the next sweep may read.
     ramp: usize,
     /// Rows that the batch before this one missed, and this one so far.
     batch_missed: usize,
@@ -146,9 +164,9 @@ impl<M: Medium> Gatherer<M> {
     /// Works until nobody can tell it anything more.
     pub fn run(mut self) {
         let mut epoch = Epoch::new(&self.shares);
+        let mut is_idle = true;
         loop {
-            let idle = epoch.under_way.is_empty() && epoch.reads.is_empty();
-            if idle {
+            if is_idle {
                 match self.commands.recv() {
                     Ok(command) => self.obey(&mut epoch, command),
                     Err(_) => return,
@@ -161,7 +179,9 @@ impl<M: Medium> Gatherer<M> {
                     Err(TryRecvError::Disconnected) => return self.end(&mut epoch),
                 }
             }
-            if let Err(error) = self.advance(&mut epoch) {
+            let advanced = self.advance(&mut epoch);
+            is_idle = !matches!(advanced, Ok(true));
+            if let Err(error) = advanced {
                 let is_lost = matches!(error, Error::Line(LineError::Lost { .. }));
                 _ = self.told.send(Told::Failed(error));
                 if is_lost {
@@ -178,7 +198,7 @@ impl<M: Medium> Gatherer<M> {
         match command {
             // What comes before it is known that the epoch has failed.
             Command::Announce(_) | Command::Retire if epoch.failed => {}
-            Command::Announce(rows) => self.announce(epoch, &rows),
+            Command::Announce(rows) => self.announce(epoch, rows),
             Command::Retire => {
                 epoch.out -= 1;
                 self.lookahead.retire();
@@ -192,10 +212,10 @@ impl<M: Medium> Gatherer<M> {
 
     /// Cuts a batch into portions of which several fit at once, by row, so that pages
     /// are shared within them.
-    fn announce(&mut self, epoch: &mut Epoch, rows: &[u32]) {
-        let mut batch: Vec<(u32, u32)> = rows.iter().copied().zip(0..).collect();
-        batch.sort_unstable();
-        let (batch, most) = (Rc::new(batch), portion_rows(self.lookahead.slots()));
+    fn announce(&mut self, epoch: &mut Epoch, batch: Vec<BatchRow>) {
+        let slots = self.lookahead.slots();
+        let (batch, most) = (Rc::new(batch), portion_rows(slots));
+        epoch.ramp = epoch.ramp.max(first_sweep(batch.len(), slots));
         let mut from = 0;
         loop {
             let mut to = (from + most).min(batch.len());
@@ -210,7 +230,6 @@ impl<M: Medium> Gatherer<M> {
                 missed: 0,
                 sweep: 0,
             });
-            epoch.ramp = epoch.ramp.max(to - from);
             from = to;
             if from == batch.len() {
                 return;
@@ -218,70 +237,95 @@ impl<M: Medium> Gatherer<M> {
         }
     }
 
-    /// Tells the look-ahead of portions as far as its tables have room.
-    fn make_known(&mut self, epoch: &mut Epoch) {
-        while let Some(portion) = epoch.portions.get(epoch.known) {
-            let announced = self.lookahead.announced();
-            let most = self.shares.ahead_rows() as usize;
-            if announced > 0 && announced + portion.part.len() > most {
-                return;
-            }
-            let mut rows: Vec<u32> = portion.wanted().iter().map(|&(row, _)| row).collect();
-            rows.dedup();
-            self.lookahead.announce(rows);
-            epoch.known += 1;
-        }
-    }
-
-    /// Does what can be done, and waits for the oldest chunk if there is one.
-    fn advance(&mut self, epoch: &mut Epoch) -> Result<(), Error> {
-        self.submit(epoch)?;
-        self.tell(epoch)?;
-        if let Some(chunk) = epoch.under_way.pop_front() {
-            self.land(epoch, chunk)?;
-            self.submit(epoch)?;
-            self.tell(epoch)?;
-        }
-        Ok(())
-    }
-
-    fn submit(&mut self, epoch: &mut Epoch) -> Result<(), Error> {
-        self.stage(epoch);
+    /// Does a little of what can be done, so that the drive never waits for the rest, and
+    /// waits for the oldest chunk where that is all; whether anything was done.
+    fn advance(&mut self, epoch: &mut Epoch) -> Result<bool, Error> {
+        self.begin_sweep(epoch);
         self.launch(epoch);
-        Ok(self.line.pump()?)
+        self.line.pump()?;
+        let planned = self.plan(epoch);
+        self.tell(epoch)?;
+        let chunk = epoch.under_way.front();
+        let is_due = chunk.is_some_and(|chunk| !planned || self.line.is_settled(&chunk.ticket));
+        if is_due && let Some(chunk) = epoch.under_way.pop_front() {
+            self.land(epoch, chunk)?;
+        }
+        Ok(planned || is_due)
     }
 
-    /// Begins a sweep when the last one is under way: as many portions at once as may
-    /// be, so that each page is read once for all of them. The first sweeps of an epoch
-    /// are short, for nothing is there to compute with.
-    fn stage(&mut self, epoch: &mut Epoch) {
-        if !epoch.reads.is_empty() {
-            return;
+    /// Makes a portion known, or else stages one: the more is known, the better is chosen
+    /// what stays.
+    fn plan(&mut self, epoch: &mut Epoch) -> bool {
+        let known = self.make_known(epoch);
+        let is_busy = !epoch.reads.is_empty();
+        if known && is_busy {
+            return true;
         }
-        self.make_known(epoch);
+        self.stage(epoch) || known
+    }
+
+    /// Tells the look-ahead of a portion if its tables have room.
+    fn make_known(&mut self, epoch: &mut Epoch) -> bool {
+        let Some(portion) = epoch.portions.get(epoch.known) else {
+            return false;
+        };
+        let announced = self.lookahead.announced();
+        let most = self.shares.ahead_rows() as usize;
+        if announced > 0 && announced + portion.part.len() > most {
+            return false;
+        }
+        let mut rows: Vec<u32> = portion.wanted().iter().map(|&(row, _)| row).collect();
+        rows.dedup();
+        self.lookahead.announce(rows);
+        epoch.known += 1;
+        true
+    }
+
+    /// Rows that may be outstanding.
+    fn most(&self, epoch: &Epoch) -> usize {
         let (slots, len) = (self.lookahead.slots(), self.file.len());
-        let most = most_outstanding(slots, len, self.gap(), epoch.batch_missed);
-        let is_starving = epoch.out == 0 && epoch.staged == 0;
-        if self.lookahead.outstanding() > most / 2 && !is_starving {
+        most_outstanding(slots, len, self.gap(), epoch.batch_missed)
+    }
+
+    /// Whether the next sweep is as long as it may be: half of what may be outstanding, so
+    /// that one is read while the one before it is used, and each page is read once for as
+    /// many portions as possible. The first sweeps of an epoch are short, for nothing is
+    /// there to compute with.
+    fn is_full(&self, epoch: &Epoch) -> bool {
+        epoch.planned.len() >= epoch.ramp.min(self.most(epoch) / 2).max(1)
+    }
+
+    /// Stages a portion for the next sweep, if there is room.
+    fn stage(&mut self, epoch: &mut Epoch) -> bool {
+        let before = epoch.planned.len();
+        if self.is_full(epoch) {
+            return false;
+        }
+        let most = self.most(epoch);
+        if !self.lookahead.stage(most, &mut epoch.planned) {
+            return false;
+        }
+        let portion = &mut epoch.portions[epoch.staged];
+        portion.missed = (epoch.planned.len() - before) as u64;
+        portion.sweep = epoch.sweeps + u64::from(!epoch.planned.is_empty());
+        epoch.staged += 1;
+        true
+    }
+
+    /// Lays the reads of the next sweep behind those that are left of the one before, once
+    /// these are few; a short one only when little else is outstanding.
+    fn begin_sweep(&mut self, epoch: &mut Epoch) {
+        let others = self.lookahead.outstanding() - epoch.planned.len();
+        let is_long = self.is_full(epoch) || others <= self.most(epoch) / 2;
+        if epoch.planned.is_empty() || epoch.reads.len() >= FEW_READS || !is_long {
             return;
         }
-        let most = most.min(self.lookahead.outstanding() + epoch.ramp);
-        let (first, mut missed) = (epoch.staged, Vec::new());
-        loop {
-            let before = missed.len();
-            if !self.lookahead.stage(most, &mut missed) {
-                break;
-            }
-            epoch.portions[epoch.staged].missed = (missed.len() - before) as u64;
-            epoch.staged += 1;
-        }
-        epoch.sweeps += u64::from(!missed.is_empty());
-        for portion in epoch.portions.range_mut(first..epoch.staged) {
-            portion.sweep = epoch.sweeps;
-        }
+        let mut missed = std::mem::take(&mut epoch.planned);
         epoch.ramp = epoch.ramp.max(2 * missed.len());
+        epoch.sweeps += 1;
         missed.sort_unstable();
-        epoch.reads = self.reads_for(&missed).into();
+        epoch.reads.extend(self.reads_for(&missed));
+        epoch.awaited.extend(missed);
     }
 
     fn gap(&self) -> u64 {
@@ -290,18 +334,19 @@ impl<M: Medium> Gatherer<M> {
 
     fn reads_for(&self, missed: &[MissedRow]) -> Vec<SweepRead> {
         let places = missed.iter().map(|missed| self.file.bytes_of(missed.row));
-        let mut rest = missed.iter().copied().peekable();
-        let with_rows = |bytes: Range<u64>| {
-            let mut rows = Vec::new();
-            while let Some(next) =
-                rest.next_if(|next| self.file.bytes_of(next.row).end <= bytes.end)
-            {
-                rows.push(next);
-            }
-            SweepRead { bytes, rows }
-        };
         let reads = sweep(places, self.gap(), self.shares.chunk);
-        reads.into_iter().map(with_rows).collect()
+        let (mut rest, last) = (missed, reads.len() - 1);
+        let with_rows = |(index, bytes): (usize, Range<u64>)| {
+            let within = |missed: &MissedRow| self.file.bytes_of(missed.row).end <= bytes.end;
+            let rows = rest.iter().take_while(|missed| within(missed)).count();
+            rest = &rest[rows..];
+            SweepRead {
+                bytes,
+                rows,
+                ends_sweep: index == last,
+            }
+        };
+        reads.into_iter().enumerate().map(with_rows).collect()
     }
 
     /// Fills free chunks with reads.
@@ -309,28 +354,32 @@ impl<M: Medium> Gatherer<M> {
         while !epoch.reads.is_empty()
             && let Some(at) = epoch.free_chunks.pop()
         {
-            let (mut spans, mut reads) = (Vec::new(), Vec::new());
-            let mut to = at;
-            while let Some(read) = epoch.reads.front() {
-                let len = read.bytes.end - read.bytes.start;
-                if to + len > at + self.shares.chunk {
-                    break;
-                }
+            let (mut spans, mut rows) = (Vec::new(), Vec::new());
+            let (mut to, mut ends_sweeps) = (at, 0);
+            let fits = |read: &mut SweepRead, to: u64| {
+                to + (read.bytes.end - read.bytes.start) <= at + self.shares.chunk
+            };
+            while let Some(read) = epoch.reads.pop_front_if(|read| fits(read, to)) {
+                let (offset, len) = (read.bytes.start, read.bytes.end - read.bytes.start);
                 spans.push(PartSpan {
                     part: 0,
-                    offset: read.bytes.start,
+                    offset,
                     len,
                     at: to,
                 });
-                reads.push((epoch.reads.pop_front().expect("seen above"), to));
+                let place = |missed: MissedRow| {
+                    (missed, to + self.file.bytes_of(missed.row).start - offset)
+                };
+                rows.extend(epoch.awaited.drain(..read.rows).map(place));
+                ends_sweeps += u64::from(read.ends_sweep);
                 to += len;
             }
             assert!(!spans.is_empty(), "a read fits into a chunk");
             epoch.under_way.push_back(Chunk {
                 ticket: self.line.fetch(&spans),
                 at,
-                reads,
-                ends_sweep: epoch.reads.is_empty(),
+                rows,
+                ends_sweeps,
             });
         }
     }
@@ -341,22 +390,19 @@ impl<M: Medium> Gatherer<M> {
             .fetched(chunk.ticket)
             .map_err(|error| self.describe(error))?;
         let mut row = vec![0; self.file.row_len() as usize];
-        for (read, at) in &chunk.reads {
-            for missed in &read.rows {
-                let place = self.file.bytes_of(missed.row);
-                self.memory
-                    .copy_out(at + place.start - read.bytes.start, &mut row);
-                self.memory.copy_in(self.shares.at(missed.slot), &row);
-            }
+        for (missed, at) in &chunk.rows {
+            self.memory.copy_out(*at, &mut row);
+            self.memory.copy_in(self.shares.at(missed.slot), &row);
         }
         epoch.free_chunks.push(chunk.at);
-        epoch.sweeps_done += u64::from(chunk.ends_sweep);
+        epoch.sweeps_done += chunk.ends_sweeps;
         Ok(())
     }
 
     /// Tells of the portions that are whole. Before, the file has to be the same still.
     fn tell(&mut self, epoch: &mut Epoch) -> Result<(), Error> {
         while epoch.staged > 0 && epoch.portions[0].sweep <= epoch.sweeps_done {
+            self.line.pump()?;
             self.file.check_unchanged()?;
             let portion = epoch.portions.pop_front().expect("staged");
             (epoch.known, epoch.staged) = (epoch.known - 1, epoch.staged - 1);

@@ -38,10 +38,11 @@ impl NpyHeader {
     }
 }
 
-/// The header of an array, `descr` being the type of its elements as NumPy writes it:
-/// as long as NumPy's own, so that files are what users have.
-pub(crate) fn npy_header(descr: &str, shape: &[u64]) -> Vec<u8> {
-    const LEN: usize = 128;
+/// Length of the headers that NumPy writes.
+pub(crate) const NPY_HEADER: usize = 128;
+
+/// A header of `header_len` bytes, `descr` being the type of the elements as NumPy writes it.
+pub(crate) fn npy_header(descr: &str, shape: &[u64], header_len: usize) -> Vec<u8> {
     let lengths: Vec<String> = shape.iter().map(|len| format!("{len},")).collect();
     let fields = format!(
         "{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}), }}",
@@ -49,10 +50,10 @@ pub(crate) fn npy_header(descr: &str, shape: &[u64]) -> Vec<u8> {
     );
     let mut header = NPY_MAGIC.to_vec();
     header.extend([1, 0]);
-    header.extend((LEN as u16 - 10).to_le_bytes());
+    header.extend((header_len as u16 - 10).to_le_bytes());
     header.extend(fields.as_bytes());
-    assert!(header.len() < LEN, "numbers of 20 digits fit");
-    header.resize(LEN - 1, b' ');
+    assert!(header.len() < header_len, "numbers of 20 digits fit");
+    header.resize(header_len - 1, b' ');
     header.push(b'\n');
     header
 }

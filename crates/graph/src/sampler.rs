@@ -4,7 +4,7 @@
 
 use crate::{Error, Topology};
 use delayline_medium::Rng;
-use std::collections::{HashMap, HashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// What a batch is sampled with.
 #[derive(Clone, Debug)]
@@ -62,7 +62,8 @@ impl NeighborSampler {
     /// [`Error::Graph`] when the graph has no such node.
     pub fn sample(&self, graph: &Topology, epoch: u64, seeds: &[i64]) -> Result<Subgraph, Error> {
         let mut out = Subgraph::default();
-        let mut met: HashMap<u32, u32> = HashMap::with_capacity(seeds.len() * 8);
+        let mut met = FxHashMap::default();
+        met.reserve(seeds.len() * 8);
         let mut batch = mix(mix(self.seed, epoch), seeds.len() as u64);
         for &seed in seeds {
             let node = u32::try_from(seed)
@@ -141,7 +142,7 @@ impl NeighborSampler {
 }
 
 /// The index of a node in the batch, which it joins if it is new.
-fn index_of(node: u32, met: &mut HashMap<u32, u32>, nodes: &mut Vec<u32>) -> u32 {
+fn index_of(node: u32, met: &mut FxHashMap<u32, u32>, nodes: &mut Vec<u32>) -> u32 {
     *met.entry(node).or_insert_with(|| {
         nodes.push(node);
         (nodes.len() - 1) as u32
@@ -159,7 +160,7 @@ fn choose(of: u64, count: u64, rng: &mut Rng, take: &mut impl FnMut(u64)) {
     /// Up to here a list is searched faster than a set.
     const FEW: u64 = 64;
     let mut few: Vec<u64> = Vec::new();
-    let mut many: HashSet<u64> = HashSet::new();
+    let mut many: FxHashSet<u64> = FxHashSet::default();
     for last in of - count..of {
         let drawn = rng.below(last + 1);
         let number = if few.contains(&drawn) || many.contains(&drawn) {

@@ -4,12 +4,17 @@
 
 use crate::Error;
 use crate::folder::{FEATURES, LABELS, SOURCES, STARTS};
-use crate::npy::npy_header;
+use crate::npy::{NPY_HEADER, npy_header};
 use delayline_medium::Rng;
 use std::fs::{self, File, Permissions};
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, Write};
+use std::num::NonZero;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 
 /// What tells a folder that was written here.
 const MARK: &str = "graph.json";
@@ -110,7 +115,7 @@ pub fn write_graph(
             .tempdir_in(beside)
     };
     let dir = hidden().map_err(refused)?;
-    let written = Writer::new(shape, seed, dir.path(), progress).and_then(Writer::write);
+    let written = Writer::new(shape, seed, dir.path(), progress).write();
     written.map_err(|error| match error.kind() {
         io::ErrorKind::Interrupted => Error::Interrupted,
         _ => refused(error),
@@ -172,43 +177,48 @@ fn check_free(out: &Path, force: bool) -> Result<(), Error> {
     }
 }
 
+/// Nodes that are drawn together, by whichever thread is free. The bytes depend on it.
+const BLOCK: u32 = 1 << 14;
+
+/// Pieces that wait to be told of.
+const FINISHED: usize = 64;
+
 struct Writer<'a> {
     shape: &'a GraphShape,
     seed: u64,
     dir: &'a Path,
     progress: Progress<'a>,
     done: u64,
+    model: Model,
+}
+
+/// What all nodes follow from.
+struct Model {
+    shape: GraphShape,
+    seed: u64,
     /// The place of each node in the model, where class and popularity follow from it,
     /// and the node at each place.
     place_of: Vec<u32>,
     node_at: Vec<u32>,
+    /// The first edge into each node, and their number.
+    starts: Vec<u64>,
+    /// The middle of each class.
+    middles: Vec<f32>,
 }
 
+/// Appends what a file has of some nodes.
+type Fill = fn(&Model, Range<u32>, &mut Vec<u8>);
+
 impl<'a> Writer<'a> {
-    fn new(
-        shape: &'a GraphShape,
-        seed: u64,
-        dir: &'a Path,
-        progress: Progress<'a>,
-    ) -> io::Result<Self> {
-        let mut node_at: Vec<u32> = (0..shape.nodes).collect();
-        let mut rng = Rng::new(seed);
-        for last in (1..node_at.len()).rev() {
-            node_at.swap(last, rng.below(last as u64 + 1) as usize);
-        }
-        let mut place_of = vec![0; node_at.len()];
-        for (place, &node) in (0..).zip(&node_at) {
-            place_of[node as usize] = place;
-        }
-        Ok(Self {
+    fn new(shape: &'a GraphShape, seed: u64, dir: &'a Path, progress: Progress<'a>) -> Self {
+        Self {
             shape,
             seed,
             dir,
             progress,
             done: 0,
-            place_of,
-            node_at,
-        })
+            model: Model::new(*shape, seed),
+        }
     }
 
     fn write(mut self) -> io::Result<()> {
@@ -220,10 +230,23 @@ impl<'a> Writer<'a> {
             classes,
         } = *self.shape;
         let rows = u64::from(nodes);
-        self.file(FEATURES, "<f4", &[rows, columns.into()], Self::features)?;
-        self.file(STARTS, "<i8", &[rows + 1], Self::starts)?;
-        self.file(SOURCES, "<i4", &[edges], Self::sources)?;
-        self.file(LABELS, "<i8", &[rows], Self::labels)?;
+        let row_len = 4 * u64::from(columns);
+        self.file(
+            FEATURES,
+            "<f4",
+            &[rows, columns.into()],
+            Model::features,
+            |_, node| row_len * u64::from(node),
+        )?;
+        self.file(STARTS, "<i8", &[rows + 1], Model::starts, |_, node| {
+            8 * u64::from(node)
+        })?;
+        self.file(SOURCES, "<i4", &[edges], Model::sources, |model, node| {
+            4 * model.starts[node as usize]
+        })?;
+        self.file(LABELS, "<i8", &[rows], Model::labels, |_, node| {
+            8 * u64::from(node)
+        })?;
         let mark = format!(
             "{MARK_HEAD},\"shape\":\"{name}\",\"nodes\":{nodes},\"edges\":{edges},\
              \"columns\":{columns},\"classes\":{classes},\"seed\":{}}}\n",
@@ -232,27 +255,88 @@ impl<'a> Writer<'a> {
         fs::write(self.dir.join(MARK), mark)
     }
 
+    /// Writes a file, of which `fill` says what it has of nodes, and `place_of` where that
+    /// of a node begins: as many blocks at once as there are processors.
     fn file(
         &mut self,
         name: &str,
         descr: &str,
         shape: &[u64],
-        fill: fn(&mut Self, &mut Out) -> io::Result<()>,
+        fill: Fill,
+        place_of: impl Fn(&Model, u32) -> u64 + Sync,
     ) -> io::Result<()> {
-        let mut out = BufWriter::with_capacity(1 << 20, File::create_new(self.dir.join(name))?);
-        out.write_all(&npy_header(descr, shape))?;
-        fill(self, &mut out)?;
-        out.into_inner()?.sync_all()
+        let mut file = File::create_new(self.dir.join(name))?;
+        file.write_all(&npy_header(descr, shape, NPY_HEADER))?;
+        let (file, model, next) = (&file, &self.model, &AtomicU32::new(0));
+        let write = &|out: &SyncSender<io::Result<u64>>| {
+            let (nodes, mut bytes) = (model.shape.nodes, Vec::new());
+            loop {
+                let from = next.fetch_add(1, Ordering::Relaxed).saturating_mul(BLOCK);
+                if from >= nodes {
+                    return;
+                }
+                bytes.clear();
+                fill(
+                    model,
+                    from..nodes.min(from.saturating_add(BLOCK)),
+                    &mut bytes,
+                );
+                let at = NPY_HEADER as u64 + place_of(model, from);
+                let written = file.write_all_at(&bytes, at).map(|()| bytes.len() as u64);
+                // Whoever has stopped needs no more.
+                if written.is_err() | out.send(written).is_err() {
+                    return;
+                }
+            }
+        };
+        let (done, progress) = (&mut self.done, &mut *self.progress);
+        thread::scope(|scope| {
+            let (out, finished) = sync_channel(FINISHED);
+            for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
+                let out = out.clone();
+                scope.spawn(move || write(&out));
+            }
+            drop(out);
+            for bytes in finished {
+                *done += bytes?;
+                if !progress(*done) {
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
+            }
+            io::Result::Ok(())
+        })?;
+        file.sync_all()
+    }
+}
+
+impl Model {
+    fn new(shape: GraphShape, seed: u64) -> Self {
+        let mut node_at: Vec<u32> = (0..shape.nodes).collect();
+        let mut rng = Rng::new(seed);
+        for last in (1..node_at.len()).rev() {
+            node_at.swap(last, rng.below(last as u64 + 1) as usize);
+        }
+        let mut place_of = vec![0; node_at.len()];
+        for (place, &node) in (0..).zip(&node_at) {
+            place_of[node as usize] = place;
+        }
+        let mut rng = Rng::new(seed ^ 0x0063_6c61_7373_6573);
+        let middles = (0..shape.columns as usize * shape.classes as usize)
+            .map(|_| if rng.chance(0.5) { SIGNAL } else { -SIGNAL })
+            .collect();
+        Self {
+            starts: starts(&shape, seed),
+            shape,
+            seed,
+            place_of,
+            node_at,
+            middles,
+        }
     }
 
-    /// Says how far it is, now and then.
-    fn advance(&mut self, bytes: u64) -> io::Result<()> {
-        let before = self.done;
-        self.done += bytes;
-        if before >> 22 != self.done >> 22 && !(self.progress)(self.done) {
-            return Err(io::ErrorKind::Interrupted.into());
-        }
-        Ok(())
+    /// Numbers for a file's part of the nodes from `first` on.
+    fn rng(&self, file: u64, first: u32) -> Rng {
+        Rng::new(Rng::new(self.seed ^ file).next_u64() ^ u64::from(first))
     }
 
     fn class_of(&self, node: u32) -> u32 {
@@ -261,62 +345,38 @@ impl<'a> Writer<'a> {
 
     /// The middle of the node's class and noise, which hides it: what tells the class
     /// is the mean over a neighbourhood.
-    fn features(&mut self, out: &mut Out) -> io::Result<()> {
-        let (columns, classes) = (self.shape.columns as usize, self.shape.classes as usize);
-        let mut rng = Rng::new(self.seed ^ 0x0063_6c61_7373_6573);
-        let middles: Vec<f32> = (0..columns * classes)
-            .map(|_| if rng.chance(0.5) { SIGNAL } else { -SIGNAL })
-            .collect();
-        let mut row = vec![0; 4 * columns];
-        for node in 0..self.shape.nodes {
+    fn features(&self, nodes: Range<u32>, out: &mut Vec<u8>) {
+        let columns = self.shape.columns as usize;
+        let mut rng = self.rng(0x0066_6561_7475_7265, nodes.start);
+        for node in nodes {
             let class = self.class_of(node) as usize;
-            let middle = &middles[class * columns..][..columns];
-            for (bytes, middles) in row.chunks_mut(16).zip(middle.chunks(4)) {
-                let drawn = rng.next_u64();
-                for (index, (bytes, middle)) in bytes.chunks_mut(4).zip(middles).enumerate() {
+            for middles in self.middles[class * columns..][..columns].chunks(4) {
+                let (drawn, mut row) = (rng.next_u64(), [0; 16]);
+                for (index, (bytes, middle)) in row.chunks_mut(4).zip(middles).enumerate() {
                     let noise = f32::from((drawn >> (16 * index)) as i16) / 32768.0;
                     bytes.copy_from_slice(&(middle + noise).to_le_bytes());
                 }
+                out.extend_from_slice(&row[..4 * middles.len()]);
             }
-            out.write_all(&row)?;
-            self.advance(row.len() as u64)?;
         }
-        Ok(())
     }
 
-    /// Edges into each node, few into most of them.
-    fn starts(&mut self, out: &mut Out) -> io::Result<()> {
-        let weights = || {
-            let mut rng = Rng::new(self.seed ^ 0x0064_6567_7265_6573);
-            std::iter::repeat_with(move || 64 + (rng.below(1024).pow(3) >> 20))
-        };
-        let nodes = self.shape.nodes as usize;
-        let sum: u64 = weights().take(nodes).sum();
-        let (mut so_far, mut each) = (0, weights());
-        for node in 0..=nodes {
-            let start = u128::from(self.shape.edges) * u128::from(so_far) / u128::from(sum);
-            out.write_all(&(start as u64).to_le_bytes())?;
-            if node < nodes {
-                so_far += each.next().expect("endless");
-            }
-        }
-        self.advance(8 * (nodes as u64 + 1))
+    /// Behind the last node is the number of all edges.
+    fn starts(&self, nodes: Range<u32>, out: &mut Vec<u8>) {
+        let ends_all = u32::from(nodes.end == self.shape.nodes);
+        let starts = &self.starts[nodes.start as usize..(nodes.end + ends_all) as usize];
+        out.extend(starts.iter().flat_map(|start| start.to_le_bytes()));
     }
 
     /// Most edges come from the target's class; how often from a node falls with the
     /// power -2/3 of its rank, so that degrees have the exponent 2.5.
-    fn sources(&mut self, out: &mut Out) -> io::Result<()> {
+    fn sources(&self, targets: Range<u32>, out: &mut Vec<u8>) {
         const UNIT: f64 = 1.0 / (1u64 << 53) as f64;
         let (nodes, classes) = (self.shape.nodes, self.shape.classes);
-        let starts = fs::read(self.dir.join(STARTS))?;
-        let starts = starts[npy_header("<i8", &[u64::from(nodes) + 1]).len()..]
-            .as_chunks()
-            .0;
-        let mut rng = Rng::new(self.seed ^ 0x0065_6467_6573);
-        for node in 0..nodes {
+        let mut rng = self.rng(0x0065_6467_6573, targets.start);
+        for node in targets {
             let own = self.class_of(node);
-            let [start, end] = [0, 1].map(|next| u64::from_le_bytes(starts[node as usize + next]));
-            for _ in start..end {
+            for _ in self.starts[node as usize]..self.starts[node as usize + 1] {
                 let class = match rng.below(256) < WITHIN {
                     true => own,
                     false => rng.below(classes.into()) as u32,
@@ -325,19 +385,30 @@ impl<'a> Writer<'a> {
                 let drawn = (rng.next_u64() >> 11) as f64 * UNIT;
                 let rank = (f64::from(members) * drawn * drawn * drawn) as u32;
                 let source = self.node_at[(rank.min(members - 1) * classes + class) as usize];
-                out.write_all(&source.to_le_bytes())?;
+                out.extend_from_slice(&source.to_le_bytes());
             }
-            self.advance(4 * (end - start))?;
         }
-        Ok(())
     }
 
-    fn labels(&mut self, out: &mut Out) -> io::Result<()> {
-        for node in 0..self.shape.nodes {
-            out.write_all(&u64::from(self.class_of(node)).to_le_bytes())?;
-        }
-        self.advance(8 * u64::from(self.shape.nodes))
+    fn labels(&self, nodes: Range<u32>, out: &mut Vec<u8>) {
+        out.extend(nodes.flat_map(|node| u64::from(self.class_of(node)).to_le_bytes()));
     }
 }
 
-type Out = BufWriter<File>;
+/// Edges into each node, few into most of them.
+fn starts(shape: &GraphShape, seed: u64) -> Vec<u64> {
+    let weights = || {
+        let mut rng = Rng::new(seed ^ 0x0064_6567_7265_6573);
+        let all = std::iter::repeat_with(move || 64 + (rng.below(1024).pow(3) >> 20));
+        all.take(shape.nodes as usize)
+    };
+    let sum: u64 = weights().sum();
+    let mut so_far = 0;
+    let start =
+        |so_far: u64| (u128::from(shape.edges) * u128::from(so_far) / u128::from(sum)) as u64;
+    let ends = weights().map(|weight| {
+        so_far += weight;
+        start(so_far)
+    });
+    std::iter::once(0).chain(ends).collect()
+}

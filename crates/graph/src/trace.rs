@@ -4,7 +4,7 @@
 
 use crate::bench::{first_seeds, held_bytes, shuffle_epoch, within_trace};
 use crate::budget::{Shares, row_ahead_bytes};
-use crate::gather::{most_outstanding, portion_rows};
+use crate::gather::{first_sweep, most_outstanding, portion_rows};
 use crate::{Error, GraphBench, GraphFolder, NeighborSampler};
 use delayline_medium::Rng;
 use delayline_plan::{ExpectedUse, Lookahead, ReadCost};
@@ -160,7 +160,8 @@ impl RowTrace {
             ExpectedUse::from_figures(&self.expected),
         );
         let mut lookahead = Lookahead::new(shares.slots, room as usize, expected);
-        let part = portion_rows(shares.slots as usize);
+        let slots = shares.slots as usize;
+        let part = portion_rows(slots);
         let file_len = self.rows * self.row_len;
         // Batches that are announced: rows and bytes; of these the portions that the
         // look-ahead does not know, and those it knows, each with the batch it ends.
@@ -184,7 +185,7 @@ impl RowTrace {
                 if let Some(last) = unknown.back_mut() {
                     last.1 = Some((batch.len() as u64, *bytes));
                 }
-                ramp = ramp.max(sorted.len().min(part));
+                ramp = ramp.max(first_sweep(sorted.len(), slots));
             }
             while let Some((part, _)) = unknown.front()
                 && (known.is_empty() || lookahead.announced() + part.len() <= room as usize)
@@ -196,10 +197,10 @@ impl RowTrace {
             if known.is_empty() {
                 return Ok(());
             }
-            let most = most_outstanding(lookahead.slots(), file_len, cost.gap(), batch_missed);
+            let most = most_outstanding(slots, file_len, cost.gap(), batch_missed);
             let (mut missed, mut staged) = (Vec::new(), 0);
             if under_way == 0 || lookahead.outstanding() <= most / 2 {
-                let most = most.min(lookahead.outstanding() + ramp);
+                let most = most.min(lookahead.outstanding() + ramp.min(most / 2));
                 loop {
                     let before = missed.len();
                     if !lookahead.stage(most, &mut missed) {

@@ -250,3 +250,48 @@ fn what_cannot_be_gathered_is_refused_in_words() {
     let mut features = Features::new(file(), need).unwrap();
     features.gather(Vec::new(), &mut []).unwrap();
 }
+
+#[test]
+fn a_drive_that_lies_is_asked_again_and_then_not_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = written(dir.path(), 20_000);
+    let mut rng = Rng::new(delayline_testing::seed());
+    let (switch, seed) = (FaultSwitch::default(), rng.next_u64());
+    let inner = switch.clone();
+    let mut features = open(&path, 3 << 20).through(Box::new(move |flash, memory| {
+        let faulty = Faulty::new(flash, Faults::default(), seed).spoiling(memory);
+        Box::new(faulty.with_switch(inner))
+    }));
+    // What is true has been seen once.
+    let all: Vec<Vec<u32>> = (0..20)
+        .map(|n| (n * 1000..n * 1000 + 1000).collect())
+        .collect();
+    assert_eq!(epoch(&mut features, &all).unwrap(), 20);
+    let batches = batches(&mut rng, 20_000, 30, 3000);
+    let lies = |share: f64| Faults {
+        flipped: share,
+        zeroed: share,
+        misplaced: share,
+        ..Faults::default()
+    };
+    let mut retried = features.report().retried;
+    switch.set(lies(0.01));
+    // `epoch` holds each row against what was written.
+    match epoch(&mut features, &batches) {
+        Ok(taken) => assert_eq!(taken, 30),
+        Err(error) => assert!(matches!(error, Error::Read { .. }), "{error}"),
+    }
+    assert!(features.report().retried > retried);
+    for share in [0.3, 1.0] {
+        switch.set(lies(share));
+        let error = epoch(&mut features, &batches).unwrap_err();
+        assert!(matches!(error, Error::Read { .. }), "{error}");
+        let why = std::error::Error::source(&error).unwrap().to_string();
+        assert!(why.contains("other bytes came than are known"), "{why}");
+        switch.set(Faults::default());
+        assert_eq!(epoch(&mut features, &batches).unwrap(), 30);
+    }
+    retried = features.report().retried;
+    assert_eq!(epoch(&mut features, &batches).unwrap(), 30);
+    assert_eq!(features.report().retried, retried);
+}

@@ -22,6 +22,9 @@ pub const CHECK_BLOCK: u64 = 4096;
 
 const BLOCK: usize = CHECK_BLOCK as usize;
 
+/// So many bytes are checked before the medium is asked again.
+const AT_ONCE: u32 = 64 << 10;
+
 /// Told as events, at most.
 const TOLD: u64 = 8;
 
@@ -401,12 +404,16 @@ impl<M: Medium> Medium for Checked<M> {
         if self.checks.is_none() {
             return self.inner.poll(wait, done);
         }
-        // One at a time: while it is hashed, the medium has what was submitted in the place
-        // of the one before.
+        // A few at a time: while they are hashed, the medium has what was submitted in the
+        // place of those before.
         self.inner
             .poll(wait && self.arrived.is_empty(), &mut self.come);
         self.arrived.extend(self.come.drain(..));
-        if let Some(mut next) = self.arrived.pop_front() {
+        let mut bytes = 0;
+        while bytes < AT_ONCE
+            && let Some(mut next) = self.arrived.pop_front()
+        {
+            bytes += next.buffer.len();
             self.check(&mut next);
             done.push(next);
         }

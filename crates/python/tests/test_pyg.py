@@ -9,6 +9,7 @@ from torch_geometric.data import Data, HeteroData
 from torch_geometric.datasets import KarateClub
 from torch_geometric.loader import DataLoader, NodeLoader
 from torch_geometric.nn import SAGEConv
+from torch_geometric.sampler import BaseSampler, SamplerOutput
 
 import delayline
 import delayline.pyg
@@ -256,3 +257,85 @@ def test_bfloat16(tmp_path):
     store = delayline.pyg.FeatureStore(features)
     got = store.get_tensor(group_name=None, attr_name="x", index=torch.arange(0, 500, 7))
     assert got.dtype == torch.bfloat16 and torch.equal(got, x[::7])
+
+
+def test_a_drive_that_lies_ends_the_epoch(tmp_path):
+    """Bytes change and the file system says nothing, as with a drive that fails silently:
+    what is read again is held against what came first."""
+    x = np.random.default_rng().standard_normal((NODES, 512), dtype=np.float32)
+    path = tmp_path / "x.npy"
+    np.save(path, x)
+    edges = torch.from_numpy(np.random.default_rng().integers(0, NODES, (2, 50000)))
+    data = Data(edge_index=edges, num_nodes=NODES)
+    loader = delayline.pyg.ahead(loader_of_one(data), x=delayline.Features(path, memory="3MiB"))
+
+    def epoch():
+        for batch in loader:
+            assert np.array_equal(batch.x.numpy(), x[batch.n_id.numpy()]), "nothing wrong is handed out"
+
+    epoch()
+    whole, before = path.read_bytes(), os.stat(path)
+    with open(path, "r+b") as file:
+        file.seek(128)
+        file.write((-x).tobytes())
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    # Another name explains to whoever asks why the inode has changed.
+    os.link(path, tmp_path / "other name")
+    with pytest.raises(OSError, match="other bytes came than are known"):
+        epoch()
+    path.write_bytes(whole)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.link(path, tmp_path / "third name")
+    epoch()
+
+
+def loader_of_one(data):
+    return NodeLoader(data, node_sampler=delayline.pyg.Sampler(data, [6, 3]), batch_size=200, shuffle=True)
+
+
+class Wrong(BaseSampler):
+    """Samples a node that the graph does not have."""
+
+    def sample_from_nodes(self, index, **kwargs):
+        none = torch.empty(0, dtype=torch.int64)
+        node = torch.cat([index.node, torch.tensor([self.also])])
+        return SamplerOutput(node=node, row=none, col=none, edge=none, metadata=(index.input_id, None))
+
+    def sample_from_edges(self, index, neg_sampling=None):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("also", [NODES, -1, 2**40])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ids_out_of_range_end_the_epoch(graph, also, workers):
+    sampler = Wrong()
+    sampler.also = also
+    loader = NodeLoader(graph[0], node_sampler=sampler, batch_size=100, num_workers=workers)
+    loader = delayline.pyg.ahead(loader, x=delayline.Features(graph[2], memory="2MiB"))
+    for _ in range(2):
+        with pytest.raises(IndexError, match=f"row {also} is asked for, but the features have {NODES}"):
+            next(iter(loader))
+
+
+def test_a_file_of_another_shape_in_its_place(graph, tmp_path):
+    """The file that was opened goes on being read, whatever has its name now; one that is
+    written over is not."""
+    path = tmp_path / "x.npy"
+    path.write_bytes(graph[2].read_bytes())
+    os.utime(path, (1, 1))
+    loader = delayline.pyg.ahead(loader_of(graph[0]), x=delayline.Features(path, memory="2MiB"))
+    np.save(tmp_path / "new.npy", np.zeros((NODES, 2 * COLUMNS), np.float32))
+    os.replace(tmp_path / "new.npy", path)
+    for batch in loader:
+        assert torch.equal(batch.x, graph[1].x[batch.n_id])
+    with pytest.raises(ValueError, match=f"has {NODES} nodes and .* has {NODES // 2} rows"):
+        np.save(path, np.zeros((NODES // 2, COLUMNS), np.float32))
+        delayline.pyg.ahead(loader_of(graph[0]), x=delayline.Features(path, memory="2MiB"))
+    os.utime(path, (1, 1))
+    data = Data(edge_index=graph[0].edge_index % (NODES // 2), num_nodes=NODES // 2)
+    loader = delayline.pyg.ahead(loader_of_one(data), x=delayline.Features(path, memory="2MiB"))
+    next(iter(loader))
+    # Written over: as long as before, and of another shape.
+    np.save(path, np.ones((COLUMNS, NODES // 2), np.float32))
+    with pytest.raises(OSError, match="has changed since it was opened"):
+        list(loader)

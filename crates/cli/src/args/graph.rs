@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
-use delayline_graph::GraphShape;
+use delayline_graph::{ElementType, GraphShape};
 
 use crate::size::parse_size;
 
@@ -13,6 +13,7 @@ use crate::size::parse_size;
 pub enum GraphCommand {
     Synth(GraphSynthArgs),
     Bench(GraphBenchArgs),
+    Repack(GraphRepackArgs),
 }
 
 /// Write a synthetic graph: features, edges and labels, as .npy files.
@@ -31,6 +32,32 @@ pub struct GraphSynthArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
     /// Replace a graph that was written by this command
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Write features anew so that fewer reads bring them: row 0 at the beginning of a page.
+///
+/// What is written is a .npy file like any other. Of rows of 512 bytes behind NumPy's own
+/// header every eighth lies in two pages.
+#[derive(Debug, Args)]
+pub struct GraphRepackArgs {
+    /// A .npy file of two dimensions, or raw rows with --shape and --dtype
+    #[arg(value_name = "FEATURES")]
+    pub features: PathBuf,
+    /// The .npy file to write
+    #[arg(value_name = "OUT")]
+    pub out: PathBuf,
+    /// Rows and columns of a raw file
+    #[arg(long, value_name = "ROWS,COLUMNS", value_delimiter = ',', num_args = 1)]
+    pub shape: Vec<u64>,
+    /// What the elements of a raw file are: float32, float64, float16, bfloat16, int8 or uint8
+    #[arg(long, value_name = "TYPE", value_parser = ElementType::from_name)]
+    pub dtype: Option<ElementType>,
+    /// First byte of row 0 in a raw file
+    #[arg(long, value_name = "N")]
+    pub offset: Option<u64>,
+    /// Replace a .npy file
     #[arg(long)]
     pub force: bool,
 }
