@@ -194,7 +194,7 @@ pub(crate) struct NativeStore {
 impl NativeStore {
     fn of(folder: StateFolder) -> Self {
         let layout = folder.layout();
-        let lens = layout.lens.iter().chain(&layout.scratch).copied().collect();
+        let lens = layout.lens.iter().chain(&layout.waiting).copied().collect();
         let memory = folder.memory().clone();
         let owned = Owned::new(folder);
         Self {
@@ -226,13 +226,13 @@ impl NativeStore {
         path: PathBuf,
         memory: u64,
         lens: Vec<u64>,
-        scratch: Vec<u64>,
+        waiting: Vec<u64>,
         twin: bool,
         words: u64,
     ) -> PyResult<Self> {
         let layout = StateLayout {
             lens,
-            scratch,
+            waiting,
             twin,
             words,
         };
@@ -242,8 +242,8 @@ impl NativeStore {
 
     /// The one in a folder, as its last commit left it.
     #[staticmethod]
-    fn open(py: Python<'_>, path: PathBuf, memory: u64, scratch: Vec<u64>) -> PyResult<Self> {
-        let folder = py.detach(|| StateFolder::open(&path, memory, scratch));
+    fn open(py: Python<'_>, path: PathBuf, memory: u64) -> PyResult<Self> {
+        let folder = py.detach(|| StateFolder::open(&path, memory));
         folder.map(Self::of).map_err(exception)
     }
 
@@ -305,7 +305,15 @@ impl NativeStore {
         Ok(leases.into_iter().map(native).collect())
     }
 
-    /// An extent of the scratch holds nothing any more.
+    /// An extent that waits will not change any more before the commit.
+    fn write_soon(&self, py: Python<'_>, extent: u32) -> PyResult<()> {
+        self.with(py, |folder| {
+            folder.write_soon(extent);
+            Ok(())
+        })
+    }
+
+    /// An extent that waited holds nothing any more.
     fn forget(&self, py: Python<'_>, extent: u32) -> PyResult<()> {
         self.with(py, |folder| folder.forget(extent))
     }

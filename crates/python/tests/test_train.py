@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn as nn
 
-from train_models import GPT, Images, assert_same, image_batch, image_loss, text_loss, train
+from train_models import GPT, Images, assert_same, image_batch, image_loss, text_batch, text_loss, train
 
 torch.set_num_threads(2)
 
@@ -24,6 +24,30 @@ def two_groups(model):
 def freeze(model):
     for name, param in model.named_parameters():
         param.requires_grad_("up" in name or "norm" in name)
+
+
+class Masters(torch.optim.Optimizer):
+    """AdamW on masters in fp32 of weights in bf16."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for param in (param for param in group["params"] if param.grad is not None):
+                state = self.state[param]
+                if not state:
+                    state.update(step=torch.zeros(()), master=param.float())
+                    state.update(mean=torch.zeros_like(state["master"]), square=torch.zeros_like(state["master"]))
+                state["step"] += 1
+                master, mean, square, grad, count = state["master"], state["mean"], state["square"], param.grad.float(), state["step"].item()
+                master.mul_(1 - group["lr"] * 0.01)
+                mean.lerp_(grad, 1 - 0.9)
+                square.mul_(0.999).addcmul_(grad, grad, value=1 - 0.999)
+                size = group["lr"] / (1 - 0.9**count)
+                master.addcdiv_(mean, (square.sqrt() / (1 - 0.999**count) ** 0.5).add_(1e-8), value=-size)
+                param.copy_(master)
 
 
 # The promise is of a hundred steps.
@@ -76,6 +100,26 @@ def compile_method(model):
 def compile_function(model):
     for index, block in enumerate(model.blocks):
         model.blocks[index] = torch.compile(block)
+
+
+def test_masters_give_the_bits_of_a_loop_written_out(tmp_path):
+    torch.manual_seed(5)
+    model, generator, losses = GPT(width=32, blocks=2).bfloat16(), torch.Generator().manual_seed(9), []
+    masters = [param.detach().float() for param in model.parameters()]
+    optimizer = torch.optim.AdamW(masters, lr=1e-3, foreach=False)
+    for _ in range(100):
+        loss = text_loss(model, text_batch(generator))
+        loss.backward()
+        losses.append(loss.item())
+        with torch.no_grad():
+            for param, master in zip(model.parameters(), masters):
+                master.grad, param.grad = param.grad.float(), None
+            optimizer.step()
+            for param, master in zip(model.parameters(), masters):
+                param.copy_(master)
+    make = lambda: GPT(width=32, blocks=2).bfloat16()
+    drive = train(make, Masters, {"lr": 1e-3}, folder=tmp_path, memory="512KiB", restarts=(40,))
+    assert_same((losses, model.state_dict()), drive)
 
 
 @pytest.mark.parametrize("compiled", [compile_method, compile_function])

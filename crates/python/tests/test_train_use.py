@@ -285,6 +285,87 @@ def test_a_weight_that_somebody_keeps_holds_its_room_and_is_never_garbage(stream
     assert torch.equal(kept[0], after)
 
 
+def read_between_steps(step, model, optimizer, store, seen):
+    """What people read between two steps, another thing each time."""
+    kind, batch = step % 7, text_batch(torch.Generator().manual_seed(1))
+    model.eval()
+    if kind == 0:
+        with torch.inference_mode():
+            seen.append(text_loss(model, batch))
+    elif kind == 1:
+        seen.extend(value.clone() for value in model.state_dict().values())
+    elif kind == 2:
+        seen.extend(param.detach().clone() for param in copy.deepcopy(model).parameters())
+    elif kind == 3:
+        seen.extend(one["exp_avg"].clone() for one in optimizer.state_dict()["state"].values())
+    elif kind == 4:
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+            seen.append(text_loss(model, batch))
+    elif kind == 5:
+        # Some updates are made and others wait; a restart follows.
+        with torch.no_grad():
+            seen.append(model.blocks[1](torch.ones(1, 4, 64)))
+        if store is not None:
+            assert len({entry.is_late for entry in optimizer.session.trained()}) == 2
+            store.commit()
+    model.train()
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_whoever_reads_between_steps_sees_updates_that_wait(accumulate, tmp_path):
+    seen = {None: [], tmp_path: []}
+    for folder in seen:
+        between = lambda *what: read_between_steps(*what, seen[folder])
+        arguments = dict(steps=21, clip=0.5, accumulate=accumulate, between=between, restarts=(6, 9, 13))
+        run = train(GPT, torch.optim.AdamW, {"lr": 1e-3}, folder=folder, **arguments)
+        seen[folder] += [*run[1].values(), torch.tensor(run[0])]
+    assert len(seen[None]) == len(seen[tmp_path]) > 100
+    assert all(torch.equal(here, there) for here, there in zip(*seen.values()))
+
+
+def test_updates_that_wait_are_made_by_a_run_without_clipping(tmp_path):
+    def steps(clips, folder):
+        torch.manual_seed(3)
+        model, made = GPT(), []
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        for step, clip in enumerate(clips):
+            if folder:
+                torch.manual_seed(3)
+                store = flash.Store(folder, memory="1MiB")
+                model, optimizer = flash.stream(GPT(), torch.optim.AdamW, lr=1e-3, store=store, clip=clip)
+                torch.manual_seed(3)
+            loss = text_loss(model.eval(), text_batch(torch.Generator().manual_seed(step)))
+            loss.backward()
+            if clip and not folder:
+                nn.utils.clip_grad_norm_(model.parameters(), clip)
+            optimizer.step()
+            optimizer.zero_grad()
+            made.append(loss.item())
+            if folder:
+                del model, optimizer, store, loss
+                gc.collect()
+        return made
+
+    clips = (0.5, None, 0.5, 0.5, None, None)
+    assert steps(clips, None) == steps(clips, tmp_path)
+
+
+@pytest.mark.parametrize("clip, written", [(None, 12), (1.0, 16)])
+def test_a_step_writes_no_byte_twice(clip, written, tmp_path):
+    torch.manual_seed(3)
+    store = flash.Store(tmp_path, memory="5MiB")
+    model, optimizer = flash.stream(nn.Sequential(*(nn.Linear(512, 512, bias=False) for _ in range(6))), torch.optim.AdamW, store=store, clip=clip)
+    reports = []
+    for _ in range(4):
+        model(torch.randn(3, 512)).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        reports.append(store.report())
+    records = 3 * os.path.getsize(tmp_path / "commits") / 2
+    moved = reports[3]["bytes_written"] - reports[0]["bytes_written"]
+    assert 3 * written * reports[3]["trained"] <= moved <= 1.01 * 3 * written * reports[3]["trained"] + records
+
+
 def test_report_says_what_was_done(streamed):
     store = streamed[1][2]
     report = store.report(endurance="600TB")
@@ -351,19 +432,22 @@ def test_a_step_that_failed_goes_on_or_says_that_it_cannot(tmp_path, monkeypatch
         torch.manual_seed(3)
         store = flash.Store(tmp_path / str(fails), memory="1MiB")
         model, optimizer = flash.stream(GPT(), torch.optim.AdamW, lr=1e-3, store=store, clip=0.5)
-        text_loss(model, text_batch(torch.Generator().manual_seed(4))).backward()
+        batch = text_batch(torch.Generator().manual_seed(4))
+        text_loss(model, batch).backward()
+        optimizer.step()
+        # The updates of that step are made as this forward pass wants the weights.
         if fails:
             session = optimizer.session
-            apply, left = session.apply, [7]
-            def failing(entry, grad):
+            together, left = session.together, [7]
+            def failing(entry, *more):
                 left[0] -= 1
                 if left[0] == 0:
                     raise OSError("item 3 could not be read")
-                apply(entry, grad)
-            monkeypatch.setattr(session, "apply", failing)
+                return together(entry, *more)
+            monkeypatch.setattr(session, "together", failing)
             with pytest.raises(OSError, match="could not be read"):
-                optimizer.step()
-            assert store.step == 0
+                text_loss(model.eval(), batch)
+        text_loss(model.train(), batch).backward()
         optimizer.step()
         made.append(model.state_dict())
     assert all(torch.equal(value, made[1][key]) for key, value in made[0].items())

@@ -90,7 +90,7 @@ def image_loss(model, batch):
 
 def train(make, optimizer, options, *, folder=None, steps=100, clip=None, accumulate=1, memory="1MiB",
           batch=text_batch, loss=text_loss, autocast=False, keep=None, restarts=(), schedule=None,
-          spill="256KiB", params=None, prepare=None, after=None):
+          spill="256KiB", params=None, prepare=None, between=None, after=None):
     """Losses of all steps and the weights at their end; in memory, or from a folder."""
     torch.manual_seed(5)
     generator = torch.Generator().manual_seed(9)
@@ -132,6 +132,8 @@ def train(make, optimizer, options, *, folder=None, steps=100, clip=None, accumu
         if scheduler is not None:
             scheduler.step()
         made.zero_grad()
+        if between:
+            between(step, model, made, store)
     if after:
         after(model, made, store)
     return losses, {name: value.clone() for name, value in model.state_dict().items()}

@@ -51,8 +51,13 @@ impl StateFolder {
         let (memory, region) = reserve(memory, &layout)?;
         let lens = layout.part_lens();
         let files: Vec<(&PathBuf, u64)> = names.iter().zip(lens).collect();
-        let medium = Flash::create(&files, memory.clone(), &options(&memory))?;
-        unlink(&names[3])?;
+        // Of what waits, which there may be none of, each takes room as it is written.
+        let (whole, waiting) = files.split_at(3);
+        drop(Flash::create(whole, memory.clone(), &options(&memory))?);
+        for (name, len) in waiting {
+            sparse(name, *len)?;
+        }
+        let medium = Flash::open_for_writing(&names, memory.clone(), &options(&memory))?;
         let store = StateStore::create(medium, (memory, region), layout)?;
         Ok(Self {
             store,
@@ -70,18 +75,17 @@ impl StateFolder {
         }
     }
 
-    /// Opens the store as its last commit left it. `scratch` is as in [`StateLayout`].
+    /// Opens the store as its last commit left it.
     ///
     /// # Errors
     /// [`Error`]: there is none, it is damaged, or another process has it.
-    pub fn open(path: &Path, memory: u64, scratch: Vec<u64>) -> Result<Self, Error> {
+    pub fn open(path: &Path, memory: u64) -> Result<Self, Error> {
         let lock = lock(path)?;
         let names = names(path);
         let records = &names[0];
         let bytes = fs::read(records).map_err(|source| file(records, "cannot read it", source))?;
-        let layout = layout_of(&Record::newest(&bytes)?, scratch.clone());
-        let lens = layout.part_lens();
-        for (name, &len) in names.iter().zip(&lens).take(3) {
+        let layout = layout_of(&Record::newest(&bytes)?);
+        for (name, len) in names.iter().zip(layout.part_lens()) {
             let have = fs::metadata(name).map_err(|source| file(name, "cannot read it", source))?;
             if have.len() != len {
                 let what = format!(
@@ -92,11 +96,9 @@ impl StateFolder {
                 return Err(Error::Layout { what });
             }
         }
-        sparse(&names[3], lens[3])?;
         let (memory, region) = reserve(memory, &layout)?;
         let medium = Flash::open_for_writing(&names, memory.clone(), &options(&memory))?;
-        unlink(&names[3])?;
-        let store = StateStore::open(medium, (memory, region), &bytes, scratch)?;
+        let store = StateStore::open(medium, (memory, region), &bytes)?;
         Ok(Self {
             store,
             path: path.to_owned(),
@@ -155,8 +157,8 @@ impl Activations<Flash> {
     }
 }
 
-fn names(path: &Path) -> [PathBuf; 4] {
-    ["commits", "state.0", "state.1", "scratch"].map(|name| path.join(name))
+fn names(path: &Path) -> [PathBuf; 5] {
+    ["commits", "state.0", "state.1", "waiting.0", "waiting.1"].map(|name| path.join(name))
 }
 
 fn options(memory: &Memory) -> FlashOptions {

@@ -11,7 +11,7 @@
 //! # let dir = tempfile::tempdir().unwrap();
 //! # let path = dir.path().join("run");
 //! // Eight extents of 1 MiB in a memory of 4 MiB.
-//! let layout = StateLayout { lens: vec![1 << 20; 8], scratch: vec![], twin: true, words: 100 };
+//! let layout = StateLayout { lens: vec![1 << 20; 8], waiting: vec![], twin: true, words: 100 };
 //! let mut store = StateFolder::create(&path, 4 << 20, layout)?;
 //! for step in 1..=2u8 {
 //!     for extent in 0..8 {
@@ -25,7 +25,7 @@
 //! }
 //! drop(store);
 //!
-//! let mut store = StateFolder::open(&path, 4 << 20, vec![])?;
+//! let mut store = StateFolder::open(&path, 4 << 20)?;
 //! assert_eq!(store.words(), b"after step 2");
 //! let lease = store.acquire(3, Mode::Read)?;
 //! let mut byte = [0];

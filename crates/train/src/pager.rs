@@ -54,7 +54,7 @@ pub(crate) struct Item {
     /// It was written since that was asked last.
     pub fresh: bool,
     /// It is written as soon as it has changed.
-    eager: bool,
+    pub eager: bool,
     at: u64,
     state: State,
     pins: u32,
@@ -238,6 +238,12 @@ impl<M: Medium, C: Clock> Pager<M, C> {
         if item.dirty && item.eager && item.writers == 0 {
             self.begin_write(id);
         }
+    }
+
+    /// An item will not change for some time: it is written when nobody changes it.
+    pub fn write_soon(&mut self, id: ItemId) {
+        self.item_mut(id).eager = true;
+        self.begin_write(id);
     }
 
     /// An item's bytes are not wanted any more. It holds nothing then.

@@ -6,10 +6,13 @@ use crate::Error;
 use delayline_plan::ALIGN;
 use xxhash_rust::xxh3::xxh3_128;
 
-const MAGIC: &[u8; 8] = b"DLTRAIN1";
+const MAGIC: &[u8; 8] = b"DLTRAIN2";
 
-/// Magic, flags, number, room, extents, bytes of the caller's.
-const HEAD: usize = 8 + 4 * 8 + 8;
+/// Magic, flags, number, room, extents, those of them that wait, bytes of the caller's.
+const HEAD: usize = 8 + 6 * 8;
+
+/// Stands for the copy of an extent that holds nothing.
+pub(crate) const NONE: u8 = 2;
 
 /// Of an extent: length, checksum, which copy.
 const ROW: usize = 17;
@@ -25,7 +28,7 @@ const EXTENTS_MAX: u64 = 1 << 24;
 pub(crate) struct Row {
     /// Bytes that it was made with.
     pub len: u64,
-    /// Which copy, 0 or 1.
+    /// Which copy, 0 or 1; [`NONE`] where it holds nothing.
     pub copy: u8,
     /// Of the bytes with their padding.
     pub sum: u64,
@@ -43,6 +46,8 @@ pub(crate) struct Record {
     /// Extents may have changed since: they have one copy, and a step had begun.
     pub within_step: bool,
     pub rows: Vec<Row>,
+    /// The last so many rows may hold nothing.
+    pub waiting: u64,
     /// The caller's.
     pub words: Vec<u8>,
 }
@@ -60,7 +65,7 @@ impl Record {
         bytes.extend_from_slice(MAGIC);
         let flags = u64::from(self.twin) | u64::from(self.within_step) << 1;
         let (extents, words) = (self.rows.len() as u64, self.words.len() as u64);
-        for figure in [flags, self.number, self.room, extents, words] {
+        for figure in [flags, self.number, self.room, extents, self.waiting, words] {
             bytes.extend_from_slice(&figure.to_le_bytes());
         }
         for row in &self.rows {
@@ -82,8 +87,8 @@ impl Record {
         }
         let figure = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
         let (flags, number, room) = (figure(8)?, figure(16)?, figure(24)?);
-        let (extents, words) = (figure(32)?, figure(40)?);
-        if extents > EXTENTS_MAX || words > bytes.len() as u64 {
+        let (extents, waiting, words) = (figure(32)?, figure(40)?, figure(48)?);
+        if extents > EXTENTS_MAX || waiting > extents || words > bytes.len() as u64 {
             return None;
         }
         let (extents, words) = (extents as usize, words as usize);
@@ -106,6 +111,7 @@ impl Record {
             twin: flags & 1 != 0,
             within_step: flags & 2 != 0,
             rows: (0..extents).map(row).collect::<Option<_>>()?,
+            waiting,
             words: bytes[HEAD + extents * ROW..end].to_vec(),
         })
     }
@@ -123,8 +129,12 @@ impl Record {
             );
             return Err(Error::NoRecord { what });
         };
-        let bad = |row: &Row| row.copy > u8::from(record.twin) || row.len > 1 << 48;
-        if record.rows.iter().any(bad) {
+        let state = record.rows.len() - record.waiting as usize;
+        let bad = |(index, row): (usize, &Row)| {
+            let is_copy = row.copy <= u8::from(record.twin) || row.copy == NONE && index >= state;
+            !is_copy || row.len > 1 << 48
+        };
+        if record.rows.iter().enumerate().any(bad) {
             let what = "it speaks of a copy that there cannot be".into();
             return Err(Error::NoRecord { what });
         }
@@ -149,10 +159,11 @@ mod tests {
             rows: (0..5)
                 .map(|copy| Row {
                     len: 100 * copy,
-                    copy: copy as u8 % 2,
+                    copy: if copy == 4 { NONE } else { copy as u8 % 2 },
                     sum: number << 40 | copy,
                 })
                 .collect(),
+            waiting: 1,
             words: vec![number as u8; 33],
         }
     }

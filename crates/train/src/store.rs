@@ -3,8 +3,8 @@
 
 use crate::arena::ItemId;
 use crate::order::{Order, Recorder};
-use crate::pager::{Failed, Pager, Place};
-use crate::record::{Record, Row};
+use crate::pager::{Failed, Item, Pager, Place};
+use crate::record::{NONE, Record, Row};
 use crate::{Error, TrainCounters};
 use delayline_line::{Medium, Region};
 use delayline_medium::{Memory, RealClock};
@@ -14,19 +14,19 @@ use std::sync::Arc;
 /// Bytes through which a record goes to the drive.
 const CHUNK: u64 = 64 << 10;
 
-/// Part of the records, of the first and the second copies, and of what no commit holds.
+/// Part of the records, and those of the first copies; the second ones are behind them.
 const RECORDS: u16 = 0;
-const FIRST: u16 = 1;
-const SCRATCH: u16 = 3;
+const STATE: u16 = 1;
+const WAITING: u16 = 3;
 
 /// What a store holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateLayout {
     /// Bytes of each extent of the state.
     pub lens: Vec<u64>,
-    /// Bytes of each extent that no commit holds (gradients that wait), numbered after
-    /// those of the state.
-    pub scratch: Vec<u64>,
+    /// Bytes of each extent that may hold nothing (gradients that wait for their update),
+    /// numbered after those of the state.
+    pub waiting: Vec<u64>,
     /// Two copies of each extent: a crash loses at most the running step. With one, a
     /// store that ends within a step cannot be opened again.
     pub twin: bool,
@@ -35,24 +35,43 @@ pub struct StateLayout {
 }
 
 impl StateLayout {
-    /// Length of each part in bytes: records, first copies, second copies, scratch. A
-    /// store with one copy has a page as its part of second ones.
-    pub fn part_lens(&self) -> Vec<u64> {
+    /// Length of each part in bytes: records, first and second copies of the state, first
+    /// and second copies of what waits. A store with one copy has a page as its parts of
+    /// second ones.
+    pub fn part_lens(&self) -> [u64; 5] {
         let sum = |lens: &[u64]| lens.iter().map(|&len| padded(len)).sum::<u64>().max(ALIGN);
-        let copy = sum(&self.lens);
-        let second = if self.twin { copy } else { ALIGN };
-        vec![2 * self.record_room(), copy, second, sum(&self.scratch)]
+        let second = |first: u64| if self.twin { first } else { ALIGN };
+        let (state, waiting) = (sum(&self.lens), sum(&self.waiting));
+        [
+            2 * self.record_room(),
+            state,
+            second(state),
+            waiting,
+            second(waiting),
+        ]
     }
 
     /// Least memory that it works in: `together` are the most bytes that are in use at
     /// once.
     pub fn least_memory(&self, together: u64) -> u64 {
-        let largest = self.lens.iter().chain(&self.scratch).max();
+        let largest = self.lens.iter().chain(&self.waiting).max();
         CHUNK + together.max(padded(*largest.unwrap_or(&0)))
     }
 
     fn record_room(&self) -> u64 {
-        Record::len(self.lens.len(), self.words as usize)
+        Record::len(self.lens.len() + self.waiting.len(), self.words as usize)
+    }
+
+    fn is_waiting(&self, extent: u32) -> bool {
+        extent as usize >= self.lens.len()
+    }
+
+    /// Part of an extent's first copies.
+    fn part(&self, extent: u32) -> u16 {
+        match self.is_waiting(extent) {
+            true => WAITING,
+            false => STATE,
+        }
     }
 }
 
@@ -111,25 +130,20 @@ impl<M: Medium> StateStore<M> {
             number: 0,
             room: layout.record_room(),
             twin: layout.twin,
+            waiting: layout.waiting.len() as u64,
             ..Record::default()
         };
         Self::build(medium, memory, layout, record)
     }
 
     /// The store whose part of records holds `records`: as the last commit left it.
-    /// `scratch` is as in [`StateLayout`].
     ///
     /// # Errors
     /// [`Error::NoRecord`] and [`Error::Torn`] when no commit can be trusted,
     /// [`Error::Memory`] when an extent does not fit.
-    pub fn open(
-        medium: M,
-        memory: (Arc<Memory>, Region),
-        records: &[u8],
-        scratch: Vec<u64>,
-    ) -> Result<Self, Error> {
+    pub fn open(medium: M, memory: (Arc<Memory>, Region), records: &[u8]) -> Result<Self, Error> {
         let record = Record::newest(records)?;
-        let layout = layout_of(&record, scratch);
+        let layout = layout_of(&record);
         Self::build(medium, memory, layout, record)
     }
 
@@ -151,29 +165,21 @@ impl<M: Medium> StateStore<M> {
         let order = Order::Recorded(Recorder::default());
         let mut pager = Pager::new((medium, RealClock::new()), memory, CHUNK, order);
         let mut offset = 0;
-        for (index, &len) in layout.lens.iter().enumerate() {
-            let item = pager.add(len, true);
-            let row = record.rows.get(index);
+        for (index, &len) in layout.lens.iter().chain(&layout.waiting).enumerate() {
+            if index == layout.lens.len() {
+                offset = 0;
+            }
+            let item = pager.add(len, !layout.is_waiting(index as u32));
+            let row = record.rows.get(index).filter(|row| row.copy != NONE);
             let copy = row.map_or(u8::from(layout.twin), |row| row.copy);
-            let part = |copy: u8| FIRST + u16::from(copy);
-            pager.item_mut(item).to = Place {
-                part: part(if layout.twin { 1 - copy } else { 0 }),
+            let place = |copy: u8| Place {
+                part: layout.part(item) + u16::from(copy),
                 offset,
             };
+            pager.item_mut(item).to = place(if layout.twin { 1 - copy } else { 0 });
             if let Some(row) = row {
-                let place = Place {
-                    part: part(copy),
-                    offset,
-                };
-                pager.is_at(item, place, row.sum);
+                pager.is_at(item, place(copy), row.sum);
             }
-            offset += padded(len);
-        }
-        let mut offset = 0;
-        for &len in &layout.scratch {
-            let item = pager.add(len, false);
-            let part = SCRATCH;
-            pager.item_mut(item).to = Place { part, offset };
             offset += padded(len);
         }
         Ok(Self {
@@ -236,8 +242,13 @@ impl<M: Medium> StateStore<M> {
         if self.broken {
             return Err(Error::Broken);
         }
-        if mode.writes() && !self.layout.twin && !self.is_scratch(extent) {
-            self.mark()?;
+        if mode.writes() {
+            if !self.layout.twin {
+                self.mark()?;
+            }
+            if self.layout.is_waiting(extent) {
+                self.pager.item_mut(extent).eager = false;
+            }
         }
         let at = self.pager.acquire(extent, mode)?;
         let item = extent;
@@ -278,13 +289,19 @@ impl<M: Medium> StateStore<M> {
         Ok(leases)
     }
 
-    /// Takes a lease back. One that was taken to change or overwrite is written.
+    /// Takes a lease back. What was changed is written at once; extents that wait when
+    /// room is wanted, after [`StateStore::write_soon`], or at the commit.
     pub fn release(&mut self, lease: StateLease) {
         let changed = lease.mode.writes();
         self.pager.release(lease.item, lease.mode, changed);
     }
 
-    /// An extent of the scratch holds nothing any more.
+    /// An extent that waits will not change any more before the commit.
+    pub fn write_soon(&mut self, extent: u32) {
+        self.pager.write_soon(extent);
+    }
+
+    /// An extent that waited holds nothing any more.
     ///
     /// # Errors
     /// [`Error::Lost`].
@@ -292,7 +309,7 @@ impl<M: Medium> StateStore<M> {
     /// # Panics
     /// When it is one of the state, or held.
     pub fn forget(&mut self, extent: u32) -> Result<(), Error> {
-        assert!(self.is_scratch(extent), "extents of the state stay");
+        assert!(self.layout.is_waiting(extent), "extents of the state stay");
         self.pager.forget(extent)
     }
 
@@ -323,7 +340,7 @@ impl<M: Medium> StateStore<M> {
     ///
     /// # Errors
     /// [`Error::Held`] when somebody has a lease to change an extent,
-    /// [`Error::Nothing`] when one was never written, [`Error::Record`] when `words` do
+    /// [`Error::Nothing`] when one of the state was never written, [`Error::Record`] when `words` do
     /// not fit, [`Error::Moved`] when an extent cannot be written: the store stays
     /// usable after these. After another error it is [`Error::Broken`]. The last commit
     /// stands in each case.
@@ -331,57 +348,59 @@ impl<M: Medium> StateStore<M> {
         if self.broken {
             return Err(Error::Broken);
         }
-        let extents = self.layout.lens.len() as ItemId;
+        let state = self.layout.lens.len() as ItemId;
+        let extents = state + self.layout.waiting.len() as ItemId;
         let len = Record::len(extents as usize, words.len());
         if len > self.layout.record_room() {
             let room = self.layout.record_room();
             return Err(Error::Record { len, room });
         }
-        if let Some(item) = (0..extents).find(|&item| self.pager.is_empty(item)) {
+        if let Some(item) = (0..state).find(|&item| self.pager.is_empty(item)) {
             return Err(Error::Nothing { item });
         }
         self.pager.settle(0..extents)?;
-        let row = |item: ItemId| {
+        let lens = self.layout.lens.iter().chain(&self.layout.waiting);
+        let row = |(item, &len): (ItemId, &u64)| {
             let placed = self.pager.item(item);
-            Row {
-                len: self.layout.lens[item as usize],
-                copy: (placed.from.part - FIRST) as u8,
-                sum: placed.sum,
-            }
+            let copy = match self.pager.is_empty(item) {
+                true => NONE,
+                false => (placed.from.part - self.layout.part(item)) as u8,
+            };
+            let sum = placed.sum;
+            Row { len, copy, sum }
         };
         let record = Record {
             number: self.record.number + 1,
             room: self.layout.record_room(),
             twin: self.layout.twin,
             within_step: false,
-            rows: (0..extents).map(row).collect(),
+            rows: (0..).zip(lens).map(row).collect(),
+            waiting: self.record.waiting,
             words: words.to_vec(),
         };
         // From here on the record may be found whatever is said of it, so that nothing
         // that it speaks of may change.
         self.broken = true;
-        self.sync(FIRST)?;
-        if self.layout.twin {
-            self.sync(FIRST + 1)?;
+        for part in STATE..WAITING + 2 {
+            let is_in = |item: &Item| item.fresh && item.from.part == part;
+            if (0..extents).any(|item| is_in(self.pager.item(item))) {
+                self.sync(part)?;
+            }
         }
         self.put(&record)?;
         self.record = record;
         self.broken = false;
         self.marked = false;
         self.pager.counters.commits += 1;
-        for item in 0..extents {
-            let twin = self.layout.twin;
-            let item = self.pager.item_mut(item);
+        for extent in 0..extents {
+            let (twin, first) = (self.layout.twin, self.layout.part(extent));
+            let item = self.pager.item_mut(extent);
             if std::mem::take(&mut item.fresh) && twin {
-                let part = FIRST + (1 - (item.from.part - FIRST));
+                let part = first + (1 - (item.from.part - first));
                 item.to = Place { part, ..item.from };
             }
         }
         Ok(())
-    }
-
-    fn is_scratch(&self, extent: u32) -> bool {
-        extent as usize >= self.layout.lens.len()
     }
 
     /// With one copy, says on the drive that it is about to change.
@@ -428,13 +447,14 @@ fn failed(failed: Failed) -> Error {
 }
 
 /// What a record says of its store.
-pub(crate) fn layout_of(record: &Record, scratch: Vec<u64>) -> StateLayout {
-    let lens: Vec<u64> = record.rows.iter().map(|row| row.len).collect();
+pub(crate) fn layout_of(record: &Record) -> StateLayout {
+    let mut lens: Vec<u64> = record.rows.iter().map(|row| row.len).collect();
     // As many words as fit into its room.
     let words = record.room - Record::len(lens.len(), 0).min(record.room);
+    let waiting = lens.split_off(lens.len() - record.waiting as usize);
     let mut layout = StateLayout {
         lens,
-        scratch,
+        waiting,
         twin: record.twin,
         words,
     };

@@ -65,8 +65,7 @@ fn what_a_drive_does_wrong_is_said_and_the_last_commit_stands() {
         let survivor = store.medium().inner().survivor(|states| states - 1);
         let memory = common::memory(&layout);
         let medium = crash(survivor.clone(), &memory.0);
-        let mut store = match StateStore::open(medium, memory, &survivor[0], layout.scratch.clone())
-        {
+        let mut store = match StateStore::open(medium, memory, &survivor[0]) {
             Ok(store) => store,
             Err(error) => {
                 // The record itself may be among what was lost.
@@ -107,7 +106,8 @@ fn activations_come_back_as_they_were_or_not_at_all() {
         let mut live = Vec::new();
         let mut number = 0;
         for _ in 0..300 {
-            let grows = rng.below(100) < 55;
+            // More than the memory in every round.
+            let grows = stack.most_bytes() <= 64 << 12 || rng.below(100) < 55;
             if grows && stack.bytes() < (1 << 19) {
                 number += 1;
                 let len = 1 + rng.below(9 << 12);

@@ -25,7 +25,7 @@ fn child() {
     let layout = layout(&mut Rng::new(seed), true);
     let (mut store, mut at) = match StateFolder::exists(path) {
         true => {
-            let mut store = StateFolder::open(path, MEMORY, layout.scratch).unwrap();
+            let mut store = StateFolder::open(path, MEMORY).unwrap();
             let at = checked(&mut store).unwrap();
             (store, at)
         }
@@ -94,10 +94,9 @@ fn a_killed_process_loses_at_most_the_running_step() {
 fn a_folder_belongs_to_one_user_at_a_time() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let layout = layout(&mut Rng::new(1), true);
-    let scratch = layout.scratch.clone();
     let mut store = StateFolder::create(dir.path(), MEMORY, layout).unwrap();
     step(&mut store, 1).unwrap();
-    let again = StateFolder::open(dir.path(), MEMORY, scratch.clone());
+    let again = StateFolder::open(dir.path(), MEMORY);
     assert!(matches!(again, Err(Error::InUse { .. })));
     // Nor does another process get it after that.
     let other = Command::new(std::env::current_exe().unwrap())
@@ -112,7 +111,7 @@ fn a_folder_belongs_to_one_user_at_a_time() {
         "{words}"
     );
     drop(store);
-    let mut store = StateFolder::open(dir.path(), MEMORY, scratch.clone()).unwrap();
+    let mut store = StateFolder::open(dir.path(), MEMORY).unwrap();
     assert_eq!(checked(&mut store).unwrap(), 1);
     drop(store);
     std::fs::File::options()
@@ -121,9 +120,7 @@ fn a_folder_belongs_to_one_user_at_a_time() {
         .unwrap()
         .set_len(4096)
         .unwrap();
-    let cut = StateFolder::open(dir.path(), MEMORY, scratch)
-        .err()
-        .unwrap();
+    let cut = StateFolder::open(dir.path(), MEMORY).err().unwrap();
     assert!(cut.to_string().contains("cut short"), "{cut}");
 }
 

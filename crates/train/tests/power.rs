@@ -51,7 +51,7 @@ fn cuts(rng: &mut Rng, wanted: u64) {
             let medium = CutAfter { inner, left };
             let opened = match is_new {
                 true => StateStore::create(medium, memory, layout.clone()),
-                false => StateStore::open(medium, memory, &parts[0], layout.scratch.clone()),
+                false => StateStore::open(medium, memory, &parts[0]),
             };
             let mut store = opened.unwrap();
             let mut acknowledged = at;
@@ -64,12 +64,11 @@ fn cuts(rng: &mut Rng, wanted: u64) {
                 done += 1;
                 let memory = common::memory(&layout);
                 let medium = crash(parts.clone(), &memory.0);
-                let found =
-                    match StateStore::open(medium, memory, &parts[0], layout.scratch.clone()) {
-                        Ok(mut found) => checked(&mut found).unwrap(),
-                        Err(Error::NoRecord { .. }) if acknowledged == 0 => 0,
-                        Err(error) => panic!("after step {acknowledged}: {error}"),
-                    };
+                let found = match StateStore::open(medium, memory, &parts[0]) {
+                    Ok(mut found) => checked(&mut found).unwrap(),
+                    Err(Error::NoRecord { .. }) if acknowledged == 0 => 0,
+                    Err(error) => panic!("after step {acknowledged}: {error}"),
+                };
                 assert!(
                     found == acknowledged || found == acknowledged + 1,
                     "found {found}, acknowledged {acknowledged}"
@@ -105,7 +104,7 @@ fn a_store_with_one_copy_is_whole_or_says_that_it_is_not() {
         let parts = store.medium().inner.survivor_by_chance(rng);
         let memory = common::memory(&layout);
         let medium = crash(parts.clone(), &memory.0);
-        match StateStore::open(medium, memory, &parts[0], layout.scratch.clone()) {
+        match StateStore::open(medium, memory, &parts[0]) {
             Ok(mut store) => {
                 whole += 1;
                 let found = checked(&mut store).unwrap();

@@ -22,15 +22,15 @@ pub fn bytes_of(extent: u32, step: u64, len: u64) -> Vec<u8> {
         .collect()
 }
 
-/// Some extents of different lengths, and gradients that wait.
+/// Some extents of different lengths, and gradients of some of them.
 pub fn layout(rng: &mut Rng, twin: bool) -> StateLayout {
     let lens: Vec<u64> = (0..3 + rng.below(8))
         .map(|_| 1 + rng.below(5 * 4096))
         .collect();
-    let scratch = lens.iter().copied().filter(|len| len % 2 == 0).collect();
+    let waiting = lens.iter().copied().filter(|len| len % 2 == 0).collect();
     StateLayout {
         lens,
-        scratch,
+        waiting,
         twin,
         words: 100,
     }
@@ -50,7 +50,7 @@ pub fn memory(layout: &StateLayout) -> (Arc<Memory>, Region) {
 /// The parts that a layout asks for, of zeros.
 pub fn parts(layout: &StateLayout) -> Vec<Vec<u8>> {
     let lens = layout.part_lens();
-    lens.into_iter().map(|len| vec![0; len as usize]).collect()
+    lens.map(|len| vec![0; len as usize]).into()
 }
 
 /// A medium that can lose power, over these bytes.
@@ -79,17 +79,24 @@ pub fn get<M: Medium>(store: &mut StateStore<M>, extent: u32, len: u64) -> Resul
     Ok(bytes)
 }
 
-/// One step, up to its commit: forward, backward, gradients that wait, updates.
+/// Whether there is a gradient after a step, for there need not be.
+fn waits(extent: u32, step: u64) -> bool {
+    !(u64::from(extent) + step).is_multiple_of(3)
+}
+
+/// One step, up to its commit: forward, where gradients that waited are used up, backward,
+/// where others come in two parts, and updates.
 pub fn step<M: Medium>(store: &mut StateStore<M>, number: u64) -> Result<(), Error> {
-    let StateLayout { lens, scratch, .. } = store.layout().clone();
+    let StateLayout { lens, waiting, .. } = store.layout().clone();
     let extents = lens.len() as u32;
     if number > 1 {
         for (extent, &len) in (0..).zip(&lens) {
             assert_eq!(get(store, extent, len)?, bytes_of(extent, number - 1, len));
         }
+        check_waiting(store, number - 1)?;
     }
-    for (index, &len) in (extents..).zip(&scratch) {
-        put(store, index, Mode::Write, &bytes_of(index, number, len))?;
+    for index in extents..extents + waiting.len() as u32 {
+        store.forget(index)?;
     }
     for (extent, &len) in (0..extents).zip(&lens).rev() {
         let mode = if number == 1 {
@@ -99,12 +106,26 @@ pub fn step<M: Medium>(store: &mut StateStore<M>, number: u64) -> Result<(), Err
         };
         put(store, extent, mode, &bytes_of(extent, number, len))?;
     }
-    for (index, &len) in (extents..).zip(&scratch) {
-        assert_eq!(get(store, index, len)?, bytes_of(index, number, len));
-        store.forget(index)?;
+    for (index, &len) in (extents..).zip(&waiting) {
+        if waits(index, number) {
+            put(store, index, Mode::Write, &bytes_of(index, 0, len))?;
+            put(store, index, Mode::Modify, &bytes_of(index, number, len))?;
+            store.write_soon(index);
+        }
     }
     store.turn();
     store.commit(&number.to_le_bytes())
+}
+
+fn check_waiting<M: Medium>(store: &mut StateStore<M>, number: u64) -> Result<(), Error> {
+    let StateLayout { lens, waiting, .. } = store.layout().clone();
+    for (index, &len) in (lens.len() as u32..).zip(&waiting) {
+        assert_eq!(store.is_empty(index), !waits(index, number));
+        if waits(index, number) {
+            assert_eq!(get(store, index, len)?, bytes_of(index, number, len));
+        }
+    }
+    Ok(())
 }
 
 /// Which step a store stands after; every byte of it is checked.
@@ -117,5 +138,6 @@ pub fn checked<M: Medium>(store: &mut StateStore<M>) -> Result<u64, Error> {
             "extent {extent} after step {number}"
         );
     }
+    check_waiting(store, number)?;
     Ok(number)
 }

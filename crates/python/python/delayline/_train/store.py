@@ -157,16 +157,16 @@ class Store:
         if self._session is None:
             raise RuntimeError("nothing is in this store yet; give it to delayline.torch.stream first")
 
-    def _open(self, lens, scratch, words_room):
+    def _open(self, lens, waiting, words_room):
         """The native store, opened or created; whether it was there."""
         if self.native is not None:
             raise RuntimeError(f"{self.path}: the store has a model already; open the folder once more for another one")
         for attempt in range(2):
             try:
                 if self.exists():
-                    self.native = NativeStore.open(self.path, self.memory, scratch)
+                    self.native = NativeStore.open(self.path, self.memory)
                     return True
-                self.native = NativeStore.create(self.path, self.memory, lens, scratch, self.twin, words_room)
+                self.native = NativeStore.create(self.path, self.memory, lens, waiting, self.twin, words_room)
                 return False
             except OSError:
                 # A model that nobody has any more may wait for the collector.
@@ -229,7 +229,8 @@ def _plain(state):
 
 def manifest(entries, optimizer):
     """What a store is of, as text that two runs can compare."""
-    rows = [[entry.name, list(entry.size), str(entry.dtype), entry.state_keys] for entry in entries]
+    kept = lambda entry: entry.state_keys if entry.group is None else ["gradient", *entry.state_keys]
+    rows = [[entry.name, list(entry.size), str(entry.dtype), kept(entry)] for entry in entries]
     return json.dumps({"optimizer": optimizer, "weights": rows})
 
 

@@ -37,9 +37,10 @@ class Entry:
             )
             self.gone = phantom(param.data, words)
         # How often it was updated, how many modules have it in memory, how many
-        # gradients came since the last step, and whether they are applied.
+        # gradients came since the last step, whether they are applied, and whether those
+        # of the last step wait for whoever wants the weight.
         self.version = self.depth = self.arrivals = 0
-        self.updated = self.scaled = False
+        self.updated = self.is_late = False
         self.seen = self.norm = None
         # Of its optimizer: state of its size, each an extent, and the rest.
         self.state_keys, self.state_dtypes, self.small = [], [], None
@@ -83,7 +84,10 @@ class Session:
         self.rules = StateRules(optimizer, options)
         self.groups = _groups(model, params)
         self.frames, self.mode, self.at = [], None, {}
-        self.steps, self.hypers, self.grad_norm, self.scale = 0, None, None, None
+        self.steps, self.hypers, self.grad_norm = 0, None, None
+        # Of the updates that wait: the figures of the optimizer's groups, and what their
+        # gradients are to be multiplied by.
+        self.late = None
         # Bytes written to bring the model into the store, and weights updated in this step.
         self.placed = self.updates = 0
         # Why nothing more may be committed.
@@ -128,13 +132,13 @@ class Session:
         strange = [id(p) for g in self.groups for p in g["params"] if id(p) not in known]
         if strange:
             raise ValueError("the optimizer's groups have parameters that are not the model's")
-        self.lens, self.scratch = lens, []
-        self.waits = self.clip is not None or self.accumulate > 1
-        for entry in self.entries:
-            if entry.group is not None and self.waits:
-                entry.gradient = len(lens) + len(self.scratch)
-                self.scratch.append(entry.bytes)
-        need = max((e.bytes + sum(e.param.numel() * d.itemsize for d in e.state_dtypes) + self.waits * e.bytes for e in self.entries), default=0)
+        self.lens, self.waiting = lens, []
+        # Also where none waits now: another run of the same store may clip.
+        for entry in self.trained():
+            entry.gradient = len(lens) + len(self.waiting)
+            self.waiting.append(entry.bytes)
+        waits = self.clip is not None or self.accumulate > 1
+        need = max((e.bytes + sum(e.param.numel() * d.itemsize for d in e.state_dtypes) + waits * e.bytes for e in self.entries), default=0)
         if self.store.memory < need + _BESIDE:
             largest = max(self.entries, key=lambda entry: entry.bytes)
             raise ValueError(
@@ -149,7 +153,7 @@ class Session:
             compare_manifests(self.store.path, words["manifest"], manifest_here)
         buffers = sum(buffer.nbytes for buffer in model.buffers())
         room = 2 * buffers + 2 * len(manifest_here) + 64 * len(self.entries) + _WORDS_ROOM
-        resumed = self.store._open(self.lens, self.scratch, room)
+        resumed = self.store._open(self.lens, self.waiting, room)
         self.native, self.manifest = self.store.native, manifest_here
         if resumed:
             self._restore(model, self.store._unpacked(self.native.words()))
@@ -191,6 +195,9 @@ class Session:
         for entry, is_there in zip(self.trained(), words["begun"]):
             if is_there and entry.small is None:
                 entry.small = {}
+        self.late = words["late"]
+        for entry, is_late in zip(self.trained(), words["is_late"]):
+            entry.is_late = is_late
         self.committed_groups = words["groups"]
         self.load_groups(words["groups"])
 
@@ -198,9 +205,10 @@ class Session:
         return [entry for entry in self.entries if entry.group is not None]
 
     def group_of(self, entry):
-        for group in self.groups:
+        """Which of the optimizer's groups."""
+        for index, group in enumerate(self.groups):
             if any(param is entry.param for param in group["params"]):
-                return group
+                return index
         raise ValueError(f"{entry.name} is in none of the optimizer's groups any more")
 
     def load_groups(self, groups):
@@ -216,7 +224,8 @@ class Session:
     # Weights that come and go.
 
     def lease(self, entry, mode, which=None, dtype=None):
-        """A tensor over an extent of an entry: its weight, or its state number ``which``."""
+        """A tensor over an extent of an entry: its weight, or another of its own."""
+        self.settle(entry)
         extent = entry.extent if which is None else which
         tensor = tensor_over(self.native.lease(extent, mode), dtype or entry.dtype, entry.size, entry.stride)
         if which is None:
@@ -230,7 +239,9 @@ class Session:
                     f"{entry.name} was given other memory (param.data = ...), which would be lost: set weights by "
                     "load_state_dict"
                 )
-            entry.param.data = self.lease(entry, "read")
+            # A weight made for inference would be computed with by other kernels.
+            with torch.inference_mode(False):
+                entry.param.data = self.lease(entry, "read")
             entry.seen = entry.param._version
         entry.depth += 1
 
@@ -382,9 +393,7 @@ class Session:
             raise RuntimeError(f"{entry.name} has a sparse gradient; make the module with sparse=False")
         entry.arrivals += 1
         with torch.no_grad():
-            if not self.waits:
-                self.apply(entry, grad)
-            elif self.clip is None and entry.arrivals == self.accumulate:
+            if self.clip is None and entry.arrivals == self.accumulate:
                 if entry.arrivals > 1:
                     # In memory the new gradient is added to what is there.
                     grad = self.lease(entry, "read", entry.gradient) + grad
@@ -404,24 +413,48 @@ class Session:
             stored.add_(grad)
         if self.clip is not None:
             entry.norm = torch.linalg.vector_norm(stored, 2.0)
+        del stored
+        if entry.arrivals >= self.accumulate:
+            self.native.write_soon(entry.gradient)
         self.tick("have their gradients", sum(entry.arrivals > 0 for entry in self.entries))
 
     def apply(self, entry, grad):
-        """The optimizer's step on one weight."""
+        """The update of one weight as its gradient comes."""
         if self.hypers is None:
             self.hypers = self.figures_of_groups()
-        extents = range(entry.extent, entry.extent + 1 + len(entry.state_keys))
-        leases = self.native.lease_together(list(extents), "modify")
-        types = [entry.dtype, *entry.state_dtypes]
-        tensors = [tensor_over(lease, dtype, entry.size, entry.stride) for lease, dtype in zip(leases, types)]
-        del leases
-        weight, state = tensors[0], dict(zip(entry.state_keys, tensors[1:]))
-        self.at[weight.untyped_storage().data_ptr()] = entry
-        self.broken = f"the update of {entry.name} failed half-way; open the store again, the last commit stands"
-        entry.small = self.rules.update(self.group_of(entry), weight, grad, state, entry.small)
-        self.broken = None
+        self.settle(entry)
+        self.update(entry, self.groups[self.group_of(entry)], self.together(entry), grad)
         entry.version += 1
         entry.updated = True
+
+    def settle(self, entry):
+        """The update of one weight that has waited for whoever wants it, if it has."""
+        if not entry.is_late:
+            return
+        # In the middle of a forward pass, which must not see any of it.
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False), torch._C.DisableTorchFunction():
+            *tensors, grad = self.together(entry, entry.gradient)
+            group, scale = self.late["groups"][self.group_of(entry)], self.late["scale"]
+            self.update(entry, group, tensors, grad, scale)
+            entry.is_late = False
+            del tensors, grad
+            self.native.forget(entry.gradient)
+
+    def together(self, entry, *more):
+        """Tensors over the weight, its state and ``more`` extents, to be changed."""
+        extents = [*range(entry.extent, entry.extent + 1 + len(entry.state_keys)), *more]
+        types = [entry.dtype, *entry.state_dtypes, *(entry.dtype for _ in more)]
+        leases = self.native.lease_together(extents, "modify")
+        return [tensor_over(lease, dtype, entry.size, entry.stride) for lease, dtype in zip(leases, types)]
+
+    def update(self, entry, group, tensors, grad, scale=None):
+        """The optimizer's step on one weight."""
+        self.broken = f"the update of {entry.name} failed half-way; open the store again, the last commit stands"
+        if scale is not None:
+            grad.mul_(scale)
+        state = dict(zip(entry.state_keys, tensors[1:]))
+        entry.small = self.rules.update(group, tensors[0], grad, state, entry.small)
+        self.broken = None
         self.updates += 1
         self.tick("updated")
 
@@ -438,25 +471,23 @@ class Session:
 
     def step(self):
         with torch.no_grad():
-            waiting = [entry for entry in self.entries if entry.arrivals and not entry.updated]
             if self.hypers is not None and self.hypers != self.figures_of_groups():
                 raise RuntimeError(
                     "the optimizer's figures (lr, ...) were changed between backward() and step(), after updates were "
                     "made with the old ones; change them after step(), as schedulers do"
                 )
-            # Of all gradients, also where an earlier attempt has failed half-way.
-            if self.clip is not None and waiting and self.scale is None:
+            # Those that nobody has wanted since the last step.
+            for entry in self.entries:
+                self.settle(entry)
+            waiting = [entry for entry in self.entries if entry.arrivals and not entry.updated]
+            scale = None
+            if self.clip is not None and waiting:
                 self.grad_norm = torch.linalg.vector_norm(torch.stack([entry.norm for entry in waiting]), 2.0)
-                self.scale = torch.clamp(self.clip / (self.grad_norm + 1e-6), max=1.0)
-            # What was used last is in memory still.
-            for entry in reversed(waiting):
-                grad = self.lease(entry, "modify" if self.scale is not None else "read", entry.gradient)
-                if self.scale is not None and not entry.scaled:
-                    grad.mul_(self.scale)
-                    entry.scaled = True
-                self.apply(entry, grad)
-                del grad
-                self.native.forget(entry.gradient)
+                scale = torch.clamp(self.clip / (self.grad_norm + 1e-6), max=1.0)
+            self.late = {"groups": self.figures_of_groups(), "scale": scale}
+            for entry in waiting:
+                entry.is_late = True
+                entry.version += 1
         self._end_step()
         self.store.step += 1
         self.steps += 1
@@ -466,8 +497,8 @@ class Session:
 
     def _end_step(self):
         for entry in self.entries:
-            entry.arrivals, entry.updated, entry.scaled, entry.norm = 0, False, False, None
-        self.hypers, self.scale, self.updates = None, None, 0
+            entry.arrivals, entry.updated, entry.norm = 0, False, None
+        self.hypers, self.updates = None, 0
         self.store._progress.end()
 
     def zero_grad(self):
@@ -505,6 +536,8 @@ class Session:
             "groups": self.committed_groups,
             "small": small,
             "begun": [entry.small is not None for entry in trained],
+            "late": self.late,
+            "is_late": [entry.is_late for entry in trained],
             "buffers": self.current_buffers(),
         }))
 
@@ -533,6 +566,7 @@ class Session:
     def optimizer_state(self):
         found = {}
         for entry in self.trained():
+            self.settle(entry)
             if entry.small is None:
                 continue
             state = {key: value.clone() if torch.is_tensor(value) else value for key, value in entry.small.items()}
@@ -544,6 +578,7 @@ class Session:
     def load_optimizer_state(self, found):
         with torch.no_grad():
             for entry in self.trained():
+                self.settle(entry)
                 state = found.get(id(entry.param))
                 if state is None:
                     entry.small = None
