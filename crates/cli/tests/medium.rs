@@ -105,9 +105,8 @@ fn a_run_from_a_loop_ends_with_its_figures() {
 fn a_sealed_model_answers_the_same_from_a_drive_that_lies() {
     let dir = tempfile::tempdir().expect("a folder");
     let copy = dir.path().join("model.gguf");
-    std::fs::hard_link(model(), &copy)
-        .or_else(|_| std::fs::copy(model(), &copy).map(drop))
-        .expect("a copy");
+    // A link would change the times of the model, which other tests run.
+    std::fs::copy(model(), &copy).expect("a copy");
     let copy = copy.display().to_string();
     delayline("seal", &[&copy]);
     let answer = |more: &str| {
