@@ -287,12 +287,11 @@ impl<M: Medium> Gatherer<M> {
         most_outstanding(slots, len, self.gap(), epoch.batch_missed)
     }
 
-    /// Whether the next sweep is as long as it may be: half of what may be outstanding, so
-    /// that one is read while the one before it is used, and each page is read once for as
-    /// many portions as possible. The first sweeps of an epoch are short, for nothing is
-    /// there to compute with.
+    /// Whether the next sweep is as long as it may be: all that may be outstanding, for the
+    /// longer it is the more pages are read once for several portions. The first sweeps of
+    /// an epoch are short, for nothing is there to compute with.
     fn is_full(&self, epoch: &Epoch) -> bool {
-        epoch.planned.len() >= epoch.ramp.min(self.most(epoch) / 2).max(1)
+        epoch.planned.len() >= epoch.ramp.min(self.most(epoch)).max(1)
     }
 
     /// Stages a portion for the next sweep, if there is room.

@@ -200,7 +200,7 @@ impl RowTrace {
             let most = most_outstanding(slots, file_len, cost.gap(), batch_missed);
             let (mut missed, mut staged) = (Vec::new(), 0);
             if under_way == 0 || lookahead.outstanding() <= most / 2 {
-                let most = most.min(lookahead.outstanding() + ramp.min(most / 2));
+                let most = most.min(lookahead.outstanding() + ramp);
                 loop {
                     let before = missed.len();
                     if !lookahead.stage(most, &mut missed) {
