@@ -31,16 +31,26 @@ pub fn run(command: &GraphCommand, output: &Output) -> Result<()> {
     })
 }
 
-fn synth(args: &GraphSynthArgs, output: &Output) -> Result<()> {
-    let shape = GraphShape::named(&args.shape).context("the shape has no description")?;
+/// Has so many bytes written, with a bar, until Ctrl-C; how long that took, in seconds.
+fn timed(
+    output: &Output,
+    bytes: u64,
+    write: impl FnOnce(&mut dyn FnMut(u64) -> bool) -> Result<(), Error>,
+) -> Result<f64> {
     let start = Instant::now();
-    let mut bar = output.progress("writing", shape.bytes());
-    write_graph(&shape, args.seed, &args.out, args.force, &mut |done| {
+    let mut bar = output.progress("writing", bytes);
+    write(&mut |done| {
         bar.set(done);
         !interrupt::asked()
     })?;
-    drop(bar);
-    let seconds = start.elapsed().as_secs_f64();
+    Ok(start.elapsed().as_secs_f64())
+}
+
+fn synth(args: &GraphSynthArgs, output: &Output) -> Result<()> {
+    let shape = GraphShape::named(&args.shape).context("the shape has no description")?;
+    let seconds = timed(output, shape.bytes(), |progress| {
+        write_graph(&shape, args.seed, &args.out, args.force, progress)
+    })?;
     output.object(&json!({
         "command": "graph synth", "path": args.out, "nodes": shape.nodes, "edges": shape.edges,
         "columns": shape.columns, "classes": shape.classes, "bytes": shape.bytes(),
@@ -71,14 +81,9 @@ fn repack(args: &GraphRepackArgs, output: &Output) -> Result<()> {
     };
     let from = FeatureFile::open(&args.features, &given)?;
     let bytes = from.rows * from.row_len();
-    let start = Instant::now();
-    let mut bar = output.progress("writing", bytes);
-    repack_features(&from, &args.out, args.force, &mut |done| {
-        bar.set(done);
-        !interrupt::asked()
+    let seconds = timed(output, bytes, |progress| {
+        repack_features(&from, &args.out, args.force, progress)
     })?;
-    drop(bar);
-    let seconds = start.elapsed().as_secs_f64();
     output.object(&json!({
         "command": "graph repack", "path": args.out, "rows": from.rows, "columns": from.columns,
         "dtype": from.element.name(), "bytes": bytes, "seconds": seconds,

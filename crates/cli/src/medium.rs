@@ -65,10 +65,9 @@ pub struct MediumArg {
 /// # Errors
 /// Names the parameter, its value, and what it may be.
 pub fn parse_medium(text: &str) -> Result<MediumArg> {
-    let named = text.split_once(':').and_then(|(name, parameters)| {
-        let kind = KINDS.into_iter().find(|kind| kind.name == name)?;
-        Some((kind, parameters))
-    });
+    let named = text
+        .split_once(':')
+        .and_then(|(name, parameters)| Some((kind_of(name)?, parameters)));
     let arg = match named {
         None if text == "flash" => MediumArg::default(),
         Some((kind, parameters)) => (kind.parse)(pairs(parameters)?, Path::new(""))?,
@@ -191,12 +190,16 @@ fn from_table(table: &toml::Table, folder: &Path) -> Result<MediumArg> {
     match kind.as_deref() {
         Some("flash") if pairs.is_empty() => Ok(MediumArg::default()),
         Some("flash") => bail!("flash has no parameter `{}`; it has none", pairs[0].0),
-        Some(other) => match KINDS.iter().find(|kind| kind.name == other) {
+        Some(name) => match kind_of(name) {
             Some(kind) => (kind.parse)(pairs, folder),
-            None => bail!("kind={other}: expected {} or flash", kinds()),
+            None => bail!("kind={name}: expected {} or flash", kinds()),
         },
         None => bail!("kind is missing: give {} or flash", kinds()),
     }
+}
+
+fn kind_of(name: &str) -> Option<MediumKind> {
+    KINDS.into_iter().find(|kind| kind.name == name)
 }
 
 fn kinds() -> String {

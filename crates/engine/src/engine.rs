@@ -142,32 +142,29 @@ impl<B: Backend> Engine<B> {
         loop {
             let mut backend = loader.start(&model, shape, Some(largest))?;
             let draft = Draft::learn(&mut backend, &file, ledger.clone(), options)?;
-            let smaller = match draft.divide(&file, shape.threads, options)? {
+            let (residency, keep) = match draft.divide(&file, shape.threads, options)? {
+                Division::Fits { residency, keep } => (residency, keep),
                 Division::Short(short) => {
                     let over = short.needed.saturating_sub(total);
                     let smaller = least.by(shape, &draft.ledger, over);
-                    smaller.ok_or_else(|| short.refusal(&draft.ledger))?
-                }
-                Division::Fits { residency, keep } => {
-                    match least.to_fair_buffers(shape, &draft.ledger) {
-                        Some(smaller) => smaller,
-                        None => {
-                            let (b, f) = (&mut backend, &file);
-                            let mut stream = Stream::open(draft, residency, keep, b, f, options)?;
-                            stream.fill(&mut backend, &file)?;
-                            let ledger = stream.ledger().clone();
-                            return Ok(Self {
-                                clock: stream.clock(),
-                                stream: Some(stream),
-                                native_from: Some(native_from),
-                                medium_name: options.maker.as_ref().and_then(|m| m.name()),
-                                ..Self::new(backend, file, Load::Empty, ledger)
-                            });
-                        }
-                    }
+                    shape = smaller.ok_or_else(|| short.refusal(&draft.ledger))?;
+                    continue;
                 }
             };
-            shape = smaller;
+            if let Some(smaller) = least.to_fair_buffers(shape, &draft.ledger) {
+                shape = smaller;
+                continue;
+            }
+            let mut stream = Stream::open(draft, residency, keep, &mut backend, &file, options)?;
+            stream.fill(&mut backend, &file)?;
+            let ledger = stream.ledger().clone();
+            return Ok(Self {
+                clock: stream.clock(),
+                stream: Some(stream),
+                native_from: Some(native_from),
+                medium_name: options.maker.as_ref().and_then(|maker| maker.name()),
+                ..Self::new(backend, file, Load::Empty, ledger)
+            });
         }
     }
 

@@ -91,3 +91,11 @@ fn read_list<T, const N: usize>(
     }
     Ok(numbers)
 }
+
+/// Where a file or folder of this name lies, so that what becomes it can be made beside it.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}

@@ -2,6 +2,7 @@
 //! puts its header before the rows, so that of rows of 512 bytes every eighth lies in two
 //! pages and costs both.
 
+use crate::folder::folder_of;
 use crate::npy::{NPY_MAGIC, npy_header};
 use crate::synth::Progress;
 use crate::{Error, FeatureFile};
@@ -31,15 +32,11 @@ pub fn repack_features(
         path: out.to_owned(),
         source,
     };
-    let beside = match out.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
     let mut file = tempfile::Builder::new()
         .prefix(".delayline-")
         // Readable by whom the user lets read, not by the user alone.
         .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(beside)
+        .tempfile_in(folder_of(out))
         .map_err(refused)?;
     let header = npy_header(
         from.element.descr(),

@@ -3,7 +3,7 @@
 //! which class it has, has nothing to do with its number, as in real graphs.
 
 use crate::Error;
-use crate::folder::{FEATURES, LABELS, SOURCES, STARTS};
+use crate::folder::{FEATURES, LABELS, SOURCES, STARTS, folder_of};
 use crate::npy::{NPY_HEADER, npy_header};
 use delayline_medium::Rng;
 use std::fs::{self, File, Permissions};
@@ -101,10 +101,6 @@ pub fn write_graph(
         path: out.to_owned(),
         source,
     };
-    let beside = match out.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
     let hidden = || {
         let mut builder = tempfile::Builder::new();
         // Readable by whom the user lets read, not by the user alone.
@@ -112,7 +108,7 @@ pub fn write_graph(
         builder
             .prefix(".delayline-")
             .permissions(all)
-            .tempdir_in(beside)
+            .tempdir_in(folder_of(out))
     };
     let dir = hidden().map_err(refused)?;
     let written = Writer::new(shape, seed, dir.path(), progress).write();

@@ -209,6 +209,12 @@ fn what_is_forgotten_on_demand_is_gone() {
     assert_eq!(cached(&mut batcher, mine, stays), 5);
 }
 
+/// Rows that were computed since it was last asked.
+fn rows_of(batcher: &mut Batcher<SimulatedDecoder>) -> usize {
+    let laps = batcher.decoder().take_laps();
+    laps.iter().map(|lap| lap.rows).sum()
+}
+
 /// Eight clients whose prompts begin alike, and a decoder that counts rows and cells.
 #[test]
 fn what_several_prompts_begin_with_is_computed_and_held_once() {
@@ -246,12 +252,7 @@ fn what_several_prompts_begin_with_is_computed_and_held_once() {
                 ended += usize::from(token.finish.is_some());
                 assert!(token.found == 0 || token.found == beginning.len());
             }
-            rows += batcher
-                .decoder()
-                .take_laps()
-                .iter()
-                .map(|lap| lap.rows)
-                .sum::<usize>();
+            rows += rows_of(&mut batcher);
             cells = cells.max(batcher.decoder().taken_cells());
         }
         assert_eq!(rows, all, "{together}: each token is computed once");
@@ -271,12 +272,7 @@ fn what_several_prompts_begin_with_is_computed_and_held_once() {
             batcher.join(request).expect("room");
         }
         finish(&mut batcher);
-        let rows: usize = batcher
-            .decoder()
-            .take_laps()
-            .iter()
-            .map(|lap| lap.rows)
-            .sum();
+        let rows = rows_of(&mut batcher);
         assert_eq!(rows, CLIENTS * beginning.len());
     }
 }
@@ -297,12 +293,7 @@ fn who_waits_goes_on_where_another_has_left() {
         }
         batcher.leave(first.id);
         assert_eq!(finish(&mut batcher).len(), 2);
-        let rows: usize = batcher
-            .decoder()
-            .take_laps()
-            .iter()
-            .map(|lap| lap.rows)
-            .sum();
+        let rows = rows_of(&mut batcher);
         // Two last tokens of prompts, and one each of the answers; what the first has
         // said before it left.
         assert!(

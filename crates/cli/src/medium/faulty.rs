@@ -57,7 +57,9 @@ fn parse(pairs: Pairs, _: &Path) -> Result<MediumArg> {
         }
         let Some((_, share)) = SHARES.iter().find(|(name, _)| *name == key) else {
             let names = SHARES.map(|(name, _)| name).join(", ");
-            bail!("`{key}` is no parameter: expected {names}, gone or seed");
+            // A word alone is a preset's name, of which there are none here.
+            let word = if key == "preset" { &value } else { &key };
+            bail!("`{word}` is no parameter: expected {names}, gone or seed");
         };
         match value.parse::<f64>() {
             Ok(rate) if (0.0..=1.0).contains(&rate) => *share(&mut maker.faults) = rate,
@@ -147,6 +149,7 @@ mod tests {
             ("faulty:flipped=2", "from 0 to 1"),
             ("faulty:flipped=nan", "from 0 to 1"),
             ("faulty:torn=0.1", "expected flipped, zeroed"),
+            ("faulty:much", "`much` is no parameter"),
             ("faulty:seed=-1", "whole number"),
         ] {
             let message = format!("{:#}", parse_medium(text).expect_err(text));

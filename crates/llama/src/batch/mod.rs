@@ -14,10 +14,9 @@
 //! A sequence is admitted when the KV cache has room for its prompt and all that
 //! it may generate, or, if it takes what it gets ([`GenerateRequest::elastic`]), for a
 //! part of it: none is ever thrown out later. Cells that sequences share count once
-//! (`shared`), and what several need is computed by one of them (`prefix`). No request takes all of the cache while
-//! others wait (`room`). The tokens of one that has
-//! left stay until their room is needed, so that a conversation goes on where it
-//! was.
+//! (`shared`), and what several need is computed by one of them (`prefix`). No request
+//! takes all of the cache while others wait (`room`). The tokens of one that has left
+//! stay until their room is needed, so that a conversation goes on where it was.
 //!
 //! The arithmetic of a batch may differ in the last bits from that of a sequence
 //! alone, because kernels add up in another order for several rows: where two
@@ -306,15 +305,8 @@ impl<D: Decoder> Batcher<D> {
         let mut sequence = Sequence::new(&self.language, request, room)?;
         sequence.limit(first);
         // What the slot holds is given up only for a request that is admitted.
-        let cut = if source.slot == at { source.tokens } else { 0 };
-        let cut = self.decoder.keep(at as u32, cut as u32) as usize;
         self.slots[at].cached.clear();
-        self.take_from(source, at);
-        let have = if source.slot == at {
-            cut
-        } else {
-            source.tokens
-        };
+        let have = self.take_from(source, at);
         let prompt = sequence.lacking();
         // Of no tokens nothing is brought back.
         let wanted = if fresh { 0 } else { prompt.len() - 1 };

@@ -20,8 +20,8 @@ pub fn worth(rows: usize) -> usize {
 }
 
 impl<D: Decoder> Batcher<D> {
-    /// The slot that holds most of a prompt, which is worth sharing or is free. The last token is computed in any case: its
-    /// logits are needed.
+    /// The slot that holds most of a prompt, which is worth sharing or is free. The last
+    /// token is computed in any case: its logits are needed.
     pub(super) fn source(&self, request: &GenerateRequest) -> Option<HeldPrefix> {
         let prompt = &request.prompt[..request.prompt.len() - 1];
         let all = self.slots.iter().enumerate();
@@ -61,20 +61,26 @@ impl<D: Decoder> Batcher<D> {
             let Some(source) = best.filter(|source| source.tokens > computed) else {
                 continue;
             };
-            self.take_from(source, at);
+            let have = self.take_from(source, at);
             if let Some((_, sequence)) = &mut self.slots[at].sequence {
-                sequence.find(source.tokens - computed);
+                sequence.find(have - computed);
             }
         }
     }
 
-    /// What slot `at` holds is now what can be had of a source.
-    pub(super) fn take_from(&mut self, source: HeldPrefix, at: usize) {
+    /// What slot `at` holds is now what can be had of a source, which may be itself; returns
+    /// how many tokens that are.
+    pub(super) fn take_from(&mut self, source: HeldPrefix, at: usize) -> usize {
         let (from, tokens) = (source.slot as u32, source.tokens as u32);
-        if source.slot != at {
-            self.decoder.share(from, at as u32, tokens);
-        }
-        self.shared.share(source.slot, at, source.tokens);
+        let tokens = match source.slot == at {
+            true => self.decoder.keep(from, tokens),
+            false => {
+                self.decoder.share(from, at as u32, tokens);
+                tokens
+            }
+        } as usize;
+        self.shared.share(source.slot, at, tokens);
+        tokens
     }
 
     /// Whether the sequence in slot `at` sits out a lap, because one that came before it
@@ -99,8 +105,8 @@ impl<D: Decoder> Batcher<D> {
             })
     }
 
-    /// Whether cells can be promised as the shared cells say, one more request in slot `at` that
-    /// may come to take `needed` of them included.
+    /// Whether cells can be promised, with those that are shared counted once, and one more
+    /// request in slot `at` that may come to take `needed` of them.
     pub(super) fn can_promise(&self, shared: &SharedCells, at: usize, needed: usize) -> bool {
         let all = self.promises().filter(|&(slot, _)| slot != at);
         let all = all.chain([(at, needed)]);
