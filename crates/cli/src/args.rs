@@ -471,6 +471,9 @@ pub struct SynthArgs {
     /// The weights depend on this alone
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
+    /// Experts that compute for a token, 1 to as many as a layer has [default: the shape's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub experts_used: Option<u32>,
     /// Split the model into N files, 1 to 999 [default: one file, not split]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=999))]
     pub parts: Option<u16>,

@@ -11,6 +11,7 @@ use delayline_synth::{Blueprint, Quant, Summary, size, write, write_split};
 use serde_json::json;
 
 use crate::args::SynthArgs;
+use crate::config;
 use crate::interrupt::{self, Interrupted};
 use crate::output::{Output, format_seconds};
 use crate::size::{format_rate, format_size};
@@ -29,7 +30,10 @@ pub fn run(args: &SynthArgs, output: &Output) -> Result<()> {
 }
 
 fn make(args: &SynthArgs, output: &Output) -> Result<Summary> {
-    let shape = Blueprint::named(&args.shape).context("the shape has no description")?;
+    let mut shape = Blueprint::named(&args.shape).context("the shape has no description")?;
+    if let Some(used) = args.experts_used {
+        use_experts(&mut shape, used)?;
+    }
     let quant = Quant::from_name(&args.quant).context("the type is not known")?;
     if !args.force {
         refuse_to_overwrite(&args.out, args.parts)?;
@@ -48,6 +52,27 @@ fn make(args: &SynthArgs, output: &Output) -> Result<Summary> {
         written::write(&seal_path(path), FileKind::Seal, |out| out.write_all(seal))?;
     }
     Ok(summary)
+}
+
+/// Has a token use as many experts as asked for.
+fn use_experts(shape: &mut Blueprint, used: u32) -> Result<()> {
+    let experts = match shape {
+        Blueprint::Shape(shape) => shape.experts.as_mut(),
+        Blueprint::Arch(_) => None,
+    };
+    let Some(experts) = experts else {
+        return Err(config::conflict(
+            "--experts-used is for the shapes of real mixtures of experts, such as qwen3-30b-a3b",
+        ));
+    };
+    if used > experts.count {
+        return Err(config::conflict(&format!(
+            "a token cannot use {used} experts: a layer has {}",
+            experts.count
+        )));
+    }
+    experts.used = used;
+    Ok(())
 }
 
 fn report(summary: &Summary, seconds: f64, output: &Output) -> Result<()> {

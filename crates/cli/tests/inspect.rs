@@ -21,6 +21,12 @@ fn the_figures_of_a_budget_belong_together() {
     let accounts = found["at"]["accounts"].as_array().expect("there are some");
     let spent: f64 = accounts.iter().map(|entry| number(entry, "/bytes")).sum();
     assert_eq!(spent, at("budget_bytes"), "{accounts:?}");
+    // Since what is left is what the others leave, the sum alone could not be wrong.
+    let left = accounts
+        .iter()
+        .find(|entry| entry["account"] == "not spent");
+    let left = number(left.expect("what is left is named"), "/bytes");
+    assert!(left < 4.0 * 4096.0, "{accounts:?}");
     let sum = at("resident_weights_bytes") + at("bytes_per_lap");
     assert!((sum - whole).abs() < 0.02 * whole, "{found}");
     assert!(at("extents/count") > 1.0 && at("runs") > 1.0, "{found}");

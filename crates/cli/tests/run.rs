@@ -127,6 +127,43 @@ fn the_window_is_what_was_asked_for_or_what_is_needed() {
 }
 
 #[test]
+fn a_synthetic_token_uses_as_many_experts_as_asked_for() {
+    let dir = scratch();
+    let model = text(&dir.path().join("moe.gguf"));
+    let synth = |shape: &str, used: &str| {
+        delayline(
+            &format!("synth {shape} --force --experts-used {used}"),
+            &[&model],
+        )
+    };
+    let written = synth("tiny-qwen3moe", "3");
+    assert!(written.status.success(), "{}", stderr(&written));
+    let args = ["--memory", "50MiB", "--ctx", "128", "-n", "6"];
+    let run = [
+        &[&*model][..],
+        &args,
+        &["--temp", "0", "-p", "Some words.", "--json"],
+    ]
+    .concat();
+    let output = delayline("run", &run);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let report = objects(&output).pop().expect("a report");
+    let line = &report["line"];
+    let [laps, used] = [&line["laps"], &line["experts"]["used"]]
+        .map(|value| value.as_u64().unwrap_or_else(|| panic!("{report}")));
+    // Three layers; the prompt's rows use more together.
+    assert!((9 * laps..12 * laps).contains(&used), "{report}");
+    for (shape, used, told) in [
+        ("tiny-qwen3moe", "17", "a layer has 16"),
+        ("tiny-qwen3", "1", "mixtures of experts"),
+    ] {
+        let refused = synth(shape, used);
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        assert!(stderr(&refused).contains(told), "{refused:?}");
+    }
+}
+
+#[test]
 fn what_became_of_experts_is_told() {
     let dir = scratch();
     let model = text(&dir.path().join("moe.gguf"));
