@@ -237,7 +237,8 @@ impl ExpertFeed {
             let guess = self.ask_early(layer, expert, frame, line);
             self.early.push(guess);
         }
-        self.guessed = Some((layer, guessed));
+        // Laps of many rows are not guessed for, and count as little.
+        self.guessed = Some((layer, guessed)).filter(|(_, guessed)| !guessed.is_empty());
     }
 
     /// Has an expert read into its frame when nothing else is.
