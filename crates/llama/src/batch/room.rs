@@ -51,7 +51,7 @@ mod tests {
 
     /// All rooms of up to 12 cells, and up to three requests in them.
     #[test]
-    fn the_reserve_is_for_small_requests_and_overtaking_takes_nothing_from_large_ones() {
+    fn no_request_takes_a_guests_room_and_none_is_kept_from_a_large_one() {
         for (cells, slots) in (1..=12).flat_map(|cells| (1..=4).map(move |slots| (cells, slots))) {
             for ctx in 1..=cells {
                 let room = Room::new(cells, slots, ctx);
