@@ -40,8 +40,8 @@ fn general(name: &str, arch: &'static str, quant: Quant) -> Metadata {
     vec![
         ("general.architecture".into(), arch.into()),
         ("general.type".into(), "model".into()),
-        // Not the shape's name: llama.cpp treats special tokens of a model named
-        // Phi-3 in its own way.
+        // Not the shape's name: llama.cpp changes the attributes of special tokens of a
+        // model with the name Phi-3.
         ("general.name".into(), "Synthetic".into()),
         ("general.description".into(), description.into()),
         ("general.file_type".into(), Value::U32(quant.file_type())),

@@ -95,7 +95,7 @@ fn check_header(shape: &Shape, quant: Quant, header: &Header<'_>) {
     assert_eq!(header.expert_count(), shape.experts.map(|e| e.count.into()));
     assert_eq!(header.vocab_len(), Some(shape.vocab.into()));
     assert!(header.get_str("tokenizer.chat_template").is_some());
-    // With a real model's name, llama.cpp could treat special tokens in another way.
+    // With a real model's name, llama.cpp may change the attributes of special tokens.
     assert_eq!(header.get_str("general.name"), Some("Synthetic"));
     let eos = header.get_u64("tokenizer.ggml.eos_token_id").unwrap();
     let tokens = header.get_array("tokenizer.ggml.tokens").unwrap();
