@@ -28,7 +28,7 @@ pub struct Context {
     /// is cleared.
     pub(crate) unknown: Option<sys::Exception>,
     /// Whether its memory has recurrent states, which cannot be cut back.
-    pub(crate) only_goes_on: bool,
+    pub(crate) has_recurrent_state: bool,
     /// Tokens that sliding attention sees; 0 without such layers.
     pub(crate) attention_window: u32,
     pub(crate) snapshots: Snapshots,
@@ -97,7 +97,7 @@ impl Context {
         // SAFETY: the model is live.
         let vocab =
             unsafe { sys::llama_vocab_n_tokens(sys::llama_model_get_vocab(model.as_ptr())) };
-        let only_goes_on = kind::only_goes_on(model);
+        let has_recurrent_state = kind::has_recurrent_state(model);
         let mut context = Self {
             ptr,
             batch: Batch::new(shape.ubatch, shape.seqs),
@@ -105,9 +105,9 @@ impl Context {
             vocab: vocab.max(0) as usize,
             shape,
             unknown: None,
-            only_goes_on,
+            has_recurrent_state,
             attention_window: kind::attention_window(model),
-            snapshots: Snapshots::new(match only_goes_on {
+            snapshots: Snapshots::new(match has_recurrent_state {
                 true => snapshot_room(announced.get().states, shape.seqs),
                 false => 0,
             }),
@@ -168,7 +168,7 @@ impl Context {
     /// Whether all pieces of a micro-batch have to be of equal length: llama.cpp would
     /// split others into several graphs.
     pub fn equal_pieces(&self) -> bool {
-        self.only_goes_on
+        self.has_recurrent_state
     }
 
     /// Whether the model's file declares last-token pooling: the last token's hidden state
@@ -310,15 +310,15 @@ struct Batch {
 }
 
 impl Batch {
-    fn new(most: u32, seqs: u32) -> Self {
-        let most = most as usize;
+    fn new(rows: u32, seqs: u32) -> Self {
+        let rows = rows as usize;
         Self {
-            token: Vec::with_capacity(most),
-            pos: Vec::with_capacity(most),
-            n_seq: vec![1; most],
+            token: Vec::with_capacity(rows),
+            pos: Vec::with_capacity(rows),
+            n_seq: vec![1; rows],
             ids: (0..seqs as i32).collect(),
-            seqs: Vec::with_capacity(most),
-            output: Vec::with_capacity(most),
+            seqs: Vec::with_capacity(rows),
+            output: Vec::with_capacity(rows),
         }
     }
 

@@ -178,7 +178,7 @@ impl Cutter {
         self.rule == Rule::Pairs { prefix: true }
     }
 
-    /// Whether tokens are looked for in the text as a whole.
+    /// Whether texts are never cut.
     pub(crate) fn is_whole(&self) -> bool {
         self.rule == Rule::Nowhere
     }

@@ -136,7 +136,7 @@ impl Context {
     }
 
     fn cut(&mut self, seq: u32, tokens: u32) -> Result<u32, sys::Exception> {
-        if tokens > 0 && self.only_goes_on {
+        if tokens > 0 && self.has_recurrent_state {
             let held = self.held(seq)?;
             if held <= tokens {
                 return Ok(held);
@@ -198,7 +198,7 @@ impl Context {
     pub fn shareable(&self, seq: u32, tokens: u32) -> u32 {
         let found = || -> Result<u32, sys::Exception> {
             let held = self.held(seq)?;
-            Ok(match self.only_goes_on {
+            Ok(match self.has_recurrent_state {
                 true if held <= tokens => held,
                 true => {
                     let last = self.snapshots.last(seq, tokens);
@@ -222,7 +222,7 @@ impl Context {
                 sys::llama_memory_seq_cp(memory, from as i32, to as i32, 0, tokens as i32)?;
             }
             self.snapshots.cut(to, 0);
-            if self.only_goes_on && self.held(from)? > tokens {
+            if self.has_recurrent_state && self.held(from)? > tokens {
                 self.snapshots.copy(from, to, tokens);
                 self.take_back(to, tokens)?;
             }
@@ -264,7 +264,7 @@ impl Context {
             let since = tokens - last.map_or(0, |at| context.snapshots.list[at].tokens);
             Ok(((at_prompt && since > 0) || since >= SNAPSHOT_TOKENS).then_some(tokens))
         };
-        let taken = match self.only_goes_on {
+        let taken = match self.has_recurrent_state {
             true => due(self),
             false => Ok(None),
         };
@@ -306,7 +306,7 @@ impl Context {
     /// recurrent state may have advanced, so it is restored from a snapshot.
     pub(crate) fn undo(&mut self, pieces: &[Piece]) {
         for piece in pieces {
-            let kept = match self.only_goes_on && piece.pos > 0 {
+            let kept = match self.has_recurrent_state && piece.pos > 0 {
                 true => self.undone(piece.seq, piece.pos),
                 false => Ok(self.keep(piece.seq, piece.pos)),
             };

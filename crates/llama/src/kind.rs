@@ -6,7 +6,7 @@ use delayline_engine::Error;
 
 /// Whether some of its layers have a recurrent state instead of cells: it advances from
 /// token to token and cannot be cut back.
-pub(crate) fn only_goes_on(model: &Model) -> bool {
+pub(crate) fn has_recurrent_state(model: &Model) -> bool {
     // SAFETY: the model is live.
     unsafe {
         crate::sys::llama_model_is_recurrent(model.as_ptr())

@@ -102,7 +102,7 @@ pub struct Trigger {
 struct Waiting {
     trigger: Trigger,
     grammar: String,
-    /// The end of the text so far, as far as the trigger may have begun in it.
+    /// The end of the text so far, in which the trigger may have begun.
     said: String,
 }
 

@@ -33,7 +33,7 @@ pub enum Told {
 #[derive(Debug)]
 pub struct Thoughts {
     thinking: Thinking,
-    /// The end of the text so far, as far as the wanted text may have begun in it.
+    /// The end of the text so far, in which the opening or closing text may have begun.
     said: String,
     /// Number of tokens of thought; `None` before thoughts are opened.
     tokens: Option<usize>,

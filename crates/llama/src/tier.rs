@@ -301,7 +301,7 @@ impl Context {
     /// # Errors
     /// When they cannot.
     pub(crate) fn check_tier(&self) -> Result<(), Error> {
-        let what = match (self.only_goes_on, self.attention_window) {
+        let what = match (self.has_recurrent_state, self.attention_window) {
             (true, _) => "has recurrent states",
             (_, 1..BLOCK) => "has a sliding attention window of fewer tokens than a block",
             _ => return Ok(()),

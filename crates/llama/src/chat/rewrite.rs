@@ -146,7 +146,7 @@ impl<'a> Statement<'a> {
     }
 }
 
-/// The offset behind a tag's closing delimiter, ignoring those in strings and brackets.
+/// The offset after a tag's closing delimiter, ignoring those in strings and brackets.
 fn end_of(tag: &str, close: &str) -> Result<usize, String> {
     let bytes = tag.as_bytes();
     let (mut at, mut depth) = (2, 0_usize);
