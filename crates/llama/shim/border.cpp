@@ -59,7 +59,6 @@ GUARD(llama_model_chat_template)
 
 GUARD(llama_init_from_model)
 GUARD(llama_attach_threadpool)
-GUARD(llama_detach_threadpool)
 GUARD(llama_decode)
 GUARD(llama_get_logits_ith)
 GUARD(llama_memory_clear)

@@ -101,7 +101,8 @@ impl<'a> Statement<'a> {
         let end = tag[start..]
             .find(|c| !is_name(c))
             .map_or(tag.len(), |end| start + end);
-        let body_end = tag.len().saturating_sub(2).max(end);
+        // An unclosed tag has no delimiter.
+        let body_end = tag.strip_suffix("%}").map_or(tag.len(), str::len).max(end);
         let tail = match tag[end..body_end].chars().last() {
             Some('-' | '+') => body_end - 1,
             _ => body_end,
@@ -226,6 +227,13 @@ mod tests {
                 "{ {% if generation %}{% endif %} } {",
                 "{ {% if generation %}{% endif %} } {",
             ),
+            // Never closed, as the compiler reports.
+            ("{% x €", "{% x €"),
+            ("{% set x = '€", "{% set x = ( '€)|kept "),
+            ("{%", "{%"),
+            ("{%}", "{%}"),
+            ("{%-", "{%-"),
+            ("{%%}", "{%%}"),
         ] {
             let got = rewritten(source).expect("within bounds");
             assert_eq!(
