@@ -145,7 +145,7 @@ impl EngineThread {
         }
         for id in done {
             if let Some(answer) = self.answers.remove(&id) {
-                self.shared.rode(answer.joined.elapsed());
+                self.shared.count_slot_time(answer.joined.elapsed());
                 let all = answer.asked.elapsed().as_secs_f64();
                 self.shared.metrics.request.observe(all);
             }
@@ -253,7 +253,7 @@ impl EngineThread {
         let token_s = self.batcher.prompt_token_s().unwrap_or(0.0);
         let metrics = &self.shared.metrics;
         metrics.kv.spared(in_memory, token_s * cached as f64);
-        self.stored();
+        self.count_stored();
     }
 
     fn lap(&mut self) {
@@ -265,7 +265,7 @@ impl EngineThread {
         let riding = self.batcher.sequences().count();
         self.shared.feed.lap_begins(riding, self.shared.queue.len());
         let mut events = std::mem::take(&mut self.events);
-        self.begins(self.batcher.next_rows());
+        self.lap_begins(self.batcher.next_rows());
         let outcome = self.batcher.lap(&mut events);
         self.is_kept = false;
         self.shared.laps.ends();
@@ -275,7 +275,7 @@ impl EngineThread {
                 if self.shared.health() != Health::Good {
                     self.shared.set_health(Health::Good);
                 }
-                self.measured(&lap);
+                self.count_lap(&lap);
                 // A client that hears of its end must not find itself counted in /metrics.
                 self.count();
                 for event in events.drain(..) {
@@ -286,15 +286,15 @@ impl EngineThread {
                 let own = now.elapsed().saturating_sub(took);
                 self.shared.metrics.between_s.inc_by(own.as_secs_f64());
             }
-            Err(failed) => self.failed(&failed),
+            Err(failed) => self.end_failed(&failed),
         }
-        self.checked();
-        self.stored();
+        self.count_wrong_reads();
+        self.count_stored();
         self.events = events;
         self.lap_ended = Some(Instant::now());
     }
 
-    fn begins(&self, rows: usize) {
+    fn lap_begins(&self, rows: usize) {
         let cost = self.batcher.cost();
         let allowed = self
             .lap_time
@@ -302,8 +302,8 @@ impl EngineThread {
         self.shared.laps.begins(allowed);
     }
 
-    fn measured(&mut self, lap: &CompletedLap) {
-        self.experts();
+    fn count_lap(&mut self, lap: &CompletedLap) {
+        self.count_experts();
         let metrics = &self.shared.metrics;
         let s = |ns: u64| ns as f64 / 1e9;
         metrics.laps.inc();
@@ -340,19 +340,19 @@ impl EngineThread {
     }
 
     /// Updates the figures of the KV cache on disk, and logs its errors.
-    fn stored(&mut self) {
+    fn count_stored(&mut self) {
         let Some(tier) = self.batcher.decoder().backend_mut().tier() else {
             return;
         };
         let (stats, trouble) = (tier.stats(), tier.trouble());
-        self.shared.metrics.kv.are(&stats);
+        self.shared.metrics.kv.update(&stats);
         if let Some(trouble) = trouble {
             tracing::warn!("{trouble}");
         }
     }
 
     /// Counts and logs the reads that returned wrong bytes.
-    fn checked(&mut self) {
+    fn count_wrong_reads(&mut self) {
         let stream = self.batcher.decoder().stream();
         let counts = stream.and_then(|stream| stream.check_counts());
         let wrong = counts.map_or(0, |counts| counts.wrong);
@@ -368,7 +368,7 @@ impl EngineThread {
     }
 
     /// Updates the figures of experts.
-    fn experts(&mut self) {
+    fn count_experts(&mut self) {
         let stream = self.batcher.decoder().stream();
         let Some(stream) = stream else {
             return;
@@ -430,16 +430,17 @@ impl EngineThread {
 
     /// Ends all sequences of a failed lap with its error. The others and the server go on,
     /// because the next lap may succeed.
-    fn failed(&mut self, failed: &FailedLap) {
+    fn end_failed(&mut self, failed: &FailedLap) {
         tracing::error!("a lap failed: {}", failed.error);
         self.shared.metrics.failed_laps.inc();
         self.failures += 1;
         if self.failures >= ILL {
-            self.shared.set_health(Health::Ill(told(&failed.error)));
+            self.shared
+                .set_health(Health::Ill(public_message(&failed.error)));
         }
         let message = format!(
             "the lap that computed this answer failed: {}",
-            told(&failed.error)
+            public_message(&failed.error)
         );
         for &id in &failed.sequences {
             self.batcher.leave(id);
@@ -461,7 +462,7 @@ impl EngineThread {
             // wait.
             let known = self.shared.queue.len();
             self.shared.queue.wait(known, NAP);
-            self.stored();
+            self.count_stored();
         } else if self.shared.health() != Health::Good {
             self.shared.queue.wait(0, PROBE);
             if self.shared.queue.is_empty() && !self.shared.draining() {
@@ -482,7 +483,7 @@ impl EngineThread {
         };
         // An error is reported by the lap that needs the expert.
         let is_coming = stream.warm().unwrap_or(false);
-        self.experts();
+        self.count_experts();
         is_coming
     }
 
@@ -510,7 +511,7 @@ impl EngineThread {
 
     /// Runs a lap without sequences to see whether the fault is over.
     fn probe(&mut self) {
-        self.begins(1);
+        self.lap_begins(1);
         let outcome = self.batcher.probe();
         self.shared.laps.ends();
         match outcome {
@@ -518,7 +519,7 @@ impl EngineThread {
                 self.failures = 0;
                 self.shared.set_health(Health::Good);
             }
-            Err(error) => self.shared.set_health(Health::Ill(told(&error))),
+            Err(error) => self.shared.set_health(Health::Ill(public_message(&error))),
         }
     }
 
@@ -552,7 +553,7 @@ fn hand_out(answer: &mut Answer) -> bool {
 
 /// An error of a lap as clients may see it: the kind of fault, without paths of this machine,
 /// which only the log contains.
-fn told(error: &Error) -> String {
+fn public_message(error: &Error) -> String {
     match error {
         Error::Llama { .. } | Error::Defect(_) => error.to_string(),
         Error::Changed { .. } => "the model's file was changed while it was being read".into(),
@@ -573,7 +574,7 @@ fn refusal(error: &Error) -> ApiError {
             "`response_format` has a schema that refers to itself without anything in between, \
              or that is too large",
         ),
-        other => ApiError::server(told(other)),
+        other => ApiError::server(public_message(other)),
     }
 }
 

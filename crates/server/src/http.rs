@@ -93,7 +93,7 @@ async fn count_tokens(State(app): State<Arc<App>>, request: Request) -> Result<R
 }
 
 /// Fails if the server is stopping or a lap hangs.
-fn is_open(app: &App) -> Result<(), ApiError> {
+fn check_open(app: &App) -> Result<(), ApiError> {
     if app.shared.draining() {
         let message = "the server is stopping and takes no more requests";
         return Err(ApiError::unavailable(message, None));
@@ -105,14 +105,14 @@ fn is_open(app: &App) -> Result<(), ApiError> {
 }
 
 async fn embeddings(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
-    is_open(&app)?;
+    check_open(&app)?;
     let asked = read(&app, request, App::embeddings).await?;
     let answer = reply::embeddings(&app, asked).await?;
     Ok(json_response(StatusCode::OK, &answer))
 }
 
 async fn complete(app: Arc<App>, kind: Endpoint, request: Request) -> Result<Response, ApiError> {
-    is_open(&app)?;
+    check_open(&app)?;
     let pending = read(&app, request, move |app, body, owner, left| {
         app.submit(kind, body, owner, left)
     });
@@ -171,7 +171,7 @@ async fn read<T: Send + 'static>(
     let place = request.extensions().get::<Arc<Place>>().cloned();
     let body = app.intake.take(told, request.into_body()).await?;
     if let Some(place) = place {
-        place.is_at(Stage::Answer);
+        place.enter_stage(Stage::Answer);
     }
     let reading = app.reading.clone().acquire_owned().await;
     // Dropped with this future when the client leaves.

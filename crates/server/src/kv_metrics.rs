@@ -100,7 +100,7 @@ pub struct KvMetrics {
 }
 
 /// Raises a counter to `now`.
-fn reach(counter: &Counter, now: u64) {
+fn raise(counter: &Counter, now: u64) {
     counter.inc_by(now.saturating_sub(counter.get()));
 }
 
@@ -136,7 +136,7 @@ impl KvMetrics {
             "Bytes written to the KV cache on disk today (UTC)",
             self.written_today.clone(),
         );
-        self.reach_tiers(&KvTokens::default());
+        self.raise_tiers(&KvTokens::default());
     }
 
     /// Counts what a request need not compute: `in_memory` tokens that were found in memory,
@@ -148,11 +148,11 @@ impl KvMetrics {
     }
 
     /// Updates the counters to what the tier has done so far.
-    pub fn are(&self, stats: &KvTierStats) {
+    pub fn update(&self, stats: &KvTierStats) {
         for ((_, _, figure), counter) in FIGURES.iter().zip(&self.figures) {
-            reach(counter, figure(stats));
+            raise(counter, figure(stats));
         }
-        self.reach_tiers(&KvTokens {
+        self.raise_tiers(&KvTokens {
             memory: 0,
             flash: stats.flash_tokens,
             shared: stats.shared_tokens,
@@ -163,20 +163,20 @@ impl KvMetrics {
             ("misplaced", store.misplaced),
             ("unsealed", store.shared_rejected),
         ] {
-            reach(&self.rejected.get_or_create(&Reason { reason }), blocks);
+            raise(&self.rejected.get_or_create(&Reason { reason }), blocks);
         }
         let more_s = stats.restore_s - self.restore_s.get();
         self.restore_s.inc_by(more_s.max(0.0));
         self.written_today.set(stats.written_today as i64);
     }
 
-    fn reach_tiers(&self, tokens: &KvTokens) {
+    fn raise_tiers(&self, tokens: &KvTokens) {
         for (tier, tokens) in [
             ("memory", tokens.memory),
             ("flash", tokens.flash),
             ("shared", tokens.shared),
         ] {
-            reach(&self.hit_tokens.get_or_create(&Tier { tier }), tokens);
+            raise(&self.hit_tokens.get_or_create(&Tier { tier }), tokens);
         }
     }
 

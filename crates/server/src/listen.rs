@@ -123,7 +123,7 @@ async fn answer(
     request: hyper::Request<Incoming>,
 ) -> Result<Response, Infallible> {
     let mut request = request.map(Body::new);
-    place.is_at(match *request.method() {
+    place.enter_stage(match *request.method() {
         Method::POST => Stage::Body,
         _ => Stage::Page,
     });
@@ -143,6 +143,6 @@ struct AtEnd(Arc<Place>);
 
 impl Drop for AtEnd {
     fn drop(&mut self) {
-        self.0.is_at(Stage::Head);
+        self.0.enter_stage(Stage::Head);
     }
 }

@@ -123,7 +123,7 @@ impl Places {
 
 impl Place {
     /// Records that the connection enters a stage.
-    pub fn is_at(&self, stage: Stage) {
+    pub fn enter_stage(&self, stage: Stage) {
         let mut inner = self.places.lock();
         inner.now += 1;
         let now = inner.now;
@@ -168,12 +168,12 @@ mod tests {
             (1, Stage::Page),
             (3, Stage::Answer),
         ] {
-            all[place].is_at(stage);
+            all[place].enter_stage(stage);
         }
         // They lose their places in this order if those who enter wait for answers.
         for gone in [0, 2, 1] {
             let next = places.enter().expect("a place");
-            next.is_at(Stage::Answer);
+            next.enter_stage(Stage::Answer);
             assert!(!ids(&places).contains(&all[gone].id), "{gone}");
             assert_eq!(places.taken(), 4);
             std::mem::forget(next);

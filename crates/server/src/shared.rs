@@ -75,7 +75,7 @@ pub struct Shared {
     draining: AtomicBool,
     stop: AtomicBool,
     /// Moving average of the time for which a sequence keeps its slot, in milliseconds.
-    ride_ms: AtomicU64,
+    slot_ms: AtomicU64,
 }
 
 impl Shared {
@@ -91,7 +91,7 @@ impl Shared {
             health: Mutex::new(Health::Good),
             draining: AtomicBool::new(false),
             stop: AtomicBool::new(false),
-            ride_ms: AtomicU64::new(1000),
+            slot_ms: AtomicU64::new(1000),
         }
     }
 
@@ -131,18 +131,18 @@ impl Shared {
     }
 
     /// Records that a sequence has kept its slot for `time`.
-    pub fn rode(&self, time: Duration) {
-        let before = self.ride_ms.load(Ordering::Relaxed);
+    pub fn count_slot_time(&self, time: Duration) {
+        let before = self.slot_ms.load(Ordering::Relaxed);
         let now = time.as_millis() as u64;
         let mean = before - before / 4 + now / 4;
-        self.ride_ms.store(mean.max(1), Ordering::Relaxed);
+        self.slot_ms.store(mean.max(1), Ordering::Relaxed);
     }
 
     /// When a slot may be free, in seconds: the length of the queue times the average time
     /// for which a sequence keeps its slot.
     pub fn retry_after_s(&self, seats: usize) -> u64 {
-        let ride_ms = self.ride_ms.load(Ordering::Relaxed);
+        let slot_ms = self.slot_ms.load(Ordering::Relaxed);
         let turns = (self.queue.len() / seats.max(1)) as u64 + 1;
-        (ride_ms * turns).div_ceil(1000).clamp(1, 600)
+        (slot_ms * turns).div_ceil(1000).clamp(1, 600)
     }
 }
