@@ -87,13 +87,17 @@ pub(crate) fn open(path: &Path) -> Result<File, StoreError> {
     }
 }
 
-/// Fails if a folder is neither a store nor empty.
-pub(crate) fn check(path: &Path) -> Result<(), StoreError> {
-    let failed = |source| StoreError::Io {
+fn cannot_read(path: &Path) -> impl Fn(io::Error) -> StoreError + Copy {
+    move |source| StoreError::Io {
         what: "cannot read",
         path: path.to_owned(),
         source,
-    };
+    }
+}
+
+/// Fails if a folder is neither a store nor empty.
+pub(crate) fn check(path: &Path) -> Result<(), StoreError> {
+    let failed = cannot_read(path);
     let mut version = String::new();
     match File::open(path.join(MARK)) {
         Ok(file) => {
@@ -123,11 +127,7 @@ pub(crate) fn check(path: &Path) -> Result<(), StoreError> {
 
 /// Removes files that were left half-written.
 pub(crate) fn sweep(path: &Path) -> Result<(), StoreError> {
-    let failed = |source| StoreError::Io {
-        what: "cannot read",
-        path: path.to_owned(),
-        source,
-    };
+    let failed = cannot_read(path);
     for entry in fs::read_dir(path).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         if entry.file_name().to_string_lossy().ends_with(".new") {
@@ -139,11 +139,7 @@ pub(crate) fn sweep(path: &Path) -> Result<(), StoreError> {
 
 /// The blocks of a folder, in the order in which they should be removed.
 pub(crate) fn blocks(path: &Path) -> Result<Vec<Found>, StoreError> {
-    let failed = |source| StoreError::Io {
-        what: "cannot read",
-        path: path.to_owned(),
-        source,
-    };
+    let failed = cannot_read(path);
     let mut found = Vec::new();
     for entry in fs::read_dir(path).map_err(failed)? {
         let entry = entry.map_err(failed)?;
