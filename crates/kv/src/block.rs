@@ -1,18 +1,19 @@
-//! A block and its file: a head, the tokens, the bytes, and a keyed hash of all of it.
+//! A block and the format of its file: a header with a keyed hash of all the rest, the
+//! tokens, the bytes.
 
 use std::ops::Range;
 
 use crate::key::{Key, Root, Tag};
 
-/// Tokens of a block; the last of a chain may have fewer.
+/// Tokens of a block; the last block of a sequence may have fewer.
 pub const BLOCK_TOKENS: usize = 64;
 
 const MAGIC: &[u8; 8] = b"DLKVBLK\x01";
 
-/// Magic, hash, whose, parent, first position, number of tokens.
+/// Bytes of magic, hash, owner tag, parent, first position and number of tokens.
 const HEAD: usize = 8 + 32 + 8 + 32 + 4 + 4;
 
-/// Which block: the tokens that it is of, and those before them by their hash.
+/// Identifies a block: its tokens, their positions, and a hash of the tokens before them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
     pub(crate) tag: Tag,
@@ -33,24 +34,25 @@ impl Block {
         }
     }
 
-    /// Its tokens' positions in their sequence.
+    /// The positions of its tokens in their sequence.
     pub fn range(&self) -> Range<usize> {
         self.from..self.from + self.tokens.len()
     }
 
-    /// How many of these tokens, which lie where it does, are its own from the first on.
+    /// How many leading tokens it has in common with `tokens`, which begin at the same
+    /// position.
     pub fn common(&self, tokens: &[i32]) -> usize {
         let same = self.tokens.iter().zip(tokens);
         same.take_while(|(a, b)| a == b).count()
     }
 
-    /// Whether it is shorter than others, and may be continued.
+    /// Whether it has fewer than [`BLOCK_TOKENS`] tokens, so that a longer one may replace it.
     pub fn is_tail(&self) -> bool {
         self.tokens.len() < BLOCK_TOKENS
     }
 
-    /// The name of its file, by which it is found from the block before it as well. A tail
-    /// has that of its place: a longer one follows it there.
+    /// The name of its file. It begins with the parent's key, so that all blocks behind a
+    /// parent can be listed. A tail's name has no key of its own: a longer tail replaces it.
     pub(crate) fn file_name(&self) -> String {
         let place = self.place();
         match self.is_tail() {
@@ -59,12 +61,12 @@ impl Block {
         }
     }
 
-    /// How the names of all files begin that lie where it does, behind the same tokens.
+    /// The prefix of the names of all files that follow the same tokens.
     pub(crate) fn place(&self) -> String {
         format!("{}-{}", self.tag.hex(), self.parent.hex())
     }
 
-    /// Its file.
+    /// The content of its file.
     pub(crate) fn encode(&self, root: &Root, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEAD + 4 * self.tokens.len() + bytes.len());
         out.extend(MAGIC);
@@ -83,20 +85,20 @@ impl Block {
         out
     }
 
-    /// Bytes of a file before those of the block.
+    /// Length of the header and the tokens, which precede the block's bytes.
     pub(crate) fn head_len(&self) -> usize {
         HEAD + 4 * self.tokens.len()
     }
 }
 
-/// What a file says of itself, if all of it is as it was written by whoever has the root.
+/// A file whose keyed hash is right.
 pub(crate) struct Decoded {
     pub block: Block,
-    /// Where the bytes begin.
+    /// Offset of the block's bytes.
     pub bytes_at: usize,
 }
 
-/// Takes a file apart; none where it is not whole.
+/// Parses a file; `None` if its keyed hash or its header is wrong.
 pub(crate) fn decode(root: &Root, file: &[u8]) -> Option<Decoded> {
     let head = file.get(..HEAD)?;
     if head[..8] != MAGIC[..] {
@@ -104,7 +106,8 @@ pub(crate) fn decode(root: &Root, file: &[u8]) -> Option<Decoded> {
     }
     let mut hasher = root.seal();
     hasher.update(&file[40..]);
-    // In constant time: who can write files shall not learn the hash by trying.
+    // `blake3::Hash` compares in constant time, so that whoever can write files cannot learn
+    // the hash by trying.
     let sealed: [u8; 32] = head[8..40].try_into().ok()?;
     if hasher.finalize() != blake3::Hash::from_bytes(sealed) {
         return None;
@@ -128,7 +131,7 @@ pub(crate) fn decode(root: &Root, file: &[u8]) -> Option<Decoded> {
     })
 }
 
-/// What the name of a file links: the block before it, and, unless it is a tail, itself.
+/// The keys in the name of a file: its parent's, and its own unless it is a tail.
 pub(crate) fn links(name: &str) -> Option<(&str, Option<&str>)> {
     let (_whose, name) = name.split_once('-')?;
     if let Some(parent) = name.strip_suffix(".tail") {
@@ -138,7 +141,7 @@ pub(crate) fn links(name: &str) -> Option<(&str, Option<&str>)> {
     Some((parent, Some(own)))
 }
 
-/// Whether a file begins as one of a block.
+/// Whether a file begins with the magic of a block.
 pub(crate) fn is_block(head: &[u8]) -> bool {
     head.starts_with(MAGIC)
 }

@@ -1,4 +1,4 @@
-//! The blocks of a folder: found, read and written. Whatever goes wrong with one is a miss.
+//! Finds, reads, writes and removes the blocks of a folder. Any failure to read one is a miss.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -15,34 +15,35 @@ use crate::namespace::Namespace;
 use crate::store::KvStats;
 use crate::wear::{WEAR, Wear};
 
-/// Below this a store holds nothing.
+/// Minimum size of a store, in bytes.
 const LEAST: u64 = 64 << 10;
 
-/// Blocks behind the same tokens that are looked at for one that begins alike.
+/// Maximum number of blocks behind the same parent that are read in search of the longest
+/// common beginning.
 const ALIKE: usize = 8;
 
-/// Seconds since 1970.
+/// The current time, in seconds since 1970.
 fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
 }
 
-/// A folder of blocks, of one root. What its methods promise is told at [`crate::Store`].
+/// The folder of a [`crate::Store`], whose methods of the same names document these.
 #[derive(Debug)]
 pub(crate) struct Blocks {
     path: PathBuf,
     root: Root,
     index: KvIndex<String, String>,
-    /// When each file was last used, in seconds since 1970.
+    /// The last use of each file, in seconds since 1970.
     used: HashMap<String, u64>,
-    /// Files that came from a shared store and were not used yet.
+    /// Files that came from a shared store and have not been used yet.
     fetched: HashSet<String>,
     stats: KvStats,
-    /// The system's last refusal, told once.
+    /// The last failed operation, until it has been reported.
     trouble: Option<String>,
-    /// No more writes: the disk is full, or worse.
+    /// Whether a write has failed, such as on a full disk: then nothing is written any more.
     frozen: bool,
-    /// None where nothing of the folder may be changed.
+    /// None if the folder is open for reading only.
     writes: Option<Writes>,
 }
 
@@ -112,34 +113,26 @@ impl Blocks {
         writes.map_or(0, |writes| writes.wear.written_today())
     }
 
-    /// What it has done.
     pub fn stats(&self) -> KvStats {
         self.stats
     }
 
-    /// What its blocks take on disk, in bytes.
     pub fn bytes(&self) -> u64 {
         self.index.bytes()
     }
 
-    /// How many there are.
     pub fn blocks(&self) -> usize {
         self.index.len()
     }
 
-    /// What the system refused, once.
     pub fn trouble(&mut self) -> Option<String> {
         self.trouble.take()
     }
 
-    /// Whether a block is there, as far as is known without reading it. A tail has to be
-    /// asked for by [`Store::find`].
     pub fn has(&self, block: &Block) -> bool {
         !block.is_tail() && self.index.has(&block.file_name())
     }
 
-    /// The blocks that are there of a sequence, from its beginning. Of the last one perhaps
-    /// only the first tokens are the sequence's: the rest is for the caller to cut.
     pub fn find(&mut self, namespace: &Namespace, tokens: &[i32]) -> Vec<Block> {
         let (tag, mut parent) = (self.root.tag(namespace), self.root.begin(namespace));
         let mut found = Vec::new();
@@ -156,7 +149,8 @@ impl Blocks {
         found
     }
 
-    /// The block at the place of `wanted` that begins alike for longest.
+    /// The block behind the same parent that has the most leading tokens in common with
+    /// `wanted`.
     fn alike(&mut self, wanted: &Block) -> Option<Block> {
         let place = wanted.place();
         let names = self.index.beginning(&place);
@@ -181,7 +175,6 @@ impl Blocks {
         best.map(|(_, block)| block)
     }
 
-    /// The bytes of a block; none where it is not there, or not what it should be.
     pub fn get(&mut self, block: &Block) -> Option<Vec<u8>> {
         let name = block.file_name();
         if !self.index.has(&name) {
@@ -203,7 +196,6 @@ impl Blocks {
         }
     }
 
-    /// Whether the next use of a block is the first of one that came from a shared store.
     pub fn was_fetched(&mut self, block: &Block) -> bool {
         self.fetched.remove(&block.file_name())
     }
@@ -214,25 +206,26 @@ impl Blocks {
             self.touch(&name);
             return Ok(true);
         }
-        // Of a length that is none the file need not be made.
+        // Checked first, so that a block that is not kept need not be encoded.
         match self.takes((block.head_len() + bytes.len()) as u64) {
             true => self.add(block, &block.encode(&self.root, bytes)),
             false => Ok(false),
         }
     }
 
-    /// Keeps the file of a block that another machine has made, and that was looked at.
+    /// Keeps the file of a block from a shared store, which the caller has verified.
     pub fn adopt(&mut self, block: &Block, file: &[u8]) {
         if self.has(block) || !self.takes(file.len() as u64) {
             return;
         }
-        // What the system refuses is told already.
+        // `add` has recorded any error.
         if self.add(block, file).unwrap_or(false) {
             self.fetched.insert(block.file_name());
         }
     }
 
-    /// Whether a file of so many bytes may be written now.
+    /// Whether a file of `bytes` may be written now; counts it as deferred if the daily limit
+    /// forbids it.
     fn takes(&mut self, bytes: u64) -> bool {
         let needed = on_disk(bytes);
         let fits = !self.frozen && needed <= self.index.size();
@@ -249,11 +242,11 @@ impl Blocks {
         let link = link(&name);
         self.make_room(needed, Some(&link.behind));
         if !self.index.has_room(needed) {
-            // All that there is stands before this one.
+            // All that is left are the blocks before this one.
             return Ok(false);
         }
         if let Err(error) = self.write(&name, file) {
-            // One such error is enough: trying at every block would cost each of them.
+            // Further attempts would most likely fail too, and each takes time.
             self.frozen = true;
             self.refused("write", &name, &error);
             return Err(error);
@@ -264,44 +257,41 @@ impl Blocks {
         self.stats.written_bytes += file.len() as u64;
         let wear = self.writes.as_mut().map(|writes| &mut writes.wear);
         if let Some(Err(error)) = wear.map(|wear| wear.wrote(needed)) {
-            // What is not counted is not written.
+            // Without its count the daily limit cannot be kept.
             self.frozen = true;
             self.refused("write", WEAR, &error);
         }
         Ok(true)
     }
 
-    /// Where a block's file is.
     pub fn path_of(&self, block: &Block) -> PathBuf {
         self.path.join(block.file_name())
     }
 
-    /// Removes a block, if it is there.
     pub fn remove(&mut self, block: &Block) {
         let name = block.file_name();
         self.lose(&name);
         self.delete(&name);
     }
 
-    /// It was used now.
+    /// Records a use of a block.
     fn touch(&mut self, name: &String) {
         self.index.touch(name);
         self.used.insert(name.clone(), now());
     }
 
-    /// It is not looked for here any more.
+    /// Takes a block out of the index; its file stays.
     fn lose(&mut self, name: &String) {
         self.index.forget(name);
         self.used.remove(name);
     }
 
-    /// Removes all blocks of an owner, whatever their salts; returns how many.
     pub fn forget(&mut self, namespace: &Namespace) -> usize {
         let whose = format!("{}-", self.root.tag(namespace).hex());
         let names: Vec<String> = self.index.beginning(&whose).cloned().collect();
         let mut removed = 0;
         for name in names {
-            // A folder that may not be changed keeps it, and it is not looked for here.
+            // If the folder may only be read, the file stays, but is not found any more.
             if self.delete(&name) || self.writes.is_none() {
                 self.lose(&name);
             }
@@ -319,7 +309,7 @@ impl Blocks {
         }
     }
 
-    /// Whether a file is gone.
+    /// Deletes a file; returns whether it is gone.
     fn delete(&mut self, name: &str) -> bool {
         self.fetched.remove(name);
         if self.writes.is_none() {
@@ -334,8 +324,8 @@ impl Blocks {
         }
     }
 
-    /// Under another name first: what a crash leaves behind has no name that is looked for.
-    /// Nothing waits for the disk: a block that is torn by a power cut is a miss.
+    /// Writes a file under a temporary name and renames it, so that a crash leaves no partial
+    /// file under a block's name. Nothing is synced: a block torn by a power cut is a miss.
     fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let new = self.path.join(format!("{name}.new"));
         let written = folder::create(&new).and_then(|mut file| {
@@ -374,8 +364,8 @@ impl Blocks {
         }
     }
 
-    /// Dates a file, so that after a restart what was used is not what goes first. Where
-    /// the system refuses, that is all that is lost.
+    /// Sets a file's time to now, from which the next process orders the blocks by last use.
+    /// A failure affects only that order and is ignored.
     fn date(&self, name: &str) {
         if self.writes.is_none() {
             return;
@@ -384,7 +374,8 @@ impl Blocks {
         let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
     }
 
-    /// It is not what its name says: another block, or none.
+    /// Removes a file whose content is not what its name says; `misplaced` if it is another
+    /// block.
     fn reject(&mut self, name: &String, misplaced: bool) {
         self.stats.rejected += 1;
         self.stats.misplaced += u64::from(misplaced);
@@ -404,7 +395,7 @@ impl Blocks {
     }
 }
 
-/// Where the file of a block stands, by its name.
+/// The link of a block, parsed from the name of its file.
 fn link(name: &str) -> ChainLink<String> {
     let (behind, own) = links(name).unwrap_or((name, None));
     ChainLink {

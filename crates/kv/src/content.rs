@@ -1,5 +1,5 @@
-//! What a model's bytes are, as one hash: read once, and remembered by what the file
-//! system says of the files.
+//! The hash of a model's bytes, and a cache of such hashes by path, inode, length and times
+//! of the files.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 
 use crate::folder::drop_pages;
 
-/// Read at a time, in bytes.
+/// Bytes of one read.
 const STEP: usize = 1 << 20;
 
-/// The hash of all bytes of these files. `progress` is told how many have been read, and
-/// may end it.
+/// The hash of all bytes of these files. `progress` gets the number of bytes read so far and
+/// returns whether to go on.
 ///
 /// # Errors
-/// The system's; `Interrupted` when `progress` wants no more.
+/// Those of opening and reading; `Interrupted` when `progress` returns false.
 pub fn content_of(
     paths: &[PathBuf],
     progress: &mut dyn FnMut(u64) -> bool,
@@ -27,10 +27,12 @@ pub fn content_of(
         let mut file = File::open(path)?;
         let mut one = blake3::Hasher::new();
         loop {
-            let got = file.read(&mut bytes)?;
-            if got == 0 {
-                break;
-            }
+            let got = match file.read(&mut bytes) {
+                Ok(0) => break,
+                Ok(got) => got,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
             one.update(&bytes[..got]);
             done += got as u64;
             drop_pages(&file);
@@ -43,24 +45,24 @@ pub fn content_of(
     Ok(*all.finalize().as_bytes())
 }
 
-/// Hashes of files that have not changed since, in a folder.
+/// A folder of hashes of files, each valid until its files change.
 #[derive(Clone, Debug)]
 pub struct ContentCache {
     folder: PathBuf,
 }
 
 impl ContentCache {
-    /// In that folder, which is made when it is needed.
+    /// In that folder, which is created when needed.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self {
             folder: folder.into(),
         }
     }
 
-    /// The hash of these files, read again only if the system knows of a change.
+    /// The hash of these files; reads them only if inode, length or times are new.
     ///
     /// # Errors
-    /// As [`content_of`].
+    /// Those of [`content_of`].
     pub fn content_of(
         &self,
         paths: &[PathBuf],
@@ -74,7 +76,7 @@ impl ContentCache {
             return Ok(hash);
         }
         let hash = content_of(paths, progress)?;
-        // Of files that changed meanwhile nothing is known.
+        // Files that changed while they were read are not remembered.
         if identity(paths)? == before {
             let _ = remember(&self.folder, &entry, &hash);
         }
@@ -89,8 +91,8 @@ fn remember(folder: &Path, entry: &Path, hash: &[u8]) -> io::Result<()> {
     fs::rename(new, entry)
 }
 
-/// What the system says of the files: a change of bytes changes at least the time that
-/// nobody can set.
+/// A hash of the files' metadata. A change of bytes changes at least the ctime, which no
+/// program can set.
 fn identity(paths: &[PathBuf]) -> io::Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new_derive_key("delayline kv cache, identity of files");
     for path in paths {

@@ -1,14 +1,14 @@
-//! What is wrong with a folder.
+//! The errors of opening and maintaining a store.
 
 use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-/// Why a folder cannot be a store.
+/// Why a store cannot be opened or changed.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// There is something else in it.
+    /// The folder has other content.
     #[error(
         "{path} holds other files, {name} for one: expected an empty folder, one that does not \
          exist yet, or an earlier KV cache"
@@ -16,62 +16,63 @@ pub enum StoreError {
     NotOurs {
         /// The folder.
         path: PathBuf,
-        /// A file in it.
+        /// One of its files.
         name: String,
     },
-    /// It was written by a later version.
+    /// The folder was written by a later version.
     #[error(
-        "{path} is a KV cache of version {found}, this program knows version {known}: name another folder, or remove this one"
+        "{path} is a KV cache of version {found}, and this program knows versions up to {known}: \
+         name another folder, or remove this one"
     )]
     Later {
         /// The folder.
         path: PathBuf,
-        /// Its version.
+        /// Its version; `u32::MAX` if it cannot be read.
         found: u32,
-        /// The last one that is known.
+        /// The latest that this program knows.
         known: u32,
     },
-    /// Another process has it.
+    /// Another process has locked the folder.
     #[error("{path} is in use by another process: give each server a folder of its own")]
     InUse {
         /// The folder.
         path: PathBuf,
     },
-    /// It is smaller than what is to go into it.
-    #[error("a KV cache of {size} bytes holds not even one block: expected {least} bytes or more")]
+    /// The size is less than a store needs.
+    #[error("a KV cache of {size} bytes is too small: expected {least} bytes or more")]
     TooSmall {
-        /// What was asked for.
+        /// The size asked for, in bytes.
         size: u64,
-        /// The least.
+        /// The minimum, in bytes.
         least: u64,
     },
-    /// What should be a secret can be guessed.
+    /// The secret is too short.
     #[error(
         "the secret of --kv-secret has {len} bytes: expected {least} or more, such as from \
          `openssl rand -hex 32`"
     )]
     Secret {
-        /// How many it has.
+        /// Its length in bytes.
         len: usize,
-        /// The least.
+        /// The minimum, in bytes.
         least: usize,
     },
-    /// A shared store cannot be had.
+    /// The shared store cannot be opened.
     #[error("the shared KV cache at {place} cannot be used: {what}")]
     Shared {
-        /// Which.
+        /// Its name, for a person.
         place: String,
         /// Why, and what to do.
         what: String,
     },
-    /// The system refuses.
+    /// A system call failed.
     #[error("{what} {path}: {source}")]
     Io {
-        /// What was tried.
+        /// What failed, such as "cannot read".
         what: &'static str,
-        /// With what.
+        /// The file or folder.
         path: PathBuf,
-        /// The system's words.
+        /// The system's error.
         source: io::Error,
     },
 }

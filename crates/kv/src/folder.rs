@@ -1,4 +1,5 @@
-//! The folder of a store: what may be in it, and what people ask of one.
+//! The folder of a store: its files, its lock, and what `delayline kv` does with one:
+//! statistics, a check, removal.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -12,56 +13,57 @@ use crate::block::{is_block, links};
 use crate::error::StoreError;
 use crate::wear;
 
-/// Says that the folder is a store, and of which version.
+/// The file that marks the folder as a store and holds the version of its format.
 const MARK: &str = "delayline-kv";
 
 const VERSION: u32 = 1;
 
-/// The lock of who uses it.
+/// The file that a process locks while it writes to the folder.
 const LOCK: &str = "lock";
 
-/// A file takes whole blocks of the file system.
+/// Block size of the file system, in bytes; a file takes a whole number of them.
 const UNIT: u64 = 4096;
 
-/// A file of a block.
+/// A block's file in the folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     pub name: String,
-    /// On disk, in bytes.
+    /// Size on disk, in bytes.
     pub bytes: u64,
-    /// When it was last used, in seconds since 1970.
+    /// Time of the last use, in seconds since 1970.
     pub used: u64,
 }
 
-/// The page cache counts in the budget, and what is read or written here is not wanted
+/// Drops a file from the page cache, which counts towards the budget; the file is not needed
 /// again soon.
 pub(crate) fn drop_pages(file: &File) {
     use std::os::fd::AsFd;
     let _ = rustix::fs::fadvise(file.as_fd(), 0, None, rustix::fs::Advice::DontNeed);
 }
 
-/// What a file of so many bytes takes on disk.
+/// Size on disk of a file with so many bytes.
 pub(crate) fn on_disk(bytes: u64) -> u64 {
     bytes.next_multiple_of(UNIT)
 }
 
-/// Makes a folder for its owner alone, if it is not there: what is kept tells what was said.
+/// Creates a folder that only its owner can read, if it does not exist: its blocks reveal
+/// what was said.
 ///
 /// # Errors
-/// The system's.
+/// When it cannot be created.
 pub fn make(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true).mode(0o700).create(path)
 }
 
-/// An empty file, for its owner alone.
+/// Creates or empties a file; a new one is readable by its owner alone.
 pub(crate) fn create(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     let options = options.write(true).create(true).truncate(true);
     options.mode(0o600).open(path)
 }
 
-/// Opens a folder, or makes it; the lock is held as long as the file lives.
+/// Opens or creates a folder; it is locked until the returned file is dropped.
 pub(crate) fn open(path: &Path) -> Result<File, StoreError> {
     let failed = |what, source| StoreError::Io {
         what,
@@ -85,13 +87,17 @@ pub(crate) fn open(path: &Path) -> Result<File, StoreError> {
     }
 }
 
-/// Fails where a folder is no store and not empty either.
-pub(crate) fn check(path: &Path) -> Result<(), StoreError> {
-    let failed = |source| StoreError::Io {
+fn cannot_read(path: &Path) -> impl Fn(io::Error) -> StoreError + Copy {
+    move |source| StoreError::Io {
         what: "cannot read",
         path: path.to_owned(),
         source,
-    };
+    }
+}
+
+/// Fails if a folder is neither a store nor empty.
+pub(crate) fn check(path: &Path) -> Result<(), StoreError> {
+    let failed = cannot_read(path);
     let mut version = String::new();
     match File::open(path.join(MARK)) {
         Ok(file) => {
@@ -119,13 +125,9 @@ pub(crate) fn check(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// What was left half-written goes.
+/// Removes files that were left half-written.
 pub(crate) fn sweep(path: &Path) -> Result<(), StoreError> {
-    let failed = |source| StoreError::Io {
-        what: "cannot read",
-        path: path.to_owned(),
-        source,
-    };
+    let failed = cannot_read(path);
     for entry in fs::read_dir(path).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         if entry.file_name().to_string_lossy().ends_with(".new") {
@@ -135,13 +137,9 @@ pub(crate) fn sweep(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The blocks of a folder, in the order in which they should go.
+/// The blocks of a folder, in the order in which they should be removed.
 pub(crate) fn blocks(path: &Path) -> Result<Vec<Found>, StoreError> {
-    let failed = |source| StoreError::Io {
-        what: "cannot read",
-        path: path.to_owned(),
-        source,
-    };
+    let failed = cannot_read(path);
     let mut found = Vec::new();
     for entry in fs::read_dir(path).map_err(failed)? {
         let entry = entry.map_err(failed)?;
@@ -149,7 +147,7 @@ pub(crate) fn blocks(path: &Path) -> Result<Vec<Found>, StoreError> {
         if !(name.ends_with(".block") || name.ends_with(".tail")) {
             continue;
         }
-        // One that went meanwhile is none.
+        // Removed since it was listed.
         let Ok(meta) = entry.metadata() else { continue };
         found.push(Found {
             name,
@@ -160,8 +158,8 @@ pub(crate) fn blocks(path: &Path) -> Result<Vec<Found>, StoreError> {
     Ok(in_order(found))
 }
 
-/// What was used longest ago goes first, and nothing before what lies behind it: a block
-/// is of no use without those before it. Their names tell which these are.
+/// Sorts blocks by last use, oldest first, but a block after all that follow it in a
+/// sequence, since those are of no use without it. The file names contain the links.
 fn in_order(mut found: Vec<Found>) -> Vec<Found> {
     found.sort_by(|a, b| (b.used, &b.name).cmp(&(a.used, &a.name)));
     let keys = found.iter().enumerate();
@@ -179,31 +177,31 @@ fn in_order(mut found: Vec<Found>) -> Vec<Found> {
             let parent = links(&found[at].name).map(|(parent, _)| parent);
             next = parent.and_then(|parent| at_key.get(parent).copied());
         }
-        // From the end of a sequence to what is placed already: its beginning is worth more.
+        // The walk went from the end of a sequence to its beginning, which must stay longest.
         order[end..].reverse();
     }
     order.iter().rev().map(|&at| found[at].clone()).collect()
 }
 
-/// What there is in a folder.
+/// What is in a folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct FolderStat {
-    /// Files of blocks.
+    /// Number of blocks.
     pub blocks: usize,
-    /// Of those, ends of sequences.
+    /// How many of them are tails.
     pub tails: usize,
-    /// What they take on disk, in bytes.
+    /// Their size on disk, in bytes.
     pub bytes: u64,
-    /// Bytes that were written today, in UTC; none where that cannot be read.
+    /// Bytes written today (UTC); none if the count cannot be read.
     pub written_today: Option<u64>,
-    /// Files that are no block, though they are called so.
+    /// Files that are named like a block but are none; only [`verify`] looks for them.
     pub damaged: Vec<PathBuf>,
 }
 
 /// Counts the blocks of a folder.
 ///
 /// # Errors
-/// When it is no store, or cannot be read.
+/// When the folder is not a store, or cannot be read.
 pub fn stat(path: &Path) -> Result<FolderStat, StoreError> {
     check(path)?;
     let found = blocks(path)?;
@@ -219,11 +217,11 @@ pub fn stat(path: &Path) -> Result<FolderStat, StoreError> {
     })
 }
 
-/// As [`stat`], and looks whether each file begins as a block. Whether it is whole, only
-/// the model that it is of can tell.
+/// As [`stat`], and checks that each file begins with the magic of a block. The keyed hash
+/// cannot be checked without the model's [`crate::Root`].
 ///
 /// # Errors
-/// As [`stat`].
+/// Those of [`stat`].
 pub fn verify(path: &Path) -> Result<FolderStat, StoreError> {
     let mut stat = stat(path)?;
     for found in blocks(path)? {
@@ -240,16 +238,16 @@ pub fn verify(path: &Path) -> Result<FolderStat, StoreError> {
 /// Removes all blocks; returns how many.
 ///
 /// # Errors
-/// As [`prune`].
+/// Those of [`prune`].
 pub fn clear(path: &Path) -> Result<usize, StoreError> {
     prune(path, 0)
 }
 
-/// Removes blocks until the others take `size` bytes at most, those first that were used
-/// longest ago; returns how many.
+/// Removes the least recently used blocks until the rest take at most `size` bytes; returns
+/// how many.
 ///
 /// # Errors
-/// When the folder is no store, is in use, or a file cannot be removed.
+/// When the folder is not a store, is in use, or a file cannot be removed.
 pub fn prune(path: &Path, size: u64) -> Result<usize, StoreError> {
     check(path)?;
     let _lock = open(path)?;

@@ -1,20 +1,21 @@
-//! Which blocks there are, and which goes next: the policy of a store. Does no I/O, and
-//! knows no clock but its own, so that `study kv` runs it over recorded requests.
+//! The index of a store's blocks and its eviction policy. Does no I/O and reads no clock, so
+//! that `study kv` runs it over recorded requests.
 //!
-//! A block's rank is the clock when it was last used plus how often it was, and the clock is
-//! the rank of what went last: what was used often stays long, but not for ever; of equal
-//! ranks that goes first which was used longest ago. Only the ends of chains go, because a
-//! block is of no use without those before it.
+//! The policy is LFU with aging. A block's rank is its number of uses plus the value of a
+//! counter at its last use; the counter is the highest rank evicted so far. So a block that
+//! was used often stays long, but not for ever. Of equal ranks the least recently used is
+//! evicted. Only the last blocks of sequences are evicted, because a block is of no use
+//! without those before it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 
-/// Where a block stands: behind which other, and as what others name it that stand behind it.
+/// The place of a block in its sequence: its own key and its parent's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainLink<K> {
-    /// None where nothing can stand behind it.
+    /// None if no block can follow it.
     pub own: Option<K>,
-    /// The block before it, or where its chain begins.
+    /// The block before it, or the beginning of the sequence.
     pub behind: K,
 }
 
@@ -24,12 +25,12 @@ struct Entry<K> {
     bytes: u64,
     uses: u64,
     rank: u64,
-    /// Number of its last use.
+    /// Serial number of its last use.
     used: u64,
     link: ChainLink<K>,
 }
 
-/// Blocks by name, within a size.
+/// Blocks by name, limited to a total size.
 ///
 /// ```
 /// use delayline_kv::{ChainLink, KvIndex};
@@ -47,9 +48,9 @@ struct Entry<K> {
 pub struct KvIndex<N, K> {
     size: u64,
     entries: BTreeMap<N, Entry<K>>,
-    /// Rank and last use of those that nothing stands behind.
+    /// Rank, last use and name of the blocks that no other follows.
     ends: BTreeSet<(u64, u64, N)>,
-    /// How many stand behind a block.
+    /// How many blocks follow a key.
     followers: HashMap<K, u32>,
     names: HashMap<K, N>,
     bytes: u64,
@@ -58,7 +59,7 @@ pub struct KvIndex<N, K> {
 }
 
 impl<N: Clone + Ord, K: Clone + Eq + Hash> KvIndex<N, K> {
-    /// Nothing, of what may take `size` bytes, or whatever else blocks are counted in.
+    /// An empty index whose blocks may take `size` bytes, or any other unit.
     pub fn new(size: u64) -> Self {
         Self {
             size,
@@ -72,46 +73,46 @@ impl<N: Clone + Ord, K: Clone + Eq + Hash> KvIndex<N, K> {
         }
     }
 
-    /// What they may take.
+    /// The maximum of [`KvIndex::bytes`].
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// What they take.
+    /// The size of all blocks.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// How many there are.
+    /// Number of blocks.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no blocks.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Whether one is there.
+    /// Whether a block is in the index.
     pub fn has(&self, name: &N) -> bool {
         self.entries.contains_key(name)
     }
 
-    /// Whether so many bytes more have room.
+    /// Whether there is room for `bytes` more.
     pub fn has_room(&self, bytes: u64) -> bool {
         self.bytes.saturating_add(bytes) <= self.size
     }
 
-    /// Adds a block, or says that it has another length now. Room for it has been made
-    /// ([`KvIndex::make_room`]).
+    /// Adds a block, or replaces one of that name. The caller has made room for it with
+    /// [`KvIndex::make_room`].
     pub fn add(&mut self, name: N, bytes: u64, link: ChainLink<K>) {
         let uses = self.remove(&name).map_or(0, |old| old.uses) + 1;
         let rank = self.clock + uses;
         self.insert(name, bytes, uses, rank, link);
     }
 
-    /// Adds a block of an earlier process, before all that is used from now on and behind
-    /// those that were added so before.
+    /// Adds a block of an earlier process with no uses: it ranks below all blocks that are
+    /// used from now on and above the old ones added earlier.
     pub(crate) fn add_old(&mut self, name: N, bytes: u64, link: ChainLink<K>) {
         self.remove(&name);
         self.insert(name, bytes, 0, 0, link);
@@ -136,7 +137,7 @@ impl<N: Clone + Ord, K: Clone + Eq + Hash> KvIndex<N, K> {
         self.set_end(&name, true);
     }
 
-    /// It was used.
+    /// Counts a use of a block.
     pub fn touch(&mut self, name: &N) {
         self.set_end(name, false);
         self.uses += 1;
@@ -148,7 +149,7 @@ impl<N: Clone + Ord, K: Clone + Eq + Hash> KvIndex<N, K> {
         self.set_end(name, true);
     }
 
-    /// It is gone.
+    /// Removes a block.
     pub fn forget(&mut self, name: &N) {
         self.remove(name);
     }
@@ -164,7 +165,7 @@ impl<N: Clone + Ord, K: Clone + Eq + Hash> KvIndex<N, K> {
         Some(entry)
     }
 
-    /// One more stands behind a block.
+    /// Counts one more follower of a block.
     fn hold(&mut self, key: &K) {
         *self.followers.entry(key.clone()).or_default() += 1;
         if let Some(name) = self.names.get(key).cloned() {
@@ -172,7 +173,7 @@ impl<N: Clone + Ord, K: Clone + Eq + Hash> KvIndex<N, K> {
         }
     }
 
-    /// One less stands behind a block.
+    /// Counts one follower less.
     fn release(&mut self, key: &K) {
         if let Some(count) = self.followers.get_mut(key) {
             *count -= 1;
@@ -185,7 +186,7 @@ impl<N: Clone + Ord, K: Clone + Eq + Hash> KvIndex<N, K> {
         }
     }
 
-    /// Puts a block among the ends, if nothing stands behind it, or takes it from there.
+    /// Adds a block to the ends if `is_end` and no other follows it; else removes it.
     fn set_end(&mut self, name: &N, is_end: bool) {
         let Some(entry) = self.entries.get(name) else {
             return;
@@ -199,8 +200,8 @@ impl<N: Clone + Ord, K: Clone + Eq + Hash> KvIndex<N, K> {
         }
     }
 
-    /// Takes out what is worth least until `bytes` more have room, or nothing can go: what
-    /// the new block stands behind stays.
+    /// Evicts blocks until there is room for `bytes` more, or no more can be evicted. The
+    /// block `behind`, which the new one is to follow, is kept. Returns the evicted names.
     pub fn make_room(&mut self, bytes: u64, behind: Option<&K>) -> Vec<N> {
         if let Some(key) = behind {
             self.hold(key);
@@ -222,7 +223,7 @@ impl<N: Clone + Ord, K: Clone + Eq + Hash> KvIndex<N, K> {
 }
 
 impl<K> KvIndex<String, K> {
-    /// Blocks whose names begin so.
+    /// Names that begin with `start`.
     pub(crate) fn beginning(&self, start: &str) -> impl Iterator<Item = &String> {
         let from = self.entries.range(start.to_owned()..);
         let names = from.map(|(name, _)| name);
@@ -256,7 +257,7 @@ mod tests {
         index.touch(&"c");
         assert_eq!((index.bytes(), index.len()), (30, 3));
         assert_eq!(index.make_room(20, None), ["b", "c"]);
-        // Many others come and go: in the end it is their turn to stay.
+        // After many evictions the block that was used often has aged and is evicted, too.
         let mut gone = Vec::new();
         for name in &names {
             gone.extend(index.make_room(10, None));
@@ -310,7 +311,6 @@ mod tests {
         assert_eq!(index.make_room(2, None), ["start"]);
     }
 
-    /// Whatever happens, an end is what nothing stands behind.
     #[test]
     fn ends_are_always_those_that_nothing_stands_behind() {
         let mut state = delayline_testing::seed();
@@ -320,7 +320,7 @@ mod tests {
         };
         let mut index: KvIndex<u64, u64> = KvIndex::new(40);
         for _ in 0..20_000 {
-            // A block stands behind the even one at or below its third; odd ones are tails.
+            // A block follows the even one at or below its third; odd ones are tails.
             let name = 1 + below(60);
             let link = ChainLink {
                 own: (name % 2 == 0).then_some(name),

@@ -1,21 +1,21 @@
-//! Names of blocks: keyed hashes, each of the one before it and of its own tokens.
+//! Keys of blocks: each is a keyed hash of the key before it and of the block's tokens.
 
 use crate::namespace::Namespace;
 
-/// What covers everything but tokens that decides the bits of a block: the model's bytes,
-/// the kernels, the number formats.
+/// A hash key made of everything but the tokens that decides the bits of a block: the
+/// model's bytes, the kernels, the number formats.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Root([u8; 32]);
 
 impl std::fmt::Debug for Root {
-    /// Without its bytes: whoever has them can make blocks.
+    /// Omits the bytes: whoever has them can forge blocks.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Root")
     }
 }
 
 impl Root {
-    /// From its parts, in order; the same bytes divided otherwise are another root.
+    /// Made of parts in that order; the same bytes divided differently give another root.
     pub fn new(parts: &[&[u8]]) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("delayline kv cache, blocks of version 1");
         for part in parts {
@@ -25,7 +25,7 @@ impl Root {
         Self(*hasher.finalize().as_bytes())
     }
 
-    /// Where the chain of a namespace begins.
+    /// The parent of the first block of every sequence of a namespace.
     pub(crate) fn begin(&self, namespace: &Namespace) -> Key {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
         hasher.update(b"begin");
@@ -34,7 +34,7 @@ impl Root {
         Key(*hasher.finalize().as_bytes())
     }
 
-    /// What all blocks of an owner are named after, whatever their salts.
+    /// The tag of an owner, the same for all its salts.
     pub(crate) fn tag(&self, namespace: &Namespace) -> Tag {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
         hasher.update(b"owner");
@@ -44,7 +44,7 @@ impl Root {
         Tag(tag)
     }
 
-    /// The block of these tokens behind those of `parent`.
+    /// The key of the block of these tokens that follows `parent`.
     pub(crate) fn next(&self, parent: &Key, tokens: &[i32]) -> Key {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
         hasher.update(b"next");
@@ -55,13 +55,13 @@ impl Root {
         Key(*hasher.finalize().as_bytes())
     }
 
-    /// What holds a block's bytes together.
+    /// A hasher for the keyed hash of a file.
     pub(crate) fn seal(&self) -> blake3::Hasher {
         blake3::Hasher::new_keyed(&self.0)
     }
 }
 
-/// The name of a block, or of where a chain begins.
+/// Identifies a block, or the beginning of a namespace's sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Key(pub [u8; 32]);
 
@@ -71,7 +71,7 @@ impl Key {
     }
 }
 
-/// Whose a block is: the beginning of its file's name.
+/// Identifies the owner of a block; the name of its file begins with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tag(pub [u8; 8]);
 

@@ -1,11 +1,11 @@
-//! Blocks of KV cache in a folder: what was computed once is found again, by the next
-//! request, after a restart, tomorrow. Knows no llama.cpp and no HTTP: tokens and bytes.
+//! Blocks of KV cache in a folder, found again by later requests and after a restart.
+//! Knows tokens and bytes, but neither llama.cpp nor HTTP.
 //!
-//! A block is what a model computed for up to [`BLOCK_TOKENS`] tokens that follow others.
-//! Its name is a keyed hash of all tokens up to its end, from a [`Root`] that covers
-//! whatever else decides its bits; the tokens stand in it and are compared, and all of it
-//! is under a keyed hash. So a block that is torn, old, of another model or of another
-//! place is none.
+//! A block holds what a model computed for up to [`BLOCK_TOKENS`] consecutive tokens.
+//! Its name is a keyed hash of all tokens up to its end; the key is a [`Root`], which covers
+//! everything else that decides the block's bits. The file contains the tokens, which are
+//! compared, and a keyed hash of the whole file. So a block that is torn, stale, of another
+//! model or under another block's name is a miss.
 //!
 //! ```
 //! use delayline_kv::{Namespace, Root, Store};

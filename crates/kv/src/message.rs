@@ -1,36 +1,36 @@
-//! What a store and the program that reaches a shared one for it say to each other, over a
-//! pair of pipes. Neither believes the other's lengths.
+//! The messages between a store and the program that reaches a shared store for it, over a
+//! pair of pipes. Neither side trusts the lengths that the other sends.
 
 use std::io::{self, Read, Write};
 
-/// Most bytes of a message: a block of the largest models there are has a tenth.
+/// Maximum length of a body, in bytes. A block of the largest models has a tenth of it.
 const MOST: u32 = 256 << 20;
 
-/// Kind, number, length of the name, length of the body.
+/// Bytes of verb, number, length of the name and length of the body.
 const HEAD: usize = 1 + 4 + 2 + 4;
 
-/// What a message is about.
+/// The kind of a message: a request to the program, or its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ShareVerb {
-    /// Asked: open the store. The body is what its mark has to say.
+    /// Request: open the store. The body is what its mark must contain.
     Open = 1,
-    /// Asked: the objects that the body names, a line each, up to the first that is not there.
+    /// Request: the objects named in the body, one a line, up to the first that is missing.
     Get = 2,
-    /// Asked: keep the body under this name.
+    /// Request: store the body under this name.
     Put = 3,
-    /// Asked: remove this object, which is not what its name says.
+    /// Request: remove this object, whose content is not what its name says.
     Remove = 4,
-    /// Asked: remove all objects whose names begin with this one.
+    /// Request: remove all objects whose names begin with this name.
     Forget = 5,
-    /// Answered: it is open; or, with a name, what is wrong in words in its place.
+    /// Answer: the store is open; if there is a name, it is an error text instead.
     Opened = 6,
-    /// Answered: an object.
+    /// Answer: an object.
     Found = 7,
-    /// Answered: that was all for [`ShareVerb::Get`] and [`ShareVerb::Forget`], of which the
-    /// number of objects is the body; a name is what went wrong, in words.
+    /// Answer: the end of a [`ShareVerb::Get`] or a [`ShareVerb::Forget`], for which the body
+    /// is the number of objects. A name is an error text.
     End = 8,
-    /// Answered: it is kept; or a name, what went wrong, in words.
+    /// Answer: the object is stored; if there is a name, it is an error text instead.
     Stored = 9,
 }
 
@@ -54,18 +54,18 @@ impl ShareVerb {
 /// A message, in either direction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShareMessage {
-    /// What it is about.
+    /// Its kind.
     pub verb: ShareVerb,
-    /// Which question it belongs to.
+    /// The number of the request, which its answers repeat.
     pub number: u32,
-    /// The name of an object, or words for a person.
+    /// The name of an object, or an error text.
     pub name: String,
-    /// Its bytes.
+    /// The bytes of an object, or what the verb says.
     pub body: Vec<u8>,
 }
 
 impl ShareMessage {
-    /// With a name alone.
+    /// A message with an empty body.
     pub fn new(verb: ShareVerb, number: u32, name: impl Into<String>) -> Self {
         Self {
             verb,
@@ -75,13 +75,13 @@ impl ShareMessage {
         }
     }
 
-    /// The same with a body.
+    /// The same message with that body.
     pub fn with(self, body: Vec<u8>) -> Self {
         Self { body, ..self }
     }
 
     /// # Errors
-    /// The system's; `InvalidInput` where it is longer than a message may be.
+    /// Those of writing; `InvalidInput` if the name or the body is too long.
     pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
         let (name, body) = (self.name.len(), self.body.len());
         let lengths = (u16::try_from(name), u32::try_from(body));
@@ -99,16 +99,22 @@ impl ShareMessage {
         out.flush()
     }
 
-    /// The next one; none where the other side has ended.
+    /// Reads the next message; none at the end of the stream.
     ///
     /// # Errors
-    /// The system's; `InvalidData` where it is no message.
+    /// Those of reading; `InvalidData` if it is not a message.
     pub fn read_from(input: &mut impl Read) -> io::Result<Option<Self>> {
         let mut head = [0; HEAD];
-        match input.read(&mut head)? {
-            0 => return Ok(None),
-            got => input.read_exact(&mut head[got..])?,
+        let got = loop {
+            match input.read(&mut head) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                got => break got?,
+            }
+        };
+        if got == 0 {
+            return Ok(None);
         }
+        input.read_exact(&mut head[got..])?;
         let [verb, n0, n1, n2, n3, l0, l1, b0, b1, b2, b3] = head;
         let body = u32::from_le_bytes([b0, b1, b2, b3]);
         let (Some(verb), ..=MOST) = (ShareVerb::of(verb), body) else {
@@ -135,6 +141,31 @@ impl ShareMessage {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Interrupts each read once, as a signal does, and then gives one byte.
+    struct Interrupted<'a>(&'a [u8], bool);
+
+    impl Read for Interrupted<'_> {
+        fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+            self.1 = !self.1;
+            if self.1 {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let one = bytes.len().min(1);
+            self.0.read(&mut bytes[..one])
+        }
+    }
+
+    #[test]
+    fn an_interrupted_read_goes_on() {
+        let sent = ShareMessage::new(ShareVerb::Found, 1, "name").with(vec![7; 9]);
+        let mut bytes = Vec::new();
+        sent.write_to(&mut bytes).expect("memory");
+        let mut input = Interrupted(&bytes, false);
+        let read = ShareMessage::read_from(&mut input).expect("whole");
+        assert_eq!(read, Some(sent));
+        assert_eq!(ShareMessage::read_from(&mut input).expect("the end"), None);
+    }
 
     #[test]
     fn messages_come_as_they_went_and_what_is_none_is_refused() {

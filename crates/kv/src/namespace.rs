@@ -1,8 +1,8 @@
-//! Whose a sequence is.
+//! The namespace of a sequence: its owner and a salt.
 
-/// Who may find what was kept: an owner, such as the holder of a key, and a salt by which
-/// an owner keeps some of its sequences apart. What is kept in one namespace is never found
-/// from another. Keeps hashes of both, which are compared instead.
+/// Who may find a block: an owner, such as the holder of an API key, and a salt with which
+/// an owner separates some of its sequences. A block of one namespace is never found from
+/// another. Holds hashes of both, not the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Namespace {
     pub(crate) owner: [u8; 32],
@@ -10,7 +10,7 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Of that owner and with that salt; either may be empty.
+    /// The namespace of that owner and that salt; either may be empty.
     pub fn new(owner: &[u8], salt: &[u8]) -> Self {
         Self {
             owner: *blake3::hash(owner).as_bytes(),
@@ -25,7 +25,7 @@ impl Namespace {
 }
 
 impl Default for Namespace {
-    /// Nobody's in particular.
+    /// With an empty owner and an empty salt.
     fn default() -> Self {
         Self::new(b"", b"")
     }

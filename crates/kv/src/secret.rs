@@ -1,5 +1,5 @@
-//! What parts a shared store from whoever else can write or read it: names that tell
-//! nothing, and a keyed hash that only the holders of the secret can make.
+//! The secret of a shared store: object names that reveal nothing to whoever else can read
+//! the store, and a keyed hash that only holders of the secret can make.
 
 use crate::block::Block;
 use crate::error::StoreError;
@@ -7,13 +7,13 @@ use crate::key::hex;
 use crate::key::{Root, Tag};
 use crate::namespace::Namespace;
 
-/// Least bytes of a secret.
+/// Minimum length of a secret, in bytes.
 const LEAST: usize = 16;
 
-/// Bytes of the hash before those of a block.
+/// Length of the keyed hash at the start of an object, in bytes.
 pub(crate) const SEAL: usize = 32;
 
-/// The keys that follow from a secret.
+/// The keys derived from a secret.
 #[derive(Clone)]
 pub struct ShareSecret {
     names: [u8; 32],
@@ -21,17 +21,18 @@ pub struct ShareSecret {
 }
 
 impl std::fmt::Debug for ShareSecret {
-    /// Without its bytes.
+    /// Omits the keys.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("ShareSecret")
     }
 }
 
 impl ShareSecret {
-    /// From the bytes that all servers of a shared store have, without space around them.
+    /// From the bytes that all servers of a shared store know; white space around them is
+    /// ignored.
     ///
     /// # Errors
-    /// When there are too few to be a secret.
+    /// When they are too few.
     pub fn new(secret: &[u8]) -> Result<Self, StoreError> {
         let secret = secret.trim_ascii();
         if secret.len() < LEAST {
@@ -47,7 +48,7 @@ impl ShareSecret {
         })
     }
 
-    /// By which a store knows its own secret.
+    /// What is kept in a store to recognize its secret.
     pub(crate) fn check(&self) -> String {
         let hash = blake3::keyed_hash(&self.names, b"which secret");
         hash.to_hex().to_string()
@@ -58,7 +59,7 @@ impl ShareSecret {
         hex(&hash.as_bytes()[..8])
     }
 
-    /// How the names of all objects of an owner begin.
+    /// The prefix of the names of all objects of an owner.
     pub(crate) fn owner(&self, root: &Root, namespace: &Namespace) -> String {
         self.tag_name(root.tag(namespace))
     }
@@ -77,7 +78,7 @@ impl ShareSecret {
         hasher.finalize()
     }
 
-    /// The object of that name for a block's file.
+    /// The object of that name: the keyed hash and a block's file.
     pub(crate) fn seal(&self, name: &str, file: &[u8]) -> Vec<u8> {
         let mut object = Vec::with_capacity(SEAL + file.len());
         object.extend(self.hash(name, file).as_bytes());
@@ -85,11 +86,10 @@ impl ShareSecret {
         object
     }
 
-    /// The file in an object of that name; none where a holder of the secret did not make
-    /// it so.
+    /// The file in an object of that name; `None` if the keyed hash is wrong.
     pub(crate) fn open(&self, name: &str, mut object: Vec<u8>) -> Option<Vec<u8>> {
         let seal: [u8; SEAL] = object.get(..SEAL)?.try_into().ok()?;
-        // In constant time.
+        // `blake3::Hash` compares in constant time.
         if self.hash(name, &object[SEAL..]) != blake3::Hash::from_bytes(seal) {
             return None;
         }

@@ -1,8 +1,7 @@
-//! A store that several machines share, as one server sees it. It is behind the folder:
-//! blocks that are not there are asked for and fall into it, and what is new in it is sent
-//! on. A program of its own reaches the store, and one thread talks to it and another
-//! listens; what it brings is hostile until its keyed hash is right. Who computes waits for
-//! none of them.
+//! The shared store behind a folder, as one server sees it: missing blocks are requested and
+//! put into the folder, new ones are sent on. A separate program reaches the store; one
+//! thread writes to it and another reads from it, so that whoever computes never waits for
+//! I/O. What arrives is untrusted until its keyed hash is checked.
 
 mod desk;
 mod threads;
@@ -24,32 +23,32 @@ use crate::secret::ShareSecret;
 use self::desk::{Ask, Desk, Lines, Sending, SharedStats};
 use self::threads::{listen, talk};
 
-/// After so long without an answer a question is a miss.
+/// Time without an answer after which a request counts as a miss.
 const WAIT: Duration = Duration::from_secs(2);
 
-/// What was not there is not asked for again for so long.
+/// Time for which a missing block is not requested again.
 const ABSENT: Duration = Duration::from_secs(2);
 
-/// Time to send the last blocks when a server ends.
+/// Maximum time to send the last blocks when a server ends.
 const LAST: Duration = Duration::from_secs(5);
 
-/// Blocks that wait to be sent; the oldest give way.
+/// Maximum number of blocks that wait to be sent; beyond it the oldest are dropped.
 const OUTBOX: usize = 4096;
 
-/// Questions under way.
+/// Maximum number of requests for blocks under way.
 const ASKS: usize = 16;
 
 /// The pipes to the program that reaches a shared store.
 pub struct ShareLink {
-    /// What it says.
+    /// From the program.
     pub input: Box<dyn Read + Send>,
-    /// What it is told.
+    /// To the program.
     pub output: Box<dyn Write + Send>,
-    /// The store, as a person calls it.
+    /// The store's name in messages to people.
     pub place: String,
-    /// What all its servers know.
+    /// The secret of the store.
     pub secret: ShareSecret,
-    /// How long an answer is waited for; [`ShareLink::new`] has what is usual.
+    /// Maximum time to wait for an answer; [`ShareLink::new`] sets the default.
     pub wait: Duration,
 }
 
@@ -62,10 +61,10 @@ impl std::fmt::Debug for ShareLink {
 }
 
 impl ShareLink {
-    /// Over those pipes. Waits until the store is open.
+    /// Opens the store over those pipes and waits until it is open.
     ///
     /// # Errors
-    /// When it cannot be opened, or is of another secret.
+    /// When it cannot be opened, or has another secret.
     pub fn new(
         mut input: Box<dyn Read + Send>,
         mut output: Box<dyn Write + Send>,
@@ -77,7 +76,8 @@ impl ShareLink {
             what,
         };
         let open = ShareMessage::new(ShareVerb::Open, 0, "").with(secret.check().into());
-        // Who refuses at once may have gone without reading this, and has said why.
+        // A program that fails at once may have ended without reading this, so its answer is
+        // read before the error of writing is looked at.
         let asked = open.write_to(&mut output);
         let opened = ShareMessage::read_from(&mut input);
         let opened = opened.map_err(|error| failed(error.to_string()))?;
@@ -98,7 +98,7 @@ impl ShareLink {
     }
 }
 
-/// See the module.
+/// The shared store behind a folder; dropping it ends its threads.
 pub(crate) struct SharedTier {
     lines: Arc<Lines>,
     wait: Duration,
@@ -113,7 +113,7 @@ impl std::fmt::Debug for SharedTier {
 }
 
 impl SharedTier {
-    /// Blocks that come fall into `blocks`.
+    /// Starts the threads; blocks that arrive are put into `blocks`.
     pub fn new(link: ShareLink, root: Root, blocks: Weak<Mutex<Blocks>>) -> Self {
         let lines = Arc::new(Lines {
             desk: Mutex::default(),
@@ -139,12 +139,12 @@ impl SharedTier {
         self.lines.lock().trouble.take()
     }
 
-    /// Whether something is on its way to the store, or waits for it.
+    /// Whether something waits to be sent, or for the answer that it is stored.
     pub fn sends(&self) -> bool {
         self.lines.lock().sends()
     }
 
-    /// A block is new in the folder: it is sent on when there is time.
+    /// Schedules a block that is new in the folder to be sent.
     pub fn send(&self, file: PathBuf, block: &Block) {
         let mut desk = self.lines.lock();
         if block.is_tail() || desk.ended {
@@ -159,8 +159,8 @@ impl SharedTier {
         self.lines.news.notify_all();
     }
 
-    /// Removes what the store has of an owner, some time soon, and what is on its way from
-    /// and to it.
+    /// Requests the removal of an owner's objects, and drops its blocks that are on their way
+    /// from or to the store.
     pub fn forget(&self, namespace: &Namespace) {
         let tag = self.lines.root.tag(namespace);
         let owner = self.lines.secret.owner(&self.lines.root, namespace);
@@ -176,9 +176,9 @@ impl SharedTier {
         self.lines.news.notify_all();
     }
 
-    /// Whether some of these blocks, which the folder does not have, are on their way.
-    /// Computing a token takes `token_s` seconds, if that is known: they are not waited for
-    /// longer than that takes.
+    /// Requests these blocks, which the folder lacks, unless they were requested already.
+    /// Returns whether to wait for them: for at most the time that computing them would take
+    /// at `token_s` seconds a token, if that is known.
     pub fn wants(&self, missing: Vec<Block>, token_s: Option<f64>) -> bool {
         let mut desk = self.lines.lock();
         desk.look_at_the_clock(&self.lines.place, self.wait);
@@ -216,7 +216,7 @@ impl SharedTier {
 }
 
 impl Drop for SharedTier {
-    /// Sends the last blocks, if that does not take long.
+    /// Waits for up to [`LAST`] until the last blocks are sent.
     fn drop(&mut self) {
         let busy = |desk: &mut Desk| desk.sends() && !desk.ill;
         let desk = self.lines.lock();
@@ -263,7 +263,7 @@ mod tests {
             told.contains("there") && told.contains("no such place"),
             "{told}"
         );
-        // Who has gone though all seemed well is no store, either.
+        // A program that ended without a word, or that took no request, is an error as well.
         for silent in [link(&[]), link(&[said("")])] {
             assert!(silent.contains("there"), "{silent}");
         }

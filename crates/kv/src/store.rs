@@ -1,4 +1,4 @@
-//! The store: the folder of this machine, and behind it what several machines share.
+//! The store: a folder of this machine and, behind it, a store that several machines share.
 
 use std::io;
 use std::path::Path;
@@ -13,44 +13,44 @@ use crate::key::Root;
 use crate::namespace::Namespace;
 use crate::shared::{ShareLink, SharedTier};
 
-/// What a store has done.
+/// What a store has done since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct KvStats {
-    /// Blocks that were read and used.
+    /// Blocks read and used.
     pub hits: u64,
-    /// Files that were not what they should be, and are gone.
+    /// Files removed because their content was not what their name says.
     pub rejected: u64,
-    /// Of those, whole blocks under another's name.
+    /// Of those, whole blocks under another block's name.
     pub misplaced: u64,
-    /// Blocks that were written.
+    /// Blocks written.
     pub written: u64,
     /// Bytes read.
     pub read_bytes: u64,
     /// Bytes written.
     pub written_bytes: u64,
-    /// Blocks that went to make room.
+    /// Blocks evicted.
     pub evicted: u64,
-    /// Seconds since each of those was last used, all together.
+    /// Sum of the times from the last use of each evicted block to its eviction, in seconds.
     pub evicted_unused_s: u64,
-    /// Blocks that were not written because enough was written that day.
+    /// Blocks not written because of the daily limit.
     pub deferred: u64,
-    /// Writes and reads that the system refused.
+    /// Reads, writes and removals that failed.
     pub failed: u64,
-    /// Blocks that came from a shared store, and bytes of those and of what was none.
+    /// Blocks that came from a shared store.
     pub fetched: u64,
-    /// See `fetched`.
+    /// Bytes that came from a shared store, rejected objects included.
     pub fetched_bytes: u64,
-    /// Blocks that a shared store has taken, and bytes that were sent there.
+    /// Blocks that a shared store has stored.
     pub shared: u64,
-    /// See `shared`.
+    /// Bytes that were sent to a shared store.
     pub shared_bytes: u64,
-    /// Objects of a shared store that no holder of its secret has made so.
+    /// Objects of a shared store whose keyed hash or content was wrong.
     pub shared_rejected: u64,
-    /// Questions that a shared store did not answer, or not well.
+    /// Requests that a shared store did not answer in time, or answered with an error.
     pub shared_failed: u64,
 }
 
-/// Blocks of one root, in a folder.
+/// A folder of blocks; finds those of one root.
 #[derive(Debug)]
 pub struct Store {
     root: Root,
@@ -59,7 +59,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the folder at `path`, or makes it; blocks take `size` bytes at most.
+    /// Opens or creates the folder at `path`, whose blocks take `size` bytes at most.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -72,8 +72,8 @@ impl Store {
         })
     }
 
-    /// Opens the folder at `path` and changes nothing in it, whoever writes to it meanwhile:
-    /// what was there at the start is found.
+    /// Opens the folder at `path` for reading only, also while another process writes to it.
+    /// Finds the blocks that are there now.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -86,35 +86,35 @@ impl Store {
         })
     }
 
-    /// Writes at most so many bytes a day, of UTC, those of earlier processes included.
+    /// Limits the bytes written in a day (UTC), those of earlier processes included.
     pub fn limit_a_day(&mut self, bytes: u64) {
         self.lock().limit_a_day(bytes);
     }
 
-    /// Whether anything is written at all now: not to a folder that is only read, nor to a
-    /// drive that has refused, nor when enough was written that day.
+    /// Whether blocks are written at present: not if the folder is open for reading only, a
+    /// write has failed, or the daily limit is reached.
     pub fn writes(&self) -> bool {
         self.lock().writes()
     }
 
-    /// Bytes that were written today.
+    /// Bytes written today (UTC).
     pub fn written_today(&self) -> u64 {
         self.lock().written_today()
     }
 
-    /// Has a store that several machines share behind it.
+    /// Puts a store that several machines share behind the folder.
     pub fn share(&mut self, link: ShareLink) {
         let blocks = Arc::downgrade(&self.blocks);
         self.shared = Some(SharedTier::new(link, self.root, blocks));
     }
 
     fn lock(&self) -> MutexGuard<'_, Blocks> {
-        // A panic while it was held leaves at worst an index that is not as the folder is,
-        // which any other program can make as well.
+        // A panic while it was held leaves at worst an index that differs from the folder,
+        // which is handled as a file that is missing or changed.
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What it has done.
+    /// What the store has done since it was opened.
     pub fn stats(&self) -> KvStats {
         let shared = self.shared.as_ref().map(SharedTier::stats);
         let shared = shared.unwrap_or_default();
@@ -129,23 +129,24 @@ impl Store {
         }
     }
 
-    /// What its blocks take on disk, in bytes.
+    /// Size of its blocks on disk, in bytes.
     pub fn bytes(&self) -> u64 {
         self.lock().bytes()
     }
 
-    /// How many there are.
+    /// Number of its blocks.
     pub fn blocks(&self) -> usize {
         self.lock().blocks()
     }
 
-    /// What the system or the shared store refused, once.
+    /// A message about the latest failure of the folder or the shared store, given once.
     pub fn trouble(&mut self) -> Option<String> {
         let own = self.lock().trouble();
         own.or_else(|| self.shared.as_ref().and_then(SharedTier::trouble))
     }
 
-    /// The blocks of a sequence, the last of which may be a tail. `namespace` is whose.
+    /// The blocks into which a sequence is divided, whether stored or not. The last one may
+    /// be a tail.
     pub fn chain(&self, namespace: &Namespace, tokens: &[i32]) -> Vec<Block> {
         let (tag, mut parent) = (self.root.tag(namespace), self.root.begin(namespace));
         let mut chain = Vec::new();
@@ -157,34 +158,33 @@ impl Store {
         chain
     }
 
-    /// Whether a block is there, as far as is known without reading it. A tail has to be
-    /// asked for by [`Store::find`].
+    /// Whether the index has a block. Always false for a tail, which only [`Store::find`]
+    /// can tell.
     pub fn has(&self, block: &Block) -> bool {
         self.lock().has(block)
     }
 
-    /// The blocks that are there of a sequence, from its beginning. Of the last one perhaps
-    /// only the first tokens are the sequence's: the rest is for the caller to cut.
+    /// The stored blocks of a sequence, from its beginning without gaps. The last one may
+    /// share only its first tokens with the sequence; the caller cuts off the rest.
     pub fn find(&mut self, namespace: &Namespace, tokens: &[i32]) -> Vec<Block> {
         self.lock().find(namespace, tokens)
     }
 
-    /// The bytes of a block; none where it is not there, or not what it should be.
+    /// The bytes of a block; none if it is missing or its file is wrong.
     pub fn get(&mut self, block: &Block) -> Option<Vec<u8>> {
         self.lock().get(block)
     }
 
-    /// Whether a block has come from the shared store and is used for the first time, so
-    /// that this is a hit of that one.
+    /// Whether a block came from the shared store and has not been used: then its use counts
+    /// as a hit of that store. True once for each block.
     pub fn was_fetched(&mut self, block: &Block) -> bool {
         self.lock().was_fetched(block)
     }
 
-    /// Keeps the bytes of a block; whether it is there now. What the system refuses is not
-    /// kept, and told.
+    /// Writes a block unless it is stored already; returns whether it is stored now.
     ///
     /// # Errors
-    /// The system's, for those who want to know; [`Store::trouble`] tells it as well.
+    /// Those of writing the file. They may be ignored: [`Store::trouble`] reports them, too.
     pub fn put(&mut self, block: &Block, bytes: &[u8]) -> io::Result<bool> {
         let mut blocks = self.lock();
         let known = blocks.has(block);
@@ -197,9 +197,9 @@ impl Store {
         Ok(is_there)
     }
 
-    /// Asks the shared store for the complete blocks of a sequence that are not here;
-    /// whether some are on their way, and worth waiting for where computing a token takes
-    /// `token_s` seconds. They come while others compute: ask again.
+    /// Requests from the shared store the full blocks of a sequence that the folder lacks.
+    /// Returns whether some are under way and worth waiting for, if computing a token takes
+    /// `token_s` seconds; they arrive in the background, and the caller polls this.
     pub fn fetch(&mut self, namespace: &Namespace, tokens: &[i32], token_s: Option<f64>) -> bool {
         let Some(shared) = &self.shared else {
             return false;
@@ -212,13 +212,13 @@ impl Store {
         shared.wants(missing, token_s)
     }
 
-    /// Whether blocks are on their way to the shared store.
+    /// Whether blocks or requests are on their way to the shared store.
     pub fn sends(&self) -> bool {
         self.shared.as_ref().is_some_and(SharedTier::sends)
     }
 
-    /// Removes all blocks of an owner, whatever their salts; returns how many were in the
-    /// folder. Those of the shared store go some time soon.
+    /// Removes all blocks of an owner with any salt; returns how many were in the folder.
+    /// Those of the shared store are removed in the background.
     pub fn forget(&mut self, namespace: &Namespace) -> usize {
         if let Some(shared) = &self.shared {
             shared.forget(namespace);

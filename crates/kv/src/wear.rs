@@ -1,4 +1,5 @@
-//! How much was written today, kept in the folder: a drive bears so many bytes in its life.
+//! The number of bytes written today, kept in the folder, and a daily limit, because a drive
+//! endures only so many writes.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -6,13 +7,13 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The file; it is as long as it is, and overwritten in place.
+/// The file of the count. It has a fixed length and is overwritten in place.
 pub(crate) const WEAR: &str = "wear";
 
-/// Bytes written in a day.
+/// A day and the bytes written in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Day {
-    /// Since 1970, in UTC.
+    /// Days since 1970 (UTC).
     pub day: u64,
     pub bytes: u64,
 }
@@ -30,19 +31,19 @@ impl Day {
             day: read(day)?,
             bytes: read(bytes)?,
         };
-        // Nothing but what would be written.
+        // Only exactly what `encode` writes is valid.
         (day.encode() == text).then_some(day)
     }
 }
 
-/// Today, as the clock has it.
+/// Today, in days since 1970 (UTC).
 pub(crate) fn today() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs() / (24 * 3600))
 }
 
-/// What was written on that day, by the file in the folder: nothing where there is none,
-/// and all that may be where it cannot be read.
+/// What was written on that day, from the file in the folder: 0 bytes if there is no file,
+/// `u64::MAX` if it cannot be read, so that a limit counts as reached.
 pub(crate) fn written_on(folder: &Path, day: u64) -> Day {
     let bytes = match std::fs::read(folder.join(WEAR)) {
         Ok(text) => match Day::decode(&text) {
@@ -56,13 +57,13 @@ pub(crate) fn written_on(folder: &Path, day: u64) -> Day {
     Day { day, bytes }
 }
 
-/// The days of a folder that is written to.
+/// The count and the limit of a folder that is open for writing.
 #[derive(Debug)]
 pub(crate) struct Wear {
     file: File,
     now: Day,
     limit: u64,
-    /// A block was too much on this day: there is no use in asking again.
+    /// The day on which a block exceeded the limit.
     full: Option<u64>,
 }
 
@@ -80,7 +81,7 @@ impl Wear {
         })
     }
 
-    /// Bytes that a day may take.
+    /// Sets the bytes that may be written in a day.
     pub fn limit(&mut self, bytes: u64) {
         (self.limit, self.full) = (bytes, None);
     }
@@ -96,12 +97,12 @@ impl Wear {
         }
     }
 
-    /// Whether there is use in asking for more today.
+    /// Whether no block has exceeded today's limit yet.
     pub fn has_room(&self) -> bool {
         self.full.is_none_or(|full| full != today())
     }
 
-    /// Whether so many bytes may be written now.
+    /// Whether `bytes` may be written today.
     pub fn takes(&mut self, bytes: u64) -> bool {
         self.takes_on(bytes, today())
     }
@@ -118,7 +119,7 @@ impl Wear {
         takes
     }
 
-    /// So many were written.
+    /// Adds `bytes` to today's count and writes it to the file.
     pub fn wrote(&mut self, bytes: u64) -> io::Result<()> {
         self.begin(today());
         self.now.bytes = self.now.bytes.saturating_add(bytes);
@@ -130,7 +131,7 @@ impl Wear {
 mod tests {
     use super::*;
 
-    /// A day, a space, bytes, the end of a line.
+    /// Length of the file: day, space, bytes, end of line.
     const LEN: usize = 10 + 1 + 20 + 1;
 
     #[test]

@@ -1,4 +1,5 @@
-//! How much of a folder is changed, when, and for whom to see.
+//! What a store changes in its folder: bytes a day, nothing when it only reads, and the modes
+//! of files.
 
 mod common;
 
@@ -33,7 +34,7 @@ fn no_more_is_written_in_a_day_than_was_said_also_after_a_restart() {
         (4 * 8192, 2)
     );
     drop(store);
-    // A new process counts on, and one that may write more does.
+    // A new process continues the count; with a higher limit it writes more.
     let mut store = open(4);
     assert_eq!(put(&mut store, 2), [true, false, false]);
     drop(store);
@@ -41,23 +42,23 @@ fn no_more_is_written_in_a_day_than_was_said_also_after_a_restart() {
     assert_eq!(put(&mut store, 2), [true, true, false]);
     drop(store);
     assert_eq!(stat(dir.path()).unwrap().written_today, Some(5 * 8192));
-    // Another day's count is none of today's.
+    // The count of another day does not count today.
     fs::write(dir.path().join("wear"), format!("{:>10} {:>20}\n", 3, 99)).unwrap();
     let mut store = open(1);
     assert_eq!(store.written_today(), 0);
     assert_eq!(put(&mut store, 2), [true; 3]);
     assert_eq!(put(&mut store, 4), [false; 3]);
     drop(store);
-    // A count that cannot be read is a day that is used up.
+    // If the count cannot be read, the limit counts as reached.
     fs::write(dir.path().join("wear"), "4 or 5, who knows").unwrap();
     assert_eq!(stat(dir.path()).unwrap().written_today, None);
     assert_eq!(put(&mut open(1 << 20), 4), [false; 3]);
-    // Whoever limits nothing writes.
+    // Without a limit it writes.
     let mut store = Store::open(dir.path(), SIZE, root()).unwrap();
     assert_eq!(put(&mut store, 4), [true; 3]);
 }
 
-/// Names, lengths, times and modes of all files of a folder, and its own.
+/// Names, lengths, times and modes of a folder and all its files.
 fn state(path: &Path) -> Vec<(PathBuf, u64, i64, i64, u32)> {
     use std::os::unix::fs::MetadataExt;
     let entries = fs::read_dir(path).unwrap();
@@ -105,7 +106,7 @@ fn a_folder_that_is_only_read_is_never_changed() {
     }
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o555)).unwrap();
     let before = state(dir.path());
-    // Two at once, and beside whoever writes.
+    // Two readers at once.
     let mut both = [(); 2].map(|()| Store::open_read_only(dir.path(), root()).unwrap());
     for store in &mut both {
         assert_eq!(found(store, b"", &text), 150);

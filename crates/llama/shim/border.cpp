@@ -1,6 +1,6 @@
-// The border between C++ and Rust: functions of llama.cpp that may throw, each
-// behind a twin that catches. An exception that unwound into Rust's frames would
-// be undefined behaviour; here it becomes a text beside the result.
+// The border between C++ and Rust: a wrapper ("twin") for each function of llama.cpp
+// that may throw. It catches the exception and returns its text beside the result:
+// unwinding into Rust's frames would be undefined behaviour.
 
 #include <llama.h>
 
@@ -12,13 +12,13 @@
 
 namespace {
 
-// As `Caught` in sys.rs.
+// Same layout as `Caught` in sys.rs.
 struct caught {
     bool thrown;
     char text[256];
 };
 
-// No allocation: memory may be what there was none of.
+// Does not allocate: the exception may be `std::bad_alloc`.
 void note(caught * to, const char * text) noexcept {
     to->thrown = true;
     std::snprintf(to->text, sizeof to->text, "%s", text);
@@ -26,7 +26,7 @@ void note(caught * to, const char * text) noexcept {
 
 template <auto function> struct guarded;
 
-// The twin takes the types of the function from llama.h itself.
+// The twin's types are deduced from the function's declaration in llama.h.
 template <typename Result, typename... Args, Result (*function)(Args...)>
 struct guarded<function> {
     static Result call(caught * to, Args... args) noexcept {
@@ -59,7 +59,6 @@ GUARD(llama_model_chat_template)
 
 GUARD(llama_init_from_model)
 GUARD(llama_attach_threadpool)
-GUARD(llama_detach_threadpool)
 GUARD(llama_decode)
 GUARD(llama_get_logits_ith)
 GUARD(llama_memory_clear)
@@ -90,8 +89,9 @@ GUARD(llama_sampler_init_grammar)
 GUARD(llama_sampler_accept)
 GUARD(llama_sampler_apply)
 
-// Special tokens are looked for in the order of this sort, which is not stable: of
-// texts that overlap and are equally long, it decides which is found.
+// llama.cpp looks for special tokens in the order of this sort, which is not stable: of
+// overlapping texts of equal length it decides which one is found. So the same
+// `std::sort` has to be used.
 extern "C" void delayline_longest_first(const std::size_t * lengths, std::uint32_t * order, std::size_t n) noexcept {
     std::sort(order, order + n, [&](std::uint32_t a, std::uint32_t b) { return lengths[a] > lengths[b]; });
 }

@@ -1,5 +1,5 @@
-//! llama.cpp as a backend of the engine: a context whose graphs are learned by dry laps
-//! and computed with weights that are fed.
+//! llama.cpp as a [`Backend`] of the engine: a context whose graphs are learned by dry laps
+//! and computed with weights that the engine feeds.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -27,7 +27,7 @@ pub type LlamaEngine = Engine<LlamaBackend>;
 /// Opens the model at `path`.
 ///
 /// # Errors
-/// When the file is unsound, llama.cpp refuses it, or the budget is too small.
+/// When the file is invalid, llama.cpp refuses it, or the budget is too small.
 pub fn open(path: &Path, options: &Options) -> Result<LlamaEngine, Error> {
     Engine::open(&LlamaLoader, path, options)
 }
@@ -82,12 +82,12 @@ impl Loader for LlamaLoader {
 
 /// A context of llama.cpp, and the pump that feeds it unless it holds the weights.
 pub struct LlamaBackend {
-    // It holds a pointer to the pump, so it goes first.
+    // Holds a pointer to the pump, so it is dropped first.
     context: Context,
     pump: Option<Pump>,
-    /// Which rows of the last lap have an output.
+    /// Rows of the last lap that have an output, ascending; kept only if it embeds.
     outputs: Vec<usize>,
-    /// By class: the tensor of each use of its graph.
+    /// By class of lap: the tensor of each use of its graph.
     tensors: [Rc<[TensorUse]>; 3],
     model: Arc<Model>,
     tier: Option<KvTier>,
@@ -99,14 +99,14 @@ impl LlamaBackend {
         &self.model
     }
 
-    /// Whether it can tell what stands for a text ([`LlamaBackend::hidden`]): where the
-    /// model's file says that its last token's hidden state does, and the weights are fed.
+    /// Whether it can give embeddings ([`LlamaBackend::hidden`]): the model's file declares
+    /// last-token pooling, and the weights are fed.
     pub fn embeds(&self) -> bool {
         self.pump.as_ref().is_some_and(Pump::keeps_hidden)
     }
 
-    /// The hidden state of a row of the last lap, as the last layer leaves it, normed.
-    /// `None` where it has no output, or the model does not embed.
+    /// The hidden state of a row of the last lap: the output of the last layer, normalized.
+    /// `None` where the row has no output, or the model gives no embeddings.
     pub fn hidden(&self, row: usize) -> Option<&[f32]> {
         let output = self.outputs.binary_search(&row).ok()?;
         self.pump.as_ref()?.hidden(output)
@@ -117,17 +117,18 @@ impl LlamaBackend {
         &self.context
     }
 
-    /// Has blocks of the KV cache kept in `tier`, for which `Options::spare` has made room.
+    /// Has blocks of the KV cache stored in `tier`, which needs the sequence that
+    /// `Options::spare` reserves.
     ///
     /// # Errors
-    /// Where this model's cache cannot be kept in blocks.
+    /// Where this model's cache cannot be stored in blocks.
     pub fn use_tier(&mut self, tier: KvTier) -> Result<(), Error> {
         self.context.check_tier()?;
         self.tier = Some(tier);
         Ok(())
     }
 
-    /// What keeps blocks of the KV cache, if anything does.
+    /// The store of blocks of the KV cache, if there is one.
     pub fn tier(&mut self) -> Option<&mut KvTier> {
         self.tier.as_mut()
     }
@@ -136,7 +137,7 @@ impl LlamaBackend {
         (&mut self.context, self.tier.as_mut())
     }
 
-    /// The same, to change it.
+    /// The context, mutably.
     pub fn context_mut(&mut self) -> &mut Context {
         &mut self.context
     }
@@ -217,8 +218,8 @@ impl Backend for LlamaBackend {
 
     fn learn(&mut self, class: Class, names: &Names) -> Result<Graph, Error> {
         let shape = self.context.shape();
-        // As many outputs as a lap can have: what a node may ask for is learned too.
-        // Where all pieces are equal, those with outputs are single tokens.
+        // As many outputs as a lap can have, so that the largest number of indices that a
+        // node reads is learned. With equal pieces only single tokens have outputs.
         let (rows, outputs) = match class {
             Class::Single => (1, 1),
             Class::Many if self.context.equal_pieces() => (shape.seqs, shape.seqs),
@@ -256,8 +257,8 @@ impl Backend for LlamaBackend {
     fn settle(&mut self, class: Class, used: UseId, at: u64) {
         let tensor = self.tensors[class as usize][used.0 as usize].tensor;
         if let Some(memory) = self.pump.as_mut().and_then(Pump::memory) {
-            // SAFETY: nothing computes between laps; what has settled is whole and
-            // stays where it is as long as the memory lives, which the pump holds.
+            // SAFETY: nothing computes between laps; a settled weight is completely read
+            // and stays at its address as long as the memory lives, which the pump holds.
             unsafe { (*tensor).data = memory.ptr(at).cast_mut().cast() };
         }
     }
@@ -295,7 +296,7 @@ impl Backend for LlamaBackend {
     }
 }
 
-/// llama.cpp's status of a decode as a result.
+/// The status that `llama_decode` returned, as a result.
 fn status(code: i32) -> Result<(), Error> {
     let message = match code {
         0 => return Ok(()),

@@ -1,5 +1,5 @@
-//! Where the weights of a graph are in llama.cpp's tensors: uses by number become
-//! pointers, and bindings the addresses that those hold.
+//! Binds the weights of a graph in llama.cpp's tensors: a use's number leads to a tensor,
+//! a binding to the address that the tensor's data pointer is set to.
 
 use std::cell::RefCell;
 use std::ffi::c_void;
@@ -10,34 +10,35 @@ use delayline_medium::Memory;
 use crate::router::Router;
 use crate::sys;
 
-/// A use of a graph, in llama.cpp's terms. The model outlives it.
+/// A use of a weight by a node, in llama.cpp's terms. The model outlives it.
 #[derive(Clone, Copy, Debug)]
 pub struct TensorUse {
     /// Which source of the node it is.
     pub src: usize,
     /// The model's tensor, never a view.
     pub tensor: *mut sys::ggml_tensor,
-    /// Where llama.cpp believes its bytes are: address space that faults.
+    /// The address that llama.cpp gave the tensor: address space that faults.
     pub vacant: *mut c_void,
-    /// Which source of the node holds the indices, of an indexed weight.
+    /// For an indexed weight, which source of the node holds the indices.
     pub ids_src: usize,
 }
 
-/// A node whose experts are in frames: it is told their distance, and reads numbers of
-/// frames in place of its own indices, which other nodes read too.
+/// A node whose experts are in frames, and what has to be restored after its run. Its
+/// weight has the frames' stride, and it reads frame numbers from a tensor of ours: its own
+/// indices are also read by other nodes, so they are not overwritten.
 pub struct FramedNode {
     used: UseId,
     node: *mut sys::ggml_tensor,
     /// Its own indices.
     ids: *mut sys::ggml_tensor,
-    /// From one expert to the next in the file, and how many there are.
+    /// The weight's own stride in bytes from expert to expert, and number of experts.
     stride: usize,
     count: i64,
-    /// What the node reads in place of its indices, and the numbers behind it.
+    /// The tensor that the node reads in place of its indices, and that tensor's data.
     _frames: Box<(sys::ggml_tensor, Vec<i32>)>,
 }
 
-/// Binds the weights of the node that llama.cpp announced last.
+/// Binds weights while llama.cpp is paused at the node that it announced last.
 pub struct NodeBind<'a> {
     node: *mut sys::ggml_tensor,
     uses: &'a [TensorUse],
@@ -71,7 +72,7 @@ impl<'a> NodeBind<'a> {
         }
     }
 
-    /// Gives a node back its own indices and the weight its own strides.
+    /// Restores a node's own indices and its weight's own stride and count.
     fn unframe(&self, used: UseId) {
         let mut framed = self.framed.borrow_mut();
         let Some(at) = framed.iter().position(|framed| framed.used == used) else {
@@ -95,8 +96,8 @@ impl Bind for NodeBind<'_> {
         if self.node.is_null() {
             return Err(Error::Defect("indices were asked for between laps".into()));
         }
-        // SAFETY: the node is live, and its sources with it; a run has ended before
-        // it, so its indices are computed.
+        // SAFETY: the node is live, and so are its sources; a run ends before it, so its
+        // indices are computed.
         unsafe { read_ids((*self.node).src[used.ids_src], out) }
     }
 
@@ -127,9 +128,8 @@ impl Bind for NodeBind<'_> {
         if self.node.is_null() {
             return Err(Error::Defect("a weight was bound between laps".into()));
         }
-        // SAFETY: the node is live; the address is readable for the whole tensor: a
-        // leased extent holds it, items are there, or it is address space of its
-        // size; it stays so until the run is over.
+        // SAFETY: the node is live; until the run is over the address is readable for the
+        // whole tensor: it is a leased extent, items that were read, or zeros of its size.
         if unsafe { point(self.node, used, address) } {
             return Ok(());
         }
@@ -146,9 +146,9 @@ impl Bind for NodeBind<'_> {
         if self.node.is_null() {
             return Err(Error::Defect("experts were guessed between laps".into()));
         }
-        // SAFETY: the node is live, and its sources with it; a run has ended before it,
-        // so what it reads is computed and nothing computes; weights that have settled
-        // stay as long as the memory.
+        // SAFETY: the node is live, and so are its sources; a run ends before it, so its
+        // sources are computed and nothing computes; settled weights stay as long as the
+        // memory lives.
         unsafe { router.choose((*self.node).src[1], out) }
     }
 
@@ -157,7 +157,7 @@ impl Bind for NodeBind<'_> {
         if self.node.is_null() {
             return Err(Error::Defect("a weight was bound between laps".into()));
         }
-        // SAFETY: the node is live, and its sources with it.
+        // SAFETY: the node is live, and so are its sources.
         let ids = unsafe { (*self.node).src[u.ids_src] };
         // SAFETY: as above; indices were computed before this node was announced.
         let mut own = unsafe { *ids };
@@ -169,7 +169,7 @@ impl Bind for NodeBind<'_> {
             )));
         }
         let address = self.memory.ptr(frames.at).cast_mut().cast();
-        // SAFETY: the node is live; experts that it names are there, at the distances
+        // SAFETY: the node is live; the experts that it names are in frames, at the stride
         // that the tensor is given below, until the run is over.
         if !unsafe { point(self.node, &u, address) } {
             return Err(not_learned(used.0));
@@ -184,8 +184,8 @@ impl Bind for NodeBind<'_> {
             stride *= ne.max(1) as usize;
         }
         let mut boxed = Box::new((own, numbers));
-        // SAFETY: the node and the tensor are live and nothing computes. What they now
-        // refer to lives until the run is over, when all of it is put back.
+        // SAFETY: the node and the tensor are live and nothing computes. What they refer
+        // to lives until the run is over, when `unframe` restores them.
         let (stride, count) = unsafe {
             let tensor = &mut *u.tensor;
             let was = (tensor.nb[2], tensor.ne[2]);
@@ -212,8 +212,8 @@ fn not_learned(index: u32) -> Error {
     ))
 }
 
-/// Points a node's source at `address`, through a view if it has one; false where
-/// it reads another tensor.
+/// Sets the data pointer of a node's source, and of the tensor that it is a view of, to
+/// `address`; false if the node reads another tensor than the use's.
 ///
 /// # Safety
 /// `node` is live; `address` is readable for as long as the node may compute.
@@ -237,7 +237,7 @@ unsafe fn point(node: *mut sys::ggml_tensor, used: &TensorUse, address: *mut c_v
     true
 }
 
-/// Copies a computed tensor of 32-bit indices, with its strides.
+/// Copies the values of a computed tensor of 32-bit indices, in logical order.
 ///
 /// # Safety
 /// `ids` is live and its data is in memory.
@@ -253,7 +253,7 @@ pub unsafe fn read_ids(ids: *const sys::ggml_tensor, out: &mut Vec<i32>) -> Resu
     }
 }
 
-/// Puts other indices into such a tensor, in the same order.
+/// Overwrites the values of such a tensor, in the same order; stops at the end of `new`.
 ///
 /// # Safety
 /// `ids` is live, its data is in memory, and nobody else reads or writes it now.
@@ -272,7 +272,7 @@ unsafe fn write_ids(ids: *const sys::ggml_tensor, new: &[i32]) -> Result<(), Err
     }
 }
 
-/// Visits the place of each index, until `visit` says no.
+/// Calls `visit` with the address of each index, until it returns false.
 ///
 /// # Safety
 /// `ids` is live and its data is in memory.

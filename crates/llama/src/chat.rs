@@ -1,5 +1,5 @@
-//! Conversations as text, by the model's own template, and within bounds: of steps,
-//! of what it makes and keeps, and of the stack.
+//! Conversations as text, rendered by the model's own chat template, with limits on
+//! steps, on sizes of texts and values, and on the stack.
 
 mod python;
 mod rewrite;
@@ -17,17 +17,17 @@ use crate::vocab::Vocab;
 use delayline_engine::Error;
 use veil::Veil;
 
-/// Instructions that a template may take.
+/// Maximum number of instructions that a template may execute.
 const FUEL: u64 = 5_000_000;
 
-/// Longest text that it may make, in bytes.
+/// Maximum length of its output, in bytes.
 const MAX_TEXT: usize = 32 << 20;
 
-/// Stack on which templates are compiled and rendered, in bytes: expressions as long as
-/// [`rewrite`] lets them be fit into it.
+/// Stack on which templates are compiled and rendered, in bytes: enough for the longest
+/// expressions that [`rewrite`] allows.
 const STACK: usize = 64 << 20;
 
-/// What stands for the place from which the model is to go on: no character.
+/// Marks the place from which the model continues; a noncharacter of Unicode.
 const HERE: char = '\u{10ffff}';
 
 /// One turn of a conversation.
@@ -35,15 +35,15 @@ const HERE: char = '\u{10ffff}';
 pub struct Message {
     /// `system`, `user` or `assistant`.
     pub role: String,
-    /// What was said.
+    /// Its text.
     pub content: String,
-    /// What an assistant thought before.
+    /// What an assistant thought before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning_content: Option<String>,
 }
 
 impl Message {
-    /// A turn.
+    /// A message without reasoning.
     pub fn new(role: &str, content: &str) -> Self {
         Self {
             role: role.into(),
@@ -53,10 +53,10 @@ impl Message {
     }
 }
 
-/// A conversation and what else a template may want to know.
+/// A conversation and the other inputs of a template.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Conversation {
-    /// Its turns, with all fields that they have.
+    /// Its messages, with whatever fields they have.
     messages: Value,
     /// Tools that the model may call.
     #[serde(default)]
@@ -67,7 +67,7 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// Of turns alone.
+    /// Of messages, without tools or variables.
     pub fn new(messages: &[Message]) -> Self {
         Self {
             messages: Value::from_serialize(messages),
@@ -77,13 +77,13 @@ impl Conversation {
     }
 }
 
-/// What a template made of a conversation.
+/// A rendered conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendered {
     /// The text.
     pub text: String,
-    /// Ranges of its bytes that spell control tokens, but were not written by the
-    /// template.
+    /// Byte ranges, in order and disjoint, that spell control tokens or private characters
+    /// but come from the conversation, not from the template.
     pub plain: Vec<Range<usize>>,
 }
 
@@ -94,17 +94,17 @@ pub struct Template {
     begin: String,
     end: String,
     vocab: Option<Vocab>,
-    /// Characters of its source that can stand for nothing else.
+    /// Characters of its source that cannot be used as veils.
     taken: BTreeSet<char>,
-    /// Whether it wants what was said in parts.
+    /// Whether it expects a message's content as a list of parts.
     wants_parts: bool,
 }
 
 impl Template {
-    /// The model's own.
+    /// The model's own template.
     ///
     /// # Errors
-    /// When it has none, or it is not sound Jinja.
+    /// When it has none, or it is not valid Jinja.
     pub fn of(vocab: &Vocab) -> Result<Self, Error> {
         let source = vocab.chat_template()?.ok_or_else(|| {
             Error::Template("it has none; use -p PROMPT to complete a text instead".into())
@@ -112,10 +112,10 @@ impl Template {
         Self::for_vocab(source, vocab)
     }
 
-    /// Another one for the same model.
+    /// Another template for the same model.
     ///
     /// # Errors
-    /// When it is not sound Jinja.
+    /// When it is not valid Jinja.
     pub fn for_vocab(source: String, vocab: &Vocab) -> Result<Self, Error> {
         let begin = vocab.special_text(true)?;
         let template = Self::new(source, begin, vocab.special_text(false)?)?;
@@ -125,13 +125,13 @@ impl Template {
         })
     }
 
-    /// From a template and the texts of the model's first and last token.
+    /// From a template's source and the texts of the beginning and end tokens (BOS, EOS).
     ///
     /// # Errors
-    /// When it is not sound Jinja.
+    /// When it is not valid Jinja.
     pub fn new(source: String, begin: String, end: String) -> Result<Self, Error> {
         let mut environment = Environment::new();
-        // As transformers renders them, which is what templates are written for.
+        // As Transformers renders templates, for which they are written.
         environment.set_trim_blocks(true);
         environment.set_lstrip_blocks(true);
         python::furnish(&mut environment);
@@ -141,7 +141,7 @@ impl Template {
                 Err(JinjaError::new(ErrorKind::InvalidOperation, message))
             },
         );
-        // As transformers has it: many a template tells the model the date.
+        // A function of Transformers' environment, for templates that tell the date.
         environment.add_function(
             "strftime_now",
             |format: String| -> Result<String, JinjaError> {
@@ -150,7 +150,7 @@ impl Template {
                     .map_err(|e| JinjaError::new(ErrorKind::InvalidOperation, e.to_string()))
             },
         );
-        // A template loops as it likes; fuel ends one that never would.
+        // Ends endless loops.
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(200);
         let taken = veil::taken(&source);
@@ -172,13 +172,13 @@ impl Template {
         Ok(template)
     }
 
-    /// Whether it wants what was said in parts, as templates of models that see do; it is
-    /// given texts so, unless [`Template::as_sent`].
+    /// Whether it expects contents as lists of parts, as templates of multimodal models do;
+    /// texts are converted to that unless [`Template::as_sent`] was called.
     pub fn wants_parts(&self) -> bool {
         self.wants_parts
     }
 
-    /// The same, given conversations as they are, which is what Transformers does.
+    /// The same template, with contents passed unchanged, as Transformers does.
     pub fn as_sent(self) -> Self {
         Self {
             wants_parts: false,
@@ -186,7 +186,7 @@ impl Template {
         }
     }
 
-    /// Whether what a user says is in the text, said as it is or in parts.
+    /// Whether the output contains a user's text that is given as a string or in parts.
     fn shows(&self, in_parts: bool) -> bool {
         let said = "delay line";
         let content = match in_parts {
@@ -198,11 +198,11 @@ impl Template {
         text.is_ok_and(|text| text.contains(said))
     }
 
-    /// The conversation as text, up to where the assistant begins to speak, or goes on
-    /// if the conversation ends with its beginning.
+    /// The conversation as text, up to where the assistant's answer begins, or continues if
+    /// the last message is the beginning of an answer.
     ///
     /// # Errors
-    /// When the template refuses the conversation, or is out of bounds.
+    /// When the template refuses the conversation, or exceeds a limit.
     pub fn render(&self, conversation: &Conversation) -> Result<Rendered, Error> {
         let words = self.vocab.as_ref().map(Vocab::words).transpose()?;
         let refused = |e: JinjaError| Error::Template(explain(&e));
@@ -231,8 +231,8 @@ impl Template {
         })
     }
 
-    /// The messages as the template wants them, and whether the last is the beginning
-    /// of an answer.
+    /// The messages in the form that the template expects, and whether the last is the
+    /// beginning of an answer, which then ends with [`HERE`].
     fn prepared(&self, messages: &Value) -> Result<(Value, bool), JinjaError> {
         let mut messages: Vec<Value> = messages.try_iter()?.collect();
         let is = |message: &Value, key: &str| message.get_attr(key).unwrap_or_default();
@@ -290,7 +290,7 @@ impl Template {
         String::from_utf8(out.bytes).map_err(|_| Error::Defect("a template made no text".into()))
     }
 
-    /// What is to be tokenized of a rendered conversation.
+    /// The request that tokenizes a rendered conversation.
     pub fn request<'a>(&self, rendered: &'a Rendered) -> TokenizeRequest<'a> {
         let is_plain = rendered.plain.first().is_some_and(|range| range.start == 0);
         let begins = !self.begin.is_empty() && !is_plain && rendered.text.starts_with(&self.begin);
@@ -302,12 +302,12 @@ impl Template {
     }
 }
 
-/// A text as the one part of what was said.
+/// A content of one text part.
 fn parts(text: Value) -> Value {
     Value::from(vec![context! { type => "text", text }])
 }
 
-/// `map` with another value at `key`.
+/// `map` with the value at `key` replaced.
 fn with(map: &Value, key: &str, value: Value) -> Value {
     let pairs = map.as_object().and_then(|object| object.try_iter_pairs());
     let others = pairs.into_iter().flatten();
@@ -319,7 +319,7 @@ fn with(map: &Value, key: &str, value: Value) -> Value {
         .collect()
 }
 
-/// Output up to a bound.
+/// Output of at most [`MAX_TEXT`] bytes.
 #[derive(Default)]
 struct Bounded {
     bytes: Vec<u8>,
@@ -341,7 +341,8 @@ impl io::Write for Bounded {
     }
 }
 
-/// Calls `body` on a stack of [`STACK`] bytes, of which memory is only what it touches.
+/// Calls `body` on a thread with a stack of [`STACK`] bytes, of which only touched pages
+/// take memory.
 fn on_own_stack<T: Send>(body: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
     std::thread::scope(|scope| {
         std::thread::Builder::new()
@@ -359,7 +360,7 @@ fn explain(error: &JinjaError) -> String {
         Some(line) => format!("line {line}: {error}"),
         None => error.to_string(),
     };
-    // What a file says does not reach a terminal as it is.
+    // The text may come from the model's file: no control characters reach the terminal.
     let text = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     text.take(600).collect()
 }
@@ -433,7 +434,7 @@ mod tests {
         assert!(render(&template, &[]).is_err());
     }
 
-    /// What takes steps, memory or stack without end is refused in words.
+    /// Templates that would use unlimited steps, memory or stack are refused with an error.
     #[test]
     fn a_template_is_bounded() {
         let doubled = |set: &str| {
@@ -470,7 +471,7 @@ mod tests {
             let error = made(&source, &[Message::new("user", "hi")]).expect_err(&source);
             assert!(error.contains("template"), "{error}");
         }
-        // Within bounds, and as deep as the stack has to hold.
+        // Just within the limits: the stack has to be large enough.
         let chain = format!("{{{{ 1{} }}}}", "|string".repeat(1100));
         let signs = format!("{{{{ {}1 }}}}", "-".repeat(8000));
         for source in [chain, signs] {

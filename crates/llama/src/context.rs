@@ -1,5 +1,5 @@
-//! A llama.cpp context: KV cache, compute buffers, threads. Decodes one
-//! micro-batch a call, so that one call is one lap. Knows nothing of feeding.
+//! A llama.cpp context: KV cache, compute buffers, threads. Each call decodes one
+//! micro-batch, so one call is one lap. Knows nothing of feeding.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -24,16 +24,16 @@ pub struct Context {
     announced: Announced,
     vocab: usize,
     shape: ContextShape,
-    /// What was thrown while sequences were forgotten: the KV cache may hold
-    /// anything until it is cleared.
+    /// The exception of a failed change to the KV cache, whose content is unknown until it
+    /// is cleared.
     pub(crate) unknown: Option<sys::Exception>,
-    /// Whether its memory has states that cannot be cut, only gone on from.
-    pub(crate) only_goes_on: bool,
+    /// Whether its memory has recurrent states, which cannot be cut back.
+    pub(crate) has_recurrent_state: bool,
     /// Tokens that sliding attention sees; 0 without such layers.
     pub(crate) attention_window: u32,
     pub(crate) snapshots: Snapshots,
-    // Freed after the context, which points into both. One for each number of
-    // threads that was used: in a pool of more than compute, the others spin.
+    // The pools and the model are freed after the context, which points into both. One pool
+    // for each number of threads that was used: in a larger pool, idle threads would spin.
     pools: BTreeMap<u32, Threads>,
     _model: Arc<Model>,
 }
@@ -54,10 +54,10 @@ impl Context {
         params.n_batch = shape.ubatch;
         params.n_ubatch = shape.ubatch;
         params.n_seq_max = shape.seqs + u32::from(shape.spare);
-        // One cache for all sequences: each takes as much of it as it needs, and
-        // a lap may carry any mixture of them.
+        // One cache for all sequences: each takes as many cells as it needs, and a lap
+        // may carry any mixture of them.
         params.kv_unified = params.n_seq_max > 1;
-        // Logits of one row a sequence: the default reserves a row for each token.
+        // Logits of one row per sequence; the default reserves one per token.
         params.n_outputs_max = params.n_seq_max;
         params.n_threads = shape.threads as i32;
         params.n_threads_batch = shape.threads as i32;
@@ -97,7 +97,7 @@ impl Context {
         // SAFETY: the model is live.
         let vocab =
             unsafe { sys::llama_vocab_n_tokens(sys::llama_model_get_vocab(model.as_ptr())) };
-        let only_goes_on = kind::only_goes_on(model);
+        let has_recurrent_state = kind::has_recurrent_state(model);
         let mut context = Self {
             ptr,
             batch: Batch::new(shape.ubatch, shape.seqs),
@@ -105,9 +105,9 @@ impl Context {
             vocab: vocab.max(0) as usize,
             shape,
             unknown: None,
-            only_goes_on,
+            has_recurrent_state,
             attention_window: kind::attention_window(model),
-            snapshots: Snapshots::new(match only_goes_on {
+            snapshots: Snapshots::new(match has_recurrent_state {
                 true => snapshot_room(announced.get().states, shape.seqs),
                 false => 0,
             }),
@@ -118,8 +118,8 @@ impl Context {
         Ok(context)
     }
 
-    /// Has the next laps computed by so many threads. Attention over 512 tokens or
-    /// more adds up by threads: the last bits of logits depend on the number.
+    /// Sets the number of threads for the next laps. Attention over 512 tokens or more sums
+    /// in as many parts as there are threads, so the last bits of logits depend on the number.
     ///
     /// # Errors
     /// When the threads cannot be started.
@@ -144,12 +144,12 @@ impl Context {
         self.ptr.as_ptr()
     }
 
-    /// What it was made with.
+    /// The shape that it was created with.
     pub fn shape(&self) -> ContextShape {
         self.shape
     }
 
-    /// Tokens that the KV cache holds, of all sequences together.
+    /// Capacity of the KV cache in tokens, over all sequences.
     pub fn cells(&self) -> u32 {
         // SAFETY: the context is live.
         unsafe { sys::llama_n_ctx(self.ptr.as_ptr()) }
@@ -165,14 +165,14 @@ impl Context {
         self.announced.buffers + self.snapshots.room()
     }
 
-    /// Whether all pieces of a micro-batch have to be of equal length: llama.cpp makes
-    /// several graphs of others.
+    /// Whether all pieces of a micro-batch have to be of equal length: llama.cpp would
+    /// split others into several graphs.
     pub fn equal_pieces(&self) -> bool {
-        self.only_goes_on
+        self.has_recurrent_state
     }
 
-    /// Whether what the last layer makes of a text's last token stands for the text, as the
-    /// model's file says.
+    /// Whether the model's file declares last-token pooling: the last token's hidden state
+    /// is the text's embedding.
     pub fn pools_last(&self) -> bool {
         // SAFETY: the context is live.
         let pooling = unsafe { sys::llama_pooling_type(self.ptr.as_ptr()) };
@@ -183,8 +183,8 @@ impl Context {
     /// llama.cpp's status (0 is success).
     ///
     /// # Errors
-    /// When llama.cpp threw an exception; what the KV cache holds of these
-    /// sequences is then to be forgotten, as after any status but 0.
+    /// When llama.cpp threw an exception. The tokens of these pieces then have to be
+    /// removed from the KV cache, as after any status but 0.
     ///
     /// # Panics
     /// When there are no tokens, or more than a micro-batch.
@@ -203,8 +203,8 @@ impl Context {
         self.logits_of(-1)
     }
 
-    /// The logits of that token of the last micro-batch, counted from 0 over all
-    /// its pieces; -1 is the last output.
+    /// The logits of a token of the last micro-batch, counted from 0 over all its
+    /// pieces; -1 is the last output.
     pub fn logits_of(&self, token: i32) -> Option<&[f32]> {
         // SAFETY: the context is live and not decoding; any number is allowed.
         let ptr = unsafe { sys::llama_get_logits_ith(self.ptr.as_ptr(), token) }.ok()?;
@@ -213,7 +213,7 @@ impl Context {
         (!ptr.is_null()).then(|| unsafe { std::slice::from_raw_parts(ptr, self.vocab) })
     }
 
-    /// Forgets all tokens.
+    /// Removes the tokens of all sequences.
     pub fn clear(&mut self) {
         // SAFETY: the context is live.
         let cleared = unsafe {
@@ -241,9 +241,8 @@ fn ggml_type(kv: KvType) -> sys::ggml_type {
     }
 }
 
-/// llama.cpp would create and join its threads at every run of nodes; these stay
-/// until they are dropped. They spin a while before they sleep: runs follow each
-/// other closely.
+/// A pool of threads. Without one, llama.cpp would create and join threads at every run of
+/// nodes. They spin before they sleep, because runs follow each other closely.
 struct Threads(NonNull<sys::ggml_threadpool>);
 
 impl Threads {
@@ -268,8 +267,7 @@ impl Drop for Threads {
     }
 }
 
-/// What llama.cpp said it allocated, in bytes. Its log is the only public place
-/// that tells.
+/// What llama.cpp allocated, in bytes, read from its log: there is no function for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Announced {
     kv: u64,
@@ -305,22 +303,22 @@ struct Batch {
     token: Vec<i32>,
     pos: Vec<i32>,
     n_seq: Vec<i32>,
-    /// All sequences, for `seqs` to point at.
+    /// The ids of all sequences, for `seqs` to point at.
     ids: Vec<i32>,
     seqs: Vec<*mut i32>,
     output: Vec<i8>,
 }
 
 impl Batch {
-    fn new(most: u32, seqs: u32) -> Self {
-        let most = most as usize;
+    fn new(rows: u32, seqs: u32) -> Self {
+        let rows = rows as usize;
         Self {
-            token: Vec::with_capacity(most),
-            pos: Vec::with_capacity(most),
-            n_seq: vec![1; most],
+            token: Vec::with_capacity(rows),
+            pos: Vec::with_capacity(rows),
+            n_seq: vec![1; rows],
             ids: (0..seqs as i32).collect(),
-            seqs: Vec::with_capacity(most),
-            output: Vec::with_capacity(most),
+            seqs: Vec::with_capacity(rows),
+            output: Vec::with_capacity(rows),
         }
     }
 

@@ -1,17 +1,17 @@
 //! Where a text may be cut so that the tokens of its pieces are those of the whole,
 //! and how deep llama.cpp would recurse over a piece. Both follow from the rules of
-//! llama.cpp's tokenizers alone; `tests/pieces.rs` holds them against each.
+//! llama.cpp's tokenizers; `tokenize/tests.rs` checks them against each tokenizer.
 //!
-//! A pre-tokenizer is a list of regular expressions, and none looks back. So a cut is
-//! certain where no match holds the characters on both sides of it, and what follows
-//! is found by a search that begins there anyway. For merges it is certain where no
-//! token holds the two characters side by side.
+//! A pre-tokenizer is a list of regular expressions without look-behind. So a cut is
+//! certain where no match contains the characters on both sides of it, and the search for
+//! the next match begins there in any case. With merges alone, it is certain where no
+//! token contains the two characters side by side.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
-/// What a cut may stand between. Characters beyond these are never beside one: their
-/// classes depend on the version of Unicode.
+/// Classes of characters next to a cut. There is no cut next to `Other`, whose classes
+/// depend on the version of Unicode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
     Letter,
@@ -39,25 +39,26 @@ fn side(c: char) -> Side {
     }
 }
 
-/// The kinds of tokenizers, by where they certainly cut.
+/// Kinds of tokenizers, by where they certainly separate tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rule {
-    /// Behind a letter or digit, before a space, a line's end or punctuation, and
-    /// between letters and digits.
+    /// After a letter or digit, before a space, newline or punctuation; and between a
+    /// letter and a digit.
     Words,
-    /// The same without the last, and before stops alone.
+    /// After a letter or digit, before a space, newline or stop.
     Stops,
-    /// The same, but letters with single spaces between are one match.
+    /// As `Words`, except between a letter and a space: letters with single spaces between
+    /// them are one match.
     Phrases,
-    /// Behind a letter or digit, before a space or a line's end.
+    /// After a letter or digit, before a space or newline.
     Gaps,
-    /// Before each space, and at the beginning of line ends.
+    /// Before each space, and before the first newline of a run.
     Spaces,
-    /// At the beginning of line ends.
+    /// Before the first newline of a run.
     Lines,
-    /// Between digits and what are none.
+    /// Between a letter and a digit, and after a digit before any class but `Other`.
     Numbers,
-    /// Between characters that stand side by side in no token; with `prefix`, llama.cpp
+    /// Between characters that no token contains side by side; with `prefix`, llama.cpp
     /// puts a space before each text.
     Pairs { prefix: bool },
     /// Nowhere.
@@ -91,17 +92,17 @@ impl Rule {
     }
 }
 
-/// What one match of a regular expression that llama.cpp leaves to `std::regex` may
-/// hold any number of: it recurses for each character of it.
+/// What an unlimited match may consist of, in expressions that llama.cpp leaves to
+/// `std::regex`, which recurses for each character of a match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Recursion {
     /// No such expression.
     Never,
     /// Characters of one class: letters, digits, white space, others.
     Class,
-    /// Letters and spaces, beside those of one class.
+    /// As `Class`, or letters and spaces.
     Phrase,
-    /// All but white space.
+    /// Anything but white space.
     Word,
 }
 
@@ -110,36 +111,36 @@ enum Recursion {
 pub(crate) struct Cutter {
     rule: Rule,
     recursion: Recursion,
-    /// Longest run that one match may hold, in characters.
+    /// Longest run that is given to the tokenizer, in characters.
     pub(crate) max_run: usize,
     pairs: Pairs,
 }
 
-/// Characters that one recursion may go over. With 1 KiB of stack each, about twice
-/// what was measured, this is the largest stack that a text can ask for.
+/// Maximum number of characters that one match may recurse over. At 1 KiB of stack each,
+/// about twice what was measured, this limits the stack that a text can require to 4 MiB.
 const MAX_RUN: usize = 4096;
 
-/// The same where an expression is tried anew at each character of a run.
+/// The same for expressions that are tried again at each character of a run.
 const MAX_QUADRATIC_RUN: usize = 1024;
 
-/// Keeps a space that llama.cpp puts before a text apart from it.
+/// Put before a piece so that the space that llama.cpp prepends does not merge with it.
 pub(crate) const GUARD: char = '\n';
 
-/// What is known of a vocabulary's tokenizer.
+/// A vocabulary's tokenizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tokenizer<'a> {
-    /// Merges of bytes, behind the pre-tokenizer of that name.
+    /// Merges of bytes (BPE), after the pre-tokenizer of that name.
     Bpe(&'a str),
-    /// The same, but what is between tags is cut by numbers of letters.
+    /// The same, but text between tags is cut into groups of a fixed number of letters.
     Dna(&'a str),
-    /// Merges of characters; whether a space is put before each text.
+    /// Merges of characters (SentencePiece).
     Spm {
         /// Whether a space is put before each text.
         prefix: bool,
     },
-    /// Words of pieces, each word on its own.
+    /// Pieces of words (WordPiece), each word on its own.
     Wpm,
-    /// Others, which look at a text as a whole, in linear time and without recursion.
+    /// Others, which process a text as a whole, in linear time and without recursion.
     Whole,
 }
 
@@ -171,18 +172,18 @@ impl Cutter {
         }
     }
 
-    /// Whether llama.cpp puts a space before each text, so that a piece but the first
-    /// has to go without the space that it begins with, or behind a [`GUARD`].
+    /// Whether llama.cpp puts a space before each text. Every piece but the first then has to
+    /// be given without the space that it begins with, or else after a [`GUARD`].
     pub(crate) fn adds_space(&self) -> bool {
         self.rule == Rule::Pairs { prefix: true }
     }
 
-    /// Whether tokens are looked for in the text as a whole.
+    /// Whether texts are never cut.
     pub(crate) fn is_whole(&self) -> bool {
         self.rule == Rule::Nowhere
     }
 
-    /// The first certain cut behind the first `least` bytes of `text`; its end, if
+    /// The offset of the first certain cut at `least` bytes or more; the text's length if
     /// there is none.
     pub(crate) fn next(&self, text: &str, least: usize) -> usize {
         if text.len() <= least || self.rule == Rule::Nowhere {
@@ -194,7 +195,7 @@ impl Cutter {
                 break;
             };
             if cut >= least && self.rule.cuts(before, after) && self.holds_apart(before, after) {
-                // A single space at the very end would be nothing without it.
+                // The rest may not be a single space, which would be given as an empty text.
                 if !self.adds_space() || cut + 1 < text.len() {
                     return cut;
                 }
@@ -203,7 +204,8 @@ impl Cutter {
         text.len()
     }
 
-    /// Whether no token holds both, and what follows can be given on its own.
+    /// Whether no token contains both characters side by side, and what follows can be
+    /// tokenized on its own.
     fn holds_apart(&self, before: char, after: char) -> bool {
         let apart = |a, b| !self.pairs.may_hold(a, b);
         match self.rule {
@@ -215,8 +217,7 @@ impl Cutter {
         }
     }
 
-    /// The longest run of characters in `text` that one match may hold, where that
-    /// takes stack; else 0.
+    /// Upper bound of the number of characters in `text` that one match recurses over.
     pub(crate) fn longest_run(&self, text: &str) -> usize {
         if self.recursion == Recursion::Never {
             return 0;
@@ -235,8 +236,8 @@ impl Cutter {
 }
 
 impl Recursion {
-    /// In which runs a character may be: of letters, digits, others, white space. What
-    /// is not ASCII may be in any but the last.
+    /// Which runs a character may belong to: letters, digits, others, white space. A
+    /// non-ASCII character other than white space may belong to any of the first three.
     fn classes(self, c: char) -> [bool; 4] {
         let white = c.is_whitespace();
         let [mut letter, mut digit, mut other] = match c {
@@ -255,11 +256,12 @@ impl Recursion {
     }
 }
 
-/// Where the pre-tokenizer of this name certainly cuts, and over what it recurses.
+/// For the pre-tokenizer of this name: where it certainly cuts, what it recurses over, and
+/// the longest run that it is given.
 fn bpe(pre: &str) -> (Rule, Recursion, usize) {
     let linear = |rule| (rule, Recursion::Never, usize::MAX);
     match pre {
-        // Written out in C++.
+        // Implemented in C++ by llama.cpp, without recursion.
         "llama3" | "llama-v3" | "llama-bpe" | "falcon3" | "falcon-h1" | "pixtral" | "midm-2.0"
         | "lfm2" | "jina-v5-nano" | "dbrx" | "smaug-bpe" | "chatglm-bpe" | "glm4" | "glm5"
         | "stablelm2" | "qwen2" | "deepseek-r1-qwen" | "kormo" | "f2llmv2" | "megrez"
@@ -308,13 +310,13 @@ fn bpe(pre: &str) -> (Rule, Recursion, usize) {
         | "afmoe"
         | "minimax-m2"
         | "minicpm5" => (Rule::Words, Recursion::Class, MAX_RUN),
-        // One that this program does not know: nothing is certain.
+        // Unknown to this program: no cut is certain.
         _ => (Rule::Nowhere, Recursion::Word, MAX_QUADRATIC_RUN),
     }
 }
 
-/// Which characters stand side by side in some token. It may hold more pairs than
-/// there are, which costs cuts, but none less.
+/// The pairs of characters that stand side by side in some token, as a Bloom filter: a pair
+/// that is reported by mistake costs a cut and nothing else.
 #[derive(Debug, Default)]
 struct Pairs {
     bits: Box<[u64]>,
@@ -322,7 +324,7 @@ struct Pairs {
 
 impl Pairs {
     fn of<'t>(texts: impl ExactSizeIterator<Item = &'t str>) -> Self {
-        // Some eight bits a token, and 8 KiB at least: most pairs are in many tokens.
+        // At least eight bits per token, and at least 8 KiB.
         let words = (texts.len() / 8).next_power_of_two().max(1024);
         let mut out = Self {
             bits: vec![0; words].into(),
@@ -342,7 +344,7 @@ impl Pairs {
     }
 
     fn may_hold(&self, before: char, after: char) -> bool {
-        // In tokens a space is written as this.
+        // SentencePiece writes a space as U+2581.
         let written = |c| if c == ' ' { '▁' } else { c };
         let (word, bit) = self.place(written(before), written(after));
         self.bits[word] & bit != 0

@@ -1,5 +1,5 @@
-//! A llama.cpp model without bytes: its metadata and tensors exist, its weights
-//! are address space that faults when touched. Knows nothing of feeding.
+//! Loads models into llama.cpp; above all without bytes: metadata and tensors exist, the
+//! weights are address space that faults when touched. Knows nothing of feeding.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -13,7 +13,7 @@ use crate::log;
 use crate::sys;
 use delayline_engine::{Error, Load, ModelFile};
 
-/// llama.cpp logs this line when all headers have been read and no weight has.
+/// llama.cpp logs this text after it has read all headers and before it maps weights.
 const HEADERS_READ: &str = "loaded meta data with";
 
 /// A loaded model; freed on drop.
@@ -23,9 +23,9 @@ pub struct Model {
     arch: String,
 }
 
-// SAFETY: freeing a model asks for no particular thread, and what is done with
-// it through its pointer is `unsafe` and answers for itself: the vocabulary is
-// only read, weights are only touched by the one context that computes.
+// SAFETY: a model may be freed on any thread. All uses of its pointer are `unsafe` blocks
+// with arguments of their own: the vocabulary is only read, weights are touched only by the
+// one context that computes.
 unsafe impl Send for Model {}
 // SAFETY: as above; `&Model` gives nothing but the pointer.
 unsafe impl Sync for Model {}
@@ -60,7 +60,7 @@ pub fn load(file: &ModelFile, how: Load) -> Result<Arc<Model>, Error> {
     match how {
         Load::Empty => load_empty(file),
         Load::Native | Load::Mmap => {
-            // The files that were checked, whatever their names lead to by now.
+            // By descriptor, so that these are the files whose headers were checked.
             let files = file.parts().iter().flat_map(|part| &part.files);
             let paths: Vec<CString> = files.map(|part| path_of(&part.file)).collect();
             load_paths(&paths, how, &file.facts().architecture)
@@ -107,8 +107,8 @@ fn load_empty(file: &ModelFile) -> Result<Arc<Model>, Error> {
     Ok(model)
 }
 
-/// The limit on the length of files holds for a file in memory, too, however little
-/// is in it.
+/// Explains a failure to create the shell: the limit on file sizes (`RLIMIT_FSIZE`) also
+/// applies to the length of a sparse file in memory.
 fn refused(error: std::io::Error, len: u64) -> Error {
     match error.raw_os_error() {
         Some(libc::EFBIG) => Error::Option(format!(
@@ -119,7 +119,7 @@ fn refused(error: std::io::Error, len: u64) -> Error {
     }
 }
 
-/// A name for a file that is open.
+/// A path to an open file.
 fn path_of(file: &File) -> CString {
     CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).expect("no zero byte")
 }
@@ -182,7 +182,7 @@ fn loaded(
     }))
 }
 
-/// The vocabulary of a file of which this is all.
+/// The vocabulary of a file with these bytes.
 #[cfg(test)]
 pub(crate) fn vocabulary(file: &[u8]) -> Result<Arc<Model>, Error> {
     log::init();

@@ -1,33 +1,32 @@
-//! What a context keeps of each sequence: how far one can be cut back, whether the
-//! window of its attention is whole then, and snapshots of states that only go on.
-//! Knows no text: who keeps tokens knows that they are the same.
+//! What a context's memory holds of each sequence: cutting a sequence back, sharing it,
+//! whether its attention window is complete, and snapshots of recurrent states. Knows only
+//! numbers of tokens, not which tokens they are.
 
 use crate::context::Context;
 use crate::piece::Piece;
 use crate::sys;
 
-/// Tokens from one snapshot of a sequence to the next.
+/// Distance in tokens between snapshots of a sequence.
 const SNAPSHOT_TOKENS: u32 = 64;
 
-/// Snapshots for which there is room, by sequence: one at the end of its prompt, one
-/// behind it.
+/// Number of snapshots per sequence for which there is room: one at the end of its prompt,
+/// one after that.
 const SNAPSHOTS: u64 = 2;
 
-/// What a snapshot takes beside the state: its headers, and what the two decimals hide
-/// in which llama.cpp tells how large states are, in bytes.
+/// Bytes of a snapshot besides the state: its headers, and the rounding of the size of
+/// states, which llama.cpp logs in MiB with two decimals.
 const HEADERS: u64 = 16 << 10;
 
-/// Room for the snapshots of so many sequences, in bytes, of which the states take
-/// `states` together.
+/// Room for the snapshots of `seqs` sequences whose states together take `states`, in bytes.
 pub(crate) fn snapshot_room(states: u64, seqs: u32) -> u64 {
     SNAPSHOTS * (states + u64::from(seqs) * HEADERS)
 }
 
-/// llama.cpp's `LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY`: without the cells of attention
-/// that can be cut.
+/// llama.cpp's `LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY`: only the part of a state that cannot
+/// be cut, without attention's cells.
 const PARTIAL_ONLY: u32 = 1;
 
-/// The state of a sequence behind its first `tokens` tokens.
+/// The state of a sequence after its first `tokens` tokens.
 struct Snapshot {
     seq: u32,
     tokens: u32,
@@ -44,7 +43,7 @@ pub(crate) struct Snapshots {
 }
 
 impl Snapshots {
-    /// None yet, and room for so many bytes.
+    /// An empty list with room for so many bytes.
     pub fn new(room: u64) -> Self {
         Self {
             room,
@@ -52,7 +51,7 @@ impl Snapshots {
         }
     }
 
-    /// Bytes that they may come to take.
+    /// Maximum size of all snapshots, in bytes.
     pub fn room(&self) -> u64 {
         self.room
     }
@@ -61,21 +60,22 @@ impl Snapshots {
         self.list.clear();
     }
 
-    /// Of this sequence only the first `tokens` tokens are still the same.
+    /// Drops a sequence's snapshots after its first `tokens` tokens.
     fn cut(&mut self, seq: u32, tokens: u32) {
         self.list
             .retain(|kept| kept.seq != seq || kept.tokens <= tokens);
     }
 
-    /// The last one of a sequence behind at most `tokens` tokens.
+    /// Index of a sequence's longest snapshot of at most `tokens` tokens.
     fn last(&self, seq: u32, tokens: u32) -> Option<usize> {
         let all = self.list.iter().enumerate();
         let fits = all.filter(|(_, kept)| kept.seq == seq && kept.tokens <= tokens);
         fits.max_by_key(|(_, kept)| kept.tokens).map(|(at, _)| at)
     }
 
-    /// Has room for `len` bytes of a sequence: first what it took on its way goes, then
-    /// the oldest of all. False if there is no such room.
+    /// Makes room for a snapshot of `len` bytes by dropping first this sequence's snapshots
+    /// that were not taken at the end of a prompt, then the oldest of all. False if it can
+    /// never fit.
     fn make_room(&mut self, seq: u32, len: u64) -> bool {
         if len > self.room {
             return false;
@@ -92,7 +92,7 @@ impl Snapshots {
         true
     }
 
-    /// Sequence `to` has the snapshot of `from` behind `tokens` tokens as well.
+    /// Copies the snapshot of `from` after `tokens` tokens to sequence `to`.
     fn copy(&mut self, from: u32, to: u32, tokens: u32) {
         let Some(at) = self.last(from, tokens) else {
             return;
@@ -117,9 +117,9 @@ impl Snapshots {
 }
 
 impl Context {
-    /// Keeps of a sequence its first `tokens` tokens, or as many of them as can be had;
-    /// returns how many. States that only go on are taken back to a snapshot; where
-    /// other sequences have taken cells of its window, nothing is kept.
+    /// Cuts a sequence back to its first `tokens` tokens, or to fewer if it must be; returns
+    /// how many are left. Recurrent states are restored from a snapshot; where other
+    /// sequences have taken cells of its attention window, nothing is left.
     pub fn keep(&mut self, seq: u32, tokens: u32) -> u32 {
         let kept = self.cut(seq, tokens).unwrap_or_else(|thrown| {
             self.unknown = Some(thrown);
@@ -129,14 +129,14 @@ impl Context {
         kept
     }
 
-    /// Keeps of the first sequence the first `tokens` tokens; false if they cannot be
-    /// had. See [`Context::keep`].
+    /// Cuts sequence 0 back to its first `tokens` tokens; false if fewer are left. See
+    /// [`Context::keep`].
     pub fn truncate(&mut self, tokens: u32) -> bool {
         self.keep(0, tokens) == tokens
     }
 
     fn cut(&mut self, seq: u32, tokens: u32) -> Result<u32, sys::Exception> {
-        if tokens > 0 && self.only_goes_on {
+        if tokens > 0 && self.has_recurrent_state {
             let held = self.held(seq)?;
             if held <= tokens {
                 return Ok(held);
@@ -151,7 +151,7 @@ impl Context {
         Ok(0)
     }
 
-    /// Removes the tokens of a sequence from `from` on; false where its memory cannot.
+    /// Removes the tokens of a sequence from position `from` on; false if its memory cannot.
     fn remove(&mut self, seq: u32, from: u32) -> Result<bool, sys::Exception> {
         // SAFETY: the context is live.
         unsafe {
@@ -160,7 +160,7 @@ impl Context {
         }
     }
 
-    /// How many tokens of a sequence the memory holds, from its first on.
+    /// Length of a sequence in tokens: its last position in the memory plus 1.
     fn held(&self, seq: u32) -> Result<u32, sys::Exception> {
         // SAFETY: the context is live.
         let last = unsafe {
@@ -170,14 +170,15 @@ impl Context {
         Ok((last + 1).max(0) as u32)
     }
 
-    /// Whether all that the token at position `tokens` attends to is there. Cells
-    /// outside the window of a sequence's last token are given to others, the oldest
-    /// first; cut back, its window begins earlier.
+    /// Whether a sequence is `tokens` long and all cells to which its next token attends are
+    /// there. llama.cpp reuses cells outside the window of a sequence's last token, the
+    /// oldest first; after a cut, the window begins earlier.
     fn is_whole(&self, seq: u32, tokens: u32) -> Result<bool, sys::Exception> {
         Ok(self.held(seq)? == tokens && self.begins_before(seq, tokens)?)
     }
 
-    /// Whether the cells of a sequence begin before the window of position `tokens` does.
+    /// Whether a sequence's first cell is at or before the start of the window of position
+    /// `tokens`.
     fn begins_before(&self, seq: u32, tokens: u32) -> Result<bool, sys::Exception> {
         // SAFETY: the context is live.
         let first = unsafe {
@@ -191,13 +192,13 @@ impl Context {
         Ok(u32::try_from(first).is_ok_and(|first| first <= begins))
     }
 
-    /// How many of the first `tokens` tokens of a sequence another one can have: all of
-    /// them while the window behind them is whole, and of states that only go on what it
-    /// holds itself, or held at a snapshot.
+    /// How many of the first `tokens` tokens of a sequence can be shared. All of them while
+    /// the window that ends with them is complete; of recurrent states, the sequence's own
+    /// length or that of a snapshot.
     pub fn shareable(&self, seq: u32, tokens: u32) -> u32 {
         let found = || -> Result<u32, sys::Exception> {
             let held = self.held(seq)?;
-            Ok(match self.only_goes_on {
+            Ok(match self.has_recurrent_state {
                 true if held <= tokens => held,
                 true => {
                     let last = self.snapshots.last(seq, tokens);
@@ -207,11 +208,11 @@ impl Context {
                 false => 0,
             })
         };
-        // What was thrown here is thrown again where it matters.
+        // The calls that change the memory would throw the same exception and report it.
         found().unwrap_or(0)
     }
 
-    /// Has sequence `to` hold the first `tokens` tokens of `from`, in the same cells.
+    /// Makes sequence `to` hold the first `tokens` tokens of `from`, in the same cells.
     pub fn share(&mut self, from: u32, to: u32, tokens: u32) {
         let mut shared = || -> Result<(), sys::Exception> {
             self.remove(to, 0)?;
@@ -221,7 +222,7 @@ impl Context {
                 sys::llama_memory_seq_cp(memory, from as i32, to as i32, 0, tokens as i32)?;
             }
             self.snapshots.cut(to, 0);
-            if self.only_goes_on && self.held(from)? > tokens {
+            if self.has_recurrent_state && self.held(from)? > tokens {
                 self.snapshots.copy(from, to, tokens);
                 self.take_back(to, tokens)?;
             }
@@ -232,14 +233,15 @@ impl Context {
         }
     }
 
-    /// Takes a sequence back to its last snapshot of at most `tokens` tokens.
+    /// Restores a sequence from its longest snapshot of at most `tokens` tokens; returns its
+    /// length then, or `None` if that failed.
     fn take_back(&mut self, seq: u32, tokens: u32) -> Result<Option<u32>, sys::Exception> {
         let Some(at) = self.snapshots.last(seq, tokens) else {
             return Ok(None);
         };
         let Snapshot { tokens, bytes, .. } = &self.snapshots.list[at];
         let (tokens, id) = (*tokens, seq as i32);
-        // SAFETY: the context is live; the bytes are as it wrote them.
+        // SAFETY: the context is live, and has written these bytes.
         let read = unsafe {
             sys::llama_state_seq_set_data_ext(
                 self.as_ptr(),
@@ -253,8 +255,8 @@ impl Context {
         Ok(back.then_some(tokens))
     }
 
-    /// Where a sequence is now it may be taken back to: takes a snapshot if one is due,
-    /// as it is at the end of a prompt. Without memory for one there is one less.
+    /// Takes a snapshot of a recurrent state if one is due: at the end of a prompt, and
+    /// [`SNAPSHOT_TOKENS`] after the last one. Skipped if there is no memory for it.
     pub fn remember(&mut self, seq: u32, at_prompt: bool) {
         let due = |context: &Self| {
             let tokens = context.held(seq)?;
@@ -262,7 +264,7 @@ impl Context {
             let since = tokens - last.map_or(0, |at| context.snapshots.list[at].tokens);
             Ok(((at_prompt && since > 0) || since >= SNAPSHOT_TOKENS).then_some(tokens))
         };
-        let taken = match self.only_goes_on {
+        let taken = match self.has_recurrent_state {
             true => due(self),
             false => Ok(None),
         };
@@ -284,7 +286,7 @@ impl Context {
             return Ok(());
         }
         bytes.resize(len, 0);
-        // SAFETY: as above; the vector has so many bytes.
+        // SAFETY: as above; the vector is `len` bytes long.
         let written = unsafe {
             let out = bytes.as_mut_ptr();
             sys::llama_state_seq_get_data_ext(self.as_ptr(), out, len, id, PARTIAL_ONLY)?
@@ -300,11 +302,11 @@ impl Context {
         Ok(())
     }
 
-    /// A lap of these pieces failed: of each sequence that is kept which is as it was
-    /// before. A state that only goes on may have gone on: it is taken back.
+    /// After a failed lap of these pieces: cuts each sequence back to what it held before. A
+    /// recurrent state may have advanced, so it is restored from a snapshot.
     pub(crate) fn undo(&mut self, pieces: &[Piece]) {
         for piece in pieces {
-            let kept = match self.only_goes_on && piece.pos > 0 {
+            let kept = match self.has_recurrent_state && piece.pos > 0 {
                 true => self.undone(piece.seq, piece.pos),
                 false => Ok(self.keep(piece.seq, piece.pos)),
             };

@@ -1,11 +1,12 @@
-//! What kind of model llama.cpp has loaded, as far as it decides how it is run.
+//! Kinds of models: which are refused, which serve one sequence at a time, and which have
+//! recurrent states or a sliding attention window.
 
 use crate::empty::Model;
 use delayline_engine::Error;
 
-/// Whether some of its layers have a state in place of cells: it goes on from token to
-/// token, but not back.
-pub(crate) fn only_goes_on(model: &Model) -> bool {
+/// Whether some of its layers have a recurrent state instead of cells: it advances from
+/// token to token and cannot be cut back.
+pub(crate) fn has_recurrent_state(model: &Model) -> bool {
     // SAFETY: the model is live.
     unsafe {
         crate::sys::llama_model_is_recurrent(model.as_ptr())
@@ -13,29 +14,29 @@ pub(crate) fn only_goes_on(model: &Model) -> bool {
     }
 }
 
-/// Architectures of which llama.cpp computes several sequences in a micro-batch otherwise
-/// than each alone, or makes several micro-batches of them.
+/// Architectures for which llama.cpp gives other results for several sequences in a
+/// micro-batch than for each alone, or splits them into several micro-batches.
 const RIDE_ALONE: &[&str] = &[
     "plamo2",
     "deepseek4",
     "gemma3n",
-    // Which cells they attend to is chosen among those of all sequences.
+    // They select the cells to attend to among those of all sequences.
     "deepseek32",
     "glm-dsa",
     "glm5-next",
     "hy_v4",
 ];
 
-/// Whether models of this architecture serve one sequence at a time, though they have
-/// attention.
+/// Whether models of this architecture, which have attention, serve only one sequence at a
+/// time.
 pub fn rides_alone(arch: &str) -> bool {
     RIDE_ALONE.contains(&arch)
 }
 
-/// How many sequences share a lap of this model, of so many that are asked for.
+/// How many sequences can share a lap of this model, at most `asked`.
 ///
 /// llama.cpp puts sequences of a model without any attention into one micro-batch only
-/// if their numbers follow each other, which they do not once one of them has left.
+/// if their ids are consecutive, which they are not after one of them has left.
 pub(crate) fn seqs_of(model: &Model, asked: u32) -> u32 {
     // SAFETY: the model is live.
     let recurrent = unsafe { crate::sys::llama_model_is_recurrent(model.as_ptr()) };
@@ -45,14 +46,14 @@ pub(crate) fn seqs_of(model: &Model, asked: u32) -> u32 {
     }
 }
 
-/// How many tokens layers with a sliding window see; 0 without such layers.
+/// Size in tokens of the sliding attention window; 0 without one.
 pub(crate) fn attention_window(model: &Model) -> u32 {
     // SAFETY: the model is live.
     let window = unsafe { crate::sys::llama_model_n_swa(model.as_ptr()) };
     window.max(0) as u32
 }
 
-/// Architectures that are refused.
+/// A group of refused architectures.
 #[derive(Clone, Copy, Debug)]
 pub struct RefusedArchs {
     /// Their names in llama.cpp.
@@ -61,11 +62,11 @@ pub struct RefusedArchs {
     pub why: &'static str,
 }
 
-/// All architectures of llama.cpp that do not run.
+/// All architectures of llama.cpp that are refused.
 pub const REFUSED: &[RefusedArchs] = &[
     RefusedArchs {
         archs: &["cogvlm"],
-        why: "it answers otherwise where the beginning of a text is kept",
+        why: "it gives other answers when the beginning of a text is reused from the KV cache",
     },
     RefusedArchs {
         archs: &[
@@ -84,7 +85,7 @@ pub const REFUSED: &[RefusedArchs] = &[
     },
     RefusedArchs {
         archs: &["t5", "t5encoder"],
-        why: "it has an encoder, which is not run yet",
+        why: "it has an encoder, which is not supported yet",
     },
     RefusedArchs {
         archs: &["dream", "llada", "llada-moe", "rnd1"],
@@ -92,15 +93,15 @@ pub const REFUSED: &[RefusedArchs] = &[
     },
     RefusedArchs {
         archs: &["eagle3", "dflash", "gemma4-assistant"],
-        why: "it only drafts for another model",
+        why: "it only drafts tokens for another model",
     },
     RefusedArchs {
         archs: &["clip", "wavtokenizer-dec", "qwen3tts", "pockettts"],
-        why: "it sees or speaks for another model, and writes no text",
+        why: "it handles images or speech for another model, and writes no text",
     },
     RefusedArchs {
         archs: &["clef"],
-        why: "it chooses among answers, and writes none",
+        why: "it scores given answers, and writes none",
     },
     RefusedArchs {
         archs: &["chameleon", "gptj"],
@@ -108,7 +109,7 @@ pub const REFUSED: &[RefusedArchs] = &[
     },
 ];
 
-/// Refuses an architecture that does not run, before anything of it is loaded.
+/// Refuses an architecture in [`REFUSED`], before the model is loaded.
 pub(crate) fn check_arch(arch: &str) -> Result<(), Error> {
     let refused = REFUSED.iter().find(|refused| refused.archs.contains(&arch));
     match refused {
@@ -120,7 +121,7 @@ pub(crate) fn check_arch(arch: &str) -> Result<(), Error> {
     }
 }
 
-/// Text in, text out: anything else is out of scope, and said so.
+/// Refuses a loaded model that does not generate text token by token.
 pub(crate) fn check_kind(model: &Model) -> Result<(), Error> {
     // SAFETY: the model is live.
     let (encoder, decoder, diffusion) = unsafe {

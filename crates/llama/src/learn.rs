@@ -1,6 +1,6 @@
-//! Learns a graph from a *dry lap*: it is built and announced node by node, its
-//! first node computes on zeros, then the abort callback ends it. Costs no
-//! byte of the model.
+//! Learns a graph from a *dry lap*: llama.cpp builds the graph and announces it node by
+//! node, computes the first nodes on zeros, then the abort callback ends the lap. No byte
+//! of the weights is read.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_void};
@@ -16,31 +16,34 @@ pub struct Learner {
     names: Names,
     zeros: *mut c_void,
     graph: Graph,
-    /// As many as the graph has uses.
+    /// One for each of the graph's uses.
     tensors: Vec<TensorUse>,
     routers: Vec<Router>,
-    /// Indices of the experts of the latest router that was looked for.
+    /// The tensor of indices for which a router was last looked for.
     routed: *mut sys::ggml_tensor,
     numbers: HashMap<*mut sys::ggml_tensor, TensorId>,
     computed: u32,
+    /// Tensors that point at the zeros, with their own addresses.
     patched: Vec<(*mut sys::ggml_tensor, *mut c_void)>,
-    /// So many leading nodes get zeros to read.
+    /// How many leading computed nodes read zeros.
     fed: u32,
-    /// Dimensions that a rotary embedding turns, where that must not be computed.
+    /// The number of dimensions of a rotary embedding that is less than 1 and so must not
+    /// be computed.
     turns: Option<i32>,
 }
 
-/// What a dry lap has told.
+/// What a dry lap has recorded.
 pub struct Learned {
     /// The graph.
     pub graph: Graph,
     /// Its uses, in llama.cpp's terms.
     pub tensors: Vec<TensorUse>,
-    /// Routers of its experts, if it has one row.
+    /// Routers of its experts, if the lap had one row.
     pub routers: Vec<Router>,
 }
 
-/// Fused kernels compute a few nodes before the first abort is polled.
+/// Number of leading nodes that may compute before the abort callback is first polled:
+/// fused kernels compute several at once.
 const FED_WITH_ZEROS: u32 = 8;
 
 impl Learner {
@@ -61,7 +64,7 @@ impl Learner {
         }
     }
 
-    /// The same for a lap that is computed to its end, all of it on zeros.
+    /// The same for a lap that is computed to its end, with zeros for all weights.
     pub fn whole(names: Names, zeros: *mut c_void) -> Self {
         Self {
             fed: u32::MAX,
@@ -69,7 +72,7 @@ impl Learner {
         }
     }
 
-    /// Takes one announced node.
+    /// Records an announced node.
     ///
     /// # Safety
     /// `node` is a live node of the graph being announced.
@@ -84,7 +87,8 @@ impl Learner {
             return;
         }
         self.computed += 1;
-        // The kernel skips what it turns, and with nothing to turn it never gets on.
+        // The kernel skips these dimensions when it copies the others: with none of them to
+        // skip, that loop never ends.
         if n.op == sys::GGML_OP_ROPE && n.op_params[1] < 1 {
             self.turns = Some(n.op_params[1]);
         }
@@ -139,7 +143,7 @@ impl Learner {
             });
             if self.computed <= self.fed {
                 // SAFETY: the tensor belongs to the model and nothing computes
-                // while nodes are announced; `finish` puts the address back.
+                // while nodes are announced; `finish` restores the address.
                 unsafe {
                     for tensor in [root, source] {
                         self.patched.push((tensor, (*tensor).data));
@@ -183,7 +187,7 @@ impl Learner {
         *self.numbers.entry(tensor).or_insert(next)
     }
 
-    /// Ends the lap: the addresses are put back, the graph is handed out.
+    /// Ends the lap: restores the tensors' addresses and returns the graph.
     ///
     /// # Errors
     /// When the graph must not be computed, or announced no weights at all.
@@ -212,7 +216,8 @@ impl Learner {
     }
 }
 
-/// Whether the CPU backend computes this node: graphs carry unselected ones.
+/// Whether the CPU backend computes this node: graphs also contain nodes that are not
+/// selected for computing.
 ///
 /// # Safety
 /// `node` is live.

@@ -1,8 +1,8 @@
 //! llama.cpp fed from a line: a model is loaded without its bytes, its graph
 //! announces which weights it will read, and the pump has them in memory when
-//! the compute gets there. Knows nothing of HTTP and terminals.
+//! they are needed. Knows nothing of HTTP and terminals.
 //!
-//! The way of the data: the engine's stream (graphs, roles, residency, line) → pump
+//! Data flow: the engine's stream (graphs, roles, residency, line) → pump
 //! (pointers in llama.cpp's tensors) → [`Session`] or [`batch`] (tokens, text).
 
 mod backend;

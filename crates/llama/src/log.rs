@@ -1,5 +1,6 @@
-//! llama.cpp's log, caught: kept for error messages, passed on to `tracing`,
-//! and watched for the one event that loading without bytes depends on.
+//! llama.cpp's log: its errors are collected for our error messages, every line goes to
+//! `tracing`, and a caller may watch the lines, as loading without bytes does. Also turns
+//! ggml's aborts into an error message.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_void};
@@ -19,7 +20,7 @@ thread_local! {
     static TAP: RefCell<Tap> = RefCell::default();
 }
 
-/// How many lines of llama.cpp's complaints an error message carries.
+/// Maximum number of llama.cpp's error lines in an error message.
 const KEPT_ERRORS: usize = 4;
 
 /// Starts llama.cpp's backends and takes over its log, once a process.
@@ -37,7 +38,7 @@ pub fn init() {
     });
 }
 
-/// Runs `body` and returns what llama.cpp complained of meanwhile, on this thread.
+/// Runs `body`; also returns the errors that llama.cpp logged meanwhile on this thread.
 pub fn complaints<T>(body: impl FnOnce() -> T) -> (T, String) {
     TAP.with_borrow_mut(|tap| tap.errors.clear());
     let out = body();
@@ -67,7 +68,7 @@ unsafe extern "C" fn on_log(level: sys::ggml_log_level, text: *const c_char, _: 
         if let Some(watch) = tap.watch.as_mut() {
             watch(line);
         }
-        // What every failure ends with says nothing.
+        // This line ends every failed load and adds nothing.
         let says = !line.ends_with(": failed to load model");
         if level == sys::GGML_LOG_LEVEL_ERROR && says && tap.errors.len() < KEPT_ERRORS {
             tap.errors.push(line.to_owned());
@@ -79,8 +80,8 @@ unsafe extern "C" fn on_log(level: sys::ggml_log_level, text: *const c_char, _: 
     }
 }
 
-/// ggml would abort the process after this returns: say what happened in our
-/// words, and fail as for any other reason, without a core of many gigabytes.
+/// Called before ggml aborts the process. Prints an error as ours are printed and exits
+/// with status 1, because an abort could write a core dump of many gigabytes.
 unsafe extern "C" fn on_abort(text: *const c_char) {
     let text = match text.is_null() {
         true => "it gave no reason".into(),
@@ -91,12 +92,12 @@ unsafe extern "C" fn on_abort(text: *const c_char) {
         "error: llama.cpp stopped on a broken assumption: {}",
         without_folder(text.trim_end())
     );
-    // SAFETY: ends the process at once, from whichever thread: no destructor
-    // runs, for the state that they would meet is what was found to be broken.
+    // SAFETY: ends the process at once, from any thread, without running destructors,
+    // which would meet the state that ggml found to be broken.
     unsafe { libc::_exit(1) }
 }
 
-/// `FILE:LINE: what` without the folder in which llama.cpp was built.
+/// Strips the folder of the source file from a text of the form `FILE:LINE: what`.
 fn without_folder(text: &str) -> &str {
     let place = text.split(": ").next().unwrap_or_default();
     let folder = place.rfind('/').map_or(0, |at| at + 1);
@@ -105,7 +106,7 @@ fn without_folder(text: &str) -> &str {
 
 /// What the kernels were built for, in llama.cpp's words (`AVX2 = 1 | …`).
 pub fn kernel_features() -> String {
-    // llama.cpp writes it into one text of its own at each call: two at a time would mix.
+    // Called once: each call writes to the same static string.
     static FEATURES: OnceLock<String> = OnceLock::new();
     let features = FEATURES.get_or_init(|| {
         init();

@@ -1,12 +1,11 @@
-//! What one sequence brings to a lap: a piece of its tokens, next to those of
-//! the others.
+//! A piece of a lap: the tokens that one sequence has in it.
 
 /// Consecutive tokens of one sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece<'a> {
-    /// Which sequence, from 0.
+    /// The sequence's number, from 0.
     pub seq: u32,
-    /// The position of the first token in it.
+    /// The position of the first token in the sequence.
     pub pos: u32,
     /// The tokens; not empty.
     pub tokens: &'a [i32],
@@ -24,7 +23,7 @@ impl Piece<'_> {
     }
 }
 
-/// Which rows of these pieces, counted over all of them, have an output.
+/// The rows that have an output, counted over all pieces.
 pub(crate) fn outputs(pieces: &[Piece<'_>]) -> Vec<usize> {
     let ends = pieces.iter().scan(0, |rows, piece| {
         *rows += piece.tokens.len();
@@ -34,7 +33,8 @@ pub(crate) fn outputs(pieces: &[Piece<'_>]) -> Vec<usize> {
         .collect()
 }
 
-/// `tokens` in as many sequences as there are outputs, in one without any.
+/// Splits `tokens` into one piece per output, each of another sequence, or into one piece
+/// if there are no outputs. All pieces but the first are single tokens.
 pub(crate) fn even(tokens: &[i32], outputs: u32) -> Vec<Piece<'_>> {
     let seqs = (outputs as usize).clamp(1, tokens.len());
     let first = tokens.len() - (seqs - 1);

@@ -1,6 +1,6 @@
-//! The pump: llama.cpp's graph callback, which pauses the compute between runs and
-//! lets whoever feeds the lap bind tensors to bytes. It runs on the compute thread;
-//! there is no other.
+//! The pump: llama.cpp's graph callback. It pauses the compute between runs and lets the
+//! engine's [`Feed`] bind tensors to bytes. It runs on the thread that called decode, as
+//! all of the feeding does.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, c_void};
@@ -20,7 +20,7 @@ use crate::zeros::Zeros;
 
 /// What the callback is doing.
 enum Mode {
-    /// Nothing is known of a graph: let it compute.
+    /// Neither: graphs compute without pauses.
     Idle,
     /// Recording a dry lap; the abort callback ends it.
     Learn(Box<Learner>),
@@ -32,47 +32,47 @@ enum Mode {
 struct Drive {
     /// Borrowed by [`Pump::drive`], which is on the stack as long as this exists.
     feed: NonNull<dyn Feed>,
-    /// How many nodes were announced.
+    /// Number of nodes announced so far.
     nodes: u32,
 }
 
-/// The pump's handle. Its state lies at one address for life, because llama.cpp
-/// holds a pointer to it; the handle is only used while llama.cpp is not
-/// decoding, so the two never hold it at once.
+/// The pump's handle. Its state stays at one address, because llama.cpp holds a pointer to
+/// it. The handle is used only while llama.cpp is not decoding, so the two never access the
+/// state at once.
 pub struct Pump(NonNull<State>);
 
 /// The state behind the callback.
 struct State {
     mode: Mode,
-    /// Of the graph of the last lap.
+    /// The uses of the last lap's graph.
     tensors: Rc<[TensorUse]>,
-    /// Into which bindings point, once it is known.
+    /// The memory that bindings point into, once it is known.
     memory: Option<Arc<Memory>>,
     zeros: Zeros,
     /// Nodes of the run under way whose experts are in frames.
     framed: RefCell<Vec<FramedNode>>,
-    /// Of the layers of experts, where they could be told apart.
+    /// The routers of the layers with experts, as far as they were found.
     routers: RefCell<Vec<Router>>,
-    /// Whether the feed has asked for the stop to come.
+    /// Whether the feed has asked to be called after the announced node.
     pauses: bool,
-    /// Where it is kept.
+    /// The hidden states of the last lap, if they are kept.
     hidden: Option<Hidden>,
     /// Polled by llama.cpp after each node.
     abort: bool,
 }
 
-/// What the last layer has made of the outputs of a lap, a row each.
+/// The hidden states of a lap's outputs after the last layer, one row each.
 #[derive(Default)]
 struct Hidden {
-    /// Whether the node to come is its.
+    /// Whether the announced node computes them.
     is_next: bool,
-    /// Numbers in a row.
+    /// Number of values in a row.
     width: usize,
     rows: Vec<f32>,
 }
 
-/// llama.cpp's name for the node whose rows are hidden states, normed and still without
-/// the product that makes logits of them.
+/// llama.cpp's name for the node of the normalized hidden states, from which the output
+/// head computes logits.
 const HIDDEN: &CStr = c"result_norm";
 
 impl Pump {
@@ -123,17 +123,17 @@ impl Pump {
         state.abort = true;
     }
 
-    /// Makes the next decode a lap on zeros, which is computed to its end and worth
+    /// Makes the next decode a lap on zeros, which is computed to its end; its results mean
     /// nothing.
     pub fn learn_whole(&mut self, names: Names) {
         let state = self.state();
         state.mode = Mode::Learn(Box::new(Learner::whole(names, state.zeros.ptr())));
     }
 
-    /// The graph of the dry lap.
+    /// Ends a dry lap and returns what it recorded.
     ///
     /// # Errors
-    /// When none was announced.
+    /// When there was none, and as [`Learner::finish`].
     pub fn learned(&mut self) -> Result<Learned, Error> {
         let state = self.state();
         state.abort = false;
@@ -143,16 +143,16 @@ impl Pump {
         }
     }
 
-    /// Has `feed` called for every node of the graph that `decode` has llama.cpp
-    /// compute, of which `tensors` are the uses.
+    /// Calls `decode`, which makes llama.cpp compute a graph, and meanwhile `feed` for every
+    /// node of it. `tensors` are the graph's uses.
     pub fn drive<T>(
         &mut self,
         feed: &mut dyn Feed,
         tensors: Rc<[TensorUse]>,
         decode: impl FnOnce() -> T,
     ) -> T {
-        // SAFETY: changes the lifetime alone. The pointer is taken away below, before
-        // the borrow ends, also when `decode` panics.
+        // SAFETY: changes only the lifetime. `Driven` removes the pointer before the borrow
+        // ends, also when `decode` panics.
         let feed: &mut (dyn Feed + 'static) = unsafe { std::mem::transmute(feed) };
         let state = self.state();
         state.abort = false;
@@ -168,12 +168,12 @@ impl Pump {
         decode()
     }
 
-    /// Has the hidden states of the outputs of each lap kept.
+    /// Keeps the hidden states of each lap's outputs from now on.
     pub fn keep_hidden(&mut self) {
         self.state().hidden = Some(Hidden::default());
     }
 
-    /// Whether it keeps them.
+    /// Whether it keeps hidden states.
     pub fn keeps_hidden(&self) -> bool {
         // SAFETY: as in `Pump::state`.
         unsafe { self.0.as_ref() }.hidden.is_some()
@@ -187,12 +187,12 @@ impl Pump {
         rows.nth(output)
     }
 
-    /// Sets the routers that guesses are made with.
+    /// Sets the routers by which experts are guessed.
     pub fn use_routers(&mut self, routers: Vec<Router>) {
         self.state().routers = RefCell::new(routers);
     }
 
-    /// Gives up what a use of the last lap is bound to, between laps.
+    /// Changes the binding of a use of the last lap between laps: only vacating works then.
     ///
     /// # Errors
     /// As [`Bind::bind`].
@@ -207,7 +207,7 @@ impl Pump {
 }
 
 impl Hidden {
-    /// Keeps the rows of a node, if they are plain numbers without gaps.
+    /// Keeps the rows of a node, if it is a contiguous matrix of 32-bit floats.
     ///
     /// # Safety
     /// `node` is live and was computed.
@@ -223,8 +223,8 @@ impl Hidden {
         if n.data.is_null() || !is_plain {
             return;
         }
-        // SAFETY: a plain tensor of this shape that was computed on the processor holds so
-        // many numbers at its address.
+        // SAFETY: the tensor was computed by the CPU backend, so `data` points to a
+        // contiguous matrix of this shape.
         let numbers = unsafe { std::slice::from_raw_parts(n.data.cast::<f32>(), width * rows) };
         self.width = width;
         self.rows.clear();
@@ -232,7 +232,7 @@ impl Hidden {
     }
 }
 
-/// Ends the feeding of a lap.
+/// Ends the feeding of a lap when dropped.
 struct Driven(NonNull<State>);
 
 impl Drop for Driven {
@@ -253,14 +253,14 @@ impl Drop for Pump {
 }
 
 impl State {
-    /// Binds the weights of `node`, the latest that was announced, or null.
+    /// The binder for the weights of `node`, the latest announced one, or null between laps.
     ///
     /// # Safety
     /// `node` is live or null, and nothing computes as long as the result exists.
     unsafe fn node_bind(&self, node: *mut sys::ggml_tensor) -> Option<NodeBind<'_>> {
         let memory = self.memory.as_deref()?;
-        // SAFETY: the caller's promise; the model outlives the pump; the zeros are made
-        // for the largest weight; and what binds into the memory holds leases there.
+        // SAFETY: the caller's promise; the model outlives the pump; the zeros are as long
+        // as the largest weight; and the feed binds only to memory that it has leased.
         Some(unsafe {
             let zeros = self.zeros.ptr();
             NodeBind::new(
@@ -274,9 +274,9 @@ impl State {
         })
     }
 
-    /// Lets whoever feeds the lap bind the weights of `node`, the latest of so many
-    /// announced ones; it is null where none is announced. `None` where no lap is
-    /// fed. llama.cpp is not computing.
+    /// Calls `body` with the index of `node` among the announced nodes, the feed and a
+    /// binder. `node` is null if none is announced. `None` if no lap is fed. llama.cpp must
+    /// not be computing.
     fn drive<T>(
         &mut self,
         node: *mut sys::ggml_tensor,
@@ -294,6 +294,8 @@ impl State {
         Some(body(index, unsafe { feed.as_mut() }, &mut bind))
     }
 
+    /// Handles an announced node; returns whether to pause after it.
+    ///
     /// # Safety
     /// `node` is the live node that llama.cpp is about to compute.
     unsafe fn ask(&mut self, node: *mut sys::ggml_tensor) -> bool {
@@ -317,6 +319,8 @@ impl State {
         self.pauses || is_hidden
     }
 
+    /// Handles the pause after a node.
+    ///
     /// # Safety
     /// `node` is live and was just computed.
     unsafe fn done(&mut self, node: *mut sys::ggml_tensor) {
@@ -331,7 +335,7 @@ impl State {
         self.abort |= flow == Some(Flow::Stop);
     }
 
-    /// The pump itself has failed at this node.
+    /// Reports to the feed that the pump itself has failed at this node, and ends the lap.
     fn fail(&mut self, node: *mut sys::ggml_tensor, error: Error) {
         self.drive(node, |_, feed, bind| feed.fail(error, bind));
         self.abort = true;
@@ -341,7 +345,8 @@ impl State {
 /// llama.cpp's `cb_eval`.
 ///
 /// # Safety
-/// `user_data` is from [`Pump::user_data`] of a live pump that nothing else is using; `node` is live.
+/// `user_data` is from [`Pump::user_data`] of a live pump that nothing else is using; `node`
+/// is live.
 pub unsafe extern "C" fn on_node(
     node: *mut sys::ggml_tensor,
     ask: bool,
@@ -350,7 +355,7 @@ pub unsafe extern "C" fn on_node(
     // SAFETY: the caller's promise; the engine does not touch the pump while
     // llama.cpp decodes.
     let pump = unsafe { &mut *user_data.cast::<State>() };
-    // Unwinding through C is undefined: a panic becomes an error of the lap.
+    // Unwinding through C++ is undefined behaviour, so a panic becomes an error of the lap.
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         if ask {
             // SAFETY: llama.cpp announces live nodes.
@@ -372,7 +377,7 @@ pub unsafe extern "C" fn on_node(
 /// # Safety
 /// `user_data` is from [`Pump::user_data`] of a live pump.
 pub unsafe extern "C" fn on_abort(user_data: *mut c_void) -> bool {
-    // SAFETY: the caller's promise. Polled on the compute thread by which the
-    // pump is driven, so nobody writes meanwhile.
+    // SAFETY: the caller's promise. Polled on the thread that drives the pump, so nothing
+    // writes meanwhile.
     unsafe { (*user_data.cast::<State>()).abort }
 }

@@ -1,5 +1,5 @@
-//! A rehearsal: the model is loaded and one lap computed, for nothing but to see
-//! whether llama.cpp survives it. Meant for a process of its own, which may die.
+//! A rehearsal: loads a model and computes one lap, only to see whether llama.cpp crashes.
+//! Meant for a process of its own.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,25 +12,25 @@ use crate::backend::LlamaLoader;
 use crate::empty::Model;
 use crate::vocab::Vocab;
 
-/// Several kinds of characters, and what special tokens look like.
+/// A text with several kinds of characters and with texts of special tokens.
 const TEXT: &str = "A word, W\u{f6}rter \u{4f60}\u{597d} \u{1f642} 1234\n\t <s></s><|im_end|> x";
 
-/// What a rehearsal has shown to go well.
+/// The result of a successful rehearsal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rehearsed {
-    /// Whether llama.cpp has loaded the weights itself as well.
+    /// Whether it also had llama.cpp load the weights itself.
     pub native: bool,
-    /// The budget in bytes from which on it does.
+    /// The budget in bytes from which on the whole model fits, so that llama.cpp loads it.
     pub native_from_bytes: u64,
 }
 
 /// Loads the model at `path` as [`crate::open`] would, and computes a lap of one token
-/// on zeros in place of the weights: every kernel runs, and no byte of the weights is
-/// read. Where the budget holds the whole model, that is loaded as well.
+/// with zeros in place of the weights: every kernel runs, and no byte of the weights is
+/// read. If the budget holds the whole model, that is also loaded and run.
 ///
 /// # Errors
-/// As [`crate::open`], but for a budget that is too small, and when the vocabulary
-/// does not take a text.
+/// As [`crate::open`], except for a budget that is too small; and when the vocabulary
+/// cannot tokenize a text or spell its tokens.
 pub fn rehearse(path: &Path, options: &Options) -> Result<Rehearsed, Error> {
     let total = budget::allowed(options.memory)?;
     let file = ModelFile::open_within(path, total)?;
@@ -74,7 +74,7 @@ pub fn rehearse(path: &Path, options: &Options) -> Result<Rehearsed, Error> {
     })
 }
 
-/// A text becomes tokens, and every token text.
+/// Tokenizes a text and spells every token.
 fn try_vocabulary(model: &Arc<Model>) -> Result<(), Error> {
     let vocab = Vocab::new(model);
     vocab.tokenize(TEXT, true, true)?;

@@ -1,11 +1,12 @@
-//! Routers of experts, cloned from the graph of a dry lap: which experts a layer would
-//! name if the input of its router were another one. The next layer's router, applied to
-//! this layer's input, tells most of what the next layer will name.
+//! Routers of experts, cloned from the graph of a dry lap, to guess which experts a layer
+//! will choose: the next layer's router, applied to this layer's input, chooses most of
+//! the experts that the next layer will.
 //!
-//! A router is what lies between the product of a weight with the layer's input and the
-//! indices that the experts' products read. It is found by walking back from the indices,
-//! by no name and for no architecture; where something else than weights flows in, there
-//! is none. The clone has memory of its own, for one row, and reads the model's weights.
+//! A router is the part of the graph from the product of a weight with the layer's input to
+//! the indices that the experts' products read. It is found by walking back from the
+//! indices, independently of names and architectures. If it reads anything else than that
+//! input and weights, there is no clone. The clone has memory of its own, for one row, and
+//! reads the model's weights.
 
 use std::collections::HashMap;
 use std::ffi::CStr;
@@ -16,13 +17,14 @@ use delayline_engine::{Error, Names};
 use crate::bind::read_ids;
 use crate::sys;
 
-/// Nodes that a router has at most.
+/// Size of a clone's graph. A router may have half as many nodes.
 const NODES: usize = 64;
 
-/// Rows that are guessed for at most: prompts want nearly all experts anyway.
+/// Maximum number of rows for which experts are guessed: longer prompts need nearly all
+/// experts anyway.
 const ROWS: usize = 8;
 
-/// Memory of a tensor, aligned as kernels like it.
+/// A unit of a tensor's memory, aligned as kernels expect it.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Line(#[expect(dead_code, reason = "read and written by llama.cpp")] [u8; 64]);
@@ -35,21 +37,21 @@ struct Node {
 
 /// A router that can be applied to any input.
 pub struct Router {
-    /// The tensor of experts whose use its indices are for.
+    /// The weight whose experts it chooses.
     experts: *mut sys::ggml_tensor,
     nodes: Vec<Node>,
-    /// Which of the nodes is the input, and which the indices.
+    /// Indices into `nodes` of the input and of the chosen indices.
     input: usize,
     ids: usize,
-    /// Weights that it reads, and where llama.cpp believes that they are as long as they
-    /// are not in memory for good.
+    /// Weights that it reads, with the faulting address that llama.cpp gave each; a weight
+    /// that still has it has not settled.
     weights: Vec<(*mut sys::ggml_tensor, *mut std::ffi::c_void)>,
     _context: Context,
     graph: *mut sys::ggml_cgraph,
     work: Vec<Line>,
 }
 
-/// Memory in which llama.cpp keeps a graph.
+/// A ggml context, which holds the clone's graph.
 struct Context(*mut sys::ggml_context);
 
 impl Drop for Context {
@@ -60,13 +62,13 @@ impl Drop for Context {
 }
 
 impl Router {
-    /// The router that names the experts of `node`, a product of theirs; none where it
-    /// cannot be told apart.
+    /// Clones the router that chooses the experts of `node`, a product with experts. `None`
+    /// if it cannot be isolated.
     ///
     /// # Safety
-    /// `node` is a live node of a graph that is announced, and its sources are live.
+    /// `node` is a live node of a graph that is being announced, and its sources are live.
     pub unsafe fn of(node: *mut sys::ggml_tensor, names: &Names) -> Option<Self> {
-        // SAFETY: the caller's promise; of sources a root is live too.
+        // SAFETY: the caller's promise; the roots of live sources are live.
         let (experts, read, ids) = unsafe {
             let n = &*node;
             (root(n.src[0]), root(n.src[1]), n.src[2])
@@ -78,13 +80,13 @@ impl Router {
             weights: Vec::new(),
             input: None,
         };
-        // SAFETY: sources of a live node are live, all the way up.
+        // SAFETY: sources of a live node are live, recursively.
         let ids = unsafe { cloning.clone(ids) }?;
         let Made::Node(ids) = ids else {
             return None;
         };
         let (from, input) = cloning.input?;
-        // What the router reads is what the experts read.
+        // The router has to read the same input as the experts.
         // SAFETY: as above.
         (unsafe { root(from) } == read).then_some(())?;
         // SAFETY: the numbers are plain.
@@ -118,12 +120,12 @@ impl Router {
         })
     }
 
-    /// Whether it names experts of that tensor.
+    /// Whether it chooses experts of that weight.
     pub fn is_for(&self, experts: *mut sys::ggml_tensor) -> bool {
         self.experts == experts
     }
 
-    /// The weights that it reads have their own addresses again, after a dry lap.
+    /// After a dry lap, when the weights have their own addresses again: notes those.
     pub fn learned(&mut self) {
         for (tensor, vacant) in &mut self.weights {
             // SAFETY: the weights are the model's, which lives.
@@ -131,16 +133,16 @@ impl Router {
         }
     }
 
-    /// What it would choose if its input were this one: the first choice of each row,
-    /// then each one's second, and so on. Nothing where it cannot be told: its weights
-    /// are not in memory for good, or the input is of another kind.
+    /// The experts that it chooses for `input`: the first choice of each row, then the
+    /// second of each, and so on. Empty if one of its weights has not settled, there are more
+    /// than [`ROWS`] rows, or the input has another type or width.
     ///
     /// # Errors
-    /// When it was not computed.
+    /// When the computation failed.
     ///
     /// # Safety
-    /// `input` is live and computed, nothing else computes, and weights that have settled
-    /// are whole.
+    /// `input` is live and computed, nothing else computes, and settled weights are
+    /// completely read.
     pub unsafe fn choose(
         &mut self,
         input: *const sys::ggml_tensor,
@@ -167,8 +169,8 @@ impl Router {
         for row in 0..rows {
             let (i1, i2, i3) = (row % n1, row / n1 % n2, row / (n1 * n2));
             let at = i1 * from.nb[1] + i2 * from.nb[2] + i3 * from.nb[3];
-            // SAFETY: the row lies in the input by its own strides, and the clone's
-            // input is as wide.
+            // SAFETY: by the input's strides the row is inside of it, and the clone's input
+            // is as wide.
             unsafe {
                 let row = from.data.cast::<u8>().add(at).cast::<f32>();
                 ptr::copy_nonoverlapping(row, own_row, width);
@@ -185,8 +187,8 @@ impl Router {
     }
 
     fn compute(&mut self) -> Result<(), Error> {
-        // SAFETY: the graph, its nodes and the memory to work in are this router's, and
-        // the weights are in memory. One thread, and none that belongs to others.
+        // SAFETY: the graph, its nodes and the work memory are this router's, and the
+        // weights are in memory. It computes on this thread alone.
         let status = unsafe {
             let mut plan = sys::ggml_graph_plan(self.graph, 1, ptr::null_mut());
             plan.work_data = self.work.as_mut_ptr().cast();
@@ -203,12 +205,12 @@ impl Router {
     }
 }
 
-/// What a tensor has become.
+/// What a tensor of the graph is in the clone.
 #[derive(Clone, Copy)]
 enum Made {
-    /// One of the clone's, by index.
+    /// A node of the clone, by index.
     Node(usize),
-    /// The model's own.
+    /// A weight, which is the model's own tensor.
     Weight(*mut sys::ggml_tensor),
 }
 
@@ -218,15 +220,16 @@ struct Cloning<'a> {
     of: HashMap<*mut sys::ggml_tensor, Made>,
     nodes: Vec<Node>,
     weights: Vec<(*mut sys::ggml_tensor, *mut std::ffi::c_void)>,
-    /// Where the layer's input flows in: the graph's tensor, and the clone's.
+    /// The router's input: the graph's tensor, and the index of the clone's.
     input: Option<(*mut sys::ggml_tensor, usize)>,
 }
 
 impl Cloning<'_> {
-    /// Clones a tensor and all that it is made of, down to weights and the input.
+    /// Clones a tensor and, recursively, its sources, down to weights and the input. `None`
+    /// if that does not give a router.
     ///
     /// # Safety
-    /// It is live, and its sources are.
+    /// The tensor and its sources are live.
     unsafe fn clone(&mut self, tensor: *mut sys::ggml_tensor) -> Option<Made> {
         if let Some(&made) = self.of.get(&tensor) {
             return Some(made);
@@ -242,7 +245,7 @@ impl Cloning<'_> {
         let mut copy = Box::new(*t);
         copy.buffer = ptr::null_mut();
         copy.extra = ptr::null_mut();
-        // The product of a weight and what flows into the layer.
+        // The product of a weight and the layer's input.
         // SAFETY: sources of a live tensor are live.
         let product =
             t.op == sys::GGML_OP_MUL_MAT && unsafe { (*root(t.src[0])).op } == sys::GGML_OP_NONE;
@@ -259,7 +262,7 @@ impl Cloning<'_> {
         }
         let mut data = Vec::new();
         if t.view_src.is_null() {
-            // SAFETY: only its shape is looked at.
+            // SAFETY: reads only the tensor's shape.
             data = lines(unsafe { sys::ggml_nbytes(tensor) });
             copy.data = data.as_mut_ptr().cast();
         } else {
@@ -288,7 +291,7 @@ impl Cloning<'_> {
         made
     }
 
-    /// A leaf, which has to be a weight.
+    /// Notes a leaf, which has to be a weight.
     fn weight(&mut self, tensor: *mut sys::ggml_tensor) -> Option<Made> {
         // SAFETY: the caller of `clone` answers for it; names end with a zero.
         let name = unsafe { CStr::from_ptr((*tensor).name.as_ptr()) };
@@ -298,7 +301,7 @@ impl Cloning<'_> {
         Some(Made::Weight(tensor))
     }
 
-    /// The input, of which there is one: a row of numbers.
+    /// Makes the input's node: one row of floats. `None` for a second, different input.
     fn input(&mut self, tensor: *mut sys::ggml_tensor) -> Option<Made> {
         if let Some((from, at)) = self.input {
             return (from == tensor).then_some(Made::Node(at));
@@ -331,7 +334,7 @@ impl Cloning<'_> {
     }
 }
 
-/// A tensor, or what it is a view of; null for null.
+/// The tensor that this one is a view of, or itself; null for null.
 ///
 /// # Safety
 /// It is live or null.

@@ -1,4 +1,5 @@
-//! From logits to a token: llama.cpp's sampler chain, and its grammar beside it.
+//! Chooses a token from logits: llama.cpp's sampler chain with biases, a grammar that may
+//! wait for a trigger, and thoughts, during which the grammar does not apply.
 
 use std::collections::VecDeque;
 use std::ffi::CString;
@@ -13,21 +14,21 @@ use delayline_engine::Error;
 /// How tokens are chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
-    /// 0 takes the likeliest token; higher is wilder.
+    /// Divides the logits; 0 takes the likeliest token.
     pub temperature: f32,
-    /// Only the `k` likeliest; 0 is all.
+    /// Keeps only the `k` likeliest tokens; 0 keeps all.
     pub top_k: i32,
-    /// Only the likeliest that together reach this probability; 1 is all.
+    /// Keeps the likeliest tokens that together reach this probability; 1 keeps all.
     pub top_p: f32,
-    /// Only those at least this likely relative to the likeliest; 0 is all.
+    /// Keeps tokens at least this likely relative to the likeliest; 0 keeps all.
     pub min_p: f32,
-    /// Divides the logits of recent tokens, the prompt's included; 1 is off.
+    /// Divides the logits of recent tokens, including the prompt's; 1 is off.
     pub repeat_penalty: f32,
-    /// Taken off a generated token's logit for each time it came; 0 is off.
+    /// Subtracted from a generated token's logit for each occurrence; 0 is off.
     pub frequency_penalty: f32,
-    /// Taken off the logit of each generated token once; 0 is off.
+    /// Subtracted once from the logit of each generated token; 0 is off.
     pub presence_penalty: f32,
-    /// Seed of the choice.
+    /// Seed of the random choice.
     pub seed: u32,
 }
 
@@ -48,11 +49,11 @@ impl Default for Sampling {
 }
 
 impl Sampling {
-    /// As a model's file asks for (`general.sampling.*`), and llama.cpp's own defaults where
-    /// it says nothing, or nothing that can be.
+    /// What the model's file recommends (`general.sampling.*`); llama.cpp's defaults for values
+    /// that are missing or out of range.
     ///
     /// # Errors
-    /// When llama.cpp has no memory to look for it.
+    /// When llama.cpp runs out of memory while reading the metadata.
     pub fn of(vocab: &Vocab) -> Result<Self, Error> {
         let number = |key, default: f32, from: f32, to: f32| {
             let given = vocab.metadata(key)?.parse::<f32>().ok();
@@ -76,37 +77,37 @@ impl Sampling {
     }
 }
 
-/// What is added to the logit of a token.
+/// A number that is added to the logit of a token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TokenBias {
-    /// Which.
+    /// The token.
     pub token: i32,
-    /// How much.
+    /// The number.
     pub bias: f32,
 }
 
-/// From which text on a grammar holds.
+/// The text from which on a grammar applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trigger {
-    /// The text, wherever it comes.
+    /// The text.
     pub text: String,
-    /// Whether it counts only as the first that is no white space.
+    /// Whether it counts only at the start of the answer, after white space.
     pub at_start: bool,
-    /// What of it the grammar's text begins with.
+    /// The part of it with which the text that the grammar describes begins.
     pub begins: String,
 }
 
-/// A grammar that does not hold yet.
+/// A grammar that does not apply yet.
 #[derive(Debug)]
 struct Waiting {
     trigger: Trigger,
     grammar: String,
-    /// What was said since the trigger could last have begun.
+    /// The end of the text so far, in which the trigger may have begun.
     said: String,
 }
 
 impl Waiting {
-    /// What follows the trigger, if it has come with this piece.
+    /// The text after the trigger, if this piece completes it.
     fn meets(&self, piece: &str) -> Option<String> {
         let said = format!("{}{piece}", self.said);
         let behind = match self.trigger.at_start {
@@ -118,7 +119,7 @@ impl Waiting {
         behind.map(str::to_owned)
     }
 
-    /// Goes past a piece; whether the trigger may still come.
+    /// Adds a piece that does not complete the trigger; whether the trigger may still come.
     fn pass(&mut self, piece: &str) -> bool {
         self.said.push_str(piece);
         if self.trigger.at_start {
@@ -129,10 +130,10 @@ impl Waiting {
     }
 }
 
-/// How many recent tokens the repeat penalty looks at.
+/// Number of recent tokens that the repeat penalty considers.
 const PENALTY_TOKENS: i32 = 64;
 
-/// How many generated tokens the other penalties look at.
+/// Number of recent generated tokens that the other penalties consider.
 const GENERATED_TOKENS: i32 = 4096;
 
 /// One of llama.cpp's samplers; freed on drop.
@@ -190,31 +191,33 @@ impl Drop for Part {
 pub struct Sampler {
     chain: Part,
     grammar: Option<Part>,
-    /// The text of the grammar, until it holds.
+    /// The text of the grammar, for [`Sampler::wait_for`].
     text: Option<String>,
     waiting: Option<Waiting>,
-    /// Until they have ended.
+    /// Present until thoughts have ended.
     thoughts: Option<Thoughts>,
-    /// What is put in the model's mouth, before it chooses again.
+    /// Tokens that are inserted before the model chooses again.
     given: VecDeque<i32>,
-    /// The tokens that end its thoughts, until they were given.
+    /// The tokens that end its thoughts, until they were inserted.
     end: Vec<i32>,
     bias: Vec<TokenBias>,
+    /// Whether the chain begins with a repeat penalty.
     repeats: bool,
-    // The grammar reads the vocabulary as long as it lives.
+    // The grammar points into the vocabulary.
     vocab: Vocab,
 }
 
-/// Tokens that may be passed over because they would begin what a grammar forbids.
+/// Maximum number of tokens that are rejected in one choice because the grammar forbids
+/// what they would begin.
 const PASSED_OVER: usize = 256;
 
-/// The tokens to choose from, as llama.cpp's samplers want them; kept between
-/// choices, because there are as many as the vocabulary has.
+/// The tokens to choose from, in the form that llama.cpp's samplers expect. Reused between
+/// choices, because it is as long as the vocabulary.
 #[derive(Debug, Default)]
 pub struct Candidates(Vec<sys::llama_token_data>);
 
-/// So many tokens are shown to a grammar at once: it spells out all that it is
-/// shown, in memory that the budget has set aside ([`delayline_engine::budget`]).
+/// Number of tokens that a grammar checks at once: it decodes them all, in memory that the
+/// budget reserves ([`delayline_engine::budget`]).
 pub(crate) const SPELLED: usize = 1024;
 
 impl Candidates {
@@ -238,11 +241,11 @@ impl Candidates {
 }
 
 impl Sampler {
-    /// As `sampling` says; `grammar`, in llama.cpp's notation with the rule `root`,
-    /// bounds what can be chosen.
+    /// A sampler for `sampling`; `grammar`, in llama.cpp's notation (GBNF) with the rule
+    /// `root`, restricts the choice.
     ///
     /// # Errors
-    /// When llama.cpp refuses memory or the grammar.
+    /// When llama.cpp runs out of memory or refuses the grammar.
     pub fn new(vocab: &Vocab, sampling: &Sampling, grammar: Option<&str>) -> Result<Self, Error> {
         let text = grammar.map(str::to_owned);
         let grammar = grammar.map(|text| self::grammar(vocab, text)).transpose()?;
@@ -295,7 +298,7 @@ impl Sampler {
         }
     }
 
-    /// The grammar, if there is one, holds only from that text on.
+    /// Makes the grammar, if there is one, apply only from the trigger on.
     pub fn wait_for(&mut self, trigger: Trigger) {
         self.grammar = None;
         self.waiting = self.text.take().map(|grammar| Waiting {
@@ -305,10 +308,10 @@ impl Sampler {
         });
     }
 
-    /// The model thinks first: what it says then obeys no grammar and meets no trigger.
+    /// Makes the model think first: grammar and trigger do not apply to its thoughts.
     ///
     /// # Errors
-    /// When llama.cpp cannot tokenize what ends thoughts.
+    /// When llama.cpp cannot tokenize the texts before or after thoughts.
     pub fn think(&mut self, thinking: Thinking) -> Result<(), Error> {
         let tokens = |text| {
             self.vocab.tokens_of(&TokenizeRequest {
@@ -327,15 +330,15 @@ impl Sampler {
         Ok(())
     }
 
-    /// Adds to logits, before anything is chosen.
+    /// Adds biases to those of each choice.
     pub fn add(&mut self, bias: &[TokenBias]) {
         self.bias.extend_from_slice(bias);
     }
 
-    /// Tells the repeat penalty of the prompt's tokens.
+    /// Gives the prompt's tokens to the repeat penalty.
     ///
     /// # Errors
-    /// When llama.cpp has no memory for them.
+    /// When llama.cpp runs out of memory.
     pub fn prompt(&mut self, tokens: &[i32]) -> Result<(), Error> {
         if !self.repeats {
             return Ok(());
@@ -352,10 +355,10 @@ impl Sampler {
         Ok(())
     }
 
-    /// The next token after these logits, accepted.
+    /// Chooses and accepts the next token.
     ///
     /// # Errors
-    /// When the logits or the grammar leave nothing to choose from.
+    /// When the logits or the grammar leave no token to choose.
     pub fn sample(&mut self, logits: &[f32], all: &mut Candidates) -> Result<i32, Error> {
         if let Some(token) = self.given() {
             let piece = self.vocab.name(token)?;
@@ -379,8 +382,8 @@ impl Sampler {
                 }
             }
             if let Some(grammar) = &mut self.grammar {
-                // Nearly always the grammar allows what the chain chose, and asking it
-                // of one token is much cheaper than of all.
+                // The grammar nearly always allows the chain's choice, and checking one
+                // token is much cheaper than checking all.
                 if !allows(grammar, token)? {
                     all.fill(logits, &self.bias, &passed);
                     for some in all.0.chunks_mut(SPELLED) {
@@ -390,7 +393,7 @@ impl Sampler {
                 }
                 if logit == f32::NEG_INFINITY {
                     return Err(nothing(
-                        "the grammar allows no token here that the model has",
+                        "the grammar allows none of the model's tokens here",
                     ));
                 }
                 grammar.accept(token)?;
@@ -403,28 +406,29 @@ impl Sampler {
         }
     }
 
-    /// The next token that is put in the model's mouth: before its thoughts, or at their
-    /// end where their budget is spent.
+    /// The next token to insert: before thoughts, or at their end when their budget is used
+    /// up.
     fn given(&mut self) -> Option<i32> {
         let is_spent = |thoughts: &Thoughts| thoughts.is_spent();
         if self.given.is_empty() && self.thoughts.as_ref().is_some_and(is_spent) {
             self.given = std::mem::take(&mut self.end).into();
             if self.given.is_empty() {
-                // They were given and do not say what they were made from: thoughts end so.
+                // The inserted tokens did not spell the closing text: thoughts end anyway.
                 self.thoughts = None;
             }
         }
         self.given.pop_front()
     }
 
-    /// Whether a token of this text ends thoughts and begins an answer that something holds.
+    /// Whether a token of this text would both close thoughts and begin an answer to which a
+    /// grammar or trigger applies.
     fn runs_over(&self, piece: &str) -> bool {
         let is_held = self.grammar.is_some() || self.waiting.is_some();
         let thoughts = self.thoughts.as_ref().filter(|_| is_held);
         thoughts.is_some_and(|thoughts| thoughts.runs_over(piece))
     }
 
-    /// Whether a token of this text, which is chosen now, belongs to thoughts.
+    /// Adds the text of the chosen token to the thoughts; whether it belongs to them.
     fn is_thought(&mut self, piece: &str) -> bool {
         let Some(thoughts) = &mut self.thoughts else {
             return false;
@@ -435,7 +439,7 @@ impl Sampler {
         }
         let before = self.thoughts.take().map(Thoughts::into_said);
         if let (Told::Answer, Some(waiting), Some(said)) = (told, &mut self.waiting, before) {
-            // What looked like the beginning of thoughts may be that of a call.
+            // What looked like the beginning of thoughts may begin the trigger.
             let said = said.strip_suffix(piece).unwrap_or_default();
             if !said.is_empty() && !waiting.pass(said) {
                 self.waiting = None;
@@ -444,7 +448,8 @@ impl Sampler {
         told == Told::Closed
     }
 
-    /// Whether a grammar that waits lets this token come; from its trigger on it holds.
+    /// Whether a waiting grammar, if any, allows this token. If it completes the trigger, the
+    /// grammar applies from now on.
     fn may_come(&mut self, token: i32) -> Result<bool, Error> {
         let Some(waiting) = &mut self.waiting else {
             return Ok(true);
@@ -476,18 +481,18 @@ impl Sampler {
     }
 }
 
-/// Has a token not be chosen.
+/// Excludes a token from this choice.
 fn pass_over(token: i32, passed: &mut Vec<i32>) -> Result<(), Error> {
     passed.push(token);
     match passed.len() > PASSED_OVER {
-        true => Err(nothing("no likely token begins what the grammar wants")),
+        true => Err(nothing("the grammar allows none of the likeliest tokens")),
         false => Ok(()),
     }
 }
 
 fn grammar(vocab: &Vocab, text: &str) -> Result<Part, Error> {
     let text =
-        CString::new(text).map_err(|_| Error::Option("the grammar has a zero byte".into()))?;
+        CString::new(text).map_err(|_| Error::Option("the grammar contains a zero byte".into()))?;
     // SAFETY: the vocabulary is live and outlives the sampler that owns this
     // part; both strings end with a zero byte.
     let raw =
@@ -520,13 +525,13 @@ fn apply_to(
     Ok(array)
 }
 
-/// What a chain selects, with its logit.
+/// The token that a chain selects, with its logit.
 fn choose(chain: &mut Part, all: &mut [sys::llama_token_data]) -> Result<(i32, f32), Error> {
     let array = apply_to(chain, all)?;
     let selected = usize::try_from(array.selected).ok();
     let selected = selected.filter(|&at| at < array.size);
-    // SAFETY: the array that the chain left behind holds `size` tokens, in place
-    // or in a buffer of its own, until it is applied again.
+    // SAFETY: after the chain, `data` points to `size` tokens, in `all` or in a buffer of
+    // the chain that is valid until it is applied again.
     let chosen = selected.map(|at| unsafe { *array.data.add(at) });
     chosen
         .map(|data| (data.id, data.logit))

@@ -1,5 +1,5 @@
-//! A text and its continuation: a batcher with one sequence. Keeps the KV cache
-//! between turns. Knows nothing of terminals.
+//! A session: a batcher with one sequence, which continues prompts and keeps the KV cache
+//! between them. Knows nothing of terminals.
 
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -17,13 +17,13 @@ use delayline_engine::Laps;
 /// Why a generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finish {
-    /// The model said so.
+    /// The model chose an end token.
     End,
-    /// As many tokens as were asked for.
+    /// The requested number of tokens was generated.
     Length,
-    /// The context is full.
+    /// The context or the KV cache is full.
     Full,
-    /// The caller said so.
+    /// The caller stopped it, or a stop text was found.
     Stopped,
 }
 
@@ -34,9 +34,9 @@ pub struct Generated {
     pub text: String,
     /// Its tokens, the ending one included.
     pub tokens: Vec<i32>,
-    /// Tokens of the prompt, those still in the KV cache included.
+    /// Tokens of the prompt, including those found in the KV cache.
     pub prompt_tokens: usize,
-    /// Of those, tokens that were not computed: they were in memory, or were found on disk.
+    /// Those of them that were not computed but found, in memory or on disk.
     pub cached_tokens: usize,
     /// Why it ended.
     pub finish: Finish,
@@ -44,7 +44,7 @@ pub struct Generated {
     pub first_token_s: f64,
     /// From the first token to the last, in seconds.
     pub decode_s: f64,
-    /// What the laps in that time took: one for each token but the first.
+    /// The laps in that time: one for each token but the first.
     pub decode: Laps,
 }
 
@@ -62,7 +62,7 @@ impl Generated {
         }
     }
 
-    /// Takes in a token, `now_s` seconds after the start.
+    /// Adds a token that was generated `now_s` seconds after the start.
     fn add(&mut self, token: &GeneratedToken, lap: &CompletedLap, now_s: f64) {
         if self.tokens.is_empty() {
             self.first_token_s = now_s;
@@ -74,7 +74,7 @@ impl Generated {
         self.text.push_str(&token.text);
     }
 
-    /// Tokens a second after the first; `None` with fewer than two.
+    /// Tokens per second after the first token; `None` with fewer than two tokens.
     pub fn decode_tokens_per_s(&self) -> Option<f64> {
         (self.decode.count > 0).then(|| self.decode.count as f64 / self.decode_s)
     }
@@ -94,7 +94,7 @@ impl Session {
 }
 
 impl<D: Decoder> Session<D> {
-    /// An empty text, which may take all of the KV cache.
+    /// An empty session, whose text may take all of the KV cache.
     pub fn new(decoder: D) -> Self {
         Self {
             batcher: Batcher::new(decoder, Some(u32::MAX)),
@@ -102,23 +102,24 @@ impl<D: Decoder> Session<D> {
         }
     }
 
-    /// Has the text of these control tokens be a part of answers.
+    /// Includes the text of these control tokens in answers.
     pub fn show(&mut self, tokens: Vec<i32>) {
         self.shown = tokens;
     }
 
-    /// What it runs on.
+    /// The decoder that it runs on.
     pub fn decoder(&mut self) -> &mut D {
         self.batcher.decoder()
     }
 
-    /// Continues `prompt` by at most `max_tokens`. What of it is in the KV cache from
-    /// before is not computed again. `piece` is given each piece of text as soon as it
-    /// is whole, and an empty one after each lap of the prompt; it may stop.
+    /// Continues `prompt` by at most `max_tokens` tokens. The prefix that is still in the KV
+    /// cache is not computed again. `piece` is called with each piece of text as soon as it
+    /// is complete, and with an empty one after each lap of the prompt; it may stop the
+    /// generation.
     ///
     /// # Errors
-    /// When the prompt does not fit or a lap fails; all text given to `piece`
-    /// before is right.
+    /// When the prompt does not fit or a lap fails; text that was given to `piece` before
+    /// stays valid.
     pub fn generate(
         &mut self,
         prompt: &[i32],
@@ -150,7 +151,7 @@ impl<D: Decoder> Session<D> {
             let lap = self.lap(admitted.id, &mut events)?;
             let token = match events.pop() {
                 Some(event) => event.token?,
-                // Nothing to show yet, but the caller may want to stop.
+                // No text yet, but the caller may want to stop.
                 None if piece("").is_break() => return Ok(self.stop(admitted.id, out)),
                 None => continue,
             };

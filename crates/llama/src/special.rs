@@ -1,5 +1,5 @@
-//! Special tokens in a text: where llama.cpp would find them, in one pass and in
-//! time that does not grow with their number squared. Knows no tokenizer.
+//! Finds special tokens in a text where llama.cpp would find them, with one pass over the
+//! text to see which are there at all. Knows no tokenizer.
 
 use std::ops::Range;
 
@@ -8,20 +8,20 @@ use memchr::memmem;
 
 use delayline_engine::Error;
 
-/// A token that is found by its text, before anything else is tokenized.
+/// A token that is found by its text before the rest is tokenized.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SpecialToken {
     pub id: i32,
     pub text: String,
-    /// Only the model and templates may write it: of a plain text it is no token.
+    /// Whether only the model and templates may write it: in plain text it is no token.
     pub control: bool,
-    /// White space before it goes with it.
+    /// Whether white space before it is dropped.
     pub strips_left: bool,
-    /// White space behind it goes with it.
+    /// Whether white space after it is dropped.
     pub strips_right: bool,
 }
 
-/// A stretch of a text.
+/// A part of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fragment {
     /// Bytes to be tokenized.
@@ -39,8 +39,8 @@ pub(crate) struct SpecialTokens {
 }
 
 impl SpecialTokens {
-    /// `tokens` are in the order in which each is looked for in what those before it
-    /// left; none has an empty text.
+    /// `tokens` are in the order in which llama.cpp looks for them, each in the text that
+    /// the earlier ones left; none has an empty text.
     pub(crate) fn new(tokens: Vec<SpecialToken>) -> Result<Self, Error> {
         let finder = AhoCorasick::builder()
             .match_kind(MatchKind::Standard)
@@ -50,8 +50,8 @@ impl SpecialTokens {
         Ok(Self { tokens, finder })
     }
 
-    /// The control tokens whose texts are in `text`, from left to right, the longest
-    /// where several begin: at which byte each begins, and which it is.
+    /// The control tokens whose texts are in `text`, with their offsets, from left to right
+    /// and without overlaps; of several that begin at one place, the longest.
     pub(crate) fn control_in(&self, text: &str) -> Vec<(usize, &SpecialToken)> {
         let mut found: Vec<(usize, &SpecialToken)> = Vec::new();
         let mut all: Vec<_> = self
@@ -71,10 +71,13 @@ impl SpecialTokens {
         found
     }
 
-    /// `text` in stretches, as llama.cpp takes it apart: each token in turn, wherever
-    /// it is in what is still text. Without `control` no control token is found; with
-    /// it, none that touches one of the `plain` ranges, which are in order.
-    /// `given_up` is asked between tokens.
+    /// Splits `text` as llama.cpp does: it looks for each token in turn in what is still
+    /// text. Without `control` no control token is found; with it, none that touches one of
+    /// the `plain` ranges, which are in order and disjoint. `given_up` is called between
+    /// tokens.
+    ///
+    /// # Errors
+    /// When `given_up` returns true.
     pub(crate) fn split(
         &self,
         text: &str,
@@ -102,7 +105,7 @@ impl SpecialTokens {
     }
 }
 
-/// `fragments` with `token` taken out of their texts.
+/// Splits the texts among `fragments` at each occurrence of `token`.
 fn around(
     token: &SpecialToken,
     text: &[u8],
@@ -144,7 +147,7 @@ fn around(
     out
 }
 
-/// Whether one of `ranges`, which are in order and apart, shares a byte with `range`.
+/// Whether one of `ranges`, which are in order and disjoint, overlaps `range`.
 fn touches(ranges: &[Range<usize>], range: &Range<usize>) -> bool {
     let next = ranges.partition_point(|other| other.end <= range.start);
     ranges

@@ -1,7 +1,7 @@
-//! The border to C++: all of llama.cpp that this crate may call. What may throw
-//! is called through a twin that catches (`shim/border.cpp`) and returns
-//! the exception as an error; what cannot is passed on as it is. No other file
-//! names the bindings, so nothing is called past this list.
+//! The border to C++: everything of llama.cpp that this crate may call. Functions that may
+//! throw are called through a twin in `shim/border.cpp`, which catches the exception so
+//! that it is returned as an error; functions that cannot throw are re-exported. No other
+//! file names the bindings, so nothing else is called.
 
 use std::ffi::{CStr, c_char};
 
@@ -24,8 +24,8 @@ pub use raw::{
     llama_sampler, llama_token_data, llama_token_data_array, llama_vocab,
 };
 
-// What cannot throw: plain C, destructors, and functions that only return a
-// field, a constant or the member of a set.
+// Functions that cannot throw: plain C, destructors, and functions that only return a
+// field or a constant or look up a set.
 pub use raw::{
     ggml_build_forward_expand, ggml_free, ggml_graph_compute, ggml_graph_overhead_custom,
     ggml_graph_plan, ggml_init, ggml_nbytes, ggml_new_graph_custom, ggml_set_abort_callback,
@@ -47,7 +47,7 @@ pub struct Exception {
 }
 
 impl Exception {
-    /// As an error of this crate; `what` was being done.
+    /// Converts it to an error; `what` says what was being done.
     pub fn during(self, what: &'static str) -> Error {
         Error::Llama {
             what,
@@ -56,7 +56,7 @@ impl Exception {
     }
 }
 
-/// As `caught` in `shim/border.cpp`.
+/// Same layout as `caught` in `shim/border.cpp`.
 #[repr(C)]
 struct Caught {
     thrown: bool,
@@ -81,12 +81,11 @@ impl Caught {
     }
 }
 
-/// For each function one of the same name that returns what was thrown as an
-/// error. The constant compares the types with the bindings'; the shim takes
-/// them from the header.
+/// Defines for each function one of the same name that returns an exception as an error.
+/// The constant checks the types against the bindings; the shim takes them from the header.
 macro_rules! guarded {
     ($(fn $name:ident($($arg:ident: $type:ty),*) -> $result:ty;)*) => { $(
-        #[doc = concat!("`", stringify!($name), "`, with what it threw as an error.\n\n# Safety\nAs llama.h says.")]
+        #[doc = concat!("`", stringify!($name), "`; an exception is returned as an error.\n\n# Safety\nAs llama.h says.")]
         pub unsafe fn $name($($arg: $type),*) -> Result<$result, Exception> {
             const _: unsafe extern "C" fn($($type),*) -> $result = raw::$name;
             unsafe extern "C" {
@@ -94,8 +93,8 @@ macro_rules! guarded {
                 static TWIN: unsafe extern "C" fn(*mut Caught $(, $type)*) -> $result;
             }
             let mut caught = Caught::NOTHING;
-            // SAFETY: the static is a constant of the shim, a function of this
-            // type, which lets no exception out; the caller answers for the rest.
+            // SAFETY: the static is a constant of the shim: a pointer to a function of this
+            // type, which lets no exception out. The caller answers for the rest.
             let value = unsafe { TWIN(&mut caught $(, $arg)*) };
             caught.or(value)
         }
@@ -147,12 +146,12 @@ unsafe extern "C" {
     fn delayline_longest_first(lengths: *const usize, order: *mut u32, n: usize);
 }
 
-/// The order in which llama.cpp looks for texts of these lengths: the longest first,
-/// and equal ones as its C++ library's sort leaves them.
+/// The order in which llama.cpp looks for texts of these lengths, as indices: the longest
+/// first, equal ones in the order in which the C++ library's `std::sort` leaves them.
 pub fn longest_first(lengths: &[usize]) -> Vec<u32> {
     let mut order: Vec<u32> = (0..lengths.len() as u32).collect();
-    // SAFETY: both are as long as is said, `order` holds indices of `lengths`, and
-    // the function, which neither throws nor allocates, keeps no pointer.
+    // SAFETY: both are `order.len()` long, `order` holds indices of `lengths`, and the
+    // function neither throws nor keeps a pointer.
     unsafe { delayline_longest_first(lengths.as_ptr(), order.as_mut_ptr(), order.len()) };
     order
 }

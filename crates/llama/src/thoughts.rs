@@ -1,47 +1,46 @@
-//! Where a model's thoughts begin and end, told from the text of its tokens, and how many
+//! Tracks where a model's thoughts begin and end, by the text of its tokens, and how many
 //! tokens they have taken. Knows no sampler and no vocabulary.
 
-/// How a model thinks before it answers: a grammar holds and tools are called behind it.
+/// How a model thinks before it answers. Grammars and triggers apply only to the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Thinking {
-    /// The text before thoughts.
+    /// The text that opens thoughts.
     pub open: String,
-    /// The text behind them.
+    /// The text that closes them.
     pub close: String,
     /// Whether the prompt ends within thoughts.
     pub begun: bool,
     /// Maximum number of tokens between the two.
     pub budget: Option<usize>,
-    /// What is put in the model's mouth before it thinks; may be empty.
+    /// A text that is inserted before the model generates; may be empty.
     pub lead: String,
-    /// What is put in its mouth when the budget is spent: it ends with the text behind
-    /// thoughts.
+    /// A text that is inserted when the budget is used up; it ends with `close`.
     pub end: String,
 }
 
-/// What a token is in a sequence that may think.
+/// The role of a token in a sequence that may think.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// Thought, or the texts around it.
+    /// Part of thoughts, or of the texts around them.
     Thought,
-    /// The same, and the last of it.
+    /// The last token of thoughts.
     Closed,
-    /// The first of the answer: there were no thoughts.
+    /// The first token of an answer without thoughts.
     Answer,
 }
 
-/// The thoughts of one sequence.
+/// The state of one sequence's thoughts.
 #[derive(Debug)]
 pub struct Thoughts {
     thinking: Thinking,
-    /// What was said since the text that is looked for could last have begun.
+    /// The end of the text so far, in which the opening or closing text may have begun.
     said: String,
-    /// Tokens of thought; `None` before the first.
+    /// Number of tokens of thought; `None` before thoughts are opened.
     tokens: Option<usize>,
 }
 
 impl Thoughts {
-    /// Nothing was generated yet.
+    /// Before any token is generated.
     pub fn new(thinking: Thinking) -> Self {
         Self {
             tokens: thinking.begun.then_some(0),
@@ -50,22 +49,22 @@ impl Thoughts {
         }
     }
 
-    /// Whether it has thought as much as it may.
+    /// Whether the budget is used up.
     pub fn is_spent(&self) -> bool {
         self.tokens
             .zip(self.thinking.budget)
             .is_some_and(|(tokens, budget)| tokens >= budget)
     }
 
-    /// Whether a token of this text ends thoughts and begins the answer as well.
+    /// Whether a token of this text would both close thoughts and begin the answer.
     pub fn runs_over(&self, piece: &str) -> bool {
         let said = format!("{}{piece}", self.said);
         let behind = said.split_once(&self.thinking.close);
         self.tokens.is_some() && behind.is_some_and(|(_, behind)| !behind.trim().is_empty())
     }
 
-    /// Takes the text of the next token. With `whole`, thoughts begin with a token that has
-    /// all of their first text, or not at all.
+    /// Adds the text of the next token. With `whole`, thoughts begin only if one token
+    /// contains all of the opening text.
     pub fn push(&mut self, piece: &str, whole: bool) -> Told {
         self.said.push_str(piece);
         let Some(tokens) = &mut self.tokens else {
@@ -88,13 +87,13 @@ impl Thoughts {
         Told::Thought
     }
 
-    /// What was taken before it turned out to be an answer.
+    /// The text that was taken for thoughts before it turned out to be an answer.
     pub fn into_said(self) -> String {
         self.said
     }
 }
 
-/// Keeps so many bytes at a text's end, or a few less.
+/// Cuts a text to its last `bytes` bytes, or to fewer where a character would be split.
 pub fn keep_end(text: &mut String, bytes: usize) {
     let from = text.len().saturating_sub(bytes);
     let from = (from..).find(|&at| text.is_char_boundary(at));

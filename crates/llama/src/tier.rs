@@ -1,6 +1,6 @@
-//! What sequences computed, kept on disk: blocks of the KV cache go there as they are
-//! complete, and come back when a prompt begins as an earlier sequence did. Blocks pass
-//! through a sequence of their own, which no lap carries.
+//! Keeps blocks of the KV cache on disk: complete blocks are saved, and restored when a
+//! prompt has a prefix of an earlier sequence. Blocks are copied through a spare sequence,
+//! which takes part in no lap.
 
 use std::fmt;
 use std::ops::Range;
@@ -15,91 +15,91 @@ use crate::context::Context;
 use crate::log::kernel_features;
 use crate::sys;
 
-/// From so many tokens on it is sooner to read than to compute them.
+/// Minimum number of tokens for which restoring is faster than computing.
 const WORTH: usize = 32;
 
 const BLOCK: u32 = BLOCK_TOKENS as u32;
 
-/// A store, and what of each slot is in it.
+/// A store, and how much of each slot is in it.
 #[derive(Debug)]
 pub struct KvTier {
     store: Store,
-    /// By slot: blocks that need not be looked at again.
+    /// By slot: number of leading blocks that are known to be in the store.
     saved: Vec<usize>,
     flash_tokens: u64,
     shared_tokens: u64,
     restore_s: f64,
 }
 
-/// What a tier has done.
+/// Statistics of a tier.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct KvTierStats {
-    /// Its store.
+    /// Those of its store.
     pub store: KvStats,
-    /// Tokens that came back from this machine's folder.
+    /// Tokens restored from blocks that this machine had saved.
     pub flash_tokens: u64,
-    /// Tokens that came back and had been fetched from the shared store for that.
+    /// Tokens restored from blocks that were fetched from the shared store.
     pub shared_tokens: u64,
-    /// Time in which tokens were looked for and brought back, in seconds.
+    /// Time spent on looking for tokens and restoring them, in seconds.
     pub restore_s: f64,
-    /// Bytes written today, of UTC.
+    /// Bytes written on this day in UTC.
     pub written_today: u64,
 }
 
-/// What of the program decides the bits of a block, beside the model and its options.
+/// The versions that decide the bits of a block, besides the model and its options.
 const BINDINGS: &str = concat!(
     "delayline ",
     env!("CARGO_PKG_VERSION"),
     ", llama-cpp-sys-2 0.1.161"
 );
 
-/// Where blocks are kept.
+/// Where blocks are kept, and within which limits.
 #[derive(Clone, Debug)]
 pub struct KvCache {
     /// The folder.
     pub folder: PathBuf,
-    /// What its blocks may take on disk, in bytes.
+    /// Maximum size of its blocks on disk, in bytes.
     pub size: u64,
-    /// What all bytes of the model are, as one hash.
+    /// Hash of all bytes of the model.
     pub content: [u8; 32],
-    /// Whether blocks are only found, and nothing of the folder is changed.
+    /// Whether blocks are only read, and the folder is not changed.
     pub read_only: bool,
-    /// What may be written in a day, in bytes.
+    /// Maximum number of bytes written per day.
     pub write_per_day: Option<u64>,
-    /// What several machines share.
+    /// The store that several machines share.
     pub share: Option<KvShare>,
 }
 
-/// What the program that reaches a shared store takes beside blocks, in bytes.
+/// Memory of the process that reaches a shared store, besides blocks, in bytes.
 const REACHES: u64 = 24 << 20;
 
 impl KvCache {
-    /// Memory for blocks on their way to the disk and back, in bytes, and for the program
-    /// that reaches the shared store, which counts as well.
+    /// Memory in bytes for blocks that are being saved or restored, and for the process that
+    /// reaches the shared store.
     ///
     /// # Errors
     /// When the model cannot be opened.
     pub fn staging(&self, model: &Path, kv: KvType) -> Result<u64, Error> {
         let file = ModelFile::open(model)?;
-        // Of 256 tokens, as caches are made: a quarter of it is a block.
+        // The size of a cache is a multiple of 256 cells; a block has 64.
         let block = budget::kv_bytes(&file, 256, kv) / 4;
-        // One as it is computed, and twice its file.
+        // A block's bytes, and its file twice.
         let own = 3 * block + (256 << 10);
         Ok(match self.share {
             None => own,
-            // One that is read to be sent and as it is sent, one that comes; and in the
-            // other program those that are fetched, sent and in between.
+            // Here, one block read for sending, its message, and one received; in the other
+            // process those that are fetched, sent and queued.
             Some(_) => own + (3 + 9) * block + REACHES,
         })
     }
 }
 
-/// How a store is reached that several machines share.
+/// How the store that several machines share is reached.
 #[derive(Clone)]
 pub struct KvShare(Arc<dyn Fn() -> Result<ShareLink, StoreError> + Send + Sync>);
 
 impl KvShare {
-    /// By calling this.
+    /// By calling `link`.
     pub fn new(link: impl Fn() -> Result<ShareLink, StoreError> + Send + Sync + 'static) -> Self {
         Self(Arc::new(link))
     }
@@ -112,10 +112,11 @@ impl fmt::Debug for KvShare {
 }
 
 impl KvTier {
-    /// Opens the folder for a model that is run by `options`.
+    /// Opens the folder for a model that runs with `options`.
     ///
     /// # Errors
-    /// When the folder is none, is in use, or the size too small.
+    /// When the path is not a folder, the folder is in use, the size is too small, or the
+    /// shared store cannot be reached.
     pub fn open(cache: &KvCache, options: &Options) -> Result<Self, Error> {
         let root = Root::new(&[
             &cache.content,
@@ -138,7 +139,7 @@ impl KvTier {
         Ok(Self::new(store))
     }
 
-    /// On that store.
+    /// For an open store.
     pub fn new(store: Store) -> Self {
         Self {
             store,
@@ -149,7 +150,7 @@ impl KvTier {
         }
     }
 
-    /// What it has done.
+    /// Its statistics so far.
     pub fn stats(&self) -> KvTierStats {
         KvTierStats {
             store: self.store.stats(),
@@ -160,12 +161,12 @@ impl KvTier {
         }
     }
 
-    /// What the system refused, once.
+    /// An error of the system that the store has met; each is returned once.
     pub fn trouble(&mut self) -> Option<String> {
         self.store.trouble()
     }
 
-    /// Removes what is stored of an owner, whatever the salts; returns how many blocks.
+    /// Removes an owner's blocks, for all salts; returns how many.
     pub(crate) fn forget(&mut self, namespace: &Namespace) -> usize {
         self.store.forget(namespace)
     }
@@ -178,8 +179,8 @@ impl KvTier {
         &mut self.saved[slot]
     }
 
-    /// Stores what a slot has computed for `tokens`: the next complete block, or, with
-    /// `all`, whatever is not there yet.
+    /// Saves what a slot has computed for `tokens`: the next complete block, or, with
+    /// `all`, everything not yet saved.
     pub(crate) fn save(
         &mut self,
         context: &mut Context,
@@ -196,7 +197,7 @@ impl KvTier {
         if !all && first >= complete {
             return;
         }
-        // Later on it may lack cells outside its window: others are given them.
+        // With a sliding window, cells outside of it may be reused before the next call.
         let all_complete = all || context.attention_window > 0;
         let chain = self.store.chain(namespace, tokens);
         for (number, block) in chain.iter().enumerate().skip(first) {
@@ -208,8 +209,8 @@ impl KvTier {
                 let Some(bytes) = context.block(slot, block) else {
                     break;
                 };
-                // What the system refuses is told by the store, and what lies behind a
-                // block that is not there is of no use.
+                // The store reports errors of the system; blocks after a missing one are of
+                // no use.
                 if !matches!(self.store.put(block, &bytes), Ok(true)) {
                     break;
                 }
@@ -223,8 +224,8 @@ impl KvTier {
         }
     }
 
-    /// Whether complete blocks of these tokens are on their way from the shared store to
-    /// the folder, and worth waiting for where computing a token takes `token_s` seconds.
+    /// Whether complete blocks of these tokens are being fetched from the shared store to
+    /// the folder, and waiting is faster than computing at `token_s` seconds per token.
     pub(crate) fn fetch(
         &mut self,
         namespace: &Namespace,
@@ -234,8 +235,8 @@ impl KvTier {
         self.store.fetch(namespace, tokens, token_s)
     }
 
-    /// Brings into a slot that holds the first `have` of these tokens what else of them is
-    /// stored; returns how many it holds then.
+    /// Restores what is stored of these tokens into a slot that holds the first `have` of
+    /// them; returns how many it holds then.
     pub(crate) fn restore(
         &mut self,
         context: &mut Context,
@@ -260,7 +261,7 @@ impl KvTier {
     ) -> usize {
         *self.saved(slot) = 0;
         let found = self.store.find(namespace, tokens);
-        // Of the last one perhaps only a few tokens are these.
+        // The last block may agree with the tokens only in part.
         let end = found.last().map(|last| {
             let from = last.range().start;
             from + last.common(&tokens[from..])
@@ -278,7 +279,7 @@ impl KvTier {
             let Some(bytes) = self.store.get(block) else {
                 break;
             };
-            // What is held stays: others may share it.
+            // Only what is missing is copied: other slots may share the cells before.
             if !context.put_block(slot, block, &bytes, held..until) {
                 break;
             }
@@ -289,20 +290,20 @@ impl KvTier {
                 false => self.flash_tokens += common as u64,
             }
         }
-        // Of a window everything has to be there.
+        // Checks that the attention window is complete.
         context.keep(slot, held as u32) as usize
     }
 }
 
 impl Context {
-    /// Fails where blocks of this model's cache cannot be taken out and put back.
+    /// Checks that blocks of this model's cache can be saved and restored.
     ///
     /// # Errors
-    /// In words.
+    /// When they cannot.
     pub(crate) fn check_tier(&self) -> Result<(), Error> {
-        let what = match (self.only_goes_on, self.attention_window) {
-            (true, _) => "has states that go on from token to token",
-            (_, 1..BLOCK) => "has layers that see fewer tokens than a block",
+        let what = match (self.has_recurrent_state, self.attention_window) {
+            (true, _) => "has recurrent states",
+            (_, 1..BLOCK) => "has a sliding attention window of fewer tokens than a block",
             _ => return Ok(()),
         };
         Err(Error::Option(format!(
@@ -310,18 +311,18 @@ impl Context {
         )))
     }
 
-    /// The sequence through which blocks come and go.
+    /// The sequence through which blocks are copied.
     fn spare(&self) -> i32 {
         self.shape().seqs as i32
     }
 
-    /// The bytes of a block of a slot; none where some of it is not there.
+    /// The bytes of a block of a slot; `None` if it is not completely there.
     fn block(&mut self, slot: u32, block: &Block) -> Option<Vec<u8>> {
         let range = block.range();
         let (from, until) = (range.start as i32, range.end as i32);
         let spare = self.spare();
         let taken = || -> Result<Option<Vec<u8>>, sys::Exception> {
-            // SAFETY: the context is live and not decoding; the vector has so many bytes.
+            // SAFETY: the context is live and not decoding; the vector is `len` bytes long.
             unsafe {
                 let memory = sys::llama_get_memory(self.as_ptr());
                 sys::llama_memory_seq_cp(memory, slot as i32, spare, from, until)?;
@@ -353,15 +354,15 @@ impl Context {
         }
     }
 
-    /// Puts positions `wanted` of a block behind what a slot holds; false if that cannot be,
-    /// and then the slot holds what it held.
+    /// Appends the positions `wanted` of a block to what a slot holds; false if that failed,
+    /// and then the slot is unchanged.
     fn put_block(&mut self, slot: u32, block: &Block, bytes: &[u8], wanted: Range<usize>) -> bool {
         let range = block.range();
         let (from, until) = (range.start as i32, range.end as i32);
         let spare = self.spare();
         let put = || -> Result<bool, sys::Exception> {
-            // SAFETY: the context is live and not decoding; the bytes are as it wrote them,
-            // which their keyed hash has shown.
+            // SAFETY: the context is live and not decoding; a context wrote these bytes,
+            // which the store has verified by a keyed hash.
             unsafe {
                 let memory = sys::llama_get_memory(self.as_ptr());
                 let read = sys::llama_state_seq_set_data_ext(

@@ -1,7 +1,6 @@
-//! A text to tokens, by llama.cpp's tokenizer and within bounds: special tokens are
-//! found here, what lies between goes to llama.cpp in pieces, and between pieces it
-//! can end. The bounds are of the stack, where llama.cpp recurses over a text, and of
-//! the memory and time that one piece takes.
+//! Tokenizes texts by llama.cpp with limits on stack, memory and time. Special tokens are
+//! found here; the text between them is given to llama.cpp in pieces, and between pieces a
+//! request may be given up. Stack is limited because llama.cpp recurses over some texts.
 
 #[cfg(test)]
 mod tests;
@@ -15,48 +14,48 @@ use crate::sys;
 use crate::vocab::Vocab;
 use delayline_engine::Error;
 
-/// Enough that what each call costs besides is lost in it.
+/// Minimum length of a piece, so that the fixed cost of a call does not matter.
 const PIECE_BYTES: usize = 4 << 10;
 
-/// Longest piece, in characters: llama.cpp takes some hundred bytes of memory for each. A
-/// piece goes on behind [`PIECE_BYTES`] to the next certain cut, so what is between the two
-/// is how far apart cuts may be anywhere in a text.
+/// Maximum length of a piece in characters, for each of which llama.cpp takes some hundred
+/// bytes of memory. A piece ends at the first certain cut after [`PIECE_BYTES`], so the
+/// difference is how far apart cuts may be.
 const MAX_PIECE: usize = 64 << 10;
 
-/// The same for tokenizers that look at texts as a whole.
+/// The same for tokenizers that process texts as a whole.
 const MAX_WHOLE: usize = 1 << 20;
 
-/// Runs up to this length recurse on the stack of whoever asks.
+/// Runs up to this length are recursed over on the caller's stack.
 const SHALLOW_RUN: usize = 128;
 
-/// Stack for each character that is recursed over, in bytes: about twice what was
-/// measured, and what a thread needs besides.
+/// Stack for each character that is recursed over, about twice what was measured, and
+/// stack that a thread needs besides, in bytes.
 const STACK_PER_CHARACTER: usize = 1 << 10;
 const STACK: usize = 256 << 10;
 
-/// A text to be made into tokens.
+/// A text to tokenize, and how.
 #[derive(Clone, Copy)]
 pub struct TokenizeRequest<'a> {
-    /// It.
+    /// The text.
     pub text: &'a str,
-    /// Ranges of its bytes, in order and apart, that touch no control token: what
-    /// others than the model's template wrote.
+    /// Byte ranges, in order and disjoint, in which no control token is found: parts of the
+    /// text that the model's template did not write.
     pub plain: &'a [Range<usize>],
-    /// Whether to add what the model wants at the start and at the end.
+    /// Whether to add the tokens that the model expects at the start and at the end.
     pub begin: bool,
     /// Whether texts such as `<|im_end|>` become their tokens.
     pub special: bool,
-    /// Whether it stands behind another text: what some models want before the first
-    /// word is not added then.
+    /// Whether it continues another text: then no space is added before the first word, as
+    /// some models expect at the start of a text.
     pub goes_on: bool,
-    /// How many tokens there may be.
+    /// Maximum number of tokens.
     pub room: usize,
-    /// Asked now and then: whether nobody wants the tokens any more.
+    /// Called between pieces; returns true if the tokens are no longer wanted.
     pub given_up: &'a dyn Fn() -> bool,
 }
 
 impl<'a> TokenizeRequest<'a> {
-    /// All of `text`, which is to begin with what the model wants, special tokens read.
+    /// For `text` with the tokens around it and with special tokens, without limits.
     pub fn new(text: &'a str) -> Self {
         Self {
             text,
@@ -70,19 +69,19 @@ impl<'a> TokenizeRequest<'a> {
     }
 }
 
-/// What is known of a vocabulary beyond what llama.cpp tells token by token.
+/// What is derived from a whole vocabulary.
 #[derive(Debug)]
 pub(crate) struct Words {
     pub(crate) special: SpecialTokens,
     cutter: Cutter,
-    /// What goes before and behind a text.
+    /// The tokens before and after a text.
     head: Option<i32>,
     tail: Option<i32>,
-    /// Control tokens, in order of their numbers.
+    /// Ids of control tokens, ascending.
     control: Vec<i32>,
-    /// The longest text of a token in bytes, where no token covers more of a text.
+    /// The maximum number of bytes of a text that a token covers, if that is limited.
     longest: Option<usize>,
-    /// Pieces end at the first certain cut behind so many bytes.
+    /// Pieces end at the first certain cut at so many bytes or more.
     piece_bytes: usize,
 }
 
@@ -93,7 +92,7 @@ impl Words {
         let kind = unsafe { sys::llama_vocab_type(ptr) };
         if kind == sys::LLAMA_VOCAB_TYPE_NONE {
             return Err(Error::Text(
-                "the model has no vocabulary, so that no text can be given to it".into(),
+                "the model has no vocabulary, so it cannot tokenize a text".into(),
             ));
         }
         let n = vocab.tokens() as i32;
@@ -122,7 +121,7 @@ impl Words {
             }
             _ => Tokenizer::Whole,
         };
-        // Others drop or contract some of a text.
+        // Other tokenizers drop or contract parts of a text.
         let covers = match kind {
             sys::LLAMA_VOCAB_TYPE_BPE => model != "whitespace" && model != "hybriddna",
             sys::LLAMA_VOCAB_TYPE_SPM
@@ -175,7 +174,7 @@ impl Words {
             true => Err(Error::PromptOverflow { least, room }),
             false => Ok(()),
         };
-        // What cannot fit is not looked at.
+        // A text that cannot fit is not processed.
         if let Some(longest) = self.longest {
             fits(text.len().div_ceil(longest))?;
         }
@@ -221,11 +220,11 @@ impl Words {
     }
 }
 
-/// Texts between special tokens, piece by piece.
+/// Tokenizes the texts between special tokens, piece by piece.
 struct Plainly<'a> {
     words: &'a Words,
     vocab: &'a Vocab,
-    /// Whether control tokens that come of merging are left as they are.
+    /// Whether control tokens that result from merging are kept.
     keeps_control: bool,
     /// Control tokens as the tokens of their characters.
     spelled: HashMap<i32, Vec<i32>>,
@@ -268,7 +267,7 @@ impl Plainly<'_> {
         if run <= SHALLOW_RUN {
             vocab.tokenize_piece(text, buffer)?;
         } else {
-            // On a stack that is known to be deep enough, and that goes when it is done.
+            // On a thread whose stack is large enough for the recursion.
             std::thread::scope(|scope| {
                 std::thread::Builder::new()
                     .name("tokenizer".into())
@@ -288,7 +287,7 @@ impl Plainly<'_> {
                 out.push(token);
                 continue;
             }
-            // The text of a control token that nobody meant as one.
+            // Plain text that merged to a control token becomes tokens of its characters.
             let spelled = self.spelled.entry(token);
             out.extend(&*spelled.or_insert_with(|| spelled_out(vocab, token)));
         }
@@ -298,8 +297,8 @@ impl Plainly<'_> {
 
 fn unbroken(len: usize, most: usize) -> Error {
     Error::Text(format!(
-        "the text has {len} characters in a row that the model's tokenizer would take in one; \
-         this program takes at most {most}: put spaces or line breaks between them"
+        "the text has {len} characters in a row that the model's tokenizer has to process at \
+         once, expected at most {most}: put spaces or line breaks between them"
     ))
 }
 
@@ -332,7 +331,7 @@ fn special(vocab: &Vocab, n: i32) -> Result<(Vec<SpecialToken>, usize), Error> {
     Ok((tokens.collect(), longest))
 }
 
-/// What llama.cpp puts before and behind a text.
+/// The tokens that llama.cpp puts before and after a text.
 fn ends(vocab: &Vocab, kind: u32) -> (Option<i32>, Option<i32>) {
     let ptr = vocab.as_ptr();
     // SAFETY: the vocabulary is live.
@@ -345,8 +344,8 @@ fn ends(vocab: &Vocab, kind: u32) -> (Option<i32>, Option<i32>) {
             sys::llama_vocab_get_add_eos(ptr),
         )
     };
-    // What is to be added and is not in the vocabulary is left out, where llama.cpp
-    // would end the process.
+    // A token that is to be added but not in the vocabulary is left out; llama.cpp would
+    // abort.
     let token = |token: i32, is_added: bool| (is_added && token >= 0).then_some(token);
     match kind {
         sys::LLAMA_VOCAB_TYPE_WPM => (token(bos, true), token(sep, true)),
@@ -374,8 +373,8 @@ fn spelled_out(vocab: &Vocab, token: i32) -> Vec<i32> {
     out
 }
 
-/// Checks that a greedy tokenizer gets on from wherever it is: each byte with which a
-/// token begins must be a token, or llama.cpp goes back to the beginning, for ever.
+/// Checks that a greedy tokenizer always advances: each byte with which a token begins must
+/// itself be a token, or else llama.cpp loops forever.
 fn steps_on(vocab: &Vocab, n: i32) -> Result<(), Error> {
     let (mut begins, mut is_token) = ([false; 256], [false; 256]);
     for text in (0..n).filter_map(|id| vocab.text(id)) {

@@ -1,4 +1,5 @@
-//! Text to tokens and back, by llama.cpp's tokenizer.
+//! A model's vocabulary: tokens to text by llama.cpp, text to tokens by `tokenize`, and
+//! the metadata about texts. Also assembles bytes of tokens to whole characters.
 
 use std::ffi::{CStr, c_char};
 use std::sync::{Arc, OnceLock};
@@ -16,7 +17,7 @@ pub struct Vocab {
 }
 
 impl Vocab {
-    /// Of `model`.
+    /// The vocabulary of `model`.
     pub fn new(model: &Arc<Model>) -> Self {
         Self {
             model: model.clone(),
@@ -24,7 +25,7 @@ impl Vocab {
         }
     }
 
-    /// Of the model in `file`, of which nothing else is read.
+    /// The vocabulary of the model in `file`, of which only the header is read.
     ///
     /// # Errors
     /// When llama.cpp refuses the model.
@@ -38,15 +39,15 @@ impl Vocab {
         unsafe { sys::llama_model_get_vocab(self.model.as_ptr()) }
     }
 
-    /// How many tokens there are.
+    /// Number of tokens.
     pub fn tokens(&self) -> usize {
         // SAFETY: the vocabulary is live.
         let n = unsafe { sys::llama_vocab_n_tokens(self.as_ptr()) };
         usize::try_from(n).unwrap_or(0)
     }
 
-    /// Tokens of `text`; `special` texts such as `<|im_end|>` become their
-    /// tokens, `begin` adds what the model wants at the start.
+    /// The tokens of `text`. With `special`, texts such as `<|im_end|>` become their tokens;
+    /// with `begin`, the tokens that the model expects at the start and end are added.
     ///
     /// # Errors
     /// When the text cannot be tokenized safely.
@@ -58,16 +59,16 @@ impl Vocab {
         })
     }
 
-    /// The tokens of a text, if there is room for them.
+    /// The tokens of a text.
     ///
     /// # Errors
-    /// When there is none, when nobody wants them any more, and when the text cannot
-    /// be tokenized safely.
+    /// When there are more than the request allows, when it was given up, and when the text
+    /// cannot be tokenized safely.
     pub fn tokens_of(&self, request: &TokenizeRequest<'_>) -> Result<Vec<i32>, Error> {
         self.words()?.tokenize(self, request)
     }
 
-    /// What is known of the vocabulary as a whole; found out when it is first wanted.
+    /// What is derived from the whole vocabulary, on first use.
     pub(crate) fn words(&self) -> Result<&Words, Error> {
         if let Some(words) = self.words.get() {
             return Ok(words);
@@ -81,7 +82,7 @@ impl Vocab {
         let what = "tokenize the prompt";
         let len = i32::try_from(text.len())
             .map_err(|_| Error::Text("the prompt is longer than 2 GiB".into()))?;
-        // Nearly always a token is more than a byte.
+        // Enough unless tokens are less than a byte each.
         tokens.clear();
         tokens.resize(text.len() + 8, 0);
         let call = |out: &mut [i32]| {
@@ -107,23 +108,22 @@ impl Vocab {
         }
         let n = usize::try_from(n).map_err(|_| Error::Llama {
             what,
-            message: "it gave no count".into(),
+            message: "it returned no number of tokens".into(),
         })?;
         tokens.truncate(n);
         Ok(())
     }
 
-    /// The text of a token as the vocabulary writes it; `None` where it is no UTF-8.
+    /// The text of a token as the vocabulary writes it; `None` if it is not UTF-8.
     pub(crate) fn text(&self, token: i32) -> Option<&str> {
-        // SAFETY: the vocabulary is live, its texts are as long as it and end with a
-        // zero byte.
+        // SAFETY: the vocabulary is live; its texts live as long and end with a zero byte.
         unsafe {
             let text = sys::llama_vocab_get_text(self.as_ptr(), token).ok()?;
             (!text.is_null()).then(|| CStr::from_ptr(text).to_str().ok())?
         }
     }
 
-    /// A value of the model's metadata in words; empty if it is not there.
+    /// A value of the model's metadata as text, cut to 63 bytes; empty if it is missing.
     pub(crate) fn metadata(&self, key: &CStr) -> Result<String, Error> {
         let mut value = [0_u8; 64];
         // SAFETY: pointer and length belong together; the key ends with a zero byte.
@@ -140,7 +140,8 @@ impl Vocab {
         Ok(text.to_string_lossy().into_owned())
     }
 
-    /// Appends the bytes of a token to `out`: single tokens may be parts of characters.
+    /// Appends the bytes of a token, which may be part of a character, to `out`. A control
+    /// token has none.
     ///
     /// # Errors
     /// When the vocabulary has no such token.
@@ -148,7 +149,7 @@ impl Vocab {
         self.spell(token, false, out)
     }
 
-    /// A name for a token that its bytes do not tell: a special one's text, or its number.
+    /// A printable name for any token: its text, also of a control token, or else its number.
     ///
     /// # Errors
     /// As [`Vocab::piece`].
@@ -161,7 +162,7 @@ impl Vocab {
         })
     }
 
-    /// Those of these texts that are a control token each, whose text is not shown.
+    /// The tokens of those texts that are each one control token.
     ///
     /// # Errors
     /// As [`Vocab::tokenize`] and [`Vocab::piece`].
@@ -212,7 +213,7 @@ impl Vocab {
         unsafe { sys::llama_vocab_is_eog(self.as_ptr(), token) }
     }
 
-    /// The text of the token that begins, or ends, a text; empty if there is none.
+    /// The text of the token that begins (BOS) or ends (EOS) a text; empty if there is none.
     ///
     /// # Errors
     /// When the vocabulary names a token that it does not have.
@@ -237,23 +238,22 @@ impl Vocab {
         }
     }
 
-    /// The model's chat template, in Jinja.
+    /// The source of the model's chat template, if it has one that is not blank.
     ///
     /// # Errors
-    /// When llama.cpp has no memory to look for it.
+    /// When llama.cpp runs out of memory.
     pub fn chat_template(&self) -> Result<Option<String>, Error> {
         // SAFETY: the model is live; the text is checked for null.
         unsafe {
             let text = sys::llama_model_chat_template(self.model.as_ptr(), std::ptr::null())
                 .map_err(|thrown| thrown.during("find the chat template"))?;
             let text = (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy());
-            // An empty one says nothing.
             Ok(text.filter(|text| !text.trim().is_empty()).map(Into::into))
         }
     }
 }
 
-/// Bytes of tokens become text as soon as whole characters are there.
+/// Turns bytes of tokens into text as soon as characters are complete.
 #[derive(Debug, Default)]
 pub struct Utf8 {
     pending: Vec<u8>,
@@ -265,7 +265,7 @@ impl Utf8 {
         &mut self.pending
     }
 
-    /// The text that is complete; bytes that can never be become U+FFFD.
+    /// Takes the complete text; invalid bytes become U+FFFD.
     pub fn text(&mut self) -> String {
         let mut out = String::new();
         loop {
@@ -289,7 +289,7 @@ impl Utf8 {
         }
     }
 
-    /// What is left at the end of a generation.
+    /// Takes the rest at the end of a generation.
     pub fn finish(&mut self) -> String {
         let rest = String::from_utf8_lossy(&self.pending).into_owned();
         self.pending.clear();

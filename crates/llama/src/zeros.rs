@@ -1,9 +1,9 @@
-//! Address space that reads as zeros and costs no memory: what a node may read
-//! when its result will be thrown away.
+//! Address space that reads as zeros and takes no memory, for nodes whose results are
+//! discarded.
 
 use std::ffi::c_void;
 
-/// A private read-only mapping; the kernel's one zero page stands behind it.
+/// A private read-only mapping, backed by the kernel's shared zero page.
 #[derive(Debug)]
 pub struct Zeros {
     ptr: *mut c_void,
@@ -31,7 +31,7 @@ impl Zeros {
         if ptr == libc::MAP_FAILED {
             return Err(std::io::Error::last_os_error());
         }
-        // Reads of a huge zero page would cost 2 MiB where one small page does.
+        // With huge pages, reads would allocate a zero page of 2 MiB.
         // SAFETY: advice on our own mapping.
         unsafe { libc::madvise(ptr, len, libc::MADV_NOHUGEPAGE) };
         Ok(Self { ptr, len })
@@ -46,7 +46,7 @@ impl Zeros {
 impl Drop for Zeros {
     fn drop(&mut self) {
         // SAFETY: our own mapping, unmapped once; tensors that pointed here
-        // were given their own addresses back when their lap ended.
+        // got their own addresses back when their lap ended.
         unsafe { libc::munmap(self.ptr, self.len) };
     }
 }

@@ -1,8 +1,8 @@
 //! Every architecture that llama.cpp generates text with: streamed in the least memory
 //! that works, a tiny model of each gives the logits of llama.cpp's own loader, bit for
-//! bit, and two sequences at once what each gets alone.
+//! bit, and two sequences that share laps get about the probabilities that each gets alone.
 //!
-//! `ARCH=name` tries one alone.
+//! `ARCH=name` tests only that one.
 
 mod common;
 
@@ -14,10 +14,10 @@ use delayline_llama::batch::{Batcher, Choice, Decoder, GenerateRequest};
 use delayline_llama::{LlamaEngine, Piece, open, rides_alone};
 use delayline_synth::{Quant, TinyArch, tiny_archs};
 
-/// Largest difference of two logarithms of a probability that is rounding.
+/// Largest difference of two log probabilities that may be caused by rounding.
 const ROUNDING: f32 = 0.05;
 
-/// The same where rounding may choose another expert.
+/// The same where rounding may lead to another choice of experts.
 const CHOICE: f32 = 0.5;
 
 fn options_of(way: Way) -> Options {
@@ -29,8 +29,8 @@ fn options_of(way: Way) -> Options {
     }
 }
 
-/// Logits behind a prompt, all of which but the last token is computed in pieces
-/// without logits, and behind each of some tokens.
+/// Logits after a prompt and after each of `tokens`. All of the prompt but its last token is
+/// computed in pieces without logits.
 fn logits(engine: &mut LlamaEngine, prompt: &[i32], tokens: &[i32]) -> Vec<Vec<f32>> {
     let (last, before) = prompt.split_last().expect("a prompt");
     let pieces = before.chunks(engine.ubatch() as usize);
@@ -56,8 +56,8 @@ fn logits(engine: &mut LlamaEngine, prompt: &[i32], tokens: &[i32]) -> Vec<Vec<f
     out
 }
 
-/// Logarithms of the probabilities of given answers, all requests at once or one
-/// after the other.
+/// Log probabilities of the tokens of given answers, with all requests at once or one after
+/// the other.
 fn logprobs(batcher: &mut Batcher, asked: &[(Vec<i32>, Vec<i32>)], at_once: bool) -> Vec<Vec<f32>> {
     let mut out = vec![Vec::new(); asked.len()];
     let mut ids = Vec::new();
@@ -107,7 +107,7 @@ fn check(arch: TinyArch, path: &Path) -> Result<(), String> {
         }
     }
     drop(engine);
-    // Opened again, with all that it wants.
+    // Opened again, with enough memory for all weights.
     let again = Options {
         memory: Some(8 << 30),
         ..options_of(Way::Streamed)
@@ -116,7 +116,7 @@ fn check(arch: TinyArch, path: &Path) -> Result<(), String> {
     if logits(&mut engine, &prompt, &tokens) != expected {
         return Err("logits differ when it is opened again".into());
     }
-    // As `delayline models` has it.
+    // As `delayline models` prints it.
     let shares = arch.has_attention() && !rides_alone(arch.arch());
     if (engine.seqs() >= 2) != shares {
         return Err(format!("whether it shares laps: {shares} was said"));

@@ -1,5 +1,5 @@
-//! Sequences that share laps: each gets the tokens that it gets alone, whoever
-//! else joins, leaves or fails.
+//! Sequences that share laps: each gets the tokens that it gets alone, whichever others
+//! join, leave or fail.
 
 mod common;
 
@@ -46,7 +46,7 @@ fn many(seqs: u32) -> Options {
     Options {
         seqs: Some(seqs),
         ctx: Some(512),
-        // Little rounding, so that what differs is told from what is wrong.
+        // Keeps rounding small, so that it is not mistaken for an error.
         kv: KvType::F32,
         ..options(Way::Auto)
     }
@@ -56,10 +56,10 @@ fn batcher(path: &Path, options: &Options) -> Batcher {
     Batcher::new(streamed(path, 200 << 10, options), Some(256))
 }
 
-/// A token, and by how much it was likelier than the second.
+/// A token, and the difference of its log probability to that of the second likeliest.
 type Clear = (i32, f32);
 
-/// What each prompt is continued with by an engine that carries nothing else.
+/// The continuation of each prompt by an engine with one sequence.
 fn expected(path: &Path, max_tokens: usize) -> Vec<Vec<Clear>> {
     let mut batcher = batcher(path, &many(1));
     let mut answer = |prompt: &Vec<i32>| {
@@ -71,9 +71,9 @@ fn expected(path: &Path, max_tokens: usize) -> Vec<Vec<Clear>> {
     prompts().iter().map(&mut answer).collect()
 }
 
-/// Asserts that tokens are the expected ones. Rows of a batch are added up in
-/// another order than a single one: where two tokens were as good as equally
-/// likely, the other may be chosen, and all is different from there.
+/// Asserts that tokens are the expected ones up to the first where rounding decides. Kernels
+/// sum in another order for several rows, so of two almost equally likely tokens the other
+/// one may be chosen, and everything differs from there.
 fn assert_same(got: &[Clear], expected: &[Clear], label: &str) {
     let differs = got.iter().zip(expected).position(|(a, b)| a.0 != b.0);
     match differs {
@@ -164,7 +164,7 @@ fn they_join_and_leave_between_laps() {
     let mut batcher = batcher(&path, &many(3));
     let (mut heard, mut events) = (Heard::default(), Vec::new());
     let mut ids = Vec::new();
-    // One more each few laps; the second is sent away while it generates.
+    // One more joins every four laps; the second is removed while it generates.
     for (at, prompt) in prompts.iter().enumerate() {
         if at == 3 {
             batcher.leave(ids[1]);
@@ -195,8 +195,8 @@ fn a_long_prompt_goes_in_pieces_beside_the_others() {
     let path = synth(dir.path(), "tiny-llama", Quant::F16);
     let (expected, prompts) = (expected(&path, 30), prompts());
     let mut batcher = batcher(&path, &many(2));
-    // Pieces are the smaller the busier the machine is, but no smaller than four: the
-    // other one must not end before the last of them.
+    // Pieces are smaller on a busier machine, but at least four tokens long: the other
+    // sequence must not end before the last piece.
     let longest = [0, 2, 3].into_iter().max_by_key(|&at| expected[at].len());
     let longest = longest.expect("three of them");
     assert!(expected[longest].len() > prompts[1].len() / 4 + 1);
@@ -265,7 +265,7 @@ fn a_conversation_goes_on_where_it_was() {
     let mut text = prompts[1].clone();
     text.extend(heard.tokens[&first].iter().map(|(token, _)| token));
     text.extend([7, 8, 9]);
-    // One that is refused costs nothing of what is there.
+    // A refused request removes nothing from the cache.
     let refused = batcher.join(GenerateRequest {
         grammar: Some("root ::= root".into()),
         ..request(&text[..30], 5)
@@ -314,7 +314,7 @@ fn who_has_no_room_waits() {
     }
 }
 
-/// The answer to a request that rides alone, and how it ended.
+/// The answer to a request without others beside it, and how it ended.
 fn text(batcher: &mut Batcher, request: GenerateRequest) -> (String, Option<Finish>) {
     let id = batcher.join(request).expect("a slot").id;
     let (mut events, mut text, mut finish) = (Vec::new(), String::new(), None);
@@ -402,8 +402,8 @@ fn a_stop_text_and_a_grammar_bound_the_answer() {
     );
 }
 
-/// The lap that meets the fault fails with all it carries, who was held is not
-/// among them; afterwards all go on as if nothing had been.
+/// A lap that meets a fault fails for all sequences in it, of which a held one is none;
+/// afterwards all go on as if there had been no fault.
 #[test]
 fn a_failed_lap_leaves_its_sequences_as_they_were() {
     let (_alone, dir) = (alone(), scratch());
@@ -424,7 +424,7 @@ fn a_failed_lap_leaves_its_sequences_as_they_were() {
         for turn in 0..6 {
             batcher.hold(ids[2], turn % 2 == 1);
             switch(broken.clone());
-            // What was read ahead may still carry a lap.
+            // Prefetched bytes may suffice for another lap.
             let failed = loop {
                 match batcher.lap(&mut events) {
                     Ok(_) => heard.take(&mut events),
@@ -452,8 +452,7 @@ fn a_failed_lap_leaves_its_sequences_as_they_were() {
     }
 }
 
-/// A norm that is not a number makes no token, but an error in words; nothing of it
-/// stays, and nobody is told anything else.
+/// A norm that is not finite gives an error that says so, and no event for any sequence.
 #[test]
 fn logits_that_are_not_finite_end_the_lap() {
     let (_alone, dir) = (alone(), scratch());

@@ -1,8 +1,8 @@
-//! Exceptions of llama.cpp become errors, and what threw works on afterwards:
-//! real ones from a vocabulary with holes, and memory that fails at the first
-//! allocation, at the second, and so on, until none is left to fail.
+//! Exceptions of llama.cpp become errors, and the object that threw can still be used:
+//! exceptions from an incomplete vocabulary, and from failing the first allocation, the
+//! second, and so on, until the call makes fewer.
 //!
-//! The C++ `operator new` of this program is the one below.
+//! This program replaces C++'s `operator new` by the one below.
 
 mod common;
 
@@ -18,7 +18,7 @@ use delayline_llama::{Candidates, LlamaEngine, Sampler, Sampling, Vocab};
 use delayline_synth::Quant;
 
 thread_local! {
-    /// Which of this thread's coming allocations in C++ fails; 0 is none.
+    /// Which of this thread's next allocations in C++ fails, counted from 1; 0 for none.
     static FAILS: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -42,9 +42,9 @@ extern "C-unwind" fn _Znwm(size: usize) -> *mut c_void {
     }
 }
 
-/// Calls `body` with one of its allocations failing, the first, then that which
-/// `step` adds to it, and so on, until it does without any failure; `after`
-/// checks what it left behind. Returns how often it failed.
+/// Calls `body` repeatedly with one of its allocations failing, whose number grows by `step`,
+/// until it makes fewer allocations than that. `after` checks the state after each failure.
+/// Returns the number of failures.
 fn at_allocations<S, T>(
     state: &mut S,
     step: impl Fn(u64) -> u64,
@@ -59,7 +59,7 @@ fn at_allocations<S, T>(
         let left = FAILS.replace(0);
         match outcome {
             Ok(_) if left > 0 => return failed,
-            // llama.cpp caught it and went on.
+            // llama.cpp caught the exception itself.
             Ok(_) => {}
             Err(Error::Llama { message, .. }) => assert!(!message.is_empty()),
             Err(error) => panic!("allocation {nth}: {error}"),
@@ -73,8 +73,8 @@ fn open(path: &Path) -> LlamaEngine {
     common::streamed(path, 1 << 20, &common::options(Way::Streamed))
 }
 
-/// The model of `path` with a vocabulary that llama.cpp reads as one of
-/// sentencepiece, without tokens for single bytes.
+/// A copy of the model at `path` whose vocabulary llama.cpp reads as SentencePiece, without
+/// tokens for single bytes.
 fn without_bytes(path: &Path) -> PathBuf {
     let bytes = std::fs::read(path).unwrap();
     let header = Header::parse(&bytes, bytes.len() as u64).unwrap();
@@ -196,7 +196,7 @@ fn memory_may_fail_while_a_model_is_loaded() {
         memory: Some(8 << 30),
         ..common::options(Way::Mmap)
     };
-    // There are thousands: all at first, then in ever longer steps.
+    // There are thousands of allocations: each of the first, then in growing steps.
     let failed = at_allocations(
         &mut (),
         |nth| 1 + nth / 64 * 8,

@@ -1,5 +1,5 @@
-//! A model file that changes under a running model ends the lap; one that is
-//! renamed over or removed goes on as it was.
+//! A model file whose content changes while it is open ends the lap; one whose name is
+//! replaced or removed goes on unchanged.
 
 mod common;
 
@@ -17,8 +17,8 @@ const PROMPT: [i32; 20] = [
     5, 80, 9, 200, 44, 3, 71, 150, 20, 90, 6, 33, 100, 8, 250, 17, 60, 42, 12, 7,
 ];
 
-/// A model written long ago: what happens to it now cannot fall into the same
-/// tick of the file system's clock.
+/// A model with an old modification time, so that a change cannot fall into the same tick of
+/// the file system's clock.
 fn old_model(dir: &Path, shape: &str) -> PathBuf {
     let path = synth(dir, shape, Quant::Q4_0);
     writable(&path)
@@ -31,8 +31,8 @@ fn writable(path: &Path) -> File {
     File::options().read(true).write(true).open(path).unwrap()
 }
 
-/// Does `change` to the model after its first lap and expects the next lap to
-/// end with a message that names the file and says `what`.
+/// Applies `change` to the model after its first lap and expects the next lap to end with an
+/// error that names the file and contains `what`.
 fn check_changed(extra: u64, what: &str, change: impl Fn(&Path)) {
     let (_alone, dir) = (alone(), scratch());
     for shape in ["tiny-llama", "tiny-mixtral"] {
@@ -119,8 +119,8 @@ fn another_part_of_a_split_model_counts_too() {
     }
 }
 
-/// Does `change` to the model's name before the first lap, and expects the
-/// logits of the file that was opened.
+/// Applies `change` to the model's name after the first lap, and expects the logits of the
+/// file that was opened.
 fn check_goes_on(change: impl Fn(&Path)) {
     let (_alone, dir) = (alone(), scratch());
     for shape in ["tiny-llama", "tiny-mixtral"] {

@@ -1,6 +1,6 @@
-//! Models that are damaged, or made to do harm: llama.cpp may end the process in which
-//! a file is rehearsed, but not that in which it is opened after a rehearsal that went
-//! well. `SEED=n` gives the seed instead of the time; `FILES=n` how many there are.
+//! Damaged and hostile models: llama.cpp may end the process in which a file is rehearsed,
+//! but not the one in which it is opened after a successful rehearsal. `SEED=n` sets the
+//! seed, `FILES=n` the number of files.
 
 mod common;
 
@@ -21,10 +21,10 @@ use delayline_synth::Quant;
 
 use common::{scratch, synth};
 
-/// Far beyond what a file of such a size takes.
+/// Time after which a file counts as hung; far more than such a file takes.
 const A_FILE: Duration = Duration::from_secs(60);
 
-/// Where the process under test finds its files.
+/// The environment variable with the folder of the files for the process under test.
 const FOLDER: &str = "DELAYLINE_CRAFTED";
 
 const SHAPES: [&str; 6] = [
@@ -36,7 +36,7 @@ const SHAPES: [&str; 6] = [
     "tiny-qwen2",
 ];
 
-/// What is done to a file, by chance.
+/// Random choices of how a file is damaged.
 struct Dice(Rng);
 
 impl Dice {
@@ -53,7 +53,7 @@ impl Dice {
     }
 }
 
-/// A whole model, taken apart.
+/// The metadata and tensors of a model.
 struct Parts {
     metadata: Vec<(String, Value<'static>)>,
     tensors: Vec<TensorSpec>,
@@ -97,7 +97,7 @@ impl Parts {
         }
     }
 
-    /// One thing is made otherwise than it was.
+    /// Changes one thing, and says which.
     fn damage(&mut self, dice: &mut Dice) -> String {
         match dice.below(10) {
             0..5 => self.change_a_key(dice),
@@ -210,7 +210,7 @@ impl Parts {
             .collect();
         let layout = delayline_gguf::write(&metadata, &self.tensors).ok()?;
         let mut bytes = layout.header;
-        // Values of all kinds, or plain ones.
+        // Random bits, or ones.
         let wild = dice.below(3) == 0;
         while (bytes.len() as u64) < layout.file_len {
             let word = match wild {
@@ -233,7 +233,7 @@ fn craft(path: &Path, models: &[Vec<u8>], dice: &mut Dice) -> String {
             0 => {
                 let mut bytes = whole.clone();
                 for _ in 0..1 + dice.below(3) {
-                    // Vocabularies are long: the other keys and the tensors are not.
+                    // Only the first bytes: the rest of the header is mostly vocabulary.
                     let at = 4 + dice.below(3000.min(bytes.len() - 5));
                     bytes[at] = dice.roll() as u8;
                     said.push(format!("byte {at}"));
@@ -248,7 +248,7 @@ fn craft(path: &Path, models: &[Vec<u8>], dice: &mut Dice) -> String {
                 parts.bytes(dice)
             }
         };
-        // What the writer itself refuses, the parser's tests have.
+        // Files that the writer refuses are covered by the parser's tests.
         if let Some(bytes) = bytes {
             std::fs::write(path, bytes).expect("can write");
             return said.join(", ");
@@ -296,8 +296,8 @@ fn what_a_rehearsal_survives_a_run_survives() {
     );
 }
 
-/// What the process under test says of the files in `dir`, what it complains of, and how
-/// it ends. It is ended if it says nothing for long.
+/// Runs the process under test on the files in `dir`; returns its output, its error output
+/// and its status. Panics, after killing it, if it prints nothing for [`A_FILE`].
 fn rehearse_apart(dir: &Path) -> (String, String, ExitStatus) {
     let complaints = dir.join("complaints");
     let mut child = Command::new(std::env::current_exe().expect("this program"))
@@ -340,7 +340,7 @@ fn rehearse_apart(dir: &Path) -> (String, String, ExitStatus) {
     (out, complaint, status)
 }
 
-/// The last thing that was said of a file, and the file's number.
+/// The last line of the output about a file, and the file's number.
 fn last_of(out: &str) -> (&str, usize) {
     let mut said = out.lines().rev();
     let last = said.find(|line| line.starts_with("begun ") || line.starts_with("rehearsed "));
@@ -349,7 +349,7 @@ fn last_of(out: &str) -> (&str, usize) {
     (last, at.expect("a number"))
 }
 
-/// The kernel of rotary embeddings never ends where nothing is to be turned.
+/// A rotary embedding of 0 dimensions is refused: its kernel would never end.
 #[test]
 fn nothing_to_turn_is_refused() {
     let dir = scratch();
@@ -366,7 +366,7 @@ fn nothing_to_turn_is_refused() {
         let bytes = parts.bytes(&mut dice).expect("can be laid out");
         std::fs::write(dir.path().join(format!("{at}.crafted")), bytes).expect("can write");
     }
-    // The last is refused by llama.cpp's own assertion, which ends the process.
+    // The last one fails an assertion of llama.cpp, which ends the process.
     let (out, complaint, _) = rehearse_apart(dir.path());
     assert!(!complaint.contains("panicked"), "{complaint}");
     let begun = out.lines().filter(|line| line.starts_with("begun"));
@@ -374,8 +374,8 @@ fn nothing_to_turn_is_refused() {
     assert!(!out.contains("rehearsed"), "{out}");
 }
 
-/// Rehearses each file that is left, and runs what went well; each is gone when it has
-/// been begun.
+/// Rehearses each file that is left, and runs those that were rehearsed with success. Each
+/// is renamed before, so that the next process skips it.
 #[test]
 #[ignore = "another test starts it, as a process that may end"]
 fn the_process_under_test() {
@@ -395,7 +395,6 @@ fn the_process_under_test() {
     for path in left {
         let at = number(&path);
         println!("begun {at}");
-        // The open file goes on; whoever comes next finds it gone.
         let hidden = path.with_extension("begun");
         std::fs::rename(&path, &hidden).expect("it is there");
         let options = Options {

@@ -1,5 +1,5 @@
-//! What stands for a text: the hidden state of its last token, also of texts that share
-//! laps, where a model's file says that it does.
+//! Embeddings: the hidden state of a text's last token, also of texts that share laps, if
+//! the model's file declares last-token pooling.
 
 mod common;
 
@@ -14,7 +14,7 @@ use delayline_llama::batch::{Batcher, Choice, GenerateRequest};
 use delayline_synth::Quant;
 use delayline_testing::with_numbers;
 
-/// A model whose file says so, or does not.
+/// A model whose file declares last-token pooling if `says`.
 fn model(dir: &Path, shape: &str, arch: &str, says: bool) -> PathBuf {
     let path = synth(dir, shape, Quant::F16);
     if says {
@@ -101,7 +101,7 @@ fn logits_are_the_heads_product_with_the_hidden_state() {
     }
 }
 
-/// What stands for texts that ride together.
+/// The embeddings of texts that share laps.
 fn embed(batcher: &mut Batcher, texts: &[Vec<i32>]) -> Vec<Vec<f32>> {
     let joined = texts.iter().map(|text| {
         let request = GenerateRequest::new(text, 1, Choice::Embedding);
@@ -129,7 +129,7 @@ fn texts_that_share_laps_are_stood_for_as_alone() {
     let dir = scratch();
     let path = model(dir.path(), "tiny-qwen3", "qwen3", true);
     let text = |seed: i32, n: i32| (0..n).map(|i| 3 + (seed + i * 37) % 300).collect();
-    // One is longer than a micro-batch of 16; the last is the first again.
+    // One is longer than a micro-batch of 16; the last is equal to the first.
     let texts: Vec<Vec<i32>> = vec![text(1, 5), text(2, 40), text(3, 1), text(1, 5)];
     let batcher = |seqs| Batcher::new(streamed(&path, 200 << 10, &many(seqs)), Some(128));
     let mut one = batcher(1);

@@ -1,5 +1,5 @@
-//! Whole experts in frames: the same bits as llama.cpp's own loader, under every policy
-//! and at every budget, whether experts are guessed or not.
+//! Experts in frames give the same bits as llama.cpp's own loader, under several policies
+//! and budgets, whether experts are guessed or not.
 
 mod common;
 
@@ -11,7 +11,7 @@ use delayline_synth::Quant;
 const TEXT: &str =
     "Weights pass in an order that is known before the start; so they need no random access.";
 
-/// What never displaces, and what does by two orders; and whether experts are guessed.
+/// Policies: one that never evicts, two that do; and whether experts are guessed.
 const POLICIES: [(ExpertPolicy, bool); 4] = [
     (ExpertPolicy::FirstCome, true),
     (ExpertPolicy::Lru, true),
@@ -19,11 +19,11 @@ const POLICIES: [(ExpertPolicy, bool); 4] = [
     (ExpertPolicy::NextUse, false),
 ];
 
-/// Tokens that are generated behind the prompt.
+/// Number of tokens that are generated after the prompt.
 const STEPS: usize = 16;
 
-/// Bits under all policies with more and more memory, until nothing is read twice. In
-/// how many cases experts were read again.
+/// Compares the logits under all policies with more and more memory, until nothing is read
+/// twice. Returns in how many cases experts were read again.
 fn check(shape: &str, quant: Quant) -> u32 {
     let (_alone, dir) = (alone(), scratch());
     let path = synth(dir.path(), shape, quant);
@@ -38,7 +38,6 @@ fn check(shape: &str, quant: Quant) -> u32 {
     let expected = logits(&mut oracle, &prompt, STEPS);
     let weights = oracle.file().weight_bytes();
     drop(oracle);
-    // With and without frames, with misses and without.
     let (mut framed, mut missed, mut whole, mut guessed) = (0, 0, 0, 0);
     for tenth in [0, 5, 6, 7, 8, 9] {
         for (policy, guess) in POLICIES {
@@ -62,13 +61,13 @@ fn check(shape: &str, quant: Quant) -> u32 {
             assert!(counts.hits <= counts.used && counts.used > 0);
             let held = stream.resident_bytes();
             assert!(held <= 2 * weights, "{label}: {held} bytes are held");
-            // Behind the prompt, a bank that fits is never read again.
+            // Experts that all fit are never read a second time.
             missed += u32::from(counts.bytes_read > weights);
             whole += u32::from(counts.bytes_read < weights);
         }
     }
     assert!(framed >= 6, "{shape}: frames were used {framed} times");
-    // A single layer of experts has no next one.
+    // With a single layer of experts there is no next layer to guess for.
     assert!(
         guessed > 0 || shape == "tiny-deepseek2",
         "{shape}: no expert was guessed"
@@ -79,7 +78,7 @@ fn check(shape: &str, quant: Quant) -> u32 {
 
 #[test]
 fn mixtral_in_frames() {
-    // Random weights of this shape choose too few experts to displace any.
+    // Random weights of this shape choose too few experts to evict any.
     check("tiny-mixtral", Quant::Q4_0);
 }
 

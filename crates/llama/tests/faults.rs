@@ -1,5 +1,5 @@
-//! Reads that fail: what passes by is not seen in the logits, what stays ends
-//! the lap with the error, and the text goes on from there once it is over.
+//! Failing reads: transient faults do not change the logits, permanent ones end the lap with
+//! the error, and the text continues once the fault is gone.
 
 mod common;
 
@@ -20,7 +20,7 @@ fn faulty_options() -> Options {
     }
 }
 
-/// Tokens of each lap, and whether it has logits: two of a prompt, then single ones.
+/// Tokens of each lap, and whether it has logits: two laps of a prompt, then single tokens.
 fn laps() -> Vec<(Vec<i32>, bool)> {
     let tokens = |from: i32, n: i32| (from..from + n).map(|i| 3 + i * 37 % 300).collect();
     let prompt = [(tokens(0, 16), false), (tokens(16, 16), true)];
@@ -30,9 +30,9 @@ fn laps() -> Vec<(Vec<i32>, bool)> {
         .collect()
 }
 
-/// All laps, with faults from lap `from` on. When they show, the lap is tried
-/// once more in vain, then once more without them. Returns the logits, and the
-/// lap that failed with its error.
+/// Runs all laps, with faults from lap `from` on. A lap that fails is tried again, which has
+/// to fail too, and then without faults. Returns the logits, and the lap that failed with
+/// its error.
 fn drive(
     engine: &mut LlamaEngine,
     from: usize,
@@ -67,7 +67,7 @@ fn drive(
         assert_eq!(engine.logits().is_some(), *output, "lap {at}");
         out.extend(engine.logits().map(<[f32]>::to_vec));
     }
-    // What nobody read, the next engine shall not meet.
+    // A fault that no read has met must not reach the next engine.
     switch(Faults::default());
     (out, failed)
 }
@@ -143,8 +143,8 @@ fn what_passes_by_is_not_seen() {
     }
 }
 
-/// Breaks `weight` from lap `from` on, and expects the failure in one of the
-/// laps `fails`, which is empty where the bytes are in memory by then.
+/// Makes `weight` unreadable from lap `from` on, and expects the failure in one of the
+/// laps `fails`, which is empty if the bytes are in memory by then.
 fn check_broken(path: &Path, extra: u64, weight: &str, from: usize, fails: std::ops::Range<usize>) {
     let label = format!("{weight} from lap {from}, with {extra} bytes more");
     let file = ModelFile::open(path).unwrap();
@@ -174,7 +174,7 @@ fn check_broken(path: &Path, extra: u64, weight: &str, from: usize, fails: std::
                 matches!(source, MediumError::Failed { .. }),
                 "{label}: {source}"
             );
-            // The read that failed touches the weight: it is of at most 4 MiB.
+            // The failed read, of at most 4 MiB, overlaps the weight.
             assert!(
                 offset < bytes.end && bytes.start < offset + (4 << 20),
                 "{label}: byte {offset}"
@@ -191,19 +191,19 @@ const ALL: u64 = 1 << 30;
 fn broken_bytes_end_the_lap_and_nothing_else() {
     let (_alone, dir) = (alone(), scratch());
     let dense = synth(dir.path(), "tiny-llama", Quant::Q8_0);
-    // Streamed: in the first lap, in one of the prompt, in a later one, which
-    // may have been prefetched before.
+    // Streamed weights: the fault begins in the first lap, in one of the prompt, or in a
+    // later one, whose weights may have been prefetched before.
     check_broken(&dense, 0, "blk.1.ffn_down.weight", 0, 0..1);
     check_broken(&dense, 0, "blk.1.ffn_down.weight", 1, 1..3);
     check_broken(&dense, 0, "blk.0.attn_q.weight", 3, 3..5);
     check_broken(&dense, 0, "output.weight", 4, 4..6);
-    // The first lap has no logits and skips the head, unless it shares an extent.
+    // The first lap has no logits and skips the output head, unless that shares an extent.
     check_broken(&dense, 0, "output.weight", 0, 0..2);
-    // Resident: in the first lap, or when all is there.
+    // Resident weights: the fault begins in the first lap, or after all were read.
     check_broken(&dense, ALL, "blk.1.ffn_down.weight", 0, 0..1);
     check_broken(&dense, ALL, "output.weight", 0, 0..2);
     check_broken(&dense, ALL, "blk.1.ffn_down.weight", 3, 0..0);
-    // Rows come anew for each token.
+    // Rows of the embedding are read for each token.
     check_broken(&dense, 0, "token_embd.weight", 0, 0..1);
     check_broken(&dense, ALL, "token_embd.weight", 5, 5..6);
 }
@@ -292,7 +292,7 @@ fn an_engine_is_dropped_with_its_reads_under_way_and_failing() {
             .expect_err("the medium is gone");
         assert!(matches!(error, Error::Line(_)), "{shape}: {error}");
         drop(engine);
-        // Prefetched for a lap that never comes.
+        // Reads are prefetched for a lap that never runs.
         let mut engine = streamed(&path, 0, &faulty_options());
         switch(Faults {
             delay_polls: 1000,

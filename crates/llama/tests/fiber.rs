@@ -1,5 +1,5 @@
-//! Weights that circulate in a fiber loop give the logits of weights on flash,
-//! bit for bit, whatever happens to the light.
+//! Weights in a fiber loop give the logits of weights on flash, bit for bit, also with
+//! decay and cuts.
 
 mod common;
 
@@ -20,7 +20,7 @@ const PROMPT: [i32; 20] = [
 ];
 const STEPS: usize = 6;
 
-/// 100 km: a lap of half a millisecond, and room for 50 MB.
+/// A loop of 100 km, which light passes in half a millisecond; it holds about 50 MB.
 fn spec() -> LoopSpec {
     LoopSpec::new(100.0, 1e12)
 }
@@ -91,8 +91,8 @@ fn whatever_happens_to_the_light_no_logit_differs() {
             assert_eq!(figures.copies > 1, name != "one copy", "{label}");
             assert_eq!(figures.pieces_scrubbed > 0, scrubs, "{label}: {figures:?}");
             assert_eq!(figures.cuts, cuts, "{label}");
-            // On a busy machine light that decays is all wrong, too, by the time
-            // somebody looks.
+            // On a busy machine even slow decay may have spoiled all pieces by the time
+            // they are read.
             if !scrubs {
                 let ever = name != "cut at once, for ever";
                 assert_eq!(figures.pieces_taken > 0, ever, "{label}");
@@ -131,7 +131,7 @@ fn a_cut_between_laps_is_told_and_the_loop_fills_again() {
             _ => assert_eq!(gauge.take_notices(), [], "lap {pos}"),
         }
     }
-    // Three laps in the dark, one that filled it again.
+    // Three laps without light, and one that refilled the loop.
     let figures = gauge.figures();
     assert_eq!(figures.pieces_taken, 16 * figures.pieces, "{figures:?}");
 }
@@ -188,7 +188,7 @@ fn a_loop_too_small_is_refused_with_what_would_do_or_split() {
     assert_eq!(figures.placed_bytes + figures.left_out_bytes, needed);
 }
 
-/// The least bytes for weights with which the model runs, so that most of it streams.
+/// Minimum number of bytes for weights with which the model runs, so that most is streamed.
 fn least(path: &Path) -> u64 {
     let options = Options {
         memory: Some(8 << 30),
@@ -263,10 +263,10 @@ fn compute_is_measured_where_it_decides_about_the_lap() {
         assert!(figures.placed_bytes > 0);
         (figures.placed_for_compute_s, assumed_s)
     };
-    // A lap of light of half a second, whatever the compute.
+    // Light takes half a second for a lap of this loop, so compute does not matter.
     let (compute_s, assumed_s) = placed_for(100_000.0, None);
     assert_eq!(compute_s, assumed_s);
-    // One of some microseconds.
+    // Light takes 50 microseconds for a lap of this one.
     let (compute_s, assumed_s) = placed_for(10.0, None);
     assert_ne!(compute_s, assumed_s);
     assert!(

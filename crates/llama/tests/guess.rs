@@ -1,5 +1,5 @@
-//! Guesses which experts a layer will name: the router that was cloned from the graph,
-//! applied to the layer's own input, names what the layer does.
+//! Guessing experts: a router that was cloned from the graph, applied to its own layer's
+//! input, chooses the experts that the layer chooses.
 
 mod common;
 
@@ -17,17 +17,17 @@ use delayline_llama::{LlamaBackend, LlamaLoader, Piece};
 use delayline_medium::Memory;
 use delayline_synth::Quant;
 
-/// What was compared: choices of single rows, of several, and those of these that differ.
+/// Numbers of compared choices: of single rows, of several rows, and of those how many differ.
 #[derive(Default)]
 struct Compared {
-    /// Experts of a row.
+    /// Number of experts that a row uses.
     chosen: Cell<usize>,
     single: Cell<u32>,
     many: Cell<u32>,
     many_differ: Cell<u32>,
 }
 
-/// Loads what holds each router against what its layer names.
+/// Loads a [`Comparing`] backend.
 struct ComparingLoader(Rc<Compared>);
 
 impl Loader for ComparingLoader {
@@ -55,12 +55,13 @@ impl Loader for ComparingLoader {
     }
 }
 
+/// A backend that compares each router's choice with its layer's.
 struct Comparing {
     inner: LlamaBackend,
     compared: Rc<Compared>,
 }
 
-/// Feeds as another one does, which binds through a [`ComparingBind`].
+/// A feed that passes a [`ComparingBind`] to the inner feed.
 struct ComparingFeed<'a> {
     inner: &'a mut dyn Feed,
     compared: &'a Compared,
@@ -225,7 +226,7 @@ impl Backend for Comparing {
     }
 }
 
-/// An engine whose experts have frames, with room for a part of them.
+/// An engine whose experts are in frames, with memory for a part of them.
 fn open(path: &Path, compared: &Rc<Compared>) -> Engine<Comparing> {
     let with = |weights| {
         let options = Options {
@@ -242,7 +243,7 @@ fn open(path: &Path, compared: &Rc<Compared>) -> Engine<Comparing> {
     with(least + size * 8 / 10).expect("enough")
 }
 
-/// Holds routers against their layers; how many choices of single rows were compared.
+/// Compares routers with their layers; returns the number of compared choices of single rows.
 fn check(shape: &str, quant: Quant) -> u32 {
     let (_alone, dir) = (alone(), scratch());
     let path = synth(dir.path(), shape, quant);
@@ -279,7 +280,7 @@ fn check(shape: &str, quant: Quant) -> u32 {
         many_differ.get(),
         many.get()
     );
-    // Kernels round products of several rows otherwise, which seldom changes a choice.
+    // Kernels round differently for several rows, which rarely changes a choice.
     assert!(many_differ.get() * 50 <= many.get());
     single.get()
 }

@@ -1,5 +1,5 @@
-//! Which experts were hot is known at the next start: they are in memory before they are
-//! asked for, and no bit of what is computed is another.
+//! Hot experts are known at the next start: they are read before they are needed, and the
+//! logits stay the same, bit for bit.
 
 mod common;
 
@@ -15,10 +15,10 @@ use delayline_synth::Quant;
 
 const TEXT: &str = "Weights pass in an order that is known before the start.";
 
-/// Tokens that are generated behind the prompt.
+/// Number of tokens that are generated after the prompt.
 const STEPS: usize = 24;
 
-/// Tokens of the second run: its beginning.
+/// Number of tokens of the second run, which is the beginning of the first.
 const FIRST: usize = 8;
 
 fn with_file(model: &Path, policy: ExpertPolicy) -> Options {
@@ -38,7 +38,7 @@ fn counts(engine: &mut LlamaEngine) -> ExpertCounts {
     counts.expect("experts have frames")
 }
 
-/// Reads all that was hot; how many bytes of weights are in memory before and after.
+/// Reads all hot experts; returns the bytes of weights in memory before and after.
 fn warmed(engine: &mut LlamaEngine) -> (u64, u64) {
     let stream = stream(engine);
     let before = stream.resident_bytes();
@@ -61,7 +61,7 @@ fn check(shape: &str, quant: Quant) {
     for policy in ExpertPolicy::ALL {
         let label = format!("{shape}, {}", policy.name());
         let _ = std::fs::remove_file(&hot);
-        // What the first run reads for its first tokens, with nothing known.
+        // A run without a list: what it reads for the first tokens.
         let first = || Options {
             hotness: None,
             ..with_file(&path, policy)
@@ -93,7 +93,7 @@ fn check(shape: &str, quant: Quant) {
         assert!(warm.bytes_read < cold.bytes_read, "{label}");
         drop(engine);
 
-        // The first token does not wait: what is not there yet comes between the laps.
+        // Without waiting for the hot experts, which are then read between the laps.
         let mut engine = streamed(&path, extra, &with_file(&path, policy));
         assert_same(&label, &logits(&mut engine, &prompt, STEPS), &expected);
     }
@@ -136,7 +136,7 @@ fn a_list_of_another_model_or_none_is_told_and_not_used() {
     assert!(told(&engine)[0].contains("another model"));
     let (before, after) = warmed(&mut engine);
     assert_eq!(before, after);
-    // It is written anew, and is this model's then.
+    // The list is replaced by one of this model.
     logits(&mut engine, &[1, 2, 3], 4);
     stream(&mut engine).write_hotness().expect("it is written");
     drop(engine);

@@ -1,5 +1,5 @@
-//! Tokens and logits are bit for bit those of llama.cpp's own loader, at every
-//! budget, for every family of models.
+//! Logits are bit for bit those of llama.cpp's own loader, at several budgets, for every
+//! family of models.
 
 mod common;
 
@@ -44,7 +44,7 @@ fn check(path: &Path, base: &Options) {
         if extra == 0 {
             let moved = stream.line().counters().bytes_read;
             let (asked, found) = stream.item_hits();
-            // Everything came through the line, and of experts more than once.
+            // All weights were read through the line, or most experts were read again.
             let passed = if experts {
                 asked > 2 * found
             } else {

@@ -1,5 +1,5 @@
-//! A drive that lies: with a seal always, and without one from the second reading on, no
-//! lap computes with bytes that are wrong. `SEED=n` gives the seed; `LAPS=n` how many.
+//! A drive that returns wrong bytes: no lap computes with them, with a seal from the first
+//! read on, without one from the second. `SEED=n` sets the seed, `LAPS=n` the number of laps.
 
 mod common;
 
@@ -14,7 +14,7 @@ use delayline_medium::{
 };
 use delayline_synth::Quant;
 
-/// Makes a drive that lies while it is switched on.
+/// Makes a drive that returns wrong bytes while the switch says so.
 #[derive(Clone, Debug, Default)]
 struct Liar(FaultSwitch, u64);
 
@@ -49,8 +49,8 @@ const LIES: Faults = Faults {
     torn: 0.0,
 };
 
-/// A prompt and some tokens behind it; the logits of each lap that went well, and how
-/// many attempts failed.
+/// Runs a prompt and some tokens; returns the logits of each successful lap, and how many
+/// attempts failed.
 fn answer(engine: &mut LlamaEngine) -> (Vec<Vec<f32>>, u64) {
     let (mut out, mut failed, mut pos) = (Vec::new(), 0, 0);
     engine.backend_mut().clear();
@@ -105,7 +105,7 @@ fn no_lap_computes_with_a_lie() {
         let unsealed = engine.stream().expect("streamed").unsealed().len();
         assert_eq!(unsealed, usize::from(!sealed));
         if sealed {
-            // Also what is read first.
+            // With a seal, the first reads may lie as well.
             let liar = Liar(FaultSwitch::default(), seed);
             engine = self::engine(&path, &liar);
             liar.0.set(LIES);
@@ -154,7 +154,7 @@ fn a_changed_byte_is_told_by_the_seal() {
     }
     let told = told.expect("the byte was read");
     assert!(told.contains("other bytes came"), "{told}");
-    // llama.cpp checks nothing of what it loads itself: all of it is read before.
+    // llama.cpp does not check what it loads itself, so the file is checked before.
     drop(engine);
     let native = |unchecked| {
         let options = Options {
@@ -181,7 +181,7 @@ fn a_changed_byte_is_told_by_the_seal() {
     assert!(engine.step(&[5], 0, true, None).is_ok());
 }
 
-/// What stays is read once more, where no seal says what it should be.
+/// Without a seal, resident weights are read a second time.
 #[test]
 fn what_stays_is_read_again() {
     let (_alone, dir) = (alone(), scratch());
@@ -210,7 +210,7 @@ fn a_seal_that_is_none_is_refused() {
         let error = refused.err().expect("refused").to_string();
         assert!(error.contains("delayline seal"), "{error}");
     }
-    // A model that has the name of a seal is another matter than a seal that was damaged.
+    // A file with the name of a seal that is a model is ignored, unlike a damaged seal.
     std::fs::copy(&path, seal_path(&path)).expect("can copy");
     let mut engine = delayline_llama::open(&path, &options).expect("opened");
     assert_eq!(engine.stream().expect("streamed").unsealed().len(), 1);

@@ -1,6 +1,6 @@
-//! How requests share the KV cache, on a decoder that computes nothing: no request
-//! takes all of it while others wait, one that takes what it gets is not cut while
-//! there is room, and nobody is told what another has asked.
+//! How requests share the KV cache, on a simulated decoder: no request takes all of it
+//! while others wait, an elastic one is not cut short while there is room, and nothing is
+//! shared between owners.
 
 use delayline_llama::batch::{
     Batcher, Choice, GenerateRequest, JoinError, Retention, SequenceEvent, SequenceId,
@@ -16,7 +16,7 @@ fn model() -> SimulatedModel {
         slots: 1,
         cells: CTX,
         rows: 5,
-        // Token 0 ends a text: it hardly ever comes.
+        // Token 0 ends a text: with so many tokens it is rarely chosen.
         vocab: 5000,
         snapshots: None,
         failures: 0.0,
@@ -49,7 +49,8 @@ fn request(prompt: &[i32], max_tokens: usize, elastic: bool) -> GenerateRequest 
     }
 }
 
-/// Laps until nobody rides: the tokens of each, and why it ended.
+/// Runs laps until all sequences have ended; returns the number of tokens of each, and why
+/// it ended.
 fn finish(batcher: &mut Batcher<SimulatedDecoder>) -> Vec<(SequenceId, usize, Finish)> {
     let (mut events, mut ended) = (Vec::<SequenceEvent>::new(), Vec::new());
     let mut counts = std::collections::BTreeMap::new();
@@ -71,7 +72,7 @@ fn one_request_cannot_take_all_while_others_wait() {
     let mut batcher = batcher(4, CTX + 8);
     batcher.join(request(&[1, 2], CTX, false)).expect("room");
     batcher.lap(&mut Vec::new()).expect("a lap");
-    // A large one has to wait; small ones ride beside, and past it.
+    // A large request has to wait; small ones overtake it.
     let large = batcher.join(request(&[3], CTX, false));
     assert!(matches!(large, Err(JoinError::Full(_))), "{large:?}");
     batcher
@@ -94,7 +95,7 @@ fn an_elastic_answer_is_as_long_as_there_is_room() {
         .expect("room");
     let ended = finish(&mut alone);
     assert_eq!((ended[0].1, ended[0].2), (CTX - 2 + 1, Finish::Full));
-    // What it asks for is still its end.
+    // It ends at the number of tokens that it asked for.
     alone.join(request(&[3, 4], 30, true)).expect("room");
     let ended = finish(&mut alone);
     assert_eq!((ended[0].1, ended[0].2), (30, Finish::Length));
@@ -110,7 +111,7 @@ fn an_elastic_answer_is_as_long_as_there_is_room() {
             let elastic = rng.chance(0.7);
             match batcher.join(request(&prompt, most, elastic)) {
                 Ok(admitted) => asked.push((admitted.id, prompt.len(), most, elastic)),
-                // The simulated decoder looks that no cell is taken twice.
+                // The simulated decoder checks that cells are not promised twice.
                 Err(JoinError::Full(_)) => ended.extend(finish(&mut batcher)),
                 Err(JoinError::Invalid(error)) => panic!("{error}"),
             }
@@ -146,7 +147,7 @@ fn what_one_owner_has_left_is_not_shared_with_another() {
         };
         assert_eq!((cached("a", ""), cached("a", "")), (0, 5));
         assert_eq!((cached("b", ""), cached("b", "")), (0, 5));
-        // Where there is a slot for each, both keep what is theirs.
+        // With a slot for each, both keep their tokens.
         assert_eq!(cached("a", ""), if slots > 1 { 5 } else { 0 });
         assert_eq!((cached("a", "salt"), cached("a", "salt")), (0, 5));
         assert_eq!(cached("b", "salt"), 0);
@@ -167,7 +168,7 @@ fn who_asks_for_all_of_it_has_all_of_it_computed() {
             admitted.cached
         };
         let asked = [false, true, false, true, true].map(&mut cached);
-        // What it computed is kept for others.
+        // What a fresh request computed is kept for others.
         assert_eq!(asked, [0, 0, 5, 0, 0]);
     }
 }
@@ -200,7 +201,7 @@ fn what_is_forgotten_on_demand_is_gone() {
         all.map(|whose| cached(&mut batcher, whose, stays)),
         [0, 0, 5]
     );
-    // What is under way then leaves nothing, nor does what asks for that.
+    // A running sequence leaves nothing after that, nor does one that asks for it.
     ask(&mut batcher, mine, stays, 3);
     assert_eq!(batcher.forget(&mine).tokens, 6, "the salted one");
     finish(&mut batcher);
@@ -209,20 +210,21 @@ fn what_is_forgotten_on_demand_is_gone() {
     assert_eq!(cached(&mut batcher, mine, stays), 5);
 }
 
-/// Rows that were computed since it was last asked.
+/// Number of rows that were computed since the last call.
 fn rows_of(batcher: &mut Batcher<SimulatedDecoder>) -> usize {
     let laps = batcher.decoder().take_laps();
     laps.iter().map(|lap| lap.rows).sum()
 }
 
-/// Eight clients whose prompts begin alike, and a decoder that counts rows and cells.
+/// Eight clients whose prompts have a common prefix, and a decoder that counts rows and
+/// cells.
 #[test]
 fn what_several_prompts_begin_with_is_computed_and_held_once() {
     const CLIENTS: usize = 8;
     let beginning: Vec<i32> = (1..=30).collect();
     let all = beginning.len() + CLIENTS * 4;
     for together in [true, false] {
-        // Room for what they share once, and for what is left of each.
+        // Room for the shared prefix once, and for the rest of each prompt.
         let model = SimulatedModel {
             slots: CLIENTS,
             cells: all + CLIENTS,
@@ -259,7 +261,7 @@ fn what_several_prompts_begin_with_is_computed_and_held_once() {
         assert!(cells <= all, "{together}: {cells} cells for {all} tokens");
         assert!(cached == beginning.len(), "who comes later finds all of it");
     }
-    // Of different owners, and of those who ask for that, each computes its own.
+    // Requests of different owners, and fresh ones, compute all of their own prompt.
     for fresh in [false, true] {
         let mut batcher = batcher(CLIENTS, CLIENTS * CTX);
         for client in 0..CLIENTS {
@@ -277,7 +279,7 @@ fn what_several_prompts_begin_with_is_computed_and_held_once() {
     }
 }
 
-/// Whoever computes for others may leave at any lap: another goes on where it was.
+/// A sequence that computes for others may leave at any lap: another continues from there.
 #[test]
 fn who_waits_goes_on_where_another_has_left() {
     let beginning: Vec<i32> = (1..=30).collect();
@@ -294,8 +296,8 @@ fn who_waits_goes_on_where_another_has_left() {
         batcher.leave(first.id);
         assert_eq!(finish(&mut batcher).len(), 2);
         let rows = rows_of(&mut batcher);
-        // Two last tokens of prompts, and one each of the answers; what the first has
-        // said before it left.
+        // The common prefix, two rows for each of the others, and up to one row a lap of
+        // the first one's answer.
         assert!(
             (30 + 4..=30 + 4 + laps).contains(&rows),
             "{rows} rows, {laps} laps"

@@ -1,8 +1,8 @@
-//! The whole batcher, and sessions, on a decoder that computes nothing: whatever
-//! joins, leaves, is held or fails, each sequence gets what it would get alone, no
-//! cell is promised twice, and nobody starves.
+//! The whole batcher, and sessions, on a simulated decoder: whichever sequences join,
+//! leave, are held or fail, each gets what it would get alone, no cell is promised twice,
+//! and none starves.
 //!
-//! `SEED=n` gives the seed instead of the time.
+//! `SEED=n` sets the seed.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -41,8 +41,8 @@ struct Answer {
     finish: Finish,
 }
 
-/// What a request is answered with by a model that does nothing else, told as
-/// plainly as possible: the whole text anew for each token.
+/// The reference answer to a request, computed as simply as possible: from the whole text
+/// for each token.
 fn alone(model: &SimulatedModel, request: &GenerateRequest, ctx: usize) -> Answer {
     let Choice::Sampled(sampling) = &request.choice else {
         panic!("only sampled texts are walked");
@@ -62,7 +62,7 @@ fn alone(model: &SimulatedModel, request: &GenerateRequest, ctx: usize) -> Answe
         if first_stop(&whole_characters(&bytes), &request.stop).is_some() {
             break Finish::Stopped;
         }
-        // The last token needs no room.
+        // The last token needs no cell.
         if tokens.len() == request.max_tokens {
             break Finish::Length;
         }
@@ -86,7 +86,7 @@ fn first_stop(text: &str, stops: &[String]) -> Option<usize> {
     stops.iter().filter_map(|stop| text.find(stop)).min()
 }
 
-/// The text without a character at its end that may still become whole.
+/// The text without an incomplete character at its end.
 fn whole_characters(bytes: &[u8]) -> String {
     let unfinished = |n: &usize| {
         let end = &bytes[bytes.len() - n..];
@@ -104,29 +104,29 @@ struct Live {
     got: usize,
     text: String,
     held: bool,
-    /// Cells that it may come to take.
+    /// Maximum number of cells that it may take.
     cells: usize,
-    /// Laps that it may take part in before its first token.
+    /// Maximum number of laps with it before its first token.
     patience: usize,
 }
 
-/// A batcher and what must become of its sequences.
+/// A batcher and what its sequences have to get.
 struct Walk {
     model: SimulatedModel,
     batcher: Batcher<SimulatedDecoder>,
     rng: Rng,
     live: BTreeMap<SequenceId, Live>,
-    /// Texts that came to their end, to go on from.
+    /// Completed texts, which later prompts may continue.
     past: Vec<Vec<i32>>,
-    /// The class that the lap before expected of the next one, if nothing came between.
+    /// The class that the last lap expected of the next one, if that is certain.
     hint: Option<Class>,
     answered: usize,
-    /// Requests that had room only because of what they share.
+    /// Number of requests that had room only because they share cells.
     shared: usize,
     failed: usize,
-    /// Laps that failed for a logit that is no number.
+    /// Number of laps that failed because a logit was NaN.
     spoiled: usize,
-    /// Laps in a row without a token for those that generate.
+    /// Number of consecutive laps without a token for generating sequences.
     tokenless: usize,
 }
 
@@ -154,7 +154,7 @@ impl Walk {
     fn request(&mut self) -> GenerateRequest {
         let ctx = self.batcher.ctx();
         let mut prompt = match self.pick(3) {
-            // As one that is under way: what both begin with is computed once.
+            // A prefix of a running sequence's prompt, which is computed only once.
             1 if !self.live.is_empty() => {
                 let at = self.pick(self.live.len());
                 let mut text = self
@@ -194,8 +194,8 @@ impl Walk {
         }
     }
 
-    /// Whether there is room for one more of so many cells: what is left beside the
-    /// longest request is a guest's, up to a slot's share, and no large one gets it.
+    /// Whether another request of so many cells has room. What the longest request leaves,
+    /// up to a slot's share, is reserved for requests that are no larger than that.
     fn holds(&self, cells: usize) -> bool {
         let guest = match self.model.slots {
             1 => 0,
@@ -214,7 +214,7 @@ impl Walk {
         let prompt = request.prompt.len();
         let cells = (prompt + request.max_tokens - 1).min(ctx);
         let no_slot = self.live.len() == self.model.slots;
-        // Alone it would need so many; what it shares with others counts once.
+        // Without sharing; with it, there may be room nevertheless.
         let full = no_slot || !self.holds(cells);
         match self.batcher.join(request.clone()) {
             Ok(admitted) => {
@@ -245,9 +245,9 @@ impl Walk {
         }
     }
 
-    /// In how many laps whoever waits for its first token must have it: each lap has at
-    /// least a token of somebody's prompt. Where prompts have laps of their own, every
-    /// other lap, and who has generated before may be computed again.
+    /// Number of laps within which each waiting sequence must get its first token: each lap
+    /// has at least one token of some prompt. With snapshots, only every other lap has, and
+    /// generating sequences may have to be computed again.
     fn patience(&self) -> usize {
         let waiting = self.live.values();
         let waiting = waiting.filter(|live| live.got == 0 || self.only_goes_on());
@@ -263,7 +263,7 @@ impl Walk {
         self.model.snapshots.is_some()
     }
 
-    /// Whether who generates may lack more than its last token.
+    /// Whether generating sequences may lack more than their last token.
     fn is_behind(&self) -> bool {
         self.spoiled > 0 || self.only_goes_on() && self.failed > 0
     }
@@ -312,7 +312,7 @@ impl Walk {
         match self.batcher.lap(&mut events) {
             Ok(lap) => {
                 assert_eq!(lap.generated, events.len());
-                // Where prompts have laps of their own, the next one is for tokens.
+                // With snapshots, a lap of prompts is followed by one of single tokens.
                 let tokens = !self.only_goes_on() || lap.decoded > 0;
                 if tokens && !self.is_behind() {
                     assert_eq!(lap.decoded, generating.len());
@@ -348,7 +348,7 @@ impl Walk {
                         before.starts_with(after) || after.starts_with(before)
                     }));
                 } else {
-                    // What others had computed may have come in before the lap.
+                    // A prefix that others computed may have been shared before the lap.
                     let mut both = after.iter().zip(&before);
                     assert!(both.all(|(after, before)| after.starts_with(before)));
                 }
@@ -364,8 +364,8 @@ impl Walk {
         }
     }
 
-    /// The lap was of the expected class, and what is expected next is remembered
-    /// where it is certain: while all generate.
+    /// Checks that the lap was of the expected class, and remembers the next expectation if
+    /// it is `certain`: while all generate.
     fn check_hint(&mut self, certain: bool) {
         for lap in self.batcher.decoder().take_laps() {
             if let Some(hint) = self.hint {
@@ -375,7 +375,7 @@ impl Walk {
         }
     }
 
-    /// Nobody waits for a first token for ever.
+    /// Checks that no sequence waits too long for its first token.
     fn wait(&mut self, taking_part: &[SequenceId], events: &[SequenceEvent]) {
         for id in taking_part {
             let live = self.live.get_mut(id).expect("it lives");
@@ -427,7 +427,7 @@ impl Walk {
         assert!(ids.iter().all(|id| self.live.contains_key(id)));
     }
 
-    /// All that are still there get all that is theirs.
+    /// Runs until all remaining sequences have their whole answers.
     fn finish(&mut self) {
         self.batcher.decoder().set_failures(0.0, 0.0);
         let ids: Vec<SequenceId> = self.live.keys().copied().collect();
@@ -480,7 +480,7 @@ fn whatever_happens_each_gets_what_it_gets_alone() {
     assert!(answered > 20_000 && failed > 20_000 && spoiled > 1_000 && shared > 200);
 }
 
-/// Every order of so many calls, on a batcher of two slots that is nearly full.
+/// Every sequence of `DEPTH` calls, on a small batcher of two slots.
 #[test]
 fn every_short_sequence_of_calls() {
     const DEPTH: u32 = 6;
@@ -518,8 +518,8 @@ fn every_short_sequence_of_calls() {
     assert!(answered > all / 4, "{answered} answers in {all} orders");
 }
 
-/// A memory that only goes on is taken back to a snapshot: a text that shares a prompt
-/// with another one that has left goes on from its end, and nobody else notices.
+/// A memory that cannot be cut is taken back to a snapshot: a text that shares a prompt with
+/// one that has left continues from that prompt's end, and other sequences are unaffected.
 #[test]
 fn where_memory_only_goes_on_texts_go_on_from_snapshots() {
     let model = SimulatedModel {
@@ -543,7 +543,7 @@ fn where_memory_only_goes_on_texts_go_on_from_snapshots() {
         let mut batcher = Batcher::new(SimulatedDecoder::new(model), Some(40));
         let (mut tokens, mut events) = (BTreeMap::<_, Vec<i32>>::new(), Vec::new());
         let mut expected = Vec::new();
-        // The second leaves in the middle of its answer, and the third begins as it did.
+        // The second leaves during its answer, and the third has the same prefix.
         let shared = [4, 5, 6, 7, 8];
         let prompts = [&[1, 2, 3][..], &shared[..], &[4, 5, 6, 7, 9, 9][..]];
         for (at, prompt) in prompts.into_iter().enumerate() {
@@ -556,7 +556,7 @@ fn where_memory_only_goes_on_texts_go_on_from_snapshots() {
             let admitted = batcher.join(request).expect("a slot");
             if at == 2 && only_slot {
                 taken_back += 1;
-                // All of the prompt but its last token was there at its end.
+                // The snapshot at the prompt's end has all of it but the last token.
                 assert_eq!(admitted.cached, shared.len() - 1);
             }
             expected.push((admitted.id, answer.tokens));
@@ -581,9 +581,8 @@ fn where_memory_only_goes_on_texts_go_on_from_snapshots() {
 
 /// The laps of a session: a prompt in micro-batches of which only the last has
 /// logits, then one token a lap, each lap announced by the one before. That the model
-/// ends its answer before `max_tokens` is not known a lap before.
-/// Where the last token of a prompt has a lap of its own, `prompt` is one less than
-/// `lacking`.
+/// ends its answer before `max_tokens` is not known in advance. If the last token of a prompt
+/// has a lap of its own, `prompt` is one less than `lacking`.
 fn laps_of(
     prompt: usize,
     lacking: usize,
@@ -604,7 +603,7 @@ fn laps_of(
     laps.iter().zip(next).map(lap).collect()
 }
 
-/// Conversations turn by turn: every length of prompt, what was said stays in the KV
+/// Conversations of several turns with random prompts: the common prefix is found in the KV
 /// cache, and the caller stops at any call.
 #[test]
 fn a_session_is_a_sequence_alone() {
@@ -634,7 +633,7 @@ fn a_session_is_a_sequence_alone() {
             let choice = Choice::Sampled(sampling);
             let request = GenerateRequest::new(&text, max_tokens, choice);
             let answer = alone(&model, &request, model.cells);
-            // The last token of a prompt is computed again.
+            // The last token of a prompt is always computed.
             let same = computed.iter().zip(&text).take_while(|(a, b)| a == b);
             let shared = same.count().min(text.len() - 1);
             let only_goes_on = model.snapshots.is_some();

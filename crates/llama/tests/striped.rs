@@ -1,5 +1,5 @@
-//! A model on several drives is the same model, bit for bit, and a drive that
-//! fails in a lap is named.
+//! A model that is striped over several drives gives the same logits, bit for bit, and an
+//! error names the drive that failed.
 
 mod common;
 
@@ -13,7 +13,8 @@ use delayline_synth::Quant;
 
 const PROMPT: [i32; 6] = [3, 40, 77, 114, 151, 188];
 
-/// Lays a model over `drives` files in `dir`; the list, and the files.
+/// Stripes a model over `drives` files in `dir`; returns the paths of the list and of the
+/// files.
 fn stripe(dir: &Path, model: &Path, drives: usize) -> (PathBuf, Vec<PathBuf>) {
     let (bytes, unit) = (std::fs::read(model).unwrap(), 64 << 10);
     let mut parts = vec![Vec::new(); drives];
@@ -22,7 +23,7 @@ fn stripe(dir: &Path, model: &Path, drives: usize) -> (PathBuf, Vec<PathBuf>) {
         parts[drive].extend(&bytes[from..from + len as usize]);
         from += len as usize;
     }
-    // Paths that start from the list's folder.
+    // Relative to the list's folder.
     let files: Vec<PathBuf> = (0..drives)
         .map(|i| PathBuf::from(format!("drive{i}")))
         .collect();

@@ -1,4 +1,4 @@
-//! Laps whose number of threads changes from one to the next.
+//! Changing the number of threads between runs changes no bit of the logits.
 
 mod common;
 

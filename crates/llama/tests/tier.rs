@@ -1,5 +1,5 @@
-//! Blocks of the KV cache that were on disk: what comes back is what was in memory, to the
-//! bit, and never somebody else's.
+//! Blocks of the KV cache on disk: restored blocks are those that were in memory, bit for
+//! bit, and are found only with the same model, format and namespace.
 
 mod common;
 
@@ -11,7 +11,7 @@ use delayline_llama::batch::{Batcher, Choice, GenerateRequest, Retention};
 use delayline_llama::{KvCache, KvTier, Namespace, Sampling, open};
 use delayline_synth::Quant;
 
-/// What distinguishes two runs.
+/// What distinguishes the runs.
 struct Setting<'a> {
     model: &'a Path,
     folder: &'a Path,
@@ -44,7 +44,8 @@ impl Setting<'_> {
     }
 }
 
-/// Tokens that were found, and the answer with the probabilities of its tokens.
+/// Number of tokens that were found, and the answer's tokens with the bits of their log
+/// probabilities.
 type Answer = (usize, Vec<(i32, Vec<u32>)>);
 
 fn ask(batcher: &mut Batcher, prompt: &[i32], namespace: Namespace) -> Answer {
@@ -123,7 +124,7 @@ fn what_comes_back_is_what_was_in_memory() {
         assert_eq!(found, kept, "{shape} {kv:?}: not as the hit in memory");
         drop(second);
 
-        // Behind another sequence, in other cells.
+        // After another sequence, so in other cells.
         let mut third = setting.batcher();
         ask(&mut third, &other, mine);
         let (cached, answer) = ask(&mut third, &text, mine);
@@ -133,7 +134,7 @@ fn what_comes_back_is_what_was_in_memory() {
         };
         assert_eq!(tokens(&answer), tokens(&kept.1), "{shape}");
 
-        // A text that parts from it inside a block, and one that goes on.
+        // A text that differs from it inside a block, and one that continues it.
         let mut parts = text.clone();
         parts[100] = 299;
         assert_eq!(ask(&mut third, &parts, mine).0, 100, "{shape}");
@@ -148,7 +149,7 @@ fn what_comes_back_is_what_was_in_memory() {
             "{shape}: the answer too"
         );
 
-        // Another's key, another model, another format: nothing.
+        // With another namespace, another model or another format nothing is found.
         for (owner, salt) in [("a key", ""), ("", "a salt"), ("a key", "a salt")] {
             let other = Namespace::new(owner.as_bytes(), salt.as_bytes());
             assert_eq!(ask(&mut fourth, &text, other).0, 0, "{owner} {salt}");

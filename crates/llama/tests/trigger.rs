@@ -1,16 +1,17 @@
-//! A grammar that holds from a text on: what comes before is free, what follows is not.
+//! Sampling: a grammar that applies only after a trigger or after thoughts, biases, and
+//! the sampling that a model's file recommends.
 
 mod common;
 
 use delayline_engine::ModelFile;
 use delayline_llama::{Candidates, Sampler, Sampling, Thinking, TokenBias, Trigger, Vocab};
 
-/// What a sampler makes of a model that wants to say `text` and then end.
+/// The text that a sampler chooses if the logits favour `text` and then an end token.
 fn said(vocab: &Vocab, sampler: &mut Sampler, text: &str) -> String {
     let wants = vocab.tokenize(text, false, false).expect("tokens");
     let (mut all, mut out) = (Candidates::default(), Vec::new());
     for at in 0..wants.len() + 20 {
-        // Everything else is about as likely, in an order that says nothing.
+        // All other tokens are about equally likely.
         let mut logits: Vec<f32> = (0..vocab.tokens())
             .map(|n| (n * 7919 % 101) as f32 / 1e3)
             .collect();
@@ -112,7 +113,7 @@ fn what_is_thought_is_free_and_ends_with_its_budget() {
         said(&vocab, &mut sampler, wants)
     };
     let obeys = |text: &str| ["<call>true</call>", "<call>false</call>"].contains(&text);
-    // A call that is only thought of is none, and the one behind it is held.
+    // A call within thoughts is free; the grammar applies to the one after them.
     let wants = "<call>5 {</think>\n<call>5";
     for trigger in [None, Some(&call)] {
         let said = says(true, None, trigger, wants);
@@ -120,11 +121,12 @@ fn what_is_thought_is_free_and_ends_with_its_budget() {
         let answer = answer.map(str::trim_start);
         assert!(answer.is_some_and(obeys), "{said:?}");
     }
-    // Without thoughts it is as ever, and what looks like them at first is an answer.
+    // Without thoughts the grammar applies from the start; what only looks like the beginning
+    // of thoughts is an answer.
     assert!(obeys(&says(false, None, None, "<call>5")));
     assert!(obeys(&says(false, None, Some(&call), "<call>5")));
     assert_eq!(says(false, None, Some(&call), "<this> is"), "<this> is");
-    // When the budget is spent, the model goes on from the end of its thoughts.
+    // When the budget is used up, the end of thoughts is inserted and the answer begins.
     let said = says(true, Some(2), None, "one two three four five six");
     let (thought, answer) = said.split_once("</think>").expect("an end of thoughts");
     assert!(

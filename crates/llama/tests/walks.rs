@@ -1,8 +1,8 @@
-//! Random walks of requests over every kind of model: prompts cut, continued, left,
-//! taken up again by others and cancelled, all in one batcher that keeps what it can.
-//! Each answer's probabilities are those of a batcher that keeps nothing.
+//! Random requests to every kind of model, in one batcher that reuses what it can: prompts
+//! are prefixes and continuations of others, and requests are cancelled. Each answer's log
+//! probabilities are those of a batcher that reuses nothing.
 //!
-//! `SEED=n` gives the seed instead of the time, `SHAPE=name` walks over one model alone.
+//! `SEED=n` sets the seed, `SHAPE=name` tests only that model.
 
 mod common;
 
@@ -16,7 +16,7 @@ use delayline_llama::{KvCache, KvTier};
 use delayline_medium::Rng;
 use delayline_synth::{Quant, TinyArch, tiny_archs};
 
-/// Largest difference of two logarithms of a probability that is rounding.
+/// Largest difference of two log probabilities that may be caused by rounding.
 const ROUNDING: f32 = 0.05;
 
 /// Cells of the KV cache; texts are of up to half as many tokens.
@@ -24,7 +24,7 @@ const CELLS: u32 = 512;
 
 const REQUESTS: usize = 40;
 
-/// Models with states that only go on.
+/// Models with recurrent states.
 const HYBRIDS: [&str; 9] = [
     "tiny-qwen35",
     "tiny-qwen35moe",
@@ -37,13 +37,13 @@ const HYBRIDS: [&str; 9] = [
     "tiny-mamba2",
 ];
 
-/// Its memory can be cut at some lengths only.
+/// A model whose memory can be cut only at some lengths.
 const FORGETS: &str = "tiny-deepseek4";
 
-/// How many models of the table are walked over beside these.
+/// Number of other models of the table that are tested in a run.
 const OTHERS: usize = 4;
 
-/// A request, and the logarithms of probability that came of it.
+/// A request, and the log probabilities of its answer's tokens.
 #[derive(Clone)]
 struct Asked {
     prompt: Vec<i32>,
@@ -53,7 +53,7 @@ struct Asked {
 
 struct Walk {
     batcher: Batcher,
-    /// Tokens that were found on disk.
+    /// Number of tokens that were found on disk.
     restored: u64,
     rng: Rng,
     live: BTreeMap<SequenceId, Asked>,
@@ -73,14 +73,14 @@ impl Walk {
     fn request(&mut self) -> Asked {
         let mut prompt = Vec::new();
         if !self.live.is_empty() && self.rng.chance(0.4) {
-            // As one that is under way.
+            // A prefix of a running one's prompt.
             let at = self.rng.below(self.live.len() as u64) as usize;
             let other = self.live.values().nth(at).expect("it lives");
             prompt.clone_from(&other.prompt);
             let keep = self.rng.below(prompt.len() as u64 + 1) as usize;
             prompt.truncate(keep);
         } else if !self.done.is_empty() && self.rng.chance(0.7) {
-            // Behind a text from before, or behind a part of it.
+            // A continuation of an earlier text, or of a prefix of it.
             let at = self.rng.below(self.done.len() as u64) as usize;
             prompt.clone_from(&self.done[at].prompt);
             prompt.extend(&self.done[at].answer);
@@ -99,7 +99,7 @@ impl Walk {
         }
     }
 
-    /// Takes a request on; false if there is no room for it now.
+    /// Joins a request; false if there is no room for it now.
     fn join(&mut self, asked: Asked) -> bool {
         self.join_as(asked, false)
     }
@@ -163,13 +163,13 @@ impl Walk {
     }
 }
 
-/// What came of a walk.
+/// The result of a walk.
 struct Walked {
-    /// By answer, the largest distance to the same computed alone.
+    /// By answer: the largest difference of a log probability to the same computed alone.
     distances: Vec<f32>,
-    /// How many tokens were not computed again.
+    /// Number of tokens that the last prompt found in the cache.
     cached: usize,
-    /// Of all in the walk those that were found on disk.
+    /// Number of tokens that were found on disk in the whole walk.
     restored: u64,
     /// Whether the model is a mixture of experts.
     experts: bool,
@@ -178,10 +178,10 @@ struct Walked {
 fn walk(path: &Path, seed: u64) -> Walked {
     let options = Options {
         seqs: Some(3),
-        // Two would only wait for each other where the machine does something else too.
+        // Two threads would wait for each other on a busy machine.
         threads: Some(1),
         ctx: Some(CELLS / 2),
-        // Little rounding, so that what differs is told from what is wrong.
+        // Keeps rounding small, so that it is not mistaken for an error.
         kv: KvType::F32,
         spare: true,
         ..options(Way::Auto)
@@ -198,7 +198,7 @@ fn walk(path: &Path, seed: u64) -> Walked {
             share: None,
         };
         let tier = KvTier::open(&cache, &options).expect("a folder");
-        // Some models have none.
+        // Some models cannot have one.
         let kept = engine.backend_mut().use_tier(tier).is_ok();
         (Batcher::new(engine, Some(CELLS / 2)), kept)
     };
@@ -211,7 +211,7 @@ fn walk(path: &Path, seed: u64) -> Walked {
         done: Vec::new(),
         cached: 0,
     };
-    // Halfway the program starts anew.
+    // Halfway the program is restarted.
     while walk.done.len() < REQUESTS / 2 {
         walk.step();
     }
@@ -239,7 +239,7 @@ fn walk(path: &Path, seed: u64) -> Walked {
     walk.restored = tier.map_or(0, |tier| tier.stats().flash_tokens);
     let experts = walk.batcher.decoder().file().facts().experts > 0;
     assert!(walk.restored > 0 || !on_disk, "nothing was found on disk");
-    // The walk may find nothing again where only snapshots are kept: this is found.
+    // With snapshots alone, the walk may find nothing in the cache; this prompt certainly does.
     let long = |walk: &mut Walk, prompt: Vec<i32>| {
         let answer = walk.text(8);
         let logprobs = Vec::new();
@@ -297,7 +297,7 @@ fn what_is_kept_changes_no_answer() {
             "SHAPE={only}: there is none of that name"
         );
     } else {
-        // All others in turn, some in each run.
+        // Some random others in each run.
         let mut rng = Rng::new(seed);
         let pick = |_| others[rng.below(others.len() as u64) as usize];
         shapes.extend((0..OTHERS).map(pick));
@@ -310,7 +310,7 @@ fn what_is_kept_changes_no_answer() {
             "{shape}: {largest:.1e} apart, {} tokens kept, {} from disk",
             walked.cached, walked.restored
         );
-        // Where two experts are as good as equally fit, rounding chooses another one.
+        // If two experts are almost equally good, rounding may lead to another choice.
         let far = walked.distances.iter().filter(|&&far| far > ROUNDING);
         let rare = if walked.experts { REQUESTS / 5 } else { 0 };
         assert!(

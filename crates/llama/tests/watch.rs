@@ -1,5 +1,5 @@
-//! What may be seen of laps: all that they pass over, in marks that belong
-//! together with the engine's own figures.
+//! The marks that watch a lap: they cover all of its weights, and agree with the engine's
+//! own figures.
 
 mod common;
 
@@ -9,7 +9,7 @@ use delayline_engine::watch::StretchKind;
 use delayline_llama::LlamaEngine;
 use delayline_synth::Quant;
 
-/// Marks of a lap that has just ended, checked; returns how far it came.
+/// Checks the marks of a lap that has just ended; returns its last place.
 fn checked(engine: &mut LlamaEngine, stalled_ns: u64, read: u64, window: u64) -> u64 {
     let laps = engine.laps();
     let stream = engine.stream().expect("streamed");
@@ -59,7 +59,7 @@ fn marks_tell_how_far_a_lap_is_and_where_its_time_went() {
         let whole: u64 = stretches.iter().map(|stretch| stretch.bytes).sum();
 
         assert!(engine.stream().expect("streamed").watch().last().is_empty());
-        // A prompt in two laps, of which the first has no use for the output head.
+        // A prompt in two laps, of which the first does not use the output head.
         let tokens: Vec<i32> = (1..=20).collect();
         let mut pos = 0;
         let mut places = Vec::new();

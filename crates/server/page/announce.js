@@ -1,8 +1,8 @@
-// What a screen reader says. One sentence at a time, and never token by token.
+// Announcements for screen readers: whole sentences, not single tokens.
 
 const place = document.getElementById("said");
 
-/** Says a sentence, also if it is the same as the last. */
+/** Announces a sentence, even if it is the same as the last. */
 export function announce(text) {
   place.textContent = "";
   requestAnimationFrame(() => {

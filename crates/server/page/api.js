@@ -1,5 +1,5 @@
-// Requests to the server this page came from: the key, and what went wrong in
-// words for a person. Knows neither the chat nor the picture.
+// Requests to the server of this page: adds the key, and makes messages for people of errors.
+// Knows neither the chat nor the picture.
 
 const KEY = "delayline-key";
 
@@ -9,16 +9,16 @@ export const key = {
   set: (value) => (value ? sessionStorage.setItem(KEY, value) : sessionStorage.removeItem(KEY)),
 };
 
-/** A request that did not work; the message is for a person. */
+/** A failed request; the message is for people. */
 export class Refused extends Error {
-  /** `status` is HTTP's, or 0 if there was no answer. */
+  /** `status` is the HTTP status, or 0 if there was no answer. */
   constructor(message, status = 0) {
     super(message);
     this.status = status;
   }
 }
 
-/** A response that is fine. Throws [Refused], or the abort's own error. */
+/** Returns a successful response. Throws [Refused], or the error of an abort. */
 export async function request(path, { body, signal } = {}) {
   const headers = {};
   if (key.get()) headers.authorization = `Bearer ${key.get()}`;
@@ -35,7 +35,7 @@ export async function request(path, { body, signal } = {}) {
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refused("The server does not answer. It may be starting again: try once more in a moment.");
+    throw new Refused("The server does not answer. It may be restarting: try again in a moment.");
   }
   if (!response.ok) throw await refusal(response);
   return response;
@@ -46,21 +46,21 @@ async function refusal(response) {
   try {
     said = (await response.json()).error?.message ?? "";
   } catch {
-    // No JSON: the status has to do.
+    // Without JSON, the message depends on the status alone.
   }
   const { status } = response;
   if (status === 401 || status === 403) {
     return new Refused(
       key.get()
         ? "The server does not accept this API key. Correct it under Settings."
-        : "This server wants an API key. Enter it under Settings.",
+        : "This server needs an API key. Enter it under Settings.",
       status,
     );
   }
   if (status === 429 || status === 503) {
     const wait = Number(response.headers.get("retry-after"));
     const when = wait > 0 ? `Try again in ${wait} s.` : "Try again in a moment.";
-    const why = status === 429 ? "All places and the queue are taken." : "The server cannot answer just now.";
+    const why = status === 429 ? "The server and its queue are full." : "The server cannot answer just now.";
     return new Refused(`${said || why} ${when}`, status);
   }
   return new Refused(said || `The server refused this (status ${status}).`, status);

@@ -1,6 +1,6 @@
-// The chat: a conversation that is kept in this tab, an answer that comes token
-// by token, a way to stop it, and kind words when something fails. What the model
-// says is put in as text.
+// The chat: a conversation kept in this tab, an answer that is streamed and can be stopped,
+// and messages for people when something fails. The model's output is inserted as text, never
+// as markup.
 
 import { announce } from "./announce.js";
 import { Refused, request } from "./api.js";
@@ -8,7 +8,7 @@ import { events } from "./events.js";
 import { count, digits, seconds } from "./units.js";
 
 const KEPT = "delayline-conversation";
-/** A browser holds six connections to a server, and the live picture is one. */
+/** A browser opens at most six connections to a server, and `/live` needs one. */
 const MOST_RIDERS = 5;
 const at = (id) => document.getElementById(id);
 
@@ -29,13 +29,13 @@ class Bubble {
     follow(true);
   }
 
-  /** More of the text. */
+  /** Adds to the text. */
   add(text) {
     this.body.append(text);
     follow();
   }
 
-  /** More of what the model thinks, above the text. */
+  /** Adds to the thoughts, above the text. */
   think(text) {
     if (!this.thought) {
       const fold = document.createElement("details");
@@ -51,7 +51,7 @@ class Bubble {
     follow();
   }
 
-  /** A line below the text. */
+  /** Adds a line below the text. */
   note(text, kind = "note") {
     const note = document.createElement("p");
     note.className = kind;
@@ -62,7 +62,7 @@ class Bubble {
   }
 }
 
-/** Keeps the end in sight, unless the person has scrolled up. */
+/** Scrolls to the end, unless the user has scrolled up. */
 function follow(always = false) {
   const list = at("messages");
   const below = list.scrollHeight - list.scrollTop - list.clientHeight;
@@ -70,7 +70,7 @@ function follow(always = false) {
 }
 
 export class Chat {
-  /** The model's name, once it is known. */
+  /** The model's name, or "" until it is known. */
   model = "";
   #messages = JSON.parse(sessionStorage.getItem(KEPT) ?? "[]");
   #abort;
@@ -116,7 +116,7 @@ export class Chat {
     await this.#answer();
   }
 
-  /** Asks for an answer to the conversation as it is. */
+  /** Requests an answer to the current conversation. */
   async #answer() {
     const messages = alternating(this.#messages);
     const abort = new AbortController();
@@ -128,7 +128,7 @@ export class Chat {
     const first = this.#ride(messages, abort, bubble);
     const others = Array.from({ length: riders - 1 }, () => this.#ride(messages, abort));
     const [answer, ...ends] = await Promise.all([first, ...others]);
-    // A new conversation may have begun meanwhile.
+    // A new conversation may have begun since.
     if (this.#abort !== abort) return;
     this.#abort = undefined;
     if (answer.text) this.#messages.push({ role: "assistant", content: answer.text });
@@ -137,7 +137,7 @@ export class Chat {
     this.#busy(false);
   }
 
-  /** What is said when an answer is over. */
+  /** Writes the notes below a finished answer. */
   #close(bubble, answer, others) {
     const { text, error, finish } = answer;
     const together = others.length > 0 ? [answer, ...others] : [];
@@ -159,7 +159,7 @@ export class Chat {
     }
   }
 
-  /** A button to try the same once more. `unsaid` if nothing came of the answer. */
+  /** Adds a button to ask again. `unsaid` is whether the answer has no text. */
   #offerAgain(bubble, unsaid) {
     const button = document.createElement("button");
     button.type = "button";
@@ -176,7 +176,7 @@ export class Chat {
     follow();
   }
 
-  /** One request, written into the bubble if there is one. Never throws. */
+  /** Sends a request and writes its answer into the bubble, if there is one. Never throws. */
   async #ride(messages, abort, bubble) {
     const answer = { text: "", tokens: 0, finish: "", error: "", first_s: 0, took_s: 0 };
     const start = performance.now();
@@ -238,7 +238,7 @@ export class Chat {
     at("stop").hidden = !busy;
     at("fresh").disabled = at("messages").childElementCount <= 1;
     at("messages").setAttribute("aria-busy", String(busy));
-    // The button that was pressed is gone: the focus goes where it is of use.
+    // The focused button is hidden, so the focus moves to the next useful element.
     if (focused) (busy ? at("stop") : at("prompt")).focus();
   }
 
@@ -247,7 +247,7 @@ export class Chat {
   }
 }
 
-/** Questions that got no answer go into the next: a model expects turns. */
+/** Joins consecutive messages of one role, since models expect alternating turns. */
 function alternating(messages) {
   const turns = [];
   for (const { role, content } of messages) {
@@ -260,6 +260,6 @@ function alternating(messages) {
 function summary({ tokens, took_s, first_s, finish }) {
   if (finish === "stopped") return "Stopped.";
   const speed = tokens > 1 && took_s > first_s ? `, ${digits((tokens - 1) / (took_s - first_s))} tokens/s` : "";
-  const cut = finish === "length" ? " It is as long as it may be; ask for a longer one under Settings." : "";
+  const cut = finish === "length" ? " It has the maximum length, which can be changed under Settings." : "";
   return `${count(tokens, "token")}${speed}, the first after ${seconds(first_s)}.${cut}`;
 }

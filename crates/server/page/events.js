@@ -1,9 +1,9 @@
-// Server-sent events over fetch. The browser's own EventSource can neither send
-// a key nor post, so both the chat and the live picture read their streams here.
+// Server-sent events over fetch, for the chat and `/live`: the browser's own EventSource can
+// send neither a key nor a POST.
 
 /**
- * The events of a response, as `{name, data}`. `heard` is called whenever bytes
- * come, comments included: it tells that the server lives.
+ * The events of a response, as `{name, data}`. `heard` is called whenever bytes arrive,
+ * comments included, as a sign of life.
  */
 export async function* events(response, heard = () => {}) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -16,12 +16,12 @@ export async function* events(response, heard = () => {}) {
       yield* parser.feed(value);
     }
   } finally {
-    // Whoever stops listening early ends the request with it.
+    // Ends the request if the caller stops early.
     reader.cancel().catch(() => {});
   }
 }
 
-/** From pieces of text to events. */
+/** Parses pieces of text to events. */
 export class Parser {
   #rest = "";
   #name = "";
@@ -32,7 +32,7 @@ export class Parser {
     this.#rest += text;
     for (;;) {
       const end = this.#rest.search(/[\r\n]/);
-      // A carriage return at the very end may be half of a line's end.
+      // A carriage return at the very end may be followed by a line feed.
       if (end < 0 || (this.#rest[end] === "\r" && end === this.#rest.length - 1)) return;
       const line = this.#rest.slice(0, end);
       this.#rest = this.#rest.slice(end + (this.#rest.startsWith("\r\n", end) ? 2 : 1));

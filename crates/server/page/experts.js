@@ -1,13 +1,13 @@
-// Which experts of a mixture are in memory, and which the latest lap used: a field of
-// squares, a row for each layer. Beside it the same in words.
+// Draws which experts of a mixture are in memory and which the latest lap used, as a row of
+// squares for each layer, and describes it in words.
 
 import { fitted, palette } from "./theme.js";
 import { bytes, count, percent } from "./units.js";
 
-/** What the server says of each expert: nothing, in memory, used, or used and read for it. */
+/** Colours by the server's digit for an expert: in memory, used, used and read for it. */
 const COLOURS = { 1: "resident", 2: "compute", 3: "stall" };
 
-/** What came of experts in all laps since the server started. */
+/** The hits, guesses and reads of experts since the server started, in words. */
 export function summary(totals) {
   const tokens = totals.prompt_tokens + totals.generated_tokens;
   const said = [
@@ -15,7 +15,7 @@ export function summary(totals) {
     `${bytes(totals.read_bytes / tokens)} read a token`,
   ];
   if (totals.guess_read_bytes > 0) {
-    said.push(`${percent(totals.guess_wasted_bytes / totals.guess_read_bytes)} of what was guessed in vain`);
+    said.push(`${percent(totals.guess_wasted_bytes / totals.guess_read_bytes)} of the guessed bytes unused`);
   }
   if (totals.limit_s > 0) {
     said.push(`the drive idle ${percent(Math.max(0, 1 - totals.drive_busy_s / totals.lap_s))} of the time`);
@@ -48,7 +48,7 @@ export class Experts {
     row.hidden = false;
     const canvas = document.getElementById("experts-field");
     const most = Math.max(...this.#layers.map((layer) => layer.length));
-    // As high as squares would make it, but never higher than wide.
+    // The height of squares, but never more than the width.
     const height = Math.min(1, this.#layers.length / most) * canvas.clientWidth;
     canvas.style.height = `${Math.max(48, Math.min(height, 360))}px`;
     const { context, width, height: high } = fitted(canvas);

@@ -1,11 +1,11 @@
-// The figures beside the loop, and the verdict: is it the medium or the compute
-// that sets the pace? Text and bars only.
+// Writes the figures beside the loop, and whether the medium or the compute sets the pace.
+// Text and bars only.
 
 import { bytes, count, digits, percent, rate, seconds, whole } from "./units.js";
 
-/** Medium and compute that differ by less than this share of a lap keep the same pace. */
+/** Medium and compute whose times differ by less than this fraction of a lap count as equal. */
 const ALIKE = 0.05;
-/** Over how many seconds figures are means. */
+/** Seconds over which figures are averaged. */
 const OVER_S = 3;
 
 const at = (id) => document.getElementById(id);
@@ -15,7 +15,7 @@ function write(id, text) {
   if (place.textContent !== text) place.textContent = text;
 }
 
-/** Sets the parts of a bar, as shares of its length, and says them. */
+/** Sets the parts of a bar, as fractions of its length, and its label. */
 function bar(id, parts, label) {
   const place = at(id);
   [...place.children].forEach((part, n) => {
@@ -24,7 +24,7 @@ function bar(id, parts, label) {
   if (label) place.setAttribute("aria-label", label);
 }
 
-/** Where the weights are, and what comes of that. */
+/** The medium and its rate. */
 function source({ medium, glass, device_bytes_per_s }) {
   if (!glass) return device_bytes_per_s ? `${medium}, up to ${rate(device_bytes_per_s)}` : medium;
   const { length_km, loops, lap_s, rate_bytes_per_s } = glass;
@@ -33,14 +33,14 @@ function source({ medium, glass, device_bytes_per_s }) {
   return `${all}: light goes round in ${seconds(lap_s)}, ${rate(rate_bytes_per_s)} pass`;
 }
 
-/** Share of a lap in waiting from which on it is as long as its bytes take; the server's limit of riders counts so too. */
+/** Fraction of a lap spent waiting above which its bytes took all of the lap; the server uses the same one for its limit of sequences. */
 const WAITED = 0.02;
 
 /**
- * What a lap takes from the medium and from the compute, which work side by side,
- * in seconds; the longer one sets the pace. `mean` has sums over laps, `device` is
- * what the medium can do in bytes per second, if that is known. A lap that waited
- * is as long as its bytes took; of others, what the medium could do tells.
+ * The times of a lap's reads and of its compute, which run in parallel, in seconds; the longer
+ * one sets the pace. `mean` has sums over laps, `device` is the device rate in bytes per
+ * second, if known. If the lap waited, its reads took all of its time; else their time
+ * follows from the device rate.
  */
 export function sides(mean, device) {
   const [lap_s, stall_s, read_bytes] = [mean.lap_s, mean.stall_s, mean.read_bytes].map((sum) => sum / mean.laps);
@@ -50,7 +50,7 @@ export function sides(mean, device) {
   return { lap_s, compute_s, medium_s, longer: alike ? "both" : medium_s > compute_s ? "medium" : "compute" };
 }
 
-/** Whether laps read experts when they are chosen. */
+/** Whether laps read experts or rows once they are chosen. */
 const picks = (machine) => machine.stretches.some((stretch) => stretch.kind === "picked");
 
 /** Whether laps read anything. */
@@ -62,7 +62,7 @@ const PACE = {
   both: "Both keep the same pace.",
 };
 
-/** Tokens that need not be computed, by where they were. */
+/** The tokens that need not be computed, by where they were found, in words. */
 export function found({ memory, flash, shared }) {
   const places = [
     [memory, "in memory"],
@@ -95,7 +95,7 @@ export class Figures {
     at("key-picked").hidden = !picks(machine);
     const { budget_bytes, resident_bytes, window_bytes, kv_bytes, buffer_bytes } = machine;
     const parts = [resident_bytes, window_bytes, kv_bytes, buffer_bytes];
-    const said = `${bytes(budget_bytes)} allowed: ${bytes(resident_bytes)} weights that stay, ${bytes(window_bytes)} window, ${bytes(kv_bytes)} for the texts of riders, ${bytes(buffer_bytes)} program and buffers`;
+    const said = `${bytes(budget_bytes)} allowed: ${bytes(resident_bytes)} weights that stay, ${bytes(window_bytes)} window, ${bytes(kv_bytes)} KV cache, ${bytes(buffer_bytes)} program and buffers`;
     bar("memory-bar", parts.map((part) => part / budget_bytes), said);
     at("memory-bar").title = said;
     write("memory-text", window_bytes > 0 ? `${bytes(budget_bytes)}, window ${bytes(window_bytes)}` : bytes(budget_bytes));
@@ -110,20 +110,20 @@ export class Figures {
     this.#state = { resting: progress.state === "resting", sequences: progress.sequences, queued: progress.queued };
   }
 
-  /** The server is gone: nothing of what is shown is so any more. */
+  /** Marks what is shown as outdated, when the server is gone. */
   stop() {
     this.#connected = false;
     this.#state = { resting: true, sequences: 0, queued: 0 };
   }
 
-  /** The stream rate as a share of what the medium can do. */
+  /** The stream rate as a fraction of the device rate. */
   flow() {
     const mean = this.#history.recent(OVER_S);
     if (!mean || !this.#machine?.device_bytes_per_s || mean.lap_s === 0) return mean?.read_bytes ? 0.5 : 0;
     return mean.read_bytes / mean.lap_s / this.#machine.device_bytes_per_s;
   }
 
-  /** Brings the page up to date; `slowed` is the loop's. */
+  /** Updates the page; `slowed` is the factor of the loop. */
   show(slowed) {
     const mean = this.#history.recent(OVER_S);
     this.#hub(mean, slowed);
@@ -149,7 +149,7 @@ export class Figures {
     write("hub-speed", mean ? digits(mean.generated / mean.wall_s) : "–");
     write("hub-unit", resting && mean ? "tokens/s, last" : "tokens/s");
     write("hub-lap", mean && mean.laps > 0 ? `a lap in ${seconds(mean.lap_s / mean.laps)}` : "");
-    // The loop may still be showing the last lap when nobody rides any more.
+    // The loop may still replay the last lap after all sequences have ended.
     const rests = resting && this.#connected ? "resting" : "";
     write("hub-slowed", slowed > 1 ? `shown ${whole(slowed)}× slower` : rests);
   }
@@ -183,21 +183,21 @@ export class Figures {
 
   #judge(mean) {
     const machine = this.#machine;
-    if (!machine) return ["none", "No figures yet.", "The server has not said anything so far."];
-    if (!this.#connected) return ["none", "No word from the server.", "What you see is how it was. The page goes on by itself when the server is back."];
+    if (!machine) return ["none", "No figures yet.", "The server has not sent anything so far."];
+    if (!this.#connected) return ["none", "No word from the server.", "The page shows the last known state, and goes on by itself when the server is back."];
     const medium = machine.medium;
     if (this.#state.resting) {
-      return ["none", "The machine rests.", "Nobody rides. Ask something, and the weights go round."];
+      return ["none", "The machine rests.", "There are no sequences. Ask something, and the weights go round."];
     }
     if (!mean || mean.lap_s === 0) return ["none", "The weights go round.", "The first laps are under way."];
     if (machine.mapped) {
-      return ["none", "llama.cpp has mapped the model.", "What its laps wait for nobody sees: this is the way to compare with."];
+      return ["none", "llama.cpp has mapped the model.", "It is unknown what its laps wait for. This mode is for comparison."];
     }
     if (!reads(machine)) {
       return ["compute", "The compute sets the pace.", "All weights are in memory; nothing is streamed."];
     }
     const { lap_s, compute_s, medium_s, longer } = sides(mean, machine.device_bytes_per_s);
-    const parts = `In a lap of ${seconds(lap_s)}, the bytes from ${medium} take ${seconds(medium_s)} and the compute ${seconds(compute_s)}, side by side.`;
+    const parts = `In a lap of ${seconds(lap_s)}, the bytes from ${medium} take ${seconds(medium_s)} and the compute ${seconds(compute_s)}, in parallel.`;
     return [longer, PACE[longer], `${parts}${longer === "medium" ? this.#freeSeats() : ""}`];
   }
 
@@ -206,7 +206,7 @@ export class Figures {
     if (!limit) return "";
     const seats = Math.min(Math.floor(limit), most);
     if (seats <= this.#state.sequences) return "";
-    return ` Up to ${count(seats, "rider")} the lap would take no longer.`;
+    return ` With up to ${count(seats, "sequence")} the lap would take no longer.`;
   }
 
   #seats() {
@@ -214,7 +214,7 @@ export class Figures {
     const { max_sequences: most, limit_sequences: limit, max_queued } = this.#machine;
     const { sequences, queued } = this.#state;
     const place = at("seats");
-    // A bus of many seats is drawn as a bar instead.
+    // More than 32 slots are drawn as 32.
     const seats = Math.min(most, 32);
     if (place.childElementCount !== seats) {
       place.replaceChildren(...Array.from({ length: seats }, () => document.createElement("i")));
@@ -225,11 +225,11 @@ export class Figures {
     });
     const free = limit >= 1 && limit < most ? `, free until ${digits(Math.floor(limit))}` : "";
     const waiting = queued > 0 ? `, ${whole(queued)} waiting` : "";
-    place.setAttribute("aria-label", `${count(sequences, "rider")} of ${whole(most)}${waiting} (at most ${whole(max_queued)})${free}`);
+    place.setAttribute("aria-label", `${count(sequences, "sequence")} of ${whole(most)}${waiting} (at most ${whole(max_queued)})${free}`);
     write("riders-text", `${whole(sequences)} of ${whole(most)}${waiting || free}`);
   }
 
-  /** One sentence on everything, for those who do not see the loop. */
+  /** All of it in words, for screen readers. */
   sentence() {
     const mean = this.#history.recent(OVER_S);
     const words = `${at("limit").textContent} ${at("because").textContent}`;

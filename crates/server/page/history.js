@@ -1,7 +1,7 @@
-// What happened in the last two minutes, as spans of time between two looks at
-// the server's totals. Times are the server's own, in seconds since it started.
+// The last two minutes, as spans of time between two readings of the server's totals. Times
+// are the server's, in seconds since it started.
 
-/** How long spans are kept, and how short they may be, in seconds. */
+/** Time for which spans are kept, and minimum length of a span, in seconds. */
 export const KEPT_S = 120;
 const SHORTEST_S = 0.4;
 
@@ -11,22 +11,22 @@ export class History {
    * sequences, queued, device}`, in order.
    */
   spans = [];
-  /** The last of the server's totals. */
+  /** The latest totals of the server. */
   totals;
-  /** When the latest event came, by the server's clock. */
+  /** The time of the latest event, by the server's clock. */
   #last_s = 0;
   #heard_ms = 0;
   #begin;
   #rested = true;
   #device = null;
-  /** Riders of the latest lap: when it was the last before a rest, nobody rides now. */
+  /** Sequences of the latest lap, which may have been the last before a rest. */
   #sequences = 0;
 
   machine(machine) {
     this.#device = machine.device_bytes_per_s;
   }
 
-  /** All begins anew, as after a restart. */
+  /** Forgets everything, such as after a restart. */
   clear() {
     this.spans = [];
     this.#begin = undefined;
@@ -34,14 +34,14 @@ export class History {
     this.totals = undefined;
   }
 
-  /** A lap has ended. */
+  /** Records the end of a lap. */
   lap(lap) {
     this.#hear(lap.at_s);
     this.#sequences = lap.sequences;
     this.#look(lap, SHORTEST_S);
   }
 
-  /** A lap is under way, or none: both ends of a rest are the ends of a span. */
+  /** Records progress. The beginning and the end of a rest also end a span. */
   progress(progress) {
     this.#hear(progress.at_s);
     const rests = progress.state === "resting";
@@ -49,11 +49,11 @@ export class History {
     this.#rested = rests;
   }
 
-  /** A look at the totals ends a span, if that is long enough. */
+  /** Reads the totals, which ends a span if it is long enough. */
   #look({ at_s, totals, queued }, shortest_s) {
     const begin = this.#begin;
     this.totals = totals;
-    // Of the time before the first look nothing is known.
+    // Nothing is known of the time before the first reading.
     this.#begin ??= { at_s, totals };
     if (!begin || at_s - begin.at_s < shortest_s) return;
     const since = (name) => totals[name] - begin.totals[name];
@@ -73,12 +73,12 @@ export class History {
     this.#begin = { at_s, totals };
   }
 
-  /** The server's clock now, as far as can be told from here. */
+  /** The estimated time of the server's clock. */
   now_s() {
     return this.#heard_ms ? this.#last_s + (performance.now() - this.#heard_ms) / 1000 : 0;
   }
 
-  /** All spans with laps that end in the last `seconds` together, but at least the last one. */
+  /** The sums of all spans with laps that end in the last `seconds`, or of the last one. */
   recent(seconds) {
     const busy = this.spans.filter((span) => span.laps > 0);
     const since = this.now_s() - seconds;

@@ -1,15 +1,15 @@
-// The stream of `/live`: held open, opened again when it breaks. Dispatches each
-// of its events by name, and "connection" with one of the states below.
+// The stream of `/live`, which is opened again when it breaks. Dispatches each of its events
+// by name, and "connection" with one of the states below.
 
 import { events } from "./events.js";
 import { request } from "./api.js";
 
-/** Longest silence in milliseconds: the server says something every 10 s. */
+/** Maximum silence in milliseconds: the server sends something every 10 s. */
 const SILENCE_MS = 25_000;
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 5_000;
 
-/** What a refusal means for the connection. */
+/** The state of the connection after an HTTP error. */
 const STATES = { 401: "key", 403: "key", 429: "full", 503: "full" };
 
 export class Live extends EventTarget {
@@ -26,7 +26,7 @@ export class Live extends EventTarget {
     }
   }
 
-  /** Tries at once, as when the key has changed. */
+  /** Connects again at once, such as after the key has changed. */
   wake() {
     this.#waking?.();
   }

@@ -1,12 +1,12 @@
-// The picture: the ring of weights going round past the compute at its top, the
-// window before it, the reads on their way, and inside the ring where the latest
-// lap computed and waited. Knows nothing of the network.
+// Draws the ring of weights, which turns past the compute at its top, the window, the reads in
+// progress, and inside the ring where the latest lap computed and waited. Knows nothing of the
+// network.
 
 import { fitted, palette } from "./theme.js";
 
 const TURN = 2 * Math.PI;
 const TOP = -Math.PI / 2;
-/** Drops at a time when the medium does all it can, and how long one falls. */
+/** Number of drops when the medium works at its full rate, and the time that one falls. */
 const MOST_DROPS = 30;
 const FALL_S = 0.7;
 
@@ -35,12 +35,12 @@ export class Loop {
     this.repaint();
   }
 
-  /** The colours or the size have changed. */
+  /** Has the ring painted again, after the colours or the size have changed. */
   repaint() {
     this.#ring = undefined;
   }
 
-  /** Draws a moment of [Motion]. `flow` is the stream rate as a share of the device rate. */
+  /** Draws a moment of [Motion]. `flow` is the stream rate as a fraction of the device rate. */
   draw(moment, record, flow, now_ms) {
     const { context, width, height, ratio } = fitted(this.#canvas);
     if (width === 0) return;
@@ -62,7 +62,7 @@ export class Loop {
     this.#drawn_ms = now_ms;
   }
 
-  /** The stretches, painted once to a picture of their own, and turned. */
+  /** Draws the stretches: painted once to a canvas of their own, which is rotated. */
   #paintRing(context, shape, ratio, turned) {
     const size = Math.ceil(shape.outer * 2 * ratio) + 2;
     if (this.#ring?.width !== size) {
@@ -81,7 +81,7 @@ export class Loop {
     context.restore();
   }
 
-  /** An arc of the ring; the lap's first byte is at the top. */
+  /** Draws an arc of the ring; the lap's first byte is at the top. */
   #arc(context, shape, from, to, kind) {
     const gap = 0.75 / shape.middle;
     const begin = TOP + (TURN * from) / this.#lap_bytes;
@@ -94,7 +94,7 @@ export class Loop {
     context.setLineDash([]);
   }
 
-  /** What has arrived is bright; what is on its way has a rim. */
+  /** Draws the window: bytes that have arrived are bright, those in progress have an outline. */
   #paintWindow(context, shape, moment) {
     if (this.#window_bytes === 0) return;
     const colours = palette();
@@ -124,15 +124,15 @@ export class Loop {
     context.stroke();
   }
 
-  /** The byte of the lap at which the compute is; whole, so that sums come out. */
+  /** The position of the compute in the lap, in whole bytes, so that sums are exact. */
   #here(moment) {
     return Math.floor((moment.turns % 1) * this.#lap_bytes);
   }
 
   /**
-   * Calls back for each streamed piece from `here` on until `bytes` of them have
-   * passed, at most once round; places may go past the lap's end. Returns how far
-   * in the lap that reaches.
+   * Calls `each` for the streamed stretches from `here` on, until they have `bytes` together
+   * or the lap is complete; positions may be beyond the lap's end. Returns the distance from
+   * `here` to the end of the last one.
    */
   #along(here, bytes, each) {
     let passed = 0;
@@ -150,7 +150,7 @@ export class Loop {
     return this.#lap_bytes;
   }
 
-  /** Reads, as drops that fall from outside into what is on its way. */
+  /** Draws reads as drops that fall from outside into the part of the window in progress. */
   #paintDrops(context, shape, moment, flow, now_ms) {
     const passed_s = Math.min(0.1, (now_ms - this.#drawn_ms) / 1000);
     if (moment.state === "resting") this.#drops = [];
@@ -188,7 +188,7 @@ function arc(context, radius, from, to, colour, thick) {
   context.stroke();
 }
 
-/** A mark for each part of the lap: its compute, and outside of that its wait. */
+/** Draws a mark for each part of the lap: its compute, and outside of it its wait. */
 function paintBars(context, shape, record, turned) {
   const { compute_us, stall_us } = record.bins;
   const parts = compute_us.length;
@@ -201,14 +201,14 @@ function paintBars(context, shape, record, turned) {
     const to = from + step * 0.76;
     const stall = (longest * stall_us[part]) / record.peak_us;
     const compute = (longest * compute_us[part]) / record.peak_us;
-    // A wait that happened is seen, however short.
+    // A wait is visible, however short.
     const seen = stall_us[part] > 0 ? Math.max(1.5, stall) : 0;
     arc(context, base - seen / 2, from, to, colours.stall, seen);
     arc(context, base - seen - compute / 2, from, to, colours.compute, compute);
   }
 }
 
-/** The compute, over the ring's top: a hand of which shape and colour tell what it does. */
+/** Draws the compute over the ring's top, as a hand whose colour and label show its state. */
 function paintHead(context, shape, state) {
   const colours = palette();
   const colour = { computing: colours.compute, waiting: colours.stall, resting: colours.faint }[state];
@@ -229,7 +229,7 @@ function paintHead(context, shape, state) {
   context.textAlign = "right";
   context.fillText({ computing: "computes", waiting: "waits", resting: "rests" }[state], -wide * 1.5, top - wide * 0.4);
   if (state === "waiting") {
-    // Two bars, as on a button that holds.
+    // Two bars, as on a pause button.
     context.fillStyle = colours.page;
     context.fillRect(-wide * 0.38, top - wide * 1.3, wide * 0.25, wide * 0.7);
     context.fillRect(wide * 0.13, top - wide * 1.3, wide * 0.25, wide * 0.7);

@@ -1,5 +1,5 @@
-// Puts the page together: the live stream feeds the history, the figures and the
-// loop; the chat stands beside them.
+// Connects the parts of the page: the live stream feeds the history, the figures and the loop;
+// the chat is independent of them.
 
 import { key } from "./api.js";
 import { Chat } from "./chat.js";
@@ -12,7 +12,7 @@ import { Motion } from "./motion.js";
 import { Plots } from "./plots.js";
 import { onPalette, onReducedMotion, reducedMotion } from "./theme.js";
 
-/** The compute needs the processor more than the picture does. */
+/** 30 frames a second, because the compute needs the processor more than the picture does. */
 const FRAME_MS = 1000 / 30;
 const FIGURES_MS = 250;
 const PLOTS_MS = 500;
@@ -24,8 +24,8 @@ const CONNECTION = {
   live: "live",
   restarted: "live again: the server was restarted",
   lost: "connection lost; trying again",
-  full: "too many look at once; trying again",
-  key: "this server wants an API key: enter it under Settings",
+  full: "too many pages are open; trying again",
+  key: "this server needs an API key: enter it under Settings",
 };
 
 const at = (id) => document.getElementById(id);
@@ -86,7 +86,7 @@ function paced(every_ms, work) {
   let last_ms = -Infinity;
   return (now_ms, ...more) => {
     if (now_ms - last_ms < every_ms) return;
-    // A little less than due, so that the screen's own pace does not halve it.
+    // Slightly early, so that rounding to the screen's frames does not halve the rate.
     last_ms = now_ms - Math.min(4, (now_ms - last_ms) % every_ms);
     work(now_ms, ...more);
   };
@@ -100,7 +100,7 @@ const drawLoop = (now_ms) => {
 };
 const moving = paced(FRAME_MS, drawLoop);
 const resting = paced(PLOTS_MS, drawLoop);
-// Held still, the picture changes only once in a while, and nothing glides.
+// Held still, the picture changes every two seconds, without animation.
 const standing = paced(HELD_MS, drawLoop);
 const showFigures = paced(FIGURES_MS, () => figures.show(held ? 1 : moment.slowed));
 const showPlots = paced(PLOTS_MS, () => {

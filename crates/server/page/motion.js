@@ -1,13 +1,12 @@
-// Where in the lap the picture stands. Long laps are followed as they go; short
-// ones, which no eye could follow, are shown again slowly, from the record of the
-// latest. Draws nothing.
+// Decides which position in the lap the picture shows. Long laps are followed in real
+// time; short ones are replayed slowly, from the record of the latest. Draws nothing.
 
-/** A lap shorter than this is shown slowed, in seconds. */
+/** Laps shorter than this are shown slowed, in seconds. */
 const SHORT_S = 1;
-/** How long a turn takes then at least, in seconds. */
+/** Minimum duration of a turn that is shown slowed, in seconds. */
 const TURN_S = 3;
 
-/** How a lap went: at which moment the compute stood where. */
+/** The record of a lap: the position of the compute over time. */
 class Record {
   #moments = [];
 
@@ -16,7 +15,7 @@ class Record {
     const bins = lap.bins ?? even(lap);
     const parts = bins.compute_us.length;
     const total_us = bins.compute_us.reduce((a, b) => a + b, 0) + bins.stall_us.reduce((a, b) => a + b, 0);
-    // What the parts leave out, such as sampling, is spread over all of them.
+    // Time that is in no part, such as sampling, is spread over all of them.
     const scale = total_us > 0 ? this.duration_s / total_us : 0;
     let at_s = 0;
     for (let part = 0; part < parts; part += 1) {
@@ -31,7 +30,7 @@ class Record {
     this.bins = bins;
   }
 
-  /** Place in the lap from 0 to 1, whether the compute waits, and what had arrived. */
+  /** The position in the lap from 0 to 1, whether the compute waits, and the bytes that had arrived. */
   at(t_s) {
     const next = this.#moments.findIndex((moment) => moment.at_s > t_s);
     if (next <= 0) return { place: next === 0 ? 0 : 1, waits: false, arrived: 0 };
@@ -55,10 +54,10 @@ export class Motion {
   record;
   #lap_bytes = 1;
   #resting = true;
-  // Of a lap shown slowly: which one, since when, and where it began.
+  // The lap that is replayed, since when, and the turns at its beginning.
   #shown;
   #turn = 0;
-  // Of a lap that is followed.
+  // The latest progress of the lap that is followed.
   #followed;
   #drawn = 0;
   #drawn_ms = 0;
@@ -67,7 +66,7 @@ export class Motion {
     this.#lap_bytes = Math.max(1, machine.stretches.reduce((all, stretch) => all + stretch.bytes, 0));
   }
 
-  /** The server is gone or began anew: nothing moves. */
+  /** Stops all motion, when the server is gone or was restarted. */
   stop() {
     this.#resting = true;
     this.#shown = undefined;
@@ -87,7 +86,7 @@ export class Motion {
     }
     const place = Math.min(1, progress.computed_bytes / this.#lap_bytes);
     const before = this.#followed;
-    // A place behind the one before is in the next lap.
+    // A position before the last one is in the next lap.
     const turn = before ? before.turn + (place < before.place - 0.01 ? 1 : 0) : Math.ceil(this.#drawn - place);
     const moved = before ? turn + place - before.turn - before.place : 0;
     const took_s = before ? progress.at_s - before.at_s : 0;
@@ -103,8 +102,8 @@ export class Motion {
   }
 
   /**
-   * What to draw now: `turns` (laps so far, with a fraction), `state`,
-   * `arrived` in bytes, and by how much it is slowed.
+   * What to draw now: `turns` (laps so far, with a fraction), `state`, `arrived` in bytes,
+   * and the factor by which time is `slowed`.
    */
   at(now_ms) {
     if (this.record && this.record.duration_s < SHORT_S) return this.#replay(now_ms);
@@ -137,7 +136,7 @@ export class Motion {
     const age_s = Math.min(0.3, (now_ms - seen.heard_ms) / 1000);
     const ahead = seen.waits ? 0 : seen.per_s * age_s;
     const target = seen.turn + seen.place + ahead;
-    // The picture follows within a fifth of a second, and never turns back.
+    // The picture approaches the target with a time constant of 120 ms, and never turns back.
     const share = 1 - Math.exp(-(now_ms - this.#drawn_ms) / 120);
     this.#drawn_ms = now_ms;
     this.#drawn += target - this.#drawn > 1.5 ? target - this.#drawn : Math.max(0, (target - this.#drawn) * share);

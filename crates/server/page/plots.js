@@ -1,5 +1,5 @@
-// The last two minutes as four small plots, drawn from the history. Each says in
-// words what it shows, for those who do not see it.
+// Draws the last two minutes as four small plots, and describes each in words for screen
+// readers.
 
 import { KEPT_S } from "./history.js";
 import { fitted, palette } from "./theme.js";
@@ -7,7 +7,7 @@ import { digits, rate, seconds } from "./units.js";
 
 const share = (a, b) => (b > 0 ? a / b : 0);
 
-/** What is plotted: areas lie on each other, lines over them. */
+/** The plots: areas are stacked, lines are drawn over them. */
 const PLOTS = [
   {
     id: "plot-speed",
@@ -19,7 +19,7 @@ const PLOTS = [
     id: "plot-rate",
     say: rate,
     areas: [["stream", (span) => share(span.read_bytes, span.lap_s)]],
-    lines: [["text", (span) => span.device ?? 0, "can do"]],
+    lines: [["text", (span) => span.device ?? 0]],
   },
   {
     id: "plot-lap",
@@ -37,7 +37,7 @@ const PLOTS = [
       ["compute", (span) => span.sequences],
       ["stall", (span) => span.queued],
     ],
-    lines: [["text", (_, machine) => machine?.max_sequences ?? 0, "places"]],
+    lines: [["text", (_, machine) => machine?.max_sequences ?? 0]],
   },
 ];
 
@@ -58,7 +58,7 @@ export class Plots {
     for (const plot of PLOTS) this.#draw(plot, now_s);
   }
 
-  /** Says each plot in words: its values now, and the highest. */
+  /** Describes each plot in words: its current and its highest value. */
   describe() {
     const last = this.#history.spans.at(-1);
     for (const plot of PLOTS) {
@@ -98,7 +98,7 @@ export class Plots {
       context.fillStyle = colours[colour];
       spans.forEach((span, n) => {
         const [left, right] = [x(span.from_s), x(span.to_s)];
-        // Half a pixel over the next one, so that no seam shows.
+        // Half a pixel wider, so that no gap shows before the next one.
         context.fillRect(left, y(roofs[n]), right - left + 0.5, y(floors[n]) - y(roofs[n]));
       });
       floors = roofs;
@@ -128,7 +128,7 @@ function axes(context, box, colours, top) {
   context.fillText("now", box.right, box.bottom + 13);
 }
 
-/** The next of 1, 2, 5, 10 … above a value. */
+/** The next round number at or above a value. */
 function nice(value) {
   if (!(value > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(value));

@@ -1,5 +1,5 @@
-// Colours and motion as the person has them: read from the style sheet and the
-// system, and told of when they change.
+// The user's colours and preference for motion, read from the style sheet and the system,
+// with callbacks for changes; and canvases fitted to the screen.
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const contrast = matchMedia("(prefers-contrast: more)");
@@ -25,16 +25,16 @@ for (const query of [dark, contrast]) {
 /** The colours by their names in the style sheet. */
 export const palette = () => colours;
 
-/** Calls back when they change. */
+/** Calls `listener` when the colours change. */
 export const onPalette = (listener) => listeners.push(listener);
 
-/** Whether the person asked for little motion. */
+/** Whether the user prefers reduced motion. */
 export const reducedMotion = () => still.matches;
 
-/** Calls back when that changes. */
+/** Calls `listener` when that preference changes. */
 export const onReducedMotion = (listener) => still.addEventListener("change", () => listener(still.matches));
 
-/** A canvas's context, with its pixels fitted to its size on the screen. */
+/** A canvas's context, with as many pixels as it has on the screen. */
 export function fitted(canvas) {
   const { clientWidth: width, clientHeight: height } = canvas;
   const ratio = Math.min(devicePixelRatio || 1, 3);

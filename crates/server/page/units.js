@@ -1,10 +1,10 @@
-// Numbers as people read them. Sizes count in 1024, rates in 1000, as everywhere
-// in Delayline.
+// Formats numbers with units. Sizes use powers of 1024, rates powers of 1000, as everywhere in
+// Delayline.
 
 const SIZES = ["B", "KiB", "MiB", "GiB", "TiB"];
 const RATES = ["B/s", "kB/s", "MB/s", "GB/s", "TB/s"];
 
-/** Three significant digits, without an exponent. */
+/** A number with three significant digits or more, without an exponent. */
 export function digits(value) {
   if (!Number.isFinite(value)) return "–";
   const size = Math.abs(value);
@@ -38,7 +38,7 @@ export function seconds(value) {
   return value >= 1 ? `${digits(value)} s` : `${digits(value * 1000)} ms`;
 }
 
-/** A share of one, in percent. */
+/** A fraction, in percent. */
 export const percent = (share) => `${Math.round(share * 100)} %`;
 
 /** A count and its noun. */

@@ -1,5 +1,5 @@
-//! From a request's body to a job for the engine: the same for all of the API.
-//! Knows the model's words, but not how it computes.
+//! Turns a request's body into jobs for the engine, for all APIs: parsing, chat template,
+//! tokenizing, namespace, queueing. Knows the model's vocabulary, but not how it computes.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -30,103 +30,103 @@ use crate::intake::Intake;
 use crate::queue::Refused;
 use crate::shared::{Flush, QueuedRequest, Shared, Update};
 
-/// What every handler has.
+/// The state that all handlers share.
 pub struct App {
-    /// The engine's side.
+    /// What is shared with the engine's thread.
     pub shared: Arc<Shared>,
-    /// The model's words.
+    /// The model's vocabulary.
     pub vocab: Vocab,
-    /// Its chat template, or why it has none.
+    /// The chat template, or why there is none.
     pub template: Result<Template, String>,
-    /// Whether its template tells it of tools.
+    /// Whether the template renders the tools offered.
     pub tells_tools: bool,
-    /// Whether it can tell what stands for a text.
+    /// Whether the model makes embeddings.
     pub embeds: bool,
-    /// Between which texts it thinks aloud, if it does.
+    /// The tags around the model's thoughts, if it writes any.
     pub thinks: Option<ThoughtTags>,
-    /// Control tokens whose text tells what is thought, said and called.
+    /// Control tokens whose text separates thoughts, answers and calls.
     pub shown: Vec<i32>,
-    /// Maximum number of tokens of thought where a request does not say; none is no limit.
+    /// Default maximum number of tokens of thought; none is no limit.
     pub thinking_budget: Option<usize>,
-    /// How it writes calls of tools.
+    /// How the model writes tool calls.
     pub call_format: CallFormat,
     /// Whether requests for other names are refused.
     pub strict_model: bool,
-    /// Its names, its own first.
+    /// The model's names, the main one first.
     pub names: Vec<String>,
     /// When the server started, in seconds since 1970.
     pub created: u64,
-    /// Most tokens of a prompt and its answer.
+    /// Maximum number of tokens of a prompt and its answer.
     pub ctx: usize,
-    /// Most tokens of an answer whose request does not say.
+    /// Default maximum number of tokens of an answer.
     pub default_tokens: usize,
-    /// How tokens are chosen where a request does not say: as the model's file asks for.
+    /// Default sampling parameters, from the model's file.
     pub sampling: Sampling,
-    /// Most sequences that ride.
+    /// Maximum number of sequences that share a lap.
     pub seats: usize,
-    /// What clients may take.
+    /// The limits of what clients may use.
     pub limits: Limits,
-    /// How long a request may wait, and how long it may take in all.
+    /// Maximum time of a request in the queue.
     pub queue_time: Duration,
-    /// As [`App::queue_time`].
+    /// Maximum time of a request in all.
     pub request_time: Duration,
-    /// Keys; none asks for none.
+    /// API keys; if empty, none is needed.
     pub keys: Vec<String>,
-    /// Who finds what was computed for others.
+    /// Who shares cached prompts.
     pub kv_scope: KvScope,
-    /// To the engine, which closes it when it ends.
+    /// To the engine, which closes the channel when it ends.
     pub flushes: mpsc::Sender<Flush>,
     /// Origins whose pages may use the API.
     pub origins: Vec<String>,
     /// Whether only this machine can reach the server.
     pub loopback: bool,
-    /// How bodies come in.
+    /// The limits of bodies.
     pub intake: Intake,
-    /// Bodies that are being read.
+    /// Limits the bodies that are parsed at a time.
     pub reading: Arc<Semaphore>,
-    /// Listeners of the live picture.
+    /// Limits the listeners of `/live`.
     pub listeners: Arc<Semaphore>,
 }
 
-/// The answers to a request, on their way.
+/// The answers to a request, in progress.
 pub struct Pending {
-    /// How they are put.
+    /// The API's form of them.
     pub form: Box<dyn AnswerForm>,
-    /// Whether they are sent as they come.
+    /// Whether they are sent as events.
     pub stream: bool,
-    /// What takes each of them apart, and where it comes from.
+    /// The parser and the source of each answer.
     pub answers: Vec<(AnswerReader, mpsc::Receiver<Update>)>,
-    /// Tokens of the prompts.
+    /// Number of tokens of all prompts.
     pub prompt_tokens: usize,
-    /// When it was asked for.
+    /// When the request arrived.
     pub asked: Instant,
 }
 
-/// Texts for which something is to stand, on their way.
+/// A request for embeddings, in progress.
 pub struct Embeddings {
-    /// As it was asked for.
+    /// The request.
     pub asked: EmbeddingRequest,
     /// The model's name.
     pub model: String,
-    /// What the engine is asked for, text by text.
+    /// The jobs for the engine, one for each text.
     pub requests: Vec<GenerateRequest>,
-    /// When it was asked for.
+    /// When the request arrived.
     pub at: Instant,
 }
 
-/// Seconds since 1970.
+/// The current time, in seconds since 1970.
 pub fn unix_s() -> u64 {
     let time = SystemTime::now().duration_since(UNIX_EPOCH);
     time.map_or(0, |time| time.as_secs())
 }
 
-/// A number by chance.
+/// A random number.
 pub fn chance() -> u64 {
     RandomState::new().hash_one(0_u8)
 }
 
 impl App {
-    /// The name, if it is one of the model's.
+    /// Returns the name if it is one of the model's.
     ///
     /// # Errors
     /// When it is not.
@@ -137,8 +137,7 @@ impl App {
         }
     }
 
-    /// The name under which a request is answered: that which it asked for, or else that
-    /// of the one model there is.
+    /// The model's name in the answer: the name asked for if it is known, else the main one.
     fn named(&self, asked: Option<String>) -> Result<String, ApiError> {
         match asked {
             Some(asked) if self.strict_model || self.names.contains(&asked) => self.known(asked),
@@ -146,10 +145,10 @@ impl App {
         }
     }
 
-    /// The prompt that the body of a chat becomes.
+    /// The prompt that the template makes of the body of a chat.
     ///
     /// # Errors
-    /// What is to be told to the client.
+    /// For the client.
     pub fn applied(&self, body: &[u8]) -> Result<String, ApiError> {
         let ask = request::chat(body, self.defaults(), self.call_format)?;
         self.named(ask.model)?;
@@ -159,16 +158,16 @@ impl App {
         }
     }
 
-    /// How many tokens the prompt of a body of `/v1/messages` has.
+    /// Number of tokens in the prompt of a body of `/v1/messages`.
     ///
     /// # Errors
-    /// What is to be told to the client.
+    /// For the client.
     pub fn counted(&self, body: &[u8], left: &AtomicBool) -> Result<usize, ApiError> {
         let chat = anthropic::chat_body(body)?;
         let ask = request::chat(&chat, self.defaults(), self.call_format)?;
         self.named(ask.model)?;
         let given_up = || left.load(Ordering::Relaxed);
-        // Whoever counts wants to know by how much it is too long.
+        // Without a limit, so that also the length of too long a prompt is told.
         let tokens = ask.prompts.iter();
         let tokens = tokens.map(|prompt| self.tokens(prompt, usize::MAX, &given_up));
         tokens.map(|found| Ok(found?.0.len())).sum()
@@ -185,7 +184,7 @@ impl App {
         }
     }
 
-    /// A conversation by the model's template.
+    /// Renders a conversation by the chat template.
     fn rendered(&self, chat: &ChatPrompt) -> Result<(&Template, Rendered), ApiError> {
         let template = self.template.as_ref().map_err(|why| {
             ApiError::invalid(format!(
@@ -204,10 +203,10 @@ impl App {
         Ok((template, rendered))
     }
 
-    /// Reads a body and queues what it asks for, unless the client has `left` by then.
+    /// Parses a body and queues its jobs, unless the client has `left` by then.
     ///
     /// # Errors
-    /// What is to be told to the client.
+    /// For the client.
     pub fn submit(
         &self,
         kind: Endpoint,
@@ -231,7 +230,10 @@ impl App {
         let model = self.named(ask.model)?;
         let count = ask.prompts.len() * ask.answers;
         if count > self.limits.queue.max(1) {
-            let message = format!("a request has {} answers here at most", self.limits.queue);
+            let message = format!(
+                "this server gives at most {} answers to a request",
+                self.limits.queue.max(1)
+            );
             return Err(ApiError::param("n", message));
         }
         let late = || asked.elapsed() > self.request_time;
@@ -272,7 +274,8 @@ impl App {
             for number in 0..ask.answers {
                 readers.push(reader.clone());
                 requests.push(GenerateRequest {
-                    // A token more would fit, for the last needs no cell, but clients count.
+                    // The last token needs no cell, so one more would fit; but clients expect
+                    // that prompt and answer together have at most `ctx` tokens.
                     max_tokens: ask.generate.max_tokens.min(self.ctx - tokens.len()),
                     prompt: tokens.clone(),
                     thinking: thinking.clone(),
@@ -293,10 +296,10 @@ impl App {
         })
     }
 
-    /// Reads a body of `/v1/embeddings`.
+    /// Parses a body of `/v1/embeddings`.
     ///
     /// # Errors
-    /// What is to be told to the client.
+    /// For the client.
     pub fn embeddings(
         &self,
         body: &[u8],
@@ -305,9 +308,9 @@ impl App {
     ) -> Result<Embeddings, ApiError> {
         if !self.embeds {
             return Err(ApiError::invalid(
-                "this model makes no embeddings: that needs one whose file says that the last \
-                 token stands for a text (`pooling_type` 3, such as Qwen3-Embedding), and \
-                 weights that are streamed",
+                "this model makes no embeddings: that needs a model whose file asks for pooling \
+                 by the last token (`pooling_type` 3, such as Qwen3-Embedding), and weights that \
+                 are streamed",
             ));
         }
         let at = Instant::now();
@@ -330,8 +333,8 @@ impl App {
         })
     }
 
-    /// Whose a request is as far as what is kept is concerned. A key is known by itself,
-    /// not by its number: what is on disk is found again when others are added.
+    /// The namespace of a request's cached prompts. It depends on the key itself, not on its
+    /// number, so that blocks on disk are found again after other keys were added.
     fn namespace(&self, owner: Owner, salt: &str) -> Namespace {
         let key = match self.kv_scope {
             KvScope::Key => owner.0.checked_sub(1),
@@ -342,7 +345,7 @@ impl App {
         Namespace::new(key.as_bytes(), salt.as_bytes())
     }
 
-    /// Forgets all that is kept for whoever asks, between two laps.
+    /// Has the engine forget all cached prompts of an owner, between two laps.
     ///
     /// # Errors
     /// When the engine has ended.
@@ -356,7 +359,7 @@ impl App {
         forgotten.await.map_err(|_| ended(()))
     }
 
-    /// How an API puts so many answers.
+    /// The form of `count` answers in an API.
     fn form(
         &self,
         kind: Endpoint,
@@ -387,10 +390,10 @@ impl App {
         }
     }
 
-    /// Has requests wait for the engine; what comes of each.
+    /// Queues jobs for the engine; returns the updates of each.
     ///
     /// # Errors
-    /// When too many wait already, or the server is stopping.
+    /// When the queue is full, or the server is stopping.
     pub fn queue(
         &self,
         requests: Vec<GenerateRequest>,
@@ -427,8 +430,8 @@ impl App {
         Ok(updates)
     }
 
-    /// The tokens of a prompt, at most so many, and, if it ends within thoughts, within
-    /// which.
+    /// The tokens of a prompt, at most `room`, and the tags of the thoughts within which it
+    /// ends, if so.
     fn tokens(
         &self,
         prompt: &Prompt,
@@ -458,7 +461,7 @@ impl App {
                 if !tokens.iter().all(known) {
                     return Err(ApiError::param(
                         "prompt",
-                        format!("`prompt` holds tokens that are not from 0 to {}", n - 1),
+                        format!("`prompt` has tokens that are not from 0 to {}", n - 1),
                     ));
                 }
                 Ok(tokens.clone())
@@ -467,12 +470,12 @@ impl App {
         let too_long = |has: String| {
             let ctx = self.ctx;
             ApiError::too_long(format!(
-                "the prompt has {has} tokens, and with an answer there is room for {ctx}: shorten it"
+                "the prompt has {has} tokens, and with its answer it may have {ctx}: shorten it"
             ))
         };
         let tokens = tokens.map_err(|error| match error {
             Error::PromptOverflow { least, .. } => too_long(format!("at least {least}")),
-            Error::GivenUp => ApiError::time("it took too long to read the prompt"),
+            Error::GivenUp => ApiError::time("tokenizing the prompt took too long: shorten it"),
             error => ApiError::invalid(error.to_string()),
         })?;
         if tokens.len() > room {
@@ -480,7 +483,7 @@ impl App {
         }
         if tokens.is_empty() {
             return Err(ApiError::invalid(
-                "the prompt is empty: give one token at least",
+                "the prompt is empty: send at least one token",
             ));
         }
         Ok((tokens, begun))

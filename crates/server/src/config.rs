@@ -1,4 +1,4 @@
-//! What a server is told at its start, and what it refuses at once.
+//! The configuration of a server, its limits, and its errors.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -15,74 +15,71 @@ pub struct ServerConfig {
     pub model: PathBuf,
     /// How to run it; `seqs` is set by [`ServerConfig::riders`], `reserve` by the server.
     pub engine: delayline_engine::Options,
-    /// Most sequences that share a lap.
+    /// Maximum number of sequences that share a lap.
     pub riders: u32,
-    /// Where to listen; port 0 lets the system choose.
+    /// Where to listen; with port 0 the system chooses one.
     pub address: SocketAddr,
-    /// The keys of which a client must have one; none asks for none.
+    /// The API keys, of which a client must send one; if empty, none is needed.
     pub keys: Vec<String>,
-    /// Listen beyond this machine even without a key.
+    /// Whether to listen beyond this machine even without a key.
     pub insecure: bool,
     /// Origins whose pages may use the API, such as `https://example.org`.
     pub origins: Vec<String>,
     /// Other names by which clients may ask for the model.
     pub aliases: Vec<String>,
-    /// Whether requests for other names are refused, and not answered by the one model.
+    /// Whether requests for other model names are refused instead of being answered.
     pub strict_model: bool,
-    /// Maximum number of tokens of thought where a request does not say; none is no limit.
+    /// Default maximum number of tokens of thought; none is no limit.
     pub thinking_budget: Option<usize>,
-    /// A chat template, in Jinja, in place of the model's own.
+    /// A Jinja chat template in place of the model's own.
     pub chat_template: Option<String>,
-    /// Where what was computed is kept, to be found again.
+    /// The KV cache on disk.
     pub kv: Option<delayline_llama::KvCache>,
-    /// Who finds what was computed for others, in memory and there.
+    /// Who shares cached prompts, in memory and on disk.
     pub kv_scope: KvScope,
-    /// What clients may take.
+    /// The limits of what clients may use.
     pub limits: Limits,
 }
 
-/// Who finds what was computed for others, and is told so by `cached_tokens`.
+/// Who shares cached prompts, and so can learn of them by `cached_tokens`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KvScope {
-    /// Whoever has the same key.
+    /// Clients with the same key.
     #[default]
     Key,
-    /// Everybody.
+    /// All clients.
     Server,
 }
 
-/// What clients may take together or each.
+/// Limits of what clients may use, each or together.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Requests that wait for a place.
+    /// Maximum number of requests in the queue.
     pub queue: usize,
-    /// How long one may wait; without it, so many laps.
+    /// Maximum time of a request in the queue; by default a number of laps.
     pub queue_time: Option<Duration>,
-    /// How long one may take in all; without it, so many laps.
+    /// Maximum time of a request in all; by default a number of laps.
     pub request_time: Option<Duration>,
-    /// Bytes of a body; without it, what suits the context.
+    /// Maximum length of a body, in bytes; by default it depends on the context.
     pub body: Option<usize>,
-    /// Bytes of all bodies that are being received or read, together; without it, what
-    /// suits the longest.
+    /// Maximum length of all bodies that are being received or parsed, in bytes; by default
+    /// it depends on the maximum length of one.
     pub bodies: Option<usize>,
-    /// Bytes of a request's head.
+    /// Maximum length of a request's head, in bytes.
     pub head: usize,
-    /// How long a client may take to send its first head, and how long nothing of a
-    /// body may come.
+    /// Maximum time to send the first head of a connection, and maximum pause within a body.
     pub head_time: Duration,
-    /// How long a client may take to send its body or its next head, or to take what
-    /// it is sent.
+    /// Maximum time to send a body or the next head, or to receive what is sent.
     pub transfer_time: Duration,
-    /// Connections at the same time; one that says nothing makes room for others.
+    /// Maximum number of connections; beyond it, idle ones are closed for new ones.
     pub connections: usize,
-    /// Listeners of `/live` at the same time.
+    /// Maximum number of listeners of `/live`.
     pub listeners: usize,
-    /// Pieces of an answer that wait for a slow reader; then its sequence waits.
+    /// Number of tokens buffered for a slow client before its sequence is held.
     pub pieces: usize,
-    /// How long a lap may take before it counts as hung; without it a multiple of what
-    /// it usually takes.
+    /// Time after which a lap counts as hung; by default a multiple of its usual time.
     pub lap_time: Option<Duration>,
-    /// How long running answers may go on after the server was told to stop.
+    /// Maximum time for answers in progress after the server was told to stop.
     pub drain_time: Duration,
 }
 
@@ -107,36 +104,36 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// How long a request may wait where a lap takes `lap_s` seconds: as long as an
-    /// answer of some length takes, and two minutes at least.
+    /// Maximum time of a request in the queue if a lap takes `lap_s` seconds: by default that
+    /// of an answer of some length, but at least two minutes.
     pub fn queue_time(&self, lap_s: f64) -> Duration {
         self.queue_time
             .unwrap_or_else(|| laps(QUEUE_LAPS, lap_s, QUEUE_LEAST_S))
     }
 
-    /// How long a request may take in all, where it may have `ctx` tokens: as long as the
-    /// longest answer takes beside others, and half an hour at least.
+    /// Maximum time of a request in all, for contexts of `ctx` tokens: by default two laps a
+    /// token, for the longest answer beside others, but at least half an hour.
     pub fn request_time(&self, lap_s: f64, ctx: usize) -> Duration {
         let most = (2 * ctx) as f64;
         self.request_time
             .unwrap_or_else(|| laps(most, lap_s, REQUEST_LEAST_S))
     }
 
-    /// Bytes of a body, where a sequence may have so many tokens: in some scripts a
-    /// token is five characters, and clients write each in six bytes.
+    /// Maximum length of a body for contexts of `ctx` tokens, in bytes: in some scripts a
+    /// token is five characters, and some clients write each as an escape of six bytes.
     pub fn body_bytes(&self, ctx: usize) -> usize {
         self.body.unwrap_or_else(|| (32 * ctx).max(256 << 10))
     }
 
-    /// Bytes of all bodies together: of four short ones or two long ones.
+    /// Maximum length of all bodies, in bytes: two of the maximum length, but at least 1 MiB.
     pub fn bodies_bytes(&self, ctx: usize) -> usize {
         let bodies = self.bodies;
         bodies.unwrap_or_else(|| (2 * self.body_bytes(ctx)).max(1 << 20))
     }
 
-    /// What all of this may take of the budget, in bytes, where a sequence may have
-    /// so many tokens: heads, buffers and short bodies of the connections, long
-    /// bodies, what reading makes of those that are read at a time, prompts that wait.
+    /// Memory that clients may use in all, in bytes, for contexts of `ctx` tokens: heads and
+    /// short bodies of the connections, long bodies, what parsing makes of the bodies that
+    /// are parsed at a time, prompts in the queue, and threads.
     pub fn reserve(&self, ctx: usize) -> u64 {
         let connections = self.connections * (self.head + intake::OWN);
         let read = TASKS * self.body_bytes(ctx) * PARSED;
@@ -145,69 +142,69 @@ impl Limits {
     }
 }
 
-/// Laps that a request waits for a place.
+/// Default maximum time of a request in the queue, in laps.
 const QUEUE_LAPS: f64 = 256.0;
 
-/// The least times, in seconds, in a queue and for a request.
+/// Lower limits of the default times in the queue and in all, in seconds.
 const QUEUE_LEAST_S: f64 = 120.0;
 const REQUEST_LEAST_S: f64 = 1800.0;
 
-/// So many laps, and no less than that.
+/// The time of `count` laps, but at least `least_s`.
 fn laps(count: f64, lap_s: f64, least_s: f64) -> Duration {
     Duration::from_secs_f64((count * lap_s).clamp(least_s, 1e8))
 }
 
-/// Threads that take requests apart.
+/// Number of worker threads, and of threads that parse requests.
 pub const TASKS: usize = 2;
 
-/// What a byte of a body becomes while it is parsed, rendered and tokenized.
+/// Bytes of memory for each byte of a body while it is parsed, rendered and tokenized.
 const PARSED: usize = 8;
 
-/// The runtime's threads, and what its allocator keeps for them.
+/// Bytes of the runtime's threads, and what the allocator keeps for them.
 const THREADS: usize = 4 << 20;
 
-/// Why no server starts, or why one ended.
+/// Why a server does not start, or has ended.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// Others could use the machine without a key.
+    /// Other machines could use this one without a key.
     #[error(
         "{0} can be reached from other machines: set a key with --api-key, \
          or say --insecure if whoever reaches it may use it"
     )]
     Open(IpAddr),
-    /// A key that cannot be sent in a header, or can be guessed.
+    /// A key that is too short, too long or cannot be sent in a header.
     #[error("a key must have 8 to 256 visible ASCII characters")]
     Key,
-    /// An origin that no browser would send.
+    /// An origin that no browser sends, or that any page can send.
     #[error(
         "the origin `{0}` must look like https://example.org or app://name, with nothing after \
-         it; `null` cannot be allowed, because pages of anybody can send it"
+         it; `null` cannot be allowed, because any page can send it"
     )]
     Origin(String),
-    /// The address is taken, or not this machine's.
+    /// The address is in use, or is not one of this machine's.
     #[error("cannot listen on {address}: {source}")]
     Listen {
-        /// Which.
+        /// The address.
         address: SocketAddr,
-        /// The system's words.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The model cannot be run.
     #[error(transparent)]
     Runtime(#[from] delayline_engine::Error),
-    /// Threads or timers were refused.
-    #[error("the system refused what a server needs: {0}")]
+    /// The system gave no threads or sockets.
+    #[error("cannot start the server's threads or sockets: {0}")]
     System(#[from] std::io::Error),
-    /// The thread that computes has died.
+    /// The engine's thread has panicked.
     #[error("the engine has ended by a defect; see above")]
     Engine,
 }
 
 impl ServerConfig {
-    /// Refuses what would be unsafe or could never work.
+    /// Checks the address, the keys and the origins.
     ///
     /// # Errors
-    /// What is wrong.
+    /// When the configuration is unsafe or could never work.
     pub fn check(&self) -> Result<(), Error> {
         let ip = self.address.ip();
         if !ip.is_loopback() && self.keys.is_empty() && !self.insecure {
@@ -226,8 +223,8 @@ impl ServerConfig {
     }
 }
 
-/// Whether a browser or an app could send this as its origin: a scheme and a host,
-/// with nothing after it. Not `null`, which pages of anybody can send.
+/// Whether a browser or an app could send this as its origin: a scheme and a host, with
+/// nothing after it. Not `null`, which any page can send.
 fn is_origin(origin: &str) -> bool {
     let Some((scheme, host)) = origin.split_once("://") else {
         return false;

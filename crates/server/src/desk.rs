@@ -1,9 +1,8 @@
-//! A server without sockets: for whoever has requests and no network. They go the way of
-//! all others, from the router on.
+//! A server without sockets, for callers in the same process. Their requests enter at the
+//! router and are handled like all others.
 
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
 use std::{convert::Infallible, net::Ipv4Addr};
 
 use axum::Router;
@@ -17,12 +16,9 @@ use tower::ServiceExt;
 use crate::config::{Error, ServerConfig};
 use crate::http;
 use crate::shared::{Health, Shared};
-use crate::start::{Core, Started, core};
+use crate::start::{Core, LAST_LAP, Started, core};
 
-/// How long the engine may take to its next lap boundary when all is to end.
-const LAST_LAP: Duration = Duration::from_secs(1);
-
-/// See the module. Dropped, it ends all that goes on.
+/// A server without sockets, which ends all answers when it is dropped.
 pub struct Desk {
     started: Started,
     shared: std::sync::Arc<Shared>,
@@ -31,22 +27,22 @@ pub struct Desk {
     router: Router,
 }
 
-/// What a request was answered with.
+/// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeskAnswer {
     /// The HTTP status.
     pub status: u16,
-    /// Whether it is JSON; events of a stream are not.
+    /// Whether the body is JSON; a stream of events is not.
     pub is_json: bool,
     /// The body.
     pub body: Bytes,
 }
 
 impl Desk {
-    /// Opens a model; where to listen and who may ask are of no account.
+    /// Opens a model. The address and the keys of `config` are ignored.
     ///
     /// # Errors
-    /// When it cannot be run as asked.
+    /// When the model cannot be run as asked.
     pub fn open(config: ServerConfig) -> Result<Self, Error> {
         let nobody = (Ipv4Addr::LOCALHOST, 0).into();
         let config = ServerConfig {
@@ -70,21 +66,21 @@ impl Desk {
         })
     }
 
-    /// What there is to tell of the model.
+    /// What is known of the model.
     pub fn started(&self) -> &Started {
         &self.started
     }
 
-    /// Tokens that were generated so far.
+    /// Number of tokens generated so far.
     pub fn generated(&self) -> u64 {
         self.shared.metrics.generated_tokens.get()
     }
 
-    /// Posts JSON to a path and waits for all of the answer, also from several threads at
-    /// a time.
+    /// Posts JSON to a path and waits for the whole answer. Several threads may do so at a
+    /// time.
     ///
     /// # Errors
-    /// When the engine has ended by a defect.
+    /// When the engine has ended by a defect, or the path is invalid.
     pub fn ask(&self, path: &str, body: &[u8]) -> Result<DeskAnswer, Error> {
         let request = Request::post(path)
             .header(header::CONTENT_TYPE, "application/json")
@@ -110,7 +106,7 @@ impl Desk {
         })
     }
 
-    /// Why nothing can be answered now, if so.
+    /// A message if requests cannot be answered at present.
     pub fn trouble(&self) -> Option<String> {
         if let Some(why) = self.shared.laps.hung() {
             return Some(why.to_string());
@@ -122,7 +118,7 @@ impl Desk {
         }
     }
 
-    /// Ends all answers that are under way, at the next lap boundary.
+    /// Ends all answers in progress, at the next lap boundary.
     pub fn stop(&self) {
         self.shared.stop();
     }
@@ -132,7 +128,7 @@ impl Drop for Desk {
     fn drop(&mut self) {
         self.stop();
         if let Ok(engine) = self.engine.lock() {
-            // Should it be in a lap that does not end, nothing waits for it.
+            // An engine that hangs in a lap is abandoned.
             let _: Result<Infallible, RecvTimeoutError> = engine.recv_timeout(LAST_LAP);
         }
         if let Some(runtime) = self.runtime.take() {

@@ -1,9 +1,9 @@
-//! The thread that computes: takes requests on, drives laps, tells each client
-//! what came of them. Knows no HTTP and measures no client's time.
+//! The engine's thread: admits requests, runs laps, and sends each client its tokens. Knows
+//! no HTTP and enforces no deadlines.
 //!
-//! Between two laps it lets those go whose client has gone, tells the others their
-//! tokens, and takes on who waits, in the order in which they came. An answer that
-//! its reader does not take is held: it sits out laps and takes no more memory.
+//! Between two laps it drops sequences whose client has gone, sends tokens to the others,
+//! and admits waiting requests in order of arrival. If a client does not read its answer, the
+//! sequence is held: it takes part in no laps, so that the unsent tokens stay bounded.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -20,42 +20,43 @@ use crate::api::error::ApiError;
 use crate::overdue;
 use crate::shared::{Flush, Health, QueuedRequest, Shared, Update};
 
-/// So many failed laps in a row make the server ill.
+/// Number of failed laps in a row after which the server is unhealthy.
 const ILL: u32 = 3;
 
-/// How often an ill server tries a lap when nobody asks for one.
+/// Interval at which an unhealthy server without requests tries a lap.
 const PROBE: Duration = Duration::from_secs(5);
 
-/// How often slow readers are looked after when nobody else rides.
+/// Interval at which slow readers and blocks from elsewhere are polled while no laps run.
 const NAP: Duration = Duration::from_millis(10);
 
-/// How often it looks for what has come of the experts that were hot, while nobody rides.
+/// Interval at which reads of hot experts are polled while the server is idle.
 const WARM_NAP: Duration = Duration::from_millis(1);
 
-/// Between two times that it is written which experts are hot; only while nobody rides.
+/// Minimum time between two writes of the list of hot experts, which are made while the
+/// server is idle.
 const KEEP: Duration = Duration::from_secs(60);
 
-/// How long it sleeps when there is nothing to do; news wake it.
+/// Maximum sleep when there is nothing to do; requests end it.
 const SLEEP: Duration = Duration::from_secs(3600);
 
-/// A client's answer under way.
+/// An answer in progress.
 struct Answer {
     reply: mpsc::Sender<Update>,
     asked: Instant,
     joined: Instant,
     last: Instant,
     tokens: u64,
-    /// Tokens of its prompt that were not computed for it, as far as they are counted.
+    /// Tokens of its prompt that were found in the cache, as far as they were counted.
     found: usize,
-    /// What the client has not taken yet.
+    /// Updates that did not fit into the client's channel yet.
     owed: VecDeque<Update>,
-    /// Whether the sequence has left.
+    /// Whether the sequence has ended.
     over: bool,
 }
 
 /// The engine's thread.
 pub struct EngineThread {
-    /// How long a lap may take, if that was given.
+    /// The configured maximum time of a lap.
     lap_time: Option<Duration>,
     batcher: Batcher,
     shared: Arc<Shared>,
@@ -64,15 +65,16 @@ pub struct EngineThread {
     events: Vec<SequenceEvent>,
     failures: u32,
     lap_ended: Option<Instant>,
-    /// Requests in the queue for whose prompts something is on its way.
+    /// Number of requests in the queue whose blocks are being fetched.
     fetching: usize,
-    /// When it was written which experts are hot, and whether laps have come since.
+    /// When the list of hot experts was written.
     kept: Instant,
+    /// Whether no laps have run since.
     is_kept: bool,
 }
 
 impl EngineThread {
-    /// Nobody rides yet.
+    /// A thread without sequences.
     pub fn new(
         batcher: Batcher,
         shared: Arc<Shared>,
@@ -94,8 +96,7 @@ impl EngineThread {
         }
     }
 
-    /// Runs until the server has been told to drain and all answers are given, or
-    /// to stop.
+    /// Runs until the server drains and all answers are given, or until it is to stop.
     pub fn run(mut self) {
         self.answer_all();
         self.write_hotness();
@@ -113,7 +114,7 @@ impl EngineThread {
             if self.batcher.ready() {
                 self.lap();
             } else if self.answers.is_empty() && self.shared.draining() && self.fetching == 0 {
-                // One may have come in just before the queue was closed.
+                // A request may have arrived just before the queue was closed.
                 if self.shared.queue.is_empty() {
                     return;
                 }
@@ -123,7 +124,8 @@ impl EngineThread {
         }
     }
 
-    /// Hands out what is owed, and lets those go who have gone or got all.
+    /// Sends updates that are owed, and drops the answers that are complete or whose client
+    /// has gone.
     fn settle(&mut self) {
         let mut done = Vec::new();
         let mut held = 0;
@@ -143,7 +145,7 @@ impl EngineThread {
         }
         for id in done {
             if let Some(answer) = self.answers.remove(&id) {
-                self.shared.rode(answer.joined.elapsed());
+                self.shared.count_slot_time(answer.joined.elapsed());
                 let all = answer.asked.elapsed().as_secs_f64();
                 self.shared.metrics.request.observe(all);
             }
@@ -153,11 +155,11 @@ impl EngineThread {
         self.count();
     }
 
-    /// Forgets what it is asked to.
+    /// Serves requests to forget what is kept of an owner.
     fn flush(&mut self) {
         while let Ok(Flush { namespace, reply }) = self.flushes.try_recv() {
             let forgotten = self.batcher.forget(&namespace);
-            // Who has gone meanwhile need not be told.
+            // The client may have gone.
             let _ = reply.send(forgotten);
         }
     }
@@ -168,8 +170,8 @@ impl EngineThread {
         metrics.queued.set(self.shared.queue.len() as i64);
     }
 
-    /// Takes on who waits, the first first. Past one that finds no room go only those
-    /// who take none of what it waits for; past one whose prompt is on its way, all.
+    /// Admits waiting requests in order. Once one finds no room, only requests are admitted
+    /// that take nothing from it; one whose blocks are being fetched lets all others pass.
     fn admit(&mut self) {
         let (mut waiting, mut aside) = (Vec::new(), false);
         self.fetching = 0;
@@ -190,7 +192,7 @@ impl EngineThread {
         self.count();
     }
 
-    /// Takes one on, if there is room, or refuses it; else here it is again.
+    /// Admits a request or refuses it; returns it if there is no room now.
     fn take_on(&mut self, job: QueuedRequest, aside: bool) -> Option<QueuedRequest> {
         let QueuedRequest {
             request,
@@ -208,7 +210,7 @@ impl EngineThread {
                 let metrics = &self.shared.metrics;
                 metrics.waited.observe((now - asked).as_secs_f64());
                 metrics.cached_tokens.inc_by(joined.cached as u64);
-                self.found(joined.cached as u64, before);
+                self.count_found(joined.cached as u64, before);
                 let mut answer = Answer {
                     reply,
                     asked,
@@ -231,27 +233,27 @@ impl EngineThread {
                 asked,
             }),
             Err(JoinError::Invalid(error)) => {
-                // The channel is new and empty: this is taken, or nobody is there.
+                // The channel is empty, so this fails only if the client has gone.
                 let _ = reply.try_send(Update::Failed(refusal(&error)));
                 None
             }
         }
     }
 
-    /// Tokens that have come back from disk so far, here or elsewhere.
+    /// Number of tokens restored so far from this machine's disk or a shared store.
     fn brought_back(&mut self) -> u64 {
         let tier = self.batcher.decoder().backend_mut().tier();
         let stats = tier.map(|tier| tier.stats()).unwrap_or_default();
         stats.flash_tokens + stats.shared_tokens
     }
 
-    /// Counts where the tokens were that one who joined need not compute.
-    fn found(&mut self, cached: u64, before: u64) {
+    /// Counts the tokens that a new sequence need not compute, by where they were found.
+    fn count_found(&mut self, cached: u64, before: u64) {
         let in_memory = cached.saturating_sub(self.brought_back() - before);
         let token_s = self.batcher.prompt_token_s().unwrap_or(0.0);
         let metrics = &self.shared.metrics;
         metrics.kv.spared(in_memory, token_s * cached as f64);
-        self.stored();
+        self.count_stored();
     }
 
     fn lap(&mut self) {
@@ -263,7 +265,7 @@ impl EngineThread {
         let riding = self.batcher.sequences().count();
         self.shared.feed.lap_begins(riding, self.shared.queue.len());
         let mut events = std::mem::take(&mut self.events);
-        self.begins(self.batcher.next_rows());
+        self.lap_begins(self.batcher.next_rows());
         let outcome = self.batcher.lap(&mut events);
         self.is_kept = false;
         self.shared.laps.ends();
@@ -273,26 +275,26 @@ impl EngineThread {
                 if self.shared.health() != Health::Good {
                     self.shared.set_health(Health::Good);
                 }
-                self.measured(&lap);
-                // Who has heard of the end must not be counted any more.
+                self.count_lap(&lap);
+                // A client that hears of its end must not find itself counted in /metrics.
                 self.count();
                 for event in events.drain(..) {
                     self.tell(event);
                 }
-                // Choosing tokens and handing them out is no lap's time either.
+                // Sampling and sending tokens do not count as time of the lap.
                 let took = Duration::from_nanos(lap.took.ns);
                 let own = now.elapsed().saturating_sub(took);
                 self.shared.metrics.between_s.inc_by(own.as_secs_f64());
             }
-            Err(failed) => self.failed(&failed),
+            Err(failed) => self.end_failed(&failed),
         }
-        self.checked();
-        self.stored();
+        self.count_wrong_reads();
+        self.count_stored();
         self.events = events;
         self.lap_ended = Some(Instant::now());
     }
 
-    fn begins(&self, rows: usize) {
+    fn lap_begins(&self, rows: usize) {
         let cost = self.batcher.cost();
         let allowed = self
             .lap_time
@@ -300,8 +302,8 @@ impl EngineThread {
         self.shared.laps.begins(allowed);
     }
 
-    fn measured(&mut self, lap: &CompletedLap) {
-        self.experts();
+    fn count_lap(&mut self, lap: &CompletedLap) {
+        self.count_experts();
         let metrics = &self.shared.metrics;
         let s = |ns: u64| ns as f64 / 1e9;
         metrics.laps.inc();
@@ -318,7 +320,7 @@ impl EngineThread {
         if rate > 0.0 {
             let busy_s = lap.took.bytes_read as f64 / rate;
             metrics.drive_busy_s.inc_by(busy_s);
-            // Neither figure is exact: no lap is shorter than its limit.
+            // Both figures are estimates, and a lap cannot be shorter than its limit.
             let limit_s = compute_s.max(busy_s).min(s(lap.took.ns));
             metrics.limit_s.inc_by(limit_s);
         }
@@ -337,20 +339,20 @@ impl EngineThread {
             .lap_ended(lap, cost, metrics, self.shared.queue.len(), experts);
     }
 
-    /// Counts what the KV cache on disk has done, and tells what the system refused it.
-    fn stored(&mut self) {
+    /// Updates the figures of the KV cache on disk, and logs its errors.
+    fn count_stored(&mut self) {
         let Some(tier) = self.batcher.decoder().backend_mut().tier() else {
             return;
         };
         let (stats, trouble) = (tier.stats(), tier.trouble());
-        self.shared.metrics.kv.are(&stats);
+        self.shared.metrics.kv.update(&stats);
         if let Some(trouble) = trouble {
             tracing::warn!("{trouble}");
         }
     }
 
-    /// Counts the reads that brought wrong bytes, and tells of them.
-    fn checked(&mut self) {
+    /// Counts and logs the reads that returned wrong bytes.
+    fn count_wrong_reads(&mut self) {
         let stream = self.batcher.decoder().stream();
         let counts = stream.and_then(|stream| stream.check_counts());
         let wrong = counts.map_or(0, |counts| counts.wrong);
@@ -365,8 +367,8 @@ impl EngineThread {
         }
     }
 
-    /// Counts what became of experts.
-    fn experts(&mut self) {
+    /// Updates the figures of experts.
+    fn count_experts(&mut self) {
         let stream = self.batcher.decoder().stream();
         let Some(stream) = stream else {
             return;
@@ -406,7 +408,7 @@ impl EngineThread {
         answer.tokens += 1;
         let update = match event.token {
             Ok(token) => {
-                // What others had computed of its prompt came after it had joined.
+                // More of the prompt was found after joining, computed by other sequences.
                 let cached = token.found.saturating_sub(answer.found);
                 if cached > 0 {
                     answer.found = token.found;
@@ -426,18 +428,19 @@ impl EngineThread {
         hand_out(answer);
     }
 
-    /// All that rode the lap end with its error. The others go on, and so does the
-    /// server: the next lap may go well.
-    fn failed(&mut self, failed: &FailedLap) {
+    /// Ends all sequences of a failed lap with its error. The others and the server go on,
+    /// because the next lap may succeed.
+    fn end_failed(&mut self, failed: &FailedLap) {
         tracing::error!("a lap failed: {}", failed.error);
         self.shared.metrics.failed_laps.inc();
         self.failures += 1;
         if self.failures >= ILL {
-            self.shared.set_health(Health::Ill(told(&failed.error)));
+            self.shared
+                .set_health(Health::Ill(public_message(&failed.error)));
         }
         let message = format!(
-            "the lap that carried this answer failed: {}",
-            told(&failed.error)
+            "the lap that computed this answer failed: {}",
+            public_message(&failed.error)
         );
         for &id in &failed.sequences {
             self.batcher.leave(id);
@@ -450,16 +453,16 @@ impl EngineThread {
         }
     }
 
-    /// Nobody rides a lap now.
+    /// Waits for something to do while no sequence can run.
     fn rest(&mut self) {
         self.lap_ended = None;
         self.shared.feed.rests(self.shared.queue.len());
-        // With places free, whoever has come in meanwhile is taken on at once; with
-        // none, who waits already is no news.
         if !self.answers.is_empty() || self.fetching > 0 {
+            // Requests that are in the queue could not be admitted, so only new ones end the
+            // wait.
             let known = self.shared.queue.len();
             self.shared.queue.wait(known, NAP);
-            self.stored();
+            self.count_stored();
         } else if self.shared.health() != Health::Good {
             self.shared.queue.wait(0, PROBE);
             if self.shared.queue.is_empty() && !self.shared.draining() {
@@ -473,18 +476,18 @@ impl EngineThread {
         }
     }
 
-    /// Reads what was hot when the model last ran; whether more of it is to come.
+    /// Reads experts that were hot when the model last ran; returns whether more are to come.
     fn warm(&mut self) -> bool {
         let Some(stream) = self.batcher.decoder().stream() else {
             return false;
         };
-        // What cannot be read is told by the lap that wants it.
+        // An error is reported by the lap that needs the expert.
         let is_coming = stream.warm().unwrap_or(false);
-        self.experts();
+        self.count_experts();
         is_coming
     }
 
-    /// Writes which experts are hot, if it is time; else how long until then.
+    /// Writes the list of hot experts if that is due; returns how long to sleep.
     fn keep(&mut self) -> Duration {
         let left = KEEP.saturating_sub(self.kept.elapsed());
         if self.is_kept {
@@ -506,9 +509,9 @@ impl EngineThread {
         }
     }
 
-    /// A lap for nobody, to see whether the trouble is over.
+    /// Runs a lap without sequences to see whether the fault is over.
     fn probe(&mut self) {
-        self.begins(1);
+        self.lap_begins(1);
         let outcome = self.batcher.probe();
         self.shared.laps.ends();
         match outcome {
@@ -516,15 +519,15 @@ impl EngineThread {
                 self.failures = 0;
                 self.shared.set_health(Health::Good);
             }
-            Err(error) => self.shared.set_health(Health::Ill(told(&error))),
+            Err(error) => self.shared.set_health(Health::Ill(public_message(&error))),
         }
     }
 
-    /// Time is over for those who ride or wait.
+    /// Ends all answers and all waiting requests.
     fn end_all(&mut self) {
         let ending = || ApiError::unavailable("the server is stopping", None);
         for answer in self.answers.values_mut().filter(|answer| !answer.over) {
-            // Who does not read gets no farewell.
+            // A client that does not read gets no final event.
             let _ = answer.reply.try_send(Update::Failed(ending()));
         }
         while let Some(job) = self.shared.queue.pop() {
@@ -533,7 +536,7 @@ impl EngineThread {
     }
 }
 
-/// Sends what is owed as far as there is room; false if the client has gone.
+/// Sends owed updates while the channel has room; returns false if the client has gone.
 fn hand_out(answer: &mut Answer) -> bool {
     while let Some(update) = answer.owed.pop_front() {
         match answer.reply.try_send(update) {
@@ -548,17 +551,17 @@ fn hand_out(answer: &mut Answer) -> bool {
     true
 }
 
-/// What anybody may know of a lap that failed: the kind of the fault, and no path of
-/// this machine, which is in the log.
-fn told(error: &Error) -> String {
+/// An error of a lap as clients may see it: the kind of fault, without paths of this machine,
+/// which only the log contains.
+fn public_message(error: &Error) -> String {
     match error {
         Error::Llama { .. } | Error::Defect(_) => error.to_string(),
         Error::Changed { .. } => "the model's file was changed while it was being read".into(),
-        _ => "the medium has not delivered the weights; the server's log tells more".into(),
+        _ => "the medium did not deliver the weights; see the server's log".into(),
     }
 }
 
-/// What a client is told of a request that cannot ride.
+/// The error of a request that cannot be run.
 fn refusal(error: &Error) -> ApiError {
     match error {
         Error::PromptTooLong { .. } => ApiError::too_long(error.to_string()),
@@ -571,7 +574,7 @@ fn refusal(error: &Error) -> ApiError {
             "`response_format` has a schema that refers to itself without anything in between, \
              or that is too large",
         ),
-        other => ApiError::server(told(other)),
+        other => ApiError::server(public_message(other)),
     }
 }
 

@@ -1,5 +1,5 @@
-//! The live picture's events, from the engine's thread to whoever listens. While
-//! nobody does, nothing is made.
+//! Sends the events of `/live` from the engine's thread to the listeners. Without listeners
+//! no events are made.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -11,16 +11,16 @@ use tokio::sync::broadcast;
 use crate::live::{Bins, LiveLap, LiveProgress, Machine, State, Totals};
 use crate::metrics::Metrics;
 
-/// Events that a slow listener may be behind before it misses some.
+/// Number of events buffered for a slow listener before it misses some.
 const BEHIND: usize = 16;
 
-/// Least time between two events of a kind.
+/// Minimum time between two events of a kind.
 pub const OFTEN: Duration = Duration::from_millis(100);
 
-/// An event as a line of a stream: its name and its JSON.
+/// The name and the JSON of an event.
 pub type LiveEvent = (&'static str, String);
 
-/// See the module.
+/// The source of the events.
 #[derive(Debug)]
 pub struct LiveFeed {
     send: broadcast::Sender<LiveEvent>,
@@ -33,17 +33,17 @@ pub struct LiveFeed {
 #[derive(Debug)]
 struct Watched {
     watch: Arc<Watch>,
-    /// What a decoding lap passes over, in bytes.
+    /// Length of a decoding lap, in bytes.
     len: u64,
 }
 
-/// What a new listener is told first, and when others were told last.
+/// What a new listener is sent first, and the state of the laps.
 #[derive(Debug, Default)]
 struct Kept {
     machine: Machine,
     progress: LiveProgress,
+    /// When the last lap was sent.
     told: Option<Instant>,
-    riding: u32,
     resting: bool,
 }
 
@@ -73,17 +73,17 @@ impl LiveFeed {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From where laps are seen; once.
+    /// Sets the source of the progress within laps of `len` bytes; only the first call counts.
     pub fn watch(&self, watch: Arc<Watch>, len: u64) {
         let _ = self.watch.set(Watched { watch, len });
     }
 
-    /// Whether laps follow each other.
+    /// Whether laps are running.
     pub fn moves(&self) -> bool {
         !self.kept().resting
     }
 
-    /// How far the lap under way is, if it is long enough for that to be told.
+    /// The progress of the current lap, if it has lasted long enough to be sent.
     pub fn under_way(&self) -> Option<LiveEvent> {
         let now = self.watch.get()?.watch.now()?;
         let elapsed = now.began.elapsed();
@@ -108,8 +108,8 @@ impl LiveFeed {
         event("progress", &progress)
     }
 
-    /// Whether the lap under way waits for the medium, and since which moment of it; of
-    /// laps that nobody sees, that they do from their beginning.
+    /// Whether the current lap waits for the medium, and since which time of the lap, in ns.
+    /// If laps cannot be watched, that it waits since its beginning.
     pub fn waits(&self) -> (bool, u64) {
         match self.watch.get().map(|watched| watched.watch.now()) {
             None | Some(None) => (true, 0),
@@ -117,14 +117,14 @@ impl LiveFeed {
         }
     }
 
-    /// Fills in what is so for a long time.
+    /// Changes the description of the machine and sends it.
     pub fn describe(&self, fill: impl FnOnce(&mut Machine)) {
         let mut kept = self.kept();
         fill(&mut kept.machine);
         self.tell("machine", &kept.machine);
     }
 
-    /// A listener: what it is told first, and all that comes later.
+    /// Adds a listener; returns the first events and the receiver of all later ones.
     pub fn listen(&self) -> (Vec<LiveEvent>, broadcast::Receiver<LiveEvent>) {
         let kept = self.kept();
         let first = [
@@ -134,7 +134,7 @@ impl LiveFeed {
         (first.into_iter().flatten().collect(), self.send.subscribe())
     }
 
-    /// Whether anybody listens.
+    /// Whether there are listeners.
     pub fn heard(&self) -> bool {
         self.send.receiver_count() > 0
     }
@@ -143,7 +143,7 @@ impl LiveFeed {
         if self.heard()
             && let Some(event) = event(name, what)
         {
-            // All may have gone meanwhile.
+            // An error means that all listeners have gone.
             let _ = self.send.send(event);
         }
     }
@@ -152,10 +152,9 @@ impl LiveFeed {
         self.started.elapsed().as_secs_f64()
     }
 
-    /// A lap of so many sequences begins.
+    /// Records that a lap of `sequences` begins.
     pub fn lap_begins(&self, sequences: usize, queued: usize) {
         let mut kept = self.kept();
-        kept.riding = sequences as u32;
         let after_rest = std::mem::replace(&mut kept.resting, false);
         kept.progress = LiveProgress {
             at_s: self.at_s(),
@@ -170,7 +169,7 @@ impl LiveFeed {
         }
     }
 
-    /// A lap has ended well; `experts` are as [`LiveLap::experts`].
+    /// Records that a lap has ended without an error; `experts` is [`LiveLap::experts`].
     pub fn lap_ended(
         &self,
         done: &CompletedLap,
@@ -210,7 +209,7 @@ impl LiveFeed {
         self.tell("lap", &lap);
     }
 
-    /// Nobody rides.
+    /// Records that no lap follows.
     pub fn rests(&self, queued: usize) {
         let mut kept = self.kept();
         if std::mem::replace(&mut kept.resting, true) {
@@ -235,7 +234,7 @@ fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
 }
 
-/// Whether a figure has moved so far that it is worth telling.
+/// Whether a figure has changed enough to be sent again.
 fn moved(before: Option<f64>, now: Option<f64>) -> bool {
     match (before, now) {
         (Some(before), Some(now)) => (before - now).abs() > 0.05 * before.abs(),

@@ -1,4 +1,4 @@
-//! Who may ask: keys, origins and host names, looked at before anything else.
+//! Checks keys, origins and host names of requests before anything else.
 
 use std::sync::Arc;
 
@@ -14,14 +14,14 @@ use crate::app::App;
 use crate::metrics::Status;
 use crate::page;
 
-/// Longest key, in bytes.
+/// Maximum length of a key, in bytes.
 const KEY: usize = 256;
 
-/// Whose request it is: the number of its key, from 1 on, or 0 where none is needed.
+/// The owner of a request: the number of its key, from 1 on, or 0 without a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Owner(pub u64);
 
-/// Counts answers, and refuses those who may not ask.
+/// Middleware that refuses requests that are not allowed, and counts responses by status.
 pub async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let is_anthropics = request.uri().path().starts_with("/v1/messages");
     let mut response = match check(&app, request.method(), request.uri(), request.headers()) {
@@ -53,9 +53,10 @@ fn check(app: &App, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<O
     Err(ApiError::key())
 }
 
-/// Pages of other origins may ask only if they were allowed; a browser always
-/// says whose page it is. Without a key, a name other than this machine's would
-/// let a page that was loaded under that name pass for one of ours.
+/// Refuses pages of origins that were not allowed; browsers always send the origin. On a
+/// loopback address without a key, also refuses other host names than this machine's:
+/// otherwise a foreign page whose name resolves to this machine (DNS rebinding) would count
+/// as one of ours.
 fn origin(app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let host = text(header::HOST);
@@ -94,8 +95,8 @@ fn is_this_machine(host: &str) -> bool {
         && (name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(loopback))
 }
 
-/// Which of the keys the client has; 0 for none. How long the comparison takes tells
-/// nothing about them: all are compared, each in whole.
+/// The number of the client's key, 0 for none. The time that this takes reveals nothing of
+/// the keys: all are compared, each in full.
 fn owner(keys: &[String], headers: &HeaderMap) -> Owner {
     let text = |name| {
         headers
@@ -104,7 +105,7 @@ fn owner(keys: &[String], headers: &HeaderMap) -> Owner {
     };
     let given = text(header::AUTHORIZATION);
     let (scheme, key) = given.split_at_checked(7).unwrap_or((b"", b""));
-    // As OpenAI's clients send it, or else as Anthropic's do.
+    // OpenAI's clients send `Authorization`, Anthropic's `x-api-key`.
     let (key, named) = match scheme.eq_ignore_ascii_case(b"bearer ") {
         true => (key, true),
         false => {
@@ -121,7 +122,7 @@ fn owner(keys: &[String], headers: &HeaderMap) -> Owner {
     Owner(if is_key { owner } else { 0 })
 }
 
-/// A key with its length, in as many bytes as every other.
+/// A key and its length, padded to the same size as every other.
 fn padded(key: &[u8]) -> [u8; KEY + 2] {
     let mut out = [0; KEY + 2];
     let n = key.len().min(KEY);

@@ -1,5 +1,4 @@
-//! What is at which path. Each handler takes a request apart and hands the rest
-//! on; none computes.
+//! The routes and their handlers. Handlers parse requests and pass them on; none computes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,10 +27,10 @@ use crate::places::{Place, Stage};
 use crate::shared::Health;
 use crate::{guard, page, reply};
 
-/// The description of the API for programs.
+/// The OpenAPI description.
 pub const OPENAPI: &str = include_str!("openapi.json");
 
-/// Everything that the server answers to.
+/// All routes of the server.
 pub fn router(app: Arc<App>) -> Router {
     let origins = app
         .origins
@@ -41,7 +40,7 @@ pub fn router(app: Arc<App>) -> Router {
         .allow_origin(origins.collect::<Vec<_>>())
         .allow_methods([Method::GET, Method::POST])
         .allow_headers(AllowHeaders::mirror_request())
-        // Browsers ask this of a page from the internet.
+        // Browsers require it for pages from the internet.
         .allow_private_network(true);
     let mut router = Router::new()
         .route("/v1/chat/completions", post(chat))
@@ -93,8 +92,8 @@ async fn count_tokens(State(app): State<Arc<App>>, request: Request) -> Result<R
     ))
 }
 
-/// Refuses what cannot be computed now.
-fn is_open(app: &App) -> Result<(), ApiError> {
+/// Fails if the server is stopping or a lap hangs.
+fn check_open(app: &App) -> Result<(), ApiError> {
     if app.shared.draining() {
         let message = "the server is stopping and takes no more requests";
         return Err(ApiError::unavailable(message, None));
@@ -106,21 +105,21 @@ fn is_open(app: &App) -> Result<(), ApiError> {
 }
 
 async fn embeddings(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
-    is_open(&app)?;
+    check_open(&app)?;
     let asked = read(&app, request, App::embeddings).await?;
     let answer = reply::embeddings(&app, asked).await?;
     Ok(json_response(StatusCode::OK, &answer))
 }
 
 async fn complete(app: Arc<App>, kind: Endpoint, request: Request) -> Result<Response, ApiError> {
-    is_open(&app)?;
+    check_open(&app)?;
     let pending = read(&app, request, move |app, body, owner, left| {
         app.submit(kind, body, owner, left)
     });
     reply::reply(app.clone(), pending.await?).await
 }
 
-/// What a chat becomes before it is tokenized.
+/// Shows the prompt that the template makes of a chat.
 async fn apply_template(
     State(app): State<Arc<App>>,
     request: Request,
@@ -129,13 +128,14 @@ async fn apply_template(
     Ok(json_response(StatusCode::OK, &json!({"prompt": prompt})))
 }
 
-/// Forgets what is kept for whoever asks. Takes no body, so that none is passed over.
+/// Forgets the cached prompts of the client's key. A body is refused, because nothing in it
+/// would have an effect.
 async fn flush(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
     let len = request.headers().get(header::CONTENT_LENGTH);
     let is_empty = len.is_none_or(|len| len == "0");
     if !is_empty || request.headers().contains_key(header::TRANSFER_ENCODING) {
         return Err(ApiError::invalid(
-            "/kv/flush takes no body: it forgets all that is kept for the API key, whatever its \
+            "/kv/flush takes no body: it forgets all that is kept for the API key, with any \
              `cache_salt`",
         ));
     }
@@ -148,8 +148,8 @@ async fn flush(State(app): State<Arc<App>>, request: Request) -> Result<Response
     Ok(json_response(StatusCode::OK, &told))
 }
 
-/// Takes in a body of JSON, and has it read on a thread where that may take its time; what
-/// reads is told when the client has left.
+/// Receives a JSON body and runs `reads` on it in a blocking thread, with a flag that is set
+/// when the client leaves.
 async fn read<T: Send + 'static>(
     app: &Arc<App>,
     request: Request,
@@ -171,10 +171,10 @@ async fn read<T: Send + 'static>(
     let place = request.extensions().get::<Arc<Place>>().cloned();
     let body = app.intake.take(told, request.into_body()).await?;
     if let Some(place) = place {
-        place.is_at(Stage::Answer);
+        place.enter_stage(Stage::Answer);
     }
     let reading = app.reading.clone().acquire_owned().await;
-    // Dropped with this future, when the client leaves.
+    // Dropped with this future when the client leaves.
     let leaves = Leaves::default();
     let task = tokio::task::spawn_blocking({
         let (app, left) = (app.clone(), leaves.0.clone());
@@ -185,10 +185,10 @@ async fn read<T: Send + 'static>(
         }
     });
     task.await
-        .map_err(|_| ApiError::server("a defect in reading the request"))?
+        .map_err(|_| ApiError::server("reading the request failed by a defect of the server"))?
 }
 
-/// Tells, when it is dropped, whoever works for a client that it has left.
+/// Sets its flag when it is dropped.
 #[derive(Default)]
 struct Leaves(Arc<AtomicBool>);
 
@@ -234,7 +234,7 @@ async fn model(
     asked: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
     let Ok(Path(asked)) = asked else {
-        return Err(ApiError::invalid("the model's name is no text"));
+        return Err(ApiError::invalid("the model's name is not UTF-8"));
     };
     let name = app.known(asked)?;
     Ok(json_response(StatusCode::OK, &described(&app, &name)))
@@ -271,12 +271,15 @@ fn page_file(file: &'static page::File) -> Response {
     response
 }
 
-/// How long `/live` may be silent before it shows that it lives.
+/// Time without events after which `/live` sends a comment.
 const SILENCE: Duration = Duration::from_secs(8);
 
 async fn live(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
     let Ok(permit) = app.listeners.clone().try_acquire_owned() else {
-        return Err(ApiError::busy("too many listen already", 10));
+        return Err(ApiError::busy(
+            "too many clients listen to /live: try again later",
+            10,
+        ));
     };
     let (first, events) = app.shared.feed.listen();
     let state = (first.into_iter(), events, permit, app.shared.clone());

@@ -1,6 +1,7 @@
-//! Bodies as they come in: how long, how slow and how many at once. Room is taken for
-//! what has arrived, not for what was announced, and the first of it is each
-//! connection's own: so whoever sends little is served whatever others do.
+//! Receives request bodies within limits of length, time and total memory. Memory is
+//! reserved for bytes that have arrived, not for the announced length, and the first
+//! [`OWN`] bytes of each body need no reservation: so small requests are served however many
+//! large ones are being sent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,22 +13,23 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::api::error::ApiError;
 
-/// Bytes of a body that need none of the common room.
+/// Bytes of each body that do not count towards the total.
 pub const OWN: usize = 8 << 10;
 
-/// What bodies may take.
+/// The limits of bodies.
 #[derive(Debug)]
 pub struct Intake {
-    /// Bytes of one.
+    /// Maximum length of a body, in bytes.
     most: usize,
-    /// How long one may take in all, and how long nothing of it may come.
+    /// Maximum time for a whole body.
     time: Duration,
+    /// Maximum time in which nothing of a body arrives.
     pause: Duration,
-    /// Kibibytes of all of them beyond what is their own.
+    /// Kibibytes left for all bodies, beyond the [`OWN`] bytes of each.
     room: Arc<Semaphore>,
 }
 
-/// A body that is here.
+/// A received body.
 #[derive(Debug)]
 pub struct WholeBody {
     /// Its bytes.
@@ -36,8 +38,8 @@ pub struct WholeBody {
 }
 
 impl Intake {
-    /// Bodies of at most so many bytes, all together of at most `room`; each comes
-    /// within `time`, and something of it at least every `pause`.
+    /// Limits: `most` bytes for each body and `room` bytes for all; `time` for a whole body
+    /// and `pause` between two pieces of it.
     pub fn new(most: usize, room: usize, time: Duration, pause: Duration) -> Self {
         Self {
             most,
@@ -47,10 +49,10 @@ impl Intake {
         }
     }
 
-    /// Takes in a body that was said to have so many bytes, if that was said.
+    /// Receives a body; `told` is its `Content-Length`, if it has one.
     ///
     /// # Errors
-    /// When it is too long, too slow or broken off, or others have all the room.
+    /// When it is too long, too slow or broken off, or other bodies use all the memory.
     pub async fn take(&self, told: Option<u64>, mut body: Body) -> Result<WholeBody, ApiError> {
         if told.is_some_and(|told| told > self.most as u64) {
             return Err(ApiError::body_too_long(self.most));
@@ -63,11 +65,11 @@ impl Intake {
                 Ok(Some(Ok(frame))) => frame,
                 Ok(None) => break,
                 Ok(Some(Err(_))) => {
-                    return Err(ApiError::invalid("the body ended before it was whole"));
+                    return Err(ApiError::invalid("the body ended early: send all of it"));
                 }
                 Err(_) => return Err(ApiError::body_too_slow()),
             };
-            // Trailers mean nothing here.
+            // Trailers are ignored.
             let Ok(piece) = frame.into_data() else {
                 continue;
             };
@@ -80,7 +82,7 @@ impl Intake {
         Ok(WholeBody { bytes, _room: room })
     }
 
-    /// Room for a body of which so many bytes are here.
+    /// Reserves memory for a body of which `len` bytes have arrived.
     fn make_room(
         &self,
         len: usize,
@@ -94,7 +96,7 @@ impl Intake {
         }
         let Ok(permit) = self.room.clone().try_acquire_many_owned(more) else {
             return Err(ApiError::busy(
-                "too many long requests are being received",
+                "too many long requests are being received: try again later",
                 1,
             ));
         };
@@ -120,7 +122,7 @@ mod tests {
         Intake::new(most, room, time, Duration::from_secs(5))
     }
 
-    /// A body of which these pieces come and then nothing, not even its end.
+    /// A body that sends pieces of these lengths and then never ends.
     fn stuck(pieces: &[usize]) -> Body {
         let pieces: Vec<usize> = pieces.to_vec();
         let piece = |len: usize| Ok::<_, Infallible>(Bytes::from(vec![b' '; len]));
@@ -130,7 +132,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn room_is_for_what_has_arrived() {
         let intake = intake(64 << 10, 64 << 10);
-        // Ten are announced at full length, of which hardly anything comes.
+        // Ten bodies are announced at full length but send one byte each.
         let slow = (0..10).map(|_| intake.take(Some(64 << 10), stuck(&[1])));
         let slow = futures_util::future::join_all(slow);
         let long = intake.take(None, Body::from(vec![b' '; 60 << 10]));
@@ -151,7 +153,7 @@ mod tests {
         let (_, small, large) = tokio::join!(hogs, small, large);
         assert_eq!(small.expect("it is taken").bytes.len(), OWN);
         assert_eq!(large.expect_err("no room").status.as_u16(), 429);
-        // Room comes back with the bodies.
+        // The reservation ends with the body.
         let large = intake.take(None, Body::from(vec![b' '; OWN + (16 << 10)]));
         drop(large.await.expect("it is taken"));
         assert_eq!(intake.room.available_permits(), 16);
@@ -165,7 +167,7 @@ mod tests {
             let error = intake.take(told, body).await.expect_err("too long");
             assert_eq!(error.status.as_u16(), status, "{told:?} {len}");
         }
-        // A byte every four seconds: never a long pause, but too slow in all.
+        // A byte every four seconds: each pause is short, but the whole takes too long.
         let drip = stream::repeat(()).then(|()| async {
             tokio::time::sleep(Duration::from_secs(4)).await;
             Ok::<_, Infallible>(Bytes::from_static(b" "))

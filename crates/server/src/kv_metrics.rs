@@ -1,5 +1,5 @@
-//! The figures of the KV cache: where the tokens of prompts were found, and what became of
-//! blocks on disk and in a store that machines share.
+//! The metrics of the KV cache: where the tokens of prompts were found, and what happened to
+//! blocks on disk and in a shared store.
 
 use delayline_llama::KvTierStats;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -17,16 +17,16 @@ struct Tier {
     tier: &'static str,
 }
 
-/// Why a block is none.
+/// Why a block was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reason {
     reason: &'static str,
 }
 
-/// Counters and what they are called.
+/// A counter's name, its help text and its value.
 type Figure = (&'static str, &'static str, fn(&KvTierStats) -> u64);
 
-/// What a tier counts itself.
+/// The counters that the tier keeps itself.
 const FIGURES: [Figure; 12] = [
     (
         "kv_found_blocks",
@@ -35,7 +35,7 @@ const FIGURES: [Figure; 12] = [
     ),
     (
         "kv_stored_blocks",
-        "Blocks that were stored there",
+        "Blocks that were stored on disk",
         |stats| stats.store.written,
     ),
     (
@@ -45,25 +45,25 @@ const FIGURES: [Figure; 12] = [
     ),
     (
         "kv_evicted_blocks",
-        "Blocks that went to make room",
+        "Blocks evicted from disk to make room",
         |stats| stats.store.evicted,
     ),
     (
         "kv_evicted_unused_seconds",
-        "Time since each of those was last used, all together",
+        "Sum of the times from the last use of each evicted block to its eviction",
         |stats| stats.store.evicted_unused_s,
     ),
-    ("kv_read_bytes", "Bytes of blocks that were read", |stats| {
+    ("kv_read_bytes", "Bytes of blocks read from disk", |stats| {
         stats.store.read_bytes
     }),
     (
         "kv_written_bytes",
-        "Bytes of blocks that were written",
+        "Bytes of blocks written to disk",
         |stats| stats.store.written_bytes,
     ),
     (
         "kv_failed",
-        "Reads and writes of blocks that the system refused",
+        "Reads, writes and removals of blocks on disk that failed",
         |stats| stats.store.failed,
     ),
     (
@@ -73,22 +73,22 @@ const FIGURES: [Figure; 12] = [
     ),
     (
         "kv_shared_read_bytes",
-        "Bytes that came from there",
+        "Bytes that came from the shared store",
         |stats| stats.store.fetched_bytes,
     ),
     (
         "kv_shared_written_bytes",
-        "Bytes of blocks that were sent there",
+        "Bytes of blocks that were sent to the shared store",
         |stats| stats.store.shared_bytes,
     ),
     (
         "kv_shared_failed",
-        "Questions that the shared store did not answer, or not well",
+        "Requests that the shared store did not answer in time, or answered with an error",
         |stats| stats.store.shared_failed,
     ),
 ];
 
-/// See the module.
+/// The metrics of the KV cache.
 #[derive(Debug, Default)]
 pub struct KvMetrics {
     hit_tokens: Family<Tier, Counter>,
@@ -99,7 +99,8 @@ pub struct KvMetrics {
     written_today: Gauge,
 }
 
-fn reach(counter: &Counter, now: u64) {
+/// Raises a counter to `now`.
+fn raise(counter: &Counter, now: u64) {
     counter.inc_by(now.saturating_sub(counter.get()));
 }
 
@@ -116,41 +117,42 @@ impl KvMetrics {
         );
         r.register(
             "kv_rejected_blocks",
-            "Files that were damaged, whole blocks in another's place (misplaced), and objects \
-             of the shared store that its servers have not sealed (unsealed)",
+            "Files that were damaged, whole blocks under another block's name (misplaced), and \
+             objects of the shared store whose seal was wrong (unsealed)",
             self.rejected.clone(),
         );
         r.register(
             "kv_restore_seconds",
-            "Time in which blocks were looked for and brought back into memory",
+            "Time spent on looking for blocks and restoring them to memory",
             self.restore_s.clone(),
         );
         r.register(
             "kv_saved_seconds",
-            "Time that computing the tokens that were found would have taken, in laps of their own",
+            "Time that computing the found tokens would have taken, in laps of their own",
             self.saved_s.clone(),
         );
         r.register(
             "kv_written_today_bytes",
-            "Bytes that were written to the KV cache on disk today, in UTC",
+            "Bytes written to the KV cache on disk today (UTC)",
             self.written_today.clone(),
         );
-        self.reach_tiers(&KvTokens::default());
+        self.raise_tiers(&KvTokens::default());
     }
 
-    /// A request was spared so much: tokens that were in memory, and the time of all.
+    /// Counts what a request need not compute: `in_memory` tokens that were found in memory,
+    /// and the time `saved_s` of all that were found.
     pub fn spared(&self, in_memory: u64, saved_s: f64) {
         let memory = Tier { tier: "memory" };
         self.hit_tokens.get_or_create(&memory).inc_by(in_memory);
         self.saved_s.inc_by(saved_s);
     }
 
-    /// What the tier has done so far.
-    pub fn are(&self, stats: &KvTierStats) {
+    /// Updates the counters to what the tier has done so far.
+    pub fn update(&self, stats: &KvTierStats) {
         for ((_, _, figure), counter) in FIGURES.iter().zip(&self.figures) {
-            reach(counter, figure(stats));
+            raise(counter, figure(stats));
         }
-        self.reach_tiers(&KvTokens {
+        self.raise_tiers(&KvTokens {
             memory: 0,
             flash: stats.flash_tokens,
             shared: stats.shared_tokens,
@@ -161,20 +163,20 @@ impl KvMetrics {
             ("misplaced", store.misplaced),
             ("unsealed", store.shared_rejected),
         ] {
-            reach(&self.rejected.get_or_create(&Reason { reason }), blocks);
+            raise(&self.rejected.get_or_create(&Reason { reason }), blocks);
         }
         let more_s = stats.restore_s - self.restore_s.get();
         self.restore_s.inc_by(more_s.max(0.0));
         self.written_today.set(stats.written_today as i64);
     }
 
-    fn reach_tiers(&self, tokens: &KvTokens) {
+    fn raise_tiers(&self, tokens: &KvTokens) {
         for (tier, tokens) in [
             ("memory", tokens.memory),
             ("flash", tokens.flash),
             ("shared", tokens.shared),
         ] {
-            reach(&self.hit_tokens.get_or_create(&Tier { tier }), tokens);
+            raise(&self.hit_tokens.get_or_create(&Tier { tier }), tokens);
         }
     }
 

@@ -1,10 +1,10 @@
-//! The OpenAI-compatible server: every sequence on the same lap. One thread owns
-//! the engine and drives laps; tasks take requests apart and hand tokens out.
-//! Knows nothing of the command line.
+//! The OpenAI-compatible server: all sequences share each lap. One thread owns the engine
+//! and runs the laps; async tasks parse requests and send tokens. Knows nothing of the
+//! command line.
 //!
-//! The way of a request: socket (`listen`) → who may ask (`guard`) → what it
-//! asks (`api`) → tokens (`app`) → a bounded queue → laps (`engine`) → events
-//! (`reply`). Everything that a client can make grow has a bound in [`Limits`].
+//! The path of a request: socket (`listen`) → authorization (`guard`) → parsing (`api`) →
+//! tokens (`app`) → a bounded queue → laps (`engine`) → events (`reply`). Everything that a
+//! client can make grow has a limit in [`Limits`].
 #![forbid(unsafe_code)]
 
 pub mod api;

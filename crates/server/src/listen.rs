@@ -1,5 +1,5 @@
-//! Sockets: who may connect, how long they may take, and how it ends. Knows
-//! nothing of what is said over them.
+//! Accepts connections, limits their number and times, and closes them when the server
+//! stops. Knows nothing of what is said over them.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -22,24 +22,24 @@ use tower::ServiceExt;
 use crate::config::Limits;
 use crate::places::{Place, Places, Stage};
 
-/// Most headers of a request.
+/// Maximum number of headers of a request.
 const HEADERS: usize = 64;
 
-/// How long connections may take to close once all answers are given.
+/// Maximum time for connections to close once all answers are given.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// How far a server is with closing its sockets.
+/// Whether and how a server closes its sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub enum Closing {
     /// It serves.
     Open,
-    /// No more connections; those that are there may end.
+    /// It accepts no more connections; those that there are may end.
     Gently,
-    /// All of them at once.
+    /// It closes all connections.
     AtOnce,
 }
 
-/// Serves until `over` says so, then lets connections end.
+/// Serves until `over` changes, then lets connections end.
 pub async fn listen(
     listener: TcpListener,
     router: Router,
@@ -53,7 +53,7 @@ pub async fn listen(
             _ = over.wait_for(|over| *over > Closing::Open) => break,
         };
         let Ok((stream, _)) = stream else {
-            // Out of descriptors, or a client that went at once: others may do.
+            // Out of descriptors, or the client has gone: the next attempt may succeed.
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
@@ -75,7 +75,7 @@ async fn serve(
     mut over: watch::Receiver<Closing>,
     place: Place,
 ) {
-    // Tokens are small and wanted at once.
+    // Tokens are small packets that should not be delayed.
     let _ = stream.set_nodelay(true);
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.transfer_time));
@@ -101,7 +101,7 @@ async fn serve(
         }
     };
     let mut silent = std::pin::pin!(silent);
-    // What a client breaks off is its own affair.
+    // An error of the connection concerns only its client and is ignored.
     tokio::select! {
         _ = connection.as_mut() => return,
         () = place.until_given_away() => return,
@@ -116,20 +116,20 @@ async fn serve(
     }
 }
 
-/// Has a request answered, and keeps account of what its connection is doing.
+/// Passes a request to the router and records the stages of its connection.
 async fn answer(
     router: Router,
     place: Arc<Place>,
     request: hyper::Request<Incoming>,
 ) -> Result<Response, Infallible> {
     let mut request = request.map(Body::new);
-    place.is_at(match *request.method() {
+    place.enter_stage(match *request.method() {
         Method::POST => Stage::Body,
         _ => Stage::Page,
     });
     request.extensions_mut().insert(place.clone());
     let response = router.oneshot(request).await?;
-    // Until all of it is sent, or nobody takes it any more.
+    // Dropped with the body, when all of it is sent or the client has gone.
     let end = AtEnd(place);
     Ok(response.map(|body| {
         Body::new(body.map_frame(move |frame| {
@@ -143,6 +143,6 @@ struct AtEnd(Arc<Place>);
 
 impl Drop for AtEnd {
     fn drop(&mut self) {
-        self.0.is_at(Stage::Head);
+        self.0.enter_stage(Stage::Head);
     }
 }

@@ -1,11 +1,11 @@
-//! The events of `GET /live`, from which the page draws the machine at work: what
-//! they say, in which units, and when they are sent. Measures nothing.
+//! The events of `GET /live`, from which the page draws the laps: their fields, units, and
+//! when they are sent. Measures nothing.
 //!
-//! The stream is server-sent events: the event's name is that of the type here in
-//! lower case, its data the type's JSON on one line. Like the API it wants the
-//! key if the server has one; the page itself and its files are free. A comment
-//! (`:`) at least every 10 s tells a listener that the server lives. A listener
-//! who is slow misses events; since totals never restart, no figure is lost.
+//! The stream is server-sent events named `machine`, `lap` and `progress`; the data is the
+//! JSON of [`Machine`], [`LiveLap`] or [`LiveProgress`] on one line. Like the API, it needs
+//! a key if the server has any; the page and its files do not. A comment (`:`) is sent at
+//! least every 10 s as a sign of life. A slow listener misses events; since totals never
+//! restart, it loses no figures.
 
 mod lap;
 
@@ -14,133 +14,131 @@ use serde::{Deserialize, Serialize};
 
 pub use lap::stretches;
 
-/// How many equal parts of a lap, by bytes, [`Bins`] tell apart.
+/// Number of parts, equal in bytes, into which [`Bins`] divides a lap.
 pub const BINS: usize = 64;
 
-/// What is so for a long time: sent first to each listener, and again to all
-/// when something of it changes.
+/// What rarely changes: sent first to each listener, and to all after a change.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     /// Delayline's version.
     pub version: String,
-    /// When the server started, in milliseconds since 1970: another figure means
-    /// that totals began anew.
+    /// When the server started, in milliseconds since 1970. If it changes, totals have
+    /// restarted.
     pub started_unix_ms: u64,
-    /// The model, by the name that the API knows it by.
+    /// The model's name in the API.
     pub model: String,
-    /// What the weights stream from, as a sentence would name it: `flash`,
-    /// `2 drives`, `the fiber loop`; or `memory`.
+    /// What the weights stream from, as part of a sentence: `flash`, `2 drives`,
+    /// `the fiber loop`; or `memory`.
     pub medium: String,
-    /// Whether llama.cpp has mapped the files itself, for comparison: what its laps
-    /// wait for nobody sees.
+    /// Whether llama.cpp has mapped the files itself, for comparison: then it is unknown what
+    /// laps wait for.
     pub mapped: bool,
-    /// What a medium beside flash and memory tells of itself; a fiber loop its
+    /// The description of a medium other than flash and memory; of a fiber loop its
     /// `length_km`, `loops`, `lap_s` and `rate_bytes_per_s`.
     pub glass: Option<serde_json::Value>,
-    /// What a decoding lap passes over, in order; neighbours of one kind come as
-    /// one stretch, up to 1 % of the lap.
+    /// The stretches of a decoding lap, in order; neighbours of one kind are joined, up to
+    /// 1 % of the lap.
     pub stretches: Vec<Stretch>,
-    /// The budget: the whole process, in bytes.
+    /// Budget of the whole process, in bytes.
     pub budget_bytes: u64,
-    /// The window, in bytes; 0 if nothing is streamed.
+    /// Size of the window, in bytes; 0 if nothing is streamed.
     pub window_bytes: u64,
-    /// Weights that stay, in bytes.
+    /// Size of the resident weights, in bytes.
     pub resident_bytes: u64,
-    /// KV cache, in bytes.
+    /// Size of the KV cache, in bytes.
     pub kv_bytes: u64,
     /// Everything else of the budget that is in use, in bytes.
     pub buffer_bytes: u64,
-    /// What the medium can do, in bytes per second: of a fiber loop what passes,
-    /// of others as measured at the start.
+    /// Device rate, in bytes per second: for a fiber loop its own rate, else as measured at
+    /// the start.
     pub device_bytes_per_s: Option<f64>,
-    /// The part of a lap that is compute, in seconds, if the lap carries one token.
+    /// Compute time of a lap of one token, in seconds.
     pub compute_s: Option<f64>,
-    /// So many sequences a lap until compute, not the medium, is its longer part.
+    /// Number of sequences in a lap from which on computing takes longer than reading.
     pub limit_sequences: Option<f64>,
-    /// Most sequences that ride one lap.
+    /// Maximum number of sequences that share a lap.
     pub max_sequences: u32,
-    /// Most requests that wait.
+    /// Maximum number of requests in the queue.
     pub max_queued: u32,
-    /// Tokens that one sequence may hold.
+    /// Maximum number of tokens of a sequence.
     pub context_tokens: u32,
-    /// Compute threads.
+    /// Number of compute threads.
     pub threads: u32,
 }
 
-/// A lap that has ended: sent at most ten times a second, for the latest one.
+/// The latest lap that has ended, sent at most ten times a second.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LiveLap {
     /// Seconds since the server started.
     pub at_s: f64,
-    /// How long it took, in seconds.
+    /// Its duration, in seconds.
     pub duration_s: f64,
-    /// In which the compute waited, in seconds. The rest is compute.
+    /// Time in which the compute waited, in seconds. The rest is compute.
     pub stall_s: f64,
-    /// What was read for it, in bytes.
+    /// Bytes read for it.
     pub read_bytes: u64,
-    /// Sequences that rode it.
+    /// Number of its sequences.
     pub sequences: u32,
-    /// Tokens that it carried, of prompts and answers.
+    /// Number of its tokens, of prompts and answers.
     pub tokens: u32,
-    /// Requests that wait to ride.
+    /// Number of requests in the queue.
     pub queued: u32,
-    /// Where in the lap the time went; `None` if nobody can know, as when
-    /// llama.cpp holds the weights itself.
+    /// Where in the lap the time was spent; `None` if unknown, as when llama.cpp holds the
+    /// weights itself.
     pub bins: Option<Bins>,
-    /// Where experts have frames, a string for each layer of them, with a digit for each
-    /// expert: 0 for one that is not in memory, 1 for one that is, 2 for one that this
-    /// lap found there and used, 3 for one that was read for it. Else nothing.
+    /// If experts have frames, a string for each layer with a digit for each expert: 0 for
+    /// one that is not in memory, 1 for one that is, 2 for one that this lap found in memory
+    /// and used, 3 for one that was read for it. Else empty.
     pub experts: Vec<String>,
     /// All laps since the server started, this one included.
     pub totals: Totals,
 }
 
-/// A lap in [`BINS`] equal parts of the plan's bytes. Each list has an entry for
-/// each part.
+/// A lap divided into [`BINS`] parts of equal bytes. Each list has an entry for each part.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Bins {
-    /// How long it was computed, in microseconds.
+    /// Compute time, in microseconds.
     pub compute_us: Vec<u32>,
-    /// How long the compute waited before its extents, in microseconds.
+    /// Time in which the compute waited for the part's extents, in microseconds.
     pub stall_us: Vec<u32>,
-    /// How much of the window had arrived and was not yet used when its compute
-    /// began, in bytes: how far the reads were ahead.
+    /// Bytes that had arrived in the window and were not yet used when the part's compute
+    /// began: how far the reads were ahead.
     pub arrived_bytes: Vec<u64>,
 }
 
-/// Counters that never restart; the same that `/metrics` tells.
+/// Counters that never restart, as in `/metrics`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Totals {
-    /// Laps.
+    /// Number of laps.
     pub laps: u64,
     /// Time in laps, in seconds.
     pub lap_s: f64,
-    /// The part of it in which the compute waited, in seconds.
+    /// Part of it in which the compute waited, in seconds.
     pub stall_s: f64,
     /// Bytes read from the medium for laps.
     pub read_bytes: u64,
-    /// Tokens of prompts that were computed.
+    /// Number of prompt tokens computed.
     pub prompt_tokens: u64,
-    /// Tokens that were generated.
+    /// Number of tokens generated.
     pub generated_tokens: u64,
-    /// Tokens of prompts that were found.
+    /// Number of prompt tokens found in the KV cache.
     pub kv_tokens: KvTokens,
-    /// The least that laps take, each by its compute and its bytes, in seconds; 0 where
-    /// what the medium brings is unknown.
+    /// Lower bound of the time in laps, in seconds: of each lap the longer of its compute and
+    /// its bytes at the device rate. 0 if that rate is unknown.
     pub limit_s: f64,
-    /// What the bytes of laps take of the medium, in seconds; as above.
+    /// Time of the laps' bytes at the device rate, in seconds; 0 if that rate is unknown.
     pub drive_busy_s: f64,
-    /// Distinct experts that layers of laps used, where experts have frames.
+    /// Number of distinct experts used in each layer of each lap, if experts have frames.
     pub expert_uses: u64,
-    /// Those of them that were in memory.
+    /// Number of those that were in memory.
     pub expert_hits: u64,
-    /// Bytes read because of guesses which experts a layer would name.
+    /// Bytes read because of guesses which experts a layer would choose.
     pub guess_read_bytes: u64,
-    /// Those of them that nobody wanted.
+    /// Number of those bytes that were not used.
     pub guess_wasted_bytes: u64,
 }
 
-/// Tokens of prompts that need not be computed, by where they were.
+/// Numbers of prompt tokens that need not be computed, by where they were found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KvTokens {
     /// In memory.
@@ -151,28 +149,28 @@ pub struct KvTokens {
     pub shared: u64,
 }
 
-/// How far the lap under way is: sent to each listener after [`Machine`], to all
-/// when laps begin after a rest and when they end in one, and about ten times a
-/// second within a lap longer than that.
+/// The progress of the current lap: sent to each listener after [`Machine`], to all when laps
+/// begin after a rest and when a rest begins, and about ten times a second within a lap that
+/// is longer than that.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LiveProgress {
     /// Seconds since the server started.
     pub at_s: f64,
     /// What the compute does.
     pub state: State,
-    /// How far in the plan the compute is, in bytes.
+    /// Position of the compute in the lap, in bytes.
     pub computed_bytes: u64,
-    /// How much of the window has arrived and is not yet used, in bytes.
+    /// Bytes that have arrived in the window and are not yet used.
     pub arrived_bytes: u64,
     /// Bytes read from the medium since the lap began.
     pub read_bytes: u64,
     /// Seconds since the lap began.
     pub elapsed_s: f64,
-    /// In which the compute waited, in seconds.
+    /// Time in which the compute waited since the lap began, in seconds.
     pub stall_s: f64,
-    /// Sequences that ride it.
+    /// Number of sequences in the lap.
     pub sequences: u32,
-    /// Requests that wait to ride.
+    /// Number of requests in the queue.
     pub queued: u32,
     /// All laps that have ended since the server started.
     pub totals: Totals,
@@ -182,7 +180,7 @@ pub struct LiveProgress {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// Nothing: no sequence rides.
+    /// Nothing: there are no sequences.
     #[default]
     Resting,
     /// It computes.
@@ -197,7 +195,7 @@ mod tests {
 
     use super::*;
 
-    /// What the page's script reads, by the names that it uses.
+    /// The names are those that the page's scripts read.
     #[test]
     fn the_json_is_what_the_page_reads() {
         let stretch = |bytes, kind| Stretch { bytes, kind };

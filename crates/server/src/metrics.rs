@@ -1,4 +1,4 @@
-//! The figures of `/metrics`, in Prometheus' text form.
+//! The figures of `/metrics`, in the OpenMetrics text format.
 
 use std::sync::atomic::AtomicU64;
 
@@ -15,7 +15,7 @@ use crate::kv_metrics::KvMetrics;
 /// A counter of seconds.
 pub type Seconds = Counter<f64, AtomicU64>;
 
-/// A gauge with fractions.
+/// A gauge of fractional numbers.
 type Level = Gauge<f64, AtomicU64>;
 
 /// Answers by status.
@@ -29,70 +29,72 @@ pub struct Status {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Laps that ended well.
+    /// Laps that succeeded.
     pub laps: Counter,
     /// Laps that failed.
     pub failed_laps: Counter,
-    /// Reads that brought wrong bytes.
+    /// Reads that returned wrong bytes.
     pub wrong_reads: Counter,
-    /// Distinct experts that layers of laps used, those that were in memory, and bytes read
-    /// for the others.
+    /// Distinct experts used in each layer of each lap.
     pub expert_uses: Counter,
+    /// Those of them that were in memory.
     pub expert_hits: Counter,
+    /// Bytes read for the others.
     pub expert_read_bytes: Counter,
-    /// Bytes read because experts had been hot before.
+    /// Bytes read in advance for experts of the list of hot ones.
     pub expert_warmed_bytes: Counter,
-    /// Bytes read because of guesses, and those of them in vain.
+    /// Bytes read because of guesses which experts come next.
     pub guess_read_bytes: Counter,
-    /// See `guess_read_bytes`.
+    /// Those of them that were not used.
     pub guess_wasted_bytes: Counter,
-    /// Where tokens were found, and what the KV cache on disk has done.
+    /// The figures of the KV cache.
     pub kv: KvMetrics,
     /// Time in laps.
     pub lap_s: Seconds,
     /// Time in which the compute waited for the medium.
     pub stall_s: Seconds,
-    /// Time while sequences rode that was not a lap's: choosing tokens included.
+    /// Time between laps while there are sequences, sampling included.
     pub between_s: Seconds,
-    /// What the medium brings, in bytes per second, as measured at the start; 0 where
-    /// nothing is read or it is unknown.
+    /// Device rate as measured at the start, in bytes per second; 0 if nothing is read or it
+    /// is unknown.
     pub device_rate: Level,
-    /// Bytes of laps over that rate; and the longer of it and of compute.
+    /// Time of the laps' bytes at that rate.
     pub drive_busy_s: Seconds,
+    /// Of each lap the longer of that time and of its compute.
     pub limit_s: Seconds,
     /// Bytes read from the medium.
     pub read_bytes: Counter,
     /// Tokens of prompts that were computed.
     pub prompt_tokens: Counter,
-    /// Tokens of prompts that were still there.
+    /// Tokens of prompts that were found in the KV cache.
     pub cached_tokens: Counter,
     /// Tokens generated.
     pub generated_tokens: Counter,
-    /// Requests that wait.
+    /// Requests in the queue.
     pub queued: Gauge,
-    /// Sequences that ride.
+    /// Sequences that have a slot.
     pub riding: Gauge,
-    /// Sequences that wait for a slow reader.
+    /// Sequences that wait for a slow client.
     pub held: Gauge,
-    /// Sequences from which on compute is the longer part of a lap.
+    /// Number of sequences from which on compute is the longer part of a lap.
     pub limit_sequences: Level,
-    /// Compute of a lap of one token.
+    /// Compute time of a lap of one token, in seconds.
     pub compute_s: Level,
-    /// Whether the last laps went well.
+    /// Whether laps succeed.
     pub healthy: Gauge,
-    /// How long laps take.
+    /// Duration of laps.
     pub lap_duration: Histogram,
     /// Sequences in a lap.
     pub batch: Histogram,
-    /// From a request to its first token.
+    /// Time from a request to its first token.
     pub first_token: Histogram,
-    /// From one token of a sequence to the next.
+    /// Time from one token of a sequence to the next.
     pub next_token: Histogram,
-    /// From a request to its end.
+    /// Time from a request to its end.
     pub request: Histogram,
-    /// How long requests wait for a place.
+    /// Time of requests in the queue.
     pub waited: Histogram,
-    /// Answers by status.
+    /// Responses by status.
     pub answers: Family<Status, Counter>,
 }
 
@@ -143,22 +145,22 @@ impl Default for Metrics {
 impl Metrics {
     fn register(&mut self) {
         let r = &mut self.registry;
-        r.register("laps", "Laps that ended well", self.laps.clone());
+        r.register("laps", "Laps that succeeded", self.laps.clone());
         r.register("failed_laps", "Laps that failed", self.failed_laps.clone());
         r.register(
             "wrong_reads",
-            "Reads that brought other bytes than the seal or the first reading; each was tried again",
+            "Reads whose bytes differed from the seal or the first reading; each was repeated",
             self.wrong_reads.clone(),
         );
         for (name, help, counter) in [
             (
                 "expert_uses",
-                "Distinct experts that layers of laps used, where experts have frames",
+                "Distinct experts used in each layer of each lap, if experts have frames",
                 &self.expert_uses,
             ),
             (
                 "expert_hits",
-                "Those of them that were in memory",
+                "Used experts that were in memory",
                 &self.expert_hits,
             ),
             (
@@ -168,17 +170,17 @@ impl Metrics {
             ),
             (
                 "expert_warmed_bytes",
-                "Bytes of experts read before they were asked for, because they had been hot before",
+                "Bytes of experts read in advance because they were used often before",
                 &self.expert_warmed_bytes,
             ),
             (
                 "guess_read_bytes",
-                "Bytes read for experts because the next layer would probably name them",
+                "Bytes read for experts because the next layer would probably use them",
                 &self.guess_read_bytes,
             ),
             (
                 "guess_wasted_bytes",
-                "Bytes of those that it did not name",
+                "Bytes of guessed experts that were not used",
                 &self.guess_wasted_bytes,
             ),
         ] {
@@ -193,22 +195,22 @@ impl Metrics {
         );
         r.register(
             "between_seconds",
-            "Time while sequences rode that was no lap: choosing tokens and handing them out",
+            "Time between laps while there were sequences: sampling and sending tokens",
             self.between_s.clone(),
         );
         r.register(
             "device_bytes_per_second",
-            "What the medium brings, as measured at the start; 0 where nothing is read or nobody knows",
+            "Rate of the medium as measured at the start; 0 if nothing is read or it is unknown",
             self.device_rate.clone(),
         );
         r.register(
             "drive_busy_seconds",
-            "Time that the bytes of laps take at that rate: what is missing to the time in laps, the drive rests",
+            "Time that the bytes of laps take at that rate; for the rest of the time in laps the drive is idle",
             self.drive_busy_s.clone(),
         );
         r.register(
             "limit_seconds",
-            "The least that laps take: of each the longer of its compute and its bytes at that rate",
+            "Lower bound of the time in laps: of each the longer of its compute and its bytes at that rate",
             self.limit_s.clone(),
         );
         r.register(
@@ -223,7 +225,7 @@ impl Metrics {
         );
         r.register(
             "cached_tokens",
-            "Tokens of prompts that were still in the KV cache",
+            "Tokens of prompts that were found in the KV cache",
             self.cached_tokens.clone(),
         );
         r.register(
@@ -233,66 +235,62 @@ impl Metrics {
         );
         r.register(
             "queued",
-            "Requests that wait for a place",
+            "Requests that wait for a slot",
             self.queued.clone(),
         );
-        r.register("riding", "Sequences that ride", self.riding.clone());
+        r.register("riding", "Sequences that have a slot", self.riding.clone());
         r.register(
             "held",
-            "Sequences that wait for a slow reader",
+            "Sequences that wait for a slow client",
             self.held.clone(),
         );
         r.register(
             "limit_sequences",
-            "Sequences from which on compute is the longer part of a lap",
+            "Number of sequences from which on compute is the longer part of a lap",
             self.limit_sequences.clone(),
         );
         r.register(
             "compute_seconds",
-            "Compute of a lap of one token",
+            "Compute time of a lap of one token",
             self.compute_s.clone(),
         );
-        r.register(
-            "healthy",
-            "1 if the last laps went well",
-            self.healthy.clone(),
-        );
+        r.register("healthy", "1 if laps succeed, else 0", self.healthy.clone());
         let s = |r: &mut Registry, name: &str, help: &str, h: &Histogram| {
             r.register_with_unit(name, help, Unit::Seconds, h.clone());
         };
-        s(r, "lap_duration", "How long laps take", &self.lap_duration);
+        s(r, "lap_duration", "Duration of laps", &self.lap_duration);
         s(
             r,
             "first_token",
-            "From a request to its first token",
+            "Time from a request to its first token",
             &self.first_token,
         );
         s(
             r,
             "next_token",
-            "From one token of a sequence to the next",
+            "Time from one token of a sequence to the next",
             &self.next_token,
         );
         s(
             r,
             "request_duration",
-            "From a request to its end",
+            "Time from a request to its end",
             &self.request,
         );
         s(
             r,
             "waited",
-            "How long requests waited for a place",
+            "Time for which requests waited for a slot",
             &self.waited,
         );
         r.register("batch_sequences", "Sequences in a lap", self.batch.clone());
-        r.register("answers", "Answers by status", self.answers.clone());
+        r.register("answers", "Responses by status", self.answers.clone());
     }
 
-    /// All of them as text.
+    /// All figures as text.
     pub fn text(&self) -> String {
         let mut out = String::new();
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = encode(&mut out, &self.registry);
         out
     }

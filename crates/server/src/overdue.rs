@@ -1,11 +1,11 @@
-//! Laps that take too long. A drive that hangs says nothing and fails nothing, so that
-//! the thread that computes cannot tell it: a task beside it counts how long the lap
-//! under way has waited, and beyond its time the server is ill until the lap ends. What
-//! counts is one wait: a lap that gets on is slow and does not hang, and one that
-//! computes waits for no drive.
+//! Detects laps that hang. A drive that hangs reports no error, and the engine's thread is
+//! blocked in its read. So a task measures how long the current lap has waited for the
+//! medium; beyond a limit the server is unhealthy until the lap ends. Only a single wait
+//! counts: a lap that makes progress is slow but does not hang, and one that computes waits
+//! for no drive.
 //!
-//! Time is counted in ticks, each as long as it was meant to be: a process that was
-//! stopped, or a machine that slept, has not waited for its drive.
+//! Time is counted in ticks of the task, not read from a clock, so that time in which the
+//! process was stopped or the machine suspended does not count.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,31 +13,31 @@ use std::time::Duration;
 use delayline_llama::batch::LapCost;
 use tokio::sync::{Notify, watch};
 
-/// So many times what a lap usually takes is too long,
+/// A lap is overdue after this multiple of its usual time,
 const TIMES: f64 = 16.0;
 
-/// but no less than this, in seconds: a drive may be busy with something else.
+/// but not before this many seconds: a drive may be busy with something else.
 const LEAST_S: f64 = 5.0;
 
-/// Ticks until a lap is overdue.
+/// Ticks into which the time until a lap is overdue is divided.
 const TICKS: u32 = 50;
 
-/// How long a lap of so many rows may take, from what laps cost of late.
+/// Maximum time of a lap of `rows` rows, from the cost of recent laps.
 pub fn allowed(cost: &LapCost, rows: usize) -> Duration {
     let compute_s = cost.compute_s(rows).unwrap_or(0.0);
     let usual_s = compute_s.max(cost.medium_s().unwrap_or(0.0));
     Duration::from_secs_f64((TIMES * usual_s).clamp(LEAST_S, 1e6))
 }
 
-/// The laps so far, and the one under way.
 #[derive(Debug, Default)]
 struct Laps {
+    /// Number of laps begun.
     begun: u64,
-    /// How long it may take.
+    /// The maximum time of the current lap; none between laps.
     under_way: Option<Duration>,
 }
 
-/// See the module.
+/// Watches the current lap; see the module.
 #[derive(Debug)]
 pub struct LapWatch {
     laps: Mutex<Laps>,
@@ -60,7 +60,7 @@ impl LapWatch {
         self.laps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A lap begins, which may take so long.
+    /// Records that a lap begins, which may take `allowed`.
     pub fn begins(&self, allowed: Duration) {
         let mut laps = self.lock();
         laps.begun += 1;
@@ -68,27 +68,27 @@ impl LapWatch {
         self.begun.notify_one();
     }
 
-    /// It has ended, well or not: the drive has answered.
+    /// Records that the lap has ended, with or without an error: the drive has answered.
     pub fn ends(&self) {
         self.lock().under_way = None;
         self.hung.send_if_modified(|hung| hung.take().is_some());
     }
 
-    /// Why the lap under way counts as hung, if it does.
+    /// A message if the current lap hangs.
     pub fn hung(&self) -> Option<Arc<str>> {
         self.hung.borrow().clone()
     }
 
-    /// Waits until a lap hangs; returns why.
+    /// Waits until a lap hangs; returns the message.
     pub async fn until_hung(&self) -> Arc<str> {
         let mut hung = self.hung.subscribe();
         let why = hung.wait_for(Option::is_some).await;
-        // The sender is this very object.
+        // `self` owns the sender, so the channel cannot be closed.
         why.ok().and_then(|why| why.clone()).unwrap_or_default()
     }
 
-    /// Watches laps for ever; `ill` is told when one hangs. `waits` says whether the lap
-    /// under way waits for the medium, and since which moment of it.
+    /// Watches laps for ever and calls `ill` when one hangs. `waits` tells whether the
+    /// current lap waits for the medium, and identifies the wait by its beginning.
     pub async fn watch(&self, waits: impl Fn() -> (bool, u64), ill: impl Fn(&str)) {
         loop {
             self.begun.notified().await;
@@ -98,7 +98,7 @@ impl LapWatch {
                 if self.hung().is_none() && age.is_overdue(lap, waits()) {
                     let why: Arc<str> = why(allowed).into();
                     let laps = self.lock();
-                    // It may have ended just now.
+                    // The lap may have ended since.
                     if laps.begun == lap && laps.under_way.is_some() {
                         ill(&why);
                         self.hung.send_replace(Some(why));
@@ -108,7 +108,7 @@ impl LapWatch {
         }
     }
 
-    /// The lap under way, and how long it may take.
+    /// The current lap's number and maximum time.
     fn current(&self) -> Option<(u64, Duration)> {
         let laps = self.lock();
         Some((laps.begun, laps.under_way?))
@@ -122,7 +122,7 @@ fn why(allowed: Duration) -> String {
     )
 }
 
-/// How many ticks a lap has been in one wait.
+/// Number of ticks that a lap has spent in one wait.
 #[derive(Debug, Default)]
 struct Age {
     lap: u64,
@@ -131,7 +131,7 @@ struct Age {
 }
 
 impl Age {
-    /// Another tick has passed, in this lap and wait; whether that makes it overdue.
+    /// Counts a tick in this lap and wait; returns whether the wait is overdue.
     fn is_overdue(&mut self, lap: u64, (waits, since): (bool, u64)) -> bool {
         if !waits || (self.lap, self.since) != (lap, since) {
             *self = Self {

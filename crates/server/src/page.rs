@@ -1,14 +1,14 @@
-//! The files of the page, held in the program: what is served at which path, as
-//! what, and what a browser may do with it. Knows no web framework.
+//! The files of the web page, compiled into the program, with their paths, media types and
+//! security headers. Knows no web framework.
 
 /// A file of the page.
 #[derive(Clone, Copy, Debug)]
 pub struct File {
-    /// Where it is served.
+    /// The path of its URL.
     pub path: &'static str,
     /// Its media type.
     pub media_type: &'static str,
-    /// All of it.
+    /// Its content.
     pub text: &'static str,
 }
 
@@ -27,7 +27,7 @@ macro_rules! file {
     };
 }
 
-/// All files. They are free to see without a key: they say nothing of the model.
+/// All files. They are served without a key, because they reveal nothing of the model.
 pub const FILES: &[File] = &[
     file!("/", "index.html", HTML),
     file!("/page/style.css", "style.css", CSS),
@@ -48,9 +48,8 @@ pub const FILES: &[File] = &[
     file!("/page/units.js", "units.js", SCRIPT),
 ];
 
-/// Headers that go with each file. Nothing inline and nothing from elsewhere is
-/// run or shown, so that text of a model can do no harm; and a browser asks each
-/// time, since the files change with the program.
+/// Headers of each file. Inline code and other origins are forbidden, so that a model's text
+/// can do no harm. A browser revalidates each time, since the files change with the program.
 pub const HEADERS: &[(&str, &str)] = &[
     (
         "content-security-policy",
@@ -72,7 +71,7 @@ pub fn file(path: &str) -> Option<&'static File> {
 mod tests {
     use super::*;
 
-    /// What stands between `before` and the next quote, wherever it occurs.
+    /// The text between each occurrence of `before` and the next quote.
     fn quoted<'a>(text: &'a str, before: &'a str) -> impl Iterator<Item = &'a str> {
         text.split(before)
             .skip(1)

@@ -1,23 +1,24 @@
-//! Who may be connected. There are so many places; whoever comes when all are taken
-//! gets that of the connection that has said least for longest: one that has not sent
-//! its head, then one that is sending its body, then one that takes a page. Who waits
-//! for an answer keeps its place. Knows no sockets.
+//! The limit of connections. When all places are taken, a new connection gets the place of
+//! an old one, which is closed: first of those that have not sent a request's head, then of
+//! those that are sending a body, then of those that receive a page; among these the one
+//! that has been in its stage longest. A connection that waits for an answer keeps its
+//! place. Knows no sockets.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// What a connection is doing, in the order in which its place is given to others.
+/// What a connection is doing; lower stages lose their places first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// Nothing, or sending a head.
+    /// Idle, or sending a head.
     Head,
     /// Sending a body.
     Body,
-    /// Taking what was there already.
+    /// Receiving something that needs no computing.
     Page,
-    /// Waiting for its answer, or taking it.
+    /// Waiting for its answer, or receiving it.
     Answer,
 }
 
@@ -31,7 +32,7 @@ pub struct Places {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Counts all changes.
+    /// Number of changes so far, which serves as a clock.
     now: u64,
     taken: BTreeMap<u64, Taken>,
 }
@@ -43,7 +44,7 @@ struct Taken {
     given_away: Arc<Notify>,
 }
 
-/// A connection's place; dropped, it is free.
+/// A connection's place, which is free again when this is dropped.
 #[derive(Debug)]
 pub struct Place {
     places: Arc<Places>,
@@ -52,7 +53,7 @@ pub struct Place {
 }
 
 impl Places {
-    /// So many.
+    /// At most `most` places, but at least one.
     pub fn new(most: usize) -> Arc<Self> {
         Arc::new(Self {
             most: most.max(1),
@@ -65,8 +66,8 @@ impl Places {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for somebody who has said nothing yet, perhaps another's; none if all
-    /// wait for their answers.
+    /// A place for a new connection, perhaps taken from another; none if all others wait for
+    /// their answers.
     pub fn enter(self: &Arc<Self>) -> Option<Place> {
         let mut inner = self.lock();
         inner.now += 1;
@@ -92,7 +93,7 @@ impl Places {
         })
     }
 
-    /// A place for somebody, once there is one.
+    /// Waits for a place.
     pub async fn enter_when_free(self: &Arc<Self>) -> Place {
         loop {
             let freed = self.freed.notified();
@@ -103,12 +104,12 @@ impl Places {
         }
     }
 
-    /// How many are taken.
+    /// Number of places taken.
     pub fn taken(&self) -> usize {
         self.lock().taken.len()
     }
 
-    /// Waits until nobody is there.
+    /// Waits until no place is taken.
     pub async fn until_empty(&self) {
         loop {
             let freed = self.freed.notified();
@@ -121,8 +122,8 @@ impl Places {
 }
 
 impl Place {
-    /// The connection does this from now on.
-    pub fn is_at(&self, stage: Stage) {
+    /// Records that the connection enters a stage.
+    pub fn enter_stage(&self, stage: Stage) {
         let mut inner = self.places.lock();
         inner.now += 1;
         let now = inner.now;
@@ -130,13 +131,13 @@ impl Place {
             (taken.stage, taken.since) = (stage, now);
         }
         drop(inner);
-        // Who waits for a place may have this one.
+        // A connection that waits for a place can take this one.
         if stage < Stage::Answer {
             self.places.freed.notify_one();
         }
     }
 
-    /// Waits until the place is another's.
+    /// Waits until the place has been given to another connection.
     pub async fn until_given_away(&self) {
         self.given_away.notified().await;
     }
@@ -167,18 +168,18 @@ mod tests {
             (1, Stage::Page),
             (3, Stage::Answer),
         ] {
-            all[place].is_at(stage);
+            all[place].enter_stage(stage);
         }
-        // In this order, as long as nobody who enters says more.
+        // They lose their places in this order if those who enter wait for answers.
         for gone in [0, 2, 1] {
             let next = places.enter().expect("a place");
-            next.is_at(Stage::Answer);
+            next.enter_stage(Stage::Answer);
             assert!(!ids(&places).contains(&all[gone].id), "{gone}");
             assert_eq!(places.taken(), 4);
             std::mem::forget(next);
         }
         assert!(places.enter().is_none(), "all wait for their answers");
-        // One that lost its place frees none by going.
+        // A connection that has lost its place frees none when it ends.
         drop(all);
         assert_eq!(places.taken(), 3);
         assert!(places.enter().is_some());

@@ -1,5 +1,5 @@
-//! Requests that wait for the engine: a bounded queue, first come, first served.
-//! Knows nothing of what is done with them.
+//! The bounded FIFO queue of requests that wait for the engine. Knows nothing of what is done
+//! with them.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -20,17 +20,17 @@ struct Inner<T> {
     poked: bool,
 }
 
-/// Why a request was not taken.
+/// Why a request was not queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// So many wait already.
+    /// The queue is full.
     Full,
-    /// No more are taken.
+    /// The queue is closed.
     Closed,
 }
 
 impl<T> Queue<T> {
-    /// Room for `most`.
+    /// A queue of at most `most` requests.
     pub fn new(most: usize) -> Self {
         Self {
             inner: Mutex::new(Inner {
@@ -44,14 +44,14 @@ impl<T> Queue<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<T>> {
-        // Nothing panics while it is held.
+        // No code that holds the lock panics, so that its poisoning means nothing.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts requests at the end, all or none.
+    /// Appends requests, all or none.
     ///
     /// # Errors
-    /// When they are not taken.
+    /// When there is no room for all, or the queue is closed.
     pub fn push(&self, requests: Vec<T>) -> Result<(), Refused> {
         let mut inner = self.lock();
         if inner.closed {
@@ -65,32 +65,32 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// The first one, if there is any.
+    /// Removes the first request.
     pub fn pop(&self) -> Option<T> {
         self.lock().waiting.pop_front()
     }
 
-    /// Puts back what was popped, in front.
+    /// Puts a request back in front.
     pub fn put_back(&self, request: T) {
         self.lock().waiting.push_front(request);
     }
 
-    /// Drops those that are not wanted any more.
+    /// Drops the requests that are not `wanted`.
     pub fn retain(&self, wanted: impl FnMut(&T) -> bool) {
         self.lock().waiting.retain(wanted);
     }
 
-    /// How many wait.
+    /// Number of requests.
     pub fn len(&self) -> usize {
         self.lock().waiting.len()
     }
 
-    /// Whether none waits.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Takes no more from now on.
+    /// Closes the queue: further requests are refused.
     pub fn close(&self) {
         let mut inner = self.lock();
         inner.closed = true;
@@ -99,14 +99,14 @@ impl<T> Queue<T> {
         self.news.notify_all();
     }
 
-    /// Wakes the thread that waits.
+    /// Wakes the thread in [`Queue::wait`].
     pub fn poke(&self) {
         self.lock().poked = true;
         self.news.notify_all();
     }
 
-    /// Waits until there are more requests than the `known` ones, the queue is
-    /// closed or poked (also before), or the time is over.
+    /// Waits for at most `time`, until there are more than `known` requests or the queue is
+    /// closed or poked. Being closed or poked before the call counts as well, once.
     pub fn wait(&self, known: usize, time: Duration) {
         let inner = self.lock();
         let idle = |inner: &mut Inner<T>| {
@@ -150,7 +150,7 @@ mod tests {
                 waiting.join().expect("it ends");
             });
         }
-        // Who came in before the wait is news as well, unless already known.
+        // A request that was queued before ends the wait, too, unless it is known.
         let queue = Queue::new(1);
         queue.push(vec![1]).expect("room");
         queue.wait(0, Duration::from_secs(3600));

@@ -1,5 +1,5 @@
-//! What a client gets to see of its sequence: one object at the end, or events
-//! as the tokens come. Knows no engine.
+//! Makes responses from the updates of a request's sequences: one object at the end, or
+//! server-sent events as the tokens come. Knows no engine.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -22,13 +22,13 @@ use crate::api::error::ApiError;
 use crate::app::{App, Embeddings, Pending};
 use crate::shared::{Shared, Update};
 
-/// How long a stream may be silent before it shows that it lives.
+/// Time without events after which a stream sends a comment.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// When to come back to a server whose medium does not answer, in seconds.
+/// `Retry-After` while the medium does not answer, in seconds.
 const AGAIN_S: u64 = 10;
 
-/// Answers that ride.
+/// The answers to a request, in progress.
 struct Riding {
     shared: Arc<Shared>,
     form: Box<dyn AnswerForm>,
@@ -36,17 +36,17 @@ struct Riding {
     updates: Updates,
     usage: TokenUsage,
     deadline: Instant,
-    /// How many have not ended.
+    /// Number of answers that have not ended.
     left: usize,
 }
 
-/// What comes of the answers to a request, by their numbers.
+/// The updates of the answers to a request, by their numbers.
 type Updates = StreamMap<usize, ReceiverStream<Update>>;
 
-/// Waits for a place, then answers in the form that was asked for.
+/// Waits for a slot, then answers in the form that was asked for.
 ///
 /// # Errors
-/// When there is no place in time, or, if the answer comes whole, it is never done.
+/// When no slot becomes free in time, or an answer that is not streamed fails.
 pub async fn reply(app: Arc<App>, pending: Pending) -> Result<Response, ApiError> {
     let asked = Instant::from_std(pending.asked);
     let (readers, receivers): (Vec<_>, Vec<_>) = pending.answers.into_iter().unzip();
@@ -78,7 +78,7 @@ pub async fn reply(app: Arc<App>, pending: Pending) -> Result<Response, ApiError
     }
 }
 
-/// What comes of answers, by their order.
+/// The updates of answers, numbered in order.
 fn numbered(receivers: Vec<mpsc::Receiver<Update>>) -> Updates {
     let mut updates = Updates::new();
     for (at, receiver) in receivers.into_iter().enumerate() {
@@ -87,19 +87,19 @@ fn numbered(receivers: Vec<mpsc::Receiver<Update>>) -> Updates {
     updates
 }
 
-/// Nobody has left in time.
+/// The error when no slot became free in time.
 fn crowded(app: &App) -> ApiError {
     let message = format!(
-        "no place became free in {} s: try again later",
+        "no slot became free in {} s: try again later",
         app.queue_time.as_secs()
     );
     ApiError::unavailable(message, Some(app.shared.retry_after_s(app.seats)))
 }
 
-/// What stands for each text, as many of them under way as share a lap.
+/// Computes the embeddings of texts, as many at a time as share a lap.
 ///
 /// # Errors
-/// When there is no place in time, or the engine fails.
+/// When no slot becomes free in time, or the engine fails.
 pub async fn embeddings(app: &App, mut asked: Embeddings) -> Result<Value, ApiError> {
     let at = Instant::from_std(asked.at);
     let tokens = asked.requests.iter().map(|it| it.prompt.len()).sum();
@@ -135,23 +135,23 @@ pub async fn embeddings(app: &App, mut asked: Embeddings) -> Result<Value, ApiEr
     asked.asked.answer(&asked.model, all, tokens)
 }
 
-/// What comes next; while a lap hangs, the error that says so.
+/// The next update; while a lap hangs, an error.
 async fn next_update(shared: &Shared, updates: &mut Updates) -> Option<(usize, Update)> {
     tokio::select! {
-        // What has come is told first.
+        // Updates that have arrived come before the error.
         biased;
         update = updates.next() => update,
         why = shared.laps.until_hung() => Some((0, Update::Failed(hung(&why)))),
     }
 }
 
-/// A lap hangs: nobody knows for how long.
+/// The error while a lap hangs.
 pub fn hung(why: &str) -> ApiError {
     ApiError::unavailable(format!("{why}: try again later"), Some(AGAIN_S))
 }
 
 fn ended() -> ApiError {
-    ApiError::server("the engine has ended; the server is about to stop")
+    ApiError::server("the engine has ended, and the server is about to stop")
 }
 
 fn overdue() -> ApiError {
@@ -159,7 +159,7 @@ fn overdue() -> ApiError {
 }
 
 impl Riding {
-    /// The next update, or why there is none. `None` if nothing came for a while.
+    /// The next update or an error; `None` if nothing came for [`SILENCE`].
     async fn next(&mut self) -> Option<Result<(usize, Update), ApiError>> {
         let patience = self.deadline.min(Instant::now() + SILENCE);
         match timeout_at(patience, next_update(&self.shared, &mut self.updates)).await {
@@ -171,10 +171,10 @@ impl Riding {
         }
     }
 
-    /// The events of what came next.
+    /// The events of the next update.
     ///
     /// # Errors
-    /// When no more will come.
+    /// When there will be no more updates.
     async fn more(&mut self) -> Result<String, ApiError> {
         let (at, token) = match self.next().await {
             None => return Ok(": still here\n\n".into()),
@@ -183,7 +183,7 @@ impl Riding {
             Some(Ok((_, Update::Failed(error))) | Err(error)) => return Err(error),
         };
         if at == 0 {
-            // A prompt with several answers counts once, as it was for the first of them.
+            // Several answers to a prompt share it, so it counts once: as for the first one.
             self.usage.cached = token.found.min(self.usage.prompt);
         }
         let reader = &mut self.readers[at];
@@ -206,14 +206,14 @@ impl Riding {
 
     async fn whole(mut self) -> Result<Response, ApiError> {
         while self.left > 0 {
-            // Nobody is there to read the events.
+            // The events are not sent.
             self.more().await?;
         }
         let json = [(header::CONTENT_TYPE, "application/json")];
         Ok((StatusCode::OK, json, self.form.whole(self.usage)).into_response())
     }
 
-    /// The events of what came next; whether they are the last.
+    /// The events of the next update, and whether they are the last.
     async fn events(&mut self) -> (String, bool) {
         match self.more().await {
             Ok(out) if self.left == 0 => (out + &self.form.close(self.usage), true),
@@ -223,8 +223,8 @@ impl Riding {
     }
 }
 
-/// The stream of events. It is only asked for more when the client has taken what
-/// there was; dropped, it lets the sequence go.
+/// The stream of events. It is polled only when the client has read what was sent; dropping
+/// it ends the sequences.
 fn events(mut riding: Riding) -> Response {
     let first = riding.form.begin(riding.usage);
     let stream = stream::unfold(Some((riding, first)), |state| async {
@@ -254,7 +254,7 @@ where
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-store"),
-        // nginx would hold events back otherwise.
+        // Otherwise nginx buffers the events.
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ];
     (StatusCode::OK, headers, body).into_response()

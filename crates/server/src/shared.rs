@@ -1,4 +1,5 @@
-//! What the thread that computes and the tasks of the clients share.
+//! The state shared by the engine's thread and the tasks of the clients: the queue, metrics,
+//! health, and whether the server is stopping.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -14,71 +15,71 @@ use crate::metrics::Metrics;
 use crate::overdue::LapWatch;
 use crate::queue::Queue;
 
-/// A request on its way to the engine.
+/// A job in the queue.
 #[derive(Debug)]
 pub struct QueuedRequest {
-    /// What is asked for.
+    /// The job.
     pub request: GenerateRequest,
-    /// Where the answer goes; closed when the client has gone.
+    /// Where the updates go; closed when the client has gone.
     pub reply: mpsc::Sender<Update>,
-    /// When it was asked for.
+    /// When the request arrived.
     pub asked: Instant,
 }
 
-/// Forgets what is kept of an owner.
+/// A request to forget the cached prompts of an owner.
 #[derive(Debug)]
 pub struct Flush {
-    /// Of whom; its salt is of no account.
+    /// The owner; the salt is ignored.
     pub namespace: Namespace,
-    /// Where it is told what was forgotten.
+    /// Receives what was forgotten.
     pub reply: oneshot::Sender<Forgotten>,
 }
 
-/// What a client's task is told.
+/// A message from the engine to the task of a client.
 #[derive(Debug)]
 pub enum Update {
-    /// It rides; so many tokens of its prompt were still there.
+    /// The sequence has been admitted.
     Joined {
-        /// How many.
+        /// Number of its prompt's tokens that were found in the KV cache.
         cached: usize,
     },
-    /// A token; the last one says so.
+    /// A token; its `finish` is set in the last one.
     Token(GeneratedToken),
-    /// There will be no more.
+    /// The sequence has ended with an error.
     Failed(ApiError),
 }
 
-/// How the server is.
+/// The health of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// As it should be.
+    /// Laps succeed.
     Good,
-    /// Laps fail, for this reason.
+    /// Laps fail or hang, for this reason.
     Ill(String),
-    /// The engine has ended.
+    /// The engine's thread has panicked.
     Ended,
 }
 
-/// See the module.
+/// The shared state.
 #[derive(Debug)]
 pub struct Shared {
-    /// Requests that wait.
+    /// Jobs that wait for the engine.
     pub queue: Queue<QueuedRequest>,
-    /// The figures.
+    /// The figures of `/metrics`.
     pub metrics: Metrics,
-    /// The live picture.
+    /// The events of `/live`.
     pub feed: LiveFeed,
-    /// The lap under way, and whether it hangs.
+    /// The current lap, and whether it hangs.
     pub laps: LapWatch,
     health: Mutex<Health>,
     draining: AtomicBool,
     stop: AtomicBool,
-    /// How long a request keeps its place, of late, in milliseconds.
-    ride_ms: AtomicU64,
+    /// Moving average of the time for which a sequence keeps its slot, in milliseconds.
+    slot_ms: AtomicU64,
 }
 
 impl Shared {
-    /// A server that starts now.
+    /// The state of a server that starts, with a queue of `queue` jobs.
     pub fn new(queue: usize) -> Self {
         let metrics = Metrics::default();
         metrics.healthy.set(1);
@@ -90,58 +91,58 @@ impl Shared {
             health: Mutex::new(Health::Good),
             draining: AtomicBool::new(false),
             stop: AtomicBool::new(false),
-            ride_ms: AtomicU64::new(1000),
+            slot_ms: AtomicU64::new(1000),
         }
     }
 
-    /// How it is.
+    /// The health of the server.
     pub fn health(&self) -> Health {
         let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         health.clone()
     }
 
-    /// It is so from now on.
+    /// Sets the health of the server.
     pub fn set_health(&self, health: Health) {
         self.metrics.healthy.set(i64::from(health == Health::Good));
         *self.health.lock().unwrap_or_else(PoisonError::into_inner) = health;
     }
 
-    /// Takes no more requests; those that are here go on.
+    /// Refuses further requests; those that are queued or in progress go on.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
         self.queue.close();
     }
 
-    /// Whether it takes no more requests.
+    /// Whether further requests are refused.
     pub fn draining(&self) -> bool {
         self.draining.load(Ordering::SeqCst)
     }
 
-    /// Ends all that goes on, at the next lap boundary.
+    /// Ends all answers at the next lap boundary.
     pub fn stop(&self) {
         self.drain();
         self.stop.store(true, Ordering::SeqCst);
         self.queue.poke();
     }
 
-    /// Whether all is to end.
+    /// Whether all answers are to end.
     pub fn stopping(&self) -> bool {
         self.stop.load(Ordering::SeqCst)
     }
 
-    /// A request has kept its place for so long.
-    pub fn rode(&self, time: Duration) {
-        let before = self.ride_ms.load(Ordering::Relaxed);
+    /// Records that a sequence has kept its slot for `time`.
+    pub fn count_slot_time(&self, time: Duration) {
+        let before = self.slot_ms.load(Ordering::Relaxed);
         let now = time.as_millis() as u64;
         let mean = before - before / 4 + now / 4;
-        self.ride_ms.store(mean.max(1), Ordering::Relaxed);
+        self.slot_ms.store(mean.max(1), Ordering::Relaxed);
     }
 
-    /// When there may be room again, in seconds: the queue's length by the time
-    /// that requests take of late.
+    /// When a slot may be free, in seconds: the length of the queue times the average time
+    /// for which a sequence keeps its slot.
     pub fn retry_after_s(&self, seats: usize) -> u64 {
-        let ride_ms = self.ride_ms.load(Ordering::Relaxed);
+        let slot_ms = self.slot_ms.load(Ordering::Relaxed);
         let turns = (self.queue.len() / seats.max(1)) as u64 + 1;
-        (ride_ms * turns).div_ceil(1000).clamp(1, 600)
+        (slot_ms * turns).div_ceil(1000).clamp(1, 600)
     }
 }

@@ -1,5 +1,5 @@
-//! A server's life: the model is opened, laps are measured, the socket is opened;
-//! told to stop, it lets answers end.
+//! Starts a server (opens the model, measures laps, opens the socket) and ends it, with or
+//! without waiting for the answers in progress.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -30,52 +30,52 @@ use crate::live::{self, Machine};
 use crate::overdue;
 use crate::shared::{Flush, Health, Shared, Update};
 
-/// Laps of each size that are measured before the first request.
+/// Number of laps of each size that are measured before the first request.
 const WARM_UP: usize = 2;
 
-/// What a server tells of itself when it is ready.
+/// What is known of a server when it is ready.
 #[derive(Clone, Debug)]
 pub struct Started {
     /// Where it listens.
     pub address: SocketAddr,
     /// The model's name in the API.
     pub model: String,
-    /// Most sequences that share a lap.
+    /// Maximum number of sequences that share a lap.
     pub seats: usize,
-    /// Tokens that a sequence may have, prompt and answer.
+    /// Maximum number of tokens of a sequence, prompt and answer.
     pub ctx: usize,
-    /// Tokens that the KV cache holds, of all sequences.
+    /// Number of tokens in the KV cache, of all sequences.
     pub cells: usize,
-    /// Most tokens of an answer whose request does not say.
+    /// Default maximum number of tokens of an answer.
     pub default_tokens: usize,
-    /// How many sequences a lap carries until compute is its longer part; 0 if it
-    /// always is. `None` if nobody knows, as with a mapped model.
+    /// Number of sequences in a lap from which on computing takes longer than reading; 0 if
+    /// it always does. `None` if unknown, as with a mapped model.
     pub limit: Option<f64>,
-    /// Compute of a lap of one token, in seconds; of a mapped model the whole lap.
+    /// Compute time of a lap of one token, in seconds; of a mapped model the whole lap.
     pub compute_s: Option<f64>,
-    /// How long the bytes of a lap take, in seconds, if the compute waits for them.
+    /// Time to read the bytes of a lap, in seconds, if the compute waits for them.
     pub medium_s: Option<f64>,
-    /// From when on a lap of one token counts as hung, in seconds.
+    /// Time after which a lap of one token counts as hung, in seconds.
     pub lap_limit_s: f64,
     /// Where the weights of a lap come from.
     pub source: Source,
     /// Bytes that a lap streams.
     pub streamed_bytes: u64,
-    /// Where the budget goes.
+    /// How the budget is divided.
     pub ledger: LedgerFigures,
-    /// What a person should know of how the files are read.
+    /// Notices for the user about how the files are read.
     pub notices: Vec<String>,
 }
 
-/// How long the engine may take to its next lap boundary when all is to end.
-const LAST_LAP: Duration = Duration::from_secs(1);
+/// Maximum wait for the engine's next lap boundary when the server ends.
+pub(crate) const LAST_LAP: Duration = Duration::from_secs(1);
 
-/// A running server; dropped, it stops at once. Should its engine be in a lap that does
-/// not end, its thread is left alone: nothing waits for a drive.
+/// A running server, which stops at once when this is dropped. If the engine hangs in a lap,
+/// its thread is abandoned: nothing waits for a drive.
 pub struct Handle {
     started: Started,
     shared: Arc<Shared>,
-    /// Empty and open as long as the engine's thread runs.
+    /// Disconnected when the engine's thread has ended.
     engine: Arc<Mutex<mpsc::Receiver<Infallible>>>,
     door: Door,
     drain: Duration,
@@ -84,9 +84,9 @@ pub struct Handle {
 /// How a server has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Drained {
-    /// All answers were given.
+    /// The engine's thread has ended.
     Whole,
-    /// Time was over, and the engine's thread is still in a lap; why, if that hangs.
+    /// The time was over with the engine's thread still in a lap; with a message if it hangs.
     Cut(Option<String>),
 }
 
@@ -95,30 +95,30 @@ pub enum Drained {
 pub struct Door {
     shared: Arc<Shared>,
     over: watch::Sender<Closing>,
-    /// Empty and open as long as the sockets' thread runs.
+    /// Disconnected when the sockets' thread has ended.
     sockets: Arc<Mutex<mpsc::Receiver<Infallible>>>,
 }
 
 impl Door {
-    /// Closes all sockets now, whatever is said over them.
+    /// Closes all sockets now, also those with an answer in progress.
     pub fn close(&self) {
         self.over.send_replace(Closing::AtOnce);
         has_ended(&self.sockets, LAST_LAP);
     }
 
-    /// Lets connections end.
+    /// Closes the sockets and waits for connections to end.
     fn close_gently(&self) {
         self.over.send_replace(Closing::Gently);
         has_ended(&self.sockets, Duration::MAX);
     }
 
-    /// Why the lap under way counts as hung, if it does.
+    /// A message if the current lap hangs.
     pub fn hung(&self) -> Option<String> {
         self.shared.laps.hung().map(|why| why.to_string())
     }
 }
 
-/// Waits until a thread has ended, but no longer than this; whether it has.
+/// Waits for at most `time` until a thread has ended; returns whether it has.
 fn has_ended(thread: &Mutex<mpsc::Receiver<Infallible>>, time: Duration) -> bool {
     let thread = thread.lock().unwrap_or_else(PoisonError::into_inner);
     thread.recv_timeout(time) == Err(RecvTimeoutError::Disconnected)
@@ -127,14 +127,14 @@ fn has_ended(thread: &Mutex<mpsc::Receiver<Infallible>>, time: Duration) -> bool
 /// Opens the model and the socket, and serves.
 ///
 /// # Errors
-/// When that cannot be.
+/// When the configuration is refused, or the model or the socket cannot be opened.
 pub fn start(config: ServerConfig) -> Result<Handle, Error> {
     config.check()?;
     let listen_error = |source| Error::Listen {
         address: config.address,
         source,
     };
-    // A taken address is told before minutes are spent on the model.
+    // First, so that an address in use is reported before minutes are spent on the model.
     let socket = std::net::TcpListener::bind(config.address).map_err(listen_error)?;
     socket.set_nonblocking(true)?;
     let address = socket.local_addr()?;
@@ -163,17 +163,17 @@ pub fn start(config: ServerConfig) -> Result<Handle, Error> {
     })
 }
 
-/// A server but for its sockets.
+/// A server without its sockets.
 pub(crate) struct Core {
     pub(crate) started: Started,
     pub(crate) shared: Arc<Shared>,
-    /// Empty and open as long as the engine's thread runs.
+    /// Disconnected when the engine's thread has ended.
     pub(crate) engine: mpsc::Receiver<Infallible>,
     pub(crate) runtime: Runtime,
     pub(crate) app: Arc<App>,
 }
 
-/// Opens the model, and has everything ready for requests.
+/// Opens the model and prepares everything for requests.
 pub(crate) fn core(config: ServerConfig, address: SocketAddr) -> Result<Core, Error> {
     let shared = Arc::new(Shared::new(config.limits.queue));
     delayline_engine::share_heap();
@@ -278,41 +278,37 @@ fn serve(
     runtime.block_on(async {
         match tokio::net::TcpListener::from_std(socket) {
             Ok(socket) => listen::listen(socket, http::router(app), limits, over).await,
-            Err(error) => tracing::error!("the socket was refused: {error}"),
+            Err(error) => tracing::error!("cannot serve on the socket: {error}"),
         }
     });
 }
 
-/// Tokens that a sequence may have at most: the engine decides only once it knows what
-/// is reserved.
+/// Number of tokens of a sequence for which memory is reserved. The engine decides on the
+/// actual number later, when it knows what is reserved.
 fn longest(options: &Options) -> usize {
     options.ctx.map_or(4096, |ctx| ctx as usize)
 }
 
-/// What the engine's thread has opened.
+/// What the engine's thread knows after opening the model. Fields as in [`App`].
 struct Opened {
     started: Started,
     vocab: Vocab,
     template: Result<Template, String>,
-    /// Whether the template tells the model of tools, whether it thinks aloud, and how
-    /// it writes calls.
     tells_tools: bool,
     thinks: Option<ThoughtTags>,
     shown: Vec<i32>,
-    /// Whether it can tell what stands for a text.
     embeds: bool,
     call_format: CallFormat,
-    /// How the model's file asks for tokens to be chosen.
     sampling: Sampling,
     stretches: Vec<Stretch>,
     threads: u32,
-    /// What the device can do, in bytes per second.
+    /// Rate of the device, in bytes per second.
     device: Option<f64>,
-    /// What a medium from above tells of itself.
+    /// The description of a medium that the caller handed in.
     glass: Option<serde_json::Value>,
 }
 
-/// The engine's thread.
+/// The body of the engine's thread.
 fn compute(
     config: &ServerConfig,
     shared: &Arc<Shared>,
@@ -332,7 +328,7 @@ fn compute(
     if outcome.is_err() {
         shared.set_health(Health::Ended);
         shared.drain();
-        // Nobody else would ever tell those who wait.
+        // No other thread would answer those that wait.
         while let Some(job) = shared.queue.pop() {
             let ended = ApiError::unavailable("the engine has ended", None);
             let _ = job.reply.try_send(Update::Failed(ended));
@@ -341,7 +337,7 @@ fn compute(
 }
 
 fn open(config: &ServerConfig, shared: &Shared) -> Result<(Batcher, Opened), Error> {
-    // A medium from above that knows its rate is not measured by the drive behind it.
+    // If the medium handed in knows its rate, the drive behind it is not measured.
     let known = config
         .engine
         .maker
@@ -392,7 +388,7 @@ fn open(config: &ServerConfig, shared: &Shared) -> Result<(Batcher, Opened), Err
     keep_choices(&mut batcher, true);
     let vocab = batcher.vocab().clone();
     let (jinja, template) = match config.chat_template.clone() {
-        // Whoever gives one wants that one.
+        // A template that was given must work; the model's own may be missing.
         Some(given) => (given.clone(), Ok(Template::for_vocab(given, &vocab)?)),
         None => (
             vocab.chat_template()?.unwrap_or_default(),
@@ -451,15 +447,15 @@ fn open(config: &ServerConfig, shared: &Shared) -> Result<(Batcher, Opened), Err
     Ok((batcher, opened))
 }
 
-/// What the device can do, in bytes per second. Measured before the model is
-/// opened, while the budget is free; if that fails, opening it will tell why.
+/// The measured rate of the device, in bytes per second. Measured before the model is opened,
+/// while the budget is free; if that fails, opening the model reports the reason.
 fn device_rate(config: &ServerConfig) -> Option<f64> {
     let file = ModelFile::open(&config.model).ok()?;
     let budget = config.engine.memory.unwrap_or(u64::MAX);
     delayline_engine::device_rate(&file.paths(), budget).ok()
 }
 
-/// The file's name without its ending and, of a split model, its number.
+/// The file's name without its extension and, for a split model, without its part number.
 fn name(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     match stem.rsplit_once("-00001-of-") {
@@ -497,7 +493,7 @@ fn describe(started: &Started, limits: &Limits, opened: &Opened) -> Machine {
 }
 
 impl Handle {
-    /// What it tells of itself.
+    /// What was known when it was ready.
     pub fn started(&self) -> &Started {
         &self.started
     }
@@ -507,15 +503,15 @@ impl Handle {
         !has_ended(&self.engine, Duration::ZERO)
     }
 
-    /// Closes the server's sockets, from any thread, whatever else it does.
+    /// A handle to close the server's sockets from any thread.
     pub fn door(&self) -> Door {
         self.door.clone()
     }
 
-    /// Takes no more requests; ends when all answers are given or time is over.
+    /// Takes no more requests, and ends when all answers are given or the drain time is over.
     ///
     /// # Errors
-    /// When the engine has ended by a defect.
+    /// When the engine's thread has panicked.
     pub fn drain(self) -> Result<Drained, Error> {
         self.shared.drain();
         has_ended(&self.engine, self.drain);
@@ -527,7 +523,7 @@ impl Handle {
         }
     }
 
-    /// Ends the engine and then the sockets; whether the engine's thread has ended.
+    /// Ends the engine and then the sockets; returns whether the engine's thread has ended.
     fn end(&self) -> bool {
         self.shared.stop();
         let time = match self.door.hung() {

@@ -1,5 +1,5 @@
-//! Messages and responses over real sockets: what chats say, in the form of each API; and
-//! what a model thinks, apart.
+//! The adapters over real sockets: messages and responses have the same answers as chats, in
+//! the form of each API; thoughts, channels, embeddings, several answers and biases.
 
 mod common;
 
@@ -96,7 +96,7 @@ fn messages_say_what_chats_say() {
         (&json!("max_tokens"), &json!(8))
     );
 
-    // A stop text is named.
+    // The stop text that was met is in the answer.
     let stop: String = said.chars().skip(2).take(3).collect();
     let stopped = with(ask.clone(), "stop_sequences", json!(["never said", stop]));
     let stopped = client.post(MESSAGES, &stopped).json();
@@ -105,7 +105,7 @@ fn messages_say_what_chats_say() {
         (&json!("stop_sequence"), &json!(stop))
     );
 
-    // As deep as JSON goes: each level must not copy what is in it.
+    // Deeply nested: parsing must not copy the content on each level.
     let mut nested = json!([{"type": "text", "text": "", "x": vec![0; 50_000]}]);
     for _ in 0..50 {
         nested = json!([{"type": "tool_result", "tool_use_id": "a", "content": nested}]);
@@ -136,7 +136,7 @@ fn messages_say_what_chats_say() {
 fn calls_have_the_form_of_each_api() {
     let _alone = alone();
     let (_server, client) = start(config());
-    // All that is compared finds its prompt kept, which may round otherwise than computing it.
+    // Fills the cache: a cached prompt may round differently from a computed one.
     client.post(CHAT, &forced());
     let said = client.post(CHAT, &forced()).json();
     let call = &said["choices"][0]["message"]["tool_calls"][0]["function"];
@@ -160,7 +160,7 @@ fn calls_have_the_form_of_each_api() {
         joined(&streamed, "content_block_delta", "/delta/partial_json"),
         arguments
     );
-    // Its answer goes on from it.
+    // The conversation continues with the tool's answer.
     let mut next = ask;
     next["tool_choice"] = json!({"type": "auto"});
     next["messages"] = json!([next["messages"][0], {"role": "assistant", "content": whole["content"]},
@@ -242,7 +242,7 @@ fn responses_say_what_chats_say() {
     );
 }
 
-/// The demo model does not think, but a template can have it begin to.
+/// The demo model writes no thoughts, but a template can begin them.
 #[test]
 fn what_is_thought_is_apart() {
     let _alone = alone();
@@ -317,8 +317,8 @@ fn what_is_thought_is_apart() {
     );
 }
 
-/// What is thought obeys no grammar, takes as many tokens as it may, and is followed by an
-/// answer that does obey.
+/// Thoughts obey no grammar and are limited by their budget; the answer after them obeys the
+/// schema.
 #[test]
 fn thoughts_end_with_their_budget_and_a_schema_holds_behind_them() {
     let _alone = alone();
@@ -376,7 +376,7 @@ fn thoughts_end_with_their_budget_and_a_schema_holds_behind_them() {
     let whole = client.post(MESSAGES, &message).json();
     let kinds: Vec<&Value> = (0..2).map(|at| &whole["content"][at]["type"]).collect();
     assert_eq!(kinds, [&json!("thinking"), &json!("text")], "{whole}");
-    // A call that is required comes behind the thoughts as well.
+    // A required call follows the thoughts as well.
     let tools = json!([{"type": "function", "function": {"name": "f", "parameters": schema}}]);
     let ask = with(chat("Say hello.", 80), "tools", tools);
     let whole = client.post(CHAT, &with(ask, "tool_choice", json!("required")));
@@ -391,7 +391,7 @@ fn thoughts_end_with_their_budget_and_a_schema_holds_behind_them() {
     }
 }
 
-/// The demo model knows of no channels, but is led into them as gpt-oss begins by itself.
+/// The demo model writes no channels, but a grammar and a budget of thoughts make it do so.
 #[test]
 fn messages_to_channels_are_thoughts_answers_and_calls() {
     let _alone = alone();
@@ -438,12 +438,12 @@ fn messages_to_channels_are_thoughts_answers_and_calls() {
     };
     assert!(fits.contains(&arguments["on"]), "{whole}");
     assert!(message["reasoning_content"].is_string(), "{whole}");
-    // By itself it writes no channels, and what it writes is an answer.
+    // Otherwise it writes no channels, and its text is the answer.
     let plain = client.post(CHAT, &chat("Say hello.", 8)).json();
     assert_ne!(plain["choices"][0]["message"]["content"], "", "{plain}");
 }
 
-/// The demo model's file is made to say that its last token stands for a text.
+/// The demo model's file is changed to ask for pooling by the last token.
 #[test]
 fn embeddings_are_told_as_openai_has_them() {
     let _alone = alone();
@@ -479,7 +479,7 @@ fn embeddings_are_told_as_openai_has_them() {
         usage["prompt_tokens"].as_u64() > Some(15)
             && usage["prompt_tokens"] == usage["total_tokens"]
     );
-    // More texts than ride at a time, one of them by its tokens; cut and as bytes.
+    // More texts than share a lap, given as tokens; with fewer dimensions and as bytes.
     let lists: Vec<Value> = (0..9).map(|n| json!([n + 100, 7, 9])).collect();
     let many = post(json!({"input": lists, "dimensions": 64, "encoding_format": "base64"})).json();
     let texts: Vec<&str> = many["data"]
@@ -500,7 +500,7 @@ fn embeddings_are_told_as_openai_has_them() {
         let error = reply.json()["error"]["message"].to_string();
         assert!(reply.status == 400 && error.contains(part), "{reply:?}");
     }
-    // It still writes texts.
+    // It still generates text.
     assert_eq!(client.post(CHAT, &chat("hi", 1)).status, 200);
     drop(server);
     let (_server, client) = start(config());
@@ -598,7 +598,7 @@ fn a_bias_bans_and_forces() {
         client.post("/v1/completions", body).json()["choices"][0]["logprobs"]["tokens"].clone()
     };
     let plain = tokens(&ask);
-    // Whichever token it is: 100 more makes it the likeliest, 100 less the least likely.
+    // Any token becomes the likeliest with a bias of 100.
     let forced = tokens(&with(ask.clone(), "logit_bias", json!({"5000": 100})));
     let forced = forced.as_array().expect("a list");
     assert!(

@@ -1,5 +1,5 @@
-//! The API over real sockets: whole answers and streams, one and many at a time,
-//! what is refused and how.
+//! The API over real sockets: whole answers and streams, one and many at a time, errors, and
+//! the description of the API.
 
 mod common;
 
@@ -31,7 +31,7 @@ fn whole_or_in_pieces_an_answer_is_the_same() {
     assert_eq!(whole["usage"]["completion_tokens"], 12);
 
     let body = with(body, "stream", json!(true));
-    // Unasked, usage comes with the end.
+    // By default, usage is in the event of the end.
     let reply = client.post(CHAT, &body);
     let mut unasked = events(&reply.body);
     assert_eq!(unasked.pop(), Some("[DONE]"));
@@ -96,7 +96,7 @@ fn many_ride_together() {
         tokens > 1.5 * laps,
         "{tokens} tokens in {laps} laps: nobody shared"
     );
-    // What laps take at least, and what of it is the medium's.
+    // The lower bound of the time in laps, and the time of their bytes.
     let [lap_s, limit_s, busy_s] = ["lap", "limit", "drive_busy"]
         .map(|name| client.metric(&format!("delayline_{name}_seconds_total")));
     let (read, rate) = (
@@ -131,7 +131,7 @@ fn what_was_hot_is_read_while_nobody_asks() {
     let Err(Error::Budget { weights, .. }) = delayline_llama::open(&model, &least) else {
         panic!("nothing is not enough");
     };
-    // Room for all but the experts, and for some of these.
+    // Room for all other weights and for some of the experts.
     let len = std::fs::metadata(&model).expect("a file").len();
     config.engine.weights = Some(weights + len * 6 / 10);
     let begin = || {
@@ -274,7 +274,7 @@ fn equal_seeds_give_equal_answers() {
             .expect("a text")
             .to_owned()
     };
-    // The first makes the prompt's laps, which the others find done.
+    // Fills the cache, so that all others find the prompt there.
     ask(0);
     assert_eq!(ask(7), ask(7));
     let others: HashSet<String> = (0..4).map(ask).collect();
@@ -365,7 +365,7 @@ fn what_cannot_be_is_told_in_openais_form() {
     let format = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": left}});
     let reply = client.post(CHAT, &with(chat("x", 1), "response_format", format));
     assert_eq!(reply.status, 400, "{reply:?}");
-    // After all of this it still answers.
+    // The server still answers.
     assert_eq!(client.post(CHAT, &chat("hi", 2)).status, 200);
 }
 
@@ -388,8 +388,7 @@ fn it_tells_of_itself() {
     assert!(client.get("/metrics").body.ends_with("# EOF\n"));
 }
 
-/// Every parameter that is described is known, and every one that is known is
-/// described; so is every path.
+/// The OpenAPI description and the server have the same parameters and paths.
 #[test]
 fn the_description_is_complete() {
     let _alone = alone();
@@ -423,10 +422,10 @@ fn the_description_is_complete() {
         ),
     ] {
         for name in &names {
-            // Of a wrong type: known parameters complain of it, unknown ones of themselves.
+            // With a wrong type: the error for a known parameter is about the type.
             let reply = client.post(path, &with(base.clone(), name, json!({"wrong": 1})));
             let error = reply.json()["error"].clone();
-            // What a template is told is a template's affair.
+            // Variables of templates may have any value.
             let free = name == "chat_template_kwargs"
                 || api["components"]["schemas"]["ChatRequest"]["properties"][name] == json!({});
             assert_eq!(error.is_null(), free, "{name}: {reply:?}");

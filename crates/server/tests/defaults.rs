@@ -1,4 +1,5 @@
-//! What client libraries and small clients send without being asked to.
+//! Defaults: names of models, templates, parameters that clients send unasked, and sampling
+//! parameters of the model's file.
 
 mod common;
 
@@ -24,7 +25,7 @@ fn a_model_has_other_names_if_it_is_given_any() {
         assert_eq!((reply.status, &reply.json()["model"]), (200, &json!(name)));
         assert_eq!(client.get(&format!("/v1/models/{name}")).json()["id"], name);
     }
-    // What is asked of a model that is not here is answered by the one that is, and says so.
+    // A request for an unknown model is answered by the only one, under its own name.
     let other = with(chat("hi", 1), "model", json!("gpt-4"));
     let reply = client.post(CHAT, &other);
     assert_eq!((reply.status, &reply.json()["model"]), (200, &json!(MODEL)));
@@ -67,7 +68,7 @@ fn the_prompt_of_a_chat_is_shown_by_the_template_that_was_given() {
     assert_eq!(client.post(CHAT, &ask).status, 200);
 }
 
-/// As libraries and small clients send them: nothing asked for is nothing refused.
+/// Values without effect, which client libraries send, are accepted.
 #[test]
 fn what_clients_send_by_default_is_taken() {
     let _alone = alone();
@@ -98,7 +99,7 @@ fn the_models_own_sampling_is_the_default() {
     delayline_synth::write(&model, quant, 1, &path, &mut |_, _| {}).expect("a model");
     let plain = std::fs::read(&path).expect("a model");
     let ask = |seed: u64| json!({"prompt": "One", "max_tokens": 8, "seed": seed});
-    // Random weights know no likely token: only a temperature of 0 says the same twice.
+    // With random weights no token is likely: only a temperature of 0 repeats an answer.
     for (keys, same) in [(&[("general.sampling.temp", 0.0)][..], true), (&[], false)] {
         std::fs::write(&path, delayline_testing::with_numbers(&plain, keys)).expect("written");
         let (_server, client) = start(ServerConfig {

@@ -1,5 +1,5 @@
-//! A medium that fails: the answers of that lap end with an error, the server says
-//! that it is ill, and is well again when the fault is over.
+//! A medium that fails or hangs: the answers of the lap end with an error, the server is
+//! unhealthy, and recovers when the fault is over.
 
 mod common;
 
@@ -11,7 +11,7 @@ use delayline_engine::Options;
 use delayline_medium::{FaultSwitch, Faults, Faulty, wrapped};
 use delayline_server::{Drained, Limits, ServerConfig};
 
-/// A server whose medium has the faults that the switch says.
+/// A server whose medium has the faults of the switch.
 fn on(faults: &FaultSwitch, limits: Limits) -> ServerConfig {
     let (config, switch) = (config(), faults.clone());
     let faulty = move |inner| {
@@ -66,15 +66,15 @@ fn a_fault_ends_the_answers_of_its_lap_and_nothing_else() {
     assert!(server.runs());
 }
 
-/// Where the model is.
+/// The folder of the model.
 fn folder() -> String {
     let model = demo_model();
     let folder = model.parent().expect("a folder");
     folder.to_str().expect("text").to_owned()
 }
 
-/// A drive that hangs says nothing: whoever rides or waits is told so, others at once,
-/// and all of it is over when the drive answers.
+/// While a drive hangs, answers in progress, queued requests and new ones get an error; when
+/// the drive answers, the server recovers.
 #[test]
 fn a_drive_that_hangs_makes_it_ill_until_it_answers() {
     let _alone = alone();
@@ -110,8 +110,8 @@ fn a_drive_that_hangs_makes_it_ill_until_it_answers() {
     assert!(server.runs());
 }
 
-/// Nothing waits for a drive that does not answer: the sockets are closed, and the
-/// thread that waits is left alone.
+/// Nothing waits for a drive that hangs: the sockets are closed, and the engine's thread is
+/// abandoned.
 #[test]
 fn a_server_whose_drive_hangs_can_be_ended() {
     let _alone = alone();

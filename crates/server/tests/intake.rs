@@ -1,5 +1,5 @@
-//! Taking requests in is fair: whoever says little, says it slowly or announces much
-//! holds nobody up.
+//! Connections are served fairly: clients that send little, send it slowly or announce much
+//! delay no others.
 
 mod common;
 
@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use common::{CHAT, JSON, alone, chat, config, read, start};
 use delayline_server::{Limits, ServerConfig};
 
-/// Connections that send this and then nothing.
+/// Connections that send `text` and then nothing.
 fn silent(client: &common::Client, count: usize, text: &str) -> Vec<TcpStream> {
     let open = |_| {
         let mut stream = client.connect();
@@ -19,7 +19,7 @@ fn silent(client: &common::Client, count: usize, text: &str) -> Vec<TcpStream> {
     (0..count).map(open).collect()
 }
 
-/// Many more than there are places, and then those who ask for something.
+/// Many more silent connections than there are places, and then clients that request something.
 #[test]
 fn who_says_little_holds_nobody_up() {
     let _alone = alone();
@@ -39,7 +39,7 @@ fn who_says_little_holds_nobody_up() {
         let mut streams = silent(&client, 40, text);
         assert_eq!(client.get("/health").status, 200, "{text}");
         assert_eq!(client.post(CHAT, &chat("hi", 1)).status, 200, "{text}");
-        // The first of them has made room: this ends.
+        // The first connection was closed to make room, so this ends.
         let _ = streams[0].read_to_end(&mut Vec::new());
     }
     assert!(server.runs());

@@ -1,4 +1,5 @@
-//! What was computed is found again after a restart, by whoever has the same key.
+//! Cached prompts are found again after a restart, by clients with the same key, and by other
+//! servers of a shared store.
 
 mod common;
 
@@ -64,7 +65,7 @@ fn a_prompt_is_found_again_after_a_restart() {
         0,
         "another key"
     );
-    // A key is known by itself, not by its place in the list.
+    // The namespace depends on the key itself, not on its place in the list.
     assert_eq!(
         ask(&["key-zero-zero", "key-one-one"], "key-one-one").0,
         prompt - 1
@@ -108,7 +109,7 @@ fn a_request_may_ask_that_nothing_kept_is_used() {
     assert_eq!(ask(&client, json!(true)).0, rest);
 }
 
-/// Tokens that were found for a holder of that key.
+/// Number of cached tokens in the answer to a client with that key.
 fn cached(client: &common::Client, key: &str, path: &str, body: &serde_json::Value) -> u64 {
     let headers = format!("{JSON}Authorization: Bearer {key}\r\n");
     let reply = client.ask("POST", path, &headers, &body.to_string());
@@ -125,7 +126,7 @@ fn cached(client: &common::Client, key: &str, path: &str, body: &serde_json::Val
     .expect("counted")
 }
 
-/// A request of each API that asks the same.
+/// The same request in each API.
 fn requests() -> [(&'static str, serde_json::Value); 4] {
     let asked = "How long is a pulse of sound in a tube of mercury, and how many fit? ".repeat(8);
     let turns = json!([{"role": "user", "content": asked}]);
@@ -162,7 +163,8 @@ fn a_salt_parts_prompts_in_memory_and_on_disk() {
                 0,
                 "{path}"
             );
-            // The APIs are forms of one chat; a text is another prompt.
+            // The other APIs are translated to the same chat; a text completion is another
+            // prompt.
             let mine = with(body, "cache_salt", "mine");
             let known = cached(&client, "", path, &mine);
             let expected = restarted || !["/v1/chat/completions", "/v1/completions"].contains(path);
@@ -252,7 +254,7 @@ fn what_is_kept_for_a_key_is_forgotten_when_its_holder_asks() {
     assert!(cached(&client, keys[0], path, &body) < 100);
 }
 
-/// Through another thread, as through the program that does it.
+/// A shared store that a thread serves, in place of the program that does so.
 fn shared(place: &Path) -> KvShare {
     let place = place.to_str().expect("a name").to_owned();
     KvShare::new(move || {
@@ -300,7 +302,7 @@ fn what_one_server_has_computed_another_finds_in_a_shared_folder() {
         first.1
     };
     let (_server, client) = start(sharing(two.path(), shared(place.path())));
-    // Eight at once ask for the same blocks, which come once.
+    // Eight clients at once need the same blocks, which are fetched once.
     let found: Vec<(u64, String)> = std::thread::scope(|scope| {
         let all: Vec<_> = (0..8)
             .map(|_| scope.spawn(|| ask(&client, &text)))
@@ -336,7 +338,7 @@ fn what_one_server_has_computed_another_finds_in_a_shared_folder() {
 #[test]
 fn a_shared_store_that_says_nothing_is_waited_for_no_longer_than_it_is_worth() {
     let folder = tempfile::tempdir().expect("a folder");
-    // Opens, and is silent from then on.
+    // Opens and then says nothing.
     let silent = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let keeps = silent.clone();
     let share = KvShare::new(move || {
@@ -356,7 +358,7 @@ fn a_shared_store_that_says_nothing_is_waited_for_no_longer_than_it_is_worth() {
     let again = ask(&client, &text);
     assert!(again.0 > 64, "what is here is found");
     assert_eq!(again.1, first.1);
-    // Its helper is gone as well: a server ends all the same.
+    // The program of the shared store has gone, and the server still works and ends.
     silent.lock().expect("nobody panics").clear();
     assert!(ask(&client, &format!("{text} And?")).0 > 64);
     drop(server);

@@ -1,5 +1,5 @@
-//! Under load and under attack: who may ask, how many may wait and for how long,
-//! what becomes of clients that go, and that nothing sent ends the server.
+//! Load and attacks: authorization, the queue and its times, clients that disconnect, and
+//! input that must not end the server.
 
 mod common;
 
@@ -21,8 +21,8 @@ fn with_limits(riders: u32, limits: Limits) -> ServerConfig {
     }
 }
 
-/// One rides, one waits, the third is told to come back. The first client goes
-/// in the middle of its answer: the second gets its place.
+/// One request has the slot, one is queued, the third is refused. The first client disconnects
+/// in the middle of its answer, and the second request gets the slot.
 #[test]
 fn who_goes_makes_room_and_who_is_too_many_is_told() {
     let _alone = alone();
@@ -46,17 +46,17 @@ fn who_goes_makes_room_and_who_is_too_many_is_told() {
     assert_eq!(third.json()["error"]["type"], "rate_limit_error");
     drop(first);
     assert_eq!(read(&mut second).status, 200);
-    // The place of the one that went is free, and nobody rides for nobody.
+    // The slots are free, and the sequence of the client that has gone has ended.
     client.until("delayline_riding", |n| n == 0.0);
     assert!(client.metric("delayline_generated_tokens_total") < 1000.0);
 }
 
-/// One asks for all there is, and rides for long; a short request does not wait for it.
+/// A long answer that may use the whole context does not delay a short request.
 #[test]
 fn one_request_cannot_keep_the_others_out() {
     let _alone = alone();
-    // So long that the KV cache has room for one such request and a guest; how long that
-    // is depends on the drive.
+    // A context of which the KV cache has room for one and a little more; its length depends
+    // on the drive.
     let found = [16_384_u32, 24_576, 32_768, 49_152, 65_536]
         .into_iter()
         .find_map(|ctx| {
@@ -78,14 +78,14 @@ fn one_request_cannot_keep_the_others_out() {
     read_until(&mut first, "content\":\"[");
     let mut large = client.send_json(CHAT, &endless(1 << 20));
     client.until("delayline_queued", |n| n == 1.0);
-    // It goes past the one that waits for room, too.
+    // It also passes the request that waits for room.
     let short = client.post(CHAT, &chat("hi", 1));
     assert_eq!(short.status, 200, "{short:?}");
     drop(first);
     read_until(&mut large, "content\":\"[");
 }
 
-/// What one key has asked is no shorter way for another.
+/// Prompts of one key are not found by another.
 #[test]
 fn what_is_kept_is_kept_apart_for_each_key() {
     let _alone = alone();
@@ -120,7 +120,7 @@ fn time_is_bounded() {
     };
     let (server, client) = start(with_limits(1, limits));
     let mut first = client.send_json(CHAT, &endless(1000));
-    // It rides already, or its time in the queue is over: then it tries again.
+    // Its time in the queue may be over before it gets the slot: then it is sent again.
     while parse(read_until(&mut first, "\r\n\r\n").as_bytes()).is_some_and(|r| r.status != 200) {
         first = client.send_json(CHAT, &endless(1000));
     }
@@ -137,7 +137,7 @@ fn time_is_bounded() {
     let late = client.post(CHAT, &with(endless(1000), "stream", json!(false)));
     assert_eq!(late.status, 504, "{late:?}");
     assert_eq!(late.json()["error"]["code"], "timeout");
-    // Nothing of the stream was sent yet.
+    // Nothing of the stream was sent, so that the status is an error as well.
     let late = client.post(CHAT, &endless(1000));
     assert_eq!(late.status, 504, "{late:?}");
     assert_eq!(late.json()["error"]["code"], "timeout");
@@ -187,7 +187,7 @@ fn only_who_may_ask_is_answered() {
     );
     drop(server);
 
-    // Without a key, a foreign name for this machine is not believed.
+    // Without a key, other host names for this machine are refused.
     let (_server, client) = start(config());
     for (host, status) in [("localhost", 200), ("evil.example", 403)] {
         let mut stream = client.connect();
@@ -197,7 +197,7 @@ fn only_who_may_ask_is_answered() {
     }
 }
 
-/// Told to stop, the server lets a running answer end and takes no other.
+/// After it was told to stop, the server finishes the answer in progress and takes no others.
 #[test]
 fn it_drains() {
     let _alone = alone();
@@ -222,13 +222,13 @@ fn it_drains() {
     drained.join().expect("no panic").expect("a good end");
 }
 
-/// The answer may still run, and the socket may be closed by now.
+/// Status and state of `/health`.
 fn client_health(client: &Client) -> Option<(u16, String)> {
     let reply = client.get("/health");
     Some((reply.status, reply.json()["status"].as_str()?.to_owned()))
 }
 
-/// A generator of numbers from a seed: xorshift.
+/// A xorshift generator of random numbers.
 struct Random(u64);
 
 impl Random {
@@ -240,8 +240,8 @@ impl Random {
     }
 }
 
-/// Random bytes, requests with bytes changed, and bodies with values changed:
-/// whatever comes back, the server goes on.
+/// Random bytes, requests with changed bytes, and bodies with changed values: the server
+/// answers with an error or not, and goes on.
 #[test]
 fn nothing_that_is_sent_ends_it() {
     let _alone = alone();
@@ -274,7 +274,7 @@ fn nothing_that_is_sent_ends_it() {
             }
         };
         let _ = stream.write_all(&bytes);
-        // It is not waited for: a body that is said to be longer never comes.
+        // The response is not waited for, because the announced length may never arrive.
         let _ = stream.shutdown(std::net::Shutdown::Write);
     }
     let values = [
@@ -311,7 +311,7 @@ fn nothing_that_is_sent_ends_it() {
         "stream_options",
         "n",
     ];
-    // Bodies of the other APIs, of which only parts are what they should be.
+    // Bodies of the other APIs with changed values.
     for round in 0..100 {
         let (path, good) = match round % 2 {
             0 => (

@@ -1,5 +1,5 @@
-//! The live stream of a server whose medium stops and goes on: what a listener is
-//! told of a lap that takes long, and of its end.
+//! The stream of `/live` of a server whose medium stops and goes on: the events of a long lap
+//! and of its end.
 
 use std::io::{BufRead, BufReader, Read as _, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,7 +13,7 @@ use delayline_medium::wrapped;
 use delayline_server::live::{BINS, LiveLap, LiveProgress, Machine, State};
 use delayline_server::{KvScope, Limits, ServerConfig, start};
 
-/// Whether the medium hands out what has come.
+/// Whether the medium returns its completions.
 static OPEN: (Mutex<bool>, Condvar) = (Mutex::new(true), Condvar::new());
 
 fn gate(open: bool) {
@@ -86,7 +86,7 @@ fn send(to: SocketAddr, request: &str) -> TcpStream {
     socket
 }
 
-/// An event of the stream.
+/// An event of `/live`.
 #[derive(Debug)]
 enum Event {
     Machine(Box<Machine>),
@@ -113,7 +113,7 @@ fn next(lines: &mut impl Iterator<Item = String>) -> Event {
     panic!("the stream has ended")
 }
 
-/// What a server tells first of its machine.
+/// The first event of a server.
 fn machine(config: ServerConfig) -> Machine {
     let server = start(config).expect("a server");
     let live = send(
@@ -143,7 +143,7 @@ fn the_medium_is_named_with_what_it_can_do() {
     let figure = |name: &str| glass[name].as_f64().expect(name);
     assert_eq!(figure("length_km"), 1000.0);
     assert_eq!(glass["loops"], 1);
-    // 1.468 · 1000 km at the speed of light, and 85 % of a terabit.
+    // 1000 km at a refractive index of 1.468, and 85 % of a terabit per second.
     let (lap_s, rate) = (figure("lap_s"), figure("rate_bytes_per_s"));
     assert!((lap_s - 4.896_72e-3).abs() < 1e-8, "{lap_s}");
     assert!((rate - 106.25e9).abs() < 1.0);

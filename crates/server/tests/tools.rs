@@ -1,11 +1,11 @@
-//! Calls of tools over real sockets: forced ones obey their schemas, streamed or not.
+//! Tool calls over real sockets: forced ones obey their schemas, streamed or not.
 
 mod common;
 
 use common::{CHAT, alone, chat, config, events, start, with};
 use serde_json::{Value, json};
 
-/// A schema by chance, and whether a value is one that it accepts.
+/// A random schema, and a check whether a value is valid.
 fn parameter(dice: u64) -> (Value, fn(&Value) -> bool) {
     match dice % 5 {
         0 => (json!({"type": "boolean"}), Value::is_boolean),
@@ -98,7 +98,7 @@ fn a_conversation_with_calls_goes_on() {
     body["tools"] = json!([{"type": "function", "function": {"name": "weather"}}]);
     let reply = client.post(CHAT, &body);
     assert_eq!(reply.status, 200, "{reply:?}");
-    // The demo model's template knows of no tools: they are told by the system.
+    // The demo model's template ignores tools, so a system message describes them.
     let told = reply.json()["usage"]["prompt_tokens"].as_u64();
     body.as_object_mut().expect("an object").remove("tools");
     let bare = client.post(CHAT, &body).json()["usage"]["prompt_tokens"].as_u64();

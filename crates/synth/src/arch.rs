@@ -1,5 +1,5 @@
-//! Tiny models of every architecture that llama.cpp generates text with, as one table of
-//! keys and tensors (`archs.txt`). Knows no architecture by name.
+//! Tiny models of the architectures that llama.cpp generates text with, read from one table
+//! of keys and tensors (`archs.txt`). Knows no architecture by name.
 
 use std::ops::RangeInclusive;
 
@@ -10,10 +10,10 @@ use crate::quant::{Quant, Role};
 
 const TABLE: &str = include_str!("archs.txt");
 
-/// The section with the keys of all others.
+/// The section with the keys that all models share.
 const COMMON: &str = "*";
 
-/// What names of tiny models begin with.
+/// The prefix of the names of tiny models.
 const PREFIX: &str = "tiny-";
 
 /// A tiny model of one architecture.
@@ -23,7 +23,7 @@ pub struct TinyArch {
     lines: &'static str,
 }
 
-/// The tiny models of the table, those of most architectures.
+/// All tiny models of the table.
 pub fn tiny_archs() -> impl Iterator<Item = TinyArch> {
     sections().filter(|arch| arch.name != COMMON)
 }
@@ -36,7 +36,7 @@ fn sections() -> impl Iterator<Item = TinyArch> {
 }
 
 impl TinyArch {
-    /// The one of that name: `tiny-` and the architecture.
+    /// The tiny model of that name: `tiny-` and the architecture.
     pub fn named(name: &str) -> Option<Self> {
         tiny_archs().find(|known| known.name == name)
     }
@@ -51,18 +51,18 @@ impl TinyArch {
         self.name
     }
 
-    /// Whether some layers look back at the positions before.
+    /// Whether some layers have attention.
     pub fn has_attention(self) -> bool {
         self.has_tensor(|name| name.starts_with("attn_q") || name.starts_with("attn_k"))
     }
 
-    /// Whether some layers have a state that goes on from token to token.
+    /// Whether some layers have a recurrent state.
     pub fn has_state(self) -> bool {
         let kinds = ["ssm_", "time_mix_", "shortconv."];
         self.has_tensor(|name| kinds.iter().any(|kind| name.starts_with(kind)))
     }
 
-    /// Whether a token uses some of several experts.
+    /// Whether it is a mixture of experts.
     pub fn has_experts(self) -> bool {
         self.has_tensor(|name| name.contains("_exps."))
     }
@@ -76,7 +76,7 @@ impl TinyArch {
         line.starts_with('=')
     }
 
-    /// The keys of the architecture, and how long its vocabulary is.
+    /// The architecture's metadata, and the number of tokens of its vocabulary.
     pub(crate) fn keys(self) -> (Metadata, u32) {
         let common = sections().find(|section| section.name == COMMON);
         let own: Vec<&str> = self.lines.lines().filter(|l| !Self::is_tensor(l)).collect();
@@ -92,7 +92,7 @@ impl TinyArch {
             let mut words = line.split(' ');
             let (name, kind) = (words.next()?, words.next()?);
             let value = value(kind, &words.collect::<Vec<_>>());
-            // Of these, llama.cpp reads some without the architecture in front.
+            // llama.cpp reads these without the architecture as prefix.
             let name = match name.starts_with("xielu.") {
                 true => name.to_owned(),
                 false => format!("{}.{name}", self.arch()),
@@ -105,7 +105,7 @@ impl TinyArch {
         (parsed.collect(), vocab.unwrap_or_default())
     }
 
-    /// The tensors, those of each layer together.
+    /// The tensors, ordered by layer.
     pub(crate) fn tensors(self, quant: Quant) -> Vec<(TensorSpec, Role)> {
         let mut out: Vec<(Option<u32>, TensorSpec, Role)> = Vec::new();
         for line in self.lines.lines().filter(|line| Self::is_tensor(line)) {
@@ -154,8 +154,7 @@ fn value(kind: &str, words: &[&str]) -> Value<'static> {
     }
 }
 
-/// What a tensor is for, by its name: norms and factors are ones, rates of decay are
-/// below zero, and what is no matrix of a product is never quantised.
+/// The role of a tensor, by its name.
 fn role(name: &str, dims: usize) -> Role {
     let stem = name.trim_end_matches(".weight");
     let is = |what: &[&str]| what.iter().any(|what| stem.ends_with(what));
@@ -189,7 +188,7 @@ fn role(name: &str, dims: usize) -> Role {
 }
 
 impl Quant {
-    /// The type of a tensor of the table, with rows of `row` values: no mixture.
+    /// The type of a tensor of the table with rows of `row` values: one type for all matrices.
     fn plain_type(self, role: Role, row: u64) -> TensorType {
         if matches!(role, Role::Ones | Role::Small | Role::Decay) {
             return TensorType::F32;

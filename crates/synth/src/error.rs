@@ -1,4 +1,4 @@
-//! What can go wrong while a file is made up and written.
+//! The errors of making and writing a model file.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ pub enum Error {
         /// What was given.
         path: PathBuf,
     },
-    /// A wish for parts that cannot be met.
+    /// The model cannot be split into so many parts.
     #[error("cannot split into {parts} parts, expected 1 to {tensors}, the number of tensors")]
     Parts {
         /// How many were asked for.
@@ -42,14 +42,14 @@ pub enum Error {
         /// How many tensors there are.
         tensors: usize,
     },
-    /// A vocabulary beyond what can be made up.
+    /// A vocabulary of this size cannot be made up.
     #[error("cannot make up {vocab} tokens, expected {least} to {most}")]
     Vocab {
         /// How many were asked for.
         vocab: u32,
-        /// The smallest vocabulary: the bytes and the special tokens.
+        /// The smallest size: the bytes and the special tokens.
         least: u32,
-        /// The largest one: all words.
+        /// The largest size: with all words.
         most: u32,
     },
     /// The shape makes no valid file.
@@ -58,7 +58,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The error of writing byte `written` of the `needed` of this file.
+    /// The error of a failed write after `written` of `needed` bytes.
     pub(crate) fn writing(path: &Path, needed: u64, written: u64, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {

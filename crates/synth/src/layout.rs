@@ -1,5 +1,5 @@
-//! A shape laid out in one file or in several parts: what stands where, before
-//! a byte is written.
+//! Lays out a model in one file or in several parts: headers and positions of tensors,
+//! before a byte is written.
 
 use crate::Error;
 use crate::metadata::metadata;
@@ -8,10 +8,10 @@ use crate::shape::Blueprint;
 use crate::tensors::tensors;
 use delayline_gguf::{FileLayout, Split, TensorSpec, write};
 
-/// One file.
+/// The layout of one file.
 pub(crate) struct Part {
     pub layout: FileLayout,
-    /// What the tensors of `layout` are for, in the same order.
+    /// The roles of the tensors of `layout`, in the same order.
     pub roles: Vec<Role>,
 }
 
@@ -24,8 +24,8 @@ pub fn size(model: impl Into<Blueprint>, quant: Quant) -> Result<u64, Error> {
     Ok(parts.iter().map(|part| part.layout.file_len).sum())
 }
 
-/// The files of a model: one, or as many parts as `split` says. As in
-/// llama.cpp's own split models, the first has all metadata.
+/// The files of a model: one, or as many parts as `split` says. As in llama.cpp's split
+/// models, the first part has all metadata.
 pub(crate) fn lay_out(
     model: &Blueprint,
     quant: Quant,
@@ -75,8 +75,8 @@ fn part(
     Ok(Part { layout, roles })
 }
 
-/// How many of the tensors each part gets: at least one, and else about the
-/// same number of bytes.
+/// The number of tensors of each part: at least one, so that parts have about the same
+/// number of bytes.
 fn balance(sizes: &[u64], parts: usize) -> Vec<usize> {
     let mut bytes_left: u64 = sizes.iter().sum();
     let mut counts = Vec::new();

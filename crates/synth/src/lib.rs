@@ -1,11 +1,11 @@
 //! GGUF files with random weights in the shape of real models, so that a
-//! benchmark or a test needs no download. Nothing here knows how a model is run.
+//! benchmark or a test needs no download. Knows nothing of how a model is run.
 //!
 //! The tensors have the names, types, sizes and order of the real model's, and
-//! the values are such that activations stay in range, so llama.cpp runs these
-//! files like any other; what it says is noise. The vocabulary has the real
-//! model's *size*, but its strings are synthetic: a byte-level BPE that takes
-//! any text and says lowercase words of two to four letters.
+//! values that keep activations in range, so llama.cpp runs these files like any
+//! other; the generated text is noise. The vocabulary has the real model's *size*,
+//! but its strings are synthetic: a byte-level BPE that accepts any text and
+//! generates lowercase words of two to four letters.
 //!
 //! ```no_run
 //! use delayline_synth::{Quant, shape, size, write};

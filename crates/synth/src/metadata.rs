@@ -1,4 +1,4 @@
-//! The metadata of a shape: the keys that llama.cpp reads for its architecture,
+//! The metadata of a model: the keys that llama.cpp reads for its architecture,
 //! and the vocabulary.
 
 use crate::Error;
@@ -10,13 +10,13 @@ use std::borrow::Cow;
 
 pub(crate) type Metadata = Vec<(Cow<'static, str>, Value<'static>)>;
 
-/// ChatML, in which many real models were trained.
+/// ChatML, the format of many real models.
 const CHAT_TEMPLATE: &str = "{% for m in messages %}\
     {{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}\
     {% endfor %}\
     {% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
-/// ggml's version of the block layouts.
+/// ggml's version of the layouts of blocks.
 const QUANTIZATION_VERSION: u32 = 2;
 
 /// All metadata of a file that is not split.
@@ -40,8 +40,8 @@ fn general(name: &str, arch: &'static str, quant: Quant) -> Metadata {
     vec![
         ("general.architecture".into(), arch.into()),
         ("general.type".into(), "model".into()),
-        // Without the shape's name: in a model that calls itself Phi-3,
-        // llama.cpp insists on finding that model's special tokens.
+        // Not the shape's name: llama.cpp changes the attributes of special tokens of a
+        // model with the name Phi-3.
         ("general.name".into(), "Synthetic".into()),
         ("general.description".into(), description.into()),
         ("general.file_type".into(), Value::U32(quant.file_type())),

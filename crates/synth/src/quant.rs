@@ -1,5 +1,5 @@
-//! Which type each tensor has in a quantised file: the mixtures of
-//! llama-quantize, as far as they concern the shapes here.
+//! The type of each tensor in a quantised file: the mixtures of llama-quantize, as far as
+//! they concern the shapes here.
 
 use crate::shape::{Arch, Shape};
 use delayline_gguf::TensorType;
@@ -14,14 +14,14 @@ pub enum Quant {
     Q4KM,
 }
 
-/// What a tensor is for, as far as its type depends on it.
+/// The role of a tensor, which decides its type and its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// Norms and rotary factors: ones, never quantised.
     Ones,
-    /// Biases and the choice of experts: random, never quantised.
+    /// Biases, routers of experts and other small tensors: random, never quantised.
     Small,
-    /// Rates at which a state fades: below zero, never quantised.
+    /// Decay rates of a recurrent state: -1, never quantised.
     Decay,
     Embedding,
     Output,
@@ -47,13 +47,13 @@ impl Quant {
         }
     }
 
-    /// The one of this name, whatever its case.
+    /// The quantisation of this name, ignoring case.
     pub fn from_name(name: &str) -> Option<Quant> {
         let mut all = Quant::ALL.into_iter();
         all.find(|quant| quant.name().eq_ignore_ascii_case(name))
     }
 
-    /// llama.cpp's number for it (`general.file_type`).
+    /// llama.cpp's number of it (`general.file_type`).
     pub(crate) fn file_type(self) -> u32 {
         match self {
             Quant::F16 => 1,
@@ -98,8 +98,8 @@ impl Quant {
     }
 }
 
-/// The layers whose values matter most: the first and the last eighth, and
-/// every third between.
+/// Whether llama-quantize gives a layer more bits: the first and the last eighth of the
+/// layers, and every third between.
 fn gets_more_bits(layer: u32, n_layers: u32) -> bool {
     let eighth = n_layers / 8;
     layer < eighth || layer >= 7 * n_layers / 8 || (layer - eighth) % 3 == 2
@@ -109,7 +109,7 @@ fn is_llama_70b(shape: &Shape) -> bool {
     shape.arch == Arch::Llama && shape.n_layers == 80 && shape.n_heads != shape.n_kv_heads
 }
 
-/// What llama-quantize takes instead where a row is no whole number of blocks.
+/// The type that llama-quantize uses instead if a row is not a whole number of blocks.
 pub(crate) fn fall_back(wanted: TensorType, row: u64) -> TensorType {
     if row.is_multiple_of(wanted.block_len()) {
         return wanted;

@@ -1,5 +1,5 @@
-//! What a model's shape is: the numbers from which its tensors and metadata
-//! follow. Which shapes exist is in `shapes.rs`.
+//! The type of a model's shape: the numbers that determine its tensors and metadata.
+//! `shapes.rs` lists the shapes.
 
 use crate::arch::TinyArch;
 
@@ -14,11 +14,11 @@ pub enum Arch {
     /// Norms on query and key.
     Qwen3,
     Qwen3Moe,
-    /// Norms behind attention and feed-forward too, soft-capped logits.
+    /// Norms also after attention and feed-forward, soft-capped logits.
     Gemma2,
     /// As Gemma 2, with norms on query and key instead of the soft caps.
     Gemma3,
-    /// Query, key and value in one tensor, gate and up in one too.
+    /// Query, key and value in one tensor, gate and up in another.
     Phi3,
 }
 
@@ -44,14 +44,14 @@ pub struct Experts {
     pub count: u32,
     /// Experts that compute for a token.
     pub used: u32,
-    /// Length of an expert's inner vector.
+    /// Length of an expert's hidden vector.
     pub n_ff: u32,
 }
 
 /// A model's shape. Lengths are in values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shape {
-    /// Name by which it is found.
+    /// Its name.
     pub name: &'static str,
     /// Family.
     pub arch: Arch,
@@ -59,7 +59,7 @@ pub struct Shape {
     pub n_layers: u32,
     /// Length of the vectors between layers.
     pub n_embd: u32,
-    /// Length of the feed-forward's inner vector.
+    /// Length of the feed-forward's hidden vector.
     pub n_ff: u32,
     /// Query heads.
     pub n_heads: u32,
@@ -77,15 +77,15 @@ pub struct Shape {
     pub rope_freq_base: f32,
     /// Whether there is a tensor of rotary factors.
     pub rope_factors: bool,
-    /// Added to the variance in every norm.
+    /// Epsilon of the norms.
     pub rms_eps: f32,
     /// Sliding window of the layers that have one, in tokens.
     pub window: Option<u32>,
-    /// Experts instead of one feed-forward.
+    /// The experts, if it is a mixture.
     pub experts: Option<Experts>,
 }
 
-/// What a file is made from.
+/// A model to write.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Blueprint {
     /// The shape of a real model, or a small one of its family.
@@ -113,7 +113,7 @@ impl From<&Blueprint> for Blueprint {
 }
 
 impl Blueprint {
-    /// That of this name.
+    /// The shape or tiny model of this name.
     pub fn named(name: &str) -> Option<Self> {
         let shape = crate::shape(name).map(Self::Shape);
         shape.or_else(|| TinyArch::named(name).map(Self::Arch))
@@ -126,17 +126,17 @@ impl Blueprint {
 }
 
 impl Shape {
-    /// Length of all query heads together.
+    /// Total length of the query heads.
     pub(crate) fn q_len(&self) -> u64 {
         u64::from(self.n_heads) * u64::from(self.head_dim)
     }
 
-    /// Length of all key heads together, or of all value heads.
+    /// Total length of the key heads, which is also that of the value heads.
     pub(crate) fn kv_len(&self) -> u64 {
         u64::from(self.n_kv_heads) * u64::from(self.head_dim)
     }
 
-    /// Whether this is what llama-quantize treats as a Mixtral.
+    /// Whether llama-quantize treats it as a Mixtral.
     pub(crate) fn has_eight_experts(&self) -> bool {
         self.experts.is_some_and(|experts| experts.count == 8)
     }

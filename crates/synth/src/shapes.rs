@@ -1,9 +1,9 @@
-//! The shapes by name: real models, from their published configurations, and
+//! The list of shapes: real models, from their published configurations, and
 //! tiny ones of each family for tests.
 
 use crate::shape::{Arch, Experts, Shape};
 
-/// What most of the shapes share.
+/// The values that most shapes share.
 const BASE: Shape = Shape {
     name: "",
     arch: Arch::Llama,
@@ -156,8 +156,9 @@ const REAL: &[Shape] = &[
     },
 ];
 
-/// Between them: rows of whole super-blocks and of less, tied and untied heads,
-/// heads longer than the embedding asks for, windows shorter than the context.
+/// Together they cover rows with and without whole super-blocks, tied and untied output
+/// heads, attention heads that together are longer than the embedding, and windows shorter
+/// than the context.
 const TINIES: &[Shape] = &[
     Shape {
         name: "tiny-llama",

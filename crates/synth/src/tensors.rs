@@ -1,11 +1,11 @@
-//! The tensors of a shape, in the order in which converters write them: a
-//! layer's tensors stand by their names in the original, not in order of use.
+//! The tensors of a shape, in the order in which converters write them: within a layer by
+//! their names in the original model, not in order of use.
 
 use crate::quant::{Quant, Role};
 use crate::shape::{Arch, Shape};
 use delayline_gguf::TensorSpec;
 
-/// The tensors of a file, and what each is for.
+/// The tensors of a file and their roles.
 pub(crate) fn tensors(shape: &Shape, quant: Quant) -> Vec<(TensorSpec, Role)> {
     let mut list = List {
         shape,
@@ -48,7 +48,7 @@ impl List<'_> {
         self.out.push((TensorSpec::new(name, ty, dims), role));
     }
 
-    /// Adds a tensor of the layer at hand.
+    /// Adds a tensor of the current layer.
     fn add_in(&mut self, name: &str, role: Role, dims: &[u64]) {
         self.add(&format!("blk.{}.{name}", self.layer), role, dims);
     }
@@ -90,7 +90,7 @@ impl List<'_> {
         let head = u64::from(self.shape.head_dim);
         if self.shape.arch == Arch::Phi3 {
             self.add_in("attn_output.weight", Role::AttnOut, &[q, embd]);
-            // llama-quantize gives the fused tensor what it gives the values.
+            // llama-quantize treats the fused tensor like the values.
             self.add_in("attn_qkv.weight", Role::V, &[embd, q + 2 * kv]);
             return;
         }

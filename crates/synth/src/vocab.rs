@@ -1,9 +1,9 @@
-//! A made-up vocabulary of any size for a byte-level BPE. It knows the rules by
-//! which llama.cpp reads one, and no real tokenizer.
+//! A synthetic vocabulary of a given size for a byte-level BPE, in the form that llama.cpp
+//! reads.
 
 use crate::Error;
 
-/// The special tokens, behind the 256 bytes.
+/// The special tokens, which follow the 256 bytes.
 const SPECIAL: [&str; 3] = ["<|begin_of_text|>", "<|im_start|>", "<|im_end|>"];
 
 /// Id of the token that begins a text.
@@ -17,7 +17,7 @@ const LETTERS: u32 = 26;
 /// All words of two, three and four letters.
 const WORDS: u32 = LETTERS.pow(2) + LETTERS.pow(3) + LETTERS.pow(4);
 
-/// How llama.cpp numbers kinds of tokens.
+/// llama.cpp's numbers of types of tokens.
 const NORMAL: i32 = 1;
 const CONTROL: i32 = 3;
 
@@ -25,7 +25,7 @@ const CONTROL: i32 = 3;
 pub(crate) struct Vocab {
     pub tokens: Vec<String>,
     pub kinds: Vec<i32>,
-    /// Each word of n letters is one of n - 1 and one more.
+    /// Each merge makes a word of n letters from one of n - 1 and a letter.
     pub merges: Vec<String>,
 }
 
@@ -61,8 +61,8 @@ impl Vocab {
     }
 }
 
-/// The letter that stands for a byte in a GPT-2 vocabulary: itself where it can
-/// be seen in Latin-1, else the next one from U+0100 on.
+/// The letter that stands for a byte in a GPT-2 vocabulary: the byte itself if it is
+/// printable in Latin-1, else the next letter from U+0100 on.
 fn byte_letter(byte: u8) -> char {
     let is_seen = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
     if is_seen(byte) {
@@ -72,7 +72,7 @@ fn byte_letter(byte: u8) -> char {
     char::from_u32(0x100 + unseen_before).expect("far below the surrogates")
 }
 
-/// The words in order of length, then of the alphabet.
+/// The word of this index, in order of length, then of the alphabet.
 fn word(mut index: u32) -> String {
     let mut letters = 2;
     while index >= LETTERS.pow(letters) {

@@ -1,15 +1,15 @@
-//! Random weights, quantised: blocks of every type used here whose values look
-//! like a trained layer's, zero on average and 1/√row wide, so that activations
-//! neither vanish nor grow. What the weights are for is not known here.
+//! Random quantised weights. Their values have mean 0 and standard deviation 1/√row, about
+//! as in a trained layer, so that activations neither vanish nor grow. Knows nothing of the
+//! roles of tensors.
 
 use delayline_gguf::TensorType;
 
-/// Most bytes that are generated for one kind of tensor; larger ones repeat.
+/// Maximum number of bytes that are generated for one type and row length; they repeat
+/// beyond that.
 const POOL_BYTES: u64 = 16 << 20;
 
-/// A stretch of random blocks, read as a ring. The number of blocks is prime,
-/// so the rows of a matrix, the experts of a layer and tensors of equal size all
-/// start at different blocks, and differ.
+/// Random blocks, read as a ring. Their number is prime, so that rows of a matrix, experts
+/// of a layer and tensors of equal size start at different blocks, and differ.
 pub(crate) struct Pool {
     bytes: Vec<u8>,
     block_bytes: usize,
@@ -17,8 +17,8 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// Blocks of type `ty` for rows of `row` values, as many as `wanted` bytes
-    /// need but no more than [`POOL_BYTES`].
+    /// Blocks of type `ty` for rows of `row` values: about `wanted` bytes, but not much more
+    /// than [`POOL_BYTES`].
     pub(crate) fn new(ty: TensorType, row: u64, wanted: u64, seed: u64) -> Pool {
         let blocks = prime_from(wanted.min(POOL_BYTES) / ty.block_bytes());
         let mut random = Random::new(seed ^ (u64::from(ty.id()) << 40) ^ (row << 8));
@@ -31,10 +31,10 @@ impl Pool {
         }
     }
 
-    /// The pieces that make up the next tensor, of `len` bytes.
+    /// The bytes of the next tensor, `len` in all, in pieces.
     pub(crate) fn take(&mut self, len: u64) -> impl Iterator<Item = &[u8]> {
         let blocks = (self.bytes.len() / self.block_bytes) as u64;
-        // A step of the golden ratio spreads any number of starts evenly.
+        // Steps of the golden ratio spread any number of starts evenly.
         let step = ((blocks as f64 * 0.618) as u64).max(1);
         let mut at = (self.taken % blocks * step % blocks) as usize * self.block_bytes;
         let mut left = len;
@@ -56,16 +56,16 @@ impl Pool {
     }
 }
 
-/// Fills `bytes` with blocks whose values have the standard deviation `width`.
+/// Fills `bytes` with blocks whose values have mean 0 and standard deviation `width`.
 ///
-/// Uniform quants of b bits are 2^b/√12 wide; scales take the rest. Types whose
-/// quants are not symmetric about zero get scales of either sign, or a minimum
-/// that shifts them to the middle.
+/// Uniform quants of b bits have the standard deviation 2^b/√12, which the scale brings to
+/// `width`. Types whose quants are not symmetric about zero get scales of either sign, or a
+/// minimum that shifts their middle to zero.
 fn fill(ty: TensorType, width: f32, random: &mut Random, bytes: &mut [u8]) {
     random.fill(bytes);
     let blocks = bytes.chunks_exact_mut(ty.block_bytes() as usize);
     let uniform = |levels: f32| width * 12f32.sqrt() / levels;
-    // Root mean square of the six-bit scales of a super-block, which are random.
+    // Root mean square of the random six-bit scales of a super-block.
     const SIX_BITS_RMS: f32 = 36.37;
     match ty {
         TensorType::F32 => blocks.for_each(|block| {
@@ -98,8 +98,8 @@ fn fill(ty: TensorType, width: f32, random: &mut Random, bytes: &mut [u8]) {
             put_super_scales(block, scale, 15.5);
         }),
         TensorType::Q6_K => blocks.for_each(|block| {
-            // Scales from 8 to 15 of either sign, whose root mean square is
-            // 11.73: large enough to keep the half-precision factor normal.
+            // Scales from 8 to 15 of either sign, with root mean square 11.73. Larger ones
+            // would make the half-precision factor subnormal.
             for scale in &mut block[192..208] {
                 let magnitude = 8 | (*scale & 7) as i8;
                 let signed = if *scale & 8 == 0 {
@@ -115,13 +115,13 @@ fn fill(ty: TensorType, width: f32, random: &mut Random, bytes: &mut [u8]) {
     }
 }
 
-/// The scales of a Q4_K or Q5_K block: each group's minimum gets the same six
-/// bits as its scale, and a factor that puts zero in the middle of its quants.
+/// Sets the scales of a Q4_K or Q5_K block: each group's minimum gets the same six bits as
+/// its scale, and a factor that shifts the middle of its quants to zero.
 fn put_super_scales(block: &mut [u8], scale: f32, middle: f32) {
     put_f16(block, 0, scale);
     put_f16(block, 2, middle * scale);
-    // Bytes 4 to 7: scales 0 to 3 and the high bits of 4 to 7; bytes 8 to 11 the
-    // same of the minima; bytes 12 to 15 the low halves of both, 4 to 7.
+    // Bytes 4 to 7 hold scales 0 to 3 and the high bits of scales 4 to 7; bytes 8 to 11 the
+    // same of the minima; bytes 12 to 15 the low four bits of scales and minima 4 to 7.
     block.copy_within(4..8, 8);
     for both in &mut block[12..16] {
         *both = (*both & 15) * 17;
@@ -132,13 +132,13 @@ fn put_f16(block: &mut [u8], at: usize, value: f32) {
     block[at..at + 2].copy_from_slice(&f16_bits(value).to_le_bytes());
 }
 
-/// The half-precision number next to a `value` within its range.
+/// The half-precision number nearest to `value`, which must be within its range.
 fn f16_bits(value: f32) -> u16 {
     let sign = (value.to_bits() >> 16) as u16 & 0x8000;
     let magnitude = value.abs();
     debug_assert!(magnitude < 65504.0, "{value} is out of range");
-    // Below the normal range the bits count steps of 2^-24, and the count that
-    // is one too large is the first normal number.
+    // Below the normal range the bits count steps of 2^-24; if rounding exceeds the
+    // largest subnormal number, the result is the first normal one.
     let bits = if magnitude < 2f32.powi(-14) {
         (magnitude * 2f32.powi(24)).round_ties_even() as u16
     } else {

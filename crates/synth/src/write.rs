@@ -1,5 +1,5 @@
-//! Writing a laid-out model to disk: large sequential writes under temporary
-//! names, which turn into the real ones only when all is there.
+//! Writes a laid-out model to disk: large sequential writes to files with temporary names,
+//! which are renamed when all files are complete.
 
 use crate::Error;
 use crate::layout::{Part, lay_out};
@@ -13,27 +13,27 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes of a write, as far as a tensor is that long.
+/// Maximum size of a write, and size of the buffer for smaller ones, in bytes.
 const WRITE_BYTES: usize = 4 << 20;
 
 /// What was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// The files, the first part first.
+    /// The files, in the order of parts.
     pub paths: Vec<PathBuf>,
-    /// Their length together, in bytes.
+    /// Their total length in bytes.
     pub bytes: u64,
-    /// Number of tensors in them.
+    /// Total number of tensors.
     pub tensors: usize,
-    /// The seal of each file, as a file beside it would hold it.
+    /// The content of each file's seal, for a file beside it.
     pub seals: Vec<Vec<u8>>,
 }
 
-/// Writes a model of this shape to `out`, with weights that depend on `seed`
-/// alone. `progress` is told the bytes done and the bytes in all.
+/// Writes a model of this shape to `out`, with weights that depend only on the shape, `quant`
+/// and `seed`. `progress` is called with the bytes written and the total.
 ///
 /// # Errors
-/// The shape makes no valid file, or writing fails; then nothing is left.
+/// The shape makes no valid file, or writing fails; then no file is left behind.
 pub fn write(
     model: impl Into<Blueprint>,
     quant: Quant,
@@ -45,8 +45,8 @@ pub fn write(
     write_parts(parts, seed, vec![out.to_owned()], progress)
 }
 
-/// Writes the same model in `parts` parts: `out` is `NAME.gguf`, the parts are
-/// `NAME-00001-of-00003.gguf` and so on beside it.
+/// Writes the same model in `parts` parts. For an `out` of `NAME.gguf` they are
+/// `NAME-00001-of-00003.gguf` and so on, in the same folder.
 ///
 /// # Errors
 /// As for [`write()`], and if there are fewer tensors than parts.
@@ -93,7 +93,7 @@ fn write_parts(
     }
     for (renamed, temporary) in temporaries.into_iter().enumerate() {
         temporary.rename().inspect_err(|_| {
-            // A model of which a part is missing is none.
+            // A model with a missing part is useless.
             for path in &paths[..renamed] {
                 let _ = fs::remove_file(path);
             }
@@ -137,7 +137,7 @@ fn write_part(
     Ok(())
 }
 
-/// The random weights, of one kind for each type and length of row.
+/// The random weights: one pool for each type and row length.
 struct Pools {
     pools: HashMap<(TensorType, u64), Pool>,
 }
@@ -166,7 +166,7 @@ impl Pools {
     }
 }
 
-/// A file under its temporary name.
+/// A file with a temporary name that is being written.
 struct Sink {
     file: BufWriter<File>,
     temporary: Temporary,
@@ -179,7 +179,7 @@ impl Sink {
     fn create(target: &Path, needed: u64) -> Result<Sink, Error> {
         let (temporary, file) = Temporary::create(target)?;
         Ok(Sink {
-            // Small tensors are gathered; whatever is larger passes through.
+            // Collects small tensors; larger writes bypass the buffer.
             file: BufWriter::with_capacity(WRITE_BYTES, file),
             temporary,
             sealer: Sealer::default(),
@@ -206,8 +206,8 @@ impl Sink {
         Error::writing(&self.temporary.target, self.needed, on_disk, error)
     }
 
-    /// Puts the bytes on the disk, which may only now turn out to be full; returns their
-    /// seal too.
+    /// Syncs the file, where a full disk may first be reported; returns its temporary name
+    /// and its seal.
     fn finish(mut self) -> Result<(Temporary, Vec<u8>), Error> {
         let result = self
             .file
@@ -218,7 +218,7 @@ impl Sink {
     }
 }
 
-/// A name that is removed unless the file gets its real one.
+/// A temporary file that is removed when dropped, unless it was renamed to its target.
 struct Temporary {
     path: PathBuf,
     target: PathBuf,
@@ -263,7 +263,7 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         if !self.done {
-            // It may be gone already, and there is nobody to tell.
+            // It may be gone already; an error in `drop` could not be reported.
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -1,5 +1,5 @@
-//! Files as they are on disk: their weights, the same from the same seed, and
-//! nothing left behind when writing fails.
+//! Written files: the distribution of their weights, the dependence on the seed, parts,
+//! and that nothing is left behind when writing fails.
 
 use delayline_gguf::{Header, Tensor, TensorType, parts};
 use delayline_synth::{Error, Quant, Shape, names, shape, size, write, write_split};
@@ -35,8 +35,7 @@ fn half(bytes: &[u8], at: usize) -> f64 {
     }
 }
 
-/// The values of a block, by the definition of its type; their order within
-/// the block does not matter here.
+/// The values of a block, by the definition of its type, in any order.
 fn values(ty: TensorType, b: &[u8]) -> Vec<f64> {
     let nibbles = |qs: &[u8]| -> Vec<f64> {
         let both = qs.iter().flat_map(|q| [q & 15, q >> 4]);
@@ -78,7 +77,7 @@ fn values(ty: TensorType, b: &[u8]) -> Vec<f64> {
             let d = half(b, 208);
             (0..256)
                 .map(|i| {
-                    // Two stretches of 128, each of four rows of 32.
+                    // Two halves of 128 values, each of four rows of 32.
                     let (n, row, l) = (i / 128, i % 128 / 32, i % 32);
                     let low = b[n * 64 + row % 2 * 32 + l];
                     let low = if row < 2 { low & 15 } else { low >> 4 };
@@ -273,8 +272,8 @@ fn nothing_is_left_of_a_failure() {
     assert!(matches!(error, Error::NoFileName { .. }));
     assert_eq!(left(), 0);
 
-    // A panic on the way, in the second of three parts, and a target that
-    // cannot be replaced.
+    // A panic while the second of three parts is written, and a target that cannot be
+    // replaced.
     let out = dir.path().join("m.gguf");
     let half = size(&shape, Quant::Q4_0).unwrap() / 2;
     let panics = std::panic::catch_unwind(|| {

@@ -1,11 +1,12 @@
-//! Every shape in every quantisation: headers that parse, sizes that are known.
+//! Every shape in every quantisation: its header can be parsed and agrees with the shape;
+//! sizes of real models are those of their published files.
 
 use delayline_gguf::{Header, TensorType, Value};
 use delayline_synth::{Arch, Error, Quant, Shape, TinyArch, names, shape, size, tiny_archs, write};
 use std::collections::HashSet;
 
-/// Sizes of published files of the real models, in bytes, to within 3 %. The
-/// text-only part of Gemma 3.
+/// Sizes of published files of the real models in GB, to within 3 %; for Gemma 3 those of the
+/// text part.
 #[test]
 fn sizes_are_those_of_the_real_models() {
     let check = |name: &str, quant: Quant, gb: f64| {
@@ -45,7 +46,7 @@ fn shapes_hold_together() {
         let shape = shape(name).unwrap();
         assert_eq!(shape.name, name);
         assert_eq!(shape.n_heads % shape.n_kv_heads, 0, "{name}");
-        // What llama.cpp demands of these two.
+        // llama.cpp requires this of these two.
         if matches!(shape.arch, Arch::Qwen2 | Arch::Phi3) {
             assert_eq!(shape.n_heads * shape.head_dim, shape.n_embd, "{name}");
         }
@@ -68,7 +69,7 @@ fn shapes_hold_together() {
     assert_eq!(shape("gpt-5"), None);
 }
 
-/// The headers that `write` would produce, seen through a file of a tiny model.
+/// The headers of written files of tiny models.
 #[test]
 fn headers_say_what_the_shape_says() {
     let dir = tempfile::tempdir().unwrap();
@@ -94,7 +95,7 @@ fn check_header(shape: &Shape, quant: Quant, header: &Header<'_>) {
     assert_eq!(header.expert_count(), shape.experts.map(|e| e.count.into()));
     assert_eq!(header.vocab_len(), Some(shape.vocab.into()));
     assert!(header.get_str("tokenizer.chat_template").is_some());
-    // By the name llama.cpp would expect the real model's special tokens.
+    // With a real model's name, llama.cpp may change the attributes of special tokens.
     assert_eq!(header.get_str("general.name"), Some("Synthetic"));
     let eos = header.get_u64("tokenizer.ggml.eos_token_id").unwrap();
     let tokens = header.get_array("tokenizer.ggml.tokens").unwrap();
@@ -122,7 +123,7 @@ fn check_header(shape: &Shape, quant: Quant, header: &Header<'_>) {
     assert_eq!(table.shape(), [u64::from(shape.n_embd), shape.vocab.into()]);
     let mut end = header.data_offset;
     for tensor in &header.tensors {
-        // ggml takes no gaps.
+        // ggml accepts no gaps.
         assert_eq!(tensor.at, end, "{name} {}", tensor.name);
         end = tensor.end().next_multiple_of(header.alignment);
         let is_matrix = tensor.n_dims > 1 && !tensor.name.contains("ffn_gate_inp");
@@ -138,7 +139,7 @@ fn check_header(shape: &Shape, quant: Quant, header: &Header<'_>) {
     }
 }
 
-/// Of every architecture of the table.
+/// Checks the model of every architecture of the table.
 #[test]
 fn tiny_models_have_what_their_section_says() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! What those who compute and the two threads of a shared store have in common: what was
-//! asked for, what waits to be sent, and what went wrong. Does no I/O.
+//! The state shared by the callers and the two threads of a shared store: requests, blocks
+//! that wait to be sent, failures. Does no I/O.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -11,8 +11,8 @@ use crate::key::Root;
 use crate::message::ShareMessage;
 use crate::secret::ShareSecret;
 
-/// A store that did not answer, or brought blocks more slowly than they are computed, is
-/// asked nothing for so long.
+/// Time for which nothing is requested from a store that did not answer, or that was slower
+/// than computing the blocks.
 const AWAY: Duration = Duration::from_secs(30);
 
 /// What a shared store has done for this server.
@@ -26,47 +26,50 @@ pub(crate) struct SharedStats {
     pub failed: u64,
 }
 
-/// A block on its way to the store.
+/// A block to be sent to the store.
 pub(super) struct Sending {
     pub file: PathBuf,
     pub block: Block,
 }
 
-/// Blocks that were asked for.
+/// A request for consecutive blocks.
 pub(super) struct Ask {
     pub number: u32,
-    /// Those that have not come, in their order.
+    /// The blocks that have not arrived, in order.
     pub wanted: VecDeque<Block>,
-    /// When the last one came.
+    /// When the last block arrived, or the request was made.
     pub last: Instant,
-    /// When computing them would be as soon.
+    /// When computing the blocks instead would have ended.
     pub worth_until: Option<Instant>,
-    /// Nobody waits for it any more; what still comes is kept.
+    /// Whether callers have stopped waiting; blocks that still arrive are kept.
     pub over: bool,
 }
 
-/// What the threads share.
+/// The state behind the lock of [`Lines`].
 #[derive(Default)]
 pub(super) struct Desk {
     pub questions: VecDeque<ShareMessage>,
     pub outbox: VecDeque<Sending>,
-    /// Blocks that were sent and are not known to be stored.
+    /// Number of blocks that were sent and not yet acknowledged.
     pub sending: usize,
     pub asks: Vec<Ask>,
+    /// The number of the last request.
     pub numbers: u32,
-    /// Nothing is asked before.
+    /// No blocks are requested before this time.
     pub away: Option<Instant>,
-    /// By the name of a file: what was not there a moment ago.
+    /// Files whose blocks the store did not have, and when that was known.
     pub absent: HashMap<String, Instant>,
-    /// The other side has ended, or this one has.
+    /// Whether either side has ended.
     pub ended: bool,
-    /// What went wrong, told once until something goes well again.
+    /// The message about a failure, until it has been reported.
     pub trouble: Option<String>,
+    /// Whether the last operation failed: a series of failures is reported once.
     pub ill: bool,
     pub stats: SharedStats,
 }
 
 impl Desk {
+    /// Records a failure.
     pub fn refused(&mut self, place: &str, what: &str) {
         self.stats.failed += 1;
         if !std::mem::replace(&mut self.ill, true) {
@@ -76,7 +79,7 @@ impl Desk {
         }
     }
 
-    /// An answer: nothing, or words of what went wrong.
+    /// Records the outcome in an answer: an error text, or an empty one for success.
     pub fn told(&mut self, place: &str, what: &str) {
         match what {
             "" => self.ill = false,
@@ -94,7 +97,7 @@ impl Desk {
         self.numbers
     }
 
-    /// What takes too long is a miss.
+    /// Ends the wait for requests that take too long.
     pub fn look_at_the_clock(&mut self, place: &str, wait: Duration) {
         let now = Instant::now();
         let mut hung = false;
@@ -113,7 +116,7 @@ impl Desk {
     }
 }
 
-/// The desk, and where its threads wait for news.
+/// The [`Desk`], the condition that its threads wait for, and what never changes.
 pub(super) struct Lines {
     pub desk: Mutex<Desk>,
     pub news: Condvar,
@@ -124,11 +127,11 @@ pub(super) struct Lines {
 
 impl Lines {
     pub fn lock(&self) -> MutexGuard<'_, Desk> {
-        // Nothing panics while it is held.
+        // No code that holds the lock panics, so that its poisoning means nothing.
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// There will be no more.
+    /// Drops all that is under way after either side has ended.
     pub fn end(&self) {
         let mut desk = self.lock();
         if !std::mem::replace(&mut desk.ended, true) {

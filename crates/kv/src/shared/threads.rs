@@ -1,5 +1,5 @@
-//! The two threads of a shared store: one says what is asked and sends what is new, one hears
-//! what comes, holds it against its seal, and puts it into the folder.
+//! The two threads of a shared store: one writes requests and new blocks, the other reads
+//! answers, checks the keyed hash of each object, and puts its block into the folder.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -12,7 +12,7 @@ use crate::message::{ShareMessage, ShareVerb};
 
 use super::desk::{Ask, Lines, Sending};
 
-/// Blocks that are under way to the store.
+/// Maximum number of blocks sent and not yet acknowledged.
 const SENDING: usize = 2;
 
 enum Job {
@@ -20,7 +20,7 @@ enum Job {
     Send(Sending),
 }
 
-/// The thread that talks.
+/// The thread that writes.
 pub(super) fn talk(lines: &Lines, mut output: Box<dyn Write + Send>) {
     while let Some(job) = next(lines) {
         let message = match job {
@@ -28,7 +28,10 @@ pub(super) fn talk(lines: &Lines, mut output: Box<dyn Write + Send>) {
             Job::Send(sending) => match object(lines, &sending) {
                 Some(message) => message,
                 None => {
-                    lines.lock().sending -= 1;
+                    let mut desk = lines.lock();
+                    // `Lines::end` may have set it to 0.
+                    desk.sending = desk.sending.saturating_sub(1);
+                    drop(desk);
                     lines.news.notify_all();
                     continue;
                 }
@@ -44,7 +47,8 @@ pub(super) fn talk(lines: &Lines, mut output: Box<dyn Write + Send>) {
     }
 }
 
-/// Questions first: somebody waits for the answer.
+/// Waits for the next message to write; none at the end. Requests come before blocks, because
+/// somebody waits for their answers.
 fn next(lines: &Lines) -> Option<Job> {
     let mut desk = lines.lock();
     loop {
@@ -66,7 +70,7 @@ fn next(lines: &Lines) -> Option<Job> {
     }
 }
 
-/// The object of a block, which may have gone from the folder meanwhile.
+/// The object of a block; none if its file has been removed or changed.
 fn object(lines: &Lines, sending: &Sending) -> Option<ShareMessage> {
     let file = fs::read(&sending.file).ok()?;
     decode(&lines.root, &file).filter(|decoded| decoded.block == sending.block)?;
@@ -75,13 +79,13 @@ fn object(lines: &Lines, sending: &Sending) -> Option<ShareMessage> {
     Some(ShareMessage::new(ShareVerb::Put, 0, name).with(object))
 }
 
-/// The thread that listens.
+/// The thread that reads.
 pub(super) fn listen(lines: &Lines, mut input: Box<dyn Read + Send>, blocks: &Weak<Mutex<Blocks>>) {
     while let Ok(Some(message)) = ShareMessage::read_from(&mut input) {
         match message.verb {
             ShareVerb::Found => match blocks.upgrade() {
                 Some(blocks) => found(lines, message, &blocks),
-                // The folder is another's by now.
+                // The store was dropped, and another process may have the folder.
                 None => break,
             },
             ShareVerb::End => ended(lines, &message),
@@ -98,7 +102,7 @@ pub(super) fn listen(lines: &Lines, mut input: Box<dyn Read + Send>, blocks: &We
     lines.end();
 }
 
-/// A block has come, or what pretends to be one.
+/// Checks an object that has arrived and keeps its block.
 fn found(lines: &Lines, message: ShareMessage, blocks: &Mutex<Blocks>) {
     let mut desk = lines.lock();
     desk.stats.fetched_bytes += message.body.len() as u64;
@@ -111,7 +115,7 @@ fn found(lines: &Lines, message: ShareMessage, blocks: &Mutex<Blocks>) {
     };
     ask.last = Instant::now();
     let named = |block: &&Block| lines.secret.name(block) == message.name;
-    // Those that were forgotten meanwhile are not wanted.
+    // Blocks that were forgotten since the request are not wanted.
     let Some(block) = ask.wanted.iter().find(named).cloned() else {
         return;
     };
@@ -140,8 +144,8 @@ fn found(lines: &Lines, message: ShareMessage, blocks: &Mutex<Blocks>) {
         }
         (Some(_), _) => folder.remove(&block),
         (None, ask) => {
-            // What lies behind it is of no use, and as long as it is there nobody puts a
-            // right one in its place.
+            // The blocks after it are of no use, and as long as it is there, no server stores
+            // a right one.
             if let Some(ask) = ask {
                 ask.wanted.clear();
             }
@@ -153,7 +157,7 @@ fn found(lines: &Lines, message: ShareMessage, blocks: &Mutex<Blocks>) {
     }
 }
 
-/// That was all that there is.
+/// Ends a request; the first block that did not arrive counts as absent.
 fn ended(lines: &Lines, message: &ShareMessage) {
     let mut desk = lines.lock();
     desk.told(&lines.place, &message.name);

@@ -1,4 +1,4 @@
-//! What the tests of a store share: texts that are put and found, and files.
+//! Helpers of the store's tests: sequences put into a store and found again, and its files.
 #![allow(dead_code, reason = "each test program uses its part")]
 
 use std::fs;
@@ -12,7 +12,7 @@ pub fn root() -> Root {
     Root::new(&[b"a model"])
 }
 
-/// The bytes of these tokens, which no other tokens have.
+/// The bytes put for these tokens; different tokens have different bytes.
 pub fn bytes_of(namespace: &[u8], tokens: &[i32]) -> Vec<u8> {
     let mut bytes = namespace.to_vec();
     bytes.extend(tokens.iter().flat_map(|token| token.to_le_bytes()));
@@ -30,7 +30,7 @@ pub fn whose(namespace: &[u8]) -> Namespace {
     Namespace::new(namespace, b"")
 }
 
-/// How many tokens of a sequence are found, all of them right.
+/// How many tokens of a sequence are found; asserts that their bytes are right.
 pub fn found(store: &mut Store, namespace: &[u8], tokens: &[i32]) -> usize {
     let mut end = 0;
     for block in store.find(&whose(namespace), tokens) {
@@ -39,7 +39,7 @@ pub fn found(store: &mut Store, namespace: &[u8], tokens: &[i32]) -> usize {
         let Some(bytes) = store.get(&block) else {
             break;
         };
-        // The last one may be cut: its bytes tell of which tokens it is.
+        // Only the beginning of the last block may match; its bytes contain its tokens.
         let (whose, of) = bytes[..bytes.len() / 3].split_at(namespace.len());
         assert_eq!(whose, namespace);
         let of: Vec<i32> = of
@@ -74,7 +74,7 @@ pub fn files(path: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Gives all files of a folder the time of so many hours ago, which is when they were used.
+/// Sets the time of all files of a folder, which is their last use, to so many hours ago.
 pub fn age(path: &Path, hours: u64) {
     let then = std::time::SystemTime::now() - std::time::Duration::from_secs(hours * 3600);
     for file in files(path) {

@@ -1,21 +1,21 @@
-//! What a lap costs, learned from those that were measured: how long its compute
-//! takes for how many rows, how long its bytes take, and where the one overtakes the
-//! other. Knows no clock.
+//! The cost model of laps, learned from measured ones: compute time by number of rows,
+//! the time in which the medium brings a lap's bytes, and from how many rows on compute
+//! is longer. Knows no clock.
 //!
-//! Compute is taken as a line, `a + b · rows`, fitted to recent laps: `a` is the work
-//! of a lap whatever it carries, `b` that of a token. Until laps of two different
-//! sizes have been measured, all of it counts as the tokens' work.
+//! Compute time is modelled as `a + b · rows`, fitted to recent laps: `a` is the fixed
+//! part of a lap, `b` that of each row. Until laps of two different sizes have been
+//! measured, `a` is 0.
 
-/// Weight of a lap relative to the next one: recent laps count, for texts grow.
+/// Weight of a lap relative to the next one: compute changes as texts grow.
 const FADE: f64 = 0.95;
 
-/// Share of a lap spent waiting above which the medium counts as its longer part.
+/// Share of a lap spent waiting above which the lap counts as limited by the medium.
 const WAITED: f64 = 0.02;
 
-/// Weight of the latest lap in the medium's time.
+/// Weight of the latest lap in the moving average of the medium's time.
 const LATEST: f64 = 0.2;
 
-/// Measured laps, and the line through them.
+/// Sums over measured laps, of which the line is fitted.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LapCost {
     weight: f64,
@@ -28,8 +28,8 @@ pub struct LapCost {
 }
 
 impl LapCost {
-    /// Of laps that hide what they wait for, as those of a mapped model do: their
-    /// compute is taken as all of them, and no limit is told.
+    /// For laps whose stalls are not visible, as those of a mapped model: the whole lap
+    /// counts as compute, and [`LapCost::limit`] is `None`.
     pub fn blind() -> Self {
         Self {
             blind: true,
@@ -37,7 +37,7 @@ impl LapCost {
         }
     }
 
-    /// Takes in a lap of so many rows that took `lap_s` seconds, of which the
+    /// Adds a lap of so many rows that took `lap_s` seconds, of which the
     /// compute waited `stall_s`.
     pub fn add(&mut self, rows: usize, lap_s: f64, stall_s: f64) {
         let (x, y) = (rows as f64, (lap_s - stall_s).max(0.0));
@@ -50,7 +50,7 @@ impl LapCost {
         ] {
             *sum = *sum * FADE + new;
         }
-        // A lap that waited took as long as its bytes; one that did not, longer.
+        // A lap that waited took as long as its bytes; without waiting it took at least that.
         self.medium_s = match self.medium_s {
             before if stall_s > WAITED * lap_s => {
                 let before = before.unwrap_or(lap_s);
@@ -72,24 +72,24 @@ impl LapCost {
             return Some((0.0, y / x));
         }
         let slope = (self.compute_rows / self.weight - x * y) / spread;
-        // Noise must not make more rows look faster, nor a lap of none negative.
+        // Noise must make neither the slope nor the fixed part negative.
         let b = slope.clamp(0.0, y / x);
         Some((y - b * x, b))
     }
 
-    /// How long a lap of so many rows computes, in seconds.
+    /// Compute time of a lap of so many rows, in seconds; `None` before any lap.
     pub fn compute_s(&self, rows: usize) -> Option<f64> {
         self.line().map(|(a, b)| a + b * rows as f64)
     }
 
-    /// How long the bytes of a lap take, in seconds; `None` if no lap waited.
+    /// Time that the medium takes for a lap's bytes, in seconds; `None` if no lap waited.
     pub fn medium_s(&self) -> Option<f64> {
         self.medium_s
     }
 
-    /// From how many sequences a lap on compute is its longer part; 0 when it
-    /// always is. `None` before anything was measured, and when no number of
-    /// rows would show, or nobody can see.
+    /// Number of rows from which a lap takes longer to compute than to read; 0 if compute
+    /// is always longer. `None` before any measurement, if compute does not grow with the
+    /// rows, or if stalls are not visible.
     pub fn limit(&self) -> Option<f64> {
         let (a, b) = self.line().filter(|_| !self.blind)?;
         let Some(medium_s) = self.medium_s else {
@@ -98,9 +98,9 @@ impl LapCost {
         (b > 0.0).then(|| ((medium_s - a) / b).max(0.0))
     }
 
-    /// How many rows a lap with `sequences` generating ones has for pieces of
-    /// prompts: as many as are free beside the medium, or as make the compute of
-    /// the lap at most twice what it would be without, whichever is more.
+    /// How many rows of a lap with `sequences` generating ones prompts may have: as many
+    /// as compute while the medium is busy anyway, or as make compute at most twice as long
+    /// as without them, whichever is more.
     pub fn spare(&self, sequences: usize) -> usize {
         let Some((a, b)) = self.line() else {
             return 0;
@@ -111,7 +111,7 @@ impl LapCost {
         } else {
             f64::INFINITY
         };
-        // Rounded down, but not for the last bit of a whole number.
+        // Rounded down; the addition keeps a whole number whole despite rounding errors.
         ((rows + 1e-6) as usize).saturating_sub(sequences)
     }
 }
@@ -148,14 +148,14 @@ mod tests {
     #[test]
     fn pieces_fill_the_medium_or_double_the_compute() {
         let pace = measured(&[1, 4, 1, 6, 2]);
-        // Beside one sequence the medium leaves room for seven more rows, beside
-        // eight none: then the compute of 1.2 s may double.
+        // With one sequence, seven more rows compute within the medium's time; with eight
+        // none does, and the compute of 1.2 s may double.
         assert_eq!(pace.spare(1), 7);
         assert_eq!(pace.spare(8), 12);
     }
 
     #[test]
-    fn one_size_of_lap_is_all_the_tokens_work() {
+    fn laps_of_one_size_have_no_fixed_part() {
         let pace = measured(&[2, 2]);
         near(pace.compute_s(4), 1.2);
         assert_eq!(LapCost::default().limit(), None);
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn who_cannot_see_laps_wait_tells_no_limit() {
+    fn without_visible_stalls_there_is_no_limit() {
         let mut pace = LapCost::blind();
         for rows in [1, 3] {
             pace.add(rows, rows as f64, 0.0);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_turns_no_line_over() {
+    fn noise_makes_no_negative_slope() {
         let mut pace = LapCost::default();
         pace.add(1, 2.0, 0.0);
         pace.add(9, 1.0, 0.0);

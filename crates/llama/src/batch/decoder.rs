@@ -1,6 +1,6 @@
-//! What a batcher runs on: something that decodes laps of tokens and keeps what
-//! it computed, and the language in which its tokens are chosen and read. The
-//! engine is one; [`super::SimulatedDecoder`] computes nothing.
+//! The traits that a batcher runs on: a [`Decoder`] decodes laps of tokens and keeps the
+//! KV cache, its [`Language`] chooses tokens and spells them. The engine is a decoder;
+//! [`super::SimulatedDecoder`] is one that computes nothing.
 
 use super::sequence::GenerateRequest;
 use crate::piece::Piece;
@@ -9,10 +9,10 @@ use crate::vocab::Vocab;
 use delayline_engine::{Class, Error, Laps};
 use delayline_kv::Namespace;
 
-/// Rows of tokens in, logits out, over a memory in which each token of a sequence
+/// Decodes rows of tokens into logits, with a memory in which each token of a sequence
 /// takes a cell. Slots are numbered from 0.
 pub trait Decoder {
-    /// How tokens are chosen and read.
+    /// How tokens are chosen and spelled.
     type Language: Language;
 
     /// Its language. A batcher asks for it once.
@@ -21,73 +21,72 @@ pub trait Decoder {
     /// Maximum number of sequences in a lap.
     fn slots(&self) -> usize;
 
-    /// Tokens that the memory holds, of all slots together.
+    /// Number of tokens that fit into the memory, over all slots.
     fn cells(&self) -> usize;
 
     /// Maximum number of tokens in a lap, at least as many as there are slots.
     fn rows(&self) -> usize;
 
-    /// One lap: pieces of at most [`Decoder::rows`] tokens together, one a slot, each
-    /// behind what its slot holds. `next` is the kind of lap that is expected after
-    /// this one, so that it can be prefetched.
+    /// Decodes one lap: at most one piece per slot, [`Decoder::rows`] tokens in all, each
+    /// appended to what its slot holds. `next` is the class of the lap that is expected
+    /// next, for prefetching.
     ///
     /// # Errors
-    /// When the lap failed: no slot holds more than before, and [`Decoder::keep`] tells
-    /// how much.
+    /// When the lap failed. No slot then holds more than before; [`Decoder::keep`] returns
+    /// how much it still holds.
     fn decode(&mut self, pieces: &[Piece<'_>], next: Option<Class>) -> Result<(), Error>;
 
     /// Logits of a row of the last lap, counted from 0 over all its pieces. `None` if
-    /// it failed, or where none were asked for.
+    /// the lap failed or the row has no output.
     fn logits(&self, row: usize) -> Option<&[f32]>;
 
-    /// What stands for the text up to a row of the last lap, where it has logits and the
-    /// model is made for that.
+    /// The hidden state of a row of the last lap, from which an embedding is made. `None` if
+    /// the row has no output or the model gives no embeddings.
     fn hidden(&self, row: usize) -> Option<&[f32]> {
         let _ = row;
         None
     }
 
-    /// Whether all pieces of a lap have to be of the same length, and logits are had of
-    /// single tokens alone.
+    /// Whether all pieces of a lap have to be of equal length, with outputs only if that
+    /// is 1.
     fn equal_pieces(&self) -> bool;
 
-    /// Keeps the first `tokens` tokens of a slot, or as many of them as can be had;
-    /// returns how many.
+    /// Cuts a slot back to its first `tokens` tokens, or to fewer if it cannot be cut
+    /// there; returns how many it holds then.
     fn keep(&mut self, slot: u32, tokens: u32) -> u32;
 
-    /// How many of the first `tokens` tokens of a slot another slot can have.
+    /// How many of the first `tokens` tokens of a slot can be shared with another slot.
     fn shareable(&self, slot: u32, tokens: u32) -> u32;
 
-    /// Has slot `to` hold the first `tokens` tokens of `from`, and nothing else, without
-    /// taking cells for them. That many are shareable.
+    /// Makes slot `to` hold the first `tokens` tokens of `from`, and nothing else, in the
+    /// same cells. `tokens` is what [`Decoder::shareable`] returned.
     fn share(&mut self, from: u32, to: u32, tokens: u32);
 
-    /// Where a slot is now it may be taken back to later on; certainly at the end of a
-    /// prompt.
+    /// Notes that the slot may be cut back to its present length later. A decoder that
+    /// needs snapshots for that takes one if it is due, as it is at the end of a prompt.
     fn remember(&mut self, slot: u32, at_prompt: bool);
 
-    /// Keeps beyond this decoder's life what a slot has computed for `tokens`: a little of
-    /// it, or with `all` whatever is not kept yet. `namespace` is whose tokens they are.
+    /// Saves what a slot has computed for `tokens` in a store that outlives this decoder: a
+    /// little of it, or with `all` everything not yet saved. `namespace` is their owner.
     fn save(&mut self, slot: u32, namespace: &Namespace, tokens: &[i32], all: bool) {
         let _ = (slot, namespace, tokens, all);
     }
 
-    /// Whether more of these tokens is on its way to where [`Decoder::restore`] looks, and
-    /// worth waiting for where computing one takes `token_s` seconds: then ask again.
+    /// Whether more of these tokens is being fetched to where [`Decoder::restore`] looks, and
+    /// waiting is faster than computing at `token_s` seconds per token. Then ask again.
     fn fetch(&mut self, namespace: &Namespace, tokens: &[i32], token_s: Option<f64>) -> bool {
         let _ = (namespace, tokens, token_s);
         false
     }
 
-    /// Brings back into a slot, which holds the first `have` of these tokens, what else of
-    /// them was kept; returns how many it holds then.
+    /// Restores what was saved for these tokens into a slot that holds the first `have` of
+    /// them; returns how many it holds then.
     fn restore(&mut self, slot: u32, namespace: &Namespace, tokens: &[i32], have: usize) -> usize {
         let _ = (slot, namespace, tokens);
         have
     }
 
-    /// Removes what was kept beyond this decoder's life of an owner, whatever the salts;
-    /// returns how many blocks.
+    /// Removes an owner's saved blocks, for all salts; returns how many.
     fn forget_saved(&mut self, namespace: &Namespace) -> usize {
         let _ = namespace;
         0
@@ -96,35 +95,35 @@ pub trait Decoder {
     /// Forgets the tokens of all slots.
     fn clear(&mut self);
 
-    /// What all laps so far took, failed ones included.
+    /// Totals over all laps so far, failed ones included.
     fn taken(&self) -> Laps;
 
-    /// Whether the time in which laps waited for the medium is known.
+    /// Whether the time that laps waited for the medium is measured.
     fn sees_stalls(&self) -> bool;
 }
 
-/// How tokens are chosen, and what they say.
+/// How tokens are chosen and spelled.
 pub trait Language {
     /// Chooses the tokens of one sequence.
     type Sampler;
 
-    /// A sampler behind the prompt of a request, with its grammar and biases.
+    /// A sampler for a request, with its grammar and biases, that has seen its prompt.
     ///
     /// # Errors
-    /// When there is no sampler as asked for.
+    /// When the sampler cannot be made, for instance for an invalid grammar.
     fn sampler(
         &self,
         sampling: &Sampling,
         request: &GenerateRequest,
     ) -> Result<Self::Sampler, Error>;
 
-    /// The token that follows, from the logits of the one before it.
+    /// Chooses the next token by the logits of the last one.
     ///
     /// # Errors
-    /// When there is none to choose.
+    /// When no token can be chosen.
     fn choose(&mut self, sampler: &mut Self::Sampler, logits: &[f32]) -> Result<i32, Error>;
 
-    /// Appends the bytes of a token; one may be a part of a character.
+    /// Appends the bytes of a token, which may be part of a character.
     ///
     /// # Errors
     /// When there is no such token.
@@ -151,7 +150,7 @@ pub struct ModelLanguage {
 }
 
 impl ModelLanguage {
-    /// Of that model.
+    /// For this vocabulary.
     pub(crate) fn new(vocab: Vocab) -> Self {
         Self {
             vocab,

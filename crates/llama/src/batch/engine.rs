@@ -1,5 +1,5 @@
-//! An engine as a decoder: its laps are the engine's, its memory and its outputs those
-//! of the backend that computes them.
+//! [`Decoder`] for an [`Engine`]: laps are run by the engine; the KV cache and the outputs
+//! are those of its backend, a [`TokenBackend`].
 
 use delayline_engine::{Backend, Class, Engine, Error, Laps, Load};
 use delayline_kv::Namespace;
@@ -9,9 +9,9 @@ use crate::backend::LlamaBackend;
 use crate::piece::Piece;
 use crate::vocab::Vocab;
 
-/// A backend that computes with tokens: rows of them in, logits out.
+/// A backend that decodes tokens into logits.
 pub trait TokenBackend: for<'a> Backend<Work<'a> = &'a [Piece<'a>]> {
-    /// How its tokens are chosen and read.
+    /// How its tokens are chosen and spelled.
     type Language: Language;
 
     /// Its language.

@@ -1,4 +1,5 @@
-//! The laps of a batcher: which tokens go on the next one, and what came of it.
+//! The laps of a batcher: which tokens the next one carries, and what becomes of its
+//! results.
 
 use super::share::{self, Member, Mixture, Share};
 use super::{Batcher, CompletedLap, Decoder, FailedLap, Retention, SequenceEvent, Slot};
@@ -8,16 +9,15 @@ use delayline_engine::Error;
 use delayline_engine::Laps;
 
 impl<D: Decoder> Batcher<D> {
-    /// Measures laps of one row and of more, so that their cost is known before
-    /// anybody joins: `laps` of each kind, of which the one with the shortest compute
-    /// counts, for whatever else the machine does only makes it longer. Brings what
-    /// stays into memory.
+    /// Measures `laps` laps of one row and as many of several, so that their cost is known
+    /// before a sequence joins. Of each kind the one with the shortest compute counts,
+    /// because other load on the machine only lengthens it. Also reads the resident weights.
     ///
     /// # Errors
     /// When a lap fails.
     pub fn warm_up(&mut self, laps: usize) -> Result<(), Error> {
         let rows = self.decoder.rows().min(16);
-        // The first lap reads what stays as well, and is no measure.
+        // The first lap also reads the resident weights, so it is not measured.
         self.blank_lap(1, Some(Class::Single))?;
         let mut shortest: [Option<Laps>; 2] = [None; 2];
         for turn in 0..laps {
@@ -42,8 +42,8 @@ impl<D: Decoder> Batcher<D> {
         Ok(())
     }
 
-    /// A lap for nobody, to see whether laps go well; only while there are no
-    /// sequences.
+    /// Runs a lap of a dummy token to see whether laps succeed; does nothing while there
+    /// are sequences.
     ///
     /// # Errors
     /// When it fails.
@@ -57,7 +57,7 @@ impl<D: Decoder> Batcher<D> {
         Ok(())
     }
 
-    /// A lap of so many tokens of no text, with logits where the decoder has them.
+    /// Runs and measures a lap of `rows` dummy tokens, with logits if it can have them.
     fn blank_lap(&mut self, rows: usize, next: Option<Class>) -> Result<Laps, Error> {
         let piece = Piece {
             seq: 0,
@@ -75,11 +75,11 @@ impl<D: Decoder> Batcher<D> {
         rows == 1 || !self.decoder.equal_pieces()
     }
 
-    /// One lap of all sequences that are not held. What comes of it is added to
-    /// `events`; a sequence that ended has left. Without sequences nothing happens.
+    /// Runs one lap of all sequences that are not held and appends their tokens to
+    /// `events`; sequences that end are removed. Without sequences nothing happens.
     ///
     /// # Errors
-    /// [`FailedLap`]: nothing came of it, and the sequences may be tried again.
+    /// [`FailedLap`]: there are no events, and the next call tries the sequences again.
     pub fn lap(&mut self, events: &mut Vec<SequenceEvent>) -> Result<CompletedLap, FailedLap> {
         self.follow();
         self.grow();
@@ -107,7 +107,7 @@ impl<D: Decoder> Batcher<D> {
             return Err(failed(error, &members, &shares));
         }
         if !self.logits_are_finite(&shares) {
-            // What is not a number spreads from cells to others.
+            // NaNs in the KV cache spread to cells that are computed from it.
             self.start_again();
             return Err(failed(not_finite(), &members, &shares));
         }
@@ -124,13 +124,13 @@ impl<D: Decoder> Batcher<D> {
         })
     }
 
-    /// Tokens that the next lap would carry.
+    /// Number of tokens that the next lap would carry.
     pub fn next_rows(&self) -> usize {
         let shares = self.share(&self.members(), self.mixture());
         shares.iter().map(|share| share.rows).sum()
     }
 
-    /// Those who take part in the next lap, in the order of their slots.
+    /// The sequences that take part in the next lap, in the order of their slots.
     fn members(&self) -> Vec<Member> {
         let slots = self.slots.iter().enumerate();
         let slots = slots.filter(|(at, slot)| !slot.held && !self.waits(*at));
@@ -161,7 +161,7 @@ impl<D: Decoder> Batcher<D> {
         share::share(members, self.decoder.rows(), spare, mixture)
     }
 
-    /// After a lap that failed: the sequence in a slot goes on from what is there.
+    /// After a failed lap: the sequence in a slot continues from what the decoder still holds.
     fn fall_back(&mut self, slot: usize) {
         if let Some((_, sequence)) = &mut self.slots[slot].sequence {
             let computed = sequence.computed() as u32;
@@ -171,7 +171,7 @@ impl<D: Decoder> Batcher<D> {
         }
     }
 
-    /// Nothing is in the KV cache any more: all sequences are computed anew.
+    /// Clears the KV cache, so that all sequences are computed again.
     fn start_again(&mut self) {
         self.decoder.clear();
         self.shared.clear();
@@ -183,8 +183,8 @@ impl<D: Decoder> Batcher<D> {
         }
     }
 
-    /// Whether all logits of a lap so shared are numbers; those that are missing are
-    /// told of later.
+    /// Whether all logits of a lap so shared are finite; missing ones are reported by
+    /// [`Batcher::advance`].
     fn logits_are_finite(&self, shares: &[Share]) -> bool {
         let ends = shares.iter().scan(0, |row, share| {
             *row += share.rows;
@@ -196,8 +196,9 @@ impl<D: Decoder> Batcher<D> {
         })
     }
 
-    /// After a lap: tokens for all whose logits it has. Returns how many there
-    /// were, and how many rows had been such tokens themselves.
+    /// After a lap: advances its sequences and chooses a token for each that has logits.
+    /// Returns how many tokens were generated, and how many rows were input of generating
+    /// sequences.
     fn advance(&mut self, shares: &[Share], events: &mut Vec<SequenceEvent>) -> (usize, usize) {
         let (mut row, mut generated, mut decoded) = (0, 0, 0);
         let mut ended = Vec::new();

@@ -1,25 +1,25 @@
 //! The batcher: sequences that share laps. They join and leave between laps;
-//! prompts are cut into pieces that go along with the tokens of those that already
-//! generate. Knows nothing of clients, queues and clocks.
+//! prompts are cut into pieces that share laps with the tokens of sequences that
+//! already generate. Knows nothing of clients, queues and clocks.
 //!
-//! Each lap carries the next token of every generating sequence. What rows are
-//! then to spare ([`LapCost::spare`]) is shared equally among the prompts
-//! (`share`); with nobody generating, prompts get the whole micro-batch.
-//! A prompt of any length thus makes a lap of the others at most twice as long as
-//! its compute would be without, or as the medium takes anyway, and itself
-//! gets on by one row a lap at least. Where a lap holds only pieces of equal length
-//! ([`Decoder::equal_pieces`]), prompts have every other lap for themselves, up to
-//! their last tokens, which go with those that generate.
+//! Each lap carries the next token of every generating sequence. The remaining rows
+//! ([`LapCost::spare`]) are shared equally among the prompts (`share`); if no sequence
+//! generates, prompts get the whole micro-batch. A prompt of any length thus makes a lap
+//! at most as long as the medium takes anyway, or twice as long as the compute of the
+//! generating sequences alone, and advances by at least one row a lap. Where a lap holds
+//! only pieces of equal length ([`Decoder::equal_pieces`]), prompts alternate with
+//! generating sequences, except for their last tokens, which share the laps of the latter.
 //!
 //! A sequence is admitted when the KV cache has room for its prompt and all that
-//! it may generate, or, if it takes what it gets ([`GenerateRequest::elastic`]), for a
-//! part of it: none is ever thrown out later. Cells that sequences share count once
-//! (`shared`), and what several need is computed by one of them (`prefix`). No request
-//! takes all of the cache while others wait (`room`). The tokens of one that has left
-//! stay until their room is needed, so that a conversation goes on where it was.
+//! it may generate, or, if it is [`GenerateRequest::elastic`], for a part of it; none is
+//! ever evicted while it runs. Cells that sequences share count once (`shared`), and a
+//! prefix that several need is computed by one of them (`prefix`). No request takes all
+//! of the cache while others wait (`room`). The tokens of a sequence that has left stay
+//! until their cells are needed, so that a conversation continues without computing them
+//! again.
 //!
 //! The arithmetic of a batch may differ in the last bits from that of a sequence
-//! alone, because kernels add up in another order for several rows: where two
+//! alone, because kernels sum in another order for several rows: where two
 //! tokens are almost equally likely, another one may be chosen.
 
 mod cost;
@@ -54,17 +54,17 @@ use room::Room;
 use sequence::Sequence;
 use shared::SharedCells;
 
-/// A sequence that was admitted; never given out twice.
+/// Identifies an admitted sequence; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SequenceId(u64);
 
 /// Why a request was not admitted.
 #[derive(Debug, ThisError)]
 pub enum JoinError {
-    /// Not now; here it is again.
+    /// Not now: the request is handed back, to be tried again.
     #[error("no slot is free, or the KV cache has no room")]
     Full(Box<GenerateRequest>),
-    /// Never.
+    /// It can never be admitted.
     #[error(transparent)]
     Invalid(#[from] Error),
 }
@@ -72,74 +72,74 @@ pub enum JoinError {
 /// A sequence that joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Admitted {
-    /// Which one.
+    /// Its id.
     pub id: SequenceId,
-    /// Tokens of its prompt that were in the KV cache from before.
+    /// Tokens of its prompt that were already in the KV cache.
     pub cached: usize,
 }
 
-/// What was forgotten on demand.
+/// What [`Batcher::forget`] removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Forgotten {
     /// Tokens in memory.
     pub tokens: usize,
-    /// Blocks that were saved.
+    /// Saved blocks.
     pub blocks: usize,
 }
 
-/// What became of a sequence in a lap.
+/// The outcome of a lap for one sequence.
 #[derive(Debug)]
 pub struct SequenceEvent {
-    /// Which one.
+    /// The sequence.
     pub sequence: SequenceId,
-    /// Its next token; an error has ended it.
+    /// Its next token; an error ends the sequence.
     pub token: Result<GeneratedToken, Error>,
 }
 
-/// A lap that failed. The sequences in it have what they had before; some of it may have
-/// to be computed again.
+/// A lap that failed. Its sequences keep their tokens; some may have to be computed again.
 #[derive(Debug, ThisError)]
 #[error("a lap of {} sequences failed: {error}", .sequences.len())]
 pub struct FailedLap {
     /// Why.
     #[source]
     pub error: Error,
-    /// The sequences that it carried.
+    /// The sequences in it.
     pub sequences: Vec<SequenceId>,
 }
 
-/// A lap that went well.
+/// A lap that succeeded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CompletedLap {
     /// Sequences in it.
     pub sequences: usize,
     /// Tokens of prompts.
     pub prompt_tokens: usize,
-    /// Tokens of sequences that generated before.
+    /// Input tokens of generating sequences.
     pub decoded: usize,
     /// Tokens that it generated.
     pub generated: usize,
-    /// What it took.
+    /// Its times and counts.
     pub took: Laps,
 }
 
-/// Tokens by which the promise to an elastic sequence grows.
+/// Tokens by which the promise to an elastic sequence grows at most at a time.
 const STEP: usize = 64;
 
-/// A slot, and with it a part of the KV cache.
+/// A slot and its part of the KV cache.
 #[derive(Debug)]
 struct Slot<S> {
-    /// Whose tokens they are.
+    /// The owner of its tokens.
     namespace: Namespace,
-    /// Where they stay when the sequence has left.
+    /// Where they are kept after the sequence has left.
     retention: Retention,
     sequence: Option<(SequenceId, Sequence<S>)>,
-    /// Sits out laps until told otherwise.
+    /// Excluded from laps, by [`Batcher::hold`].
     held: bool,
-    /// Neither finds anything with others nor gives them what it computes.
+    /// Shares no cells with other slots, in either direction.
     apart: bool,
-    /// What the last sequence has left in the KV cache, and when.
+    /// Tokens that the last sequence left in the KV cache.
     cached: Vec<i32>,
+    /// When it left, in the batcher's logical time `now`.
     left_at: u64,
 }
 
@@ -170,7 +170,7 @@ pub struct Batcher<D: Decoder = LlamaEngine> {
     shared: SharedCells,
     next_id: u64,
     now: u64,
-    /// Whether the next lap is one of prompts, where they have laps of their own.
+    /// Whether the next lap is one of prompts, where pieces have to be equal.
     prompts_next: bool,
 }
 
@@ -182,8 +182,8 @@ impl Batcher {
 }
 
 impl<D: Decoder> Batcher<D> {
-    /// No sequence yet. One may take `ctx` tokens of the KV cache, prompt and answer;
-    /// without a number all that it holds, up to 4096.
+    /// Without sequences. Each may take up to `ctx` tokens of the KV cache, prompt and
+    /// answer together; `None` means all that it holds, up to 4096.
     pub fn new(decoder: D, ctx: Option<u32>) -> Self {
         let ctx = ctx.map_or(4096, |ctx| ctx as usize).min(decoder.cells());
         Self {
@@ -198,7 +198,7 @@ impl<D: Decoder> Batcher<D> {
             shared: SharedCells::new(
                 decoder.slots(),
                 match decoder.equal_pieces() {
-                    // What can be shared again after a failure is not certain there.
+                    // There, a failed lap may take away what slots share.
                     true => usize::MAX,
                     false => prefix::worth(decoder.rows()),
                 },
@@ -210,17 +210,17 @@ impl<D: Decoder> Batcher<D> {
         }
     }
 
-    /// What it runs on.
+    /// The decoder that it runs on.
     pub fn decoder(&mut self) -> &mut D {
         &mut self.decoder
     }
 
-    /// What laps cost.
+    /// The measured cost of laps.
     pub fn cost(&self) -> &LapCost {
         &self.cost
     }
 
-    /// Maximum number of tokens that a sequence keeps, prompt and answer.
+    /// Maximum number of tokens of a sequence, prompt and answer together.
     pub fn ctx(&self) -> usize {
         self.ctx
     }
@@ -236,7 +236,7 @@ impl<D: Decoder> Batcher<D> {
         ids.map(|(id, _)| *id)
     }
 
-    /// Takes a sequence on, from the next lap on.
+    /// Admits a sequence, which takes part from the next lap on.
     ///
     /// # Errors
     /// [`JoinError`], with the request if it may be tried again.
@@ -244,8 +244,8 @@ impl<D: Decoder> Batcher<D> {
         self.take_on(request, false)
     }
 
-    /// As [`Batcher::join`], past one that waits for room: only into what that one
-    /// cannot have.
+    /// As [`Batcher::join`], overtaking a large request that waits for room: succeeds only
+    /// within the cells that are reserved for small requests.
     ///
     /// # Errors
     /// As [`Batcher::join`].
@@ -253,8 +253,8 @@ impl<D: Decoder> Batcher<D> {
         self.take_on(request, true)
     }
 
-    /// Whether what was computed for a prompt elsewhere is on its way here, and comes sooner
-    /// than it would be computed: who joins later has less to compute. Ask again then.
+    /// Whether blocks of this prompt that were computed elsewhere are being fetched and are
+    /// expected sooner than they would be computed here. Then ask again before joining.
     pub fn fetch(&mut self, request: &GenerateRequest) -> bool {
         if request.fresh || self.check_prompt(&request.prompt).is_err() {
             return false;
@@ -264,7 +264,7 @@ impl<D: Decoder> Batcher<D> {
         self.decoder.fetch(&request.namespace, prompt, token_s)
     }
 
-    /// How long a token of a prompt takes that has laps for itself, in seconds.
+    /// Time per prompt token in full micro-batches, in seconds; `None` if not yet measured.
     pub fn prompt_token_s(&self) -> Option<f64> {
         let rows = self.decoder.rows();
         let medium_s = self.cost.medium_s().unwrap_or(0.0);
@@ -304,11 +304,11 @@ impl<D: Decoder> Batcher<D> {
         let retention = request.retention;
         let mut sequence = Sequence::new(&self.language, request, room)?;
         sequence.limit(first);
-        // What the slot holds is given up only for a request that is admitted.
+        // From here on the request is admitted, so the slot's old content may go.
         self.slots[at].cached.clear();
         let have = self.take_from(source, at);
         let prompt = sequence.lacking();
-        // Of no tokens nothing is brought back.
+        // A fresh request restores nothing.
         let wanted = if fresh { 0 } else { prompt.len() - 1 };
         self.make_room((at, needed));
         let prompt = &prompt[..wanted];
@@ -326,7 +326,7 @@ impl<D: Decoder> Batcher<D> {
         Ok(Admitted { id, cached })
     }
 
-    /// How many tokens a request is promised when it joins.
+    /// How many generated tokens a request is promised when it joins.
     fn first_promise(&self, request: &GenerateRequest) -> usize {
         let share = self.decoder.cells() / self.slots.len();
         match request.elastic {
@@ -338,7 +338,7 @@ impl<D: Decoder> Batcher<D> {
         }
     }
 
-    /// Promises more to elastic sequences that are at the end of what they have, as far
+    /// Promises more tokens to elastic sequences that have used up their promise, as far
     /// as there is room.
     fn grow(&mut self) {
         for at in 0..self.slots.len() {
@@ -375,9 +375,9 @@ impl<D: Decoder> Batcher<D> {
         }
     }
 
-    /// The free slot that loses least by being taken: the source of what is found if it holds
-    /// nothing else, an empty one, the source if less than half of it goes, or else the one
-    /// that was left first.
+    /// The free slot whose reuse loses least. In this order: the source if it holds nothing
+    /// beyond the shared prefix; an empty slot; the source if at most half of it is lost; the
+    /// slot that was left longest ago.
     fn slot_for(&self, source: Option<HeldPrefix>) -> Option<usize> {
         let free = self.slots.iter().enumerate();
         let free = free.filter(|(_, slot)| slot.sequence.is_none());
@@ -395,8 +395,8 @@ impl<D: Decoder> Batcher<D> {
         best.map(|(at, _)| at)
     }
 
-    /// Has room for so many cells in a slot, at the cost of what others have left behind:
-    /// they can be promised.
+    /// Makes room for `needed` cells in slot `at` by dropping what departed sequences have
+    /// left, the longest ago first. The cells must be promisable ([`Batcher::can_promise`]).
     fn make_room(&mut self, (at, needed): (usize, usize)) {
         let mut left: Vec<usize> = (0..self.slots.len())
             .filter(|&other| other != at && !self.slots[other].cached.is_empty())
@@ -413,14 +413,15 @@ impl<D: Decoder> Batcher<D> {
         }
     }
 
-    /// Forgets what the last sequence of a slot has left.
+    /// Drops the tokens that the last sequence of a slot has left.
     fn drop_left(&mut self, slot: usize) {
         self.slots[slot].cached.clear();
         self.decoder.keep(slot as u32, 0);
         self.shared.cut(slot, 0);
     }
 
-    /// Lets a sequence go; what it has computed stays until the room is needed.
+    /// Removes a sequence; its tokens stay in the KV cache until the cells are needed, as far
+    /// as its [`Retention`] says so. Unknown ids are ignored.
     pub fn leave(&mut self, id: SequenceId) {
         self.now += 1;
         let of = |slot: &Slot<_>| slot.sequence.as_ref().is_some_and(|(own, _)| *own == id);
@@ -442,8 +443,8 @@ impl<D: Decoder> Batcher<D> {
         }
     }
 
-    /// Forgets what sequences of an owner have left, whatever their salts, in memory and
-    /// wherever it was saved; those that are under way leave nothing.
+    /// Removes what departed sequences of an owner have left, for all salts, in memory and
+    /// in the store; its running sequences will leave nothing.
     pub fn forget(&mut self, namespace: &Namespace) -> Forgotten {
         let mut left = Vec::new();
         for (at, slot) in self.slots.iter_mut().enumerate() {
@@ -465,7 +466,7 @@ impl<D: Decoder> Batcher<D> {
         }
     }
 
-    /// A held sequence keeps its slot, but sits out laps.
+    /// Holds a sequence or resumes it: a held one keeps its slot but takes part in no lap.
     pub fn hold(&mut self, id: SequenceId, held: bool) {
         if let Some(slot) = self.slot_of(id) {
             slot.held = held;
@@ -479,14 +480,14 @@ impl<D: Decoder> Batcher<D> {
         })
     }
 
-    /// Whether a lap would carry anybody.
+    /// Whether any sequence would take part in a lap.
     pub fn ready(&self) -> bool {
         self.slots
             .iter()
             .any(|slot| slot.sequence.is_some() && !slot.held)
     }
 
-    /// Forgets what sequences have left in the KV cache, if none is there now.
+    /// Clears the KV cache, if there is no sequence.
     pub fn forget_left(&mut self) {
         if self.sequences().next().is_none() {
             self.slots.iter_mut().for_each(|slot| slot.cached.clear());
@@ -496,7 +497,7 @@ impl<D: Decoder> Batcher<D> {
     }
 }
 
-/// How many tokens two texts share at their beginning.
+/// Length of the common prefix.
 fn common(a: &[i32], b: &[i32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }

@@ -1,27 +1,27 @@
-//! What sequences find of their texts in other slots: cells that one has computed are
-//! shared with all that begin alike, and one that would compute what another is just
-//! computing waits for it.
+//! Sharing of prefixes between slots: cells that one sequence has computed are shared with
+//! all that have the same prefix, and a sequence that needs what another is computing
+//! waits for it.
 
 use super::shared::SharedCells;
 use super::{Batcher, Decoder, GenerateRequest, Slot, common};
 
-/// A slot that holds the beginning of a text.
+/// A slot that holds a prefix of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeldPrefix {
     pub slot: usize,
-    /// Tokens of the text that can be had of it.
+    /// Length of the prefix in tokens, as far as it can be shared.
     pub tokens: usize,
 }
 
-/// From how many tokens in common on texts share cells and wait for each other, where a lap
-/// has so many rows: what is saved is half a lap at least.
+/// Minimum number of common tokens for which sequences share cells or wait for each other:
+/// half a lap of `rows` rows.
 pub fn worth(rows: usize) -> usize {
     rows.div_ceil(2)
 }
 
 impl<D: Decoder> Batcher<D> {
-    /// The slot that holds most of a prompt, which is worth sharing or is free. The last
-    /// token is computed in any case: its logits are needed.
+    /// The slot that holds the longest prefix of a prompt, of those that are free or whose
+    /// prefix is worth sharing. The last token is always computed: its logits are needed.
     pub(super) fn source(&self, request: &GenerateRequest) -> Option<HeldPrefix> {
         let prompt = &request.prompt[..request.prompt.len() - 1];
         let all = self.slots.iter().enumerate();
@@ -35,7 +35,7 @@ impl<D: Decoder> Batcher<D> {
         some.max_by_key(|source| (source.tokens, self.slots[source.slot].sequence.is_none()))
     }
 
-    /// What can be had of the first `tokens` tokens in a slot.
+    /// How much of the first `tokens` tokens in a slot can be shared.
     fn have(&self, slot: usize, tokens: usize) -> HeldPrefix {
         let tokens = match tokens {
             0 => 0,
@@ -44,7 +44,7 @@ impl<D: Decoder> Batcher<D> {
         HeldPrefix { slot, tokens }
     }
 
-    /// Has every sequence hold what others have computed of its text.
+    /// Gives every sequence the longest prefix of its text that another slot has computed.
     pub(super) fn follow(&mut self) {
         for at in 0..self.slots.len() {
             let Some((wanted, computed)) = self.slots[at].wants() else {
@@ -68,8 +68,8 @@ impl<D: Decoder> Batcher<D> {
         }
     }
 
-    /// What slot `at` holds is now what can be had of a source, which may be itself; returns
-    /// how many tokens that are.
+    /// Makes slot `at` hold the prefix in `source`, which may be the same slot; returns how
+    /// many tokens it holds then.
     pub(super) fn take_from(&mut self, source: HeldPrefix, at: usize) -> usize {
         let (from, tokens) = (source.slot as u32, source.tokens as u32);
         let tokens = match source.slot == at {
@@ -83,8 +83,8 @@ impl<D: Decoder> Batcher<D> {
         tokens
     }
 
-    /// Whether the sequence in slot `at` sits out a lap, because one that came before it
-    /// computes what it needs as well.
+    /// Whether the sequence in slot `at` skips a lap, because one that joined earlier is
+    /// computing a prefix that both need.
     pub(super) fn waits(&self, at: usize) -> bool {
         let own = &self.slots[at];
         let (Some((wanted, computed)), Some((id, _))) = (own.wants(), &own.sequence) else {
@@ -105,8 +105,8 @@ impl<D: Decoder> Batcher<D> {
             })
     }
 
-    /// Whether cells can be promised, with those that are shared counted once, and one more
-    /// request in slot `at` that may come to take `needed` of them.
+    /// Whether `needed` cells can be promised to slot `at` beside the promises to all other
+    /// slots; shared cells count once.
     pub(super) fn can_promise(&self, shared: &SharedCells, at: usize, needed: usize) -> bool {
         let all = self.promises().filter(|&(slot, _)| slot != at);
         let all = all.chain([(at, needed)]);
@@ -114,7 +114,7 @@ impl<D: Decoder> Batcher<D> {
         self.room.holds(shared.cells(all), shared.cells(large))
     }
 
-    /// As [`Batcher::can_promise`], and only of the room that large requests leave to others.
+    /// As [`Batcher::can_promise`], but only within the cells reserved for small requests.
     pub(super) fn can_promise_aside(&self, shared: &SharedCells, at: usize, needed: usize) -> bool {
         let all = self.promises().chain([(at, needed)]);
         let small = all.filter(|(_, cells)| !self.room.is_large(*cells));
@@ -123,7 +123,7 @@ impl<D: Decoder> Batcher<D> {
             && self.can_promise(shared, at, needed)
     }
 
-    /// Cells that the sequences may come to take, by slot.
+    /// Maximum number of cells that each sequence may take, by slot.
     pub(super) fn promises(&self) -> impl Iterator<Item = (usize, usize)> + Clone + '_ {
         let all = self.slots.iter().enumerate();
         all.filter_map(|(at, slot)| Some((at, slot.sequence.as_ref()?.1.cells())))
@@ -131,7 +131,7 @@ impl<D: Decoder> Batcher<D> {
 }
 
 impl<S> Slot<S> {
-    /// What others may have of it: the tokens that were computed.
+    /// The computed tokens that other slots may share.
     fn gives(&self) -> &[i32] {
         match &self.sequence {
             Some(_) if self.apart => &[],
@@ -140,8 +140,8 @@ impl<S> Slot<S> {
         }
     }
 
-    /// The tokens of its sequence but the last one, if it may find them elsewhere, and how
-    /// many it has.
+    /// The tokens of its sequence except the last, and how many of them are computed; `None`
+    /// if it may not share or needs no more.
     fn wants(&self) -> Option<(&[i32], usize)> {
         let (_, sequence) = self.sequence.as_ref().filter(|_| !self.apart)?;
         let tokens = sequence.tokens();

@@ -1,43 +1,41 @@
-//! How the cells of the KV cache are promised: pure arithmetic.
+//! How the cells of the KV cache are promised to requests: pure arithmetic.
 //!
-//! A request is large if it may come to take more than a guest's room. Large ones never
-//! get that room: so one request cannot take the whole cache while others wait, and
-//! small ones ride beside it. They take the guest's room first, which is why they may
-//! overtake a large one that waits, as long as they fit into it: they keep nothing from
-//! it.
+//! A part of the cells is reserved for small requests; a request is large if it may need
+//! more than that part. So one request cannot take the whole cache while others wait.
+//! Small requests may overtake a waiting large one as long as they fit into the reserve,
+//! which the large one could not get anyway.
 
 /// The cells of a KV cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
     cells: usize,
-    guest: usize,
+    reserve: usize,
 }
 
 impl Room {
-    /// So many cells for so many slots, where a request takes `ctx` at most. What is
-    /// left beside the longest request, but no more than a slot's share, is the guest's.
+    /// `cells` cells for `slots` slots, where a request takes `ctx` cells at most. The
+    /// reserve is what the longest request leaves, but at most one slot's share.
     pub fn new(cells: usize, slots: usize, ctx: usize) -> Self {
-        let guest = match slots {
+        let reserve = match slots {
             0 | 1 => 0,
             slots => (cells / slots).min(cells - ctx),
         };
-        Self { cells, guest }
+        Self { cells, reserve }
     }
 
-    /// Whether so many cells can be promised together, of which large requests get `large`.
+    /// Whether `all` cells can be promised, `large` of them to large requests.
     pub fn holds(&self, all: usize, large: usize) -> bool {
-        all <= self.cells && (large == 0 || large + self.guest <= self.cells)
+        all <= self.cells && (large == 0 || large + self.reserve <= self.cells)
     }
 
-    /// Whether small requests, which take `small` cells together, fit into the guest's room.
+    /// Whether small requests that take `small` cells together fit into the reserve.
     pub fn holds_aside(&self, small: usize) -> bool {
-        small <= self.guest
+        small <= self.reserve
     }
 
-    /// Whether a request is large that may come to take so many cells, shared ones
-    /// included.
+    /// Whether a request that may take `promise` cells, shared ones included, is large.
     pub fn is_large(&self, promise: usize) -> bool {
-        promise > self.guest
+        promise > self.reserve
     }
 }
 
@@ -45,7 +43,7 @@ impl Room {
 mod tests {
     use super::*;
 
-    /// Whether requests that share nothing can be promised so much each.
+    /// Whether requests that share no cells can be promised these numbers of cells.
     fn holds(room: &Room, promises: impl Iterator<Item = usize> + Clone) -> bool {
         let large = promises.clone().filter(|&one| room.is_large(one));
         room.holds(promises.clone().sum(), large.sum())
@@ -59,7 +57,7 @@ mod tests {
                 let room = Room::new(cells, slots, ctx);
                 assert!(
                     holds(&room, [ctx].into_iter()),
-                    "the longest request rides alone"
+                    "the longest request fits alone"
                 );
                 let all = |n: usize| [n % (ctx + 1), n / (ctx + 1) % (ctx + 1)];
                 for n in 0..(ctx + 1) * (ctx + 1) {
@@ -68,21 +66,24 @@ mod tests {
                         continue;
                     }
                     assert!(two.iter().sum::<usize>() <= cells, "{two:?} in {room:?}");
-                    let small = two.iter().filter(|&&one| one <= room.guest).sum::<usize>();
-                    for guest in 1..=room.guest {
-                        let three = || two.into_iter().chain([guest]);
-                        // A guest has room until guests take theirs.
-                        if small + guest <= room.guest {
-                            assert!(holds(&room, three()), "{two:?} and {guest} in {room:?}");
+                    let small = two
+                        .iter()
+                        .filter(|&&one| one <= room.reserve)
+                        .sum::<usize>();
+                    for third in 1..=room.reserve {
+                        let three = || two.into_iter().chain([third]);
+                        // A small request fits until the reserve is used up.
+                        if small + third <= room.reserve {
+                            assert!(holds(&room, three()), "{two:?} and {third} in {room:?}");
                         }
-                        // Whoever overtakes leaves a large one what it had.
-                        if room.holds_aside(small + guest) {
-                            for large in room.guest + 1..=ctx {
+                        // One that overtakes does not change whether a large one fits.
+                        if room.holds_aside(small + third) {
+                            for large in room.reserve + 1..=ctx {
                                 let with = |before: bool| match before {
                                     true => holds(&room, three().chain([large])),
                                     false => holds(&room, two.into_iter().chain([large])),
                                 };
-                                assert_eq!(with(true), with(false), "{two:?} {guest} {large}");
+                                assert_eq!(with(true), with(false), "{two:?} {third} {large}");
                             }
                         }
                     }

@@ -1,5 +1,5 @@
-//! One sequence: its tokens, how far they are in the KV cache, and the text that
-//! comes of them. Knows nothing of the other sequences.
+//! One sequence: the request that it comes from, its tokens, how many of them are in the
+//! KV cache, and the text that they generate. Knows nothing of the other sequences.
 
 use crate::piece::Piece;
 use crate::sample::{Sampling, TokenBias, Trigger};
@@ -20,37 +20,36 @@ pub struct GenerateRequest {
     pub prompt: Vec<i32>,
     /// Maximum number of tokens to generate.
     pub max_tokens: usize,
-    /// Where they come from.
+    /// Where the generated tokens come from.
     pub choice: Choice,
     /// Texts that end the generation.
     pub stop: Vec<String>,
-    /// Of how many of the likeliest tokens to tell the probability, beside that of
-    /// the chosen one; `None` tells of none.
+    /// How many of the likeliest tokens to report with their log probabilities, besides the
+    /// chosen one; `None` reports nothing.
     pub logprobs: Option<usize>,
-    /// What the text must obey, in llama.cpp's notation.
+    /// Grammar that the text must match, in llama.cpp's notation (GBNF).
     pub grammar: Option<String>,
-    /// From which text on it must obey, if not from the beginning.
+    /// The text from which on the grammar applies, if not from the beginning.
     pub trigger: Option<Trigger>,
-    /// How the model thinks before any of this holds, if it does.
+    /// How the model thinks before grammar and trigger apply, if it does.
     pub thinking: Option<Thinking>,
-    /// Control tokens whose text is a part of the answer; that of others is not.
+    /// Control tokens whose text is part of the answer; other control tokens are left out.
     pub shown: Vec<i32>,
-    /// What is added to the logits of single tokens; unknown ones mean nothing.
+    /// Added to the logits of single tokens; unknown tokens are ignored.
     pub bias: Vec<TokenBias>,
-    /// Whether it takes what room it gets: a part of it is promised when it joins, more
-    /// while others leave room, and the answer ends where there is none.
+    /// Whether only a part of its room is promised when it joins; it gets more while there
+    /// is room, and the answer ends when there is none.
     pub elastic: bool,
-    /// Whose it is: what requests of one namespace have left in the KV cache is not shared
-    /// with another's.
+    /// Its owner: cells are shared only between requests of the same namespace.
     pub namespace: Namespace,
-    /// Where what it computes stays.
+    /// Where what it computes is kept after it has left.
     pub retention: Retention,
-    /// Whether all of its prompt is computed, though some of it may be kept.
+    /// Whether its whole prompt is computed, even if parts of it are cached.
     pub fresh: bool,
 }
 
 impl GenerateRequest {
-    /// Up to `max_tokens` tokens behind `prompt`, and nothing else asked for.
+    /// Up to `max_tokens` tokens after `prompt`, with defaults for all else.
     pub fn new(prompt: &[i32], max_tokens: usize, choice: Choice) -> Self {
         Self {
             prompt: prompt.to_vec(),
@@ -71,10 +70,10 @@ impl GenerateRequest {
     }
 }
 
-/// Where what was computed for a sequence stays when the sequence has left.
+/// Where what was computed for a sequence is kept after it has left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Retention {
-    /// In memory until its room is needed, and wherever the decoder keeps more.
+    /// In memory until its room is needed, and in the decoder's store, if it has one.
     #[default]
     Saved,
     /// In memory alone.
@@ -88,15 +87,14 @@ pub enum Retention {
 pub enum Choice {
     /// The model's logits.
     Sampled(Sampling),
-    /// This list, whatever the logits are, up to its end: to measure laps over a
-    /// text that is known.
+    /// This list, whatever the logits: to measure laps over a known text.
     Given(Vec<i32>),
-    /// Nowhere: the answer is what stands for the prompt ([`GeneratedToken::embedding`]).
+    /// Nowhere: the answer is the prompt's embedding ([`GeneratedToken::embedding`]).
     Embedding,
 }
 
 impl Choice {
-    /// The same from another seed, so many numbers further.
+    /// The same with `by` added to the seed of sampling, if there is one.
     pub fn reseeded(&self, by: u32) -> Self {
         match self {
             Self::Sampled(sampling) => Self::Sampled(Sampling {
@@ -108,35 +106,36 @@ impl Choice {
     }
 }
 
-/// A token with the logarithm of its probability, before any sampling.
+/// A token with its log probability under the unmodified logits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenLogprob {
     /// The token.
     pub token: i32,
     /// Its bytes; a token may be part of a character.
     pub bytes: Vec<u8>,
-    /// What to call it: its text where that is one, and else what says which it is.
+    /// Its text, or, if its bytes are no text, a printable name.
     pub name: String,
     /// Natural logarithm of its probability.
     pub logprob: f32,
 }
 
-/// What a lap brought a sequence.
+/// A token that a lap generated for a sequence.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GeneratedToken {
     /// The token, also if it ends the generation.
     pub token: i32,
-    /// Tokens of the text so far that the sequence had not to compute.
+    /// Tokens of the text so far that were found and not computed.
     pub found: usize,
-    /// Text that is certain now; may be empty.
+    /// Text that can be given out; may be empty. Bytes of an incomplete character and a
+    /// possible beginning of a stop text are held back.
     pub text: String,
-    /// The token's probability first, then the likeliest ones; empty unless asked for.
+    /// Log probability of the token, then of the likeliest ones; empty unless asked for.
     pub logprobs: Vec<TokenLogprob>,
-    /// Why the generation ended with this, if it did.
+    /// Why the generation ended with this token, if it did.
     pub finish: Option<Finish>,
     /// The stop text that ended it.
     pub stop: Option<String>,
-    /// What stands for the prompt, of length 1; empty unless asked for in place of a token.
+    /// The prompt's embedding, of Euclidean length 1; empty unless asked for.
     pub embedding: Vec<f32>,
 }
 
@@ -154,12 +153,12 @@ pub struct Sequence<S> {
     tokens: Vec<i32>,
     prompt: usize,
     computed: usize,
-    /// How many of these it had not to compute.
+    /// How many of the computed tokens were found and not computed by it.
     found: usize,
     max_tokens: usize,
-    /// What `max_tokens` may grow to.
+    /// Up to which `max_tokens` may grow.
     most: usize,
-    /// What it is if all tokens were generated.
+    /// The reason to finish when `most` tokens are generated.
     at_maximum: Finish,
     chooser: Chooser<S>,
     shown: Vec<i32>,
@@ -169,11 +168,11 @@ pub struct Sequence<S> {
 }
 
 impl<S> Sequence<S> {
-    /// A sequence of which nothing is in the KV cache yet. Its answer ends with
-    /// `room` tokens at the latest.
+    /// A sequence of which nothing is in the KV cache yet, and whose answer is at most
+    /// `room` tokens long.
     ///
     /// # Errors
-    /// When there is no sampler as asked for.
+    /// As [`Language::sampler`].
     pub fn new<L>(language: &L, request: GenerateRequest, room: usize) -> Result<Self, Error>
     where
         L: Language<Sampler = S>,
@@ -213,12 +212,12 @@ impl<S> Sequence<S> {
         &self.tokens[self.computed..]
     }
 
-    /// Whether only its latest token is not in the KV cache: it brings one a lap.
+    /// Whether it generates: all but its latest token is in the KV cache.
     pub fn generates(&self) -> bool {
         self.generated() > 0 && self.lacking().len() == 1
     }
 
-    /// What it brings to a lap.
+    /// Its piece of a lap.
     pub fn piece(&self, share: &Share) -> Piece<'_> {
         Piece {
             seq: share.slot as u32,
@@ -228,17 +227,17 @@ impl<S> Sequence<S> {
         }
     }
 
-    /// Cells of the KV cache that it may come to take.
+    /// Maximum number of KV cells that it may take, as promised so far.
     pub fn cells(&self) -> usize {
         cells(self.prompt, self.max_tokens)
     }
 
-    /// Promises it only so many tokens for now.
+    /// Limits the promise to so many generated tokens for now.
     pub fn limit(&mut self, tokens: usize) {
         self.max_tokens = self.most.min(tokens);
     }
 
-    /// How many more tokens it should be promised now, at most `step`.
+    /// How many more tokens it needs promised before the next lap, at most `step`.
     pub fn wants(&self, step: usize) -> usize {
         match self.ends_next() {
             true => (self.most - self.max_tokens).min(step),
@@ -246,7 +245,7 @@ impl<S> Sequence<S> {
         }
     }
 
-    /// Promises it so many tokens more.
+    /// Promises so many more tokens.
     pub fn grow(&mut self, tokens: usize) {
         self.max_tokens += tokens;
     }
@@ -260,12 +259,12 @@ impl<S> Sequence<S> {
         self.tokens.len() - self.prompt
     }
 
-    /// So many more of its tokens are in the KV cache.
+    /// Notes that so many more of its tokens were computed into the KV cache.
     pub fn advance(&mut self, tokens: usize) {
         self.computed += tokens;
     }
 
-    /// So many more of its tokens were found in the KV cache, or elsewhere.
+    /// Notes that so many more of its tokens were found in the KV cache or restored.
     pub fn find(&mut self, tokens: usize) {
         self.computed += tokens;
         self.found += tokens;
@@ -276,21 +275,21 @@ impl<S> Sequence<S> {
         self.computed
     }
 
-    /// Only so many of its tokens are in the KV cache.
+    /// Notes that only its first `tokens` tokens are in the KV cache.
     pub fn go_on_from(&mut self, tokens: usize) {
         self.computed = tokens;
         self.found = self.found.min(tokens);
     }
 
-    /// Whether all of its prompt but the last token is in the KV cache.
+    /// Whether exactly the last token of its prompt is not in the KV cache.
     pub fn ends_prompt(&self) -> bool {
         self.generated() == 0 && self.lacking().len() == 1
     }
 
-    /// Chooses the next token, from the logits of the last one.
+    /// Chooses the next token by the logits of the last one.
     ///
     /// # Errors
-    /// When there is none to choose.
+    /// When no token can be chosen or spelled.
     pub fn choose<L>(&mut self, language: &mut L, logits: &[f32]) -> Result<GeneratedToken, Error>
     where
         L: Language<Sampler = S>,
@@ -346,15 +345,15 @@ impl<S> Sequence<S> {
         })
     }
 
-    /// Whether it is to be told what stands for its prompt, and nothing else.
+    /// Whether it asks for an embedding of its prompt in place of tokens.
     pub fn embeds(&self) -> bool {
         matches!(self.chooser, Chooser::Embedding)
     }
 
-    /// Ends with what stands for its prompt, brought to length 1.
+    /// The final answer with the prompt's embedding: the hidden state, scaled to length 1.
     ///
     /// # Errors
-    /// When that has no direction.
+    /// When there is no hidden state, or it is zero or not finite.
     pub fn embedded(&self, hidden: Option<&[f32]>) -> Result<GeneratedToken, Error> {
         let hidden = hidden.ok_or_else(|| Error::Llama {
             what: "embed a text",
@@ -365,7 +364,7 @@ impl<S> Sequence<S> {
         if !(length.is_finite() && length > 0.0) {
             return Err(Error::Llama {
                 what: "embed a text",
-                message: "its hidden state is zero or no number".into(),
+                message: "its hidden state is zero or not finite".into(),
             });
         }
         let unit = |&x: &f32| (f64::from(x) / length) as f32;
@@ -380,7 +379,7 @@ impl<S> Sequence<S> {
         })
     }
 
-    /// Text that was held back, when no more tokens come.
+    /// The text that was held back, at the end of the generation.
     fn rest(&mut self) -> String {
         let (mut text, stopped) = self.stops.push(&self.utf8.finish());
         if !stopped {
@@ -394,7 +393,7 @@ impl<S> Sequence<S> {
         &self.tokens[..self.computed]
     }
 
-    /// The same, for good.
+    /// The tokens that are in the KV cache, consuming the sequence.
     pub fn into_computed(mut self) -> Vec<i32> {
         self.tokens.truncate(self.computed);
         self.tokens
@@ -402,7 +401,7 @@ impl<S> Sequence<S> {
 }
 
 impl GenerateRequest {
-    /// Tokens that may be generated.
+    /// Maximum number of tokens to generate.
     pub(super) fn tokens(&self) -> usize {
         match &self.choice {
             Choice::Sampled(_) => self.max_tokens,
@@ -412,7 +411,7 @@ impl GenerateRequest {
     }
 }
 
-/// Cells that a prompt and its answer take: the last token is never fed.
+/// Cells that a prompt and its answer take; the answer's last token is never decoded.
 pub fn cells(prompt: usize, answer: usize) -> usize {
     prompt + answer - 1
 }
@@ -439,7 +438,7 @@ fn likeliest(
                 Err(_) => format!("bytes:{}", bytes.escape_ascii()),
             },
             bytes,
-            // Impossible tokens get a number as well: JSON has no infinity.
+            // JSON has no infinity, so impossible tokens get this value.
             logprob: ((f64::from(logit.unwrap_or(f32::NEG_INFINITY)) - total) as f32).max(-9999.0),
         })
     };

@@ -1,55 +1,54 @@
-//! Who brings how many rows to a lap: pure arithmetic.
+//! How many rows of a lap each sequence gets: pure arithmetic.
 //!
-//! Each generating sequence brings its token. Prompts share what rows are left
-//! equally, and what one does not need goes to the others, the longest waiting
-//! first. A short prompt is thus through after a few laps however long the others
-//! are, and with n prompts each gets at least the n-th part of all rows: nobody
-//! waits for anybody.
+//! Each generating sequence gets one row. Prompts share the remaining rows equally; what
+//! one does not need goes to the others, the earliest first. So a short prompt is done
+//! after a few laps however long the others are, and each of n prompts gets at least
+//! 1/n of the rows.
 
 use super::SequenceId;
 use delayline_engine::Class;
 
-/// Minimum number of rows for prompts beside generating sequences: prompts get on.
+/// Minimum number of rows for prompts beside generating sequences, so that prompts advance.
 const MINIMUM_SPARE: usize = 4;
 
-/// A sequence in a slot, as far as sharing laps depends on it.
+/// What the sharing of a lap has to know of a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
     pub slot: usize,
     pub id: SequenceId,
     /// Tokens that are not in the KV cache yet.
     pub lacking: usize,
-    /// Whether its prompt is computed: then it lacks one token a lap.
+    /// Whether its prompt is computed: then it lacks one token.
     pub generates: bool,
     /// Whether the next token is its last.
     pub ends_next: bool,
 }
 
-/// What a slot brings to a lap.
+/// A slot's part of a lap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
     pub slot: usize,
     /// Tokens, at least one.
     pub rows: usize,
-    /// Whether they are the last that it lacks: then logits are computed.
+    /// Whether these are all that it lacks, so that logits are computed.
     pub output: bool,
 }
 
-/// Which pieces go together.
+/// Which pieces may share a lap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mixture {
     /// Tokens and pieces of prompts of any length.
     Any,
-    /// Pieces of equal length. A lap has the last token of each text that lacks no
-    /// other, or else equal pieces of the prompts of the others.
+    /// Pieces of equal length: a lap carries either the single tokens of all sequences that
+    /// lack just one, or equal pieces of the other sequences' prompts.
     Equal {
-        /// Whether it is the prompts' turn, where there are both.
+        /// Whether it is the prompts' turn, if there are both.
         prompts: bool,
     },
 }
 
 impl Mixture {
-    /// What the lap after one so shared is: prompts and tokens take turns.
+    /// The mixture of the lap after one so shared: prompts and single tokens alternate.
     pub fn after(self, shares: &[Share]) -> Self {
         match self {
             Self::Any => Self::Any,
@@ -60,15 +59,15 @@ impl Mixture {
     }
 }
 
-/// Shares a lap of at most `rows` tokens. `spare` is how many rows prompts may have
-/// beside so many generating sequences.
+/// Shares a lap of at most `rows` tokens. `spare(n)` is how many rows prompts may have
+/// beside `n` generating sequences.
 pub fn share(
     members: &[Member],
     rows: usize,
     spare: impl Fn(usize) -> usize,
     mixture: Mixture,
 ) -> Vec<Share> {
-    // Beside equal pieces, the last token of a prompt goes with those that generate.
+    // With equal pieces, a prompt's last token shares a lap with the generating sequences.
     let single = |member: &&Member| match mixture {
         Mixture::Any => member.generates,
         Mixture::Equal { .. } => member.lacking == 1,
@@ -112,9 +111,9 @@ fn one_each(members: &[&Member]) -> Vec<Share> {
     members.iter().map(share).collect()
 }
 
-/// Pieces of equal length of prompts, without their last tokens: the longest such
-/// that each has a piece. Each lap thus is as long as it may be, or the last of a
-/// prompt. A piece of a single token goes alone: several would be a lap that decodes.
+/// Equal pieces of prompts, without their last tokens, as long as the shortest prompt and
+/// the rows allow. A piece of a single token gets a lap for itself: several would make a
+/// lap of the class that has outputs.
 fn equal(prompts: &[&Member], rows: usize) -> Vec<Share> {
     let prompts = &prompts[..prompts.len().min((rows / 2).max(1))];
     let shortest = prompts.iter().min_by_key(|member| member.lacking);
@@ -134,8 +133,8 @@ fn equal(prompts: &[&Member], rows: usize) -> Vec<Share> {
     }
 }
 
-/// The members after a lap so shared, as far as that can be known: nobody joins or
-/// leaves, and no answer ends but by its length.
+/// The members after a lap so shared, assuming that no sequence joins or leaves and that
+/// answers end only by their length.
 pub fn after(members: &[Member], shares: &[Share]) -> Vec<Member> {
     let next = |member: &Member| {
         let share = shares.iter().find(|share| share.slot == member.slot);
@@ -154,15 +153,15 @@ pub fn after(members: &[Member], shares: &[Share]) -> Vec<Member> {
     members.iter().filter_map(next).collect()
 }
 
-/// The class of a lap so shared; `None` of a lap of nobody.
+/// The class of a lap so shared; `None` if it is empty.
 pub fn class(shares: &[Share]) -> Option<Class> {
     let rows = shares.iter().map(|share| share.rows).sum();
     (rows > 0).then(|| Class::of(rows, shares.iter().any(|share| share.output)))
 }
 
-/// Deals out `rows` among prompts that lack so many tokens each, the one that
-/// came first in front. The shares are whole, none is larger than what is
-/// lacking, and their sum is `rows` unless all together lack less.
+/// Divides `rows` among prompts that lack so many tokens each, in the order in which they
+/// joined. No share is larger than what is lacking; the sum is `rows`, or all that is
+/// lacking if that is less.
 fn deal(rows: usize, lacking: &[usize]) -> Vec<usize> {
     let mut shares = vec![0; lacking.len()];
     let mut left = rows;
@@ -209,8 +208,8 @@ mod tests {
         }
     }
 
-    /// A session's laps: its prompt in micro-batches without logits but for the
-    /// last, then a token a lap.
+    /// A session's laps: its prompt in micro-batches, of which only the last has logits,
+    /// then a token a lap.
     #[test]
     fn the_laps_of_a_sequence_alone_are_known_beforehand() {
         let mut members = vec![Member {

@@ -1,9 +1,9 @@
 //! Which cells of the KV cache slots have in common: pure arithmetic.
 //!
-//! Slots share cells from their first tokens on, so that one number for each two of
-//! them says which. Of three slots that share, the two shortest prefixes are equal.
+//! Two slots share the cells of a common prefix, so one number per pair suffices. Of the
+//! three prefixes that three slots share in pairs, the two shortest are equal.
 
-/// How many cells each two slots share.
+/// The number of cells that each pair of slots shares.
 #[derive(Clone, Debug)]
 pub struct SharedCells {
     slots: usize,
@@ -12,7 +12,7 @@ pub struct SharedCells {
 }
 
 impl SharedCells {
-    /// Of so many slots, none of which shares a cell. Fewer than `worth` count as none.
+    /// For `slots` slots without shared cells. Fewer than `worth` count as none.
     pub fn new(slots: usize, worth: usize) -> Self {
         Self {
             slots,
@@ -31,14 +31,14 @@ impl SharedCells {
         self.shared[b * self.slots + a] = cells;
     }
 
-    /// A slot keeps its first `cells` cells.
+    /// Notes that a slot was cut to its first `cells` cells.
     pub fn cut(&mut self, slot: usize, cells: usize) {
         for other in 0..self.slots {
             self.set(slot, other, self.shared(slot, other).min(cells));
         }
     }
 
-    /// What slot `to` holds is the first `cells` cells of `from`.
+    /// Notes that slot `to` now holds the first `cells` cells of `from`, and nothing else.
     pub fn share(&mut self, from: usize, to: usize, cells: usize) {
         if from == to {
             return self.cut(to, cells);
@@ -52,12 +52,12 @@ impl SharedCells {
         }
     }
 
-    /// Nobody shares anything.
+    /// Notes that no cells are shared.
     pub fn clear(&mut self) {
         self.shared.fill(0);
     }
 
-    /// Cells that these slots take together, of which each comes to have so many.
+    /// Number of different cells in all of `takes`: pairs of a slot and its number of cells.
     pub fn cells(&self, takes: impl Iterator<Item = (usize, usize)> + Clone) -> usize {
         let own = |(at, (slot, cells)): (usize, (usize, usize))| {
             let before = takes.clone().take(at);
@@ -74,8 +74,8 @@ mod tests {
     use delayline_medium::Rng;
     use std::collections::BTreeSet;
 
-    /// Random walks over slots whose cells have numbers: what slots take together is what
-    /// there is of different numbers, whatever the order in which they are told.
+    /// Random operations on slots whose cells are numbered: what slots take together is the
+    /// count of different numbers, in whatever order the slots are given.
     #[test]
     fn each_cell_counts_once() {
         const SLOTS: usize = 5;

@@ -1,7 +1,6 @@
-//! A decoder that computes nothing: its logits are a hash of the tokens that it was
-//! fed, its laps fail by chance from a seed, and its time is virtual. It runs the
-//! whole batcher in tests, and panics where the batcher breaks the rules of
-//! [`Decoder`].
+//! A decoder that computes nothing, for tests of the whole batcher: its logits are a hash
+//! of the tokens so far, its laps fail at random from a seed, and its time is virtual. It
+//! panics where the batcher breaks the rules of [`Decoder`].
 
 use std::collections::HashSet;
 
@@ -15,7 +14,7 @@ use delayline_engine::Class;
 use delayline_engine::Error;
 use delayline_engine::Laps;
 
-/// What is simulated.
+/// The parameters of a simulation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SimulatedModel {
     /// As [`Decoder::slots`].
@@ -26,26 +25,26 @@ pub struct SimulatedModel {
     pub rows: usize,
     /// Tokens in the vocabulary; 0 ends a text.
     pub vocab: usize,
-    /// Of a memory that only goes on, as recurrent states do: how many tokens its
-    /// snapshots are apart, beside those at the ends of prompts. Other memories can be
-    /// cut anywhere.
+    /// For a memory that cannot be cut, like recurrent states: the distance in tokens
+    /// between snapshots, besides those at the ends of prompts. `None` for a memory that
+    /// can be cut anywhere.
     pub snapshots: Option<u32>,
     /// Share of laps that fail.
     pub failures: f64,
-    /// Share of laps with a logit that is no number.
+    /// Share of laps with a logit that is NaN.
     pub spoiled: f64,
-    /// Compute of a lap, in nanoseconds.
+    /// Fixed compute time of a lap, in nanoseconds.
     pub lap_ns: u64,
-    /// More of it for each row, in nanoseconds.
+    /// Additional compute time per row, in nanoseconds.
     pub row_ns: u64,
-    /// How long the medium takes to bring a lap's bytes, in nanoseconds.
+    /// Time in which the medium brings a lap's bytes, in nanoseconds.
     pub medium_ns: u64,
-    /// Of the logits and of what fails.
+    /// Seed of the logits and of the failures.
     pub seed: u64,
 }
 
 impl SimulatedModel {
-    /// The logits behind a text, one for each token of the vocabulary.
+    /// The logits after a text, one for each token of the vocabulary.
     pub fn logits(&self, text: &[i32]) -> Vec<f32> {
         let state = text.iter().fold(self.seed, |state, &token| {
             Rng::new(state ^ token as u64).next_u64()
@@ -60,7 +59,7 @@ impl SimulatedModel {
         SimulatedLanguage
     }
 
-    /// The bytes of a token: letters, and one character in three parts.
+    /// The byte of a token: a letter, or, for tokens 1 to 3, a byte of the character `€`.
     pub fn spelling(token: i32) -> u8 {
         match token {
             1 => 0xe2,
@@ -74,27 +73,27 @@ impl SimulatedModel {
 /// A lap that was decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecodedLap {
-    /// Its tokens.
+    /// Number of its tokens.
     pub rows: usize,
-    /// What it was.
+    /// Its class.
     pub class: Class,
-    /// What was expected to come after it.
+    /// The class of lap that was expected after it.
     pub next: Option<Class>,
 }
 
-/// See the module.
+/// A decoder without compute; see the module.
 #[derive(Debug)]
 pub struct SimulatedDecoder {
     model: SimulatedModel,
     memory: Vec<Vec<i32>>,
-    /// By slot: the cell of each token, by a number that is never given twice.
+    /// By slot: the cell of each token. Numbers are never reused.
     cells: Vec<Vec<u64>>,
     next_cell: u64,
-    /// By slot: numbers of tokens at which a snapshot was taken.
+    /// By slot: the lengths in tokens at which snapshots were taken.
     snapshots: Vec<Vec<u32>>,
-    /// Of each row of the last lap.
+    /// Logits of each row of the last lap.
     logits: Vec<Option<Vec<f32>>>,
-    /// Whether the memory has held what is no number since it was last cleared.
+    /// Whether a NaN was computed since the memory was last cleared.
     poisoned: bool,
     failing: Rng,
     failures: f64,
@@ -123,7 +122,7 @@ impl SimulatedDecoder {
         }
     }
 
-    /// From now on, these shares of laps fail and are spoiled.
+    /// Sets which shares of laps fail and are spoiled.
     pub fn set_failures(&mut self, failures: f64, spoiled: f64) {
         self.failures = failures;
         self.spoiled = spoiled;
@@ -134,12 +133,12 @@ impl SimulatedDecoder {
         &self.memory
     }
 
-    /// At how many tokens a slot can be taken back to.
+    /// The lengths in tokens to which a slot can be taken back.
     pub fn snapshots(&self, slot: usize) -> &[u32] {
         &self.snapshots[slot]
     }
 
-    /// The laps since this was last called; failed ones are not among them.
+    /// The laps since the last call, without failed ones.
     pub fn take_laps(&mut self) -> Vec<DecodedLap> {
         std::mem::take(&mut self.laps)
     }
@@ -157,14 +156,17 @@ impl SimulatedDecoder {
         self.cells[slot].truncate(tokens as usize);
     }
 
-    /// Cells that are taken.
+    /// Number of cells in use.
     pub fn taken_cells(&self) -> usize {
         let all: HashSet<&u64> = self.cells.iter().flatten().collect();
         all.len()
     }
 
     fn check(&self, pieces: &[Piece<'_>]) {
-        assert!(!self.poisoned, "what is no number spreads");
+        assert!(
+            !self.poisoned,
+            "a lap after a NaN, without clearing the memory"
+        );
         let rows: usize = pieces.iter().map(|piece| piece.tokens.len()).sum();
         assert!(
             (1..=self.model.rows).contains(&rows),
@@ -223,7 +225,7 @@ impl Decoder for SimulatedDecoder {
         self.logits.clear();
         if self.failing.chance(self.failures) {
             for piece in pieces {
-                // A state that has gone on is lost.
+                // A failed lap may have advanced the state, which cannot be cut.
                 if self.model.snapshots.is_some() {
                     self.take_back(piece.seq as usize, piece.pos);
                 }
@@ -328,12 +330,12 @@ impl Decoder for SimulatedDecoder {
     }
 }
 
-/// Takes the likeliest token, or adds noise from the seed where it is to be wilder.
+/// Chooses the likeliest token; with a temperature above 0, after adding seeded noise.
 #[derive(Clone, Copy, Debug)]
 pub struct SimulatedLanguage;
 
 impl Language for SimulatedLanguage {
-    /// The noise, if there is any.
+    /// The source of noise, if there is any.
     type Sampler = Option<Rng>;
 
     fn sampler(

@@ -1,7 +1,7 @@
-//! Stop texts: what is generated is handed out as soon as no stop text can begin
-//! in it any more. Knows nothing of tokens.
+//! Stop texts: generated text is released as soon as it cannot be part of a stop text.
+//! Knows nothing of tokens.
 
-/// Looks for the first of several texts in a stream of pieces.
+/// Searches a stream of pieces for the first of several texts.
 #[derive(Clone, Debug, Default)]
 pub struct Stops {
     texts: Vec<String>,
@@ -10,7 +10,7 @@ pub struct Stops {
 }
 
 impl Stops {
-    /// Looks for these; empty ones never match.
+    /// Searches for `texts`; empty ones never match.
     pub fn new(texts: Vec<String>) -> Self {
         let texts = texts.into_iter().filter(|text| !text.is_empty()).collect();
         Self {
@@ -19,8 +19,8 @@ impl Stops {
         }
     }
 
-    /// Takes a piece; returns what may be handed out, and whether a stop text was
-    /// met. It is not handed out, nor what comes after it.
+    /// Adds a piece; returns the text that may be released, and whether a stop text was
+    /// found. The stop text and what follows it are never released.
     pub fn push(&mut self, piece: &str) -> (String, bool) {
         self.held.push_str(piece);
         let found = self.texts.iter().enumerate();
@@ -36,25 +36,25 @@ impl Stops {
         (std::mem::replace(&mut self.held, held), false)
     }
 
-    /// The stop text that was met.
+    /// The stop text that was found.
     pub fn met(&self) -> Option<&str> {
         self.met.map(|which| self.texts[which].as_str())
     }
 
-    /// What was held back, at the end of a generation.
+    /// The text that was held back, at the end of a generation.
     pub fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)
     }
 
-    /// Bytes at the end that could be the beginning of a stop text.
+    /// Number of bytes at the end that could be the beginning of a stop text.
     fn unsure(&self) -> usize {
         let texts = self.texts.iter();
         texts.map(|text| begun(&self.held, text)).max().unwrap_or(0)
     }
 }
 
-/// Bytes at the end of a text that may be the beginning of a mark, which is not empty: what
-/// comes next tells.
+/// Length in bytes of the longest suffix of `text` that is a proper prefix of `mark`, which
+/// must not be empty.
 pub fn begun(text: &str, mark: &str) -> usize {
     let most = (mark.len() - 1).min(text.len());
     let begins =
@@ -66,7 +66,7 @@ pub fn begun(text: &str, mark: &str) -> usize {
 mod tests {
     use super::*;
 
-    /// Feeds `text` in every way of cutting it in three.
+    /// Feeds `text` in three pieces, cut in every possible way.
     fn check(stops: &[&str], text: &str, expect: &str, stopped: bool) {
         let cuts: Vec<usize> = (0..=text.len())
             .filter(|&at| text.is_char_boundary(at))

@@ -1,22 +1,22 @@
-//! Values as Python writes them, and what templates may do with them, within bounds.
-//! Templates are written for Jinja2 and Python, whose words these are.
+//! What templates, which are written for Jinja2 and Python, expect of values: Python's
+//! output format, methods and filters, with limits on sizes.
 
 use std::fmt::Write as _;
 
 use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, Output, State, Value};
 
-/// Longest text and most items that a template may make, and how deep values may be
-/// within each other.
+/// Maximum length of a text in bytes, number of items of a list, and nesting depth of
+/// values that a template may make.
 const MAX_BYTES: usize = 8 << 20;
 const MAX_ITEMS: usize = 100_000;
 const MAX_DEPTH: usize = 64;
 
-/// Widest a text may be made by padding.
+/// Maximum width of an indent.
 const MAX_WIDTH: usize = 4096;
 
-/// Adds what templates use and minijinja has not, or not as Python has it, or without
-/// a bound.
+/// Adds what templates use and minijinja lacks, does not do as Python does, or does not
+/// limit.
 pub(super) fn furnish(environment: &mut Environment<'static>) {
     environment.set_formatter(print);
     environment.set_unknown_method_callback(method);
@@ -53,7 +53,7 @@ fn within(bytes: usize) -> Result<(), Error> {
     }
 }
 
-/// What a variable may be: not too long.
+/// Filter on every assigned value: refuses one that is too long.
 fn kept(value: Value) -> Result<Value, Error> {
     if let Some(text) = value.as_str() {
         within(text.len())?;
@@ -65,7 +65,8 @@ fn kept(value: Value) -> Result<Value, Error> {
     Ok(value)
 }
 
-/// What an attribute of a namespace may be: nothing that could hold that namespace.
+/// Filter on values assigned to a namespace's attributes: also refuses values that contain a
+/// namespace, so that there are no cycles.
 fn held(value: Value) -> Result<Value, Error> {
     let value = kept(value)?;
     match holds_namespace(&value, 0) {
@@ -140,7 +141,7 @@ fn indent(text: String, width: Option<usize>, kwargs: Kwargs) -> Result<String, 
     Ok(out)
 }
 
-/// Refuses a format that pads by more than anybody means.
+/// Refuses a format with a width of more than four digits.
 pub(super) fn widths(format: &str) -> Result<(), Error> {
     let numbers = format.split(|c: char| !c.is_ascii_digit());
     match numbers
@@ -152,7 +153,7 @@ pub(super) fn widths(format: &str) -> Result<(), Error> {
     }
 }
 
-/// Methods of Python's types, those that could make much of little within bounds.
+/// Methods of Python's types; those that could make a large text of a small one are limited.
 fn method(state: &State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
     let text = |at: usize| args.get(at).and_then(Value::as_str).unwrap_or_default();
     match (value.as_str(), name) {
@@ -186,10 +187,10 @@ fn print(out: &mut Output<'_>, _: &State<'_, '_>, value: &Value) -> Result<(), E
 }
 
 fn too_deep() -> Error {
-    refused(format!("a value is more than {MAX_DEPTH} deep"))
+    refused(format!("a value is nested more than {MAX_DEPTH} deep"))
 }
 
-/// As Python's `str`, or, within others, `repr`.
+/// Writes a value as Python's `str` does, or, inside another value, as `repr` does.
 fn write_str(out: &mut String, value: &Value, depth: usize) -> Result<(), Error> {
     if depth > MAX_DEPTH {
         return Err(too_deep());
@@ -224,7 +225,7 @@ fn write_str(out: &mut String, value: &Value, depth: usize) -> Result<(), Error>
     Ok(())
 }
 
-/// As Python's `repr` of a text.
+/// Writes a text as Python's `repr` does.
 fn quoted(out: &mut String, text: &str) {
     let quote = if text.contains('\'') && !text.contains('"') {
         '"'
@@ -245,7 +246,7 @@ fn quoted(out: &mut String, text: &str) {
     out.push(quote);
 }
 
-/// As `json.dumps` of Python, called as Transformers calls it.
+/// The filter `tojson`: Python's `json.dumps` with the defaults of Transformers.
 fn to_json(value: Value, indent: Option<usize>, kwargs: Kwargs) -> Result<Value, Error> {
     let indent = kwargs.get::<Option<usize>>("indent")?.or(indent);
     let separators: Option<Vec<String>> = kwargs.get("separators")?;
@@ -268,7 +269,7 @@ fn to_json(value: Value, indent: Option<usize>, kwargs: Kwargs) -> Result<Value,
     Ok(Value::from_safe_string(json.out))
 }
 
-/// JSON as it is written.
+/// A JSON writer.
 struct Json {
     indent: Option<usize>,
     comma: String,
@@ -285,7 +286,7 @@ impl Json {
         }
         within(self.out.len())?;
         match value.kind() {
-            ValueKind::Undefined => return Err(refused("what is undefined is no JSON")),
+            ValueKind::Undefined => return Err(refused("an undefined value has no JSON form")),
             ValueKind::None => self.out.push_str("null"),
             ValueKind::Bool => self
                 .out
@@ -321,12 +322,12 @@ impl Json {
                 self.end(any, depth, '}');
             }
             ValueKind::Number => self.out.push_str(&value.to_string()),
-            other => return Err(refused(format!("{other} is no JSON"))),
+            other => return Err(refused(format!("a value of kind {other} has no JSON form"))),
         }
         Ok(())
     }
 
-    /// Before each item.
+    /// Writes what separates an item from the one before.
     fn next(&mut self, any: &mut bool, depth: usize) {
         if *any {
             let comma = self.comma.clone();

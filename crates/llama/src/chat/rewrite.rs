@@ -1,14 +1,15 @@
-//! A chat template's source before it is compiled: the tag `generation`, which only
-//! marks what is trained on, becomes a scope; what is kept in variables is bounded; and
-//! what would take the compiler's stack is refused. Knows Jinja's lexer, not its grammar.
+//! Rewrites a chat template's source before it is compiled: the tag `generation`, which
+//! only marks what is trained on, becomes `with`; assigned values pass through a filter that
+//! limits their size; sources that could overflow the compiler's stack are refused. Knows
+//! Jinja's lexer, not its grammar.
 
-/// Longest source and longest single tag or expression, in bytes, and how deep tags and
-/// brackets may be within each other: far beyond every template there is.
+/// Maximum length of the source and of a single tag or expression, in bytes, and maximum
+/// nesting depth of tags and of brackets: far more than known templates need.
 const MAX_SOURCE: usize = 1 << 20;
 const MAX_TAG: usize = 8 << 10;
 const MAX_DEPTH: usize = 100;
 
-/// Tags that have an end of their own.
+/// Tags that are closed by an `end…` tag.
 const OPENS: &[&str] = &[
     "if",
     "for",
@@ -25,15 +26,15 @@ const OPENS: &[&str] = &[
 /// The source as it is compiled.
 ///
 /// # Errors
-/// In words, when it is out of bounds.
+/// What is wrong, when it exceeds a limit.
 pub(super) fn rewritten(source: &str) -> Result<String, String> {
     if source.len() > MAX_SOURCE {
         return Err(format!(
-            "it is {} bytes long: at most {MAX_SOURCE} are read",
+            "it is {} bytes long: at most {MAX_SOURCE} are allowed",
             source.len()
         ));
     }
-    // As Jinja2 reads it, whatever system wrote the file.
+    // Jinja2 normalizes line endings as well.
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let mut out = String::with_capacity(source.len());
     let (mut rest, mut depth) = (source.as_str(), 0_usize);
@@ -61,7 +62,7 @@ pub(super) fn rewritten(source: &str) -> Result<String, String> {
         let statement = Statement::of(inner);
         match statement.name {
             "raw" => {
-                // Up to its end nothing is a tag.
+                // Up to `endraw` nothing is a tag.
                 let end = raw_end(rest);
                 out.push_str(inner);
                 out.push_str(&rest[..end]);
@@ -74,9 +75,7 @@ pub(super) fn rewritten(source: &str) -> Result<String, String> {
             _ => {}
         }
         if depth > MAX_DEPTH {
-            return Err(format!(
-                "tags are more than {MAX_DEPTH} deep within each other"
-            ));
+            return Err(format!("tags are nested more than {MAX_DEPTH} deep"));
         }
         statement.write(&mut out);
     }
@@ -84,14 +83,14 @@ pub(super) fn rewritten(source: &str) -> Result<String, String> {
     Ok(out)
 }
 
-/// `{%- name arguments -%}`, taken apart.
+/// The parts of `{%- name arguments -%}`.
 struct Statement<'a> {
     /// Up to the name.
     head: &'a str,
     name: &'a str,
-    /// What follows it.
+    /// What follows the name.
     arguments: &'a str,
-    /// Its end, with the sign for white space.
+    /// The closing delimiter, with its white space control.
     tail: &'a str,
 }
 
@@ -102,7 +101,8 @@ impl<'a> Statement<'a> {
         let end = tag[start..]
             .find(|c| !is_name(c))
             .map_or(tag.len(), |end| start + end);
-        let body_end = tag.len().saturating_sub(2).max(end);
+        // An unclosed tag has no delimiter.
+        let body_end = tag.strip_suffix("%}").map_or(tag.len(), str::len).max(end);
         let tail = match tag[end..body_end].chars().last() {
             Some('-' | '+') => body_end - 1,
             _ => body_end,
@@ -147,7 +147,7 @@ impl<'a> Statement<'a> {
     }
 }
 
-/// Where a tag ends, past strings and brackets.
+/// The offset after a tag's closing delimiter, ignoring those in strings and brackets.
 fn end_of(tag: &str, close: &str) -> Result<usize, String> {
     let bytes = tag.as_bytes();
     let (mut at, mut depth) = (2, 0_usize);
@@ -167,9 +167,7 @@ fn end_of(tag: &str, close: &str) -> Result<usize, String> {
             _ => {}
         }
         if depth > MAX_DEPTH {
-            return Err(format!(
-                "brackets are more than {MAX_DEPTH} deep within each other"
-            ));
+            return Err(format!("brackets are nested more than {MAX_DEPTH} deep"));
         }
         at += 1;
     }
@@ -177,12 +175,12 @@ fn end_of(tag: &str, close: &str) -> Result<usize, String> {
         true => Err(format!(
             "a tag or expression is longer than {MAX_TAG} bytes"
         )),
-        // It never ends, as the compiler will say.
+        // It is never closed, which the compiler reports.
         false => Ok(bytes.len()),
     }
 }
 
-/// Where the tag that ends what is raw begins.
+/// The offset of the `endraw` tag, or the end of the text.
 fn raw_end(text: &str) -> usize {
     let mut from = 0;
     while let Some(at) = text[from..].find("{%").map(|at| from + at) {
@@ -229,6 +227,13 @@ mod tests {
                 "{ {% if generation %}{% endif %} } {",
                 "{ {% if generation %}{% endif %} } {",
             ),
+            // Never closed, as the compiler reports.
+            ("{% x €", "{% x €"),
+            ("{% set x = '€", "{% set x = ( '€)|kept "),
+            ("{%", "{%"),
+            ("{%}", "{%}"),
+            ("{%-", "{%-"),
+            ("{%%}", "{%%}"),
         ] {
             let got = rewritten(source).expect("within bounds");
             assert_eq!(

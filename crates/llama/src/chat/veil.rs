@@ -1,6 +1,7 @@
-//! Texts of control tokens in what others than the template wrote: veiled by single
-//! characters while the template is rendered, and plain text after it. A template keeps
-//! no record of where its output came from, and does with a text what it likes.
+//! Keeps control tokens in messages from being read as control tokens. While the template is
+//! rendered, each text of a control token in the conversation is replaced by one private
+//! character (its *veil*); afterwards the text is put back and its range is marked as plain.
+//! A template's output does not show which part of it came from where.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -10,18 +11,18 @@ use minijinja::{Error, ErrorKind, Value};
 
 use crate::special::SpecialTokens;
 
-/// Characters that stand for texts: the last plane, which is for private use and
-/// where nobody's text is.
+/// Characters used as veils: the last plane of Unicode, for private use and rarely used in
+/// texts.
 const VEILS: std::ops::RangeInclusive<char> = '\u{100000}'..='\u{10fffd}';
 
-/// How deep a conversation's values may be within each other.
+/// Maximum nesting depth of a conversation's values.
 const MAX_DEPTH: usize = 64;
 
-/// What each veil stands for.
+/// The veils of one conversation and the texts that they stand for.
 #[derive(Debug)]
 pub(super) struct Veil<'a> {
     special: Option<&'a SpecialTokens>,
-    /// Characters of the template's own.
+    /// Characters of the template's source, which are no veils.
     taken: &'a BTreeSet<char>,
     by_text: HashMap<String, char>,
     texts: HashMap<char, String>,
@@ -49,7 +50,7 @@ impl<'a> Veil<'a> {
         if depth > MAX_DEPTH {
             return Err(Error::new(
                 ErrorKind::InvalidOperation,
-                format!("a value is more than {MAX_DEPTH} deep"),
+                format!("a value is nested more than {MAX_DEPTH} deep"),
             ));
         }
         Ok(match value.kind() {
@@ -92,7 +93,7 @@ impl<'a> Veil<'a> {
         Ok(Some(out))
     }
 
-    /// Appends `text`, of which characters that could be veils become some.
+    /// Appends `text`, with each character of the range of veils replaced by a veil.
     fn private(&mut self, text: &str, out: &mut String) -> Result<(), Error> {
         for c in text.chars() {
             out.push(match VEILS.contains(&c) {
@@ -119,7 +120,7 @@ impl<'a> Veil<'a> {
         Ok(veil)
     }
 
-    /// `text` with what the veils stand for, and the ranges of its bytes that they were.
+    /// `text` with the veils replaced by their texts, and the byte ranges of those.
     pub(super) fn lift(&self, text: String) -> (String, Vec<Range<usize>>) {
         if self.texts.is_empty() {
             return (text, Vec::new());

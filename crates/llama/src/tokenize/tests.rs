@@ -1,5 +1,5 @@
-//! Tokens of texts in pieces against llama.cpp's own of the whole, for every
-//! tokenizer that llama.cpp knows. `SEED=n` gives the seed instead of the time.
+//! Compares the tokens of texts in pieces with llama.cpp's own of the whole text, for every
+//! tokenizer that llama.cpp knows. `SEED=n` sets the seed.
 
 use std::borrow::Cow;
 
@@ -105,7 +105,7 @@ const PRES: &[&str] = &[
     "mellum2",
 ];
 
-/// Characters of every class that some expression tells apart.
+/// Characters of every class that some pre-tokenizer distinguishes.
 const CHARACTERS: &[char] = &[
     'a', 'b', 'z', 'A', 'S', 's', 't', '0', '1', '9', ' ', ' ', ' ', '\n', '\n', '\r', '\t', ',',
     '.', '\'', '!', '/', '<', '|', '>', '_', '$', '+', '(', 'é', 'я', '一', '漢', 'ぁ', '가', '，',
@@ -153,7 +153,7 @@ fn byte_letter(byte: u8) -> char {
     }
 }
 
-/// Which vocabulary.
+/// The kind of a vocabulary.
 #[derive(Clone, Copy, Debug)]
 struct Kind<'a> {
     model: &'a str,
@@ -161,7 +161,7 @@ struct Kind<'a> {
     prefix: bool,
 }
 
-/// Special tokens: which can be part of each other, overlap, and be of one length.
+/// Texts and types of special tokens. Some contain each other, overlap, or are equally long.
 const SPECIAL: &[(&str, i32)] = &[
     ("<s>", 3),
     ("</s>", 3),
@@ -184,8 +184,8 @@ const SPECIAL: &[(&str, i32)] = &[
     ("[MASK]", 3),
 ];
 
-/// A vocabulary in which every two characters are a token, and some three: whatever
-/// is cut where it must not be gives other tokens.
+/// A vocabulary in which every pair of characters and some triples are tokens, so that a
+/// wrong cut gives other tokens.
 fn vocab(kind: Kind<'_>, name: &str) -> Vocab {
     let raw = matches!(
         kind.model,
@@ -213,7 +213,7 @@ fn vocab(kind: Kind<'_>, name: &str) -> Vocab {
         true if kind.model == "rwkv" => {
             tokens.extend((0..=255_u8).map(|byte| (format!("\\x{byte:02x}"), 1)));
         }
-        // In a vocabulary of merges of bytes that type would end the process.
+        // Type 6 (byte) in a BPE vocabulary would make llama.cpp abort.
         true => {
             let ty = if matches!(kind.model, "llama" | "t5" | "plamo2") {
                 6
@@ -251,7 +251,7 @@ fn vocab(kind: Kind<'_>, name: &str) -> Vocab {
     }
     for (at, &a) in chars.iter().enumerate() {
         for (to, &b) in chars.iter().enumerate() {
-            // Of merges with a prefix of a space, texts with no token must remain.
+            // Some pairs must not be tokens, or nothing could be cut.
             if kind.model == "llama" && ((at * 7 + to) % 3 > 0 || (b == ' ' && at % 2 == 0)) {
                 continue;
             }
@@ -347,7 +347,7 @@ fn kinds() -> impl Iterator<Item = Kind<'static>> {
     )
 }
 
-/// Every certain cut is made; the tokens are those of the whole.
+/// With a cut wherever one is certain, the tokens are those of the whole.
 #[test]
 fn pieces_have_the_tokens_of_the_whole() {
     let mut texts = texts();
@@ -364,11 +364,10 @@ fn pieces_have_the_tokens_of_the_whole() {
                 special,
                 ..TokenizeRequest::new(&text)
             };
-            let mut expected = oracle(&vocab, &text, begin, special);
+            let expected = oracle(&vocab, &text, begin, special);
             let got = words.tokenize(&vocab, &request);
             if !special && words.control.iter().any(|id| expected.contains(id)) {
-                // Plain text that merges to a control token is the one thing in which
-                // we do not follow.
+                // Plain text that merges to a control token is the only intended difference.
                 let got = got.unwrap();
                 let (head, tail) = (words.head, words.tail);
                 let body = |t: &i32| Some(*t) != head && Some(*t) != tail;
@@ -376,7 +375,6 @@ fn pieces_have_the_tokens_of_the_whole() {
                     !got.iter().filter(|t| body(t)).any(|&t| words.is_control(t)),
                     "{kind:?} {text:?}"
                 );
-                expected.clear();
                 continue;
             }
             assert_eq!(
@@ -395,7 +393,7 @@ fn pieces_have_the_tokens_of_the_whole() {
     assert!(cuts > 4000, "{cuts}");
 }
 
-/// Long texts that are written as people write are taken, wherever their words end.
+/// Long prose is never refused, whatever the lengths of its words.
 #[test]
 fn long_prose_is_taken_whatever_its_length() {
     let mut texts = texts();
@@ -415,7 +413,8 @@ fn long_prose_is_taken_whatever_its_length() {
     }
 }
 
-/// Overlapping texts of one length, texts within texts, white space that goes along.
+/// With overlapping texts of equal length, texts within texts, and white space that is
+/// dropped.
 #[test]
 fn special_tokens_are_where_llama_cpp_finds_them() {
     let mut texts = texts();
@@ -444,7 +443,7 @@ fn special_tokens_are_where_llama_cpp_finds_them() {
             let got = vocab.tokenize(&text, true, special).unwrap();
             let expected = oracle(&vocab, &text, true, special);
             let words = vocab.words().unwrap();
-            // Plain text that merges to a control token is not followed.
+            // Plain text that merges to a control token is an intended difference.
             let merged = |t: &[i32]| {
                 let body = &t[usize::from(words.head.is_some())..];
                 !special && body.iter().any(|&t| words.is_control(t))
@@ -457,7 +456,7 @@ fn special_tokens_are_where_llama_cpp_finds_them() {
     }
 }
 
-/// What llama.cpp would recurse over until its stack is gone is answered or refused.
+/// Texts on which llama.cpp would overflow its stack are tokenized or refused.
 #[test]
 fn long_runs_of_one_class_end_nothing() {
     let mut answered = 0;
@@ -510,8 +509,7 @@ fn what_has_no_room_is_not_tokenized() {
     assert!(matches!(with(n, &|| true), Err(Error::GivenUp)));
 }
 
-/// Where others than the template wrote, no control token is found, and where they
-/// touch what it wrote, neither.
+/// No control token is found in plain ranges, nor across their borders.
 #[test]
 fn plain_ranges_hold_no_control_tokens() {
     let mut texts = texts();
@@ -542,7 +540,7 @@ fn plain_ranges_hold_no_control_tokens() {
                     plain.push(text.len()..text.len() + part.len());
                     text.push_str(part);
                 } else {
-                    // The template's own, apart from what stands beside it.
+                    // The template's own, separated by spaces.
                     text.push_str(" <s> ");
                     written += 1;
                 }

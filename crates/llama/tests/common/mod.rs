@@ -1,4 +1,4 @@
-//! What the runtime's tests share: models of all kinds, and laps of them.
+//! What this crate's tests share: models of all kinds, and laps of them.
 #![allow(dead_code, reason = "each test program uses its part")]
 
 pub mod switched;
@@ -21,8 +21,8 @@ pub fn demo_model() -> PathBuf {
     path
 }
 
-/// One engine at a time: budgets count the whole process, and threads that spin
-/// for two engines on two cores only wait for each other.
+/// A lock for one engine at a time: budgets count the whole process, and the spinning
+/// threads of two engines would hold up each other.
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -52,9 +52,9 @@ pub fn options(way: Way) -> Options {
     }
 }
 
-/// Laps of one sequence, and what came of them.
+/// Laps of one sequence, and their logits.
 pub trait Steps {
-    /// One lap: `tokens` at positions `pos..`, with the logits of the last if `output`.
+    /// Runs one lap: `tokens` at positions `pos..`, with the logits of the last if `output`.
     fn step(
         &mut self,
         tokens: &[i32],
@@ -63,7 +63,7 @@ pub trait Steps {
         next: Option<Class>,
     ) -> Result<(), Error>;
 
-    /// Logits of the last lap; none if it failed or was without output.
+    /// Logits of the last lap; `None` if it failed or had no output.
     fn logits(&self) -> Option<&[f32]>;
 }
 
@@ -90,7 +90,7 @@ impl Steps for LlamaEngine {
     }
 }
 
-/// A streamed engine with `extra` bytes for weights beyond the least that works.
+/// A streamed engine with `extra` bytes for weights more than the minimum.
 pub fn streamed(path: &Path, extra: u64, options: &Options) -> LlamaEngine {
     let with = |weights| {
         let memory = Some(8 << 30);
@@ -141,7 +141,8 @@ pub fn likeliest(logits: &[f32]) -> i32 {
     best.map_or(0, |(at, _)| at as i32)
 }
 
-/// Asserts that two runs agree bit for bit, and say something.
+/// Asserts that two runs agree bit for bit, and that their logits are finite and not all
+/// equal.
 pub fn assert_same(label: &str, got: &[Vec<f32>], expected: &[Vec<f32>]) {
     assert_eq!(got.len(), expected.len(), "{label}: number of laps");
     for (lap, (a, b)) in got.iter().zip(expected).enumerate() {

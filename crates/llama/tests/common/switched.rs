@@ -1,4 +1,4 @@
-//! A medium whose faults come and go while the engine under test runs.
+//! A medium whose faults can be changed while the engine under test runs.
 
 use std::sync::LazyLock;
 
@@ -13,12 +13,12 @@ pub fn switched(inner: Box<dyn Medium>) -> Box<dyn Medium> {
     Box::new(faulty.with_switch(SWITCH.clone()))
 }
 
-/// From the next read on, these faults.
+/// Sets the faults from the next read on.
 pub fn switch(faults: Faults) {
     SWITCH.set(faults);
 }
 
-/// Takes back a [`switch`] that no read has seen.
+/// Undoes a [`switch`] that no read has met.
 pub fn steady() {
     SWITCH.clear();
 }

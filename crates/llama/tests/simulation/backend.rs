@@ -1,6 +1,5 @@
-//! A backend that compares instead of computing: whenever it would compute, every
-//! byte that it would read is the file's. Its outputs are those of the simulated
-//! decoder.
+//! A backend that compares instead of computing: for each node it checks that every byte
+//! that it would read is the file's. Its outputs are those of the simulated decoder.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,7 +19,7 @@ use crate::model::{EXPERTS, EXPERTS_USED, Model, uses_of};
 
 pub struct CheckLoader {
     pub model: Rc<Model>,
-    /// Of the outputs.
+    /// The model of the outputs.
     pub outputs: SimulatedModel,
     pub weather: Arc<Weather>,
 }
@@ -72,22 +71,22 @@ pub struct CheckBackend {
     model: Rc<Model>,
     graphs: [Rc<Graph>; 3],
     decoder: SimulatedDecoder,
-    /// By weight: where it is for good.
+    /// By weight: its address once it has settled.
     settled: Vec<Option<u64>>,
-    /// By use of the lap's graph.
+    /// By use of the lap's graph: its binding.
     bound: Vec<Option<Binding>>,
-    /// Uses whose experts are in frames: where each named one is.
+    /// Uses whose experts are in frames, with the address of each chosen expert.
     framed: Vec<(UseId, Vec<u64>)>,
     lap: Class,
-    /// The rows and the experts that the lap wants.
+    /// The rows and the experts that the lap uses.
     tokens: Vec<i32>,
     experts: Vec<i32>,
     rng: Rng,
     bytes: Vec<u8>,
     memory: Option<Arc<Memory>>,
-    /// Bytes that were compared.
+    /// Number of compared bytes.
     pub checked: u64,
-    /// The medium's, once it is known.
+    /// The medium's clock, once it is known.
     pub clock: VirtualClock,
     /// Compute of a node, in nanoseconds of virtual time.
     pub node_ns: u64,
@@ -100,7 +99,7 @@ impl CheckBackend {
         self.graphs[self.lap as usize].clone()
     }
 
-    /// Computes these nodes: all their weights are there.
+    /// Computes these nodes: checks all their weights.
     fn compute(&mut self, graph: &Graph, nodes: std::ops::Range<u32>) {
         self.clock
             .advance_ns(self.node_ns * u64::from(nodes.end - nodes.start));
@@ -161,7 +160,7 @@ impl CheckBackend {
         }
     }
 
-    /// Of a lap that has failed, nothing that the node reads is the window's.
+    /// After a lap has failed: checks that the node reads nothing in the window.
     fn check_starved(&self, graph: &Graph, node: u32) {
         for (used, u) in uses_of(graph, node) {
             let bound = self.bound[used.0 as usize];
@@ -227,7 +226,7 @@ impl Bind for CheckBackend {
         panic!("the indices of {used:?} are set, and nobody asked for it")
     }
 
-    /// Some right, some wrong, some twice, now and then one that there is not.
+    /// Guesses right and wrong experts, some twice, and now and then one that does not exist.
     fn guess(&mut self, later: UseId, out: &mut Vec<i32>) -> Result<(), Error> {
         let how = self.graph().uses[later.0 as usize].how;
         assert!(matches!(how, How::Indexed { experts: true, .. }));

@@ -1,12 +1,11 @@
 //! The whole engine in virtual time: laps, feeder, residency, window and retries, the
-//! batcher and the budget, on a drive that fails in every way that it can tell of, and
-//! in every phase of a lap. Whatever happens, a lap computes on the file's bytes or
-//! fails, and every sequence gets the tokens that it would get alone.
+//! batcher and the budget, on a drive with every kind of fault that it reports, in every
+//! phase of a lap. A lap computes on the file's bytes or fails, and every sequence gets the
+//! tokens that it would get alone.
 //!
-//! Lies of a drive (flipped bits, another place's bytes) are not among the faults: a
-//! model's file has no checksums, and nothing in the engine could notice.
+//! Wrong bytes in reads that report success are not among the faults: `lies.rs` tests them.
 //!
-//! `SEED` gives the seed; with `MINUTES` it runs that long (`cargo xtask simulate`).
+//! `SEED` sets the seed; with `MINUTES` it runs that long (`cargo xtask simulate`).
 #![forbid(unsafe_code)]
 
 mod backend;
@@ -33,36 +32,37 @@ use self::backend::{CheckBackend, CheckLoader};
 use self::medium::{GONE, KINDS, Met, PHASES, Phase, Weather, WeatherMaker, WeatherMedium};
 use self::model::{Model, VOCAB};
 
-/// Laps that have to be completed, faults that operations have to meet, and as many
-/// of each kind, and in each phase of a lap.
+/// Minimum numbers of completed laps, and of faults that operations have met: in all, of
+/// each kind, and in each phase of a lap.
 const LAPS: u64 = 100_000;
 const FAULTS: u64 = 1_000_000;
 const OF_EACH_KIND: u64 = 10_000;
 const IN_EACH_PHASE: u64 = 10_000;
 
-/// Laps of an engine, until it is closed.
+/// Number of laps of an engine.
 const LAPS_OF_ENGINE: u64 = 25;
 
-/// Tokens of a sequence at most.
+/// Maximum number of tokens of a sequence.
 const CTX: u32 = 32;
 
-/// The file, and what is around it.
+/// The model file, the faults, and counts over all engines.
 struct World {
     path: PathBuf,
     loader: CheckLoader,
     options: Options,
     weather: Arc<Weather>,
     rng: Rng,
-    /// The least memory for weights that works, in bytes.
+    /// Minimum memory for weights, in bytes.
     least: u64,
     laps: u64,
     failed: u64,
     tokens: u64,
     checked: u64,
-    /// Engines whose experts had frames, and experts that were guessed rightly.
+    /// Numbers of engines whose experts were in frames, and of experts that a right guess
+    /// brought early.
     framed: u64,
     early: u64,
-    /// Times that experts which were hot before were on their way.
+    /// How often hot experts were being read.
     warmed: u64,
     opened: u64,
     not_opened: u64,
@@ -141,7 +141,7 @@ impl World {
         self.rng.chance(share)
     }
 
-    /// Faults that a line gets over, or nearly.
+    /// Faults that retries overcome, nearly always.
     fn showers(&mut self) -> Faults {
         Faults {
             delay_polls: self.rng.below(4),
@@ -170,17 +170,17 @@ impl World {
         faults
     }
 
-    /// Other faults, from a phase of the lap on.
+    /// Changes the faults from a random phase of a lap on.
     fn change_weather(&mut self) {
         let phase = self.rng.below(PHASES.len() as u64) as usize;
         let faults = self.weather();
         self.weather.change(phase, faults);
     }
 
-    /// From a phase on, operations that never complete.
+    /// Makes operations never complete from a random phase on.
     fn hang(&mut self) {
         let phase = 1 + self.rng.below(PHASES.len() as u64 - 1) as usize;
-        // Nothing that keeps laps from getting there.
+        // No faults before that, which could keep laps from reaching the phase.
         self.weather.switch.set(Faults::default());
         let faults = Faults {
             hung: 1.0,
@@ -189,10 +189,10 @@ impl World {
         self.weather.change(phase, faults);
     }
 
-    /// One engine from its beginning to its end.
+    /// Opens one engine and runs laps until it has lost operations.
     fn live(&mut self) {
         let len = self.loader.model.bytes.len() as u64;
-        // Where all else stays, some of the experts have frames.
+        // With memory for all other weights, some of the experts are in frames.
         let spare = match self.chance(0.2) {
             true => len / 2 + self.rng.below(len / 2),
             false => self.rng.below(len / 4),
@@ -218,7 +218,7 @@ impl World {
         let made: &mut dyn Any = engine.stream().expect("it streams").medium();
         let medium: &mut WeatherMedium = made.downcast_mut().expect("the simulated drive");
         engine.backend_mut().clock = medium.clock.clone();
-        // On some machines the compute is the longer part of a lap, on some the drive.
+        // Sometimes compute is the longer part of a lap, sometimes the drive.
         engine.backend_mut().node_ns = 2_000 << self.rng.below(8);
         let mut life = Life {
             batcher: Batcher::new(engine, Some(CTX)),
@@ -238,7 +238,7 @@ impl World {
         let guesses = life.stream().guess_counts();
         self.framed += u64::from(guesses.is_some());
         self.early += guesses.unwrap_or_default().early;
-        // An operation that never completes is the end of an engine.
+        // After an operation that never completes, an engine runs no more laps.
         self.hang();
         while !life.lap(self) {}
         assert!(life.lap(self), "a line that lost reads gives nothing");
@@ -251,7 +251,7 @@ impl World {
         let of_kind = |kind: usize| met.iter().map(|of| of[kind]).sum::<u64>();
         let kinds = (0..KINDS.len()).all(|kind| of_kind(kind) >= OF_EACH_KIND);
         let phases = met.iter().all(|of| of.iter().sum::<u64>() >= IN_EACH_PHASE);
-        // What is gone or hung is met where it is first waited for, and ends the lap.
+        // Gone and hung operations end the lap where they are first waited for.
         let in_laps = &met[Phase::Begin as usize..];
         let everywhere = in_laps
             .iter()
@@ -318,7 +318,7 @@ impl Life {
         }
     }
 
-    /// One lap; true if the line has lost reads for ever.
+    /// Runs one lap; true if the line has lost reads.
     fn lap(&mut self, world: &mut World) -> bool {
         while self.texts.is_empty() || world.chance(0.3) {
             self.join(world);
@@ -377,7 +377,7 @@ fn a_million_faults_bind_no_wrong_byte() {
             }
         }
         None => {
-            // More are never needed: faults that nobody meets are a defect of the test.
+            // If that is not enough, faults are not met and the test is defective.
             let most = 4 * LAPS / LAPS_OF_ENGINE;
             for _ in 0..most {
                 if world.is_enough() {

@@ -1,5 +1,5 @@
-//! A simulated drive that fails, in virtual time, and the count of what its
-//! operations met, by kind and phase of a lap.
+//! A simulated drive with faults, in virtual time, which counts the faults that operations
+//! meet by kind and by phase of a lap.
 
 use std::fmt;
 use std::rc::Rc;
@@ -39,7 +39,7 @@ pub const KINDS: [&str; 7] = [
     "hung",
 ];
 
-/// Of the kinds, the first that ends a lap for certain.
+/// Index of the first kind that always ends a lap.
 pub const GONE: usize = 5;
 
 /// How many operations met each kind of fault.
@@ -57,21 +57,21 @@ fn kinds(counts: FaultCounts) -> Met {
     ]
 }
 
-/// What the medium, the backend and the test share.
+/// The faults and their counts, shared by the medium, the backend and the test.
 #[derive(Default)]
 pub struct Weather {
     phase: AtomicUsize,
     /// Faults that begin when the engine next enters a phase.
     ambush: Mutex<Option<(usize, Faults)>>,
-    /// Changes the faults of the medium under way.
+    /// Changes the faults of the present medium.
     pub switch: FaultSwitch,
     met: Mutex<[Met; PHASES.len()]>,
-    /// Of the next medium.
+    /// The seed of the next medium.
     pub seed: AtomicU64,
 }
 
 impl Weather {
-    /// From now on faults are met in that phase.
+    /// Notes that the engine is in that phase, and sets the faults that begin with it.
     pub fn enter(&self, phase: Phase) {
         let before = self.phase.swap(phase as usize, Ordering::Relaxed);
         if before == phase as usize {
@@ -83,19 +83,18 @@ impl Weather {
         }
     }
 
-    /// These faults instead of those before, from when the engine next enters the
-    /// phase of that number.
+    /// Replaces the faults when the engine next enters the phase of that number.
     pub fn change(&self, phase: usize, faults: Faults) {
         *self.ambush.lock().expect("no holder panics") = Some((phase, faults));
     }
 
-    /// Of each phase.
+    /// The counts of each phase.
     pub fn met(&self) -> [Met; PHASES.len()] {
         *self.met.lock().expect("no holder panics")
     }
 }
 
-/// Makes the drive, whatever is behind.
+/// Makes the drive; ignores the medium that it is given.
 pub struct WeatherMaker {
     pub bytes: Vec<u8>,
     pub weather: Arc<Weather>,

@@ -1,5 +1,5 @@
-//! A model of random bytes: small extents that are not neighbours, small weights,
-//! experts, and a table that is both a matrix and rows.
+//! A model of random bytes with small extents that are not adjacent, small weights,
+//! experts, and a table that is used both as a matrix and by rows.
 
 use std::path::Path;
 
@@ -20,9 +20,9 @@ enum Kind {
     Rows,
     Small,
     Matrix,
-    /// So large that the run ends before and behind it.
+    /// A matrix so large that it is a run of its own.
     Large,
-    /// Of the layer: up and down projections name the same experts.
+    /// Experts of that layer: up and down projections use the same ones.
     Experts(u32),
 }
 
@@ -31,9 +31,9 @@ pub struct Model {
     pub bytes: Vec<u8>,
     /// First byte and length of each weight, in the order of the file.
     pub weights: Vec<(u64, u64)>,
-    /// By weight: bytes of a row or an expert, else all of it.
+    /// By weight: length of a row or an expert, else of the whole weight, in bytes.
     pub units: Vec<u64>,
-    /// What the nodes of a lap use, in their order.
+    /// The weight that each node of a lap uses, in order.
     nodes: Vec<Option<(WeightId, Kind)>>,
 }
 
@@ -66,7 +66,7 @@ impl Model {
                 }
             }
         }
-        // Neighbours in the file are used far apart, so that each is an extent.
+        // Weights that are adjacent in the file are used far apart, so that each is an extent.
         let mut order: Vec<usize> = (0..used.len()).collect();
         order.sort_by_key(|at| (at % 5, *at));
         let tensors: Vec<TensorSpec> = order
@@ -108,10 +108,10 @@ impl Model {
         let mut nodes = Vec::new();
         for (name, kind) in &used {
             nodes.push(Some((id_of(name), *kind)));
-            // What reads no weight computes too.
+            // A node that reads no weight.
             nodes.push(None);
         }
-        // The table of rows is the output head as well.
+        // The embedding is also the output head.
         nodes.push(Some((id_of("token_embd.weight"), Kind::Matrix)));
         nodes.push(None);
         let units = order
@@ -130,7 +130,7 @@ impl Model {
         }
     }
 
-    /// The graph of laps of so many rows. Without outputs the head is left out.
+    /// The graph of laps of so many rows. Without outputs it has no output head.
     pub fn graph(&self, class: Class, rows: u64) -> Graph {
         let nodes = match class {
             Class::Quiet => &self.nodes[..self.nodes.len() - 2],
@@ -168,7 +168,7 @@ impl Model {
         graph
     }
 
-    /// The file's bytes of an item of a weight, or of all of it.
+    /// The file's bytes of an item of an indexed weight, or of a whole weight.
     pub fn part(&self, used: &WeightUse, item: u64) -> &[u8] {
         let (offset, len) = self.weights[used.weight.0 as usize];
         let (from, len) = match used.how {
@@ -182,7 +182,7 @@ impl Model {
     }
 }
 
-/// The uses of a node, by number.
+/// The uses of a node, with their numbers.
 pub fn uses_of(graph: &Graph, node: u32) -> impl Iterator<Item = (UseId, &WeightUse)> {
     let from = graph.uses.partition_point(|used| used.node < node);
     let until = graph.uses.partition_point(|used| used.node <= node);

@@ -1,5 +1,5 @@
-//! Answers as all of the APIs have them: their parts while they come, what they took, why
-//! they ended; and the seam to how each API puts them.
+//! What the answers of all APIs have in common: their parts, usage and end, and the trait by
+//! which each API formats them.
 
 use delayline_llama::Finish;
 use delayline_llama::batch::TokenLogprob;
@@ -9,7 +9,7 @@ use super::channels::ChannelReader;
 use super::error::ApiError;
 use super::thoughts::ThoughtReader;
 
-/// Which kind of answer.
+/// The path that a request was sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// `/v1/chat/completions`.
@@ -22,23 +22,23 @@ pub enum Endpoint {
     Responses,
 }
 
-/// How many tokens the answers to a request took.
+/// Numbers of tokens of the answers to a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TokenUsage {
-    /// Of the prompts.
+    /// Tokens of the prompts.
     pub prompt: usize,
-    /// Of those, already computed for an earlier request.
+    /// Those of them that were found in the KV cache.
     pub cached: usize,
-    /// Generated.
+    /// Tokens generated.
     pub generated: usize,
-    /// Of those, thought.
+    /// Those of them that are thoughts.
     pub thought: usize,
 }
 
 /// Why an answer ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnswerEnd {
-    /// In the engine's words.
+    /// The engine's reason.
     pub finish: Finish,
     /// The stop text that was met.
     pub stop: Option<String>,
@@ -46,45 +46,47 @@ pub struct AnswerEnd {
     pub called: bool,
 }
 
-/// How an API puts the answers to one request into words: events while they come, and an
-/// object at the end. Answers are numbered from 0.
+/// How an API formats the answers to one request: as events, or as one object at the end.
+/// Answers are numbered from 0.
 pub trait AnswerForm: Send {
     /// Events before the first token.
     fn begin(&mut self, usage: TokenUsage) -> String;
 
-    /// Events of a token of an answer: its parts, and its own probability and the likeliest
-    /// ones, if they were asked for. Keeps what the whole answer needs.
+    /// Events of a token of an answer. `parts` is its text, `likely` its own probability and
+    /// those of the likeliest tokens, if they were asked for. Also keeps what
+    /// [`AnswerForm::whole`] needs.
     fn token(&mut self, at: usize, parts: Vec<AnswerPart>, likely: Vec<TokenLogprob>) -> String;
 
     /// Events of the end of an answer.
     fn end(&mut self, at: usize, end: AnswerEnd, usage: TokenUsage) -> String;
 
-    /// The last events, when all answers have ended.
+    /// The last events after all answers have ended.
     fn close(&mut self, usage: TokenUsage) -> String;
 
-    /// The last events, when there will be no more of an answer.
+    /// The last events after an error.
     fn fail(&mut self, error: &ApiError) -> String;
 
-    /// All of it as one object.
+    /// All answers as one JSON object.
     fn whole(&mut self, usage: TokenUsage) -> String;
 }
 
-/// Takes an answer's text apart.
+/// Parses an answer's text.
 #[derive(Clone, Debug)]
 pub enum AnswerReader {
-    /// Of a model that writes one text, thoughts and calls between tags.
+    /// For models that write one text, with thoughts and calls between tags.
     Text {
-        /// Where the model thinks aloud.
+        /// If the model writes thoughts.
         thoughts: Option<ThoughtReader>,
-        /// Where tools are offered.
+        /// If tools are offered.
         calls: Option<Box<CallReader>>,
     },
-    /// Of one that writes to channels.
+    /// For models that write to channels.
     Channels(ChannelReader),
 }
 
 impl AnswerReader {
-    /// Takes a piece; what is certain with it, or, if it is the last one, all that is left.
+    /// Takes a piece of text; returns the parts that are certain with it, or, if the answer
+    /// `ends`, all that are left.
     pub fn push(&mut self, piece: String, ends: bool) -> Vec<AnswerPart> {
         let (thoughts, calls) = match self {
             Self::Channels(channels) => return channels.push(&piece, ends),
@@ -128,7 +130,7 @@ impl AnswerReader {
     }
 }
 
-/// Appends an event, with its name where the API names events.
+/// Appends a server-sent event; an empty name is left out.
 pub fn event(out: &mut String, name: &str, data: &str) {
     if !name.is_empty() {
         out.extend(["event: ", name, "\n"]);

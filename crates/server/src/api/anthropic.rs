@@ -1,4 +1,4 @@
-//! Anthropic's messages: a request as a chat of the core, and its answer in their form.
+//! Anthropic's `/v1/messages`: translates a request to a chat, and formats its answer.
 
 use axum::http::StatusCode;
 use delayline_llama::Finish;
@@ -14,7 +14,7 @@ use super::error::ApiError;
 use super::fields::Fields;
 use super::schema::json::Json;
 
-/// Parameters that mean something.
+/// Parameters with an effect.
 pub const PARAMETERS: &[&str] = &[
     "messages",
     "system",
@@ -32,7 +32,7 @@ pub const PARAMETERS: &[&str] = &[
     "cache_salt",
 ];
 
-/// Hints, and what is for the client's own book-keeping.
+/// Parameters without effect: hints, and data for the client's own records.
 const NEUTRAL: &[(&str, &[&str])] = &[
     ("metadata", &["*"]),
     ("service_tier", &["*"]),
@@ -41,7 +41,7 @@ const NEUTRAL: &[(&str, &[&str])] = &[
     ("inference_geo", &["*"]),
 ];
 
-/// What is said: a text, or blocks.
+/// A text, or blocks.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Content {
@@ -49,8 +49,8 @@ enum Content {
     Blocks(Vec<Block>),
 }
 
-/// A text, or blocks of text. Not [`Content`] again: what is nested would be copied on each
-/// level, because kinds of content are told apart by trying.
+/// A text, or blocks of text. Not [`Content`], which is untagged: serde buffers an untagged
+/// enum before it tries the variants, so that each level of nesting would copy its content.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Texts {
@@ -71,7 +71,7 @@ struct Turn {
     content: Content,
 }
 
-/// Fields of all kinds of blocks.
+/// The fields of all types of blocks.
 #[derive(Deserialize)]
 struct Block {
     #[serde(rename = "type")]
@@ -80,7 +80,7 @@ struct Block {
     thinking: Option<String>,
     id: Option<String>,
     name: Option<String>,
-    // Not as it was sent, because kinds of content are told apart by trying.
+    // Not a `RawValue`, which cannot be deserialized within an untagged enum.
     input: Option<Json>,
     tool_use_id: Option<String>,
     content: Option<Texts>,
@@ -126,7 +126,7 @@ struct OutputFormat {
     schema: Option<Box<RawValue>>,
 }
 
-/// A body of a chat.
+/// A body of `/v1/chat/completions`.
 #[derive(Default, Serialize)]
 struct Chat {
     messages: Vec<Value>,
@@ -145,10 +145,10 @@ fn raw(value: impl Serialize) -> Result<Box<RawValue>, ApiError> {
     serde_json::value::to_raw_value(&value).map_err(|error| ApiError::server(error.to_string()))
 }
 
-/// A body of `/v1/messages` as one of `/v1/chat/completions`.
+/// Translates a body of `/v1/messages` to one of `/v1/chat/completions`.
 ///
 /// # Errors
-/// What is wrong with it, or cannot be had from a chat.
+/// When it is invalid, or asks for something that chats do not have.
 pub fn chat_body(body: &[u8]) -> Result<Vec<u8>, ApiError> {
     let mut fields = Fields::parse(body)?;
     fields.neutral(NEUTRAL)?;
@@ -175,7 +175,7 @@ pub fn chat_body(body: &[u8]) -> Result<Vec<u8>, ApiError> {
         ("temperature", "temperature"),
         ("top_p", "top_p"),
         ("top_k", "top_k"),
-        // Not theirs, but what is kept is the same for all APIs.
+        // Not a parameter of Anthropic's API, but all APIs share the cached prompts.
         ("cache_salt", "cache_salt"),
     ] {
         if let Some(value) = fields.take::<Box<RawValue>>(theirs, "JSON")? {
@@ -235,7 +235,7 @@ pub fn chat_body(body: &[u8]) -> Result<Vec<u8>, ApiError> {
     serde_json::to_vec(&chat).map_err(|error| ApiError::server(error.to_string()))
 }
 
-/// Blocks of text as one text.
+/// Joins blocks of text.
 fn text_of(name: &str, content: Texts) -> Result<String, ApiError> {
     let blocks = match content {
         Texts::Text(text) => return Ok(text),
@@ -251,13 +251,13 @@ fn text_of(name: &str, content: Texts) -> Result<String, ApiError> {
 fn no_text(name: &str, kind: &str) -> ApiError {
     let kind: String = kind.chars().take(40).collect();
     let message = format!(
-        "{name} holds a block of the type `{kind}`, which this server cannot take here: it takes \
+        "{name} has a block of the type `{kind}`, which this server does not take here: it takes \
          text, tool_use, tool_result and thinking"
     );
     ApiError::param(name, message)
 }
 
-/// A turn as those of a chat: results of tools are turns of their own there.
+/// Adds a turn to the messages of the chat, in which results of tools are separate messages.
 fn take_turn(name: &str, turn: Turn, out: &mut Vec<Value>) -> Result<(), ApiError> {
     let blocks = match turn.content {
         Content::Text(text) => {
@@ -272,7 +272,7 @@ fn take_turn(name: &str, turn: Turn, out: &mut Vec<Value>) -> Result<(), ApiErro
         match block.kind.as_str() {
             "text" => texts.extend(block.text),
             "thinking" if is_assistant => thoughts.extend(block.thinking),
-            // Nobody but its maker can read it.
+            // Only Anthropic can read it.
             "redacted_thinking" if is_assistant => {}
             "tool_use" if is_assistant => {
                 let arguments = block.input.map_or("{}".into(), |input| input.to_text());
@@ -303,6 +303,7 @@ fn take_turn(name: &str, turn: Turn, out: &mut Vec<Value>) -> Result<(), ApiErro
     Ok(())
 }
 
+/// Translates the tools and the choice of one.
 fn tools(fields: &mut Fields, chat: &mut Chat) -> Result<(), ApiError> {
     #[derive(Serialize)]
     struct Function {
@@ -324,7 +325,9 @@ fn tools(fields: &mut Fields, chat: &mut Chat) -> Result<(), ApiError> {
     let mut offered = Vec::with_capacity(tools.len());
     for (at, tool) in tools.into_iter().enumerate() {
         if tool.kind.as_deref().is_some_and(|kind| kind != "custom") {
-            let message = format!("tools[{at}] is one that a server runs, which this one does not");
+            let message = format!(
+                "tools[{at}] is a tool that a server runs, and this one runs none: leave it out"
+            );
             return Err(ApiError::param("tools", message));
         }
         offered.push(Offered {
@@ -360,7 +363,7 @@ fn tools(fields: &mut Fields, chat: &mut Chat) -> Result<(), ApiError> {
     }
 }
 
-/// An error in Anthropic's form.
+/// The body of an error response in Anthropic's form.
 pub fn error_json(error: &ApiError) -> Value {
     let kind = match error.status {
         StatusCode::UNAUTHORIZED => "authentication_error",
@@ -376,7 +379,7 @@ pub fn error_json(error: &ApiError) -> Value {
     json!({"type": "error", "error": {"type": kind, "message": error.message}})
 }
 
-/// An answer as Anthropic's message.
+/// Formats an answer as Anthropic's message.
 #[derive(Debug)]
 pub struct MessageForm {
     id: String,
@@ -386,7 +389,7 @@ pub struct MessageForm {
 }
 
 impl MessageForm {
-    /// Of that name, by that model.
+    /// A message with that ID and model.
     pub fn new(id: String, model: String) -> Self {
         Self {
             id,
@@ -442,7 +445,7 @@ fn delta_json(kind: &BlockKind, text: &str) -> Value {
     }
 }
 
-/// An event that names itself in its data.
+/// Appends an event that is named by the `type` in its data.
 fn named(out: &mut String, data: &Value) {
     event(
         out,

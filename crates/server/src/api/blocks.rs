@@ -1,41 +1,41 @@
-//! An answer as blocks that follow each other, each of one kind, which is how the APIs of
-//! messages and of responses see it.
+//! Groups an answer's parts into consecutive blocks of one kind, as the messages and
+//! responses APIs have them.
 
 use super::calls::{AnswerPart, call_id};
 
-/// What a block holds.
+/// The kind of a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlockKind {
-    /// What the model thinks.
+    /// Thoughts.
     Thought,
-    /// What it says.
+    /// Text of the answer.
     Text,
-    /// A call of a tool.
+    /// A tool call.
     Call {
-        /// By which its answer is told.
+        /// The ID to which the tool's answer refers.
         id: String,
         /// The tool.
         name: String,
     },
 }
 
-/// A block, as far as it has come.
+/// A block, complete or in progress.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnswerBlock {
     /// Its kind.
     pub kind: BlockKind,
-    /// Its text; of a call its arguments, in JSON unless the answer was cut off in them.
+    /// Its text; for a call the arguments, which are valid JSON unless the answer was cut off.
     pub text: String,
 }
 
-/// What happens to a block, by its number.
+/// A change of the block with that number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlockStep {
-    /// It begins, empty.
+    /// The block begins, without text.
     Begins(usize),
-    /// It grows by that text.
+    /// Text is added.
     Grows(usize, String),
-    /// It is whole.
+    /// The block is complete.
     Ends(usize),
 }
 
@@ -47,12 +47,12 @@ pub struct Blocks {
 }
 
 impl Blocks {
-    /// Those that there are.
+    /// All blocks so far.
     pub fn all(&self) -> &[AnswerBlock] {
         &self.all
     }
 
-    /// Takes a part; what happens by it, in order.
+    /// Adds a part; returns the changes, in order.
     pub fn take(&mut self, part: AnswerPart) -> Vec<BlockStep> {
         let mut steps = Vec::new();
         let (kind, text) = match part {
@@ -76,7 +76,7 @@ impl Blocks {
         steps
     }
 
-    /// No more comes.
+    /// Ends the last block.
     pub fn end(&mut self) -> Option<BlockStep> {
         std::mem::take(&mut self.is_open).then(|| BlockStep::Ends(self.all.len() - 1))
     }

@@ -1,4 +1,4 @@
-//! Calls told from text while an answer comes, in pieces however they are cut.
+//! Separates tool calls from text while an answer is generated, in pieces of any lengths.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -10,32 +10,33 @@ use super::tools::CallFormat;
 /// A part of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AnswerPart {
-    /// Text that is no call.
+    /// Text outside of calls.
     Content(String),
-    /// What was thought before it.
+    /// Thoughts.
     Thought(String),
-    /// A call begins.
+    /// The beginning of a call.
     Call {
-        /// Which of the answer's, from 0 on.
+        /// The number of the call in the answer, from 0 on.
         index: usize,
         /// The tool.
         name: String,
     },
-    /// More of a call's arguments, in JSON.
+    /// A piece of a call's arguments, in JSON.
     Arguments {
-        /// Which call's.
+        /// The number of the call.
         index: usize,
         /// The piece.
         text: String,
     },
 }
 
-/// A name for a call: nine letters and digits, because some templates take no other length.
+/// A random ID for a call: nine letters and digits, because some templates accept no other
+/// length.
 pub fn call_id() -> String {
     format!("{:09x}", RandomState::new().hash_one(0_u8) & 0xf_ffff_ffff)
 }
 
-/// How far into JSON that is within brackets a text is.
+/// The state of a scan for the end of a JSON object or array.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Nesting {
     depth: usize,
@@ -44,7 +45,7 @@ struct Nesting {
 }
 
 impl Nesting {
-    /// Takes text up to where the outermost bracket closes; its end, if that is here.
+    /// Scans text up to where the outermost bracket closes; returns that end, if it is there.
     fn take(&mut self, text: &str) -> Option<usize> {
         for (at, byte) in text.bytes().enumerate() {
             match byte {
@@ -68,34 +69,34 @@ impl Nesting {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Nothing has come but white space.
+    /// At the beginning of an answer, within white space.
     Start,
     Text,
     /// Between calls.
     Calls,
-    /// A call whose arguments have not begun.
+    /// In a call before its arguments.
     Head,
-    /// A call that is not in the usual order: looked at when it is whole.
+    /// In a call that is not in the usual order, which is parsed when it is complete.
     Whole,
     Arguments(Nesting),
-    /// Behind a call's arguments.
+    /// In a call after its arguments.
     Tail(Nesting),
 }
 
-/// See the module.
+/// Separates calls from text.
 #[derive(Clone, Debug)]
 pub struct CallReader {
     format: CallFormat,
     names: Vec<String>,
     state: State,
     held: String,
-    /// What opened the call under way, in case it is none.
+    /// The text that opened the current call, in case it turns out to be none.
     opened: String,
     calls: usize,
 }
 
 impl CallReader {
-    /// Of calls of these tools.
+    /// A reader of calls in that format of tools with these names.
     pub fn new(format: CallFormat, names: Vec<String>) -> Self {
         Self {
             format,
@@ -112,7 +113,7 @@ impl CallReader {
         self.calls > 0
     }
 
-    /// Takes a piece; what is certain with it.
+    /// Takes a piece of text; returns the parts that are certain with it.
     pub fn push(&mut self, piece: &str) -> Vec<AnswerPart> {
         self.held.push_str(piece);
         let mut out = Vec::new();
@@ -120,7 +121,7 @@ impl CallReader {
         out
     }
 
-    /// What was held back at an answer's end.
+    /// The parts that are left at the end of an answer.
     pub fn finish(&mut self) -> Vec<AnswerPart> {
         let mut out = Vec::new();
         let held = std::mem::take(&mut self.held);
@@ -135,7 +136,7 @@ impl CallReader {
         out
     }
 
-    /// One step; whether there may be another.
+    /// Does one step; returns whether to try another.
     fn step(&mut self, out: &mut Vec<AnswerPart>) -> bool {
         match self.state {
             State::Start => self.start(),
@@ -185,7 +186,7 @@ impl CallReader {
         if let Some(at) = self.held.find(open) {
             let behind = self.held.split_off(at);
             let before = std::mem::replace(&mut self.held, behind);
-            // White space before a call belongs to neither.
+            // White space before a call is dropped.
             content(out, before.trim_end().to_owned());
             self.state = State::Calls;
             return true;
@@ -226,7 +227,7 @@ impl CallReader {
         }
         self.held.insert_str(0, &std::mem::take(&mut self.opened));
         self.state = State::Text;
-        // What opened no call is not looked at again.
+        // A tag that opened no call is not tried again.
         let open = self.format.open;
         if self.held.trim_start().starts_with(open) {
             self.state = State::Whole;
@@ -263,7 +264,7 @@ impl CallReader {
 
     fn whole(&mut self, out: &mut Vec<AnswerPart>) -> bool {
         if !self.held.starts_with('{') {
-            // It is no call, and text to its end.
+            // Not a call: the rest of the answer is text.
             content(out, std::mem::take(&mut self.held));
             return false;
         }
@@ -300,7 +301,7 @@ enum Head {
     Usual { name: String, end: usize },
 }
 
-/// `{"name": "NAME", "arguments": ` up to the bracket of the arguments.
+/// Parses `{"name": "NAME", "arguments": ` up to the bracket of the arguments.
 fn usual_head(text: &str) -> Head {
     let mut rest = text;
     for want in ["{", "\"name\"", ":"] {
@@ -354,7 +355,7 @@ fn usual_head(text: &str) -> Head {
     }
 }
 
-/// Takes `want` past white space; `None` if it may still come.
+/// Takes `want` after white space; `None` if more text is needed to tell.
 fn token(rest: &mut &str, want: &str) -> Option<bool> {
     let text = rest.trim_start();
     match text.strip_prefix(want) {
@@ -367,7 +368,7 @@ fn token(rest: &mut &str, want: &str) -> Option<bool> {
     }
 }
 
-/// A call in another order, or with its arguments in a text.
+/// Parses a call in another order, or with its arguments in a string.
 fn unusual(text: &str) -> Option<(String, String)> {
     let call: Value = serde_json::from_str(text).ok()?;
     let name = call.get("name")?.as_str()?.to_owned();

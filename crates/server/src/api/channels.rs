@@ -1,9 +1,9 @@
-//! Answers in messages to channels, as gpt-oss writes them: what is thought, said and
-//! called, told apart in pieces however they are cut.
+//! Parses answers that are messages to channels, as gpt-oss writes them, in pieces of any
+//! lengths, to thoughts, text and calls.
 //!
-//! A message is a head up to `<|message|>` and a body up to `<|end|>` or its like. The head
-//! names the channel (`analysis` is thought, `final` and `commentary` are said) and, in a
-//! call, the tool.
+//! A message is a head up to `<|message|>` and a body up to `<|end|>` or a similar token. The
+//! head names the channel (`analysis` for thoughts, `final` and `commentary` for text) and,
+//! in a call, the tool.
 
 use delayline_llama::Thinking;
 use delayline_llama::batch::{GenerateRequest, begun};
@@ -17,31 +17,32 @@ const START: &str = "<|start|>";
 /// In a head, before the name of a tool.
 const RECIPIENT: &str = "to=functions.";
 
-/// What ends a body; the last two begin the next head.
+/// The tokens that end a body; the last two begin the next head.
 const ENDS: [&str; 5] = ["<|end|>", "<|return|>", "<|call|>", START, CHANNEL];
 
-/// Control tokens that have to be seen to tell messages apart.
+/// Control tokens whose text is needed to parse messages.
 pub const CONTROL: [&str; 5] = [START, "<|end|>", CHANNEL, MESSAGE, "<|constrain|>"];
 
-/// The head of what is thought; an answer begins with it.
+/// The head of thoughts, with which an answer begins.
 pub const THOUGHT: &str = "<|channel|>analysis<|message|>";
 
-/// What ends a message that is not the last.
+/// The end of a message that is not the last.
 pub const END: &str = "<|end|>";
 
-/// The head of an answer.
+/// The head of the final answer.
 pub const FINAL: &str = "<|channel|>final<|message|>";
 
-/// The head of a message behind another one.
+/// The beginning of a message that follows another one.
 pub const NEXT: &str = "<|start|>assistant";
 
-/// The head of a call, up to the name of the tool; and from there to its arguments.
+/// The head of a call up to the name of the tool.
 pub const CALL: &str = "<|channel|>commentary to=functions.";
-/// See [`CALL`].
+/// The head of a call from the name of the tool to the arguments.
 pub const ARGUMENTS: &str = " <|constrain|>json<|message|>";
 
-/// How a model thinks where its answer is held or its thoughts have a budget; elsewhere it
-/// writes what it likes. Thoughts go before what is held: a call, or else the answer.
+/// How thoughts begin and end if the answer is held to a grammar or thoughts have a budget;
+/// none if the model is free to write what it likes. Thoughts precede what the grammar
+/// applies to: a forced call or the final answer.
 pub fn thinking(
     generate: &GenerateRequest,
     tools: Option<&ToolRequest>,
@@ -70,24 +71,24 @@ pub fn thinking(
 enum Body {
     Thought,
     Content,
-    /// The arguments of that call.
+    /// The arguments of the call with that number.
     Call(usize),
 }
 
-/// See the module.
+/// Parses messages to channels.
 #[derive(Clone, Debug)]
 pub struct ChannelReader {
     names: Vec<String>,
-    /// Of what the body is that is being read; `None` in a head.
+    /// The kind of the current body; `None` in a head.
     body: Option<Body>,
     held: String,
     calls: usize,
-    /// Whether something was said.
+    /// Whether there was text.
     said: bool,
 }
 
 impl ChannelReader {
-    /// Of answers that may call these tools.
+    /// A reader of answers that may call these tools.
     pub fn new(names: Vec<String>) -> Self {
         Self {
             names,
@@ -103,19 +104,20 @@ impl ChannelReader {
         self.calls > 0
     }
 
-    /// Whether what comes next is thought.
+    /// Whether the next text is part of thoughts.
     pub fn thinks(&self) -> bool {
         self.body == Some(Body::Thought)
     }
 
-    /// Takes a piece; what is certain with it, or, if it is the last one, all that is left.
+    /// Takes a piece of text; returns the parts that are certain with it, or, if the answer
+    /// `ends`, all that are left.
     pub fn push(&mut self, piece: &str, ends: bool) -> Vec<AnswerPart> {
         self.held.push_str(piece);
         let mut out = Vec::new();
         while self.step(&mut out) {}
         if ends {
             let rest = std::mem::take(&mut self.held);
-            // A head without a body says nothing.
+            // A head without a body is dropped.
             if let Some(body) = self.body {
                 self.tell(body, rest, &mut out);
             }
@@ -150,10 +152,10 @@ impl ChannelReader {
         }
     }
 
-    /// Reads a head, if it is whole.
+    /// Parses a head if it is complete; returns whether to go on.
     fn head(&mut self, out: &mut Vec<AnswerPart>) -> bool {
         let Some((head, _)) = self.held.split_once(MESSAGE) else {
-            // A model that writes no head has an answer to say.
+            // Text without a head is the answer.
             let text = self.held.trim_start();
             let is_head = [START, CHANNEL, "to=", "assistant"]
                 .iter()
@@ -207,7 +209,7 @@ impl ChannelReader {
 mod tests {
     use super::*;
 
-    /// What is thought, said and called, in one text each.
+    /// The thoughts, the text and the calls of an answer, each in one string.
     fn read(pieces: &[&str]) -> [String; 3] {
         let mut reader = ChannelReader::new(vec!["f".into(), "g.h".into()]);
         let [mut thought, mut said, mut called] = <[String; 3]>::default();

@@ -1,5 +1,4 @@
-//! Answers in the form of OpenAI's completions, of chats and of texts: whole ones and the
-//! chunks of a stream.
+//! Formats answers as OpenAI's chat and text completions, whole or as the chunks of a stream.
 
 use delayline_llama::Finish;
 use delayline_llama::batch::TokenLogprob;
@@ -29,7 +28,7 @@ fn finish_reason(end: &AnswerEnd) -> &'static str {
     }
 }
 
-/// What one answer has said, called and thought so far.
+/// An answer so far.
 #[derive(Clone, Debug, Default)]
 struct Choice {
     text: String,
@@ -37,7 +36,7 @@ struct Choice {
     calls: Vec<Value>,
     arguments: Vec<String>,
     likely: Vec<Vec<TokenLogprob>>,
-    /// Characters handed out.
+    /// Number of characters sent.
     offset: usize,
     reason: Option<&'static str>,
 }
@@ -45,30 +44,30 @@ struct Choice {
 /// What the answers to one request have in common.
 #[derive(Clone, Debug)]
 pub struct Head {
-    /// Which kind.
+    /// The endpoint, which decides the form.
     pub kind: Endpoint,
-    /// Its name.
+    /// The ID.
     pub id: String,
-    /// When it was asked for, in seconds since 1970.
+    /// When it was created, in seconds since 1970.
     pub created: u64,
-    /// The model.
+    /// The model's name.
     pub model: String,
-    /// Whether usage comes last, in a chunk of its own, and the others say so; if
-    /// nothing was said, it comes with the end.
+    /// Whether a stream ends with a chunk for usage, and the other chunks have a `usage` of
+    /// null; if `None`, usage is in the chunk of the end.
     pub include_usage: Option<bool>,
 }
 
-/// See the module.
+/// Formats the answers to one request.
 #[derive(Clone, Debug)]
 pub struct CompletionForm {
     head: Head,
-    /// Whether chunks are wanted, and not a whole.
+    /// Whether to make chunks instead of a whole answer.
     stream: bool,
     choices: Vec<Choice>,
 }
 
 impl CompletionForm {
-    /// Of so many answers.
+    /// A form of so many answers.
     pub fn new(head: Head, stream: bool, answers: usize) -> Self {
         Self {
             head,
@@ -96,7 +95,7 @@ impl CompletionForm {
         })
     }
 
-    /// The event of a chunk with one choice.
+    /// Appends the event of a chunk with one choice.
     fn chunk(&self, out: &mut String, choice: Value, usage: Option<TokenUsage>) {
         let mut object = self.object(true, json!([choice]));
         match (self.head.include_usage, usage) {
@@ -107,7 +106,7 @@ impl CompletionForm {
         event(out, "", &object.to_string());
     }
 
-    /// The event of a piece of text.
+    /// Appends the event of a piece of text.
     fn piece(&self, out: &mut String, at: usize, text: &str, logprobs: Option<Value>) {
         let choice = match self.is_chat() {
             true => choice(at, "delta", json!({"content": text}), logprobs, None),
@@ -135,9 +134,9 @@ impl CompletionForm {
         self.delta(out, at, json!({"tool_calls": [call]}));
     }
 
-    /// Probabilities of tokens in the form of this kind. Each list is a token's:
-    /// its own first, then the likeliest ones. `offset` is where the text of the
-    /// first begins in the answer, in characters.
+    /// Log probabilities of tokens in the form of the endpoint. Each list has a token's own
+    /// first, then the likeliest ones. `offset` is where the text of the first token begins
+    /// in the answer, in characters.
     fn logprobs(&self, tokens: &[Vec<TokenLogprob>], offset: usize) -> Value {
         match self.is_chat() {
             true => {
@@ -148,7 +147,7 @@ impl CompletionForm {
         }
     }
 
-    /// An answer as a choice.
+    /// A whole answer as a choice.
     fn whole_choice(&self, at: usize, said: &Choice) -> Value {
         let logprobs = (!said.likely.is_empty()).then(|| self.logprobs(&said.likely, 0));
         if !self.is_chat() {
@@ -201,7 +200,7 @@ impl CompletionForm {
 impl AnswerForm for CompletionForm {
     fn begin(&mut self, _: TokenUsage) -> String {
         let mut out = String::new();
-        // A text has no beginning of its own.
+        // Only chats have an event for the beginning.
         let chats = if self.is_chat() {
             self.choices.len()
         } else {

@@ -1,4 +1,4 @@
-//! `/v1/embeddings`: what stands for texts, as OpenAI's API has it. Knows no engine.
+//! OpenAI's `/v1/embeddings`: parses a request and formats its answer. Knows no engine.
 
 use delayline_llama::batch::{Choice, GenerateRequest, Retention};
 use serde::Deserialize;
@@ -8,41 +8,41 @@ use super::error::ApiError;
 use super::fields::Fields;
 use super::request::{Prompt, TextPrompt};
 
-/// The parameters that mean something; the OpenAPI description names these.
+/// Parameters with an effect, as in the OpenAPI description.
 pub const PARAMETERS: &[&str] = &["input", "model", "encoding_format", "dimensions"];
 
-/// Parameters that are taken whatever they are.
+/// Parameters without effect, accepted with any value.
 const NEUTRAL: &[(&str, &[&str])] = &[("user", &["*"])];
 
-/// Maximum number of inputs to a request.
+/// Maximum number of inputs of a request.
 const INPUTS: usize = 2048;
 
-/// How the numbers of an embedding are written.
+/// How the numbers of an embedding are encoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Encoding {
     #[default]
     Float,
-    /// As bytes of 32-bit numbers, the lowest first.
+    /// Base64 of little-endian 32-bit floats.
     Base64,
 }
 
-/// What is asked for.
+/// A parsed request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EmbeddingRequest {
-    /// The texts, each by itself.
+    /// The texts.
     pub inputs: Vec<Prompt>,
     /// The model asked for.
     pub model: Option<String>,
     encoding: Encoding,
-    /// How many of the first numbers are kept.
+    /// Number of leading dimensions to keep.
     dimensions: Option<usize>,
 }
 
-/// A body of `/v1/embeddings`.
+/// Parses a body of `/v1/embeddings`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// When it is invalid or not supported.
 pub fn embeddings(body: &[u8]) -> Result<EmbeddingRequest, ApiError> {
     let mut fields = Fields::parse(body)?;
     fields.neutral(NEUTRAL)?;
@@ -52,7 +52,7 @@ pub fn embeddings(body: &[u8]) -> Result<EmbeddingRequest, ApiError> {
     let inputs = input.into_prompts();
     if inputs.is_empty() || inputs.len() > INPUTS {
         let message = format!(
-            "`input` has {} texts: give from 1 to {INPUTS}",
+            "`input` has {} texts: send from 1 to {INPUTS}",
             inputs.len()
         );
         return Err(ApiError::param("input", message));
@@ -70,19 +70,19 @@ pub fn embeddings(body: &[u8]) -> Result<EmbeddingRequest, ApiError> {
 }
 
 impl EmbeddingRequest {
-    /// What the engine is asked for in place of a text of these tokens.
+    /// The job for the engine for a text of these tokens.
     pub fn generate(tokens: Vec<i32>) -> GenerateRequest {
         GenerateRequest {
-            // Hardly ever the same text comes twice.
+            // The same text rarely comes again, so it is not kept on disk.
             retention: Retention::Memory,
             ..GenerateRequest::new(&tokens, 1, Choice::Embedding)
         }
     }
 
-    /// The answer, of an embedding for each text.
+    /// The answer with an embedding for each text; `tokens` is their total length.
     ///
     /// # Errors
-    /// When more dimensions are asked for than there are.
+    /// When more dimensions are asked for than the embeddings have.
     pub fn answer(
         &self,
         model: &str,
@@ -108,14 +108,14 @@ impl EmbeddingRequest {
         }))
     }
 
-    /// The first dimensions, brought to length 1 again.
+    /// Keeps the leading dimensions and normalizes them to length 1.
     fn cut(&self, mut embedding: Vec<f32>) -> Result<Vec<f32>, ApiError> {
         let Some(dimensions) = self.dimensions else {
             return Ok(embedding);
         };
         if dimensions > embedding.len() {
             let message = format!(
-                "`dimensions` is {dimensions}, and this model's embeddings have {}",
+                "`dimensions` is {dimensions}, but this model's embeddings have {}",
                 embedding.len()
             );
             return Err(ApiError::param("dimensions", message));

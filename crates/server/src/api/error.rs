@@ -1,19 +1,19 @@
-//! Errors in OpenAI's JSON form, each with its status.
+//! The errors of the API, in OpenAI's JSON form and with their HTTP status.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-/// What is told to a client instead of an answer.
+/// An error for a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiError {
     /// The HTTP status.
     pub status: StatusCode,
-    /// OpenAI's name for the kind of error.
+    /// OpenAI's `type` of the error.
     pub kind: &'static str,
-    /// For programs; `None` where OpenAI has none.
+    /// OpenAI's `code`, for programs.
     pub code: Option<&'static str>,
-    /// Which parameter is wrong.
+    /// The parameter that is wrong.
     pub param: Option<String>,
     /// For people: what is wrong, what was expected, what to do.
     pub message: String,
@@ -38,7 +38,7 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message)
     }
 
-    /// One parameter is wrong.
+    /// A parameter is wrong.
     pub fn param(name: &str, message: impl Into<String>) -> Self {
         Self {
             param: Some(name.to_owned()),
@@ -46,7 +46,7 @@ impl ApiError {
         }
     }
 
-    /// The same, of that parameter.
+    /// The same error, about that parameter.
     pub fn of(self, name: &str) -> Self {
         Self {
             param: Some(name.to_owned()),
@@ -54,7 +54,7 @@ impl ApiError {
         }
     }
 
-    /// A parameter that this server does not have.
+    /// The server does not have this parameter.
     pub fn unsupported(name: &str) -> Self {
         let message = format!("`{name}` is not supported by this server: leave it out");
         Self {
@@ -63,7 +63,7 @@ impl ApiError {
         }
     }
 
-    /// A parameter that this server has for the sake of one value alone.
+    /// The server accepts this parameter with these values alone.
     pub fn only(name: &str, values: &[&str]) -> Self {
         let message = format!(
             "`{name}` is not supported by this server: leave it out, or let it be {}",
@@ -83,29 +83,29 @@ impl ApiError {
         }
     }
 
-    /// No key, or a wrong one.
+    /// The key is missing or wrong.
     pub fn key() -> Self {
         Self {
             code: Some("invalid_api_key"),
             ..Self::new(
                 StatusCode::UNAUTHORIZED,
                 "authentication_error",
-                "this server wants its key: send the header `Authorization: Bearer KEY` or `x-api-key: KEY`",
+                "the API key is missing or wrong: send the header `Authorization: Bearer KEY` or `x-api-key: KEY`",
             )
         }
     }
 
-    /// A page of another origin, or a name that is not this machine's.
+    /// The page's origin or the host name is not allowed.
     pub fn origin(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "permission_error", message)
     }
 
-    /// Nothing is at that path.
+    /// There is nothing at that path.
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "invalid_request_error", message)
     }
 
-    /// A model that is not here.
+    /// The server does not have that model.
     pub fn model(asked: &str, here: &str) -> Self {
         Self {
             code: Some("model_not_found"),
@@ -116,9 +116,9 @@ impl ApiError {
         }
     }
 
-    /// Another method is wanted.
+    /// The path does not have that method.
     pub fn method() -> Self {
-        let message = "this path wants another method; see /openapi.json";
+        let message = "this path does not have that method; see /openapi.json";
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "invalid_request_error",
@@ -126,7 +126,7 @@ impl ApiError {
         )
     }
 
-    /// The body is longer than is taken.
+    /// The body is too long.
     pub fn body_too_long(most: usize) -> Self {
         let message = format!("the body is longer than {most} bytes");
         Self::new(
@@ -136,7 +136,7 @@ impl ApiError {
         )
     }
 
-    /// The body did not come in time.
+    /// The body did not arrive in time.
     pub fn body_too_slow() -> Self {
         let message = "the body did not arrive in time";
         Self::new(
@@ -166,7 +166,7 @@ impl ApiError {
         )
     }
 
-    /// Too many requests wait already.
+    /// There are too many requests.
     pub fn busy(message: impl Into<String>, retry_after_s: u64) -> Self {
         Self {
             code: Some("queue_full"),
@@ -175,7 +175,7 @@ impl ApiError {
         }
     }
 
-    /// The server cannot answer now.
+    /// The server cannot answer at present.
     pub fn unavailable(message: impl Into<String>, retry_after_s: Option<u64>) -> Self {
         Self {
             retry_after_s,
@@ -183,7 +183,7 @@ impl ApiError {
         }
     }
 
-    /// It took longer than is allowed.
+    /// The request took too long.
     pub fn time(message: impl Into<String>) -> Self {
         Self {
             code: Some("timeout"),
@@ -191,12 +191,12 @@ impl ApiError {
         }
     }
 
-    /// Something went wrong here.
+    /// The server failed.
     pub fn server(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message)
     }
 
-    /// As JSON.
+    /// The body of the response.
     pub fn json(&self) -> Value {
         json!({"error": {
             "message": self.message,
@@ -223,7 +223,7 @@ impl IntoResponse for ApiError {
             let bearer = HeaderValue::from_static("Bearer");
             headers.insert(header::WWW_AUTHENTICATE, bearer);
         }
-        // For whoever puts it in another form.
+        // For the middleware that gives it another API's form.
         response.extensions_mut().insert(self);
         response
     }

@@ -1,5 +1,5 @@
-//! The parameters of a request, taken one by one, so that each mistake is told
-//! by its parameter's name and none is passed over in silence.
+//! The parameters of a request, which are taken one by one, so that each error names its
+//! parameter and no unknown parameter is ignored.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde_json::value::{Number, RawValue, Value};
 
 use super::error::ApiError;
 
-/// What is left of a request's parameters.
+/// The parameters of a request that have not been taken yet.
 #[derive(Debug)]
 pub struct Fields<'a>(BTreeMap<String, &'a RawValue>);
 
@@ -18,7 +18,7 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// When it is not a JSON object.
     pub fn parse(body: &'a [u8]) -> Result<Self, ApiError> {
-        // A byte order mark means nothing in UTF-8, but some editors write it.
+        // Some editors write a byte order mark, which has no meaning in UTF-8.
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         let all: BTreeMap<String, &RawValue> = serde_json::from_slice(body).map_err(|error| {
             ApiError::invalid(format!("the body is not a JSON object: {error}"))
@@ -27,10 +27,10 @@ impl<'a> Fields<'a> {
         Ok(Self(given.collect()))
     }
 
-    /// Takes a parameter; `expected` is what to say of one of another type.
+    /// Takes a parameter; `expected` describes it in the error.
     ///
     /// # Errors
-    /// When it is there and not a `T`.
+    /// When it is present and not a `T`.
     pub fn take<T: DeserializeOwned>(
         &mut self,
         name: &str,
@@ -44,7 +44,7 @@ impl<'a> Fields<'a> {
             .map_err(|error| ApiError::param(name, format!("`{name}` must be {expected}: {error}")))
     }
 
-    /// Takes a parameter that is `false`; whether it was.
+    /// Takes a parameter if it is `false`; returns whether it was.
     pub fn take_false(&mut self, name: &str) -> bool {
         let is_false = self.0.get(name).is_some_and(|raw| raw.get() == "false");
         if is_false {
@@ -68,7 +68,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Takes a whole number between two bounds, also one that is written as 16.0.
+    /// Takes a whole number between two bounds, which may be written as 16.0.
     ///
     /// # Errors
     /// When it is something else.
@@ -86,17 +86,17 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Takes parameters that are harmless as long as they ask for what is done
-    /// anyway, given as JSON.
+    /// Takes the parameters of a table of those without effect: names, and the JSON values
+    /// that are accepted; `*` stands for any value.
     ///
     /// # Errors
-    /// When one asks for something else.
+    /// When one has another value.
     pub fn neutral(&mut self, table: &[(&str, &[&str])]) -> Result<(), ApiError> {
         for (name, values) in table {
             let Some(raw) = self.0.remove(*name) else {
                 continue;
             };
-            // However it is spaced.
+            // Compared as values, so that white space does not matter.
             let given = serde_json::from_str::<Value>(raw.get()).ok();
             let same = |value: &str| match (serde_json::from_str::<Value>(value).ok(), &given) {
                 (Some(Value::Number(a)), Some(Value::Number(b))) => a.as_f64() == b.as_f64(),
@@ -109,11 +109,10 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    /// That was all. What is left and empty or `false` asks for nothing, whatever it is
-    /// called.
+    /// Checks that no other parameters are left. Those that are empty or `false` are ignored.
     ///
     /// # Errors
-    /// When another parameter is left: it is one that the server does not have.
+    /// When there is one, which the server does not support.
     pub fn finish(self) -> Result<(), ApiError> {
         let asks = |value: &RawValue| match serde_json::from_str(value.get()) {
             Ok(Value::Bool(yes)) => yes,
@@ -129,14 +128,14 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The whole number that this is, within the bounds of an `i64`: what lies beyond is
-/// taken as the bound.
+/// The number as an `i64`, if it is whole; one beyond the bounds of an `i64` counts as the
+/// bound.
 pub fn whole_of(number: &Number) -> Option<i64> {
     if let Some(whole) = number.as_i64() {
         return Some(whole);
     }
     let value = number.as_f64()?;
-    // The cast ends at the bounds.
+    // The cast saturates.
     (value.fract() == 0.0).then_some(value as i64)
 }
 

@@ -1,4 +1,4 @@
-//! The turns of a conversation as clients send them.
+//! Parses the messages of a chat, and checks their roles, contents and tool calls.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::error::ApiError;
 
-/// A turn as templates read it.
+/// A message in the form for chat templates.
 #[derive(Debug, Default, Serialize)]
 pub struct ChatTurn {
     role: String,
@@ -24,7 +24,7 @@ pub struct ChatTurn {
 }
 
 impl ChatTurn {
-    /// What the system says.
+    /// A system message.
     pub fn system(content: String) -> Self {
         Self {
             role: "system".into(),
@@ -33,19 +33,19 @@ impl ChatTurn {
         }
     }
 
-    /// Whether the system says it.
+    /// Whether it is a system message.
     pub fn is_system(&self) -> bool {
         self.role == "system"
     }
 
-    /// Says what the other says, too.
+    /// Appends the content of another message.
     pub fn append(&mut self, other: &Self) {
         self.content.push_str("\n\n");
         self.content.push_str(&other.content);
     }
 }
 
-/// A call that an assistant made.
+/// A tool call of an assistant.
 #[derive(Debug, Deserialize, Serialize)]
 struct TurnCall {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,12 +62,12 @@ fn function() -> String {
 #[derive(Debug, Deserialize, Serialize)]
 struct CalledFunction {
     name: String,
-    /// An object, though clients send it within a text.
+    /// A JSON object, or a string that contains one, as clients send it.
     arguments: Box<RawValue>,
 }
 
 impl CalledFunction {
-    /// With arguments as templates want them.
+    /// With the arguments as an object, as templates need them; none if they are not one.
     fn opened(self) -> Option<Self> {
         let text: Result<String, _> = serde_json::from_str(self.arguments.get());
         let arguments = match text {
@@ -90,12 +90,12 @@ struct Turn {
     #[serde(rename = "refusal")]
     _refusal: Option<String>,
     reasoning_content: Option<String>,
-    /// Client libraries send back what they got, with every field of their own.
+    /// All other fields: client libraries send back a message with fields of their own.
     #[serde(flatten)]
     others: BTreeMap<String, Value>,
 }
 
-/// Whether a field asks for nothing.
+/// Whether the value of a field is empty, so that the field can be ignored.
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -120,15 +120,15 @@ struct Part {
     text: Option<String>,
 }
 
-/// Takes the turns; those of a developer count as the system's.
+/// Converts messages to turns; the role developer counts as system.
 ///
 /// # Errors
-/// When a turn is not text, or of an unknown role.
+/// When one is not text, has an unknown role, or answers no tool call.
 pub fn messages(turns: Vec<RawTurn>) -> Result<Vec<ChatTurn>, ApiError> {
     if turns.is_empty() {
         return Err(ApiError::param(
             "messages",
-            "`messages` must hold one message at least",
+            "`messages` must have at least one message",
         ));
     }
     let mut out: Vec<ChatTurn> = Vec::with_capacity(turns.len());
@@ -156,14 +156,14 @@ fn answers(name: &str, turn: &ChatTurn, before: &[ChatTurn]) -> Result<(), ApiEr
         false => Err(ApiError::param(
             name,
             format!(
-                "{name} is a tool's answer, but the assistant's turn before it holds no call \
+                "{name} is a tool's answer, but the assistant's message before it holds no call \
                  with its `tool_call_id`"
             ),
         )),
     }
 }
 
-/// A turn as sent, not yet looked at.
+/// A message as it was sent, not checked yet.
 #[derive(Debug, Deserialize)]
 #[serde(transparent)]
 pub struct RawTurn(Turn);
@@ -197,7 +197,7 @@ fn message(name: &str, turn: Turn) -> Result<ChatTurn, ApiError> {
         tool_calls.push(TurnCall { function, ..call });
     }
     if role != "assistant" && !tool_calls.is_empty() {
-        let message = format!("{name}: only an assistant makes tool_calls");
+        let message = format!("{name}: only an assistant may have tool_calls");
         return Err(ApiError::param(name, message));
     }
     let text = match turn.content {
@@ -248,7 +248,7 @@ mod tests {
             parse(both).unwrap(),
             r#"[{"role":"system","content":"a"},{"role":"user","content":"b\nc"}]"#
         );
-        // As client libraries send back what they got.
+        // A message as client libraries send it back.
         let back = r#"[{"role": "assistant", "content": "x", "refusal": null, "tool_calls": [],
             "function_call": null, "audio": null, "annotations": [], "reasoning_content": "",
             "provider_specific_fields": {}}]"#;
@@ -270,7 +270,7 @@ mod tests {
                 .contains(r#""reasoning_content":"y""#)
         );
         for (bad, says) in [
-            ("[]", "one message at least"),
+            ("[]", "at least one message"),
             (r#"[{"role": "robot", "content": "x"}]"#, "must be system"),
             (r#"[{"role": "tool", "content": "x"}]"#, "holds no call"),
             (

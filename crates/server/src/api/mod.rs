@@ -1,7 +1,6 @@
-//! The APIs as OpenAI and Anthropic describe them: what a request says, what an answer
-//! looks like, how an error is put. Chats are the core; messages and responses are
-//! adapters, which write a request as a chat and put its answer in their own form. Knows
-//! no sockets and no engine.
+//! The APIs of OpenAI and Anthropic: parsing of requests, and the form of answers and
+//! errors. Chat completions are the core; messages and responses are adapters, which
+//! translate a request to a chat and its answer back. Knows no sockets and no engine.
 
 pub mod answer;
 pub mod anthropic;

@@ -1,4 +1,4 @@
-//! What a client asks for: both kinds of requests in one form.
+//! Parses bodies of `/v1/chat/completions` and `/v1/completions` to one form of request.
 
 use std::collections::BTreeMap;
 
@@ -14,44 +14,43 @@ use super::schema;
 use super::thoughts;
 use super::tools::{self, CallFormat, ToolRequest};
 
-/// Maximum number of stop texts, and of bytes of one.
+/// Maximum number of stop texts, and maximum length of one in bytes.
 const STOPS: usize = 16;
 const STOP_BYTES: usize = 256;
 
-/// Maximum number of answers to a request, of all its prompts together.
+/// Maximum number of answers to a request, over all its prompts.
 const ANSWERS: usize = 64;
 
 /// Maximum number of tokens whose logits are changed.
 const BIASES: usize = 1024;
 
-/// Maximum number of likeliest tokens to tell of.
+/// Maximum number of likeliest tokens in `logprobs`.
 const TOP_LOGPROBS: i64 = 20;
 
-/// Parameters that are taken as long as they ask for nothing, with the values
-/// that do; `*` is any.
+/// Parameters without effect, and the JSON values with which they are accepted; `*` stands
+/// for any value.
 const NEUTRAL: &[(&str, &[&str])] = &[
     ("best_of", &["1"]),
     ("echo", &["false"]),
     ("suffix", &["\"\""]),
     ("store", &["false"]),
     ("service_tier", &["\"auto\"", "\"default\""]),
-    // For the client's own book-keeping, or hints that change no answer.
+    // For the client's own records, or hints that change no answer.
     ("user", &["*"]),
     ("metadata", &["*"]),
     ("safety_identifier", &["*"]),
     ("keep_alive", &["*"]),
 ];
 
-/// Those that only a chat has.
+/// The same for parameters of chats alone.
 const NEUTRAL_CHAT: &[(&str, &[&str])] = &[
     ("modalities", &["[\"text\"]"]),
-    // Names of old for tools.
+    // Earlier names of the parameters for tools.
     ("functions", &["[]"]),
     ("function_call", &["\"none\"", "\"auto\""]),
 ];
 
-/// The parameters that mean something, of both kinds of requests; the OpenAPI
-/// description names these.
+/// Parameters with an effect in both kinds of requests, as in the OpenAPI description.
 pub const PARAMETERS: &[&str] = &[
     "model",
     "stream",
@@ -76,7 +75,7 @@ pub const PARAMETERS: &[&str] = &[
     "prompt_cache_retention",
 ];
 
-/// Those that only a chat has.
+/// Parameters with an effect in chats alone.
 pub const CHAT_PARAMETERS: &[&str] = &[
     "messages",
     "max_completion_tokens",
@@ -90,10 +89,10 @@ pub const CHAT_PARAMETERS: &[&str] = &[
     "thinking_token_budget",
 ];
 
-/// What is to be continued.
+/// A prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Prompt {
-    /// A conversation, with the tools that are offered.
+    /// A conversation and the tools offered.
     Chat(ChatPrompt),
     /// A text.
     Text(String),
@@ -101,19 +100,19 @@ pub enum Prompt {
     Tokens(Vec<i32>),
 }
 
-/// A conversation as JSON, which templates read.
+/// A conversation as JSON for the chat template.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChatPrompt {
-    /// As it was sent.
+    /// The conversation as it was sent.
     pub json: String,
-    /// Where tools are offered.
+    /// The alternative for templates that ignore tools, if any are offered.
     pub tools: Option<ToldTools>,
 }
 
-/// What is done with tools where a template knows of none.
+/// A conversation for templates that ignore tools.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ToldTools {
-    /// The conversation where the system tells of them.
+    /// The conversation with a system message that describes the tools.
     pub told: String,
 }
 
@@ -151,36 +150,36 @@ impl ChatPrompt {
     }
 }
 
-/// A request, checked.
+/// A parsed and checked request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ApiRequest {
-    /// What is to be continued, each by itself.
+    /// The prompts, each of which is answered separately.
     pub prompts: Vec<Prompt>,
-    /// How many answers there are to be to each.
+    /// Number of answers to each prompt.
     pub answers: usize,
     /// The model asked for.
     pub model: Option<String>,
-    /// Whether the answer is sent as it comes.
+    /// Whether the answer is sent as events.
     pub stream: bool,
-    /// Whether a stream tells of usage in an event of its own; if nothing was said,
-    /// its end does.
+    /// Whether a stream has an event for usage; if `None`, usage is in the event of the end.
     pub include_usage: Option<bool>,
     /// The tools that may be called.
     pub tools: Option<ToolRequest>,
-    /// What parts its prompts from others of the same key; may be empty.
+    /// The salt that keeps its cached prompts apart from others of the same key; may be
+    /// empty.
     pub salt: String,
     /// Maximum number of tokens of thought; none is no limit.
     pub thinking_budget: Option<usize>,
-    /// What the engine is asked for, still without the prompt's tokens.
+    /// The job for the engine, without the prompt's tokens.
     pub generate: GenerateRequest,
 }
 
-/// What holds where a request does not say.
+/// The values of parameters that a request does not have.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestDefaults {
     /// Maximum number of tokens to generate.
     pub max_tokens: usize,
-    /// How tokens are chosen, seed included.
+    /// Sampling parameters, with a seed.
     pub sampling: Sampling,
     /// Maximum number of tokens of thought.
     pub thinking_budget: Option<usize>,
@@ -190,7 +189,7 @@ pub struct RequestDefaults {
 #[serde(deny_unknown_fields)]
 struct StreamOptions {
     include_usage: Option<bool>,
-    // Asks to pad events against eavesdroppers; `false` asks for nothing.
+    // Pads events against eavesdroppers; only `false` is accepted.
     include_obfuscation: Option<bool>,
 }
 
@@ -211,7 +210,7 @@ pub(super) enum TextPrompt {
 }
 
 impl TextPrompt {
-    /// Each by itself.
+    /// The single prompts.
     pub(super) fn into_prompts(self) -> Vec<Prompt> {
         match self {
             Self::Text(text) => vec![Prompt::Text(text)],
@@ -222,10 +221,10 @@ impl TextPrompt {
     }
 }
 
-/// A body of `/v1/chat/completions`.
+/// Parses a body of `/v1/chat/completions`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// When it is invalid or not supported.
 pub fn chat(
     body: &[u8],
     defaults: RequestDefaults,
@@ -271,10 +270,10 @@ pub fn chat(
     })
 }
 
-/// A body of `/v1/completions`.
+/// Parses a body of `/v1/completions`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// When it is invalid or not supported.
 pub fn completion(body: &[u8], defaults: RequestDefaults) -> Result<ApiRequest, ApiError> {
     let mut fields = Fields::parse(body)?;
     let expected = "a text, a list of texts, the tokens of a text, or a list of such";
@@ -288,7 +287,7 @@ pub fn completion(body: &[u8], defaults: RequestDefaults) -> Result<ApiRequest, 
             format!("`prompt` is empty: give {expected}"),
         ));
     }
-    // As in a chat, `false` asks for none.
+    // As in a chat, `false` means none.
     let logprobs = match fields.take_false("logprobs") {
         true => None,
         false => fields.whole("logprobs", 0, TOP_LOGPROBS)?,
@@ -298,8 +297,8 @@ pub fn completion(body: &[u8], defaults: RequestDefaults) -> Result<ApiRequest, 
     common(fields, prompts, generate)
 }
 
-/// A maximum number of tokens; -1, as some clients send, is none, and what is beyond all
-/// bounds is as much as there is room for.
+/// Takes a maximum number of tokens. -1, which some clients send, is no maximum; numbers
+/// beyond `i32::MAX` count as that.
 fn maximum(fields: &mut Fields, name: &str) -> Result<Option<usize>, ApiError> {
     let asked = fields.whole(name, -1, i64::MAX)?;
     match asked {
@@ -312,7 +311,8 @@ fn maximum(fields: &mut Fields, name: &str) -> Result<Option<usize>, ApiError> {
     }
 }
 
-/// What both kinds ask of the engine. `max_tokens` by another name goes before.
+/// Takes the parameters of both kinds that concern the engine. `max` is the maximum number of
+/// tokens under another name, which precedes `max_tokens`.
 fn generate(
     fields: &mut Fields,
     max: Option<usize>,
@@ -334,7 +334,7 @@ fn generate(
             .unwrap_or(default.temperature),
         top_p: fields.number("top_p", 0.0, 1.0)?.unwrap_or(default.top_p),
         min_p: fields.number("min_p", 0.0, 1.0)?.unwrap_or(default.min_p),
-        // Neither 0 nor -1 leaves any token out.
+        // Both 0 and -1 mean all tokens.
         top_k: fields
             .whole("top_k", -1, i64::from(i32::MAX))?
             .map_or(default.top_k, |k| k.max(0) as i32),
@@ -352,12 +352,12 @@ fn generate(
     };
     let max_tokens = max.or(max_tokens);
     let cache_prompt: Option<bool> = fields.take("cache_prompt", "true or false")?;
-    // OpenAI's hint which of its machines to send a request to, so that those that begin
-    // alike meet. Here is one, and what is kept is found by the tokens themselves.
+    // OpenAI's hint for sending requests that begin alike to the same of its machines. It has
+    // no effect here: there is one machine, and cached prompts are found by their tokens.
     let _: Option<String> = fields.take("prompt_cache_key", "a text")?;
     Ok(GenerateRequest {
         retention: retention(fields)?,
-        // Whoever says no number takes what there is.
+        // Without a maximum, the answer may use whatever room there is.
         elastic: max_tokens.is_none(),
         fresh: cache_prompt == Some(false),
         stop,
@@ -372,15 +372,14 @@ fn generate(
     })
 }
 
-/// Where what is computed for a prompt stays: by default as long as there is room for it, on
-/// disk too.
+/// Takes where the cached prompt is kept: by default in memory and on disk.
 fn retention(fields: &mut Fields) -> Result<Retention, ApiError> {
     const NAME: &str = "prompt_cache_retention";
     let expected = "\"in_memory\", which keeps it off the disk, or \"24h\"";
     let asked: Option<String> = fields.take(NAME, expected)?;
     match asked.as_deref() {
         None | Some("24h") => Ok(Retention::Saved),
-        // OpenAI writes it in both ways.
+        // OpenAI uses both spellings.
         Some("in_memory" | "in-memory") => Ok(Retention::Memory),
         Some(other) => Err(ApiError::param(
             NAME,
@@ -389,22 +388,21 @@ fn retention(fields: &mut Fields) -> Result<Retention, ApiError> {
     }
 }
 
-/// What parts a client's prompts from others of the same key. An empty one would part
-/// nothing, which nobody means who sends one.
+/// Takes the salt that keeps cached prompts apart from others of the same key. An empty one
+/// would have no effect and is refused, since whoever sends one expects an effect.
 fn salt(fields: &mut Fields) -> Result<String, ApiError> {
     const NAME: &str = "cache_salt";
     let expected = "a text that is not empty";
     match fields.take::<String>(NAME, expected)? {
         Some(salt) if salt.is_empty() => Err(ApiError::param(
             NAME,
-            format!("`{NAME}` must be {expected}; leave it out to share what is kept"),
+            format!("`{NAME}` must be {expected}; leave it out to use the cache without a salt"),
         )),
         salt => Ok(salt.unwrap_or_default()),
     }
 }
 
-/// A seed: any number will do, and equal ones give equal answers; -1, as some clients
-/// send, is none.
+/// Takes a seed, which is any whole number; -1, which some clients send, is none.
 fn seed(fields: &mut Fields) -> Result<Option<u32>, ApiError> {
     let Some(number) = fields.take::<Number>("seed", "a whole number")? else {
         return Ok(None);
@@ -421,7 +419,7 @@ fn seed(fields: &mut Fields) -> Result<Option<u32>, ApiError> {
     Ok(Some((seed ^ (seed >> 32)) as u32))
 }
 
-/// What both kinds ask of the server.
+/// Takes the parameters of both kinds that concern the server.
 fn common(
     mut fields: Fields,
     prompts: Vec<Prompt>,
@@ -430,12 +428,12 @@ fn common(
     let answers = fields.whole("n", 1, ANSWERS as i64)?.unwrap_or(1) as usize;
     if answers * prompts.len() > ANSWERS {
         let message =
-            format!("a request has {ANSWERS} answers at most, of all its prompts together");
+            format!("a request may ask for {ANSWERS} answers at most, over all its prompts");
         return Err(ApiError::param("n", message));
     }
     let model: Option<String> = fields.take("model", "the name of a model")?;
     let stream: Option<bool> = fields.take("stream", "true or false")?;
-    // Without a stream they ask for nothing: a whole answer has its usage anyway.
+    // Without a stream they have no effect: a whole answer always has its usage.
     let options: Option<StreamOptions> =
         fields.take("stream_options", "an object with `include_usage`")?;
     let options = options.unwrap_or_default();
@@ -457,7 +455,7 @@ fn common(
     })
 }
 
-/// What is added to logits: token numbers as names, from -100 to 100.
+/// Takes the biases of logits: from token numbers, as names, to values from -100 to 100.
 fn biases(fields: &mut Fields) -> Result<Vec<TokenBias>, ApiError> {
     const NAME: &str = "logit_bias";
     let expected = "an object of token numbers with numbers from -100 to 100";
@@ -466,7 +464,7 @@ fn biases(fields: &mut Fields) -> Result<Vec<TokenBias>, ApiError> {
     if given.len() > BIASES {
         return Err(ApiError::param(
             NAME,
-            format!("`{NAME}` holds more than {BIASES} tokens"),
+            format!("`{NAME}` has more than {BIASES} tokens"),
         ));
     }
     let biases = given.into_iter().map(|(token, bias)| {
@@ -491,7 +489,7 @@ fn stops(fields: &mut Fields) -> Result<Vec<String>, ApiError> {
         Some(OneOrMany::One(text)) => vec![text],
         Some(OneOrMany::Many(texts)) => texts,
     };
-    // An empty text ends nothing.
+    // An empty text has no effect.
     let stop: Vec<String> = stop.into_iter().filter(|text| !text.is_empty()).collect();
     if stop.len() > STOPS || stop.iter().any(|text| text.len() > STOP_BYTES) {
         return Err(ApiError::param(

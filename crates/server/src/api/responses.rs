@@ -1,4 +1,4 @@
-//! OpenAI's responses: a request as a chat of the core, and its answer in their form.
+//! OpenAI's `/v1/responses`: translates a request to a chat, and formats its answer.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::calls::AnswerPart;
 use super::error::ApiError;
 use super::fields::Fields;
 
-/// Parameters that mean something.
+/// Parameters with an effect.
 pub const PARAMETERS: &[&str] = &[
     "input",
     "instructions",
@@ -33,14 +33,15 @@ pub const PARAMETERS: &[&str] = &[
     "prompt_cache_retention",
 ];
 
-/// Parameters that are taken as long as they ask for what is done anyway.
+/// Parameters without effect, and the JSON values with which they are accepted; `*` stands
+/// for any value.
 const NEUTRAL: &[(&str, &[&str])] = &[
     ("store", &["false"]),
     ("background", &["false"]),
     ("truncation", &["\"disabled\""]),
     ("service_tier", &["\"auto\"", "\"default\""]),
     ("top_logprobs", &["0"]),
-    // What a model thinks is in the open here.
+    // Thoughts are never encrypted.
     ("include", &["[]", "[\"reasoning.encrypted_content\"]"]),
     ("stream_options", &["{}", "{\"include_obfuscation\":false}"]),
     ("metadata", &["*"]),
@@ -71,7 +72,7 @@ struct Part {
     refusal: Option<String>,
 }
 
-/// Fields of all kinds of items.
+/// The fields of all types of items.
 #[derive(Deserialize)]
 struct Item {
     #[serde(rename = "type")]
@@ -92,15 +93,14 @@ struct Tool {
     description: Option<String>,
     parameters: Option<Box<RawValue>>,
     strict: Option<bool>,
-    /// Those of a namespace.
+    /// The tools of a namespace.
     #[serde(default)]
     tools: Vec<Tool>,
 }
 
 impl Tool {
-    /// Tools that are run by OpenAI's service, or have a form of their own that a model must
-    /// have been trained for: agents offer them whatever the server. A model that is not told
-    /// of them does without.
+    /// Types of tools that OpenAI's service runs, or whose format needs a model trained for
+    /// it. Agents offer them to any server; they are left out, and the model does without.
     const LEFT_OUT: [&str; 14] = [
         "apply_patch",
         "code_interpreter",
@@ -118,7 +118,7 @@ impl Tool {
         "web_search_preview",
     ];
 
-    /// The functions that it is, itself or as a namespace of some.
+    /// The tool itself, the tools of a namespace, or nothing for one that is left out.
     fn functions(self) -> Vec<Self> {
         match self.kind.as_str() {
             "namespace" => self.tools,
@@ -171,7 +171,7 @@ struct ChatFormat {
     json_schema: Option<BTreeMap<&'static str, Box<RawValue>>>,
 }
 
-/// A turn of the chat that is made.
+/// A message of the chat.
 #[derive(Serialize)]
 struct Said {
     role: String,
@@ -197,18 +197,18 @@ impl Said {
     }
 }
 
-/// A chat that was made of a request.
+/// A request translated to a chat.
 pub struct MadeChat {
     /// A body of `/v1/chat/completions`.
     pub body: Vec<u8>,
-    /// What the response repeats of its request.
+    /// The parameters that the response repeats.
     pub echo: Map<String, Value>,
 }
 
-/// A body of `/v1/responses` as one of `/v1/chat/completions`.
+/// Translates a body of `/v1/responses` to one of `/v1/chat/completions`.
 ///
 /// # Errors
-/// What is wrong with it, or cannot be had from a chat.
+/// When it is invalid, or asks for something that chats do not have.
 pub fn chat_body(body: &[u8]) -> Result<MadeChat, ApiError> {
     let mut fields = Fields::parse(body)?;
     fields.neutral(NEUTRAL)?;
@@ -246,7 +246,7 @@ pub fn chat_body(body: &[u8]) -> Result<MadeChat, ApiError> {
             chat.insert(ours, value);
         }
     }
-    // A salt is a secret: it is not repeated.
+    // The salt is a secret, so the response does not repeat it.
     if let Some(salt) = fields.take::<Box<RawValue>>("cache_salt", "JSON")? {
         chat.insert("cache_salt", salt);
     }
@@ -306,8 +306,8 @@ fn text_of(name: &str, content: Content) -> Result<String, ApiError> {
     Ok(texts.collect::<Result<Vec<_>, _>>()?.join("\n"))
 }
 
-/// An item as turns of a chat, where what an assistant thinks, says and calls in a row is
-/// one turn.
+/// Adds an item to the messages of the chat. Consecutive thoughts, texts and calls of the
+/// assistant become one message.
 fn take_item(name: &str, item: Item, said: &mut Vec<Said>) -> Result<(), ApiError> {
     let content = match item.content {
         Some(content) => Some(text_of(name, content)?),
@@ -346,7 +346,7 @@ fn take_item(name: &str, item: Item, said: &mut Vec<Said>) -> Result<(), ApiErro
         other => {
             let other: String = other.chars().take(40).collect();
             let message = format!(
-                "{name} is of the type `{other}`, which this server does not know: it takes \
+                "{name} has the type `{other}`, which this server does not know: it takes \
                  message, reasoning, function_call and function_call_output"
             );
             return Err(ApiError::param(name, message));
@@ -355,7 +355,7 @@ fn take_item(name: &str, item: Item, said: &mut Vec<Said>) -> Result<(), ApiErro
     Ok(())
 }
 
-/// The assistant's turn that is under way.
+/// The last message, if it is the assistant's, or a new one.
 fn assistant(said: &mut Vec<Said>) -> &mut Said {
     if said.last().is_none_or(|turn| turn.role != "assistant") {
         said.push(Said::new("assistant", None));
@@ -364,6 +364,7 @@ fn assistant(said: &mut Vec<Said>) -> &mut Said {
     &mut said[last]
 }
 
+/// Translates the tools and the choice of one.
 fn tools(
     fields: &mut Fields,
     chat: &mut BTreeMap<&str, Box<RawValue>>,
@@ -418,7 +419,7 @@ fn tools(
     Ok(())
 }
 
-/// An answer as OpenAI's response.
+/// Formats an answer as OpenAI's response.
 #[derive(Debug)]
 pub struct ResponseForm {
     id: String,
@@ -431,7 +432,8 @@ pub struct ResponseForm {
 }
 
 impl ResponseForm {
-    /// Of that name and time, by that model, to a request that is repeated.
+    /// A response with that ID, model and time of creation, which repeats the parameters in
+    /// `echo`.
     pub fn new(id: String, model: String, created: u64, echo: Map<String, Value>) -> Self {
         Self {
             id,
@@ -444,7 +446,7 @@ impl ResponseForm {
         }
     }
 
-    /// The whole, as far as it has come.
+    /// The response object, with all blocks so far.
     fn response(&self, status: &str, usage: Option<TokenUsage>, error: Value) -> Value {
         let output = self.blocks.all().iter().enumerate();
         let output = output.map(|(at, block)| self.item(at, block, "completed"));
@@ -509,7 +511,7 @@ impl ResponseForm {
         }
     }
 
-    /// Where a function was offered within a namespace, its name.
+    /// The name of the namespace in which a function was offered, if it was.
     fn namespace(&self, function: &str) -> Option<&Value> {
         let offered = self.echo.get("tools")?.as_array()?;
         let has = |tool: &&Value| {
@@ -520,7 +522,7 @@ impl ResponseForm {
         Some(&namespaces.into_iter().find(has)?["name"])
     }
 
-    /// An event, numbered.
+    /// Appends an event with its type and number.
     fn named(&mut self, out: &mut String, name: &str, mut data: Value) {
         data["type"] = name.into();
         data["sequence_number"] = self.events.into();
@@ -688,7 +690,7 @@ mod tests {
         assert_eq!(translated(body), Ok(expect));
     }
 
-    /// As the codex command line offers them.
+    /// The tools that the Codex command line offers.
     #[test]
     fn what_agents_offer_beside_functions_is_left_out_and_namespaces_are_kept() {
         let body = r#"{"input": "x", "tools": [

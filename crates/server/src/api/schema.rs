@@ -1,9 +1,9 @@
-//! From `response_format` to a grammar in llama.cpp's notation (GBNF): the parts
-//! of JSON Schema that can be held while a text is generated from left to right.
-//! A keyword that would not be held is refused, never passed over.
+//! Converts `response_format` to a grammar in llama.cpp's notation (GBNF), for the part of
+//! JSON Schema that can be enforced while a text is generated from left to right. A keyword
+//! that cannot be enforced is refused, never ignored.
 //!
-//! Properties come in the order in which the schema has them. Sizes are bounded,
-//! because each alternative costs time for every token.
+//! Properties are generated in the schema's order. Sizes are limited, because each
+//! alternative costs time for every token.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -20,10 +20,10 @@ mod ways;
 use convert::Converter;
 use json::Json;
 
-/// Most bytes of a schema.
+/// Maximum length of a schema, in bytes.
 const SCHEMA_BYTES: usize = 32 << 10;
 
-/// What every grammar may refer to.
+/// Rules to which every grammar may refer.
 const BASE: &str = r#"ws ::= | " " | "\n" [ \t]{0,20}
 char ::= [^"\\\x7F\x00-\x1F] | "\\" (["\\bfnrt/] | "u" [0-9a-fA-F]{4})
 string ::= "\"" char* "\""
@@ -52,7 +52,7 @@ struct Named {
     _name: Option<String>,
     #[serde(rename = "description")]
     _description: Option<String>,
-    // A schema is always held strictly, also for those who write "true".
+    // A schema is always enforced, so `strict` has no effect, whatever its value and type.
     #[serde(rename = "strict")]
     _strict: Option<IgnoredAny>,
     schema: Option<Json>,
@@ -61,13 +61,13 @@ struct Named {
 /// The grammar of a `response_format`; `None` for plain text.
 ///
 /// # Errors
-/// When it is not one that this server can hold.
+/// When it is invalid or cannot be enforced.
 pub fn grammar_of(format: &str) -> Result<Option<String>, ApiError> {
     if format.len() > SCHEMA_BYTES {
         return Err(refuse(format!("is longer than {SCHEMA_BYTES} bytes")));
     }
-    let format: Format = serde_json::from_str(format)
-        .map_err(|error| refuse(format!("is not understood: {error}")))?;
+    let format: Format =
+        serde_json::from_str(format).map_err(|error| refuse(format!("is invalid: {error}")))?;
     match (format.kind.as_str(), format.json_schema) {
         ("text", None) => Ok(None),
         ("json_object", None) => Ok(Some(format!("root ::= object\n{BASE}"))),
@@ -84,7 +84,7 @@ pub fn grammar_of(format: &str) -> Result<Option<String>, ApiError> {
 /// The grammar of a schema alone.
 ///
 /// # Errors
-/// When it is not one that this server can hold.
+/// When it is invalid or cannot be enforced.
 pub fn grammar_of_schema(schema: &Json) -> Result<String, ApiError> {
     if schema.to_text().len() > SCHEMA_BYTES {
         return Err(refuse(format!("is longer than {SCHEMA_BYTES} bytes")));
@@ -96,12 +96,12 @@ fn refuse(what: impl std::fmt::Display) -> ApiError {
     ApiError::param("response_format", format!("`response_format` {what}"))
 }
 
-/// What the references of a schema point at.
+/// Resolves the references of a schema.
 #[derive(Clone, Copy)]
 struct Refs<'a>(&'a Json);
 
 impl<'a> Refs<'a> {
-    /// A part of the schema, by its pointer.
+    /// The part of the schema at a JSON pointer.
     fn target(self, pointer: &str) -> Option<&'a Json> {
         if pointer == "#" {
             return Some(self.0);

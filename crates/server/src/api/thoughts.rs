@@ -1,5 +1,5 @@
-//! What a model thinks before it answers, told from the answer; and how a request says
-//! whether and how hard it shall think.
+//! Separates a model's thoughts from its answer, and parses the parameters that say whether
+//! and how much it thinks.
 
 use std::collections::BTreeMap;
 
@@ -10,16 +10,16 @@ use serde_json::value::RawValue;
 use super::error::ApiError;
 use super::fields::Fields;
 
-/// The texts between which a model thinks aloud.
+/// The tags around a model's thoughts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ThoughtTags {
-    /// Before.
+    /// The opening tag.
     pub open: &'static str,
-    /// Behind.
+    /// The closing tag.
     pub close: &'static str,
 }
 
-/// Those of all models that are known to think so.
+/// The tags of all known models.
 const TAGS: [ThoughtTags; 6] = [
     THINK,
     tags("[THINK]", "[/THINK]"),
@@ -35,25 +35,26 @@ const fn tags(open: &'static str, close: &'static str) -> ThoughtTags {
     ThoughtTags { open, close }
 }
 
-/// How hard a model may be asked to think, in the words of all APIs.
+/// The values of `reasoning_effort` in all APIs.
 const EFFORTS: &[&str] = &["none", "minimal", "low", "medium", "high", "xhigh", "max"];
 
 impl ThoughtTags {
-    /// Those of a model whose template has this source.
+    /// The tags in a template with this source.
     pub fn in_template(source: &str) -> Option<Self> {
         let told = |tags: &&Self| source.contains(tags.close);
         TAGS.iter().find(told).copied()
     }
 
-    /// Those behind whose first a prompt ends: thoughts have begun.
+    /// The tags with whose opening tag a prompt ends, so that the answer begins within
+    /// thoughts.
     pub fn begun_in(prompt: &str) -> Option<Self> {
         let prompt = prompt.trim_end();
         let begun = |tags: &&Self| prompt.ends_with(tags.open);
         TAGS.iter().find(begun).copied()
     }
 
-    /// How a model thinks behind a prompt that ends within thoughts or not, for so many
-    /// tokens at most.
+    /// How thoughts begin and end. `begun` is whether the prompt ends within thoughts,
+    /// `budget` their maximum number of tokens.
     pub fn thinking(self, begun: bool, budget: Option<usize>) -> Thinking {
         Thinking {
             open: self.open.into(),
@@ -66,14 +67,14 @@ impl ThoughtTags {
     }
 }
 
-/// The names of the most tokens of thought, as other servers have them.
+/// The names that other servers use for the maximum number of tokens of thought.
 pub const BUDGETS: [&str; 2] = ["thinking_budget_tokens", "thinking_token_budget"];
 
-/// The most tokens of thought that a request allows, -1 for no limit; the outer `None` says
-/// nothing of it.
+/// Takes the maximum number of tokens of thought: `Some(None)` for -1, which is no limit;
+/// `None` if the request does not say.
 ///
 /// # Errors
-/// What is wrong with it.
+/// When it is not a whole number from -1 on.
 pub fn budget(fields: &mut Fields) -> Result<Option<Option<usize>>, ApiError> {
     let mut budget = None;
     for name in BUDGETS {
@@ -83,11 +84,11 @@ pub fn budget(fields: &mut Fields) -> Result<Option<Option<usize>>, ApiError> {
     Ok(budget)
 }
 
-/// What a request has for its template beside the messages, as JSON: its
-/// `chat_template_kwargs`, and what `reasoning_effort` means to templates.
+/// Takes the variables for the template, as JSON: `chat_template_kwargs`, and those that stand
+/// for `reasoning_effort`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// When one of the two is invalid.
 pub fn variables(fields: &mut Fields) -> Result<String, ApiError> {
     const NAME: &str = "chat_template_kwargs";
     let given: Option<BTreeMap<String, Box<RawValue>>> = fields.take(NAME, "an object")?;
@@ -96,7 +97,7 @@ pub fn variables(fields: &mut Fields) -> Result<String, ApiError> {
         .iter()
         .find(|name| all.contains_key(**name))
     {
-        let message = format!("`{NAME}` cannot hold `{name}`, which is a parameter of its own");
+        let message = format!("`{NAME}` cannot have `{name}`, which is a parameter of its own");
         return Err(ApiError::param(NAME, message));
     }
     let effort: Option<String> = fields.take("reasoning_effort", "a word")?;
@@ -106,7 +107,7 @@ pub fn variables(fields: &mut Fields) -> Result<String, ApiError> {
             return Err(ApiError::param("reasoning_effort", message));
         }
         let thinks = effort != "none";
-        // Whatever the template calls it, unless the request says it by that name.
+        // Templates have different names for it; those that the request sets itself stay.
         for (name, value) in [
             ("reasoning_effort", format!("\"{effort}\"")),
             ("enable_thinking", thinks.to_string()),
@@ -123,17 +124,17 @@ pub fn variables(fields: &mut Fields) -> Result<String, ApiError> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    /// Nothing has come but white space.
+    /// At the beginning, within white space.
     Start,
-    /// Behind the opening tag, still in white space.
+    /// After the opening tag, within white space.
     Opened,
     Thought,
-    /// Behind the closing tag, still in white space.
+    /// After the closing tag, within white space.
     Closed,
     Answer,
 }
 
-/// Tells thoughts from an answer, in pieces however they are cut.
+/// Separates thoughts from an answer, in pieces of any lengths.
 #[derive(Clone, Debug)]
 pub struct ThoughtReader {
     tags: ThoughtTags,
@@ -142,7 +143,7 @@ pub struct ThoughtReader {
 }
 
 impl ThoughtReader {
-    /// Of an answer to a prompt that ends within thoughts, or not.
+    /// A reader of an answer, which begins within thoughts if the prompt ends there.
     pub fn new(tags: ThoughtTags, begins_in: bool) -> Self {
         Self {
             tags,
@@ -154,12 +155,13 @@ impl ThoughtReader {
         }
     }
 
-    /// Whether what comes next is thought.
+    /// Whether the next text is part of thoughts.
     pub fn thinks(&self) -> bool {
         matches!(self.place, Place::Opened | Place::Thought)
     }
 
-    /// Takes a piece; what is certainly thought, and what is certainly answer.
+    /// Takes a piece of text; returns what is certain to be thoughts, and to be the answer.
+    /// If the answer `ends`, returns all that is left.
     pub fn push(&mut self, piece: &str, ends: bool) -> (String, String) {
         self.held.push_str(piece);
         let ThoughtTags { open, close } = self.tags;
@@ -178,7 +180,7 @@ impl ThoughtReader {
                 }
                 Place::Opened | Place::Closed => {
                     self.held = self.held.trim_start().to_owned();
-                    // A template may have opened what the model opens once more.
+                    // A model may repeat the opening tag that the template wrote.
                     if place == Place::Opened && self.held.starts_with(open) {
                         self.held.drain(..open.len());
                     } else if place == Place::Opened && open.starts_with(&self.held) {
@@ -215,8 +217,8 @@ impl ThoughtReader {
     }
 }
 
-/// Up to where a text holds neither white space that may precede the closing tag nor the
-/// beginning of that tag.
+/// Length of the text without the beginning of a closing tag at its end and without white
+/// space before that.
 fn sure(text: &str, close: &str) -> usize {
     text[..text.len() - begun(text, close)].trim_end().len()
 }

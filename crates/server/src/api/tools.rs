@@ -1,5 +1,5 @@
-//! Tools that a model may call: which are offered and must be called, and how calls
-//! are told from text in the form that the model's template teaches.
+//! The tools of a request: which are offered and which must be called, the formats in which
+//! models write calls, and the grammars that enforce them.
 
 use delayline_llama::Trigger;
 use serde::Deserialize;
@@ -11,48 +11,48 @@ use super::fields::Fields;
 use super::schema;
 use super::schema::json::Json;
 
-/// Most tools of a request.
+/// Maximum number of tools of a request.
 const TOOLS: usize = 128;
 
-/// Most calls of one answer that is forced to call.
+/// Maximum number of calls in an answer that must call.
 const CALLS: usize = 8;
 
-/// A form in which models write calls.
+/// A format in which models write calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallFormat {
-    /// What in a template tells of it.
+    /// Text in a template by which the format is recognized.
     sign: &'static str,
-    /// What begins calls anywhere in an answer.
+    /// The tag before calls anywhere in an answer.
     pub(super) open: &'static str,
-    /// What begins them at an answer's beginning, the control token unseen.
+    /// The character with which an answer begins if it is a call whose control token is not
+    /// visible.
     pub(super) bare: Option<char>,
-    /// What may stand between, before and after calls.
+    /// Texts that may be before, between and after calls.
     pub(super) glue: &'static [&'static str],
-    /// The name of the arguments.
+    /// The name of the field of the arguments.
     arguments: &'static str,
-    /// What is before, between and after calls that are forced, in a grammar; none
-    /// between allows one alone.
+    /// Literals of the grammar before, between and after forced calls.
     forced: [&'static str; 3],
-    /// From which text on calls that a model makes by itself are held to a grammar, and
-    /// what of that text is the grammar's own.
+    /// The text after which calls that a model makes by itself are held to a grammar.
     trigger: &'static str,
+    /// The part of that text with which the grammar begins.
     begins: &'static str,
-    /// Whether calls are messages to channels ([`super::channels`]); all but what triggers
-    /// is then told there.
+    /// Whether calls are messages to channels, which [`super::channels`] parses; then only
+    /// `trigger` and `begins` are used.
     pub(super) channels: bool,
 }
 
-/// What an answer must obey.
+/// The grammar of an answer's calls.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HeldCalls {
-    /// In llama.cpp's notation.
+    /// The grammar in llama.cpp's notation.
     pub text: String,
-    /// From where on, if not from the beginning.
+    /// Where it begins to apply, if not at the beginning of the answer.
     pub trigger: Option<Trigger>,
 }
 
-/// The forms, the most telling first; the last is taught to models whose template
-/// knows of no tools.
+/// The formats, those with the most specific signs first. [`HERMES`] is taught to models
+/// whose template has no format.
 const FORMATS: [CallFormat; 5] = [
     CHANNELS,
     CallFormat {
@@ -120,31 +120,31 @@ const CHANNELS: CallFormat = CallFormat {
 };
 
 impl CallFormat {
-    /// Whether a template of this source tells of tools that are offered.
+    /// Whether a template with this source renders the tools offered.
     pub fn tells_tools(source: &str) -> bool {
         source.contains("tools")
     }
 
-    /// Whether a model writes all of its answers to channels.
+    /// Whether the model writes its answers to channels.
     pub fn has_channels(&self) -> bool {
         self.channels
     }
 
-    /// The form that a template of this source teaches, or the one that is taught here.
+    /// The format in a template with this source, or the one that is taught in its absence.
     pub fn in_template(source: &str) -> Self {
         let told = FORMATS.iter().find(|form| source.contains(form.sign));
         *told.unwrap_or(&HERMES)
     }
 }
 
-/// What of a request is about tools.
+/// The tools of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ToolRequest {
-    /// As they were sent, in JSON.
+    /// The tools as they were sent, in JSON.
     pub json: String,
-    /// Names of those that may be called.
+    /// The names of the tools.
     pub names: Vec<String>,
-    /// A schema of one call, if calls are forced or held to be as their tools say.
+    /// A schema of one call, if calls are forced or a tool is strict.
     held: Option<Json>,
     forced: bool,
     parallel: bool,
@@ -165,7 +165,7 @@ struct Function {
 }
 
 impl Function {
-    /// Whether its calls are to be as its parameters say, whoever makes them.
+    /// Whether also calls that the model makes by itself are held to the parameters.
     fn is_strict(&self) -> bool {
         self.strict == Some(true)
     }
@@ -183,10 +183,10 @@ struct NamedFunction {
     name: String,
 }
 
-/// Takes what a request says of tools; `None` where the model may call none.
+/// Takes the parameters about tools; `None` if the model may call none.
 ///
 /// # Errors
-/// What is wrong with it.
+/// When one is invalid.
 pub fn take(fields: &mut Fields) -> Result<Option<ToolRequest>, ApiError> {
     let raw: Option<Box<RawValue>> = fields.take("tools", "a list of tools")?;
     let choice: Option<ToolChoice> = fields.take(
@@ -203,7 +203,7 @@ pub fn take(fields: &mut Fields) -> Result<Option<ToolRequest>, ApiError> {
         ))
     })?;
     if tools.len() > TOOLS {
-        return Err(bad(format!("`tools` holds more than {TOOLS}")));
+        return Err(bad(format!("`tools` has more than {TOOLS} tools")));
     }
     for (at, tool) in tools.iter().enumerate() {
         let name = &tool.function.name;
@@ -221,7 +221,7 @@ pub fn take(fields: &mut Fields) -> Result<Option<ToolRequest>, ApiError> {
         }
     }
     let none = |choice: &str| {
-        let message = format!("`tool_choice` is {choice}, but `tools` holds no such tool");
+        let message = format!("`tool_choice` is {choice}, but `tools` has no such tool");
         Err(ApiError::param("tool_choice", message))
     };
     let forced: Vec<&RawTool> = match &choice {
@@ -270,10 +270,10 @@ pub fn take(fields: &mut Fields) -> Result<Option<ToolRequest>, ApiError> {
 }
 
 impl ToolRequest {
-    /// What the answer must obey, if calls are forced or of strict tools.
+    /// The grammar of the calls, if they are forced or a tool is strict.
     ///
     /// # Errors
-    /// When a schema is not one that can be held.
+    /// When a schema cannot be enforced.
     pub fn grammar(&self, format: CallFormat) -> Result<Option<HeldCalls>, ApiError> {
         let Some(schema) = &self.held else {
             return Ok(None);
@@ -299,12 +299,12 @@ impl ToolRequest {
         }))
     }
 
-    /// Whether one of them must be called.
+    /// Whether the answer must be a call.
     pub fn is_forced(&self) -> bool {
         self.forced
     }
 
-    /// The same where a call is a message to a channel, one alone: its head names the tool.
+    /// The grammar of a single call that is a message to a channel, whose head names the tool.
     fn channel_grammar(&self, held: &Json) -> Result<HeldCalls, ApiError> {
         let calls = held.get("anyOf").and_then(Json::items).unwrap_or_default();
         let defs = held.get("$defs").cloned().unwrap_or(Json::Null);
@@ -342,7 +342,7 @@ impl ToolRequest {
         })
     }
 
-    /// What tells a model of the tools whose template does not.
+    /// The system message that describes the tools, for templates that do not render them.
     pub fn told(&self) -> String {
         format!(
             "You may call these functions:\n<tools>\n{}\n</tools>\nTo call one, answer with its \
@@ -361,10 +361,10 @@ fn rules_of(schema: &Json) -> Result<String, ApiError> {
     })
 }
 
-/// Rules of a grammar with other names, so that those of two grammars are apart.
+/// Adds a prefix to the names of a grammar's rules, so that several grammars can be joined.
 fn prefixed(rules: &str, prefix: &str) -> String {
     let mut out = String::with_capacity(rules.len() * 2);
-    // What ends the literal or the class of characters that this is in.
+    // The end of the current literal or character class.
     let mut within = None;
     let (mut escaped, mut in_name) = (false, false);
     for c in rules.chars() {
@@ -402,8 +402,8 @@ fn object(fields: Vec<(&str, Json)>) -> Json {
     Json::Object(fields.into_iter().map(owned).collect())
 }
 
-/// The schema of a call of one of these tools; of some `by_themselves`, where only strict
-/// tools' arguments are held to more than being an object.
+/// The schema of a call of one of these tools. For calls that a model makes `by_themselves`,
+/// the arguments of tools that are not strict may be any object.
 fn one_call(tools: &[&RawTool], by_themselves: bool) -> Json {
     let (mut calls, mut defs) = (Vec::new(), Vec::new());
     for (at, tool) in tools.iter().enumerate() {
@@ -439,8 +439,8 @@ fn one_call(tools: &[&RawTool], by_themselves: bool) -> Json {
     ])
 }
 
-/// A schema whose references begin at another root. Names are those of properties and
-/// definitions, not keywords, where `named`.
+/// A schema whose references are moved to another root. If `named`, the fields of `schema`
+/// are properties or definitions, not keywords.
 fn rooted(schema: &Json, root: &str, named: bool) -> Json {
     match schema {
         Json::Object(fields) => {
@@ -469,7 +469,7 @@ fn rooted(schema: &Json, root: &str, named: bool) -> Json {
     }
 }
 
-/// The schema of a call whose arguments have another name.
+/// The schema of a call with another name for the field of the arguments.
 fn renamed(call: &Json, arguments: &str) -> Json {
     if arguments == "arguments" {
         return call.clone();
@@ -567,7 +567,7 @@ mod tests {
             assert_eq!(held.trigger, None);
             let grammar = held.text;
             assert!(grammar.contains("boolean"), "{grammar}");
-            // To channels, the head names the tool, and the arguments have no name.
+            // In channels the head names the tool, and the arguments have no field name.
             let names = match format.channels {
                 true => "\"f <|constrain|>json<|message|>\" t0-whole-schema".to_owned(),
                 false => format!("\\\"{}\\\"", format.arguments),

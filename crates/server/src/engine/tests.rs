@@ -24,7 +24,7 @@ fn job(tokens: usize, room: usize) -> (QueuedRequest, mpsc::Receiver<Update>) {
     (job, updates)
 }
 
-/// All tokens until the end.
+/// Counts the tokens until the end of an answer.
 fn tokens(updates: &mut mpsc::Receiver<Update>) -> usize {
     let mut tokens = 0;
     while let Some(update) = updates.blocking_recv() {
@@ -37,8 +37,8 @@ fn tokens(updates: &mut mpsc::Receiver<Update>) -> usize {
     tokens
 }
 
-/// A reader who does not read holds up nobody, and gets all of it later; one who
-/// has gone frees the place; told to drain, the thread ends.
+/// A client that does not read delays no other, and gets its whole answer later; one that has
+/// gone frees its slot; after draining the thread ends.
 #[test]
 fn slow_readers_wait_for_themselves_alone() {
     let dir = tempfile::tempdir().expect("a folder");

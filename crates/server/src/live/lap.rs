@@ -1,11 +1,11 @@
-//! From what the runtime lets one watch of its laps to what the picture shows:
-//! coarser, and by place instead of by time.
+//! Turns the engine's marks of a lap into what the page shows: coarser, and by place in the
+//! lap instead of by time.
 
 use delayline_engine::watch::{self, Stretch};
 
 use super::{BINS, Bins};
 
-/// The same stretches, neighbours of one kind joined up to 1 % of all.
+/// Joins neighbouring stretches of one kind, up to 1 % of the lap.
 pub fn stretches(fine: &[Stretch]) -> Vec<Stretch> {
     let all: u64 = fine.iter().map(|stretch| stretch.bytes).sum();
     let mut coarse: Vec<Stretch> = Vec::new();
@@ -21,7 +21,7 @@ pub fn stretches(fine: &[Stretch]) -> Vec<Stretch> {
 }
 
 impl Bins {
-    /// Of a lap with these marks over `len` bytes of stretches; `None` without.
+    /// The bins of a lap with these marks, over `len` bytes; `None` if either is empty.
     pub fn of(marks: &[watch::Mark], len: u64) -> Option<Self> {
         if marks.is_empty() || len == 0 {
             return None;
@@ -36,7 +36,7 @@ impl Bins {
             let stalled = (pair[1].stall_ns - pair[0].stall_ns) as f64;
             let took = (pair[1].at_ns - pair[0].at_ns) as f64;
             stall_ns[bin_of(to)] += stalled;
-            // A run's compute goes evenly over what it passes.
+            // The compute time of a run is spread evenly over its bytes.
             for (bin, spent) in compute_ns
                 .iter_mut()
                 .enumerate()

@@ -1,4 +1,4 @@
-"""`delayline serve` as a process, for real clients."""
+"""`delayline serve` as a process, for tests with real clients."""
 
 import os
 import re
@@ -14,8 +14,9 @@ MODEL = ROOT / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 PROGRAM = os.environ.get("DELAYLINE", str(TARGET / "release" / "delayline"))
 KEY = "a-key-for-tests"
-# A beginning that has but one likely end. Of two asked alike the last bits may differ, since the
-# cells of the cache that they take decide the order of sums, and a close choice falls either way.
+# A conversation with only one likely continuation. The logits of two equal requests may differ in
+# the last bits, because the order of sums depends on their cells in the cache, so that a close
+# choice could fall either way.
 COUNT = [
     {"role": "user", "content": "Count to thirty."},
     {"role": "assistant", "content": "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11,"},
@@ -23,14 +24,14 @@ COUNT = [
 
 
 def cannot_run(why):
-    """Skips a test, or fails it in continuous integration, where all must run."""
+    """Skips a test, or fails it in continuous integration, where all tests must run."""
     if os.environ.get("CI", "") not in ("", "0", "false"):
         pytest.fail(f"{why}; with CI=true every test must run")
     pytest.skip(why)
 
 
 def serving(model, *more, ctx=1024):
-    """A server of a model, until it is no longer wanted."""
+    """Starts a server of a model, yields its URL, and stops it."""
     command = [PROGRAM, "serve", str(model), "--memory", "160MiB", "--ctx", str(ctx)]
     command += ["--port", "0", "--api-key", KEY, *more]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -47,19 +48,19 @@ def serving(model, *more, ctx=1024):
 
 @pytest.fixture(scope="session")
 def url():
-    # Few may wait, so that nobody asks for many answers at once.
+    # A short queue, which limits the number of answers to a request.
     yield from serving(MODEL, "--queue", "8")
 
 
 @pytest.fixture
 def brief_url():
-    """Of answers that soon come to the end of the context, where many have no other."""
+    """A server with a short context, which ends answers that have no other end."""
     yield from serving(MODEL, "--queue", "8", ctx=96)
 
 
 @pytest.fixture
 def embedder_url(tmp_path):
-    """A model whose file says that its last token stands for a text."""
+    """A server of the demo model whose file asks for pooling by the last token."""
     plain = MODEL.read_bytes()
 
     def text(value):

@@ -1,4 +1,4 @@
-"""The anthropic package, as its users use it."""
+"""The anthropic package."""
 
 import anthropic
 import pytest

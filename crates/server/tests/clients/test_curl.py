@@ -1,4 +1,4 @@
-"""curl, and schemathesis by its command line."""
+"""curl and the schemathesis command line."""
 
 import json
 import os
@@ -30,14 +30,14 @@ def test_curl(url):
 
 
 def test_schemathesis(brief_url, tmp_path):
-    """Requests made from the description, good and bad: no answer but described
-    ones, no status of a server that failed. EXAMPLES makes it longer, SEED another."""
+    """Valid and invalid requests made from the OpenAPI description: all responses must be
+    described, and none may be a server error. EXAMPLES sets their number, SEED the seed."""
     command = [str(Path(sys.executable).absolute().parent / "schemathesis"), "run", f"{brief_url}/openapi.json"]
     command += ["-H", f"Authorization: Bearer {KEY}", "--exclude-path", "/live"]
     command += ["--max-examples", os.environ.get("EXAMPLES", "3")]
     command += ["--seed", os.environ.get("SEED", "1")]
     command += ["--request-timeout", "600"]
     command += ["--checks", "not_a_server_error,status_code_conformance,content_type_conformance"]
-    # It leaves its examples in the folder where it runs.
+    # It writes its examples to the current folder.
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

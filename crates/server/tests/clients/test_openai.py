@@ -1,4 +1,4 @@
-"""The openai package, as its users use it."""
+"""The openai package."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -167,7 +167,7 @@ def test_several_answers_and_biases(client, model):
 def test_embeddings(embedder_url):
     client = openai.OpenAI(base_url=f"{embedder_url}/v1", api_key=KEY, timeout=600, max_retries=0)
     texts = ["The cat sits on the mat.", "A cat sat upon a mat.", "Taxes rose by 4 % in 1995."]
-    # The package asks for bytes and reads them; once more as they are written.
+    # By default the package requests Base64 and decodes it; once more as JSON numbers.
     read = client.embeddings.create(model="any", input=texts)
     told = client.embeddings.create(model="any", input=texts, encoding_format="float")
     vectors = [item.embedding for item in read.data]

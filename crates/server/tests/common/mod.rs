@@ -1,5 +1,5 @@
-//! What the server's tests share: servers on ports of the system's choice, and a
-//! client so plain that it can misbehave.
+//! Helpers of the server's tests: servers on ports that the system chooses, and a client so
+//! simple that it can misbehave.
 #![allow(dead_code, reason = "each test program uses its part")]
 
 use std::io::{Read, Write};
@@ -22,18 +22,18 @@ pub fn demo_model() -> PathBuf {
     path
 }
 
-/// Its name in the API.
+/// The demo model's name in the API.
 pub const MODEL: &str = "SmolLM2-135M-Instruct.Q4_1";
 
-/// One server at a time: budgets count the whole process.
+/// A lock for one server at a time, because budgets count the whole process.
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A server of the demo model, of whose weights most stream. The budget is that of
-/// a process which has carried other servers before; `delayline serve` has tests of
-/// its own for what one takes.
+/// A server of the demo model, most of whose weights are streamed. The budget has room for
+/// what earlier servers have left in the process; tests of `delayline serve` check what one
+/// server takes.
 pub fn config() -> ServerConfig {
     ServerConfig {
         model: demo_model(),
@@ -41,7 +41,7 @@ pub fn config() -> ServerConfig {
             memory: Some(4 << 30),
             weights: Some(48 << 20),
             way: Way::Streamed,
-            // The medium is slower than one thread, and on a busy machine several
+            // The medium is slower than one thread, and on a busy machine several threads
             // would wait for each other.
             threads: Some(1),
             ctx: Some(1024),
@@ -63,7 +63,7 @@ pub fn config() -> ServerConfig {
     }
 }
 
-/// Starts it.
+/// Starts a server.
 pub fn start(config: ServerConfig) -> (Handle, Client) {
     let handle = delayline_server::start(config).unwrap_or_else(|error| panic!("{error}"));
     let client = Client(handle.started().address);
@@ -74,14 +74,14 @@ pub fn start(config: ServerConfig) -> (Handle, Client) {
 #[derive(Clone, Copy, Debug)]
 pub struct Client(pub SocketAddr);
 
-/// What came back.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// The status.
     pub status: u16,
     /// The head, as sent.
     pub head: String,
-    /// The body, put together.
+    /// The body, without the framing of chunks.
     pub body: String,
 }
 
@@ -106,7 +106,7 @@ impl Client {
         TcpStream::connect(self.0).expect("the server listens")
     }
 
-    /// Sends a request without waiting for anything.
+    /// Sends a request without waiting for the response.
     pub fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> TcpStream {
         let mut stream = self.connect();
         let head = format!(
@@ -114,23 +114,23 @@ impl Client {
             self.0,
             body.len()
         );
-        // Who refuses early may close before all is sent.
+        // A server that refuses early may close the connection before all is sent.
         let _ = stream.write_all(head.as_bytes());
         let _ = stream.write_all(body.as_bytes());
         stream
     }
 
-    /// A whole exchange.
+    /// Sends a request and waits for the response.
     pub fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> Reply {
         read(&mut self.send(method, path, headers, body))
     }
 
-    /// `GET`.
+    /// Sends a `GET` and waits.
     pub fn get(&self, path: &str) -> Reply {
         self.ask("GET", path, "", "")
     }
 
-    /// Sends JSON without waiting for anything.
+    /// Sends JSON without waiting for the response.
     pub fn send_json(&self, path: &str, body: &Value) -> TcpStream {
         self.send("POST", path, JSON, &body.to_string())
     }
@@ -151,7 +151,7 @@ impl Client {
             .expect("a figure")
     }
 
-    /// Waits until a figure is as wanted.
+    /// Waits until a figure of `/metrics` is `wanted`.
     pub fn until(&self, name: &str, wanted: impl Fn(f64) -> bool) {
         while !wanted(self.metric(name)) {
             std::thread::yield_now();
@@ -162,18 +162,18 @@ impl Client {
 /// The header of JSON.
 pub const JSON: &str = "Content-Type: application/json\r\n";
 
-/// Where chats go.
+/// The path of chats.
 pub const CHAT: &str = "/v1/chat/completions";
 
 /// Reads a reply to its end.
 pub fn read(stream: &mut TcpStream) -> Reply {
     let mut bytes = Vec::new();
-    // A connection that is reset has ended, too.
+    // A reset of the connection ends the reply as well.
     let _ = stream.read_to_end(&mut bytes);
     parse(&bytes).unwrap_or_else(|| panic!("no reply: {:?}", String::from_utf8_lossy(&bytes)))
 }
 
-/// Takes a reply apart.
+/// Parses a reply.
 pub fn parse(bytes: &[u8]) -> Option<Reply> {
     let text = String::from_utf8_lossy(bytes);
     let (head, body) = text.split_once("\r\n\r\n")?;
@@ -225,13 +225,13 @@ pub fn chat(text: &str, tokens: usize) -> Value {
     })
 }
 
-/// A body with one field more, or another.
+/// A body with a field added or replaced.
 pub fn with(mut body: Value, name: &str, value: Value) -> Value {
     body[name] = value;
     body
 }
 
-/// A chat that the model does not end by itself.
+/// A streamed chat that the model does not end by itself.
 pub fn endless(tokens: usize) -> Value {
     let grammar = json!({"type": "json_schema", "json_schema": {"name": "x", "schema":
         {"type": "array", "items": {"enum": [1]}, "minItems": 1000}}});
@@ -239,7 +239,7 @@ pub fn endless(tokens: usize) -> Value {
     with(body, "stream", json!(true))
 }
 
-/// Reads until the text has come.
+/// Reads until the text has arrived.
 pub fn read_until(stream: &mut TcpStream, text: &str) -> String {
     let (mut seen, mut byte) = (Vec::new(), [0]);
     while !String::from_utf8_lossy(&seen).contains(text) {

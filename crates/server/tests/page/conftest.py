@@ -1,4 +1,4 @@
-"""The browser, the server, and a page that must not complain."""
+"""Fixtures and helpers: the browser, the server, and a page that must log no errors."""
 
 import os
 
@@ -9,8 +9,7 @@ from serve import TARGET, Serve
 
 SHOTS = TARGET / "screenshots"
 
-# The machine may be busy: these are how long we wait for what must come, not
-# how long it takes.
+# An upper limit: the machine may be busy.
 PATIENCE_MS = 180_000
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -45,8 +44,8 @@ def server():
 
 @pytest.fixture
 def open_page(browser, server):
-    """Opens the page as a person would who has these settings. At the end of the
-    test nothing may have gone wrong in it that was not expected."""
+    """Opens the page in a browser with these settings. At the end of the test the page must
+    have logged no errors but the expected ones."""
     contexts, complaints, expected = [], [], []
 
     def open_page(url=None, expect_complaints=(), **settings):
@@ -82,18 +81,18 @@ def page(open_page):
 
 
 def shoot(page, name, **more):
-    """A picture for a person to look at."""
+    """Saves a screenshot for people to look at."""
     SHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SHOTS / f"{name}.png", **more)
 
 
-# A question that is answered with as many tokens as one allows: for tests that
-# look on meanwhile, on a machine as fast as may be.
+# A question whose answer has as many tokens as are allowed, for tests that watch it being
+# generated, also on a fast machine.
 ENDLESS = "Write out the numbers: " + ", ".join(map(str, range(1, 17))) + ","
 
 
 def ask(page, question, tokens=24, at_once=1):
-    """Sends a question with the settings that keep its answer short, and greedy."""
+    """Sends a question with settings for a short, greedy answer."""
     page.locator("#settings summary").click()
     page.fill("#most", str(tokens))
     page.fill("#temperature", "0")
@@ -104,15 +103,15 @@ def ask(page, question, tokens=24, at_once=1):
 
 
 def answered(page):
-    """Waits for the end of the answer; its text."""
+    """Waits for the end of the answer; returns its text."""
     expect(page.locator("#send")).to_be_visible()
     expect(page.locator("#messages li.assistant .note").last).to_be_visible()
     return page.locator("#messages li.assistant .text").last.inner_text()
 
 
 def until(page, condition):
-    """Waits until an expression of JavaScript is true. (Playwright's own way
-    compiles text in the page, which the page's policy forbids.)"""
+    """Waits until a JavaScript expression is true. (Playwright's own function evaluates
+    a string in the page, which the page's policy forbids.)"""
     page.evaluate(
         f"""async () => {{
           const end_ms = performance.now() + {PATIENCE_MS};
@@ -125,10 +124,10 @@ def until(page, condition):
 
 
 def turned(page, least):
-    """Waits until the loop has gone round further than that."""
+    """Waits until the loop has made more than `least` turns."""
     until(page, f"Number(document.getElementById('loop').dataset.turns) > {least}")
 
 
 def rested(page):
-    """Waits until nobody rides."""
+    """Waits until there are no sequences."""
     expect(page.locator("#limit")).to_have_text("The machine rests.")

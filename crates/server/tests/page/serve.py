@@ -1,4 +1,4 @@
-"""`delayline serve` as a process: started, waited for, stopped, started again."""
+"""`delayline serve` as a process that can be started, stopped, killed and started again."""
 
 import json
 import os
@@ -13,13 +13,13 @@ MODEL = ROOT / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 PROGRAM = os.environ.get("DELAYLINE", str(TARGET / "release" / "delayline"))
 
-# Less than all of it takes, so that the model is streamed; and one thread, because
-# the browser needs a processor as well.
+# Too little memory for the whole model, so that it is streamed; and one thread, because the
+# browser needs a processor as well.
 OPTIONS = ["--memory", "136MiB", "--ctx", "1024", "--threads", "1"]
 
 
 class Serve:
-    """A server with a model, the demo model if none is named, on a port that the system chose at first."""
+    """A server of a model, by default the demo model. The system chooses the port at the first start."""
 
     def __init__(self, *more, model=MODEL, options=OPTIONS):
         self.more = [*options, *more]
@@ -46,7 +46,7 @@ class Serve:
         return f"http://127.0.0.1:{self.port}"
 
     def kill(self):
-        """Ends it without any farewell, as a crash would."""
+        """Kills it, as a crash would."""
         self._end(signal.SIGKILL)
 
     def stop(self):
@@ -58,7 +58,7 @@ class Serve:
         self.process.wait(timeout=60)
 
     def metrics(self):
-        """All samples of `/metrics` that have no labels, by name."""
+        """All samples of `/metrics` without labels, by name."""
         with urllib.request.urlopen(f"{self.url}/metrics") as answer:
             text = answer.read().decode()
         samples = re.findall(r"^(\w+) ([0-9.eE+-]+)$", text, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""For everybody: by keyboard, by screen reader, on a phone."""
+"""Accessibility: keyboard, screen reader, phone."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -18,7 +18,7 @@ def test_everything_is_done_with_the_keyboard(page):
     keys.press("Tab")
     assert focused(page) == "Skip to the chat"
     keys.press("Enter")
-    # The prompt is the very next stop or has the focus already.
+    # The prompt has the focus or is the next stop.
     if focused(page) != "prompt":
         keys.press("Tab")
     assert focused(page) == "prompt"
@@ -39,7 +39,7 @@ def test_everything_is_done_with_the_keyboard(page):
         keys.press("Shift+Tab")
         assert focused(page) == stop
     keys.press("Enter")
-    # The button became another, and the focus is on that.
+    # The button was replaced by another, which has the focus.
     expect(page.locator("#stop")).to_be_focused()
     expect(page.locator("#messages li.assistant .text")).not_to_be_empty()
     keys.press("Enter")
@@ -79,7 +79,7 @@ def test_a_screen_reader_is_told_once_and_in_sentences(page):
 
 @pytest.mark.parametrize("look", [{"color_scheme": "light"}, {"color_scheme": "dark"}, PHONE])
 def test_the_rules_of_accessibility_are_kept(open_page, look):
-    # The checker is a script of its own, which the page's policy would refuse.
+    # The page's policy would refuse the script of the checker.
     page = open_page(bypass_csp=True, **look)
     expect(page.locator("#connection")).to_have_text("live")
     ask(page, "Say hello.", tokens=4)

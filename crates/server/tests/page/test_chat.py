@@ -1,4 +1,4 @@
-"""The chat: it streams, stops, remembers, and is kind when something fails."""
+"""The chat: streaming, stopping, the kept conversation, and errors."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from conftest import answered, ask, rested, shoot
 
-# Each piece of the answer as it is put in.
+# Records the length of the answer after each piece.
 WATCH = """() => {
   window.pieces = [];
   new MutationObserver(() => {
@@ -19,7 +19,7 @@ WATCH = """() => {
 }"""
 
 
-# Keeps a copy of what the server answers.
+# Keeps a copy of the server's answer.
 COPY = """() => {
   const fetched = window.fetch;
   window.fetch = async (...asked) => {
@@ -32,7 +32,7 @@ COPY = """() => {
 
 
 def said(text, finish="stop", thought=None):
-    """An answer as the server would send it."""
+    """The body of an answer as the server sends it."""
     delta = {"content": text, **({"reasoning_content": thought} if thought else {})}
     chunk = {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
     end = {"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]}
@@ -86,9 +86,9 @@ def test_an_answer_can_be_stopped(page, way):
         page.keyboard.press("Escape")
     expect(page.locator(".note").last).to_have_text("Stopped.")
     expect(page.locator("#send")).to_be_visible()
-    # The seat is free again: nobody rides on.
+    # The slot is free again.
     rested(page)
-    assert page.locator("#seats").get_attribute("aria-label").startswith("0 riders")
+    assert page.locator("#seats").get_attribute("aria-label").startswith("0 sequences")
 
 
 def test_a_new_conversation_in_the_middle_of_an_answer_is_new(page):

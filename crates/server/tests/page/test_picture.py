@@ -1,5 +1,5 @@
-"""The picture: it moves while laps run and rests when they do not, and its
-figures are the server's."""
+"""The picture: it moves while laps run and rests otherwise, and its figures are the
+server's."""
 
 import re
 import subprocess
@@ -120,8 +120,7 @@ def test_experts_are_shown_as_they_come_and_stay(open_page, tmp_path):
         expect(totals).to_have_text(re.compile(r"^\d+ % of all uses found them in memory; .+ read a token"))
         field = page.locator("#experts-field")
         expect(field).to_have_attribute("aria-label", re.compile(r"^Experts of 3 layers: \d+ %"))
-        # A token uses four experts of each of three layers; laps that are short are not
-        # all told.
+        # A token uses four experts of each of three layers; not every short lap is sent.
         used = int(re.search(r"used (\d+)", text.inner_text())[1])
         assert used >= 12
         colours = field.evaluate(

@@ -1,5 +1,4 @@
-"""The server goes and comes back, and it may want a key: the page says so and
-goes on."""
+"""The page reports a restart of the server and a missing key, and then goes on."""
 
 from playwright.sync_api import expect
 
@@ -26,7 +25,7 @@ def test_a_restart_is_survived_and_told(open_page):
 
         server.start()
         expect(connection).to_have_text("live again: the server was restarted")
-        # What was said is still there, and goes along.
+        # The conversation is still there, and is sent along.
         with page.expect_request("**/v1/chat/completions") as asked:
             ask(page, "Go on.", tokens=8)
         assert len(asked.value.post_data_json["messages"]) == 3
@@ -42,7 +41,7 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(open_page):
     server = Serve("--api-key", "open-sesame")
     try:
         page = open_page(server.url, expect_complaints=["401"])
-        expect(page.locator("#connection")).to_contain_text("wants an API key")
+        expect(page.locator("#connection")).to_contain_text("needs an API key")
         page.fill("#key", "wrong-sesame")
         page.press("#key", "Tab")
         page.fill("#prompt", "Hello?")
@@ -56,7 +55,7 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(open_page):
         expect(page.locator("#connection")).to_have_text("live")
         assert page.evaluate("localStorage.length") == 0
         assert "sesame" not in page.evaluate("document.cookie")
-        # It would rightly complain of the server's end.
+        # Otherwise the page would log an error at the server's end.
         page.close()
     finally:
         server.stop()

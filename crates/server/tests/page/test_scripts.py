@@ -1,4 +1,4 @@
-"""Parts of the page's scripts by themselves, in the browser that they are for."""
+"""Unit tests of the page's scripts, in the browser."""
 
 import pytest
 
@@ -20,7 +20,7 @@ EVENTS = [
 
 
 def test_events_come_out_the_same_however_they_are_cut(page):
-    """All pairs of cuts."""
+    """Tries all pairs of cuts."""
     wrong = page.evaluate(
         """async ([stream, events]) => {
           const { Parser } = await import("/page/events.js");
@@ -57,8 +57,8 @@ def test_events_come_out_the_same_however_they_are_cut(page):
         ("digits(NaN)", "–"),
         ("whole(1234567)", "1\u202f234\u202f567"),
         ("percent(0.784)", "78 %"),
-        ('count(1, "rider")', "1 rider"),
-        ('count(0, "rider")', "0 riders"),
+        ('count(1, "sequence")', "1 sequence"),
+        ('count(0, "sequence")', "0 sequences"),
     ],
 )
 def test_units(page, call, text):
@@ -67,8 +67,8 @@ def test_units(page, call, text):
 
 
 def test_a_short_lap_is_shown_again_slowly_and_whole(page):
-    """The replayed lap stands where the compute waited, for as long as it did in
-    proportion, never turns back, and ends where it should."""
+    """The replayed lap stands still where the compute waited, for a proportional time, never
+    turns back, and ends at its end."""
     steps = page.evaluate(
         """async () => {
           const { Motion } = await import("/page/motion.js");
@@ -115,8 +115,8 @@ def test_a_long_lap_is_followed(page):
 
 
 def test_the_history_tells_rates_and_forgets(page):
-    """Four laps a second for three minutes, and a rest: what is kept is two
-    minutes, and nothing between two looks at the totals is lost."""
+    """Four laps a second for three minutes, and a rest: two minutes are kept, and nothing
+    between two readings of the totals is lost."""
     spans, recent, after = page.evaluate(
         """async () => {
           const { History } = await import("/page/history.js");
@@ -143,12 +143,12 @@ def test_the_history_tells_rates_and_forgets(page):
 @pytest.mark.parametrize(
     "stall, read, device, medium, longer",
     [
-        # A lap that waited is as long as its bytes took, whatever the medium can do.
+        # If a lap waited, its reads took all of its time, whatever the device rate.
         (0.19, 90, 100, 1, "medium"),
         (0.7, 20, 100, 1, "medium"),
         (0.7, 20, None, 1, "medium"),
         (0.04, 90, 100, 1, "both"),
-        # One that did not is compute, beside bytes that were there in time.
+        # Otherwise it is compute, and its reads were in time.
         (0, 30, 100, 0.3, "compute"),
         (0.01, 98, 100, 0.98, "both"),
         (0, 20, None, 0, "compute"),

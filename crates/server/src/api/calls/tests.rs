@@ -1,8 +1,9 @@
-//! Calls in each form, in pieces however they are cut.
+//! Calls in each format, in pieces of any lengths.
 
 use super::*;
 
-/// An answer put together: its text, and its calls with their arguments.
+/// Reads an answer in pieces of `step` characters; returns its text, and its calls with their
+/// arguments.
 fn read(source: &str, text: &str, step: usize) -> (String, Vec<(String, String)>) {
     let names = vec!["f".to_owned(), "g".to_owned()];
     let mut reader = CallReader::new(CallFormat::in_template(source), names);

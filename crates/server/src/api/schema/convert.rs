@@ -1,4 +1,4 @@
-//! One schema to the rules of a grammar: references, alternatives and plain types.
+//! Converts a schema to the rules of a grammar: references, alternatives and simple types.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -9,20 +9,21 @@ use super::range::Range;
 use super::{BASE, Refs, refuse, ways};
 use crate::api::error::ApiError;
 
-/// Most subschemas, properties and values together.
+/// Maximum number of subschemas, properties and values together.
 const PARTS: usize = 512;
 
-/// Most repetitions that all of its bounds count out together: a rule each.
+/// Maximum number of repetitions that the bounds of a schema count together. Each becomes a
+/// rule in llama.cpp.
 const COUNTED: u64 = 4000;
 
-/// One schema on its way to a grammar.
+/// The conversion of one schema.
 pub(super) struct Converter<'a> {
     refs: Refs<'a>,
     rules: String,
     count: usize,
     parts: usize,
     counted: u64,
-    /// Rules of what `$ref` points at, by pointer.
+    /// Names of the rules of `$ref` targets, by pointer.
     named: HashMap<&'a str, String>,
 }
 
@@ -44,7 +45,7 @@ impl<'a> Converter<'a> {
         ))
     }
 
-    /// A new rule; returns its name.
+    /// Adds a rule; returns its name.
     pub(super) fn rule(&mut self, body: &str) -> String {
         self.count += 1;
         let name = format!("r{}", self.count);
@@ -52,6 +53,7 @@ impl<'a> Converter<'a> {
         name
     }
 
+    /// Counts a subschema, property or value.
     pub(super) fn part(&mut self) -> Result<(), ApiError> {
         self.parts += 1;
         if self.parts > PARTS {
@@ -62,12 +64,13 @@ impl<'a> Converter<'a> {
         Ok(())
     }
 
-    /// As many repetitions more are counted out.
+    /// Counts `more` repetitions.
     pub(super) fn counts(&mut self, more: u64) -> Result<(), ApiError> {
         self.counted += more;
         if self.counted > COUNTED {
             return Err(refuse(format!(
-                "counts out more than {COUNTED} characters and items, all its bounds together"
+                "counts out more than {COUNTED} characters and items in all of its bounds: let \
+                 them be smaller"
             )));
         }
         Ok(())
@@ -79,13 +82,13 @@ impl<'a> Converter<'a> {
         Ok(self.rule(&body))
     }
 
-    /// What a schema allows, as the right side of a rule.
+    /// The right side of the rule of a schema.
     pub(super) fn body(&mut self, schema: &'a Json) -> Result<String, ApiError> {
         self.part()?;
         let fields = match schema {
             Json::Bool(true) => return Ok("value".into()),
             Json::Object(fields) => fields,
-            _ => return Err(refuse("holds a schema that is no object")),
+            _ => return Err(refuse("has a schema that is not an object")),
         };
         for name in ["$ref", "const", "enum", "anyOf", "oneOf", "allOf"] {
             let Some(value) = schema.get(name) else {
@@ -100,7 +103,7 @@ impl<'a> Converter<'a> {
                     Ok(literal(value))
                 }),
                 "allOf" if value.items().is_none_or(|all| all.len() != 1) => {
-                    Err(refuse("holds `allOf` of more than one schema"))
+                    Err(refuse("has an `allOf` that is not a list of one schema"))
                 }
                 _ => self.alternatives(value, name, Self::schema),
             };
@@ -116,12 +119,12 @@ impl<'a> Converter<'a> {
                 let mut bodies = Vec::new();
                 for (at, kind) in kinds.iter().enumerate() {
                     if kinds[..at].contains(kind) {
-                        return Err(refuse("holds a `type` with the same twice"));
+                        return Err(refuse("has a `type` that lists the same type twice"));
                     }
                     let Json::String(kind) = kind else {
-                        return Err(refuse("holds a `type` that is no text"));
+                        return Err(refuse("has a `type` that is not a string"));
                     };
-                    // Keywords that belong to the other types mean nothing for this one.
+                    // Of `null` no keywords are checked: there may be those of the other types.
                     let body = match kind.as_str() {
                         "null" => "\"null\"".to_owned(),
                         kind => self.kind(kind, schema, fields)?,
@@ -130,7 +133,7 @@ impl<'a> Converter<'a> {
                 }
                 some(bodies, "type")
             }
-            Some(_) => Err(refuse("holds a `type` that is no text")),
+            Some(_) => Err(refuse("has a `type` that is not a string")),
         }
     }
 
@@ -166,9 +169,9 @@ impl<'a> Converter<'a> {
                     "integer" => range.integers(),
                     _ => range.numbers(),
                 };
-                rule.ok_or_else(|| refuse("holds bounds that no number is within"))
+                rule.ok_or_else(|| refuse("has bounds that no number is within"))
             }
-            other => Err(refuse(format!("holds the unknown type `{other}`"))),
+            other => Err(refuse(format!("has the unknown type `{other}`"))),
         }
     }
 
@@ -180,23 +183,23 @@ impl<'a> Converter<'a> {
     ) -> Result<String, ApiError> {
         let list = list
             .items()
-            .ok_or_else(|| refuse(format!("holds `{name}` that is no list")))?;
+            .ok_or_else(|| refuse(format!("has `{name}` that is not a list")))?;
         let all: Result<Vec<_>, _> = list.iter().map(|item| each(self, item)).collect();
         some(all?, name)
     }
 
     pub(super) fn reference(&mut self, pointer: &'a Json) -> Result<String, ApiError> {
         let Json::String(pointer) = pointer else {
-            return Err(refuse("holds a `$ref` that is no text"));
+            return Err(refuse("has a `$ref` that is not a string"));
         };
         if let Some(name) = self.named.get(pointer.as_str()) {
             return Ok(name.clone());
         }
-        let unknown = || refuse(format!("refers to `{pointer}`, which it does not hold"));
+        let unknown = || refuse(format!("refers to `{pointer}`, which it does not contain"));
         let target = self.refs.target(pointer).ok_or_else(unknown)?;
         self.count += 1;
         let name = format!("n{}", self.count);
-        // Known before it is written, so that it may refer to itself.
+        // Inserted before the target is converted, which may refer to itself.
         self.named.insert(pointer, name.clone());
         let body = self.body(target)?;
         let _ = writeln!(self.rules, "{name} ::= {body}");

@@ -1,5 +1,4 @@
-//! JSON that keeps the order of its fields: in a schema it is the order of the
-//! answer.
+//! JSON that keeps the order of its fields, because a schema's order is that of the answer.
 
 use std::fmt;
 
@@ -105,7 +104,7 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Json, E> {
-        let number = Number::from_f64(value).ok_or_else(|| E::custom("a number without end"))?;
+        let number = Number::from_f64(value).ok_or_else(|| E::custom("not a finite number"))?;
         Ok(Json::Number(number))
     }
 

@@ -1,17 +1,17 @@
-//! Keywords of a schema and how they are written in a grammar.
+//! Reads keywords of a schema, and writes bounds and literals of a grammar.
 
 use super::json::Json;
 use super::range::{self, Range};
 use super::refuse;
 use crate::api::error::ApiError;
 
-/// Most repetitions that can be counted; llama.cpp has a limit of its own.
+/// Maximum of a bound on lengths and items; llama.cpp has a limit of its own.
 const REPEATS: u64 = 1000;
 
 /// Keywords that bound a number.
 pub(super) const BOUNDS: [&str; 4] = ["minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"];
 
-/// Keywords that say nothing about what is valid.
+/// Keywords that do not affect which values are valid.
 const ANNOTATIONS: &[&str] = &[
     "title",
     "description",
@@ -25,11 +25,11 @@ const ANNOTATIONS: &[&str] = &[
     "definitions",
 ];
 
-/// One of several.
+/// The alternatives of `name` as the right side of a rule.
 pub(super) fn some(all: Vec<String>, name: &str) -> Result<String, ApiError> {
     if all.is_empty() {
         return Err(refuse(format!(
-            "holds an empty `{name}`, which allows nothing"
+            "has an empty `{name}`, which allows nothing"
         )));
     }
     Ok(all.join(" | "))
@@ -42,17 +42,18 @@ pub(super) fn only(fields: &[(String, Json)], known: &[&str]) -> Result<(), ApiE
         .find(|(name, _)| !known.contains(&name.as_str()) && !ANNOTATIONS.contains(&name.as_str()));
     match other {
         Some((name, _)) => Err(refuse(format!(
-            "holds the keyword `{name}` where this server cannot hold to it"
+            "has the keyword `{name}` where this server cannot enforce it: leave it out"
         ))),
         None => Ok(()),
     }
 }
 
+/// The names in `required`.
 pub(super) fn required(schema: &Json) -> Result<Vec<&str>, ApiError> {
     let Some(required) = schema.get("required") else {
         return Ok(Vec::new());
     };
-    let bad = || refuse("holds `required` that is no list of names");
+    let bad = || refuse("has `required` that is not a list of names");
     let names = required
         .items()
         .ok_or_else(bad)?
@@ -64,7 +65,7 @@ pub(super) fn required(schema: &Json) -> Result<Vec<&str>, ApiError> {
     names.collect()
 }
 
-/// The bounds of a number; of two on one side the tighter.
+/// The bounds of a number; if there are two on one side, the tighter one.
 pub(super) fn range(schema: &Json) -> Result<Range, ApiError> {
     let bound = |name: &str, itself: bool| match schema.get(name) {
         None => Ok(None),
@@ -73,16 +74,16 @@ pub(super) fn range(schema: &Json) -> Result<Range, ApiError> {
             match whole.filter(|x| x.abs() <= range::MOST as f64) {
                 Some(x) => Ok(Some((x as i64, itself))),
                 None => Err(refuse(format!(
-                    "holds `{name}` that is no whole number of at most 15 digits"
+                    "has `{name}` that is not a whole number of at most 15 digits"
                 ))),
             }
         }
-        Some(_) => Err(refuse(format!("holds `{name}` that is no number"))),
+        Some(_) => Err(refuse(format!("has `{name}` that is not a number"))),
     };
     let [least, above, most, below] = BOUNDS;
     let from = [bound(least, true)?, bound(above, false)?];
     let until = [bound(most, true)?, bound(below, false)?];
-    // At the same number the one that leaves it out is tighter.
+    // Of equal bounds the exclusive one is tighter.
     let tightest = |n: &(i64, bool)| (n.0, !n.1);
     let loosest = |n: &(i64, bool)| (n.0, n.1);
     Ok(Range {
@@ -91,6 +92,7 @@ pub(super) fn range(schema: &Json) -> Result<Range, ApiError> {
     })
 }
 
+/// The lower and upper bound of a length or a number of items.
 pub(super) fn bounds(
     schema: &Json,
     least: &str,
@@ -101,18 +103,19 @@ pub(super) fn bounds(
         Some(Json::Number(n)) => match n.as_u64() {
             Some(n) if n <= REPEATS => Ok(Some(n)),
             _ => Err(refuse(format!(
-                "holds `{name}` that is not from 0 to {REPEATS}"
+                "has `{name}` that is not from 0 to {REPEATS}"
             ))),
         },
-        Some(_) => Err(refuse(format!("holds `{name}` that is no number"))),
+        Some(_) => Err(refuse(format!("has `{name}` that is not a number"))),
     };
     let (from, until) = (number(least)?.unwrap_or(0), number(most)?);
     if until.is_some_and(|until| until < from) {
-        return Err(refuse(format!("holds `{least}` larger than `{most}`")));
+        return Err(refuse(format!("has `{least}` larger than `{most}`")));
     }
     Ok((from, until))
 }
 
+/// A number of repetitions in the grammar's notation.
 pub(super) fn braces(from: u64, until: Option<u64>) -> String {
     match (from, until) {
         (0, None) => "*".into(),

@@ -1,4 +1,4 @@
-//! What holds other values: arrays and objects.
+//! Converts schemas of arrays and objects.
 
 use super::convert::Converter;
 use super::json::Json;
@@ -30,8 +30,9 @@ impl<'a> Converter<'a> {
         })
     }
 
-    /// Properties in their order; each optional one may be left out. Rule `first`
-    /// is what may come where nothing has come yet, `then` what may after something.
+    /// Properties in their order; optional ones may be left out. The rules are built from the
+    /// last property back: `first` is what may follow if no property has come yet, `then`
+    /// what may follow after one.
     pub(super) fn object(
         &mut self,
         schema: &'a Json,
@@ -43,7 +44,7 @@ impl<'a> Converter<'a> {
         )?;
         let properties: &'a [(String, Json)] = match schema.get("properties") {
             Some(Json::Object(properties)) => properties,
-            Some(_) => return Err(refuse("holds `properties` that are no object")),
+            Some(_) => return Err(refuse("has `properties` that are not an object")),
             None => &[],
         };
         let required = required(schema)?;

@@ -1,20 +1,19 @@
-//! Numbers between two bounds as a grammar: of whole numbers, digit by digit; of
-//! others, where both bounds are whole. Knows no schema.
+//! Grammars of the numbers between two bounds, which are whole numbers. Knows no schema.
 
-/// The largest bound: as many digits as the grammar's numbers have.
+/// Largest bound: as many digits as the grammar's numbers have.
 pub const MOST: i64 = 999_999_999_999_999;
 
-/// What may follow a whole number without making it another.
+/// An optional fraction of zeros.
 const ZEROS: &str = r#"("." "0"{1,16})?"#;
-/// What may follow one that a number is then still above, in magnitude.
+/// A fraction that is not zero.
 const MORE: &str = r#""." [0-9]{0,15} [1-9]"#;
 
-/// Bounds, each with whether it is allowed itself; none is no bound.
+/// Two bounds, each with whether it is inclusive; none is no bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Range {
-    /// The least.
+    /// The lower bound.
     pub from: Option<(i64, bool)>,
-    /// The most.
+    /// The upper bound.
     pub until: Option<(i64, bool)>,
 }
 
@@ -38,7 +37,7 @@ impl Range {
             return None;
         }
         let mut all = Vec::new();
-        // The numbers above zero and below are mirrored.
+        // Numbers below zero are those above zero with a sign.
         if until > 0 {
             let low = if from >= 0 {
                 (from, from_itself)
@@ -58,7 +57,7 @@ impl Range {
         }
         let zero_below = from < 0 || from == 0 && from_itself;
         let zero_above = until > 0 || until == 0 && until_itself;
-        // Above zero it may be there already, as the lower bound.
+        // `above_zero` has added zero if it is the lower bound.
         if zero_below && zero_above && (from != 0 || until == 0) {
             all.push(format!("\"0\" {ZEROS}"));
         }
@@ -66,7 +65,7 @@ impl Range {
     }
 }
 
-/// Numbers from `low` to `high`, which is not smaller, neither below zero.
+/// Alternatives for the numbers from `low` to `high`; `0 <= low <= high`.
 fn above_zero(low: (i64, bool), high: (i64, bool)) -> Vec<String> {
     let mut all = Vec::new();
     if low.1 && (low.0 < high.0 || high.1) {
@@ -93,7 +92,7 @@ fn both_signs(from: i64, until: i64) -> String {
     }
 }
 
-/// Whole numbers from `from` to `until`, neither below zero.
+/// Whole numbers from `from` to `until`; `0 <= from <= until`.
 fn digits(from: i64, until: i64) -> String {
     let (low, high) = (from.to_string(), until.to_string());
     if low.len() == high.len() {
@@ -109,7 +108,7 @@ fn digits(from: i64, until: i64) -> String {
     all.join(" | ")
 }
 
-/// Texts of digits from `low` to `high`, which are as long as each other.
+/// Strings of digits from `low` to `high`, which have the same length.
 fn same_length(low: &str, high: &str) -> String {
     let all_of = |text: &str, digit: char| text.chars().all(|c| c == digit);
     let free = |n: usize| match n {
@@ -150,7 +149,7 @@ fn same_length(low: &str, high: &str) -> String {
 mod tests {
     use super::*;
 
-    /// The grammar as a regular expression, which these grammars nearly are.
+    /// The grammar as a regular expression, from which these grammars hardly differ.
     fn matcher(grammar: &str) -> regex::Regex {
         let text = grammar.replace("\".\"", r"\.").replace(['"', ' '], "");
         regex::Regex::new(&format!("^(?:{text})$")).unwrap_or_else(|e| panic!("{grammar}: {e}"))
@@ -162,7 +161,7 @@ mod tests {
         [None].into_iter().chain(both).collect()
     }
 
-    /// Whether a number that is so many tenths is in the range.
+    /// Whether the number `tenths` / 10 is in the range.
     fn holds(range: Range, tenths: i64) -> bool {
         let above = |(n, itself): (i64, bool)| tenths > n * 10 || itself && tenths == n * 10;
         let below = |(n, itself): (i64, bool)| tenths < n * 10 || itself && tenths == n * 10;

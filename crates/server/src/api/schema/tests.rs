@@ -1,4 +1,4 @@
-//! Which schemas become which rules, and which are refused for what.
+//! Which schemas become which rules, and which are refused with which message.
 
 use super::grammar_of;
 
@@ -67,10 +67,10 @@ fn what_cannot_be_held_is_refused() {
         (r#"{"type": "boolean", "minimum": 3}"#, "`minimum`"),
         (r#"{"not": {}}"#, "`not`"),
         (r#"{"type": "thing"}"#, "unknown type"),
-        (r#"{"type": 7}"#, "`type` that is no text"),
+        (r#"{"type": 7}"#, "`type` that is not a string"),
         (r#"{"anyOf": []}"#, "allows nothing"),
-        (r#"{"allOf": [{}, {}]}"#, "more than one"),
-        (r##"{"$ref": "#/nowhere"}"##, "does not hold"),
+        (r#"{"allOf": [{}, {}]}"#, "a list of one"),
+        (r##"{"$ref": "#/nowhere"}"##, "does not contain"),
         (r#"{"type": "object", "required": ["x"]}"#, "not among"),
         (
             r#"{"type": "array", "minItems": 5, "maxItems": 1}"#,
@@ -80,7 +80,7 @@ fn what_cannot_be_held_is_refused() {
             r#"{"type": "string", "maxLength": 100000}"#,
             "from 0 to 1000",
         ),
-        (r#"7"#, "no object"),
+        (r#"7"#, "not an object"),
         (r#"{"type": "null", "type": "null"}"#, "twice"),
         (r#"{"type": ["null", "null"]}"#, "twice"),
         (

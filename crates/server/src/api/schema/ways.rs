@@ -1,7 +1,7 @@
-//! In how many ways a text may be read while it is generated. llama.cpp's sampler
-//! follows all of them at once: alternatives that begin alike, one within another,
-//! multiply, and where a schema comes back to itself through them they double with
-//! each level, until no memory is left. Such schemas are refused here. Makes no rules.
+//! Refuses schemas whose grammar would be too ambiguous. llama.cpp's sampler follows all ways
+//! to parse the text so far. Alternatives that begin alike multiply these when nested, and
+//! if a schema refers to itself through such alternatives, the ways double with each level
+//! until memory runs out. Makes no rules.
 
 use std::collections::HashMap;
 
@@ -9,20 +9,19 @@ use super::json::Json;
 use super::{Refs, refuse};
 use crate::api::error::ApiError;
 
-/// Most ways that may be open at once within alternatives that hold others.
+/// Maximum number of ways to parse a text within nested alternatives.
 const WAYS: u64 = 64;
 
-/// How far a chain of references is followed to see what it begins with.
+/// Maximum number of references and alternatives followed to see how a schema begins.
 const CHAIN: usize = 16;
 
-/// How many comparisons finding that out may take: alternatives of alternatives
-/// are compared each with each.
+/// Maximum number of comparisons: alternatives of alternatives are compared with each other.
 const LOOKS: usize = 300_000;
 
-/// Refuses a schema that can be read in too many ways.
+/// Refuses a schema whose text can be parsed in too many ways.
 ///
 /// # Errors
-/// Why.
+/// When it can, or when finding out takes too many comparisons.
 pub fn check(schema: &Json) -> Result<(), ApiError> {
     let mut walk = Walk {
         refs: Refs(schema),
@@ -35,9 +34,9 @@ pub fn check(schema: &Json) -> Result<(), ApiError> {
 
 struct Walk<'a> {
     refs: Refs<'a>,
-    /// References under way, and in how many ways each was come to.
+    /// References being followed, and in how many ways each was reached.
     under_way: Vec<(&'a str, u64)>,
-    /// Those that were gone through, with the most ways.
+    /// References that were followed before, and in how many ways each was reached.
     done: HashMap<&'a str, u64>,
     /// Comparisons left.
     looks: usize,
@@ -73,7 +72,7 @@ impl<'a> Walk<'a> {
         let properties = schema.get("properties").map_or(&[][..], Json::fields);
         let mut ways = ways;
         if let Some(other @ Json::Object(_)) = schema.get("additionalProperties") {
-            // Each name may be that of another property too.
+            // A name may be that of an additional property or of a listed one.
             ways *= 1 + u64::from(!properties.is_empty());
             self.go(other, ways)?;
         }
@@ -86,7 +85,7 @@ impl<'a> Walk<'a> {
         if let Some((_, before)) = self.under_way.iter().find(|(p, _)| *p == pointer) {
             return match ways > *before {
                 true => Err(refuse(format!(
-                    "comes back to `{pointer}` through alternatives that begin alike: let them \
+                    "comes back to `{pointer}` through alternatives that begin alike: let these \
                      begin with different properties or values"
                 ))),
                 false => Ok(()),
@@ -95,7 +94,7 @@ impl<'a> Walk<'a> {
         if self.done.get(pointer).is_some_and(|most| *most >= ways) {
             return Ok(());
         }
-        // What is not there is refused when rules are made.
+        // A missing target is refused when the rules are made.
         let Some(target) = self.refs.target(pointer) else {
             return Ok(());
         };
@@ -106,8 +105,8 @@ impl<'a> Walk<'a> {
         outcome
     }
 
-    /// Whether two alternatives may both still be open within what they hold; also
-    /// if that takes too long to find out.
+    /// Whether two alternatives may both still be possible within the values that they
+    /// contain; true as well if that takes too many steps to find out.
     fn alike(&mut self, a: &'a Json, b: &'a Json, chain: usize) -> bool {
         self.looks = self.looks.saturating_sub(1);
         if chain == 0 || self.looks == 0 {
@@ -128,16 +127,16 @@ impl<'a> Walk<'a> {
         both("array") || both("object") && self.begin_alike(a, b)
     }
 
-    /// Whether the first property of one object may be the other's, with the same value.
+    /// Whether two objects may begin with the same property and value.
     fn begin_alike(&mut self, a: &Json, b: &Json) -> bool {
-        // An object that may begin with this or that is taken to be like any other.
+        // An object whose first property is not certain counts as alike.
         let (Some((name_a, a)), Some((name_b, b))) = (first(a), first(b)) else {
             return true;
         };
         if name_a != name_b {
             return false;
         }
-        // Any value may come where none is told.
+        // Without `const` or `enum`, any value is possible.
         let (Some(a), Some(b)) = (values(a), values(b)) else {
             return true;
         };
@@ -146,10 +145,10 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Whether it may be an array or an object.
+/// Whether a value of a schema may be of this type, with values of its own inside.
 fn may_be(schema: &Json, kind: &str) -> bool {
     if schema.get("const").is_some() || schema.get("enum").is_some() {
-        // They hold nothing that goes on.
+        // Literals contain no alternatives.
         return false;
     }
     match schema.get("type") {
@@ -159,7 +158,7 @@ fn may_be(schema: &Json, kind: &str) -> bool {
     }
 }
 
-/// The property that an object begins with, if there is no other way.
+/// The property with which an object must begin; none if there are several.
 fn first(schema: &Json) -> Option<(&str, &Json)> {
     let (name, value) = schema.get("properties")?.fields().first()?;
     let required = schema.get("required")?.items()?;
@@ -169,7 +168,7 @@ fn first(schema: &Json) -> Option<(&str, &Json)> {
     (is_required && is_closed).then_some((name, value))
 }
 
-/// The values that a schema names.
+/// The values that a schema lists.
 fn values(schema: &Json) -> Option<&[Json]> {
     match schema.get("const") {
         Some(value) => Some(std::slice::from_ref(value)),
@@ -189,7 +188,7 @@ mod tests {
             .unwrap_or_default()
     }
 
-    /// An object whose first property tells it apart, and which holds the whole again.
+    /// An object that is identified by its first property and refers to the whole schema.
     fn kind(name: &str) -> String {
         format!(
             r##"{{"type": "object", "properties": {{"kind": {{"const": "{name}"}}, "of": {{"$ref": "#"}}}},
@@ -211,7 +210,7 @@ mod tests {
             let why = verdict(&schema);
             assert!(why.contains("comes back to `#`"), "{schema}: {why}");
         }
-        // Without coming back, but one within another: 2^7 ways.
+        // Nested without a reference: 2^7 ways.
         let mut deep = String::from("true");
         for _ in 0..7 {
             let list = format!(r#"{{"type": "array", "items": {deep}}}"#);
@@ -222,7 +221,7 @@ mod tests {
 
     #[test]
     fn telling_apart_takes_no_time_without_bound() {
-        // 100^6 chains of references, none of which is like a number.
+        // 100^6 chains of references, none of which begins like null.
         let mut defs = String::from(r#""d6": {"type": "string"}"#);
         for at in 0..6 {
             let next = format!(r##"{{"$ref": "#/$defs/d{}"}}"##, at + 1);
@@ -257,7 +256,7 @@ mod tests {
         ] {
             assert_eq!(verdict(&schema), "", "{schema}");
         }
-        // Gone through once, however many ways lead there.
+        // Each definition is followed once, however many references lead to it.
         let mut defs = String::from(r#""d60": {"type": "null"}"#);
         for at in 0..60 {
             let next = format!(r##"{{"$ref": "#/$defs/d{}"}}"##, at + 1);

@@ -1,4 +1,4 @@
-// The JavaScript packages, as their users use them: a line for each that says what came.
+// Tries the JavaScript packages and prints a line of JSON with the result of each attempt.
 import OpenAI from "openai";
 import Anthropic from "@anthropic-ai/sdk";
 import { generateText, streamText, tool } from "ai";

@@ -1,5 +1,4 @@
-"""Clients that bring many packages with them: what each one's users do first. `make
-check-deep` runs them."""
+"""Clients that need many packages: the basic use of each. Run by `make check-deep`."""
 
 import json
 import os
@@ -15,7 +14,7 @@ from pydantic import BaseModel
 from conftest import KEY, MODEL, PROGRAM
 
 HERE = Path(__file__).parent
-# Where npm has put the packages of package.json.
+# The folder in which npm has installed the packages of package.json.
 NODE = Path(os.environ["NODE_CLIENTS"])
 TURN = [{"role": "user", "content": "Say hello."}]
 SCHEMA = {
@@ -159,7 +158,7 @@ def test_opencode_command_line(roomy, tmp_path):
 
 def test_aider_command_line(roomy, tmp_path):
     (tmp_path / "a.py").write_text("def f(): return 1\n")
-    # The demo model would talk for ever.
+    # Otherwise the demo model would not end its answer.
     settings = {"name": "openai/any", "edit_format": "whole"}
     settings["extra_params"] = {"stop": ["\n"], "max_tokens": 256, "temperature": 0}
     (tmp_path / "settings.yml").write_text(json.dumps([settings]))
@@ -177,6 +176,6 @@ def test_aider_command_line(roomy, tmp_path):
         timeout=600,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    # It tells of tokens when an answer has come whole.
+    # It prints the tokens only after a complete answer.
     assert re.search(r"Tokens: \d+ sent, \d+ received", ran.stdout), ran.stdout
     assert "litellm." not in ran.stdout, ran.stdout
