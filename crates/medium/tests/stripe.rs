@@ -1,5 +1,5 @@
-//! Several drives as one: rates add up, in virtual time and as far as one disk
-//! allows for real, and the drive that fails is named.
+//! Several drives as one: every byte has one place, rates add up in virtual time, and
+//! the drive that fails is named.
 
 use delayline_line::{Medium, MediumError, Op, Region};
 use delayline_medium::{
