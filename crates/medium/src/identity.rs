@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_was_put_back_is_noticed_and_another_name_is_not() {
+    fn a_time_that_was_put_back_is_noticed_and_a_name_is_none() {
         let dir = tempfile::tempdir().unwrap();
         let (path, other) = (dir.path().join("a"), dir.path().join("b"));
         std::fs::write(&path, [1; 100]).unwrap();
