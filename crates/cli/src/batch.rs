@@ -71,7 +71,7 @@ pub fn run(args: &BatchArgs, output: &Output) -> Result<()> {
     }
     left.retain(|line| line.wrong.is_none());
     // Prompts that begin alike are asked one after the other, so that their common
-// beginning is computed once.
+    // beginning is computed once.
     left.sort_by_key(|line| line.likeness);
     let (mut generated, mut took) = (0, Duration::ZERO);
     if !left.is_empty() {

@@ -41,9 +41,9 @@ struct MediumTold {
     before: Option<String>,
     figures: MediumFigures,
     notices: Notices,
-    }
+}
 
-    /// Returns what happened in a medium since the last call, in sentences.
+/// Returns what happened in a medium since the last call, in sentences.
 pub type Notices = Box<dyn Fn() -> Vec<String>>;
 
 /// Where the weights are streamed from.

@@ -33,7 +33,7 @@ pub fn run(output: &Output) -> Result<()> {
             (false, true) => "state",
             _ => "cells",
         };
-        // Without attention, states of several sequences cannot share a lap.
+        // Without attention laps cannot be shared once a sequence has left.
         let alone = rides_alone(&arch) || !runs.has_attention;
         let laps = if alone { "one at a time" } else { "shared" };
         output.object(

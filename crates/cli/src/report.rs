@@ -38,9 +38,9 @@ pub struct Figures {
     /// The medium between the files and the laps.
     #[serde(flatten)]
     pub medium: MediumReport,
-    }
+}
 
-    /// Which model it was.
+/// Which model it was.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ModelFigures {
     pub name: String,
@@ -172,7 +172,7 @@ impl GuessFigures {
         format!("; of the missing {early} had been guessed, {waste} of the bytes for that in vain")
     }
 
-    /// Of a stream, since its start.
+    /// The guesses of a stream since its start.
     pub fn of(stream: &mut Stream) -> Self {
         let share = |part: u64, of: u64| (of > 0).then(|| part as f64 / of as f64);
         let counts = stream.guess_counts().unwrap_or_default();
@@ -185,16 +185,16 @@ impl GuessFigures {
     }
 }
 
-/// The bytes that came, held against what is known of them.
+/// How the bytes that were read were checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct CheckFigures {
-    /// Whether each part of the model has a seal; else the first reading is trusted.
+    /// Whether each part of the model has a seal; else the first read is trusted.
     pub is_sealed: bool,
-    /// Bytes that were held against what was known.
+    /// Bytes that were compared with known hashes.
     pub checked_bytes: u64,
     /// Bytes that were read for the first time and trusted.
     pub learned_bytes: u64,
-    /// Time in it, all laps together.
+    /// Time spent on it in all laps.
     pub check_s: f64,
     /// Time of all laps.
     pub laps_s: f64,
@@ -203,7 +203,7 @@ pub struct CheckFigures {
 }
 
 impl Figures {
-    /// What is known while the engine lives. `open_s` is how long it took to open.
+    /// The figures that are known while the engine lives. `open_s` is how long it took to open.
     pub fn of(engine: &mut LlamaEngine, generated: &Generated, open_s: f64) -> Self {
         let ledger = engine.ledger().figures();
         let is_streamed = engine.stream().is_some();
@@ -242,7 +242,7 @@ impl Figures {
         }
     }
 
-    /// Adds what the drive can do, and so how close this came.
+    /// Adds the device rate, and the figures that follow from it.
     pub fn compare(&mut self, device_rate_bytes_per_s: f64) {
         let line = &mut self.line;
         line.device_rate_bytes_per_s = Some(device_rate_bytes_per_s);
@@ -254,8 +254,8 @@ impl Figures {
         line.drive_idle = rate.map(|rate| (1.0 - rate / device_rate_bytes_per_s).max(0.0));
     }
 
-    /// Adds what knowing all choices of experts would have given, by those of the last
-    /// laps. Takes memory of its own: once the engine is gone.
+    /// Adds the hits with all choices known in advance, from the choices of the last laps.
+    /// Takes memory of its own, so call it once the engine is gone.
     pub fn look_back(&mut self, choices: &ExpertRoute, policy: ExpertPolicy) {
         let (lap_s, compute_s) = (self.line.lap_s, self.line.compute_s);
         let rate = self.line.device_rate_bytes_per_s;
@@ -286,7 +286,7 @@ impl LineFigures {
             };
         };
         let decode = generated.decode;
-        // Of an answer of one token no lap was measured: then the plan's figure.
+        // An answer of one token has no decoding lap: the plan's figure stands in.
         let each = |total: f64| (decode.count > 0).then(|| total / decode.count as f64);
         let bytes_per_lap = match decode.bytes_read.checked_div(decode.count) {
             Some(bytes) => bytes,
@@ -328,14 +328,14 @@ impl LineFigures {
         }
     }
 
-    /// The physical limit of a lap, once the device rate is known.
+    /// The physical limit of a lap, if the device rate is known.
     pub fn bound(&self) -> Option<Bound> {
         let rate = self.device_rate_bytes_per_s?;
         Some(Bound::new(self.compute_s?, self.bytes_per_lap, rate))
     }
 }
 
-/// Files of a model, to measure the device with.
+/// The files of a model, for measuring the device.
 pub fn paths(engine: &LlamaEngine) -> Vec<PathBuf> {
     engine.file().paths()
 }

@@ -57,7 +57,7 @@ impl Display for Light<'_> {
     }
 }
 
-/// Lines for a summary, each with its end.
+/// Lines for a summary, each with a line end.
 pub struct LoopLines<'a>(pub &'a LoopFigures);
 
 impl Display for LoopLines<'_> {
