@@ -47,7 +47,7 @@ pub struct LoopFigures {
     pub pieces_taken: u64,
     /// Their bytes.
     pub bytes_taken: u64,
-    /// Passes of pieces in which nobody took them, after they were first taken.
+    /// Passes in which a piece was not taken, after it was first taken.
     pub passes_missed: u64,
     /// Reads from the medium behind of what is not on the loop, or is no whole piece of
     /// it (rows of tables, experts, what stays).

@@ -33,7 +33,7 @@ pub(crate) struct Lights {
 pub(crate) struct Found {
     /// Laps since this copy was last read or sent.
     pub laps: u64,
-    /// Passes of the piece, since it was last taken, in which nobody took it.
+    /// Passes of the piece since it was last taken, this one not counted.
     pub missed: u64,
 }
 

@@ -332,7 +332,7 @@ fn chosen(maker: &LoopMaker, course: &Course<'_>) -> Result<Vec<bool>, Placement
     Ok(streams)
 }
 
-/// Whether this machine has the memory to emulate so many bytes in flight.
+/// Whether this machine has the memory to emulate `bytes` in flight.
 fn check_host(bytes: u64, free_bytes: Option<u64>) -> Result<(), PlacementError> {
     match free_bytes.filter(|&free| free < bytes) {
         None => Ok(()),

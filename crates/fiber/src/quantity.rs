@@ -64,7 +64,7 @@ impl Quantity {
         units.sort_by(|a, b| a.1.total_cmp(&b.1));
         let fits = |(_, size): &&(&str, f64)| value.abs() >= *size * 0.999;
         let (unit, size) = match self {
-            // Nobody reads megametres or permille.
+            // Megametres and permille are not in use.
             Self::Share | Self::Number => ("", 1.0),
             Self::Length if value >= 0.1 || value == 0.0 => ("km", 1.0),
             _ => *units.iter().rev().find(fits).unwrap_or(&units[0]),

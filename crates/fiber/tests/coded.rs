@@ -10,7 +10,7 @@ use delayline_medium::{Link, Simulated, VirtualClock};
 use delayline_plan::{ALIGN, Extent, ExtentId, Plan, Residency, Run, Schedule};
 use ring::spec;
 
-/// A model of `count` extents of so many pages, one a run.
+/// A model of `count` extents of `pages` pages, one a run.
 fn model(count: u64, pages: u64) -> (Plan, Vec<Extent>) {
     let extent = |i: u64| Extent {
         part: 0,

@@ -91,7 +91,7 @@ impl Checks {
             }
         }
         for scattered in &mut self.scattered {
-            // Zeroed pages that nobody has touched take no memory.
+            // Zeroed pages take no memory until they are written.
             let len = scattered.blocks.end - scattered.blocks.start;
             scattered.hashes = vec![0; len as usize];
         }
@@ -177,7 +177,7 @@ pub struct CheckCounts {
     pub wrong: u64,
 }
 
-/// The medium inside, and what is known of it.
+/// The medium inside, and its hashes.
 pub struct Checked<M> {
     inner: M,
     memory: Arc<Memory>,
@@ -185,7 +185,7 @@ pub struct Checked<M> {
     checks: Option<Checks>,
     /// Part and offset of the reads under way, by their id.
     asked: HashMap<u64, (u16, u64)>,
-    /// What has completed and was not checked yet.
+    /// Completions that were not checked yet.
     arrived: VecDeque<Completion>,
     come: Vec<Completion>,
     /// First byte and sum of reads of which only the beginning has come, by where in memory
@@ -314,8 +314,8 @@ impl<M: Medium> Checked<M> {
 }
 
 impl Checks {
-    /// The whole that a read is of, the offset of its first byte, and the sum of what has
-    /// come of it before this read; none for bytes that are known by block.
+    /// The whole that a read belongs to, its offset in the part, and the sum of its blocks
+    /// before this read; none for bytes that are known by block.
     fn whole(
         &mut self,
         part: u16,

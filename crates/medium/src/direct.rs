@@ -167,7 +167,7 @@ fn advise(file: &File, offset: u64, len: u64, advice: i32) {
 }
 
 /// Whether the page at `offset`, a multiple of [`ALIGN`], is in the page cache.
-/// To a caller without permission to write to the file the kernel says so of every page.
+/// The kernel reports every page as cached to a caller who may not write to the file.
 pub(crate) fn is_cached(file: &File, offset: u64) -> io::Result<bool> {
     let len = ALIGN as usize;
     // SAFETY: a new mapping at an address of the kernel's choice, never read.
@@ -194,7 +194,7 @@ pub(crate) fn is_cached(file: &File, offset: u64) -> io::Result<bool> {
     } else {
         Err(io::Error::last_os_error())
     };
-    // SAFETY: the same mapping, which nobody else knows.
+    // SAFETY: the same mapping, to which there is no other pointer.
     unsafe { libc::munmap(page, len) };
     result
 }

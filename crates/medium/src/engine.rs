@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// Maximum of operations at once; a ring could hold more, but a drive gains nothing.
 pub(crate) const MAX_DEPTH: usize = 4096;
 
-/// Who issues the operations.
+/// How operations are issued.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IoBackend {
     /// io_uring where it is allowed, otherwise threads.
@@ -30,9 +30,9 @@ pub enum IoBackend {
 pub struct FlashOptions {
     /// Operations at once, 1 to 4096.
     pub depth: usize,
-    /// Who issues them.
+    /// How they are issued.
     pub backend: IoBackend,
-    /// What becomes of the page cache.
+    /// How the page cache is treated.
     pub access: Access,
     /// Ranges of the memory to register with the kernel, in bytes, of whole
     /// pages: these get all their pages now and may not be discarded while the

@@ -76,7 +76,7 @@ pub enum OpenError {
     /// Not a regular file or block device.
     #[error("{}: not a regular file or a block device; name the model's file itself", path.display())]
     NotAFile {
-        /// What was named.
+        /// The path that was given.
         path: PathBuf,
     },
     /// The depth is out of range.

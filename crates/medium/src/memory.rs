@@ -17,7 +17,7 @@ pub const HUGE: u64 = 2 << 20;
 
 const WORD: u64 = size_of::<u64>() as u64;
 
-/// An anonymous mapping that nobody has a reference into.
+/// An anonymous mapping, into which there are no references.
 ///
 /// Its bytes are written by the kernel (a read in flight), by other media (a
 /// copy) and read by native code through [`Memory::ptr`], all under the rule

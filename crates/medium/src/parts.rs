@@ -18,7 +18,7 @@ pub enum Access {
     /// Direct I/O where it really bypasses the page cache, otherwise [`Access::Buffered`].
     #[default]
     Direct,
-    /// Through the page cache, dropping from it what was read.
+    /// Through the page cache, from which bytes that were read are dropped.
     Buffered,
 }
 

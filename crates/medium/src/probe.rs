@@ -36,7 +36,7 @@ pub struct MixedRate {
 /// Length and depth of operations at which a drive gives all it has.
 const BEST: (u32, usize) = (4 << 20, 32);
 
-/// What is done to a drive while its rate is taken.
+/// The operations with which a drive is measured.
 #[derive(Clone, Copy)]
 struct Load {
     op_len: u32,

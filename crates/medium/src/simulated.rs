@@ -90,8 +90,8 @@ pub struct Simulated {
     clock: VirtualClock,
     /// When the last byte accepted so far has left, in nanoseconds.
     free_at_ns: u64,
-    /// What is under way, in order of when it is due: the latency is the same for
-    /// all.
+    /// Operations under way, in the order in which they are due: the latency is the
+    /// same for all.
     queue: VecDeque<Due>,
     /// Bytes under way that are read, and that are written.
     under_way: [u64; 2],
@@ -100,8 +100,8 @@ pub struct Simulated {
 
 impl Simulated {
     /// A medium with the bytes of `behind`, which completes at its next poll what
-    /// is submitted to it, as [`Dram`](crate::Dram) does. It shares `clock` with
-    /// whoever waits for it.
+    /// is submitted to it, as [`Dram`](crate::Dram) does. It shares `clock` with its
+    /// caller.
     ///
     /// # Panics
     /// When the link's rate or depth is 0, or the depth of `behind` is smaller.
@@ -167,8 +167,8 @@ impl Simulated {
                 let result = without_bytes(lens, &op);
                 op.complete(result)
             }
-            // The bytes are moved at once, though nobody may look before the
-            // completion says so.
+            // The bytes are moved at once, though the caller may not look at them
+            // before the completion.
             Behind::Medium(medium) => {
                 medium.submit(op);
                 medium.poll(true, &mut self.scratch);

@@ -15,7 +15,7 @@ use std::collections::{HashMap, VecDeque};
 
 /// One drive of several, and its name for messages.
 pub struct Drive<M> {
-    /// What is read there: for each part of the model, its stripes.
+    /// The medium with its stripes of each part of the model.
     pub medium: M,
     /// For a person, such as the folder.
     pub name: String,
@@ -27,9 +27,9 @@ pub struct Stripe<M> {
     unit: u64,
     caps: Caps,
     stats: Stats,
-    /// By a number of its own: the operations that were asked for.
+    /// The operations that were submitted, each by a number.
     whole: HashMap<u64, Whole>,
-    /// Numbers of operations, in the order in which they were asked for.
+    /// Their numbers, in the order of submission.
     order: VecDeque<u64>,
     serial: u64,
     scratch: Vec<Completion>,

@@ -242,7 +242,7 @@ fn forbid(call: libc::c_long, error: i32) {
         k,
     };
     let mut rules = [
-        // The number of the system call is the first word of what is judged.
+        // The number of the system call is the first word of the filter's input.
         rule(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
         rule(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, call as u32, 1),
         rule(
@@ -442,7 +442,7 @@ fn a_file_without_permission_to_write_is_refused_when_it_is_opened() {
     let OpenError::Part { source, .. } = &error else {
         panic!("{error}")
     };
-    // Nobody may write to a program that runs.
+    // A program that runs cannot be opened for writing.
     assert_eq!(
         source.kind(),
         std::io::ErrorKind::ExecutableFileBusy,

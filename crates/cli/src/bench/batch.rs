@@ -44,7 +44,7 @@ impl Total {
 /// Measures and prints.
 ///
 /// # Errors
-/// When the model cannot be run with so many sequences under the budget.
+/// When the model cannot be run with that many sequences under the budget.
 pub fn run(args: &BenchArgs, budget: u64, model_bytes: u64, output: &Output) -> Result<()> {
     let paths = ModelFile::open(&args.model)?.paths();
     // All batch sizes take turns in one process; with two ways of running, these take turns

@@ -58,7 +58,7 @@ pub struct ProbeJob {
     /// Where to write the plan of the model
     #[arg(long)]
     pub plan: Option<PathBuf>,
-    /// Instead, laps that so many sequences share
+    /// Instead, laps that these numbers of sequences share
     #[arg(long, value_delimiter = ',')]
     pub batch: Vec<u32>,
     /// How often each of these is measured, in turns

@@ -30,7 +30,7 @@ pub(super) enum Deed {
     Flip(u64),
     Zero(u64),
     Misplace,
-    /// The parts of the buffer before and behind what is really written.
+    /// The parts of the buffer before and after the one that is written.
     Tear(Buffer, Buffer),
 }
 

@@ -36,10 +36,11 @@ pub struct Faults {
     pub zeroed: f64,
     /// Share of reads that bring another place's bytes.
     pub misplaced: f64,
-    /// Share of writes that are acknowledged and never made: what is read there
-    /// afterwards is what was there before.
+    /// Share of writes that are acknowledged and never made: later reads bring the old
+    /// bytes.
     pub lost: f64,
-    /// Share of writes that are acknowledged and made in part: the rest is as it was.
+    /// Share of writes that are acknowledged and made in part: the rest keeps its old
+    /// bytes.
     pub torn: f64,
 }
 

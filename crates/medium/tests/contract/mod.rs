@@ -262,7 +262,7 @@ fn a_medium_dropped_with_reads_under_way_lets_go_of_the_memory() {
                 medium.poll(false, &mut Vec::new());
             }
             drop(medium);
-            // Nobody is left to write: what is put there now stays.
+            // Nothing writes there any more: what is put there now stays.
             assert_eq!(Arc::strong_count(&memory), 1, "{name}");
             let whole = vec![0x11; memory.len() as usize];
             memory.copy_in(0, &whole);

@@ -80,7 +80,7 @@ impl Size {
 /// Measures laps of all batch sizes.
 ///
 /// # Errors
-/// When the model cannot be run with so many sequences under the budget.
+/// When the model cannot be run with that many sequences under the budget.
 pub fn measure(job: &ProbeJob) -> Result<Measured> {
     let most = job.batch.iter().copied().max().unwrap_or(1);
     let one = job.prompt_tokens + job.tokens + 2;
