@@ -1,5 +1,5 @@
-//! The command line as it was typed: commands, options, help. What follows
-//! from it for a model or a machine is decided elsewhere.
+//! The command line: commands, options, help. What the options mean for a model or a machine
+//! is decided elsewhere.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ Examples:
   delayline doctor /mnt/models
 
 A model is a GGUF file, or hf:ORG/REPO[:QUANT] for one of the Hugging Face hub, which is
-fetched first where the cache of the hub's tools does not have it.
+fetched first if it is not in the cache of the hub's tools.
 Sizes are in bytes or with a unit: 2GiB, 512MiB (powers of 1024), 1.5GB (of 1000).
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 after Ctrl-C.";
 
@@ -51,7 +51,7 @@ pub enum Command {
     List(ListArgs),
     /// List the architectures that run, and those that do not.
     ///
-    /// Of each that runs the tests have a tiny model, whose logits are those of llama.cpp
+    /// For each that runs, the tests have a tiny model whose logits equal those of llama.cpp
     /// alone, bit for bit.
     Models,
     Inspect(InspectArgs),
@@ -66,17 +66,17 @@ pub enum Command {
     Stripe(StripeArgs),
     Template(TemplateArgs),
     Seal(SealArgs),
-    /// Look into the folder of a KV cache (`serve --kv-cache`), or empty it.
+    /// Inspect the folder of a KV cache (`serve --kv-cache`), or empty it.
     #[command(subcommand)]
     Kv(KvCommand),
-    /// Features of graph networks from flash: graphs to measure with, and the loader alone.
+    /// Features of graph networks from flash: write graphs to measure with, measure the loader.
     #[command(subcommand)]
     Graph(GraphCommand),
     Completions(CompletionsArgs),
 }
 
 impl Command {
-    /// The model that is named, where there is to be one.
+    /// The model that the command names, if it takes one.
     pub fn model_mut(&mut self) -> Option<&mut PathBuf> {
         match self {
             Self::Run(args) => Some(&mut args.model),
@@ -120,7 +120,7 @@ pub struct RunArgs {
     /// Stop an answer after N tokens [default: where the model ends it or the context is full]
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub tokens: Option<u32>,
-    /// Continue the prompt as it is, where an instruct model would else be given it as a turn of a conversation
+    /// Continue the prompt as it is, instead of giving it to an instruct model as a turn of a conversation
     #[arg(long)]
     pub raw: bool,
     /// A chat template in Jinja, in place of the model's own
@@ -136,9 +136,9 @@ pub struct RunArgs {
 
 /// Measure laps under several memory budgets, side by side in one run.
 ///
-/// Each budget is run in a process of its own, in turns, so that what the
-/// machine does meanwhile hits all of them. Printed are rates, the physical
-/// limit of each budget, and how close it came.
+/// Each budget is run in a process of its own, in turns, so that changes of the machine's
+/// speed affect all of them alike. Prints rates, the physical limit at each budget, and how
+/// close to it each came.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
     /// The model, a GGUF file; of a split model, the first part
@@ -153,30 +153,30 @@ pub struct BenchArgs {
         conflicts_with = "memory"
     )]
     pub budgets: Vec<Budget>,
-    /// Instead measure laps that so many sequences share, one after the other, such as 1,2,4,8,16; under --memory or the first of --budgets
+    /// Instead measure laps that these numbers of sequences share, such as 1,2,4,8,16; under --memory or the first of --budgets
     #[arg(long, value_name = "LIST", value_delimiter = ',',
           value_parser = clap::value_parser!(u32).range(1..=64))]
     pub batch: Vec<u32>,
     /// Also measure this way of running the model, within the same budgets
     #[arg(long, value_name = "WAY")]
     pub baseline: Option<Baseline>,
-    /// Also write what each budget makes of the model into this directory, as BYTES.json, for `delayline study decode --plan`
+    /// Also write the plan of each budget into this directory, as BYTES.json, for `delayline study decode --plan`
     #[arg(long, value_name = "DIR", conflicts_with = "batch")]
     pub plans: Option<PathBuf>,
     /// Also write which experts the tokens chose, for --route and `delayline study experts`
     #[arg(long, value_name = "FILE", conflicts_with = "batch")]
     pub record: Option<PathBuf>,
-    /// Have every token choose the experts of a recorded route, so that random weights follow a real model; what is computed is then noise; with --batch each sequence from 32 tokens further on
+    /// Make every token use the experts of a recorded route, so that random weights behave like a real model; the text is then noise; with --batch each sequence starts 32 tokens after the one before
     #[arg(long, value_name = "FILE")]
     pub route: Option<PathBuf>,
-    /// With --route, which share of the experts to come is guessed rightly; wrong ones are others of the layer, as often as the route uses them [default: 0.886, as measured on Qwen3-30B]
+    /// With --route, the share of the next layer's experts that is guessed right; wrong guesses are other experts of the layer, as often as the route uses them [default: 0.886, as measured on Qwen3-30B]
     #[arg(long, value_name = "SHARE", requires = "route")]
     pub guess_accuracy: Option<f64>,
     /// Tokens to decode, each a lap of its own
     #[arg(short = 'n', long, value_name = "N", default_value_t = 16,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub tokens: u32,
-    /// Tokens of the prompt, decoded together before
+    /// Tokens of the prompt, which is read first
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     pub prompt_tokens: u32,
     /// How often each measurement is made; the median counts
@@ -193,29 +193,30 @@ pub enum Baseline {
     Mmap,
 }
 
-/// Show a model's extents and what a memory budget would make of them.
+/// Show a model's extents and how it would run within a memory budget.
 ///
-/// With a device rate, given or measured, it also tells how long a lap will
-/// take at best. Nothing is run.
+/// With a device rate, given or measured, it also prints how long a lap takes at best.
+/// Nothing is run.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
     /// The model, a GGUF file; of a split model, the first part
     #[arg(value_name = "MODEL", value_parser = names::parser())]
     pub model: PathBuf,
-    /// The device rate to reckon with, such as 2.8GB/s
+    /// The device rate to calculate with, such as 2.8GB/s
     #[arg(long, value_name = "RATE", value_parser = parse_rate, conflicts_with = "measure")]
     pub rate: Option<f64>,
     /// Measure the device rate, which takes a few seconds
     #[arg(long)]
     pub measure: bool,
-    /// Also write what the budget makes of the model: extents, what stays, runs, for `delayline study decode --plan`
+    /// Also write the plan at the budget: extents, what stays, runs; for `delayline study decode --plan`
     #[arg(long, value_name = "FILE")]
     pub plan: Option<PathBuf>,
     #[command(flatten)]
     pub engine: EngineArgs,
 }
 
-/// How a model is run, whatever for. Absent means: as suits model and machine.
+/// How a model is run, for all commands. An absent option means: as suits the model and the
+/// machine.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Engine")]
 pub struct EngineArgs {
@@ -225,13 +226,13 @@ pub struct EngineArgs {
     /// Memory through which streamed weights pass, such as 256MiB, part of --memory; never less than the model needs [default: as the schedule needs]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub window: Option<u64>,
-    /// Threads that compute, in every lap; without it at most one for each core that this process may use, and fewer while other programs take the cores and fewer are faster
+    /// Compute threads [default: at most one for each core that this process may use, and fewer while other programs use the cores and fewer are faster]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
     pub threads: Option<u32>,
     /// Tokens of context: prompt and answers together [default: at most 4096, an eighth of --memory]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
     pub ctx: Option<u32>,
-    /// Most tokens that share a lap while a prompt is read [default: by threads and --memory]
+    /// Maximum number of tokens that share a lap while a prompt is read [default: by threads and --memory]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub ubatch: Option<u32>,
     /// Number format of the KV cache; smaller ones are less exact
@@ -246,29 +247,29 @@ pub struct EngineArgs {
     /// FILE.toml or FILE.toml:NAME [default: flash]
     #[arg(long, value_name = "MEDIUM", value_parser = medium::typed)]
     pub medium: Option<MediumArg>,
-    /// Which experts of a mixture stay in memory, where all else does
+    /// Which experts of a mixture stay in memory, where everything else does
     #[arg(long, value_name = "POLICY", default_value = "next-use")]
     pub experts: ExpertsArg,
-    /// Read no experts that the next layer will only probably want
+    /// Do not read experts that the next layer will only probably use
     #[arg(long)]
     pub no_guess: bool,
-    /// Neither read nor write MODEL.experts, which keeps from one run to the next which experts of a mixture were hot, so that they are read before they are asked for; `bench` never does
+    /// Neither read nor write MODEL.experts, which lists the experts of a mixture that were hot in earlier runs, so that they are read before they are needed; `bench` never uses it
     #[arg(long)]
     pub no_hotness: bool,
     /// Record when each extent was read and used, for chrome://tracing or ui.perfetto.dev
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
-    /// Open a file that this machine has not opened before without trying it in a process of its own first: what llama.cpp does not survive then ends this one
+    /// Open a file that this machine has not opened before without trying it in a process of its own first: a crash of llama.cpp then ends this one
     #[arg(long)]
     pub no_trial: bool,
-    /// Compute with whatever bytes the medium brings, without holding them against the model's seal or the first reading: what a failing drive then gets wrong goes into the answer
+    /// Compute with whatever bytes the medium brings, without checking them against the model's seal or the first read: errors of a failing drive then go into the answer
     #[arg(long)]
     pub no_verify: bool,
 }
 
 impl EngineArgs {
-    /// The command line that says the same to a process of this program's own;
-    /// without the trace, of which there is one.
+    /// These options as arguments for a child process of this program, without the trace,
+    /// which only one process can write.
     pub fn arguments(&self) -> Vec<OsString> {
         let mut out = Vec::new();
         let mut option = |name: &str, value: Option<String>| {
@@ -330,7 +331,7 @@ pub enum ExpertsArg {
     Lru,
     /// Those that were used most, with aging
     Frequency,
-    /// Two queues, and a memory of what went
+    /// Two queues, and a list of those that left lately
     S3Fifo,
 }
 
@@ -389,7 +390,7 @@ pub struct DoctorArgs {
     /// Parameters of a model to be trained from there: what a step costs
     #[arg(long, value_name = "N", value_parser = parse_count, default_value = "1B")]
     pub params: u64,
-    /// Bytes that the drive is made to be written in its life (TBW on its sheet)
+    /// Bytes that may be written to the drive in its life (TBW on its data sheet)
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "600TB")]
     pub endurance: u64,
 }
@@ -398,8 +399,8 @@ pub struct DoctorArgs {
 ///
 /// Requests and answers are in OpenAI's batch format, a line of JSON each: `custom_id`,
 /// `url` (/v1/chat/completions, /v1/completions, /v1/responses, /v1/messages) and `body`;
-/// errors are lines, too. Requests that begin alike are asked one after the other. A run
-/// that was ended, however, goes on where it was: what has its answer is not asked again.
+/// errors are lines, too. Requests that begin alike are asked one after the other. However a
+/// run ended, the next one continues it: requests with an answer are not asked again.
 #[derive(Debug, Args)]
 pub struct BatchArgs {
     /// The model, a GGUF file; of a split model, the first part
@@ -411,8 +412,8 @@ pub struct BatchArgs {
     /// The answers, in the order in which they end
     #[arg(value_name = "OUT")]
     pub answers: PathBuf,
-    /// Most sequences that share a lap, as far as the KV cache has room [default: 32, or as many
-    /// as --memory has room for]
+    /// Maximum number of sequences that share a lap, as far as the KV cache has room [default:
+    /// 32, or as many as --memory has room for]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub batch: Option<u32>,
     /// A chat template in Jinja, in place of the model's own
@@ -424,7 +425,7 @@ pub struct BatchArgs {
 
 /// List the models in the cache of the Hugging Face hub's tools.
 ///
-/// Each can be named as hf:ORG/REPO:QUANT wherever a model's path goes.
+/// Each can be named as hf:ORG/REPO:QUANT in place of a model's path.
 #[derive(Debug, Args)]
 pub struct ListArgs {
     /// The memory that a model would get [default: nine tenths of what is free]
@@ -435,10 +436,10 @@ pub struct ListArgs {
 /// Show what a template makes of a chat request.
 ///
 /// The request is as it is sent to /v1/chat/completions: `messages`, `tools` and
-/// `chat_template_kwargs` are given to the template as they are, and what it makes of them
-/// is printed, byte for byte what Transformers makes. A server tells of tools where a
-/// template knows none, and puts texts in parts where one wants them: its /apply-template
-/// shows that.
+/// `chat_template_kwargs` are given to the template as they are, and the result is printed,
+/// byte for byte that of Transformers. A server also describes tools to a model whose
+/// template has none, and puts texts in parts for a template that wants parts: its
+/// /apply-template shows that.
 #[derive(Debug, Args)]
 pub struct TemplateArgs {
     /// The model, a GGUF file
@@ -468,7 +469,7 @@ pub struct SynthArgs {
     #[arg(long = "type", value_name = "TYPE", default_value = "q4_0",
           value_parser = PossibleValuesParser::new(delayline_synth::Quant::ALL.map(|quant| quant.name())))]
     pub quant: String,
-    /// The weights depend on this alone
+    /// Seed of the weights: the same seed gives the same model
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
     /// Experts that compute for a token, 1 to as many as a layer has [default: the shape's]
@@ -482,7 +483,7 @@ pub struct SynthArgs {
     pub force: bool,
 }
 
-/// Lay a model over several drives, so that their rates add up.
+/// Distribute a model over several drives, so that their rates add up.
 ///
 /// Each file of the model becomes one in each folder, stripe by stripe in turns,
 /// and the first folder gets the list of them, NAME.stripe.toml. The model then
@@ -495,7 +496,7 @@ pub struct StripeArgs {
     /// A folder on each drive
     #[arg(value_name = "DIR", required = true, num_args = 2..=64)]
     pub dirs: Vec<PathBuf>,
-    /// Bytes on a drive before the next one's turn, 64KiB to 64MiB in steps of 4096
+    /// Bytes of a stripe, 64KiB to 64MiB in steps of 4096
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = stripe_unit)]
     pub unit: u64,
     /// Replace files that are there already
@@ -503,12 +504,12 @@ pub struct StripeArgs {
     pub force: bool,
 }
 
-/// Write down what a model's bytes are, so that each that is read later can be checked.
+/// Write the hashes of a model's bytes, so that everything read later can be checked.
 ///
 /// The seal is a file beside each part of the model, NAME.seal, of a five-hundredth of its
-/// length. It holds a hash of each 4096 bytes; `run`, `serve` and `bench` find it by itself,
-/// and what a drive then brings wrong is read again, or ends the lap with an error. Without
-/// a seal the first reading is trusted, and later ones are held against it.
+/// length. It holds a hash of each 4096 bytes; `run`, `serve` and `bench` find it by
+/// themselves. Wrong bytes are then read again, or end the lap with an error. Without a seal
+/// the first read is trusted, and later ones are checked against it.
 #[derive(Debug, Args)]
 pub struct SealArgs {
     /// The model, a GGUF file; of a split model, the first part
@@ -525,18 +526,18 @@ pub enum KvCommand {
         #[arg(value_name = "DIR")]
         dir: PathBuf,
     },
-    /// Look whether its files are blocks
+    /// Check that its files are valid blocks
     Verify {
         /// The folder
         #[arg(value_name = "DIR")]
         dir: PathBuf,
     },
-    /// Remove those used longest ago until the others fit; no server may be using it
+    /// Remove the blocks used longest ago until the others fit; no server may be using it
     Prune {
         /// The folder
         #[arg(value_name = "DIR")]
         dir: PathBuf,
-        /// What the others may take on disk
+        /// Maximum size of the others on disk
         #[arg(long, value_name = "SIZE", value_parser = parse_size)]
         size: u64,
     },

@@ -1,5 +1,5 @@
-//! `delayline batch`: a file of requests becomes a file of answers, many on each lap. What
-//! was answered before is not asked again, whatever ended the run.
+//! `delayline batch`: a file of requests becomes a file of answers, many on each lap.
+//! However a run ended, the next one asks only what has no answer yet.
 
 mod lines;
 mod results;
@@ -25,19 +25,19 @@ use crate::trial;
 use self::lines::{AskedLine, Lines};
 use self::results::Results;
 
-/// Requests may wait for each other as long as it takes.
+/// Time limit of requests, which may wait for each other as long as it takes.
 const FOREVER: Duration = Duration::from_secs(100_000_000);
 
-/// Sequences of a lap, where there is room: what a lap gains by more is little.
-const RIDERS: u32 = 32;
+/// Sequences that share a lap by default, where there is room: more gain little.
+const SEQUENCES: u32 = 32;
 
-/// How often a request is asked again whose lap failed, or for which there was no room.
+/// How often a request is asked whose lap fails, or for which there is no room.
 const TRIES: u32 = 3;
 
-/// Between two of them.
+/// Time between two of these attempts.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// What all threads that ask share.
+/// What the threads that ask share.
 struct Work<'a> {
     desk: &'a Desk,
     lines: &'a Lines,
@@ -45,7 +45,7 @@ struct Work<'a> {
     next: AtomicUsize,
     results: Mutex<Results>,
     progress: Mutex<ProgressLine>,
-    /// Requests that no try could compute.
+    /// Requests that failed at every attempt.
     unanswered: AtomicUsize,
 }
 
@@ -70,7 +70,8 @@ pub fn run(args: &BatchArgs, output: &Output) -> Result<()> {
         results.refuse(line)?;
     }
     left.retain(|line| line.wrong.is_none());
-    // What begins alike is asked one after the other, and computed once.
+    // Prompts that begin alike are asked one after the other, so that their common
+    // beginning is computed once.
     left.sort_by_key(|line| line.likeness);
     let (mut generated, mut took) = (0, Duration::ZERO);
     if !left.is_empty() {
@@ -112,9 +113,10 @@ pub fn run(args: &BatchArgs, output: &Output) -> Result<()> {
     }
 }
 
-/// The model, for as many sequences as were asked for, or else as the budget has room for.
+/// Opens the model for as many sequences as were asked for, else as many as the budget has
+/// room for.
 fn opened(args: &BatchArgs, engine: &Options) -> Result<Desk> {
-    let mut riders = args.batch.unwrap_or(RIDERS);
+    let mut riders = args.batch.unwrap_or(SEQUENCES);
     loop {
         match Desk::open(config(args, engine, riders)?) {
             Err(ServerError::Runtime(Error::Budget { .. }))
@@ -154,7 +156,7 @@ fn config(args: &BatchArgs, engine: &Options, riders: u32) -> Result<ServerConfi
     })
 }
 
-/// Asks for all that is left, as many at a time as keep each lap full.
+/// Asks all requests that are left, as many at a time as keep each lap full.
 fn answer(
     desk: &Desk,
     lines: &Lines,
@@ -195,7 +197,7 @@ fn answer(
     Ok(work.results.into_inner()?)
 }
 
-/// Asks one after the other, until there are none.
+/// Asks one request after the other, until there are none.
 fn ask_on(work: &Work) -> Result<()> {
     loop {
         let next = work.next.fetch_add(1, Ordering::Relaxed);
@@ -211,18 +213,18 @@ fn ask_on(work: &Work) -> Result<()> {
             let answer = work.desk.ask(&request.url, request.body.get().as_bytes())?;
             tries += 1;
             match answer.status {
-                // Others have all the room for requests that wait.
+                // The queue is full.
                 429 => drop(interrupt::wait(Duration::from_millis(50))),
                 // A drive may need a moment.
                 500 | 503 if tries < TRIES => drop(interrupt::wait(PAUSE)),
                 _ => break answer,
             }
         };
-        // What was cut off is asked again the next time.
+        // A request that Ctrl-C cut off is asked again in the next run.
         if interrupt::asked() && answer.status != 200 {
             return Ok(());
         }
-        // No request's fault, and no answer to it.
+        // The server is in trouble: no fault of this request, and no answer to it.
         if answer.status >= 500
             && let Some(trouble) = work.desk.trouble()
         {
@@ -246,7 +248,7 @@ fn lock<T>(mutex: &Mutex<T>) -> Result<std::sync::MutexGuard<'_, T>> {
         .map_err(|_| anyhow::anyhow!("another thread has met a defect"))
 }
 
-/// The system's error with the file that it is about.
+/// Adds the file, and what it cannot be, to the system's error.
 fn named<T>(path: &Path, what: &str, result: std::io::Result<T>) -> Result<T> {
     result.with_context(|| format!("{} cannot be {what}", path.display()))
 }

@@ -1,12 +1,11 @@
-//! `bench`: laps under several budgets, each in a process of its own under a
-//! memory cap, in turns with the baseline and the device's own rate. Does not
-//! know how a lap is run: that is `bench/probe.rs`.
+//! `delayline bench`: measures laps under several budgets, each in a process of its own
+//! under a memory cap, in turns with the baseline and the device rate. Does not know how a
+//! lap is run: that is `bench/probe.rs`.
 
 mod batch;
 mod figures;
 pub mod probe;
 
-use std::io::Read;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -91,7 +90,7 @@ pub fn run(args: &BenchArgs, output: &Output) -> Result<()> {
     figures::report(args, model_bytes, whole.as_ref(), &results, output)
 }
 
-/// The same kernels with everything in memory: the compute side of the limit.
+/// Measures the same kernels with everything in memory: the compute side of the limit.
 fn whole_model(args: &BenchArgs, model_bytes: u64, output: &Output) -> Option<Sample> {
     let free = delayline_engine::available_bytes()?;
     if model_bytes + (1 << 30) > free {
@@ -103,7 +102,7 @@ fn whole_model(args: &BenchArgs, model_bytes: u64, output: &Output) -> Option<Sa
     let samples: Vec<Sample> = (0..args.repeat)
         .filter_map(|_| measure(args, ProbeWay::Streamed, None, model_bytes).ok())
         .collect();
-    // A budget that holds everything streams nothing; anything else is no yardstick.
+    // Only processes that streamed nothing measure compute alone.
     let whole: Vec<Sample> = samples
         .into_iter()
         .filter(|s| s.prompt_compute_s.is_some())
@@ -114,10 +113,10 @@ fn whole_model(args: &BenchArgs, model_bytes: u64, output: &Output) -> Option<Sa
         .min_by(|a, b| (a.lap_s - lap).abs().total_cmp(&(b.lap_s - lap).abs()))
 }
 
-/// Room for the bytes in flight of a loop, which this machine emulates in memory
-/// that counts for the process, and the real one has in its glass. How many there
-/// are only the process knows, so there is room for the whole model; what it took
-/// without them is told apart afterwards.
+/// Bytes added to the cap for the bytes in flight of a loop: a real loop has them in its
+/// fiber, this machine emulates them in memory that counts for the process. Only that
+/// process knows how many there are, so there is room for the whole model; they are
+/// subtracted from its peak afterwards.
 fn glass_room(job: &ProbeJob, model_bytes: u64) -> u64 {
     let medium = job.engine.medium.as_ref();
     match medium.is_some_and(|medium| medium.is_held_in_memory) {
@@ -126,7 +125,7 @@ fn glass_room(job: &ProbeJob, model_bytes: u64) -> u64 {
     }
 }
 
-/// One measurement of laps one by one.
+/// Measures laps one by one, in a process of its own.
 fn measure(
     args: &BenchArgs,
     way: ProbeWay,
@@ -140,8 +139,8 @@ fn measure(
     Ok(sample)
 }
 
-/// What a process is to measure; no batch yet. Without a budget everything stays,
-/// and nothing is left for another medium; nor has mmap one.
+/// What a process is to measure, without a batch. There is no other medium than flash
+/// without a budget, where everything stays, nor for mmap.
 fn job(args: &BenchArgs, way: ProbeWay, budget: Option<u64>) -> ProbeJob {
     let streams = budget.is_some() && way == ProbeWay::Streamed;
     let plan = args.plans.as_ref().zip(budget).filter(|_| streams);
@@ -164,8 +163,7 @@ fn job(args: &BenchArgs, way: ProbeWay, budget: Option<u64>) -> ProbeJob {
     }
 }
 
-/// A measurement in a process of its own, under a cap where there is a budget; and
-/// that cap.
+/// Measures in a process of its own, under a cap if there is a budget; returns the cap too.
 fn in_process<T: DeserializeOwned>(job: &ProbeJob, model_bytes: u64) -> Result<(T, Option<Cap>)> {
     let room = glass_room(job, model_bytes);
     let budget = job.engine.memory;
@@ -184,26 +182,16 @@ fn in_process<T: DeserializeOwned>(job: &ProbeJob, model_bytes: u64) -> Result<(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let mut child = command.spawn()?;
-    let (mut text, mut complaint) = (String::new(), String::new());
-    child
-        .stdout
-        .take()
-        .expect("piped")
-        .read_to_string(&mut text)?;
-    child
-        .stderr
-        .take()
-        .expect("piped")
-        .read_to_string(&mut complaint)?;
-    let status = child.wait()?;
-    if !status.success() {
+    let ended = command.output()?;
+    if !ended.status.success() {
         let killed = cap.as_ref().map_or(0, Cap::oom_kills);
         if killed > 0 {
             bail!("killed: out of memory under the cap");
         }
+        let complaint = String::from_utf8_lossy(&ended.stderr);
         bail!("{}", complaint.trim().trim_start_matches("error: "));
     }
+    let text = String::from_utf8_lossy(&ended.stdout);
     let line = text
         .lines()
         .last()

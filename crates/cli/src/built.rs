@@ -1,5 +1,5 @@
-//! What this program was built for: the level of processor, and the version of
-//! glibc that its symbols ask for.
+//! What this program was built for: the level of processor, and the version of glibc that
+//! its symbols need.
 
 use object::Endianness;
 use object::elf::FileHeader64;
@@ -25,7 +25,7 @@ pub fn glibc() -> Option<String> {
     newest_version(&program).ok().flatten()
 }
 
-/// The newest version `GLIBC_x.y` that an ELF program of 64 bits asks for.
+/// The newest version `GLIBC_x.y` that an ELF program of 64 bits needs.
 fn newest_version(program: &[u8]) -> object::Result<Option<String>> {
     let header = FileHeader64::<Endianness>::parse(program)?;
     let endian = header.endian()?;

@@ -1,5 +1,5 @@
-//! From the options as typed to those of the runtime: what each means for a
-//! model and a machine is the runtime's affair.
+//! Converts options as typed to those of the runtime, which decides what each means for a
+//! model and a machine.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -58,12 +58,12 @@ pub fn options(args: &EngineArgs, way: Way) -> Result<Options> {
     })
 }
 
-/// Where it is kept which experts of a model are hot, if it is.
+/// The file that keeps which experts of a model are hot, unless there is to be none.
 pub fn hotness(args: &EngineArgs, model: &Path) -> Option<Arc<HotnessFile>> {
     (!args.no_hotness).then(|| Arc::new(HotnessFile::open(model)))
 }
 
-/// How tokens are chosen: as was typed, and else as the model's file asks for.
+/// How tokens are chosen: as typed, else as the model's file says.
 pub fn sampling(args: &SamplingArgs, own: Sampling) -> Sampling {
     Sampling {
         temperature: args.temp.unwrap_or(own.temperature),
@@ -76,14 +76,14 @@ pub fn sampling(args: &SamplingArgs, own: Sampling) -> Sampling {
     }
 }
 
-/// Wrong usage that the parser alone cannot see.
+/// An error of usage that the parser alone cannot see.
 pub fn conflict(message: &str) -> anyhow::Error {
     Cli::command()
         .error(ErrorKind::ArgumentConflict, message)
         .into()
 }
 
-/// Says so where more threads are asked for than there are cores.
+/// Notes where more threads are asked for than there are cores.
 pub fn note_threads(args: &EngineArgs, output: &Output) {
     let cores = std::thread::available_parallelism().map_or(u32::MAX, |n| n.get() as u32);
     if let Some(text) = too_many_threads(args.threads, cores) {

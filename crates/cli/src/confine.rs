@@ -1,7 +1,7 @@
-//! What a server may still do once it serves: it opens the model's files and what
-//! tells of the machine, and nothing else; it starts no program, makes no connection,
-//! and maps no new code. So a request or a file that takes it over gains little.
-//! Landlock holds the files, a filter of system calls (seccomp) the rest.
+//! Confines a server before it serves: it may open the model's files and files about the
+//! machine, and nothing else; it starts no program, makes no connection, and maps no new
+//! code. So a request or a file that takes it over gains little. Landlock confines files, a
+//! filter of system calls (seccomp) the rest.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -17,15 +17,15 @@ use seccompiler::{
     SeccompRule,
 };
 
-/// What the kernel is asked to hold; older ones hold what they know of it.
+/// What the kernel is asked to enforce; older ones enforce what they know of it.
 const KNOWN: ABI = ABI::V6;
 
-/// What tells of the machine: its memory, its cgroup, its processors and drives.
-/// Of processes only this one.
+/// Files about the machine: its memory, cgroup, processors and drives; of processes only
+/// this one.
 const MACHINE: [&str; 4] = ["/proc/self", "/proc/meminfo", "/proc/cpuinfo", "/sys"];
 
-/// Programs, other processes, other machines, the kernel itself; and rings, of which the
-/// server has its own by then.
+/// Calls for programs, other processes, other machines and the kernel itself; and for new
+/// rings, because the server has its own by then.
 const NEVER: [i64; 41] = [
     libc::SYS_execve,
     libc::SYS_execveat,
@@ -70,20 +70,20 @@ const NEVER: [i64; 41] = [
     libc::SYS_quotactl,
 ];
 
-/// What is lost without all this, for people.
+/// The consequence of not confining, for people.
 pub const WITHOUT: &str = "who takes the server over, by a request or a file, can open other \
                            files, start programs and connect to other machines";
 
-/// What was confined by [`files`]; it has to live as long as the process may ask for
-/// what tells of it.
+/// What was confined by [`files`]. It has to live as long as the process reads files about
+/// itself.
 pub struct Confined {
-    /// Whether the kernel holds files.
+    /// Whether the kernel enforces it for files.
     pub files: bool,
-    /// The kernel knows a folder of `/proc` again only while somebody has it open.
+    /// The rule for a folder of `/proc` holds only while that folder is open.
     _own: Option<File>,
 }
 
-/// A folder of the server's own.
+/// A folder that belongs to the server.
 #[derive(Clone, Copy, Debug)]
 pub enum Own<'a> {
     /// For reading.
@@ -92,14 +92,14 @@ pub enum Own<'a> {
     Write(&'a Path),
 }
 
-/// From now on this thread, and those that it starts, open nothing but the model and
-/// what tells of the machine, for reading, and what is in `own`. Where the list of hot experts
-/// of a mixture has no name yet, a file may be added to its folder, which they cannot open. A
-/// header out of proportion to the budget, in bytes, is refused.
+/// From now on this thread, and those that it starts, can open only the model and files
+/// about the machine, for reading, and what is in `own`. Where the list of hot experts of a
+/// mixture has no name yet, they can also add a file to its folder, but not open it. A header
+/// out of proportion to `budget`, in bytes, is refused.
 ///
 /// # Errors
-/// When the model cannot be opened, the folder not made, or the kernel refuses what it
-/// offers.
+/// When the model cannot be opened, the folder not be made, or the kernel has Landlock and
+/// refuses its use.
 pub fn files(
     model: &Path,
     own: Option<Own>,
@@ -137,7 +137,8 @@ pub fn files(
     })
 }
 
-/// Allows to read `paths`, everything in `own`, and to add files to `folder`.
+/// Allows only reading `paths`, everything but execution in `own`, and adding files to
+/// `folder`.
 fn hold_files(
     paths: &[PathBuf],
     own: Option<&Path>,
@@ -150,7 +151,7 @@ fn hold_files(
         .handle_access(AccessNet::ConnectTcp)?
         .scope(Scope::AbstractUnixSocket | Scope::Signal)?
         .create()?;
-    // What is not there, a seal or `/proc` in a container, cannot be opened anyway.
+    // A path that is not there, such as a seal or `/proc` in a container, needs no rule.
     for opened in paths.iter().filter_map(|path| PathFd::new(path).ok()) {
         rules = rules.add_rule(PathBeneath::new(opened, read))?;
     }
@@ -164,14 +165,14 @@ fn hold_files(
     Ok(rules.restrict_self()?)
 }
 
-/// From now on no thread of the process may make the system calls that a server has no
-/// use for; they fail with EPERM.
+/// From now on the system calls that a server has no use for fail with EPERM in every
+/// thread of the process.
 ///
 /// # Errors
 /// When the kernel has no filters, or a filter of another kind is in the way.
 pub fn calls() -> Result<()> {
-    // The flags of `clone3` are in memory, where a filter cannot look: told that there is
-    // none, the C library takes `clone`.
+    // The flags of `clone3` are in memory, where a filter cannot look. With ENOSYS the C
+    // library falls back to `clone`.
     let clone3 = vec![(libc::SYS_clone3, Vec::new())];
     for (rules, error) in [(clone3, libc::ENOSYS), (refused()?, libc::EPERM)] {
         let filter: BpfProgram = SeccompFilter::new(
@@ -186,7 +187,7 @@ pub fn calls() -> Result<()> {
     Ok(())
 }
 
-/// A system call, and what of its arguments is refused: all where there is no rule.
+/// A system call, and the arguments with which it is refused: any where there is no rule.
 type Refused = (i64, Vec<SeccompRule>);
 
 /// On x86-64 kernels may know each call by a second number, that of x32.
@@ -208,7 +209,7 @@ fn refused() -> Result<Vec<Refused>> {
     for call in [libc::SYS_mmap, libc::SYS_mprotect, libc::SYS_pkey_mprotect] {
         rules.push((call, vec![has(2, libc::PROT_EXEC)?]));
     }
-    // A thread shares its process; what does not is another process.
+    // Without CLONE_THREAD it is a new process.
     let lacks = SeccompCondition::new(
         0,
         SeccompCmpArgLen::Dword,

@@ -1,6 +1,6 @@
-//! `delayline doctor`: what this machine can do for streaming, each finding
-//! with what follows from it. The probing of drives is the medium crate's
-//! affair; what llama.cpp and the cgroup say is passed in.
+//! `delayline doctor`: what this machine can do for streaming, each finding with its
+//! consequence. Drives are measured by the medium crate; what llama.cpp and the cgroup say
+//! is passed in.
 
 mod judge;
 mod training;
@@ -17,7 +17,7 @@ use crate::args::DoctorArgs;
 use crate::built;
 use crate::output::Output;
 
-/// What is known of this process by those who run models.
+/// Facts about this process from the crates that run models.
 #[derive(Clone, Debug, Default)]
 pub struct Given {
     /// What llama.cpp's kernels were built for, in its words: `AVX2 = 1 | ...`.
@@ -28,7 +28,7 @@ pub struct Given {
     pub cgroup: Option<CgroupMemory>,
 }
 
-/// What a cgroup allows.
+/// The memory that a cgroup allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CgroupMemory {
     pub is_v2: bool,
@@ -42,13 +42,13 @@ const READ_LENS: [u32; 3] = [128 << 10, 1 << 20, 4 << 20];
 const DEPTHS: [usize; 3] = [1, 8, 32];
 const EACH: Duration = Duration::from_millis(300);
 
-/// Of 100 operations how many are writes: all, and as in the pass of a training step that
-/// updates what it reads.
+/// Writes among 100 operations: all, and as in the pass of a training step that updates what
+/// it reads.
 const WRITTEN_PERCENTS: [u32; 2] = [100, 50];
-/// For each of them.
+/// Time of measurement for each of them.
 const EACH_MIXED: Duration = Duration::from_millis(600);
 
-/// How a finding is to be taken.
+/// How good or bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mark {
     Good,
@@ -74,16 +74,16 @@ impl Mark {
     }
 }
 
-/// One thing found out.
+/// One fact about the machine, and its consequence.
 #[derive(Clone, Debug)]
 struct Finding {
     name: &'static str,
     mark: Mark,
-    /// What is the case, for people.
+    /// The fact, for people.
     text: String,
-    /// What follows from it, for people.
+    /// Its consequence, for people.
     so: String,
-    /// What is the case, for programs.
+    /// The fact, for programs.
     value: Value,
 }
 
@@ -133,7 +133,7 @@ pub fn run(args: &DoctorArgs, given: &Given, output: &Output) -> Result<()> {
         }
         finding.print(output)
     };
-    // A path that is not there is said before anything else.
+    // First, so that a path that does not exist is reported before anything else.
     let drive = drive(&args.path)?;
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     tell(judge::kernel(read("/proc/sys/kernel/osrelease").trim()))?;
@@ -174,7 +174,7 @@ pub fn run(args: &DoctorArgs, given: &Given, output: &Output) -> Result<()> {
     verdict(&bad)
 }
 
-/// Fails where something is bad.
+/// Fails if any finding is bad.
 fn verdict(bad: &[&str]) -> Result<()> {
     if !bad.is_empty() {
         bail!("streaming cannot work well here: see {}", bad.join(", "));
@@ -182,14 +182,14 @@ fn verdict(bad: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Everything that asks a file rather than the machine.
+/// The findings about a file or folder.
 fn drive(path: &Path) -> Result<Vec<Finding>> {
     let found = if path.is_dir() {
         let in_dir = || -> std::io::Result<_> {
             let file = tempfile::Builder::new()
                 .prefix(".delayline-doctor-")
                 .tempfile_in(path)?;
-            // Not sparse, and on the drive: what was never written is not read.
+            // Not sparse, and on the drive: holes would not be read from it.
             fs::write(file.path(), vec![1; 4 << 20])?;
             file.as_file().sync_all()?;
             Ok(file)

@@ -1,5 +1,5 @@
-//! `delayline inspect`: what a model is made of, and what memory budgets and a
-//! drive would make of it. Nothing is run; the words are `show`'s.
+//! `delayline inspect`: what a model is made of, and how it would run within memory budgets
+//! and from a drive. Nothing is run; `show` has the text.
 
 mod look;
 mod show;
@@ -28,7 +28,7 @@ const DIVISORS: [f64; 5] = [4.0, 2.0, 1.5, 1.25, 1.1];
 /// How many of the largest tensors are shown.
 const LARGEST: usize = 5;
 
-/// All there is to know.
+/// Everything that is printed.
 #[derive(Debug, Serialize)]
 struct Inspection {
     model: Model,
@@ -36,7 +36,7 @@ struct Inspection {
     largest: Vec<Tensor>,
     /// The drive and the processor; absent if neither was asked for.
     speed: Option<Speed>,
-    /// At the budget in force, or at the smallest if that does not do.
+    /// At the budget in force, or at the smallest that works if that is too small.
     at: Look,
     /// The budget in force, if it is too small.
     too_small_bytes: Option<u64>,
@@ -50,7 +50,7 @@ struct Model {
     name: Option<String>,
     architecture: String,
     parts: usize,
-    /// Whether each part has a seal, by which all that is read is checked.
+    /// Whether each part has a seal, by which everything read is checked.
     is_sealed: bool,
     weight_bytes: u64,
     layers: u64,
@@ -82,7 +82,7 @@ struct Tensor {
 struct Row {
     divisor: f64,
     budget_bytes: u64,
-    /// What it would be, or the smallest that works.
+    /// The model at this budget, or the smallest budget that works.
     #[serde(flatten)]
     outcome: Outcome,
 }
@@ -94,10 +94,11 @@ enum Outcome {
     NeedsBytes(u64),
 }
 
-/// Prints what there is to know.
+/// Inspects a model and prints the result.
 ///
 /// # Errors
-/// When the model cannot be opened, or the drive not measured.
+/// When the model cannot be opened, the drive cannot be measured, or the plan cannot be
+/// written.
 pub fn run(args: &InspectArgs, output: &Output) -> Result<()> {
     if args.engine.trace.is_some() {
         return Err(config::conflict(
@@ -179,7 +180,8 @@ fn inspect(args: &InspectArgs, output: &Output) -> Result<Inspection> {
     })
 }
 
-/// The smallest budget that works: `least`, or what that turns out to lack.
+/// The model at the smallest budget that works: `least`, or a little more if that turns out
+/// to be too small.
 fn smallest(path: &Path, options: &Options, speed: Option<Speed>, least: u64) -> Result<Look> {
     let mut memory = least;
     for _ in 0..3 {
@@ -212,7 +214,7 @@ fn model_of(file: &ModelFile) -> Model {
     }
 }
 
-/// By number format, that with the most bytes first.
+/// The tensors by number format, the format with the most bytes first.
 fn types_of(file: &ModelFile) -> Vec<Type> {
     let mut types: Vec<Type> = Vec::new();
     for weight in file.weights() {

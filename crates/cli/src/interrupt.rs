@@ -1,10 +1,10 @@
-//! Ctrl-C, SIGTERM and SIGHUP: asked for once, the work in hand stops at the next good
-//! place; twice, or before there is any, the process ends at once. Knows no command.
+//! Ctrl-C, SIGTERM and SIGHUP: the first stops the work at the next good place; the second,
+//! or one before there is work, ends the process at once. Knows no command.
 //!
-//! "At once" is `_exit`: no destructor runs, because one may wait for a drive that
-//! does not answer. A SIGHUP that was ignored when the program started, as under `nohup`,
-//! stays ignored. The others are always heard: a shell has what a script puts in the
-//! background ignore Ctrl-C, yet `kill -INT` means it.
+//! "At once" is `_exit`: no destructor runs, because one may wait for a drive that does not
+//! answer. A SIGHUP that was ignored when the program started, as under `nohup`, stays
+//! ignored. The others are always heard: in the background of a script a shell has Ctrl-C
+//! ignored, but `kill -INT` is still meant to work.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -19,17 +19,17 @@ use nix::sys::signal::{SigSet, Signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::{Handle, Signals};
 
-/// What a shell expects of a program that Ctrl-C has ended.
+/// The exit status that a shell expects of a program that Ctrl-C has ended.
 pub const EXIT_CODE: u8 = 130;
 
-/// What is done before the process ends at once.
-type LastDeed = Box<dyn FnOnce() + Send>;
+/// Called before the process ends at once.
+type LastCall = Box<dyn FnOnce() + Send>;
 
 struct State {
-    /// Whether there is anything that could stop at a good place.
+    /// Whether there is work that stops at a good place.
     works: bool,
     asked: bool,
-    last: Option<LastDeed>,
+    last: Option<LastCall>,
 }
 
 static STATE: Mutex<State> = Mutex::new(State {
@@ -43,20 +43,20 @@ fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Beyond the limit on the length of files a write fails, and is told, instead of
-/// ending the process without a word.
+/// Makes writes beyond the limit on the length of files fail with an error, which would
+/// otherwise end the process by SIGXFSZ.
 pub fn let_writes_fail() {
-    // Where it cannot be heard, it ends the process as ever.
+    // Without the handler the signal ends the process as before.
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
 }
 
-/// A child has what its parent held back from its threads ([`watch_start`]) come through.
+/// Unblocks the signals that the parent process has blocked in its threads ([`watch_start`]),
+/// which a child inherits.
 pub fn as_a_child() {
     let _ = kinds().thread_unblock();
 }
 
-/// From now on a signal ends the process at once: there is nothing yet that could be
-/// lost. Until [`watch`].
+/// From now on, until [`watch`], a signal ends the process at once: nothing can be lost yet.
 pub fn watch_start() {
     let mut listener = listener();
     if listener.is_none() {
@@ -64,11 +64,11 @@ pub fn watch_start() {
     }
 }
 
-/// The thread that hears signals is another from now on, started by this one: so it is
-/// confined as this one is.
+/// Replaces the thread that hears signals by one that this thread starts, and that so is
+/// confined as this one.
 pub fn watch_confined() {
     let mut listener = listener();
-    // The new one hears before the old one is deaf.
+    // The new one is started before the old one ends, so that no signal is missed.
     let old = std::mem::replace(&mut *listener, listen());
     if let Some((handle, thread)) = old {
         handle.close();
@@ -89,7 +89,8 @@ fn kinds() -> SigSet {
         .collect()
 }
 
-/// Where the system refuses, signals do what they do anyway: they end the process.
+/// Starts the thread that hears signals. None where the system refuses: signals then end
+/// the process, as they do by default.
 fn listen() -> Option<Listener> {
     let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
     let heard = [SIGINT, SIGTERM].into_iter().chain(hangup);
@@ -101,9 +102,9 @@ fn listen() -> Option<Listener> {
         signals.forever().for_each(|_| ask_or_end());
     };
     let thread = builder.spawn(work).ok()?;
-    // The system gives a signal to any thread that lets it through, even to one that waits
-    // for a drive and will see it when the drive answers. This one and those that it will
-    // start let none through.
+    // The system delivers a signal to any thread that does not block it, even to one that
+    // waits for a drive and will see it only when the drive answers. So this thread, and
+    // those that it will start, block them.
     let _ = kinds().thread_block();
     Some((handle, thread))
 }
@@ -144,8 +145,9 @@ fn ask_or_end() {
     end(EXIT_CODE);
 }
 
-/// Whether a thread stays where no signal reaches it (`D` in `proc(5)`). Whoever reads or
-/// touches memory is there for moments, and each time it was elsewhere counts as a switch.
+/// Whether a thread stays in a state in which no signal reaches it (`D` in `proc(5)`). A
+/// thread that reads or touches memory is in it for moments only, and has switched context
+/// in between.
 fn waits_for_a_drive() -> bool {
     let before = in_system();
     if before.is_empty() {
@@ -155,7 +157,7 @@ fn waits_for_a_drive() -> bool {
     before.intersection(&in_system()).next().is_some()
 }
 
-/// The threads that are there, each with its switches so far.
+/// The threads in that state, each with its context switches so far.
 fn in_system() -> BTreeSet<(OsString, String)> {
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten();
     let waits = |task: DirEntry| {
@@ -176,9 +178,9 @@ pub fn end(code: u8) -> ! {
     signal_hook::low_level::exit(code.into())
 }
 
-/// What is to be done before a second signal ends the process.
-pub fn before_the_end(deed: impl FnOnce() + Send + 'static) {
-    state().last = Some(Box::new(deed));
+/// Sets what is called before a second signal ends the process.
+pub fn before_the_end(call: impl FnOnce() + Send + 'static) {
+    state().last = Some(Box::new(call));
 }
 
 /// Whether Ctrl-C was pressed.
@@ -186,19 +188,19 @@ pub fn asked() -> bool {
     state().asked
 }
 
-/// Waits until Ctrl-C is pressed, or was, but no longer than this; whether it was.
+/// Waits for Ctrl-C, at most this long; whether it was pressed, now or before.
 pub fn wait(time: Duration) -> bool {
     let waited = NEWS.wait_timeout_while(state(), time, |state| !state.asked);
     waited.unwrap_or_else(PoisonError::into_inner).0.asked
 }
 
-/// As if Ctrl-C was pressed, where a terminal gives it as a key.
+/// Acts as if Ctrl-C was pressed, where a terminal delivers it as a key.
 pub fn ask() {
     state().asked = true;
     NEWS.notify_all();
 }
 
-/// Forgets that it was pressed, once what it was meant for has ended.
+/// Forgets that Ctrl-C was pressed, once the work that it stopped has ended.
 pub fn forget() {
     state().asked = false;
 }

@@ -1,5 +1,5 @@
-//! `--kv-cache` and `delayline kv`: the folder of a KV cache, and what people ask of one.
-//! What is in it, the kv crate knows.
+//! `--kv-cache` and `delayline kv`: the folder of a KV cache, and the commands on it. Its
+//! contents are the kv crate's.
 
 use std::io;
 use std::path::Path;
@@ -16,8 +16,8 @@ use crate::output::Output;
 use crate::size::format_size;
 use crate::trial;
 
-/// Where blocks are kept, if they are to be: all bytes of the model decide which are its
-/// own. They are read once, and again only when the system knows of a change.
+/// The KV cache that the options ask for, if they do. Blocks belong to a model by a hash of
+/// all its bytes, which are read once, and again only when the file system shows a change.
 ///
 /// # Errors
 /// When the model cannot be read, or Ctrl-C is pressed.
@@ -65,8 +65,8 @@ pub fn run(command: &KvCommand, output: &Output) -> Result<()> {
             tell(&found, "verify", output)?;
             anyhow::ensure!(
                 found.damaged.is_empty(),
-                "{} files are no blocks, {} for one; the server passes over them, \
-                 `delayline kv clear` removes all",
+                "{} files are not valid blocks, {} for one; the server ignores them, \
+                 `delayline kv clear` removes all files",
                 found.damaged.len(),
                 found.damaged[0].display()
             );

@@ -1,5 +1,5 @@
-//! The binary `delayline`: takes the command line apart, runs the command, and
-//! turns what became of it into an exit status. Knows the insides of none.
+//! The binary `delayline`: parses the command line, runs the command, and turns its
+//! result into an exit status. Knows the insides of no command.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -64,13 +64,13 @@ fn main() -> ExitCode {
     match named.and_then(|()| dispatch(&cli.command, &output)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<Interrupted>() => ExitCode::from(interrupt::EXIT_CODE),
-        // Whoever read the output has had enough, which is no failure.
+        // The reader of the output has closed it, which is no failure.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => match error.downcast::<clap::Error>() {
             Ok(usage) => usage.exit(),
             Err(error) => {
                 let message = message(&error);
-                // A closed pipe was told above; a full one is told here anyway.
+                // A closed pipe is handled above; for a full one the note below is enough.
                 let _ = output.object(&json!({"event": "error", "message": message}));
                 output.note(format_args!("error: {message}"));
                 ExitCode::FAILURE
@@ -99,7 +99,7 @@ fn dispatch(command: &Command, output: &Output) -> Result<()> {
         Command::Kv(command) => kv::run(command, output),
         Command::Seal(args) => seal::run(args, output),
         Command::Completions(args) => {
-            // Into memory first: it panics where it cannot write.
+            // Into memory first: `generate` panics where it cannot write.
             let mut script = Vec::new();
             clap_complete::generate(args.shell, &mut Cli::command(), "delayline", &mut script);
             let mut out = io::stdout().lock();
@@ -109,7 +109,7 @@ fn dispatch(command: &Command, output: &Output) -> Result<()> {
     }
 }
 
-/// What llama.cpp and the cgroup say.
+/// What llama.cpp, the program itself and the cgroup say.
 fn given() -> doctor::Given {
     doctor::Given {
         kernels: Some(delayline_llama::kernel_features()),
@@ -122,7 +122,7 @@ fn given() -> doctor::Given {
     }
 }
 
-/// llama.cpp's messages, on standard error.
+/// Shows llama.cpp's messages on standard error.
 fn show_log() {
     tracing_subscriber::fmt()
         .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
@@ -132,7 +132,7 @@ fn show_log() {
         .init();
 }
 
-/// What a server has to say of laps that fail, on standard error.
+/// Shows on standard error what a server logs of laps that fail.
 fn show_failures() {
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
@@ -152,8 +152,7 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
     causes.any(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// The error and its causes, without what a message already says of its own
-/// cause.
+/// The error and its causes, but no cause that the messages before it already contain.
 fn message(error: &anyhow::Error) -> String {
     let mut message = String::new();
     for cause in error.chain().map(ToString::to_string) {

@@ -1,6 +1,6 @@
-//! `--medium` as people write it: flash, a medium of one of the kinds in [`KINDS`] with
-//! its parameters, or a file that names media. A kind is a file beside this one and a
-//! line in that list: nothing else in the program knows one from another.
+//! Parses `--medium`: flash, a medium of one of the kinds in [`KINDS`] with its
+//! parameters, or a file that names media. A kind is a file beside this one and a line in
+//! that list: nothing else in the program tells kinds apart.
 
 mod faulty;
 mod fiber;
@@ -16,35 +16,34 @@ use delayline_medium::MediumMaker;
 
 pub use self::figures::{MediumFigures, MediumReport};
 
-/// All that there is between the files and the laps.
+/// All kinds of media but flash.
 const KINDS: [MediumKind; 2] = [fiber::KIND, faulty::KIND];
 
 /// Keys and values.
 type Pairs = Vec<(String, String)>;
 
-/// Something that may be put around the files of a model.
+/// A kind of medium that can be put around the files of a model.
 #[derive(Clone, Copy)]
 struct MediumKind {
-    /// What stands before the colon.
+    /// Its name, before the colon.
     name: &'static str,
-    /// How it is written, in a sentence.
+    /// Examples of how it is written, for messages.
     examples: fn() -> String,
-    /// From parameters; files that they name lie in the folder.
+    /// Makes one from parameters; names of files in them are relative to the folder.
     parse: fn(Pairs, &Path) -> Result<MediumArg>,
-    /// What one of it that is in use tells, and `None` of all others.
+    /// The report of a medium of this kind that is in use; `None` for any other medium.
     told: fn(&dyn Any) -> Option<MediumTold>,
 }
 
-/// What a medium that is in use tells.
+/// The report of a medium that is in use.
 struct MediumTold {
     /// What a person should know before the first token.
     before: Option<String>,
     figures: MediumFigures,
-    /// What happened since it was last asked, in sentences.
     notices: Notices,
 }
 
-/// Tells what happened since it was last asked, in sentences.
+/// Returns what happened in a medium since the last call, in sentences.
 pub type Notices = Box<dyn Fn() -> Vec<String>>;
 
 /// Where the weights are streamed from.
@@ -52,11 +51,11 @@ pub type Notices = Box<dyn Fn() -> Vec<String>>;
 pub struct MediumArg {
     /// As it was written.
     pub text: String,
-    /// Makes it around the files, unless it is flash alone.
+    /// Makes it around the files; none for flash.
     pub maker: Option<Arc<dyn MediumMaker>>,
-    /// What there is to know of it before it is made, in a sentence.
+    /// What a person should know of it before it is made, in a sentence.
     pub before: Option<String>,
-    /// Whether this machine holds in memory what the real one would not.
+    /// Whether this machine holds bytes in memory that the real medium would not.
     pub is_held_in_memory: bool,
 }
 
@@ -81,7 +80,7 @@ pub fn parse_medium(text: &str) -> Result<MediumArg> {
     Ok(MediumArg { text, ..arg })
 }
 
-/// The same for the command line, which shows of an error its first words only.
+/// The same for the command line, which shows only the outermost message of an error.
 ///
 /// # Errors
 /// As [`parse_medium`], all causes in one.
@@ -89,13 +88,13 @@ pub fn typed(text: &str) -> Result<MediumArg> {
     parse_medium(text).map_err(|error| anyhow!("{error:#}"))
 }
 
-/// What the medium of an engine tells, if it has one.
+/// The report of an engine's medium, if it has one.
 fn told(engine: &mut LlamaEngine) -> Option<MediumTold> {
     let made: &dyn Any = engine.stream()?.medium();
     KINDS.iter().find_map(|kind| (kind.told)(made))
 }
 
-/// What the medium of an engine has done, if it has one.
+/// The figures of an engine's medium, if it has one.
 pub fn report(engine: &mut LlamaEngine) -> MediumReport {
     MediumReport::new(told(engine).map(|told| told.figures))
 }
@@ -105,12 +104,12 @@ pub fn before(engine: &mut LlamaEngine) -> Option<String> {
     told(engine)?.before
 }
 
-/// What happens in it, for as long as the engine lives.
+/// Events of an engine's medium, for as long as the engine lives.
 pub fn notices(engine: &mut LlamaEngine) -> Notices {
     told(engine).map_or_else(|| Box::new(Vec::new) as Notices, |told| told.notices)
 }
 
-/// Keys and values; a word alone is a preset's name, and the first.
+/// Splits parameters into keys and values; the first may be a preset's name alone.
 fn pairs(parameters: &str) -> Result<Pairs> {
     let mut all = Pairs::new();
     for (at, word) in parameters.split(',').map(str::trim).enumerate() {

@@ -1,5 +1,5 @@
-//! `delayline models`: which architectures run, and why others do not. What runs, `synth`
-//! has a tiny model of, which the tests run; what does not, `llama` refuses.
+//! `delayline models`: which architectures run, and why others do not. Those that run are
+//! those of which `synth` has a tiny model, which the tests run; `llama` refuses the others.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::output::{Output, TextTable};
 
-/// What is known of an architecture that runs.
+/// The properties of an architecture that runs.
 #[derive(Clone, Copy, Debug)]
 struct Runs {
     has_attention: bool,
@@ -33,7 +33,7 @@ pub fn run(output: &Output) -> Result<()> {
             (false, true) => "state",
             _ => "cells",
         };
-        // A state alone cannot change its place among those of others.
+        // Without attention laps cannot be shared once a sequence has left.
         let alone = rides_alone(&arch) || !runs.has_attention;
         let laps = if alone { "one at a time" } else { "shared" };
         output.object(

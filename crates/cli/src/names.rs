@@ -1,6 +1,6 @@
-//! Names of models on the Hugging Face hub, `hf:ORG/REPO[:QUANT]`, where a path may go; and
-//! `delayline list`. What a name means, `hub` knows. This program looks into the cache alone:
-//! what is not there is fetched by `delayline-fetch`, which lies beside it.
+//! Names of models on the Hugging Face hub, `hf:ORG/REPO[:QUANT]`, in place of paths; and
+//! `delayline list`. The meaning of names is the hub crate's. This program only looks into
+//! the cache: `delayline-fetch`, a program beside it, fetches what is not there.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -17,24 +17,24 @@ use crate::interrupt::{self, Interrupted};
 use crate::output::{Output, TextTable};
 use crate::size::format_size;
 
-/// A path as it was typed, or a name that is one.
+/// Checks an argument: a path as it was typed, or a valid name of the hub.
 fn sound(text: OsString) -> Result<PathBuf, String> {
     match text.to_str().and_then(HubName::parse) {
         Some(Err(error)) => Err(error.to_string()),
-        // Any name that the system takes is a path.
+        // Anything else is a path.
         _ => Ok(text.into()),
     }
 }
 
-/// Of arguments that name a model.
+/// The parser of arguments that name a model.
 pub fn parser() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(sound)
 }
 
-/// A path as it is, or the file that a name means, fetched where it is not in the cache.
+/// The path itself, or the file that a name means, fetched if it is not in the cache.
 ///
 /// # Errors
-/// In words, when there is no such model.
+/// When there is no such model, or it cannot be fetched. [`Interrupted`] after Ctrl-C.
 pub fn resolve(path: &Path) -> Result<PathBuf> {
     let Some(name) = path.to_str().and_then(HubName::parse) else {
         return Ok(path.to_owned());
@@ -44,10 +44,10 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
         Ok(path) => return Ok(path),
         Err(absent) => absent,
     };
-    // As the hub's own tools have it.
+    // The values that the hub's own tools accept.
     let offline = std::env::var("HF_HUB_OFFLINE").unwrap_or_default();
     if ["1", "ON", "YES", "TRUE"].contains(&offline.to_ascii_uppercase().as_str()) {
-        bail!("{absent} (HF_HUB_OFFLINE forbids to fetch it)");
+        bail!("{absent} (HF_HUB_OFFLINE forbids fetching it)");
     }
     let fetch = std::env::current_exe()?.with_file_name("delayline-fetch");
     if !fetch.is_file() {
@@ -60,7 +60,7 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
     match ended.code() {
         Some(0) => Ok(cache.find(&name)?),
         Some(code) if code == i32::from(interrupt::EXIT_CODE) => Err(Interrupted.into()),
-        // It has said why.
+        // The child has printed why.
         _ => bail!("{absent}"),
     }
 }
@@ -68,7 +68,7 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
 /// Lists the models in the cache, with their size and whether they would stream.
 ///
 /// # Errors
-/// When there is no cache to look for, or nobody to tell.
+/// When the place of the cache is unknown, or standard output is closed.
 pub fn list(args: &ListArgs, output: &Output) -> Result<()> {
     let cache = HubCache::from_env()?;
     let budget = budget::allowed(args.memory).ok();

@@ -1,5 +1,5 @@
 //! What the program prints. Results go to standard output, for people or (with
-//! `--json`) one object a line and nothing else; all the rest goes to standard
+//! `--json`) one object a line and nothing else; everything else goes to standard
 //! error. Knows no command.
 
 use std::borrow::Cow;
@@ -33,7 +33,7 @@ impl Output {
     }
 
     /// A piece of text for people at once, without a line's end; nothing with
-    /// `--json`. What a terminal would obey is shown there, and goes elsewhere as it is.
+    /// `--json`. Control characters are escaped on a terminal, and unchanged elsewhere.
     ///
     /// # Errors
     /// As [`Output::line`].
@@ -62,9 +62,9 @@ impl Output {
         out.flush()
     }
 
-    /// Something to know that is not the result, on standard error.
+    /// A line that is not the result, on standard error.
     pub fn note(&self, text: impl fmt::Display) {
-        // Nobody is left to be told when standard error is closed.
+        // When standard error is closed there is nowhere to report that.
         let _ = writeln!(io::stderr().lock(), "{}", printable(&text.to_string()));
     }
 
@@ -98,8 +98,8 @@ impl Output {
     }
 }
 
-/// A text without what a terminal would obey: control characters are shown escaped,
-/// but for ends of lines and tabs. All that comes from a file is printed by this.
+/// A text with its control characters escaped, except ends of lines and tabs, so that no
+/// terminal obeys them. All text that comes from a file is printed through this.
 pub fn printable(text: &str) -> Cow<'_, str> {
     let obeyed = |c: char| c.is_control() && c != '\n' && c != '\t';
     if !text.contains(obeyed) {
@@ -112,7 +112,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     text.chars().map(shown).collect::<String>().into()
 }
 
-/// JSON in which the control characters that it allows are escaped as well.
+/// JSON with those control characters escaped too that JSON allows.
 fn plain_json(json: &str) -> Cow<'_, str> {
     let allowed = |c: char| c.is_control();
     if !json.contains(allowed) {
@@ -135,7 +135,7 @@ pub struct ProgressLine {
 }
 
 impl ProgressLine {
-    /// Bytes done so far.
+    /// Sets how much is done so far.
     pub fn set(&mut self, done: u64) {
         if self
             .hidden
@@ -158,7 +158,7 @@ impl Drop for ProgressLine {
 #[derive(Clone, Debug, Default)]
 pub struct TextTable {
     rows: Vec<Vec<String>>,
-    /// Columns that stand to the left, beside the first.
+    /// Columns that are aligned to the left.
     left: Vec<usize>,
 }
 
@@ -176,7 +176,7 @@ impl TextTable {
         }
     }
 
-    /// Lets a column of words stand to the left.
+    /// Aligns a column of words to the left.
     pub fn left(&mut self, column: usize) {
         self.left.push(column);
     }

@@ -1,4 +1,4 @@
-//! What the program made of a model and a budget, as a file for the study.
+//! The plan of a model at a budget, as a file for the study.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ pub fn of(stream: &Stream, model: &Path, depth: usize) -> PlanFile {
     PlanFile::new(&name, &steady.plan, stream.residency(), reads, &steady.asks)
 }
 
-/// Writes it, whole or not at all.
+/// Writes a plan, whole or not at all.
 ///
 /// # Errors
 /// When it cannot be written, or something else is there.

@@ -1,6 +1,5 @@
-//! The figures of a generation, defined here once for `run` and `bench`: what
-//! was read, waited for and occupied, and how close to the physical limit that
-//! came. Knows no wording.
+//! The figures of a generation, for `run` and `bench`: what was read, waited for and
+//! occupied, and how close to the physical limit that came. Their text is not here.
 
 use std::path::PathBuf;
 
@@ -14,16 +13,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::medium::{self, MediumReport};
 
-/// What a generation took. Bytes, seconds, and shares of 1.
+/// The figures of a generation. Bytes, seconds, and shares of 1.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Figures {
     pub model: ModelFigures,
-    /// Of the answer.
+    /// Text of the answer.
     pub text: String,
-    /// Ids of its tokens, that which ended it included.
+    /// Ids of its tokens, the one that ended it included.
     pub tokens: Vec<i32>,
     pub prompt_tokens: usize,
-    /// Tokens of the prompt that were in memory or on disk, and not computed.
+    /// Tokens of the prompt that were in a KV cache and not computed.
     pub cached_tokens: usize,
     pub generated_tokens: usize,
     /// From the start until the model was ready.
@@ -36,7 +35,7 @@ pub struct Figures {
     pub finish: &'static str,
     pub memory: MemoryFigures,
     pub line: LineFigures,
-    /// Of the medium between the files and the laps.
+    /// The medium between the files and the laps.
     #[serde(flatten)]
     pub medium: MediumReport,
 }
@@ -46,7 +45,7 @@ pub struct Figures {
 pub struct ModelFigures {
     pub name: String,
     pub weight_bytes: u64,
-    /// Whether it was streamed; else llama.cpp held all of it.
+    /// Whether it was streamed; else llama.cpp held the whole model.
     pub is_streamed: bool,
 }
 
@@ -55,45 +54,45 @@ pub struct ModelFigures {
 pub struct MemoryFigures {
     #[serde(flatten)]
     pub ledger: LedgerFigures,
-    /// The most that this process ever had in memory.
+    /// Peak memory of this process.
     pub peak_bytes: u64,
-    /// The most that its cgroup ever used, page cache and other processes
-    /// included; `None` where there is none with a limit.
+    /// Peak memory of its cgroup, page cache and other processes included; `None`
+    /// without a cgroup that has a limit.
     pub cgroup_peak_bytes: Option<u64>,
 }
 
-/// What passed by. All zero or `None` where nothing was streamed.
+/// What was streamed; all zero or `None` where nothing was.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct LineFigures {
-    /// All passes over the model, those for the prompt included.
+    /// All laps, those for the prompt included.
     pub laps: u64,
     /// Bytes that a lap for one token took from the drive, on average.
     pub bytes_per_lap: u64,
-    /// Bytes that all laps took from the drive, the first also for what stays.
+    /// Bytes that all laps took from the drive; the first also those of weights that stay.
     pub bytes_read: u64,
     /// Time in which compute waited, in all laps.
     pub stall_s: f64,
-    /// From token to token.
+    /// Time of a decoding lap, on average.
     pub lap_s: Option<f64>,
-    /// The part of it in which compute did not wait.
+    /// Part of it in which compute did not wait.
     pub compute_s: Option<f64>,
     /// `bytes_per_lap` over `lap_s`.
     pub stream_rate_bytes_per_s: Option<f64>,
-    /// What the drive can do, measured afterwards.
+    /// The device rate, measured afterwards.
     pub device_rate_bytes_per_s: Option<f64>,
-    /// Share of the time in which the drive had nothing to do, by those two.
+    /// Share of the time in which the drive was idle, by these two rates.
     pub drive_idle: Option<f64>,
     /// The physical limit `max(compute_s, bytes_per_lap / device rate)` as a
     /// share of `lap_s`. `bench` knows the compute of a fully resident process
     /// and takes that instead.
     pub of_limit: Option<f64>,
-    /// What checking the bytes has met; `None` where they are trusted.
+    /// How bytes were checked; `None` where they are trusted.
     pub check: Option<CheckFigures>,
-    /// Of a mixture whose experts have frames.
+    /// The use of experts, for a mixture whose experts have frames.
     pub experts: Option<ExpertUseFigures>,
 }
 
-/// What became of experts in all laps, the prompt's included.
+/// The use of experts in all laps, the prompt's included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct ExpertUseFigures {
     /// Bytes of frames.
@@ -102,49 +101,48 @@ pub struct ExpertUseFigures {
     pub all_bytes: u64,
     /// Distinct experts that layers of laps used.
     pub used: u64,
-    /// Those that were in memory.
+    /// Those of them that were in memory.
     pub hits: u64,
-    /// Bytes that the others took to read.
+    /// Bytes that were read for the others.
     pub bytes_read: u64,
     /// Bytes read before they were asked for, because experts had been hot in earlier runs.
     pub warmed_bytes: u64,
-    /// What became of guesses.
+    /// Guesses of experts.
     pub guesses: GuessFigures,
-    /// Share of hits in the last laps, long prompts left out, when they are replayed from
+    /// Share of hits in the last laps, without long prompts, when they are replayed from
     /// empty frames.
     pub last_hits: Option<f64>,
-    /// The same with all choices known.
+    /// The same with all choices known in advance.
     pub clairvoyant_hits: Option<f64>,
-    /// The limit of a lap with all choices known, as a share of `lap_s`.
+    /// The limit of a lap with all choices known in advance, as a share of `lap_s`.
     pub of_clairvoyant: Option<f64>,
 }
 
-/// What became of guesses which experts the next layer would name.
+/// Guesses of the experts that the next layer would use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GuessFigures {
-    /// Share of the experts that were named which had been guessed; `None` where no
-    /// guess was made.
+    /// Share of the used experts that had been guessed; `None` where no guess was made.
     pub accuracy: Option<f64>,
-    /// The same of those alone that were not in memory.
+    /// The same of only those that were not in memory.
     pub accuracy_of_misses: Option<f64>,
     /// Bytes that were read because of a guess.
     pub bytes: u64,
-    /// Share of those that nobody wanted.
+    /// Share of these bytes that were not used.
     pub waste: Option<f64>,
 }
 
-/// What became of experts in a route when it is replayed in as much memory, in the last
-/// three quarters of its laps, and what knowing all of it would give.
+/// The use of experts when a route is replayed in as much memory, over the last three
+/// quarters of its laps.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ReplayFigures {
     /// By the policy in use.
     pub here: ReplayedExperts,
-    /// By one that knows what comes.
+    /// By a policy that knows the whole route.
     pub ahead: ReplayedExperts,
 }
 
 impl ReplayFigures {
-    /// Of a memory of so many bytes for experts, under that policy.
+    /// Replays a route in `capacity` bytes of memory for experts.
     pub fn of(route: &ExpertRoute, capacity: u64, policy: ExpertPolicy) -> Self {
         let shapes = pool_shapes(&route.layers, capacity, route.chosen);
         Self {
@@ -154,7 +152,7 @@ impl ReplayFigures {
     }
 }
 
-/// What laps take at least, in seconds, each limited by its own bytes: the sum over them of
+/// The least time of laps, in seconds, each limited by its own bytes: the sum over laps of
 /// the longer of compute and bytes over the device's rate.
 pub fn limit_s(compute_s: f64, lap_bytes: &[u64], rate_bytes_per_s: f64) -> f64 {
     let laps = lap_bytes.iter();
@@ -163,7 +161,7 @@ pub fn limit_s(compute_s: f64, lap_bytes: &[u64], rate_bytes_per_s: f64) -> f64 
 }
 
 impl GuessFigures {
-    /// The end of a line on experts; nothing where no guess was made.
+    /// The end of a line on experts; empty where no guess was made.
     pub fn text(&self) -> String {
         let percent = |share: f64| format!("{:.0} %", 100.0 * share);
         let Some(early) = self.accuracy_of_misses else {
@@ -174,7 +172,7 @@ impl GuessFigures {
         format!("; of the missing {early} had been guessed, {waste} of the bytes for that in vain")
     }
 
-    /// Of a stream, since its start.
+    /// The guesses of a stream since its start.
     pub fn of(stream: &mut Stream) -> Self {
         let share = |part: u64, of: u64| (of > 0).then(|| part as f64 / of as f64);
         let counts = stream.guess_counts().unwrap_or_default();
@@ -187,16 +185,16 @@ impl GuessFigures {
     }
 }
 
-/// The bytes that came, held against what is known of them.
+/// How the bytes that were read were checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct CheckFigures {
-    /// Whether each part of the model has a seal; else the first reading is trusted.
+    /// Whether each part of the model has a seal; else the first read is trusted.
     pub is_sealed: bool,
-    /// Bytes that were held against what was known.
+    /// Bytes that were compared with known hashes.
     pub checked_bytes: u64,
     /// Bytes that were read for the first time and trusted.
     pub learned_bytes: u64,
-    /// Time in it, all laps together.
+    /// Time spent on it in all laps.
     pub check_s: f64,
     /// Time of all laps.
     pub laps_s: f64,
@@ -205,7 +203,7 @@ pub struct CheckFigures {
 }
 
 impl Figures {
-    /// What is known while the engine lives. `open_s` is how long it took to open.
+    /// The figures that are known while the engine lives. `open_s` is how long it took to open.
     pub fn of(engine: &mut LlamaEngine, generated: &Generated, open_s: f64) -> Self {
         let ledger = engine.ledger().figures();
         let is_streamed = engine.stream().is_some();
@@ -244,7 +242,7 @@ impl Figures {
         }
     }
 
-    /// Adds what the drive can do, and so how close this came.
+    /// Adds the device rate, and the figures that follow from it.
     pub fn compare(&mut self, device_rate_bytes_per_s: f64) {
         let line = &mut self.line;
         line.device_rate_bytes_per_s = Some(device_rate_bytes_per_s);
@@ -256,8 +254,8 @@ impl Figures {
         line.drive_idle = rate.map(|rate| (1.0 - rate / device_rate_bytes_per_s).max(0.0));
     }
 
-    /// Adds what knowing all choices of experts would have given, by those of the last
-    /// laps. Takes memory of its own: once the engine is gone.
+    /// Adds the hits with all choices known in advance, from the choices of the last laps.
+    /// Takes memory of its own, so call it once the engine is gone.
     pub fn look_back(&mut self, choices: &ExpertRoute, policy: ExpertPolicy) {
         let (lap_s, compute_s) = (self.line.lap_s, self.line.compute_s);
         let rate = self.line.device_rate_bytes_per_s;
@@ -288,7 +286,7 @@ impl LineFigures {
             };
         };
         let decode = generated.decode;
-        // Of an answer of one token no lap was measured: then the plan's figure.
+        // An answer of one token has no decoding lap: the plan's figure stands in.
         let each = |total: f64| (decode.count > 0).then(|| total / decode.count as f64);
         let bytes_per_lap = match decode.bytes_read.checked_div(decode.count) {
             Some(bytes) => bytes,
@@ -330,14 +328,14 @@ impl LineFigures {
         }
     }
 
-    /// The physical limit of a lap, once the device rate is known.
+    /// The physical limit of a lap, if the device rate is known.
     pub fn bound(&self) -> Option<Bound> {
         let rate = self.device_rate_bytes_per_s?;
         Some(Bound::new(self.compute_s?, self.bytes_per_lap, rate))
     }
 }
 
-/// Files of a model, to measure the device with.
+/// The files of a model, for measuring the device.
 pub fn paths(engine: &LlamaEngine) -> Vec<PathBuf> {
     engine.file().paths()
 }

@@ -1,5 +1,5 @@
-//! `delayline run`: opens the model, lets it speak, and says afterwards what
-//! that took. How bytes get to the compute is the runtime's affair.
+//! `delayline run`: opens the model, generates text, and reports the figures afterwards. How
+//! bytes get to the compute is the engine's.
 
 mod chat;
 mod printer;
@@ -38,7 +38,7 @@ use self::summary::RunSummary;
 /// How answers are made.
 #[derive(Clone, Debug)]
 struct Answers {
-    /// Most tokens of one.
+    /// Maximum number of tokens of one.
     most: usize,
     sampling: Sampling,
     speech: Speech,
@@ -47,8 +47,8 @@ struct Answers {
 /// Generates text and prints it as it comes, then figures about it.
 ///
 /// # Errors
-/// When the model cannot be run as asked, or a lap fails: what was printed
-/// before is right. [`Interrupted`] after Ctrl-C.
+/// When the model cannot be run as asked, or a lap fails; text that was printed before
+/// is right. [`Interrupted`] after Ctrl-C.
 pub fn run(args: &RunArgs, output: &Output) -> Result<()> {
     let mut options = config::options(&args.engine, Way::Auto)?;
     config::note_threads(&args.engine, output);
@@ -127,7 +127,7 @@ pub fn run(args: &RunArgs, output: &Output) -> Result<()> {
     }
 }
 
-/// One prompt, one answer.
+/// Answers one prompt.
 fn once(
     session: &mut Session,
     text: &str,
@@ -139,7 +139,7 @@ fn once(
     answer(session, &tokens, answers, output)
 }
 
-/// Continues `tokens`, printing.
+/// Continues `tokens`, and prints the answer as it comes.
 fn answer(
     session: &mut Session,
     tokens: &[i32],
@@ -159,13 +159,13 @@ fn answer(
     for notice in notices() {
         printer.notice(notice);
     }
-    // A closed pipe shows at the end of the line.
+    // A closed pipe is reported by `end`.
     let _ = printer.piece(&spoken.end());
     printer.end()?;
     Ok(generated?)
 }
 
-/// What a person should know before the answer.
+/// Notes what a person should know before the answer.
 fn tell_of(engine: &mut LlamaEngine, open_s: f64, args: &EngineArgs, output: &Output) {
     let (ctx, ubatch, threads) = (engine.ctx(), engine.ubatch(), engine.threads());
     output.detail(format_args!(
@@ -187,8 +187,8 @@ fn tell_of(engine: &mut LlamaEngine, open_s: f64, args: &EngineArgs, output: &Ou
     }
 }
 
-/// The figures, with the device rate measured once the engine is gone: within
-/// the budget there is no room for both.
+/// Prints the figures, with the device rate, which is measured once the engine is gone:
+/// the budget has no room for both.
 fn report(
     mut session: Session,
     generated: &Generated,

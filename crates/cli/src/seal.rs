@@ -1,5 +1,5 @@
-//! `delayline seal`: a file beside each part of a model that says what its bytes are.
-//! What a seal is, `gguf` knows, and which files a model has, `engine`.
+//! `delayline seal`: writes a file beside each part of a model with the hashes of its bytes.
+//! The format of a seal is `gguf`'s, the files of a model are `engine`'s.
 
 use std::io;
 use std::time::Instant;
@@ -44,7 +44,7 @@ pub fn run(args: &SealArgs, output: &Output) -> Result<()> {
             }
             seal => seal.with_context(|| format!("{} cannot be sealed", part.path.display()))?,
         };
-        // What was sealed is what is there.
+        // Only a file that did not change meanwhile is sealed.
         file.check_unchanged()?;
         written::write(path, FileKind::Seal, |out| out.write_all(&seal))?;
         before += part.len;

@@ -1,5 +1,5 @@
-//! `delayline serve`: starts the server, says where it is and what it can carry,
-//! and ends it when asked to. What it serves is the server's affair.
+//! `delayline serve`: starts the server, prints its address and what it can carry, and ends
+//! it when asked to. Requests are the server crate's.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -22,13 +22,13 @@ use crate::size::format_size;
 use crate::template;
 use crate::trial;
 
-/// How often it is looked whether the engine still runs.
+/// Interval at which the engine is checked.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Serves until it is told to stop.
 ///
 /// # Errors
-/// When the model cannot be served as asked, or the engine ends by a defect.
+/// When the model cannot be served as asked, or the engine ends unexpectedly.
 pub fn run(args: &ServeArgs, output: &Output) -> Result<()> {
     if args.engine.trace.is_some() {
         bail!(
@@ -40,7 +40,7 @@ pub fn run(args: &ServeArgs, output: &Output) -> Result<()> {
     interrupt::watch_start();
     let mut config = self::config(args)?;
     trial::ensure(&args.model, &args.engine, &config.engine, output)?;
-    // What is wrong with it is told before the model is read.
+    // First, so that its errors are reported before the model is read.
     let share = share::connect(&args.share)?;
     config.kv = kv::cache(&args.kv, &args.model, output)?.map(|cache| KvCache { share, ..cache });
     if args.baseline.is_none() {
@@ -88,7 +88,7 @@ pub fn run(args: &ServeArgs, output: &Output) -> Result<()> {
     output.detail("stopping: running answers may end");
     match handle.drain()? {
         Drained::Whole => Ok(()),
-        // The engine's thread is in a lap: nothing may be taken away under it.
+        // The engine's thread is in a lap and still uses the memory: no destructors.
         Drained::Cut(None) => interrupt::end(0),
         Drained::Cut(Some(why)) => {
             output.note(held(&why));
@@ -97,7 +97,7 @@ pub fn run(args: &ServeArgs, output: &Output) -> Result<()> {
     }
 }
 
-/// Confines the calls of all threads, and says what is not confined.
+/// Confines the system calls of all threads, and notes what is not confined.
 fn note_sandbox(confined: Option<&Confined>, output: &Output) {
     let Some(confined) = confined else {
         return output.note(format_args!("note: with --no-sandbox {}", confine::WITHOUT));
@@ -116,7 +116,7 @@ fn note_sandbox(confined: Option<&Confined>, output: &Output) {
     }
 }
 
-/// The last line of a server whose medium does not answer.
+/// The last note of a server whose medium does not answer.
 fn held(why: &str) -> String {
     format!(
         "note: {why}. All sockets are closed; the system may hold the process until the \

@@ -1,5 +1,5 @@
-//! `--kv-shared`: starts the program that reaches the shared store, while this one may still
-//! start programs, and talks to it over pipes.
+//! `--kv-shared`: starts the program that reaches the shared store, before this one is
+//! confined, and talks to it over pipes.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -12,10 +12,10 @@ use delayline_llama::KvShare;
 
 use crate::args::KvShareArgs;
 
-/// What several machines share, if anything is to be.
+/// The connection to the shared store, if the options ask for one.
 ///
 /// # Errors
-/// When the secret cannot be read, or the store not be opened.
+/// When the secret cannot be read, or the store cannot be opened.
 pub fn connect(args: &KvShareArgs) -> Result<Option<KvShare>> {
     let (Some(place), Some(file)) = (&args.kv_shared, &args.kv_secret) else {
         return Ok(None);
@@ -25,10 +25,10 @@ pub fn connect(args: &KvShareArgs) -> Result<Option<KvShare>> {
     let secret = ShareSecret::new(&secret)?;
     let mut child = start(place, args.kv_shared_size)?;
     let (Some(output), Some(input)) = (child.stdin.take(), child.stdout.take()) else {
-        bail!("delayline-share has no pipes");
+        bail!("delayline-share was started without its pipes, which is a defect");
     };
     let link = ShareLink::new(Box::new(input), Box::new(output), place, secret)?;
-    // It ends when this one does, and has then sent what there was to send.
+    // The child ends after this process, once it has sent what was left to send.
     let once = Mutex::new(Some(link));
     let place = place.clone();
     Ok(Some(KvShare::new(move || {
@@ -55,7 +55,7 @@ fn start(place: &str, size: u64) -> Result<Child> {
         .arg(size.to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        // What is typed to end the server is not for this one.
+        // Ctrl-C in the terminal ends the server, not this child.
         .process_group(0);
     let child = command.spawn();
     child.map_err(|error| anyhow!("cannot start {}: {error}", program.display()))

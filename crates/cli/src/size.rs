@@ -26,14 +26,14 @@ const UNITS: [(&str, f64); 17] = [
     ("bytes", 1.0),
 ];
 
-/// What a size may look like, for messages.
+/// The forms of a size, for messages.
 const EXPECTED: &str = "a size such as 2GiB, 512MiB, 1.5GB or a number of bytes";
 
-/// Bytes of `2GiB`, `512MiB`, `1.5GB`, `2g` (binary) or `1048576`; the case
-/// does not matter, and a space may stand before the unit.
+/// Bytes of `2GiB`, `512MiB`, `1.5GB`, `2g` (binary) or `1048576`; the case does not
+/// matter, and a space before the unit is allowed.
 ///
 /// # Errors
-/// When it is no size, less than one byte, or too large to count.
+/// When it is no size, less than one byte, or 9e18 bytes or more.
 pub fn parse_size(text: &str) -> Result<u64> {
     let bytes = quantity(text).filter(|bytes| (1.0..9e18).contains(bytes));
     match bytes {
@@ -46,7 +46,7 @@ pub fn parse_size(text: &str) -> Result<u64> {
 /// Bytes per second of `2.8GB/s` or `900MB/s`; `/s` may be left out.
 ///
 /// # Errors
-/// When it is no rate, or not above zero.
+/// When it is no rate, or less than one byte per second.
 pub fn parse_rate(text: &str) -> Result<f64> {
     let amount = text.trim().trim_end_matches("/s");
     match quantity(amount).filter(|rate| (1.0..9e18).contains(rate)) {
@@ -76,7 +76,7 @@ pub fn parse_count(text: &str) -> Result<u64> {
     }
 }
 
-/// `774M`, `1.5B`, `12`: as [`parse_count`] takes it, three digits that count.
+/// `774M`, `1.5B`, `12`: as [`parse_count`] takes it, with three significant digits.
 pub fn format_count(count: u64) -> String {
     let mut value = count as f64;
     let mut unit = 0;
@@ -108,7 +108,7 @@ fn quantity(text: &str) -> Option<f64> {
     Some(number.parse::<f64>().ok()? * scale)
 }
 
-/// `2.00 GiB`, `74.3 MiB`, `512 B`: three digits that count.
+/// `2.00 GiB`, `74.3 MiB`, `512 B`: three significant digits.
 pub fn format_size(bytes: u64) -> String {
     scaled(bytes as f64, 1024.0, ["B", "KiB", "MiB", "GiB", "TiB"])
 }
@@ -121,7 +121,7 @@ pub fn format_rate(bytes_per_s: f64) -> String {
 fn scaled(value: f64, step: f64, units: [&str; 5]) -> String {
     let mut value = value;
     let mut unit = 0;
-    // What would be rounded to a full step is written in the next unit.
+    // A value that would be rounded to a full step is written in the next unit.
     while value >= step - 0.5 && unit + 1 < units.len() {
         value /= step;
         unit += 1;
@@ -130,7 +130,7 @@ fn scaled(value: f64, step: f64, units: [&str; 5]) -> String {
     format!("{value:.places$} {}", units[unit])
 }
 
-/// Decimal places that leave three digits, for values up to about a thousand.
+/// Decimal places that give three significant digits, for values up to about a thousand.
 pub fn places(value: f64) -> usize {
     match value.abs() {
         value if value >= 99.95 => 0,

@@ -1,5 +1,5 @@
-//! `delayline stripe`: lays a model over several drives. Files get their names
-//! when all of them are whole, the list last; a failure leaves nothing behind.
+//! `delayline stripe`: distributes a model over several drives. Files get their names when
+//! all of them are whole, the list last; a failure leaves nothing behind.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Read, Write};
@@ -18,10 +18,10 @@ use crate::interrupt::{self, Interrupted};
 use crate::output::{Output, ProgressLine, format_seconds};
 use crate::size::{format_rate, format_size};
 
-/// Writes the files and says what was written.
+/// Writes the files and reports them.
 ///
 /// # Errors
-/// When the model is none, files are in the way, a disk is full, or Ctrl-C is
+/// When the model cannot be read, files are in the way, a disk is full, or Ctrl-C is
 /// pressed; then nothing is left behind.
 pub fn run(args: &StripeArgs, output: &Output) -> Result<()> {
     interrupt::watch();
@@ -65,7 +65,7 @@ pub fn run(args: &StripeArgs, output: &Output) -> Result<()> {
     Ok(())
 }
 
-/// What goes where.
+/// The files to write, and where.
 struct Plan {
     list: Manifest,
     path: PathBuf,
@@ -80,7 +80,7 @@ impl Plan {
                 format!("{} cannot be used: make the folder first", dir.display())
             })?;
             if !full.is_dir() {
-                bail!("{} is no folder: name one on each drive", dir.display());
+                bail!("{} is not a folder: name one on each drive", dir.display());
             }
             if dirs.contains(&full) {
                 bail!(
@@ -176,7 +176,7 @@ impl Plan {
     }
 }
 
-/// A file without its name yet, readable by whoever may read new files.
+/// A file without its final name, with the usual permissions of new files.
 fn temporary(dir: &Path) -> Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     let file = builder
@@ -186,7 +186,7 @@ fn temporary(dir: &Path) -> Result<NamedTempFile> {
     file.with_context(|| format!("nothing can be written to {}", dir.display()))
 }
 
-/// Writes the rest and brings it to the disk.
+/// Writes the rest and syncs the file.
 fn finish(
     file: &mut NamedTempFile,
     path: &Path,
@@ -196,13 +196,13 @@ fn finish(
     done.with_context(|| format!("{} cannot be written", path.display()))
 }
 
-/// Gives all files their names, or none.
+/// Gives all files their names; after a failure removes those that have theirs.
 fn name_all(files: Vec<(NamedTempFile, PathBuf)>) -> Result<()> {
     let mut named: Vec<PathBuf> = Vec::new();
     for (file, path) in files {
         if let Err(error) = file.persist(&path) {
             for path in &named {
-                // What cannot be removed was at least not finished.
+                // The list of files is named last, so what stays is not taken for a model.
                 let _ = std::fs::remove_file(path);
             }
             return Err(error.error)
@@ -241,8 +241,8 @@ mod tests {
         names
     }
 
-    /// A small model, and two empty folders for drives, in a folder that goes with
-    /// what is returned first.
+    /// A small model, and two empty folders for drives, in a folder that is removed when the
+    /// first value is dropped.
     fn two_drives() -> Result<(tempfile::TempDir, PathBuf, [PathBuf; 2])> {
         let dir = tempfile::tempdir()?;
         let drives = ["a", "b"].map(|name| dir.path().join(name));
@@ -295,7 +295,7 @@ mod tests {
         let missing = message(run(&args(&model, &[&a, &none], true), &Output::default()));
         assert!(missing.contains("none"), "{missing}");
 
-        // A name that cannot be given: nothing stays of it.
+        // A file that cannot get its name: nothing is left behind.
         let c = dir.path().join("c");
         std::fs::create_dir_all(c.join("m.gguf.stripe-2-of-2").join("full"))?;
         std::fs::remove_dir_all(&a)?;

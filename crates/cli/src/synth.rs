@@ -1,5 +1,5 @@
-//! `delayline synth`: a model of random weights, with a progress bar. What is
-//! written and how is the synth crate's affair.
+//! `delayline synth`: writes a model of random weights, with a progress bar and seals. Its
+//! contents are the synth crate's.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::output::{Output, format_seconds};
 use crate::size::{format_rate, format_size};
 use crate::written::{self, FileKind};
 
-/// Writes the model and says what was written.
+/// Writes the model and reports its files.
 ///
 /// # Errors
 /// When files are in the way, the disk is full, or Ctrl-C is pressed; then
@@ -96,8 +96,8 @@ fn report(summary: &Summary, seconds: f64, output: &Output) -> Result<()> {
     Ok(())
 }
 
-/// The writer knows no way to be stopped, but it removes what it has begun when
-/// it is unwound.
+/// Stops the writer by unwinding: it has no other way to be stopped, and removes what it
+/// has begun.
 fn stop_if_asked() {
     if interrupt::asked() {
         resume_unwind(Box::new(Interrupted));

@@ -1,5 +1,5 @@
-//! `delayline template`: what a chat request becomes by a model's template. Reads
-//! nothing of the model but its vocabulary.
+//! `delayline template`: renders a chat request by a model's template. Reads only the
+//! vocabulary of the model.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -25,15 +25,15 @@ pub fn run(args: &TemplateArgs, output: &Output) -> Result<()> {
     let template = chosen(args.chat_template.as_deref(), &vocab)?;
     if template.wants_parts() {
         output.note(
-            "note: this template wants what is said in parts, not as texts: `run` and `serve` \
-             put texts so, here they are as the request has them",
+            "note: this template wants messages in parts, not as texts: `run` and `serve` \
+             convert texts, here they stay as the request has them",
         );
     }
     let template = template.as_sent();
     let request = text_of(&args.request)?;
     let conversation: Conversation = serde_json::from_str(&request).with_context(|| {
         format!(
-            "{} is no chat request: expected an object with `messages`",
+            "{} is not a chat request: expected an object with `messages`",
             args.request.display()
         )
     })?;
@@ -49,7 +49,7 @@ pub fn run(args: &TemplateArgs, output: &Output) -> Result<()> {
 /// The template in a file, or else the model's own.
 ///
 /// # Errors
-/// When there is none, or it is not sound Jinja.
+/// When there is none, or it is not valid Jinja.
 pub fn chosen(path: Option<&Path>, vocab: &Vocab) -> Result<Template> {
     match path {
         Some(path) => Template::for_vocab(text_of(path)?, vocab)
@@ -61,7 +61,7 @@ pub fn chosen(path: Option<&Path>, vocab: &Vocab) -> Result<Template> {
 /// The text of a template's or a request's file.
 ///
 /// # Errors
-/// When it cannot be read, or is longer than any of them.
+/// When it cannot be read, or is longer than 64 MiB.
 pub fn text_of(path: &Path) -> Result<String> {
     let mut bytes = Vec::new();
     File::open(path)
@@ -70,6 +70,6 @@ pub fn text_of(path: &Path) -> Result<String> {
     if bytes.len() as u64 > MAX_BYTES {
         bail!("{} is longer than 64 MiB", path.display());
     }
-    // As templates in models are read.
+    // Invalid UTF-8 is replaced, as in templates of models.
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

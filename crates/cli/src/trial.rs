@@ -1,6 +1,6 @@
-//! A file that is new to this machine is tried in a process of its own before it is
-//! opened: no list of checks is whole, and what ends llama.cpp there ends no more
-//! than that process. What was tried is remembered in the user's cache folder.
+//! Tries a file that is new to this machine in a process of its own before it is opened:
+//! no list of checks is complete, and a crash of llama.cpp then ends only that process.
+//! Files that were tried are remembered in the user's cache folder.
 
 mod child;
 mod known;
@@ -19,16 +19,15 @@ pub use self::child::{TrialJob, run};
 use self::known::Entry;
 pub use self::known::cache_folder;
 
-/// How long a trial may take, beside a second for each of so many bytes of weights.
+/// Time limit of a trial, to which a second is added for each [`BYTES_PER_S`] of weights.
 const LIMIT: Duration = Duration::from_secs(60);
 const BYTES_PER_S: u64 = 100_000_000;
 
 /// Tries the model unless this machine has opened it before, as it is now.
 ///
 /// # Errors
-/// When llama.cpp refused it or ended in the attempt, in words;
-/// [`crate::interrupt::Interrupted`] after Ctrl-C. What is wrong otherwise, whoever
-/// opens the file is told.
+/// When llama.cpp refused it or crashed; [`crate::interrupt::Interrupted`] after Ctrl-C.
+/// Other errors are left to the opening of the file.
 pub fn ensure(model: &Path, args: &EngineArgs, options: &Options, output: &Output) -> Result<()> {
     if args.no_trial {
         return Ok(());

@@ -1,5 +1,5 @@
-//! Files that the program writes beside its output: whole or not at all, and never in
-//! place of anything but an earlier one of the same kind, which its head tells.
+//! Files that the program writes besides its output: whole or not at all, and never in
+//! place of anything but an earlier file of the same kind, known by its head.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Read, Write};
@@ -11,23 +11,23 @@ use delayline_plan::ROUTE_HEAD;
 use delayline_study::{report::html, sweep};
 use tempfile::NamedTempFile;
 
-/// How much of a file is looked at.
+/// Bytes of a file that are read to tell its kind.
 const HEAD: u64 = 4096;
 
 /// What a file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
-    /// What happened on the line.
+    /// The events of the line.
     Trace,
-    /// What the program made of a model and a budget.
+    /// The plan of a model at a budget.
     Plan,
     /// A report with plots.
     Page,
     /// The rows of a sweep.
     Table,
-    /// What the bytes of a model are.
+    /// The hashes of a model's bytes.
     Seal,
-    /// Which experts were chosen.
+    /// The experts that were chosen.
     Route,
 }
 
@@ -43,8 +43,8 @@ impl FileKind {
         }
     }
 
-    /// Whether a file that begins so is one of this kind. An empty one holds nothing
-    /// that could be lost.
+    /// Whether a file with this beginning is of this kind. An empty file counts as well:
+    /// nothing is lost with it.
     fn has_head(self, head: &[u8]) -> bool {
         let first_line = head.split(|&byte| byte == b'\n').next().unwrap_or_default();
         head.is_empty()
@@ -71,8 +71,8 @@ pub fn check(path: &Path, kind: FileKind) -> Result<()> {
 /// Writes a file, in place of an earlier one of its kind.
 ///
 /// # Errors
-/// When something else is there, or nothing can be written; what is there is then
-/// as it was, and nothing is left behind.
+/// When something else is there, or the file cannot be written. Then nothing has changed,
+/// and nothing is left behind.
 pub fn write(
     path: &Path,
     kind: FileKind,
@@ -84,7 +84,7 @@ pub fn write(
     drop(out);
     let told = || format!("{} cannot be written", path.display());
     written.with_context(told)?;
-    // Whatever has come there meanwhile counts.
+    // Checked again: a file may have come there meanwhile.
     let named = match refuse_to_replace(path, kind)? {
         true => file.persist(path),
         false => file.persist_noclobber(path),
@@ -93,8 +93,8 @@ pub fn write(
     Ok(())
 }
 
-/// Whether there is a file to be replaced. Links, devices and pipes never are, nor
-/// what is another kind of file.
+/// Whether there is a file to replace. An error for a link, a device, a pipe, or a file of
+/// another kind, which are never replaced.
 fn refuse_to_replace(path: &Path, kind: FileKind) -> Result<bool> {
     let told = || format!("{} cannot be written", path.display());
     let found = match fs::symlink_metadata(path) {
@@ -132,7 +132,7 @@ fn beside(path: &Path) -> Result<NamedTempFile> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    // Readable by whom the user lets read, not by the user alone.
+    // With the usual permissions of new files, not for the user alone.
     let mut builder = tempfile::Builder::new();
     builder
         .prefix(".delayline-")

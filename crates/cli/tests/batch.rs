@@ -1,4 +1,4 @@
-//! `delayline batch`: every request has one line, whatever ends the run.
+//! `delayline batch`: every request gets exactly one line, however runs end.
 
 mod common;
 
@@ -16,7 +16,7 @@ fn request(id: &str, prompt: &str, tokens: u32) -> String {
     json!({"custom_id": id, "method": "POST", "url": "/v1/completions", "body": body}).to_string()
 }
 
-/// The lines of a file of answers, each once, by name.
+/// The lines of a file of answers, by name; asserts that each is there once.
 fn answers(path: &Path) -> BTreeMap<String, Value> {
     let text = fs::read_to_string(path).expect("answers");
     assert!(text.is_empty() || text.ends_with('\n'), "{text}");
@@ -77,7 +77,7 @@ fn requests_are_answered_and_errors_are_lines() {
     assert_eq!(all["7"]["custom_id"], "url");
     let told = all["7"]["error"]["message"].as_str().expect("a message");
     assert!(told.starts_with("line 7: its `url` must be"), "{told}");
-    // All of it is there: nothing is asked again, and no model is opened.
+    // All answers are there: nothing is asked again, and no model is opened.
     let before = fs::read(&output).expect("answers");
     let again = delayline(&format!("{RUN} --json"), &["no model", files[1], files[2]]);
     let end = objects(&again).pop().expect("an object");
@@ -116,7 +116,7 @@ fn a_killed_run_goes_on_without_a_lost_or_doubled_line() {
         }
         child.kill().expect("it is killed");
         child.wait().expect("it has ended");
-        // What a cut within a write leaves: the beginning of a line.
+        // A kill within a write leaves the beginning of a line.
         let mut left = fs::read(&output).expect("answers");
         left.extend_from_slice(&b"{\"id\":\"batch_req_0123\",\"cus"[..7 + kill * 10]);
         fs::write(&output, left).expect("written");

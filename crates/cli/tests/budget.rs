@@ -1,5 +1,5 @@
-//! The budget is a promise: measured from outside, by the cgroup that the real
-//! program runs in, everything counted that the kernel counts.
+//! The budget is kept: measured from outside, by the cgroup that the real program runs in,
+//! with everything that the kernel counts.
 
 mod common;
 
@@ -23,8 +23,8 @@ const PROMPT: &str = "In the first computers, a bit was a pulse of sound in a tu
     sent in at one end, arrived at the other some hundred microseconds later, and was sent in again. \
     A thousand bits were under way at once, and whoever wanted one of them waited until it came by.";
 
-/// The program, copied so that nobody else has its pages in the page cache:
-/// they count for whom they are read first.
+/// A copy of the program, of which no other cgroup has pages in the page cache: they count
+/// for the cgroup that reads them first.
 struct Program {
     dir: TempDir,
     path: PathBuf,
@@ -61,15 +61,14 @@ impl Program {
     }
 }
 
-/// A cap, or the reason why there is none, for all to see.
+/// A cap; where there can be none, prints why.
 fn cap(limit_bytes: u64) -> Option<Cap> {
     Cap::new(limit_bytes)
         .inspect_err(|error| cannot_run(format!("no memory cgroup can be made: {error}")))
         .ok()
 }
 
-/// Asserts that the run was one, over several laps, and streamed or not as
-/// expected.
+/// Asserts that the run succeeded, with several laps, and streamed or not as expected.
 fn check_output(label: &str, output: &Output, is_streamed: bool) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
@@ -112,7 +111,7 @@ fn check(program: &Program, model: &Path, budget: u64, is_streamed: bool, args: 
         let left = budget as f64 / MIB as f64 - peak as f64 / MIB as f64;
         let cached = wide.cached_bytes() as f64 / MIB as f64;
         println!("{label}: the peak is {left:.2} MiB below the budget, {cached:.2} MiB are cached");
-        // What was said of it, and where it lay, is the first that one wants to know.
+        // Its output says what the memory was spent on.
         assert!(
             peak <= budget + TOLERANCE,
             "{label}: {left:.2} MiB left, {cached:.2} MiB in the page cache\n{}{}",
@@ -133,7 +132,7 @@ fn check(program: &Program, model: &Path, budget: u64, is_streamed: bool, args: 
     );
 }
 
-/// The smallest budget that works, as the program says when it has too little.
+/// The smallest budget that works, by the error for one that is too small.
 fn smallest(program: &Program, model: &Path, args: &[&str]) -> Option<u64> {
     let output = program.run(&cap(512 * MIB)?, model, 2 * MIB, args);
     assert!(!output.status.success(), "2 MiB are not enough");

@@ -1,4 +1,4 @@
-//! A conversation, held on a terminal of its own as a person would.
+//! A conversation on a terminal, as a person would have it.
 
 mod common;
 
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use rexpect::session::PtySession;
 
-/// Patience with one answer in milliseconds: a hang fails instead of lasting.
+/// Time limit of one answer in milliseconds, so that a hang fails.
 const PATIENCE_MS: u64 = 120_000;
 
 /// Tokens that share a lap of a prompt, and tokens of an answer.
@@ -24,7 +24,7 @@ fn chat() -> PtySession {
     session
 }
 
-/// Says a line; returns what was on the terminal until the figures of the answer.
+/// Types a line; returns the terminal's output up to the figures of the answer.
 fn say(session: &mut PtySession, line: &str) -> String {
     session.send_line(line).expect("can type");
     let said = session.exp_string(" tokens in ").expect("an answer");
@@ -32,7 +32,7 @@ fn say(session: &mut PtySession, line: &str) -> String {
     said
 }
 
-/// The number that begins right behind `words`.
+/// The number right after `words`.
 fn number_behind(words: &str, text: &str) -> usize {
     let (_, rest) = text
         .split_once(words)

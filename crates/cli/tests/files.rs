@@ -1,5 +1,5 @@
-//! Files that are damaged, made to do harm, in the way or out of proportion: words and
-//! an exit status, and never a signal.
+//! Files that are damaged, malicious, in the way or out of proportion end the program with an
+//! error and an exit status, never by a signal.
 
 mod common;
 
@@ -44,8 +44,8 @@ fn text_entry(key: &str, text: &[u8]) -> Vec<u8> {
     entry(key, 8, &[&(text.len() as u64).to_le_bytes(), text].concat())
 }
 
-/// The file with one more entry in its header, and a second that makes up the length, so
-/// that the data stay aligned.
+/// The file with one more entry in its header, and a second one as padding, so that the data
+/// stay aligned.
 fn with_entry(bytes: &[u8], more: &[u8]) -> Vec<u8> {
     let count = u64::from_le_bytes(bytes[16..24].try_into().expect("eight bytes"));
     let empty = text_entry("x.filler", b"").len();
@@ -66,7 +66,7 @@ fn put(dir: &Path, bytes: &[u8]) -> PathBuf {
     path
 }
 
-/// It failed, in words, and not by a signal.
+/// Asserts that it failed with an error, not by a signal; returns standard error.
 fn failed(output: &Output) -> String {
     let said = stderr(output);
     assert_eq!(output.status.code(), Some(1), "{:?} {said}", output.status);
@@ -118,7 +118,7 @@ fn a_file_is_tried_once_and_again_when_it_has_changed() {
     assert!(!tried(&["--no-trial"]));
     assert!(tried(&[]));
     assert!(!tried(&[]));
-    // The same cache of another format is another graph.
+    // Another number format of the KV cache is another graph.
     assert!(tried(&["--kv-type", "f32"]));
     put(dir.path(), &bytes);
     assert!(tried(&[]), "it was written anew");

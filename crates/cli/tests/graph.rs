@@ -1,4 +1,5 @@
-//! `delayline graph` as a shell sees it: a graph is written, measured, and not replaced.
+//! `delayline graph` as a shell sees it: graphs and features are written, measured, and not
+//! replaced.
 
 mod common;
 

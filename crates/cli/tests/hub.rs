@@ -1,4 +1,4 @@
-//! Names of the hub's models, where the cache does not have them; and which models run.
+//! Names of the hub's models that are not in the cache; and which models run.
 
 mod common;
 

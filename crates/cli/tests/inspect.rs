@@ -68,7 +68,7 @@ fn a_plan_is_written_for_the_study() {
         let args = format!("study decode --plan {plan} {feed} --compute-ms 5 --json");
         let output = delayline(&args, &[]);
         let said = &objects(&output)[0]["rows"][0];
-        // The row of a token is little beside all layers.
+        // The embedding row of a token is small against all layers.
         let passing = number(said, "/passing_bytes");
         assert!((passing / streams - 1.0).abs() < 1e-3, "{said}");
         let lap_s = number(said, "/lap_s/typical");

@@ -1,7 +1,7 @@
-/* Who has taken a server over: loaded into it, every thread tries at SIGUSR1 what a
- * confined one must not be able to do, and writes a line with the errors that it met,
- * 0 where it went well, to the file INTRUDER_OUT. Plain system calls alone: this runs
- * in signal handlers. */
+/* Acts as an attacker who has taken a server over. Loaded into it, every thread tries at
+ * SIGUSR1 what a confined one must not be able to do, and writes a line with the errors
+ * that it met, 0 for success, to the file INTRUDER_OUT. Plain system calls only: this
+ * runs in signal handlers. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -33,7 +33,7 @@ static void intrude(int signal) {
     int create = opens(fresh, O_CREAT | O_WRONLY);
     int other = opens("/proc/1/environ", O_RDONLY);
     int own = opens("/proc/self/status", O_RDONLY);
-    /* Nothing is there: it cannot go well, but the error tells who refused. */
+    /* The program does not exist: the error tells whether the filter refused the call. */
     int run = met(syscall(SYS_execve, "/nothing/there", NULL, NULL));
     long child = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
     if (child == 0) syscall(SYS_exit_group, 0);

@@ -1,5 +1,4 @@
-//! What was computed and is kept: by `run`, by servers that share a folder, and by one that
-//! only reads.
+//! The KV cache on disk: kept by `run`, shared by servers over a folder, and read only.
 
 mod common;
 
@@ -14,7 +13,7 @@ use serde_json::{Value, json};
 
 const SAID: &str = "A delay line was a tube of mercury in which pulses of sound went round. ";
 
-/// What `run` says at its end.
+/// The figures at the end of `run`.
 fn run(folder: &Path, prompt: &str, more: &[&str]) -> Value {
     let mut args = vec![
         model(),
@@ -46,11 +45,11 @@ fn what_was_said_is_found_again_by_another_run() {
     assert_eq!(again["cached_tokens"].as_u64(), Some(tokens - 1));
     assert_eq!(again["text"], first["text"]);
     assert!(again["line"]["laps"].as_u64() < first["line"]["laps"].as_u64());
-    // It goes on where it was, the answer included.
+    // A longer prompt finds all of the earlier one, the answer included.
     let longer = format!("{prompt}{}", first["text"].as_str().expect("text"));
     let on = run(&folder, &longer, &[]);
     assert!(on["cached_tokens"].as_u64() >= Some(tokens), "{on}");
-    // Nothing of it is another model's, or another cache's.
+    // A cache of another number format finds nothing of it.
     let other = run(&folder, &prompt, &["--kv-type", "q8_0"]);
     assert_eq!(other["cached_tokens"], 0);
     let out = delayline("kv stat --json", &[&text(&folder)]);
@@ -86,7 +85,7 @@ fn a_day_that_is_used_up_and_a_folder_that_is_read_keep_nothing_new() {
 struct Server {
     child: Child,
     address: String,
-    /// What it still says is nobody's, but it may say it.
+    /// Kept open, so that it can still print.
     _said: BufReader<ChildStdout>,
 }
 
@@ -119,7 +118,7 @@ impl Server {
         }
     }
 
-    /// Tokens of a prompt that were found.
+    /// Asks for an answer; returns how many tokens of the prompt were found.
     fn ask(&self, prompt: &str) -> u64 {
         let body = json!({"prompt": prompt, "max_tokens": 2, "temperature": 0}).to_string();
         let mut stream = TcpStream::connect(&self.address).expect("it listens");
@@ -174,7 +173,7 @@ fn confined_servers_share_a_folder_through_a_program_that_is_not() {
     one.end();
     let two = Server::start(dir.path(), "two", &share);
     assert!(two.ask(&prompt) >= 128);
-    // Without it answers go on, and what is here is found.
+    // Without the helper it still answers, and finds the blocks of its own folder.
     let helper = two.helper().expect("it was started");
     let killed = std::process::Command::new("kill")
         .args(["-KILL", &helper])

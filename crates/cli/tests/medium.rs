@@ -1,5 +1,5 @@
-//! `--medium` with the real program: the answer from a loop is that from flash,
-//! whatever its light does, wherever the loop is used.
+//! `--medium` with the real program: the answer from a loop is that from flash, whatever
+//! happens to its light, in every command.
 
 mod common;
 
@@ -59,7 +59,7 @@ fn the_answer_from_a_fiber_loop_is_that_from_flash() {
                 "in 2 copies, one every 4.90 ms",
             ],
         ),
-        // Light that goes more laps than its code corrects.
+        // Light that goes more laps than its error correction can correct.
         (
             "fiber:hollow-core,laps=20".into(),
             &["200 km of glass", "wrong bits found", "sent anew"],
@@ -93,7 +93,7 @@ fn a_run_from_a_loop_ends_with_its_figures() {
     let whole = fiber("pieces");
     assert!((8.0 * whole..=laps * whole).contains(&taken), "{end}");
     assert!(fiber("capacity_bytes") > fiber("placed_bytes"), "{end}");
-    // What is in the glass is no memory of this process.
+    // The bytes in flight are no memory of this process.
     assert!(number(end, "/memory/peak_bytes") <= 83.0 * MIB, "{end}");
     assert!(
         events.iter().all(|e| e["event"] != "notice"),
@@ -105,7 +105,7 @@ fn a_run_from_a_loop_ends_with_its_figures() {
 fn a_sealed_model_answers_the_same_from_a_drive_that_lies() {
     let dir = tempfile::tempdir().expect("a folder");
     let copy = dir.path().join("model.gguf");
-    // A link would change the times of the model, which other tests run.
+    // Not a link, which would change the times of the model that other tests run.
     std::fs::copy(model(), &copy).expect("a copy");
     let copy = copy.display().to_string();
     delayline("seal", &[&copy]);
@@ -199,7 +199,7 @@ fn bench_measures_laps_from_a_loop() {
         figure("/fiber/pieces_taken") >= 4.0 * figure("/fiber/pieces"),
         "{budget}"
     );
-    // What is in the glass is told apart from what the process took.
+    // The bytes in flight are not in the peak of the process.
     assert!(
         figure("/memory/glass_bytes") >= figure("/fiber/placed_bytes"),
         "{budget}"
@@ -258,7 +258,7 @@ fn what_runs_nothing_has_no_medium() {
     assert!(stderr(&output).contains("--medium"), "{output:?}");
 }
 
-/// Ctrl-C before the loop is full: nothing was said yet, and nothing will be.
+/// Ctrl-C before the loop is full: nothing is printed.
 #[test]
 fn filling_ends_at_ctrl_c() {
     let args = streamed("84MiB", &format!("--medium {FIBER}"));

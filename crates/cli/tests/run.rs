@@ -1,6 +1,5 @@
-//! `delayline run` with a real model, as a shell sees it: what it says of
-//! itself, how it ends, and what it says to bad input. That the text is right
-//! is tested in the runtime.
+//! `delayline run` with a real model, as a shell sees it: its figures, how it ends, and its
+//! errors for bad input. That the text is right is tested in the runtime.
 
 mod common;
 
@@ -87,7 +86,6 @@ fn json_ends_with_all_figures() {
     }
 }
 
-/// A short lap, at a rate that keeps a test short.
 #[test]
 fn a_striped_model_gives_the_same_answer() {
     let (model, dir) = (model(), scratch());
@@ -228,7 +226,7 @@ fn which_experts_are_hot_is_kept_unless_it_is_not_to_be() {
         let len = std::fs::metadata(&hot).expect("it is there").len();
         assert!(len > 100, "turn {turn}: {len} bytes");
     }
-    // Whatever is wrong with the file, the answer is the same, and one line tells.
+    // Whatever is wrong with the file, the answer is the same, and one line reports it.
     let good = std::fs::read(&hot).expect("it is there");
     let mut damaged = good.clone();
     damaged.iter_mut().skip(8).for_each(|byte| *byte ^= 0x55);
@@ -276,7 +274,7 @@ fn standard_input_is_the_prompt() {
     let output = child.wait_with_output().expect("it ends");
     let events = objects(&output);
     let end = events.last().expect("there is a last line");
-    // As it is, without the words of a template around it.
+    // The prompt as it is, without the words of a template around it.
     assert!(number(end, "/prompt_tokens") <= 5.0, "{end}");
     assert_eq!(end["generated_tokens"], 2);
 }

@@ -1,5 +1,5 @@
-//! `delayline serve` as a process: what it says, how it ends, and that an overload
-//! does not break its budget.
+//! `delayline serve` as a process: what it prints, how it ends, that an overload does not
+//! break its budget, and that it is confined.
 
 mod common;
 
@@ -23,7 +23,7 @@ impl Serve {
         Self::begin(&[], more)
     }
 
-    /// Through `before`, a program that starts what its arguments say.
+    /// Through `before`, a program that runs the command in its arguments.
     fn begin(before: &[&str], more: &[&str]) -> Self {
         Self::with(&model(), before, more)
     }
@@ -167,8 +167,8 @@ fn it_says_what_it_can_carry_and_ends_when_told() {
     assert_eq!(status.code(), Some(0));
 }
 
-/// Under `nohup` a hang-up is nothing; behind `&` in a script Ctrl-C is ignored too when it
-/// starts, but who sends it one means it.
+/// Under `nohup` SIGHUP stays ignored. Behind `&` in a script SIGINT is ignored as well when
+/// it starts, but one that is sent has to work.
 #[test]
 fn an_ignored_hangup_stays_ignored_and_a_second_signal_ends_it_at_once() {
     let ignoring = ["sh", "-c", "trap '' HUP INT; exec \"$0\" \"$@\""];
@@ -212,7 +212,7 @@ fn takers(process: u32, signal: u32) -> Vec<String> {
     statuses.filter(takes).filter_map(named).collect()
 }
 
-/// Before it serves there is nothing to let end.
+/// Before it serves there are no answers to wait for.
 #[test]
 fn a_start_can_be_interrupted() {
     let mut child = command("serve --port 0 --memory 144MiB", &[&model()])
@@ -273,7 +273,7 @@ fn an_overload_keeps_the_budget() {
     );
 }
 
-/// Builds `intruder.c`, which tries in every thread what a server has no need of.
+/// Builds `intruder.c`, which tries in every thread what a confined server may not do.
 fn intruder(dir: &Path) -> Option<PathBuf> {
     let built = dir.join("intruder.so");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/intruder.c");
@@ -288,7 +288,8 @@ fn intruder(dir: &Path) -> Option<PathBuf> {
     }
 }
 
-/// What each thread of a server met that tried, by its number; kernel threads aside.
+/// Has every thread of a server try; returns the errors that each met, by its number, without
+/// the kernel's threads.
 fn intrude(serve: &Serve, out: &Path) -> BTreeMap<u32, String> {
     let tasks = format!("/proc/{}/task", serve.child.id());
     let threads = || -> Vec<u32> {
@@ -343,7 +344,7 @@ fn which_experts_are_hot_is_kept_by_a_confined_server() {
         serve.signal("-TERM");
         assert!(serve.child.wait().expect("it ends").success());
     };
-    // Nothing is left where there is nothing to keep, and nothing else in any case.
+    // Without hot experts no file is left, nor any temporary file.
     serve(&[], 0);
     serve(&["--no-hotness"], 1);
     assert_eq!(files(), before);
@@ -392,7 +393,7 @@ fn a_confined_server_opens_no_other_file_and_starts_nothing() {
     assert!(!dir.path().join("confined.new").exists());
     answer(&serve);
     drop(serve);
-    // The same is not refused without: so it was the sandbox.
+    // Without the sandbox nothing is refused.
     let (serve, out) = start("free", &["--no-sandbox"]);
     for met in intrude(&serve, &out).values() {
         assert!(met.starts_with("open=0 create=0 "), "{met}");

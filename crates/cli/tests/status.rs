@@ -1,4 +1,4 @@
-//! The program as a shell sees it: exit status, what goes where.
+//! The program as a shell sees it: exit status, and what goes to standard output and error.
 
 use std::process::{Command, Output};
 

@@ -1,5 +1,5 @@
-//! `delayline study` as a shell sees it: answers, pages, CSV, and what it says
-//! of wrong input. The numbers themselves are tested in the library.
+//! `delayline study` as a shell sees it: answers, pages, CSV, and errors for wrong input. The
+//! numbers themselves are tested in the library.
 
 mod common;
 
@@ -122,7 +122,7 @@ fn a_link_is_designed_from_a_file() {
     );
 }
 
-/// What has no memory of its own is not asked to read from it.
+/// An accelerator without memory of its own has no row that reads from it.
 #[test]
 fn an_accelerator_of_sram_alone_decodes() {
     let objects = objects(&delayline("study decode --json --accelerator lpu", &[]));
@@ -210,14 +210,15 @@ fn every_command_tells_what_moves_it() {
     }
 }
 
-/// Questions at the edge of sense: what the answer says, and what it does not.
+/// Questions at the limits of what makes sense: what the answer contains, and what it does
+/// not.
 #[test]
 fn odd_questions_have_answers() {
     for (arguments, says, says_not) in [
-        // Every unit that is printed is read.
+        // Every unit that is printed is parsed too.
         ("media ssd --hold 8.78PB", "Hold 8.78 PB", "error"),
         ("decode --medium hbf --set feed=2PB/s", "1250", "error"),
-        // Nothing found is no empty table.
+        // Where nothing is found there is no empty table.
         (
             "find --accelerator b200 --medium own --tokens 1e9",
             "for a user of Llama",
@@ -229,7 +230,7 @@ fn odd_questions_have_answers() {
             "17.4 ms",
             "1 ns",
         ),
-        // What is not known is not nothing.
+        // An unknown price is not 0.
         ("decode --rate 1GB/s", "nor counted", "$0"),
         ("decode --medium own", "are the accelerator's", "0 W "),
         (
@@ -249,7 +250,7 @@ fn odd_questions_have_answers() {
             "The C band carries nothing",
         ),
         ("link fiber:hollow-core,length=1km", "in 1 span", "1 spans"),
-        // A step has a token.
+        // A step has at least one token.
         (
             "train --units 1000000",
             "With 1 tokens a step or more",
@@ -388,8 +389,7 @@ fn wrong_input_is_named() {
     }
 }
 
-/// Every command gives the same capacity, power and price for the same design.
-/// That a number is another's, but for rounding.
+/// Asserts that two numbers are the same but for rounding.
 fn near(what: &str, got: f64, expected: f64) {
     assert!(
         (got / expected - 1.0).abs() < 1e-6,
@@ -397,9 +397,9 @@ fn near(what: &str, got: f64, expected: f64) {
     );
 }
 
-/// Asks every command about a design, with these options for all of them, and holds their
-/// capacity, power and price against those of `link`. Tells whether there is such a design;
-/// where there is none, every command has to say so.
+/// Asserts that every command gives the capacity, power and price of a design that `link`
+/// gives, all with these options. Returns whether the design is possible; where it is not,
+/// every command has to refuse it.
 fn is_the_same_everywhere(design: &str, options: &str) -> bool {
     let run = |arguments: &str| delayline(&format!("study {arguments} {options} --json"), &[]);
     let commands = [
@@ -409,7 +409,7 @@ fn is_the_same_everywhere(design: &str, options: &str) -> bool {
         format!("sweep --model llama-8b --weights 10MB --medium {design} --set batch=1,200"),
     ];
     let asked = run(&format!("link {design}"));
-    // `link` shows also a line that carries nothing, and why; others cannot be asked of it.
+    // `link` also shows a line that carries nothing, and why; the others refuse it.
     let carries = |asked: &std::process::Output| {
         number(&objects(asked)[0], "/link/net_rate_bit_per_s/typical") > 0.0
     };
@@ -480,8 +480,8 @@ fn every_command_says_the_same_of_a_design() {
     }
 }
 
-/// The same of designs that are drawn: any of the program's, of any length and number of
-/// laps, with other prices, energies and glass. `CASES=n` for more.
+/// The same for random designs: any of the program's, of any length and number of laps, with
+/// other prices, energies and glass. `CASES=n` for more.
 #[test]
 fn every_command_says_the_same_of_any_design() {
     let cases = std::env::var("CASES").map_or(5, |n| n.parse().expect("a number"));
@@ -512,7 +512,7 @@ fn every_command_says_the_same_of_any_design() {
                  date = '2026', tag = 'assumption' }}\n"
             );
         }
-        // Of one sheet two tables cannot be: each figure has a file.
+        // A file cannot have two tables of one sheet, so each figure has a file.
         let folder = dir.path().join(format!("{case}"));
         std::fs::create_dir(&folder).expect("can make a folder");
         for (number, sheet) in sheets.split_inclusive("}\n").enumerate() {
@@ -531,7 +531,7 @@ fn every_command_says_the_same_of_any_design() {
     assert!(worked > 0 || cases < 5, "no design worked");
 }
 
-/// An inverse, a search, and what moves an answer.
+/// Solving for a figure, a search, and the sensitivity of an answer.
 #[test]
 fn questions_of_an_architect_are_answered() {
     let told = |arguments: &str| {
@@ -563,7 +563,7 @@ fn a_recorded_route_of_experts_is_replayed() {
     let mut route = String::from("# model=tiny n_expert=8\n");
     for step in 0..64 {
         for layer in 0..3 {
-            // Half of the choices fall on two of eight experts.
+            // Half of the choices are of two of eight experts.
             let expert = if step % 2 == 0 {
                 step / 2 % 2
             } else {
@@ -614,7 +614,7 @@ fn a_recorded_route_of_experts_is_replayed() {
 fn recorded_requests_are_put_through_the_store_of_kv_caches() {
     let dir = scratch();
     let path = dir.path().join("requests.jsonl");
-    // A conversation of four turns, each longer by 512 tokens, between two of which others come.
+    // A conversation of four turns, each longer by 512 tokens, with other requests between them.
     let mut trace = String::new();
     for turn in 0..4_usize {
         let ids: Vec<usize> = (0..=turn).collect();

@@ -18,7 +18,7 @@ fn a_request_is_rendered_as_it_is() {
             body,
             Ok("<|im_start|>\n{\"z\": 1, \"a\": [true, null]}\nGrüße {{ x }}|False"),
         ),
-        // Wants parts, and is given the text that the request has.
+        // A template that wants parts gets the text of the request as it is.
         (
             "{% for p in messages[0].content %}{% if p.type == 'text' %}{{ p.text }}{% endif %}{% endfor %}.",
             body,

@@ -1,23 +1,23 @@
-//! Optimum coding: where on a loop each extent circulates, so that it comes by
-//! when the compute is ready for it. Programmers of drum and mercury-line
-//! machines placed each instruction one access time ahead of its use; here it
-//! is weights. Knows the lap of the loop, schedule, residency and compute; does
-//! not know what circulates or how it is read.
+//! Optimum coding: where on a loop each extent circulates, so that it passes when the
+//! compute is ready for it. Programmers of drum and mercury-line machines placed each
+//! instruction one access time ahead of its use; here these are weights. It knows the
+//! lap of the loop, schedule, residency and compute, not what circulates or how it is
+//! read.
 //!
 //! **The loop.** An extent passes the tap once in each lap of the loop, and can
 //! be taken if there was room for it in the window when it began to pass;
 //! otherwise it comes one lap later. So a lap of the compute takes a whole
 //! number of laps of the loop, on average over many, and never less than one.
-//! In order of use, an extent follows the one before at the line rate: compute
-//! that is slower than that fills the window, misses what passes then, and
-//! waits for it almost a lap each time.
+//! In order of use, the extents follow each other at the line rate: compute that is
+//! slower than that fills the window, misses what passes then, and waits for it almost
+//! a lap each time.
 //!
 //! **The coding.** Let one lap of compute be `m` laps of the loop, evenly: that
-//! says when each extent is wanted, and modulo the lap where on the loop it
-//! should lie. Sorted by that, extents are packed around the loop; what is wanted
-//! in the second lap then lies between what is wanted in the first, as sectors
-//! of a disk were interleaved. What is wanted when, is said by compute alone, by
-//! bytes alone, or by the window: as soon as there is room. All small `m`, several
+//! gives the time at which each extent is wanted, and modulo the lap its place on the
+//! loop. Sorted by that, extents are packed around the loop; what is wanted in the
+//! second lap then lies between what is wanted in the first, as sectors of a disk were
+//! interleaved. The times at which extents are wanted follow from compute alone, from
+//! bytes alone, or from the window: as soon as there is room. All small `m`, several
 //! ways of packing, and the plain order are tried by simulation, the best one is
 //! improved by exchanges, and its distance to the bound is reported.
 
@@ -29,11 +29,11 @@ use self::best::Best;
 use self::search::{Search, Slack};
 use delayline_plan::{Plan, Residency, Schedule};
 
-/// Laps of the loop to a lap of compute that are tried at most.
+/// Maximum number of laps of the loop to a lap of compute that is tried.
 const TURNS_MAX: usize = 48;
 
-/// Compute is taken to be slower by these factors where extents are placed for when the
-/// window has room: of placements that are as good, one with time to spare is taken.
+/// Factors by which compute is taken to be slower where extents are placed as soon as the
+/// window has room, so that of equally good placements one with time to spare is chosen.
 const SLOWER: [f64; 3] = [2.0, 1.3, 1.0];
 
 /// The loop as the coding sees it.
@@ -41,25 +41,25 @@ const SLOWER: [f64; 3] = [2.0, 1.3, 1.0];
 pub struct LoopTiming {
     /// One lap of what circulates, in seconds.
     pub lap_s: f64,
-    /// At which extents pass.
+    /// Rate at which extents pass.
     pub rate_bytes_per_s: f64,
-    /// Time without bytes behind each read of an extent, in seconds.
+    /// Time without bytes after each read of an extent, in seconds.
     pub guard_s: f64,
     /// Longest read in bytes.
     pub read_len: u64,
-    /// At which extents come that are streamed, but not from the loop.
+    /// Rate of extents that are streamed, but not from the loop.
     pub behind_bytes_per_s: f64,
 }
 
 impl LoopTiming {
-    /// What an extent of `len` bytes takes of the loop, in seconds.
+    /// Time in which an extent of `len` bytes passes, guard times included, in seconds.
     pub fn takes_s(&self, len: u64) -> f64 {
         let guards = len.div_ceil(self.read_len) as f64 * self.guard_s;
         len as f64 / self.rate_bytes_per_s + guards
     }
 }
 
-/// Where the extents circulate, and what that is worth.
+/// Where the extents circulate, and what a lap then takes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Coding {
     /// By extent: when it begins to pass in each lap of the loop, in seconds;
@@ -67,7 +67,7 @@ pub struct Coding {
     pub phase_s: Vec<Option<f64>>,
     /// A lap of compute in the steady state, in seconds.
     pub lap_s: f64,
-    /// No placement makes it shorter, in seconds.
+    /// The time that no placement can undercut, in seconds.
     pub bound_s: f64,
 }
 
@@ -78,7 +78,7 @@ impl Coding {
     }
 }
 
-/// What is placed, and for whom.
+/// What is placed, for which loop and which compute.
 #[derive(Clone, Copy, Debug)]
 pub struct CodingTask<'a> {
     /// The plan.
@@ -93,7 +93,7 @@ pub struct CodingTask<'a> {
     pub ring: LoopTiming,
 }
 
-/// The plain order: as the lap uses them, one behind the other. `on_loop` has
+/// The plain order: the extents one after the other, as the lap uses them. `on_loop` has
 /// one value an extent; resident ones are never on it.
 pub fn in_order(task: &CodingTask<'_>, on_loop: &[bool]) -> Coding {
     let search = Search::new(task, on_loop);
@@ -119,7 +119,7 @@ pub fn draft(task: &CodingTask<'_>, on_loop: &[bool]) -> Coding {
     search.coding(&constructed(&search).phase_s)
 }
 
-/// The best of all that can be constructed.
+/// The best of all placements that are constructed, without exchanges.
 fn constructed<'a, 'b>(search: &'a Search<'b>) -> Best<'a, 'b> {
     let plain: Vec<usize> = (0..search.extents.len()).collect();
     let mut best = Best::new(search, &plain);
@@ -149,9 +149,9 @@ fn constructed<'a, 'b>(search: &'a Search<'b>) -> Best<'a, 'b> {
     best
 }
 
-/// The placement for a lap of compute of `turns` laps of the loop, without trying
-/// others or how long it takes: where all extents are alike, nothing better is to
-/// be found. By extent, in seconds as in [`Coding::phase_s`].
+/// The placement for a lap of compute of `turns` laps of the loop, without simulating it
+/// or trying others: where all extents are alike, there is none better. By extent, in
+/// seconds as in [`Coding::phase_s`].
 pub fn interleaved(task: &CodingTask<'_>, on_loop: &[bool], turns: f64) -> Vec<Option<f64>> {
     let search = Search::new(task, on_loop);
     let (order, _) = search.wanted(&search.by_compute, turns);

@@ -1,19 +1,18 @@
-//! A fiber loop as a medium: what circulates passes the tap once a lap, and
-//! whoever is not there waits for the next. Around any inner medium, which has
-//! the true bytes: it fills the loop, repairs it, and stands in when the light
-//! is gone. The same code runs in real and in virtual time. It does not know
-//! why a piece lies where it does: that is the plan's business.
+//! A fiber loop as a medium: what circulates passes the tap once a lap, and a read
+//! that comes too late waits for the next pass. The medium behind it has the true
+//! bytes: the loop is filled and repaired from it, and read from it when the light is
+//! gone. The same code runs in real and in virtual time. It does not know why a piece
+//! lies where it does: placement decides that.
 //!
 //! A piece is the bytes of one read of a streamed extent. It passes at
-//! `t0 + start + n · turn`. A read that was submitted before that takes it when
-//! its last bit has passed; one submitted later waits for the turn after. A turn
-//! is a lap, or, if the loop holds each piece several times, that part of one.
-//! What is not on the loop, or no whole piece of it (a row of a table), is read from
-//! the medium behind: a delay line is the wrong place to look for one row.
+//! `t0 + start + n · turn`. A read that was submitted before that completes when the
+//! last bit has passed; one submitted later waits for the next turn. A turn is a lap
+//! divided by the number of copies of each piece. What is not on the loop, or is no
+//! whole piece of it (a row of a table), is read from the medium behind.
 //!
-//! Each piece carries a checksum. Bits go wrong at a given rate per lap; a piece
-//! that does not check when it is taken is read from the medium behind, given to
-//! whoever waits, and sent into the loop anew.
+//! Each piece has a checksum. Bits flip at a given rate per lap; a piece whose checksum
+//! is wrong when it is taken is read from the medium behind instead, and sent into the
+//! loop again.
 
 mod behind;
 mod fault;
@@ -49,26 +48,26 @@ pub struct FiberLoop<M, C> {
     spec: LoopSpec,
     orbit: Orbit,
     lights: Lights,
-    /// Whether a cut has left pieces dark of which nobody was told that they are
-    /// back.
+    /// Whether a cut has left pieces dark, and [`LoopNotice::Refilled`] is still to come.
     refilling: bool,
-    /// When lap 0 began, by the clock.
+    /// When lap 0 began, in nanoseconds of the clock.
     t0_ns: u64,
     /// How extents are cut into pieces, and where the files end.
     read_len: u32,
     part_lens: Vec<u64>,
     caps: Caps,
     stats: Stats,
-    /// What ends without the loop.
+    /// Completions of operations that are not reads.
     at_once: Vec<Completion>,
-    /// Reads that wait for their piece, and by when it has passed.
+    /// Reads that wait for their piece, by ticket, and when it has passed, in nanoseconds
+    /// since lap 0 began.
     passing: BinaryHeap<Reverse<(u64, u64)>>,
     waiting: HashMap<u64, Waiting>,
     tickets: u64,
-    /// Reads for the medium behind that it has no place for yet.
+    /// Reads for the medium behind, beyond its depth.
     queue: VecDeque<Op>,
-    /// Why each read is with the medium behind, by its name; queued ones too.
-    errands: HashMap<u64, Errand>,
+    /// Reads of the medium behind, queued or under way, by their id.
+    behind_reads: HashMap<u64, BehindRead>,
     cut: Fault,
     rng: Rng,
     gauge: Gauge,
@@ -79,30 +78,30 @@ struct Waiting {
     op: Op,
     piece: u32,
     pass: u64,
-    /// Without glass: whether it would check.
+    /// Without glass: whether its checksum would be right.
     good: bool,
 }
 
-/// Why a read is with the medium behind.
+/// Why a read goes to the medium behind.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Errand {
-    /// It is nobody else's.
+enum BehindRead {
+    /// It is no whole piece of the loop.
     Beside,
-    /// The piece does not circulate.
+    /// This piece does not circulate.
     Dark(u32),
-    /// It does, but what came by was wrong.
+    /// This piece was wrong when it passed.
     Wrong(u32),
 }
 
 impl<M: Medium, C: Pace> FiberLoop<M, C> {
-    /// A dark loop around `behind`, for up to `depth` reads at once into
-    /// `memory` (that of `behind`), of files that are `part_lens` bytes long.
-    /// The extents that circulate are cut into reads of `read_len` bytes as the
-    /// line does. Nothing circulates before [`FiberLoop::fill`]; what is read
-    /// without that is sent into the loop as it comes.
+    /// A dark loop around `behind`, which reads into `memory` too, of files that are
+    /// `part_lens` bytes long. `measures` are the longest read in bytes and the maximum
+    /// number of reads at once; as the line does, the loop cuts the extents that circulate
+    /// into such reads. Nothing circulates before [`FiberLoop::fill`]; pieces that are read
+    /// without it are sent into the loop as they come.
     ///
     /// # Errors
-    /// When the system has no room for the bytes in flight, or no thread.
+    /// When the system has no room for the bytes in flight, or refuses a thread.
     pub fn new(
         behind: M,
         clock: C,
@@ -120,8 +119,8 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
         Ok(all)
     }
 
-    /// Places anew what circulates, so many copies of it. Everything is dark then,
-    /// and the figures begin anew.
+    /// Replaces what circulates by `placed`, each extent `copies` times. Everything is
+    /// dark then, and the figures start again from 0.
     ///
     /// # Errors
     /// As [`FiberLoop::new`].
@@ -145,8 +144,8 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
         Ok(())
     }
 
-    /// As [`FiberLoop::new`], but full from the start and without bytes: what is
-    /// taken from it leaves the memory as it is. For studies in virtual time.
+    /// As [`FiberLoop::new`], but full from the start and without bytes: reads leave the
+    /// memory as it is. For studies in virtual time.
     pub fn without_bytes(
         behind: M,
         clock: C,
@@ -189,7 +188,7 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
             waiting: HashMap::new(),
             tickets: 0,
             queue: VecDeque::new(),
-            errands: HashMap::new(),
+            behind_reads: HashMap::new(),
             cut: Fault::None,
             gauge,
             scratch: Vec::new(),
@@ -199,7 +198,7 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
         all
     }
 
-    /// Figures and events, also for when the line has the loop.
+    /// Access to figures and events, also while the line owns the loop.
     pub fn gauge(&self) -> Gauge {
         self.gauge.clone()
     }
@@ -210,46 +209,49 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
     }
 
     fn under_way(&self) -> usize {
-        self.waiting.len() + self.errands.len() + self.at_once.len()
+        self.waiting.len() + self.behind_reads.len() + self.at_once.len()
     }
 
-    /// Since lap 0 began.
+    /// Nanoseconds since lap 0 began.
     fn now_ns(&self) -> u64 {
         self.clock.now_ns() - self.t0_ns
     }
 
-    /// Has the medium behind do a read.
-    fn send_errand(&mut self, op: Op, errand: Errand) {
-        let twin = self.errands.insert(op.id, errand);
+    /// Queues a read of the medium behind.
+    fn read_behind(&mut self, op: Op, why: BehindRead) {
+        let twin = self.behind_reads.insert(op.id, why);
         assert!(twin.is_none(), "two reads under way are named {}", op.id);
         self.queue.push_back(op);
         self.pass_on();
     }
 
-    /// Gives the medium behind what it has place for.
+    /// Submits queued reads, as many as the depth of the medium behind allows.
     fn pass_on(&mut self) {
-        while self.errands.len() - self.queue.len() < self.behind.caps().depth
+        while self.behind_reads.len() - self.queue.len() < self.behind.caps().depth
             && let Some(op) = self.queue.pop_front()
         {
             self.behind.submit(op);
         }
     }
 
-    /// Takes what the medium behind has done; returns how many reads.
-    fn land_errands(&mut self, wait: bool, done: &mut Vec<Completion>) -> usize {
+    /// Takes the completions of the medium behind; returns how many there were.
+    fn land_behind(&mut self, wait: bool, done: &mut Vec<Completion>) -> usize {
         let mut came = std::mem::take(&mut self.scratch);
         self.behind.poll(wait, &mut came);
         let over = came.len();
         for completion in came.drain(..) {
-            let errand = self.errands.remove(&completion.id).expect("its own reads");
+            let why = self
+                .behind_reads
+                .remove(&completion.id)
+                .expect("its own reads");
             let bytes = u64::from(*completion.result.as_ref().unwrap_or(&0));
-            match errand {
-                Errand::Beside => self.gauge.count(|figures| {
+            match why {
+                BehindRead::Beside => self.gauge.count(|figures| {
                     figures.reads_beside += 1;
                     figures.beside_bytes += bytes;
                 }),
-                Errand::Dark(piece) | Errand::Wrong(piece) => {
-                    if errand == Errand::Dark(piece) {
+                BehindRead::Dark(piece) | BehindRead::Wrong(piece) => {
+                    if why == BehindRead::Dark(piece) {
                         self.gauge.count(|figures| figures.dark_bytes += bytes);
                     }
                     let whole = bytes == u64::from(self.orbit.pieces[piece as usize].bytes);
@@ -266,7 +268,7 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
         over
     }
 
-    /// When something happens next without the medium behind, by the clock.
+    /// When the loop itself does something next, in nanoseconds of the clock.
     fn next_ns(&self) -> Option<u64> {
         let passed_ns = self
             .passing
@@ -300,11 +302,11 @@ impl<M: Medium, C: Pace> Medium for FiberLoop<M, C> {
             return self.at_once.push(op.complete(result));
         }
         let Some(piece) = self.orbit.find(op.part, op.offset, op.buffer.len()) else {
-            return self.send_errand(op, Errand::Beside);
+            return self.read_behind(op, BehindRead::Beside);
         };
         match self.next_pass(piece) {
             Some(pass) => self.await_piece(op, piece, pass),
-            None => self.send_errand(op, Errand::Dark(piece)),
+            None => self.read_behind(op, BehindRead::Dark(piece)),
         }
     }
 
@@ -314,20 +316,20 @@ impl<M: Medium, C: Pace> Medium for FiberLoop<M, C> {
         loop {
             self.follow_fault();
             self.land_light(done);
-            if !self.errands.is_empty() {
-                self.land_errands(false, done);
+            if !self.behind_reads.is_empty() {
+                self.land_behind(false, done);
             }
             if !wait || done.len() > before || self.under_way() == 0 {
                 return;
             }
-            // What the medium behind does takes moments, a lap may be longer.
+            // Waits for the medium behind first: a lap may take longer than its reads.
             match self.next_ns() {
-                Some(next_ns) if self.errands.is_empty() => self.clock.wait_until_ns(next_ns),
+                Some(next_ns) if self.behind_reads.is_empty() => self.clock.wait_until_ns(next_ns),
                 next_ns => {
-                    if self.land_errands(true, done) > 0 {
+                    if self.land_behind(true, done) > 0 {
                         continue;
                     }
-                    // The medium behind has lost what it was asked for.
+                    // The medium behind will never complete its reads.
                     match next_ns {
                         Some(next_ns) => self.clock.wait_until_ns(next_ns),
                         None => return,
@@ -359,10 +361,10 @@ impl<M: Medium, C: Pace> Medium for FiberLoop<M, C> {
     }
 }
 
-/// A loop takes no writes; what nobody writes is settled.
+/// The result of a write, which a loop refuses, or of a sync, which has nothing to do.
 fn without_writes(op: &Op, parts: usize) -> Result<u32, MediumError> {
     if usize::from(op.part) >= parts {
-        let reason = format!("there is no such part: the model has {parts}");
+        let reason = format!("there is no such part: the model has {parts}, counted from 0");
         let reason = io::Error::new(io::ErrorKind::NotFound, reason);
         let part = format!("part {}", op.part);
         return Err(MediumError::refused(part, op.asked(), reason));
@@ -370,8 +372,7 @@ fn without_writes(op: &Op, parts: usize) -> Result<u32, MediumError> {
     if op.verb == Verb::Sync {
         return Ok(0);
     }
-    let reason = "what circulates is a copy that nobody can change on its way; \
-                  write to the medium behind, and fill the loop again";
+    let reason = "a fiber loop takes no writes; write to the medium behind it, and fill it again";
     let reason = io::Error::new(io::ErrorKind::Unsupported, reason);
     Err(MediumError::refused("fiber loop", op.asked(), reason))
 }

@@ -1,5 +1,5 @@
-//! What a loop tells of itself while the line owns it: figures, and events of
-//! which a person should hear. It measures nothing.
+//! What a loop reports while the line owns it: figures, and events for a person. It
+//! measures nothing.
 
 use crate::orbit::Orbit;
 use crate::spec::LoopSpec;
@@ -8,39 +8,38 @@ use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 
-/// What a loop is and has done so far. This is also how it is told to programs.
+/// What a loop is and has done so far; serialized, it is the report to programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LoopFigures {
     /// Length of a loop in km.
     pub length_km: f64,
-    /// Vacuum light speed over the light's.
+    /// Speed of light in vacuum over its speed in the fiber.
     pub group_index: f64,
     /// Loops in parallel.
     pub loops: u32,
-    /// Gross rate of one loop.
+    /// Gross rate of one loop, in bit/s.
     pub rate_bit_per_s: f64,
     /// Share of it for framing and error correction.
     pub overhead: f64,
-    /// Dark time behind each piece.
+    /// Dark time after each piece, in seconds.
     pub guard_s: f64,
-    /// Share of bits that go wrong in each lap of the light.
+    /// Share of bits that flip in each lap of the light, after error correction.
     pub residual_ber: f64,
     /// Bytes of the model that pass each second, all loops together.
     pub net_rate_bytes_per_s: f64,
-    /// One lap of the light.
+    /// One lap of the light, in seconds.
     pub lap_s: f64,
-    /// How often the pieces circulate, so that each comes by as often in a lap.
+    /// Copies of each piece on the loop: it passes as often in a lap.
     pub copies: u32,
-    /// From one pass of a piece to the next: `lap_s / copies`.
+    /// From one pass of a piece to the next, in seconds: `lap_s / copies`.
     pub turn_s: f64,
-    /// What the loops hold of a model, once.
+    /// Bytes of a model that the loops hold, once.
     pub capacity_bytes: u64,
     /// Bytes of the model on the loop, in pieces, each counted once.
     pub placed_bytes: u64,
-    /// Streamed bytes of a lap for which there is no room, from the drive.
+    /// Streamed bytes of a lap that come from the drive, because the loop has no room.
     pub left_out_bytes: u64,
-    /// Bytes in flight, all copies, framing and error correction included: in the
-    /// real machine they are in the glass.
+    /// Bytes in flight, all copies, framing and error correction included.
     pub in_flight_bytes: u64,
     /// Reads that the bytes on the loop are cut into.
     pub pieces: u64,
@@ -48,31 +47,31 @@ pub struct LoopFigures {
     pub pieces_taken: u64,
     /// Their bytes.
     pub bytes_taken: u64,
-    /// Times a piece passed with nobody to take it, since it was first taken.
+    /// Passes in which a piece was not taken, after it was first taken.
     pub passes_missed: u64,
-    /// Reads of what is not on the loop, or not a whole piece of it (rows of
-    /// tables, experts, what stays), from the medium behind.
+    /// Reads from the medium behind of what is not on the loop, or is no whole piece of
+    /// it (rows of tables, experts, what stays).
     #[serde(skip)]
     pub reads_beside: u64,
     /// Their bytes.
     pub beside_bytes: u64,
-    /// Bits that went wrong in flight, as far as they were looked at.
+    /// Bits that flipped in flight, of the pieces that were read.
     pub wrong_bits: u64,
-    /// Pieces that were wrong, found by their checksum and sent anew.
+    /// Pieces whose checksum was wrong, and which were sent again.
     pub pieces_scrubbed: u64,
     /// Times the light failed.
     pub cuts: u64,
     /// Bytes that were read from the medium behind because the loop was dark.
     pub dark_bytes: u64,
-    /// Pieces that this host had not copied by the time at which they had
-    /// passed: the loop is then slower than it would be.
+    /// Pieces that this host had not copied yet when they had passed: the emulated loop
+    /// is then slower than a real one.
     pub pieces_late: u64,
-    /// Compute of a lap of the model for which the pieces were placed; 0 where
-    /// nobody said.
+    /// Compute of a lap of the model, in seconds, for which the pieces were placed; 0
+    /// where it is not known.
     pub placed_for_compute_s: f64,
-    /// What such a lap is predicted to take.
+    /// Predicted time of such a lap, in seconds.
     pub predicted_lap_s: f64,
-    /// And what it would with the pieces in plain order.
+    /// The same with the pieces in plain order.
     pub predicted_plain_lap_s: f64,
 }
 
@@ -101,16 +100,16 @@ impl LoopFigures {
         }
     }
 
-    /// Whether a part of what streams has no room in the loop.
+    /// Whether the loop has no room for a part of what streams.
     pub fn is_split(&self) -> bool {
         self.left_out_bytes > 0
     }
 }
 
-/// Something a person should know while it happens.
+/// An event that a person should know of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoopNotice {
-    /// The light is gone, with so many bytes.
+    /// The light is gone, and the bytes in it.
     Cut {
         /// Bytes of the model that were in flight.
         bytes: u64,
@@ -138,7 +137,7 @@ impl fmt::Display for LoopNotice {
     }
 }
 
-/// A window into a loop that somebody else owns.
+/// Access to the figures and events of a loop that something else owns.
 #[derive(Clone, Debug, Default)]
 pub struct Gauge(Rc<RefCell<(LoopFigures, Vec<LoopNotice>)>>);
 
@@ -148,7 +147,7 @@ impl Gauge {
         self.0.borrow().0
     }
 
-    /// What happened since this was last asked.
+    /// The events since the last call.
     pub fn take_notices(&self) -> Vec<LoopNotice> {
         std::mem::take(&mut self.0.borrow_mut().1)
     }

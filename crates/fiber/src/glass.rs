@@ -1,7 +1,7 @@
-//! The bytes in flight. The real machine has them in its fiber; here they are
-//! in a file without a name or a disk, mapped by nobody, so that they are not
-//! memory of this process. A thread of its own takes bytes out, as a receiver
-//! would, while the compute goes on. It does not know when anything passes.
+//! The bytes in flight. The real machine has them in its fiber; here they are in a
+//! memory file that nothing maps, so that they are not memory of this process. A thread
+//! of its own copies bytes out, as a receiver would, while the compute goes on. It does
+//! not know when a piece passes.
 
 use delayline_medium::Memory;
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 use xxhash_rust::xxh3::Xxh3;
 
-/// Copied at once: fits into a core's second-level cache with room to spare.
+/// Bytes that are copied at once: they fit into a core's second-level cache.
 const CHUNK: usize = 128 << 10;
 
 /// The emulated fiber, and the receiver at its tap.
@@ -28,7 +28,7 @@ pub(crate) struct Glass {
     /// `None` only while being dropped.
     jobs: Option<Sender<Job>>,
     landed: Receiver<Landed>,
-    /// What landed before it was asked for.
+    /// Checksums of pieces that were copied before anybody asked, by ticket.
     early: HashMap<u64, io::Result<u64>>,
     receiver: Option<JoinHandle<()>>,
     chunk: Vec<u8>,
@@ -40,8 +40,8 @@ struct Job {
     from: u64,
     bytes: u32,
     at: u64,
-    /// Bits that went wrong in this light since it was last looked at: other
-    /// copies of the piece have the same bytes here and are still right.
+    /// Bits to flip in what is copied. The file has one copy of the piece for all of its
+    /// copies on the loop, and in the others they are still right.
     flips: Vec<u64>,
 }
 
@@ -101,7 +101,7 @@ impl Glass {
         Ok(())
     }
 
-    /// Begins to take a piece out to `at`, with `flips` of its bits the wrong way.
+    /// Begins to copy a piece to `at` in memory, with the bits `flips` of it flipped.
     pub fn take(&mut self, ticket: u64, piece: u32, bytes: u32, at: u64, flips: Vec<u64>) {
         let job = Job {
             ticket,
@@ -114,14 +114,14 @@ impl Glass {
         jobs.send(job).expect("the receiver lives as long as this");
     }
 
-    /// Whether a piece is out already.
+    /// Whether a piece has been copied.
     pub fn is_out(&mut self, ticket: u64) -> bool {
         let landed = self.landed.try_iter();
         self.early.extend(landed.map(|one| (one.ticket, one.sum)));
         self.early.contains_key(&ticket)
     }
 
-    /// Waits until a piece is out; whether it is what was sent.
+    /// Waits until a piece has been copied; whether it is what was sent.
     pub fn taken(&mut self, ticket: u64, piece: u32) -> bool {
         while !self.is_out(ticket) {
             let one = self.landed.recv().expect("the receiver lives");
@@ -133,17 +133,17 @@ impl Glass {
 }
 
 impl Drop for Glass {
-    /// Nothing is written into memory afterwards.
+    /// Waits for the receiver, so that nothing is written into memory afterwards.
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(receiver) = self.receiver.take() {
-            // One that panicked writes no more, which is all that counts.
+            // A receiver that panicked writes no more either.
             let _ = receiver.join();
         }
     }
 }
 
-/// What the receiver does until nobody can ask any more.
+/// What the receiver does until the jobs' sender is dropped.
 fn receive(file: &File, memory: &Memory, jobs: &Receiver<Job>, landed: &Sender<Landed>) {
     let mut chunk = vec![0; CHUNK];
     for job in jobs {
@@ -155,7 +155,7 @@ fn receive(file: &File, memory: &Memory, jobs: &Receiver<Job>, landed: &Sender<L
     }
 }
 
-/// Copies a piece out; its checksum.
+/// Copies a piece into memory; returns its checksum.
 fn take(file: &File, memory: &Memory, job: &Job, chunk: &mut [u8]) -> io::Result<u64> {
     let mut hash = Xxh3::new();
     for done in (0..job.bytes as usize).step_by(CHUNK) {
@@ -173,7 +173,7 @@ fn take(file: &File, memory: &Memory, job: &Job, chunk: &mut [u8]) -> io::Result
     Ok(hash.digest())
 }
 
-/// A file in memory that no path leads to.
+/// A file in memory without a path.
 fn nameless() -> io::Result<File> {
     Ok(memfd_create("fiber", MemfdFlags::CLOEXEC)?.into())
 }

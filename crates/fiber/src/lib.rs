@@ -1,7 +1,7 @@
-//! A fiber loop as a medium: weights circulate in light, pass a tap once a lap,
+//! A fiber loop as a medium: weights circulate as light, pass a tap once a lap,
 //! and are taken as they pass. Owns all that only a loop needs: its parameters,
-//! light, glass, decay and cuts, and optimum coding, which says where on the
-//! loop each extent circulates. To everybody else it is a
+//! light, glass, decay and cuts, and optimum coding, which decides where on the
+//! loop each extent circulates. To everything else it is a
 //! [`Medium`](delayline_line::Medium).
 //!
 //! ```

@@ -1,38 +1,39 @@
-//! What is known of the light that carries the pieces: which of their copies
-//! circulate, since when, and when each was last looked at. It counts passes, not
-//! time, and knows no bytes.
+//! The state of the light that carries the pieces: which of their copies circulate,
+//! since when, and when each was last read. It counts passes, not time, and knows no
+//! bytes.
 //!
 //! Of `n` copies of a piece, pass `p` at the tap shows copy `p mod n`, so that each
 //! comes by once in `n` passes, which are one lap of the light.
 
-/// A copy that does not circulate comes by in no pass.
+/// The first pass of a copy that does not circulate.
 const DARK: u64 = u64::MAX;
 
 /// One copy of a piece.
 #[derive(Clone, Copy)]
-struct Copy {
-    /// The first pass in which it comes by; [`DARK`] if in none.
+struct PieceCopy {
+    /// The first pass in which it comes by; [`DARK`] if it does not circulate.
     from_pass: u64,
-    /// The pass in which it was last looked at, or sent.
+    /// The pass in which it was last read or sent.
     seen_pass: u64,
 }
 
 /// The light of all pieces.
 pub(crate) struct Lights {
     copies: u64,
-    /// Of each piece all copies, piece by piece.
-    light: Vec<Copy>,
-    /// The last pass of each piece that was taken, or in which it was sent again
-    /// since; `None` before it was first taken.
+    /// All copies of all pieces, piece by piece.
+    light: Vec<PieceCopy>,
+    /// The last pass in which each piece was taken, or sent again after that; `None`
+    /// before it was first taken.
     taken: Vec<Option<u64>>,
+    /// Copies that do not circulate.
     dark: usize,
 }
 
 /// What was found when a piece was taken.
 pub(crate) struct Found {
-    /// Laps in which this copy was not looked at.
+    /// Laps since this copy was last read or sent.
     pub laps: u64,
-    /// Passes of the piece, since it was last taken, with nobody there.
+    /// Passes of the piece since it was last taken, this one not counted.
     pub missed: u64,
 }
 
@@ -57,7 +58,7 @@ impl Lights {
 
     /// Nothing circulates.
     pub fn go_dark(&mut self) {
-        let dark = Copy {
+        let dark = PieceCopy {
             from_pass: DARK,
             seen_pass: 0,
         };
@@ -78,13 +79,13 @@ impl Lights {
 
     /// The first pass, from `from` on, in which the piece is there.
     pub fn next(&self, piece: u32, from: u64) -> Option<u64> {
-        // What was sent in the coming lap is back in the one behind it.
+        // A copy that is sent in the coming lap is back in the one after it.
         let passes = from..from + 2 * self.copies;
         let mut there = passes.filter(|&p| self.light[self.at(piece, p)].from_pass <= p);
         there.next()
     }
 
-    /// The piece is taken as it passes.
+    /// Records that the piece is taken in this pass.
     pub fn take(&mut self, piece: u32, pass: u64) -> Found {
         let (at, copies) = (self.at(piece, pass), self.copies);
         let copy = &mut self.light[at];
@@ -96,21 +97,21 @@ impl Lights {
         Found { laps, missed }
     }
 
-    /// The copy that passed then is of no use.
+    /// Records that the copy of this pass is wrong: it circulates no more.
     pub fn lose(&mut self, piece: u32, pass: u64) {
         let at = self.at(piece, pass);
         self.dark += usize::from(self.light[at].from_pass != DARK);
         self.light[at].from_pass = DARK;
     }
 
-    /// The piece is sent as its dark copies' places pass, from `from` on: a lap
-    /// after that they are back.
+    /// Sends the piece wherever a copy of it is dark, as those places pass from `from`
+    /// on; a lap after that the copies come by.
     pub fn send(&mut self, piece: u32, from: u64) {
         for pass in from..from + self.copies {
             let at = self.at(piece, pass);
             if self.light[at].from_pass == DARK {
                 self.dark -= 1;
-                self.light[at] = Copy {
+                self.light[at] = PieceCopy {
                     from_pass: pass + self.copies,
                     seen_pass: pass,
                 };

@@ -1,6 +1,5 @@
-//! A loop for the weights of a model: makes it around the medium that has them,
-//! with each extent where it comes by in time, and fills it. Knows laps and memory,
-//! not who computes.
+//! Makes a loop for the weights of a model, around the medium that has them, places each
+//! extent on it, and fills it. Knows laps and memory, not who computes.
 
 use crate::coding::Coding;
 use crate::fiber_loop::{FiberLoop, FillError};
@@ -16,17 +15,17 @@ use std::ops::{ControlFlow, Range};
 /// Reads under way at once: a loop takes any number, the window is the limit.
 const DEPTH: usize = 1024;
 
-/// Memory of this process for a loop beside what is in the glass, in bytes: two
-/// buffers, a thread, what is known of each piece.
+/// Memory of this process for a loop, without the bytes in flight, in bytes: two buffers,
+/// a thread, the state of each piece.
 const NEEDS: u64 = 1 << 20;
 
 /// Where on the loop extents lie.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// Each where it comes by when the compute is ready for it.
+    /// Each where it passes when the compute is ready for it.
     #[default]
     Optimum,
-    /// One behind the other, as the model uses them.
+    /// One after the other, as the model uses them.
     Plain,
 }
 
@@ -39,21 +38,22 @@ pub struct LoopMaker {
     pub split: bool,
     /// Where on the loop extents lie.
     pub order: Order,
-    /// How often everything circulates; none is as often as fits and is of use.
+    /// Copies of everything on the loop; none for as many as fit and are of use.
     pub copies: Option<u32>,
-    /// Compute of a decoding lap in seconds, if it is known; else it is measured
-    /// where it decides about the lap.
+    /// Compute of a decoding lap in seconds, if it is known; else it is measured where
+    /// the placement depends on it.
     pub compute_s: Option<f64>,
-    /// Told bytes sent and bytes in all while the loop is filled; a break ends
-    /// that, and so the opening of the model.
+    /// Called while the loop is filled; a break ends that, and so the opening of the
+    /// model.
     pub progress: Option<FillProgress>,
 }
 
-/// Is told bytes done and bytes in all.
+/// Is given the bytes sent and the bytes in all.
 pub type FillProgress = fn(u64, u64) -> ControlFlow<()>;
 
 impl LoopMaker {
-    /// This loop, all else by default.
+    /// A maker of this loop with the defaults: no split, the optimum order, everything else
+    /// found out.
     pub fn new(spec: LoopSpec) -> Self {
         Self {
             spec,
@@ -114,12 +114,12 @@ pub struct PlacedLoop {
     ring: FiberLoop<Box<dyn Medium>, RealClock>,
     maker: LoopMaker,
     placement: Placement,
-    /// Whether the placement waits for a measurement of compute.
+    /// Whether the final placement waits for a measurement of compute.
     is_open: bool,
 }
 
 impl PlacedLoop {
-    /// Places what streams and builds the loop, still dark, around `behind`.
+    /// Places what streams and makes the loop, still dark, around `behind`.
     fn new(
         maker: &LoopMaker,
         behind: Box<dyn Medium>,
@@ -143,7 +143,7 @@ impl PlacedLoop {
             RealClock::default(),
             site.memory.clone(),
             spec,
-            // Until compute is measured, everything comes from behind.
+            // Until compute is measured, everything is read from behind.
             if is_open { &[] } else { &placement.placed },
             (site.lap.read_len, DEPTH),
             site.part_lens,
@@ -158,8 +158,7 @@ impl PlacedLoop {
         Ok(made)
     }
 
-    /// Places everything anew for a lap of which the compute was measured, in
-    /// seconds.
+    /// Places everything again, for a measured compute of a lap in seconds.
     fn place(&mut self, site: &MediumSite<'_>, compute_s: f64) -> Result<(), MakeError> {
         self.placement = Placement::best(&self.maker, &course(site), compute_s)?;
         self.is_open = false;
@@ -189,17 +188,17 @@ impl PlacedLoop {
         self.gauge().figures()
     }
 
-    /// Figures and events, also for when the line has the loop.
+    /// Access to figures and events, also while the line owns the loop.
     pub fn gauge(&self) -> Gauge {
         self.ring.gauge()
     }
 
-    /// Cuts the fiber, until [`PlacedLoop::mend`].
+    /// Cuts the light, until [`PlacedLoop::mend`].
     pub fn break_fiber(&mut self) {
         self.ring.break_fiber();
     }
 
-    /// Mends it.
+    /// Brings the light back.
     pub fn mend(&mut self) {
         self.ring.mend();
     }
@@ -239,7 +238,8 @@ impl MadeMedium for PlacedLoop {
         self.is_open
     }
 
-    /// Places what waited for the measurement, and sends the weights into the loop.
+    /// Places the weights, if that waited for the measurement, and sends them into the
+    /// loop.
     fn make_ready(
         &mut self,
         site: &MediumSite<'_>,

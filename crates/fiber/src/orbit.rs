@@ -1,5 +1,5 @@
-//! When each piece of the model passes the tap. It knows the lap and where on
-//! it each piece lies, not what is in them or who waits.
+//! When each piece of the model passes the tap. It knows the lap and the place of each
+//! piece on it, not the bytes or who waits for them.
 
 use crate::spec::LoopSpec;
 use delayline_plan::Extent;
@@ -10,9 +10,9 @@ use std::collections::HashMap;
 pub struct PlacedExtent {
     /// Which bytes of the model.
     pub extent: Extent,
-    /// When its first byte passes the tap in each turn, in seconds since the
-    /// turn's start: a turn is a lap, or with several copies one of as many equal
-    /// parts of it. With guard times, each read length is followed by one.
+    /// When its first byte passes the tap in each turn, in seconds since the turn's
+    /// start. A turn is a lap divided by the number of copies. With guard times, one
+    /// follows each read.
     pub phase_s: f64,
 }
 
@@ -23,23 +23,23 @@ pub(crate) struct Piece {
     pub offset: u64,
     /// What is read; may reach past the file's end.
     pub len: u32,
-    /// What is there of it.
+    /// What the file has of it.
     pub bytes: u32,
-    /// When its first bit passes, since the turn's start.
+    /// When its first bit passes, in nanoseconds since the turn's start.
     pub start_ns: u64,
-    /// From the first bit to the last.
+    /// From the first bit to the last, in nanoseconds.
     pub takes_ns: u64,
 }
 
-/// All pieces.
+/// All pieces, and the turn in which they pass.
 pub(crate) struct Orbit {
-    /// From one pass of a piece to the next, in whichever copy.
+    /// From one pass of a piece to the next, of whichever copy, in nanoseconds.
     turn_ns: u64,
     pub pieces: Vec<Piece>,
     by_place: HashMap<(u16, u64, u32), u32>,
 }
 
-/// How many pieces extents are, in reads of at most `read_len` bytes.
+/// The number of pieces that extents are cut into, in reads of at most `read_len` bytes.
 pub fn pieces(extents: impl IntoIterator<Item = Extent>, read_len: u32) -> u64 {
     let each = extents.into_iter();
     each.map(|extent| extent.len.div_ceil(u64::from(read_len)))
@@ -91,7 +91,8 @@ impl Orbit {
         from_ns.saturating_sub(start_ns).div_ceil(self.turn_ns)
     }
 
-    /// When all of the piece has passed, in that pass.
+    /// When all of the piece has passed in that pass, in nanoseconds since the first turn's
+    /// start.
     pub fn passed_ns(&self, piece: u32, pass: u64) -> u64 {
         let piece = &self.pieces[piece as usize];
         piece.start_ns + pass * self.turn_ns + piece.takes_ns

@@ -1,5 +1,5 @@
-//! Which extents circulate, how often, and where on the loop: what the plan makes
-//! of a loop and a lap's compute. It does not touch the loop.
+//! Decides which extents circulate, how often, and where on the loop, from the plan, the
+//! loop's parameters and a lap's compute. It does not touch the loop.
 
 #[cfg(test)]
 mod tests;
@@ -12,40 +12,40 @@ use delayline_medium::{LapOutline, MakeError};
 use delayline_plan::{Extent, Plan, Residency};
 use thiserror::Error;
 
-/// What a thread computes when it decodes, in weights' bytes per second, as long
-/// as it has not been measured. Assumed.
+/// Assumed bytes of weights that a thread computes with per second when it decodes, until
+/// that is measured.
 const COMPUTE_BYTES_PER_S: f64 = 8e9;
 
-/// Factor by which that may be wrong.
+/// Factor by which that may be wrong, either way.
 const OFF: f64 = 4.0;
 
 /// Relative difference below which two laps count as equal.
 const SAME: f64 = 0.02;
 
-/// Rate of the drive behind that is assumed where a model is split.
+/// Assumed rate of the drive behind where a model is split.
 const BEHIND_BYTES_PER_S: f64 = 2e9;
 
 /// Turns of the loop in a lap of compute beyond which more copies gain nothing:
 /// waiting for the next turn is then a few hundredths of the lap.
 const TURNS: f64 = 32.0;
 
-/// Numbers of copies that are tried are this part of the largest apart.
+/// The numbers of copies that are tried are the largest divided by this apart.
 const TRIED: u32 = 16;
 
-/// Copies of pieces that are kept account of at most: a few hundred KiB, within
-/// what is set aside for a loop.
+/// Maximum number of copies of pieces that are kept account of: a few hundred KiB, within
+/// the memory that a loop is allowed.
 const LIGHTS: u64 = 8192;
 
 /// Why what streams cannot be placed on a loop.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum PlacementError {
-    /// There is more than the loop holds.
+    /// More streams than the loop holds.
     #[error(
         "{0}; more --memory lets more weights stay, and split=yes lets the rest come from the \
          drive"
     )]
     DoesNotFit(#[from] DoesNotFit),
-    /// It cannot circulate that often.
+    /// The loop does not hold that many copies.
     #[error(
         "copies={copies}: expected from 1 to {maximum}, as often as the loop holds the {:.1} MB \
          that stream",
@@ -54,12 +54,12 @@ pub enum PlacementError {
     Copies {
         /// Asked for.
         copies: u32,
-        /// As often as it fits.
+        /// How many it holds.
         maximum: u32,
         /// What streams, in bytes.
         bytes: u64,
     },
-    /// This machine has not the memory to emulate what would be in flight.
+    /// This machine has too little memory to emulate what would be in flight.
     #[error(
         "{} MiB would be in flight, which this machine emulates in memory, but it has only {} MiB \
          free; take a smaller model, or more --memory so that more weights stay",
@@ -91,20 +91,19 @@ fn assumed_s(lap: &LapOutline<'_>) -> f64 {
     lap.weight_bytes as f64 / COMPUTE_BYTES_PER_S / f64::from(lap.threads)
 }
 
-/// What a measurement says of the compute of a lap, in seconds: not more than the
-/// assumption can be wrong by, for another program may have had the processor
-/// meanwhile.
+/// A measured compute of a lap, in seconds, limited to [`OFF`] times the assumption either
+/// way, because another program may have had the processor meanwhile.
 pub(crate) fn believed_s(lap: &LapOutline<'_>, measured_s: f64) -> f64 {
     let assumed_s = assumed_s(lap);
     measured_s.clamp(assumed_s / OFF, assumed_s * OFF)
 }
 
-/// What lies where, and what that is worth.
+/// Where extents lie on the loop, and what laps then take.
 #[derive(Clone, Debug)]
 pub(crate) struct Placement {
     pub placed: Vec<PlacedExtent>,
     pub copies: u32,
-    /// Compute of a lap for which it was made, in seconds.
+    /// The compute of a lap, in seconds, for which it was made.
     pub compute_s: f64,
     pub coding: Coding,
     pub plain_lap_s: f64,
@@ -113,7 +112,7 @@ pub(crate) struct Placement {
 }
 
 impl Placement {
-    /// The best that is found for a lap of so much compute, in seconds.
+    /// The best that is found for a lap with this compute, in seconds.
     pub fn best(
         maker: &LoopMaker,
         course: &Course<'_>,
@@ -122,13 +121,13 @@ impl Placement {
         Self::of(maker, course, compute_s, usize::MAX, coding::optimum)
     }
 
-    /// A good one for as much compute as is known or assumed.
+    /// A good one for the compute that is known, else assumed.
     pub fn trial(maker: &LoopMaker, course: &Course<'_>) -> Result<Self, PlacementError> {
         let compute_s = maker.compute_s.unwrap_or(assumed_s(&course.lap));
         Self::of(maker, course, compute_s, 1, coding::draft)
     }
 
-    /// The best that `code` finds, if at most so many numbers of copies are tried.
+    /// The best that `code` finds with at most `tries` numbers of copies.
     fn of(
         maker: &LoopMaker,
         course: &Course<'_>,
@@ -176,8 +175,8 @@ impl Placement {
         Ok(best.expect("at least one number of copies is tried"))
     }
 
-    /// Whether it is near the bound, and stays so with another compute, within what
-    /// an assumption may be wrong by: then nothing needs to be measured.
+    /// Whether it is near the bound, and stays so with the slowest compute that is to be
+    /// expected: then nothing needs to be measured.
     pub fn is_good(&self, maker: &LoopMaker, course: &Course<'_>) -> bool {
         if self.placed.is_empty() || maker.order == Order::Plain {
             return true;
@@ -189,10 +188,10 @@ impl Placement {
     }
 }
 
-/// Of ways to divide the memory, the first with which all that streams can be placed
-/// well, whatever the compute; else that with the shortest lap. A longer window is not
-/// always better: where its ring ends decides when the largest extents have room, and
-/// what stays instead needs none.
+/// Of the ways to divide memory, the first with which all that streams is placed well,
+/// also with slow compute; else the one with the shortest lap. A longer window is not
+/// always better: where its ring ends decides when the largest extents have room in it,
+/// and extents that stay need none.
 ///
 /// # Errors
 /// Of the first, when all are refused.
@@ -243,8 +242,7 @@ fn task<'a>(maker: &LoopMaker, course: &Course<'a>, copies: u32, compute_s: f64)
         residency: course.residency,
         compute_s,
         ring: LoopTiming {
-            // With copies at equal distances the loop is one of that part, passed
-            // several times a lap.
+            // With copies at equal distances it is a loop of one turn.
             lap_s: maker.spec.lap_s() / f64::from(copies),
             rate_bytes_per_s: maker.spec.net_bytes_per_s(),
             guard_s: maker.spec.guard_s,
@@ -266,9 +264,8 @@ fn placed(plan: &Plan, coding: &Coding) -> Vec<PlacedExtent> {
     places.flatten().collect()
 }
 
-/// How often everything may circulate, the most promising first: as often as it
-/// fits and is of use. Less often, where that leaves no gap in which the window
-/// gets room.
+/// The numbers of copies to try, the most promising first: as many as fit and are of
+/// use, then fewer, which leave gaps in which the window gets room.
 fn copies(
     maker: &LoopMaker,
     extents: &[Extent],
@@ -296,8 +293,8 @@ fn copies(
     }
 }
 
-/// Which extents circulate: all that stream, or, where they may be split, as many
-/// as fit, spread evenly over the lap so that both sources always have work.
+/// Which extents circulate: all that stream, or, where the model may be split, as many
+/// as fit, spread evenly over the lap so that loop and drive both always have work.
 fn chosen(maker: &LoopMaker, course: &Course<'_>) -> Result<Vec<bool>, PlacementError> {
     let mut streams = vec![false; course.lap.plan.extents.len()];
     for step in course.lap.schedule.steps() {
@@ -335,7 +332,7 @@ fn chosen(maker: &LoopMaker, course: &Course<'_>) -> Result<Vec<bool>, Placement
     Ok(streams)
 }
 
-/// Whether this machine has the memory to emulate so many bytes in flight.
+/// Whether this machine has the memory to emulate `bytes` in flight.
 fn check_host(bytes: u64, free_bytes: Option<u64>) -> Result<(), PlacementError> {
     match free_bytes.filter(|&free| free < bytes) {
         None => Ok(()),

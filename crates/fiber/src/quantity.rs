@@ -1,6 +1,7 @@
-//! Numbers with units, as people write them. It does not know what they are of.
+//! Numbers with units, parsed and written as people write them. It does not know what
+//! they measure.
 
-/// What a number measures, and so in which units it is written.
+/// What a number measures, which decides its units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quantity {
     /// Kilometres.
@@ -9,14 +10,14 @@ pub enum Quantity {
     Rate,
     /// Seconds.
     Time,
-    /// Of 1, also in percent.
+    /// A share of 1, also in percent.
     Share,
     /// Without a unit.
     Number,
 }
 
 impl Quantity {
-    /// Units with their size, the first one as the default in messages.
+    /// The units and their sizes.
     fn units(self) -> &'static [(&'static str, f64)] {
         match self {
             Self::Length => &[("km", 1.0), ("m", 1e-3)],
@@ -40,10 +41,10 @@ impl Quantity {
         }
     }
 
-    /// The number that `text` says; `None` if it says none in these units.
+    /// The number in `text`; `None` unless it is one in these units.
     pub fn parse(self, text: &str) -> Option<f64> {
         let text = text.trim();
-        // An exponent belongs to the number, a unit may begin with any letter.
+        // The longest beginning that is a number: an exponent belongs to it.
         let end = (1..=text.len())
             .rev()
             .filter(|&end| text.is_char_boundary(end))
@@ -63,7 +64,7 @@ impl Quantity {
         units.sort_by(|a, b| a.1.total_cmp(&b.1));
         let fits = |(_, size): &&(&str, f64)| value.abs() >= *size * 0.999;
         let (unit, size) = match self {
-            // Nobody reads megametres or permille.
+            // Megametres and permille are not in use.
             Self::Share | Self::Number => ("", 1.0),
             Self::Length if value >= 0.1 || value == 0.0 => ("km", 1.0),
             _ => *units.iter().rev().find(fits).unwrap_or(&units[0]),

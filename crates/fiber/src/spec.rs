@@ -1,6 +1,6 @@
-//! What a fiber loop is: its length, its light and what goes wrong in it. Each
-//! parameter has a name, a unit and a range; it is set from text here, for the
-//! command line and for files alike. It does not know what circulates.
+//! The parameters of a fiber loop: its length, its light and what goes wrong in it. Each
+//! has a name, a unit and a range, and is set from text here, for the command line and
+//! for files alike. It does not know what circulates.
 
 use crate::quantity::Quantity;
 use std::fmt;
@@ -26,7 +26,7 @@ pub struct LightCut {
 pub struct LoopSpec {
     /// Length of the fiber in km.
     pub length_km: f64,
-    /// Vacuum light speed over the light's in this fiber.
+    /// Speed of light in vacuum over its speed in this fiber.
     pub group_index: f64,
     /// Gross bit rate of one loop, all wavelengths, in bit/s.
     pub rate_bit_per_s: f64,
@@ -34,14 +34,14 @@ pub struct LoopSpec {
     pub overhead: f64,
     /// Loops in parallel.
     pub loops: u32,
-    /// How often each piece circulates, at equal distances: it then comes by as
-    /// often in a lap.
+    /// Copies of each piece on the loop, at equal distances: it passes as often in a
+    /// lap.
     pub copies: u32,
     /// Dark time between two pieces, for switching, in seconds.
     pub guard_s: f64,
     /// Share of bits that are wrong after error correction, each lap.
     pub residual_ber: f64,
-    /// The bits that go wrong depend on this, and on what is read when.
+    /// Decides, with the times of the reads, which bits go wrong.
     pub seed: u64,
     /// When the light fails.
     pub cut: Option<LightCut>,
@@ -66,13 +66,13 @@ impl LoopSpec {
         }
     }
 
-    /// How long the light takes for one lap, in seconds.
+    /// Time of one lap of the light, in seconds.
     pub fn lap_s(&self) -> f64 {
         self.length_km * self.group_index / LIGHT_KM_PER_S
     }
 
-    /// From one pass of a piece to the next, in seconds: a lap, or with several
-    /// copies one of as many parts of it.
+    /// From one pass of a piece to the next, in seconds: a lap divided by the number of
+    /// copies.
     pub fn turn_s(&self) -> f64 {
         self.lap_s() / f64::from(self.copies)
     }
@@ -92,22 +92,22 @@ impl LoopSpec {
         (self.net_bytes_per_s() * self.lap_s()) as u64
     }
 
-    /// What `bytes` in `pieces` pieces take of a lap, in seconds.
+    /// Time in which `bytes` in `pieces` pieces pass, guard times included, in seconds.
     pub fn takes_s(&self, bytes: u64, pieces: u64) -> f64 {
         bytes as f64 / self.net_bytes_per_s() + pieces as f64 * self.guard_s
     }
 
-    /// How often `bytes` in `pieces` pieces fit, at least 1.
+    /// How many times `bytes` in `pieces` pieces fit on the loop, at least 1.
     pub fn copies_that_fit(&self, bytes: u64, pieces: u64) -> u32 {
         let takes_s = self.takes_s(bytes, pieces);
-        // As below: a copy for which the last digit is missing fits.
+        // As below: rounding in the last digit loses no copy.
         (self.lap_s() / takes_s * (1.0 + 1e-12)).clamp(1.0, f64::from(u32::MAX)) as u32
     }
 
-    /// Whether they fit once.
+    /// Whether `bytes` in `pieces` pieces fit once.
     ///
     /// # Errors
-    /// [`DoesNotFit`], with what would hold them.
+    /// [`DoesNotFit`], with the parameters that would hold them.
     pub fn check_fits(&self, bytes: u64, pieces: u64) -> Result<(), DoesNotFit> {
         let takes_s = self.takes_s(bytes, pieces);
         // Rounding in the last digit is no reason to refuse.
@@ -121,7 +121,7 @@ impl LoopSpec {
             bytes,
             capacity: (self.net_bytes_per_s() * left_s.max(0.0)) as u64,
             length_km: self.length_km * ratio,
-            // No rate makes up for a lap that is all guard time.
+            // With a lap that is all guard time no rate is enough.
             rate_bit_per_s: (left_s > 0.0)
                 .then(|| self.rate_bit_per_s * bytes as f64 / self.net_bytes_per_s() / left_s),
             loops: (left_s > 0.0).then(|| {
@@ -134,13 +134,13 @@ impl LoopSpec {
 /// More than the loop holds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DoesNotFit {
-    /// What should circulate.
+    /// Bytes that should circulate.
     pub bytes: u64,
-    /// What can, guard times counted.
+    /// Bytes that can, with guard times.
     pub capacity: u64,
     /// The length that would hold it, in km, all else equal.
     pub length_km: f64,
-    /// The gross rate of a loop that would, in bit/s; `None` if none would.
+    /// The gross rate of one loop that would, in bit/s; `None` if none would.
     pub rate_bit_per_s: Option<f64>,
     /// The number of loops that would; `None` if none would.
     pub loops: Option<f64>,
@@ -168,7 +168,7 @@ impl fmt::Display for DoesNotFit {
     }
 }
 
-/// Rounded up to three digits: what is advised has to do.
+/// Rounded up to three digits, so that what is advised is enough.
 fn above(value: f64) -> f64 {
     let step = 10f64.powf(value.log10().floor() - 2.0);
     (value / step).ceil() * step
@@ -176,7 +176,7 @@ fn above(value: f64) -> f64 {
 
 impl std::error::Error for DoesNotFit {}
 
-/// Why a parameter was refused: its name, its value, what it may be.
+/// Why a parameter was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SpecError {
     /// There is no such parameter.
@@ -187,7 +187,7 @@ pub enum SpecError {
         /// The names of all there are.
         known: String,
     },
-    /// The value is not one, or not a possible one.
+    /// The value cannot be parsed, or is out of range.
     #[error("{key}={value}: expected {expected}")]
     Value {
         /// Which parameter.
@@ -207,8 +207,7 @@ pub enum SpecError {
     },
 }
 
-/// A parameter of one number: its name, what it measures, its range, and what
-/// it stands for.
+/// A parameter of one number: its name, what it measures, its range, and how to set it.
 struct Key {
     name: &'static str,
     quantity: Quantity,
@@ -276,7 +275,7 @@ const KEYS: [Key; 8] = [
     },
 ];
 
-/// Whole numbers among them.
+/// The parameters that are whole numbers.
 const WHOLE: [&str; 2] = ["loops", "seed"];
 
 /// The names of all parameters.
@@ -314,7 +313,7 @@ impl SpecBuilder {
         }
     }
 
-    /// With the parameters of another.
+    /// Starts with the parameters of `spec`.
     pub fn from_spec(spec: LoopSpec) -> Self {
         Self { spec }
     }

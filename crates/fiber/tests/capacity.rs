@@ -1,4 +1,4 @@
-//! What a fiber loop holds, and what is said to those who want more.
+//! What a fiber loop holds, and the advice in the error where that is too little.
 
 use delayline_fiber::{LoopSpec, SpecBuilder};
 use delayline_medium::Rng;

@@ -1,4 +1,4 @@
-//! The real line over a fiber loop in virtual time, beside what the plan predicts.
+//! The real line over a fiber loop in virtual time takes what the coding predicts.
 
 mod ring;
 
@@ -10,8 +10,7 @@ use delayline_medium::{Link, Simulated, VirtualClock};
 use delayline_plan::{ALIGN, Extent, ExtentId, Plan, Residency, Run, Schedule};
 use ring::spec;
 
-/// A model of `count` extents of so many pages, one a run, that take `compute_s`
-/// together.
+/// A model of `count` extents of `pages` pages, one a run.
 fn model(count: u64, pages: u64) -> (Plan, Vec<Extent>) {
     let extent = |i: u64| Extent {
         part: 0,
@@ -24,7 +23,7 @@ fn model(count: u64, pages: u64) -> (Plan, Vec<Extent>) {
     (Plan::cycle(extents.clone(), runs), extents)
 }
 
-/// Laps of the real line over a loop in virtual time, in seconds each.
+/// A lap of the real line over a loop in virtual time, in seconds, as the mean of thirty.
 fn line_lap_s(task: &CodingTask<'_>, spec: &LoopSpec, coding: &Coding) -> f64 {
     let (plan, clock) = (task.plan, VirtualClock::new());
     let placed: Vec<PlacedExtent> = plan

@@ -1,5 +1,5 @@
-//! Optimum coding against every placement there is, for small loops, and what
-//! it gains over the plain order.
+//! Optimum coding against all placements of small loops, and what it gains over the plain
+//! order.
 
 #[path = "../../plan/tests/common/mod.rs"]
 mod common;
@@ -8,7 +8,7 @@ use common::{Random, plan};
 use delayline_fiber::{Coding, CodingTask, LoopTiming, coded_lap_s, in_order, optimum};
 use delayline_plan::{ALIGN, Plan, Residency, Schedule};
 
-/// A loop that passes one block a second and holds so many.
+/// A loop that passes one block a second and holds `blocks`.
 fn ring(blocks: u64) -> LoopTiming {
     LoopTiming {
         lap_s: blocks as f64,
@@ -19,7 +19,7 @@ fn ring(blocks: u64) -> LoopTiming {
     }
 }
 
-/// Everything streams, through a window of so many blocks.
+/// Everything streams, through a window of `window` blocks.
 fn streamed(plan: &Plan, window: u64) -> Residency {
     let bytes = plan.extents.iter().map(|e| e.len).sum();
     Residency {
@@ -99,8 +99,8 @@ fn check_sound(coding: &Coding, plan: &Plan, ring: &LoopTiming) {
     );
 }
 
-/// The whole plan through a window of so many bytes: the optimum that was found,
-/// and the plain order.
+/// The whole plan through a window of `window` blocks: the optimum that was found, and
+/// the plain order.
 fn coded(plan: &Plan, window: u64, compute_s: f64, ring: LoopTiming) -> [Coding; 2] {
     let task = CodingTask {
         plan,
@@ -116,7 +116,8 @@ fn coded(plan: &Plan, window: u64, compute_s: f64, ring: LoopTiming) -> [Coding;
     [found, plain]
 }
 
-/// The optimum that was found over the true one, and the plain order over it.
+/// Laps of the optimum that was found and of the plain order, over those of the true
+/// optimum.
 fn compare(blocks: &[u64], compute_s: &[f64], around: u64, window: u64) -> (f64, f64) {
     let plan = chain(blocks, compute_s);
     let schedule = Schedule::new(&plan, 0);
@@ -261,8 +262,8 @@ fn what_is_not_on_the_loop_comes_from_behind_it() {
     assert_eq!(some.phase_s.iter().flatten().count(), 2);
 }
 
-/// A small model with an output head of three tenths of its bytes and compute, which
-/// has to fit the window at once; laps in turns of the loop, coded, by window.
+/// Coded laps, in turns of the loop, by window, of a small model with an output head of
+/// three tenths of its bytes and compute, which has to fit into the window at once.
 fn with_a_head(compute_s: f64, windows: std::ops::Range<u64>) -> Vec<f64> {
     let (layers, head) = (60, 26);
     let mut blocks = vec![1; layers];
@@ -283,8 +284,8 @@ fn with_a_head(compute_s: f64, windows: std::ops::Range<u64>) -> Vec<f64> {
 
 #[test]
 fn where_the_window_is_full_decides_where_the_loop_is_empty() {
-    // Whatever the window is beyond the least, the free fifteenth lies where the head
-    // has to be waited for: before it until it has room, behind it while it computes.
+    // Whatever the window, the free fifteenth of the loop lies where the head has to be
+    // waited for: before it until it has room, after it while it computes.
     for compute_s in [0.05, 0.1, 0.12, 0.15, 0.2] {
         let laps = with_a_head(compute_s, 26..40);
         assert!(
@@ -292,7 +293,7 @@ fn where_the_window_is_full_decides_where_the_loop_is_empty() {
             "{compute_s}: {laps:?}"
         );
     }
-    // It computes longer than that: then three layers have to fit beside it.
+    // It computes for longer: then three layers have to fit beside it.
     let laps = with_a_head(0.3, 26..40);
     assert!(laps[3..].iter().all(|lap| lap - 1.0 < 1e-9), "{laps:?}");
     assert!(laps[..3].iter().all(|lap| lap - 2.0 < 1e-9), "{laps:?}");

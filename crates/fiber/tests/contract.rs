@@ -1,4 +1,4 @@
-//! The contract of a medium, held by a loop: as it is, in decay, and without light.
+//! The contract of a medium, held by a loop: intact, with bits that flip, and without light.
 
 #[path = "../../medium/tests/contract/mod.rs"]
 mod contract;

@@ -1,5 +1,5 @@
-//! The fiber loop: when pieces pass, what is missed, what goes wrong in the
-//! light and that no wrong byte comes of it. In virtual time, to the nanosecond.
+//! The fiber loop in virtual time, to the nanosecond: when pieces pass, which passes are
+//! missed, and that no wrong byte comes of bits that flip or light that fails.
 
 mod ring;
 
@@ -38,7 +38,7 @@ fn a_piece_comes_when_it_has_passed_and_once_a_lap() {
         0,
         "nobody had taken it before"
     );
-    // Now it passes twice with nobody there.
+    // It passes twice without being taken.
     bench.clock.advance_to(start_ns + 3 * lap_ns + 6 * PIECE);
     bench.submit(4);
     assert_eq!(bench.wait(), [(4, start_ns + 4 * lap_ns + 5 * PIECE)]);
@@ -117,7 +117,7 @@ fn a_cut_is_told_once_and_the_loop_fills_again_after_it() {
     let notices = |bench: &Bench| bench.fiber.gauge().take_notices();
     bench.lap();
     assert_eq!(notices(&bench), []);
-    // LightCut in the middle of a lap: what waits is read from behind.
+    // A cut in the middle of a lap: reads that wait are served from behind.
     (0..COUNT).for_each(|piece| bench.submit(piece));
     let first = bench.wait();
     bench.fiber.break_fiber();
@@ -148,7 +148,7 @@ fn a_cut_is_told_once_and_the_loop_fills_again_after_it() {
 #[test]
 fn a_cut_at_any_moment_loses_nothing() {
     let lap_ns = COUNT * PIECE;
-    // Every quarter of a piece, over two laps, for a moment or for long.
+    // At every quarter of a piece, over two laps, for a moment or for long.
     for copies in [1, 3] {
         for at_ns in (0..2 * lap_ns).step_by(PIECE as usize / 4) {
             for lasts_ns in [0, PIECE, 3 * lap_ns] {
@@ -316,7 +316,7 @@ fn a_loop_that_cannot_be_filled_says_why() {
 
 #[test]
 fn a_medium_that_hangs_while_the_loop_is_filled_is_given_up_in_words() {
-    // All reads, or some: the filling ends, and so does the loop.
+    // All reads, or some: the filling ends, and the loop can be dropped.
     for hung in [1.0, 0.7, 0.4] {
         let mut bench = bench(|_| {});
         bench.fiber.behind_mut().set_faults(Faults {

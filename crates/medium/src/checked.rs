@@ -1,9 +1,9 @@
-//! A medium whose reads are checked: the bytes that come are those of a seal, or those
-//! that came first. Knows neither what the bytes mean nor where a seal is from.
+//! A medium whose reads are checked against a seal, or against what the first read of the
+//! same bytes brought. Knows neither what the bytes mean nor where a seal is from.
 //!
-//! Reads that come again and again at the same place (an extent's) are known as a whole,
-//! by one sum of their blocks' hashes; of all other bytes each block is. A read that
-//! brings others than are known fails, so that whoever asked tries again.
+//! Bytes that are always read as a whole (an extent's) are known by one sum of their
+//! blocks' hashes; all others by the hash of each block. A read that brings other bytes
+//! than are known fails, so that the caller tries again.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -22,17 +22,17 @@ pub const CHECK_BLOCK: u64 = 4096;
 
 const BLOCK: usize = CHECK_BLOCK as usize;
 
-/// So many bytes are checked before the medium is asked again.
+/// Bytes that one poll checks, or a little more: it ends with a whole read.
 const AT_ONCE: u32 = 64 << 10;
 
-/// Told as events, at most.
+/// Maximum number of wrong reads that are reported as events.
 const TOLD: u64 = 8;
 
 /// Consecutive bytes of a part that are always read as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Whole {
     len: u32,
-    /// Of its blocks; none before the first reading.
+    /// Sum of its blocks' hashes; none before the first read.
     sum: Option<u64>,
 }
 
@@ -41,11 +41,11 @@ struct Whole {
 struct Scattered {
     part: u16,
     blocks: Range<u64>,
-    /// One a block; 0 before the first reading.
+    /// One a block; 0 before the first read.
     hashes: Vec<u64>,
 }
 
-/// What is known of a medium's bytes, and what is to be.
+/// The hashes of a medium's bytes: those that are known, and room for the others.
 #[derive(Clone, Debug)]
 pub struct Checks {
     hash: fn(&[u8]) -> u64,
@@ -56,8 +56,8 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// Nothing is known of parts of these lengths, in bytes; blocks are told apart by
-    /// `hash`.
+    /// Nothing is known yet of parts of these lengths, in bytes; `hash` is the hash of a
+    /// block.
     pub fn new(part_lens: Vec<u64>, hash: fn(&[u8]) -> u64) -> Self {
         Self {
             hash,
@@ -67,12 +67,13 @@ impl Checks {
         }
     }
 
-    /// `len` bytes at `offset`, whole blocks, are read as a whole.
+    /// Adds `len` bytes at `offset`, whole blocks, that are always read as a whole.
     pub fn add_whole(&mut self, part: u16, offset: u64, len: u32) {
         self.wholes.insert((part, offset), Whole { len, sum: None });
     }
 
-    /// These bytes of parts are read in any pieces. Called before anything is known.
+    /// Adds bytes of parts that are read in any pieces. Called before
+    /// [`Checks::know`]: it forgets the hashes of all such bytes.
     pub fn add_scattered(&mut self, ranges: impl IntoIterator<Item = (u16, Range<u64>)>) {
         let mut all = std::mem::take(&mut self.scattered);
         all.extend(ranges.into_iter().map(|(part, range)| Scattered {
@@ -90,16 +91,16 @@ impl Checks {
             }
         }
         for scattered in &mut self.scattered {
-            // Zeroed pages that nobody has touched take no memory.
+            // Zeroed pages take no memory until they are written.
             let len = scattered.blocks.end - scattered.blocks.start;
             scattered.hashes = vec![0; len as usize];
         }
     }
 
-    /// Takes on what is known of a part: `hash_of` says the hash of a block.
+    /// Takes in the hashes of a part: `hash_of` appends those of a range of blocks.
     ///
     /// # Errors
-    /// The first of `hash_of`.
+    /// The first error of `hash_of`.
     pub fn know<E>(
         &mut self,
         part: u16,
@@ -136,8 +137,8 @@ fn nonzero(hash: u64) -> u64 {
     hash.max(1)
 }
 
-/// A sum that is the same in whatever order blocks come, and another one when two have
-/// changed places.
+/// Adds a block to a sum that does not depend on the order in which blocks are added, but
+/// on where each of them is.
 fn add(sum: u64, (hash, block): (u64, u64)) -> u64 {
     let mixed =
         (hash ^ block.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xd6e8_feb8_6659_fd93);
@@ -150,50 +151,52 @@ pub fn sum_of_blocks(sum: u64, first: u64, bytes: &[u8], hash: fn(&[u8]) -> u64)
     hashes.zip(first..).fold(sum, add)
 }
 
-/// What a reading has brought.
+/// A read of which all bytes are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KnownRead {
     /// Which part.
     pub part: u16,
     /// First byte in it.
     pub offset: u64,
-    /// Length in bytes, as far as the part goes.
+    /// Length in bytes, up to the end of the part.
     pub len: u32,
-    /// As [`sum_of_blocks`] has it, from 0.
+    /// As [`sum_of_blocks`] gives it, added to 0.
     pub sum: u64,
 }
 
-/// What checking has met so far.
+/// What has been checked so far, and with what result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CheckCounts {
-    /// Bytes that were held against what is known.
+    /// Bytes that were compared with what is known.
     pub checked_bytes: u64,
     /// Bytes that were read for the first time, and became known.
     pub learned_bytes: u64,
-    /// Time in it, in nanoseconds.
+    /// Time spent on both, in nanoseconds.
     pub ns: u64,
-    /// Reads that brought other bytes.
+    /// Reads that brought other bytes than are known.
     pub wrong: u64,
 }
 
-/// The medium inside, and what is known of it.
+/// The medium inside, and its hashes.
 pub struct Checked<M> {
     inner: M,
     memory: Arc<Memory>,
     /// None: nothing is checked.
     checks: Option<Checks>,
+    /// Part and offset of the reads under way, by their id.
     asked: HashMap<u64, (u16, u64)>,
-    /// What has completed and was not checked yet.
+    /// Completions that were not checked yet.
     arrived: VecDeque<Completion>,
     come: Vec<Completion>,
-    /// Sums of reads of which only the beginning has come, by where in memory they end.
+    /// First byte and sum of reads of which only the beginning has come, by where in memory
+    /// they end.
     begun: HashMap<u64, (u64, u64)>,
     counts: CheckCounts,
     events: Vec<MediumEvent>,
 }
 
 impl<M: Medium> Checked<M> {
-    /// Checks what `inner` brings into `memory`; with no checks it hands all on as it is.
+    /// Checks what `inner` reads into `memory`; without checks all is passed on as it is.
     pub fn new(inner: M, memory: Arc<Memory>, checks: Option<Checks>) -> Self {
         Self {
             inner,
@@ -213,7 +216,7 @@ impl<M: Medium> Checked<M> {
         &mut self.inner
     }
 
-    /// What is known of `len` bytes at `offset` of a part; none where that is not all.
+    /// What is known of `len` bytes at `offset` of a part; none unless all of them are.
     pub fn known(&self, part: u16, offset: u64, len: u64) -> Option<KnownRead> {
         let checks = self.checks.as_ref()?;
         let to_end = checks.part_lens[usize::from(part)].saturating_sub(offset);
@@ -238,7 +241,7 @@ impl<M: Medium> Checked<M> {
         all.then(|| read(hashes.iter().copied().zip(blocks).fold(0, add)))
     }
 
-    /// What checking has met so far.
+    /// What has been checked so far.
     pub fn counts(&self) -> CheckCounts {
         self.counts
     }
@@ -311,8 +314,8 @@ impl<M: Medium> Checked<M> {
 }
 
 impl Checks {
-    /// What is known of a read, where its first byte is, and the sum of what of it has come
-    /// before; none where bytes are known one by one.
+    /// The whole that a read belongs to, its offset in the part, and the sum of its blocks
+    /// before this read; none for bytes that are known by block.
     fn whole(
         &mut self,
         part: u16,
@@ -330,7 +333,7 @@ impl Checks {
         is_rest.then_some((whole, first, sum))
     }
 
-    /// Holds each block against what is known of it.
+    /// Compares each block with its known hash, or learns it; whether all were right.
     fn blocks(&mut self, part: u16, read: &Read<'_>, counts: &mut CheckCounts) -> bool {
         let first = read.offset / CHECK_BLOCK;
         let at = self
@@ -404,8 +407,8 @@ impl<M: Medium> Medium for Checked<M> {
         if self.checks.is_none() {
             return self.inner.poll(wait, done);
         }
-        // A few at a time: while they are hashed, the medium has what was submitted in the
-        // place of those before.
+        // A few at a time: the caller replaces them by new operations, so that the medium is
+        // busy while the rest is hashed.
         self.inner
             .poll(wait && self.arrived.is_empty(), &mut self.come);
         self.arrived.extend(self.come.drain(..));

@@ -6,7 +6,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// A clock that a medium can wait on: asleep in real time, at once in virtual.
+/// A clock that a medium can wait on: by sleeping in real time, by moving on in virtual
+/// time.
 pub trait Pace: Clock {
     /// Returns when the clock shows `ns` or more.
     fn wait_until_ns(&self, ns: u64);
@@ -48,7 +49,7 @@ impl Pace for RealClock {
     }
 }
 
-/// Time that passes only when someone says so. Clones show the same time, so
+/// Time that passes only when a holder advances it. Clones show the same time, so
 /// the medium, the line and the compute of a simulation each hold one.
 #[derive(Clone, Debug, Default)]
 pub struct VirtualClock(Rc<Cell<u64>>);

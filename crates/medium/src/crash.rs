@@ -1,6 +1,6 @@
-//! A medium that loses power: it keeps what a sync has settled, and of every sector
-//! that was written since, any state may be what is found afterwards. It does not
-//! know who relies on what.
+//! A medium that loses power: what a sync has settled is found afterwards, and every
+//! sector that was written since is found in any of its states. It does not know who
+//! relies on what.
 
 use crate::refuse::refusal;
 use crate::{Memory, Rng};
@@ -13,19 +13,20 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Bytes in memory behind a write cache that a power cut empties in part. What is
-/// submitted completes at the next poll, in order; around it [`Faulty`](crate::Faulty)
+/// submitted completes at the next poll, in order; a [`Faulty`](crate::Faulty) around it
 /// delays and reorders.
 ///
-/// A write is torn at the borders of sectors: each of its sectors arrives for itself,
-/// from when the write is submitted on. A sync settles the writes that had completed
-/// when it was submitted, once it has completed itself, and no others.
+/// A write is torn at the borders of sectors: from its submission on, each of its
+/// sectors may have arrived or not, whatever the others did. A sync, once it has
+/// completed, has settled the writes that had completed when it was submitted, and no
+/// others.
 pub struct Crash {
     memory: Arc<Memory>,
     caps: Caps,
     stats: Stats,
     lens: Vec<u64>,
     sector: usize,
-    /// What is found after a power cut for certain, where nothing is unsettled.
+    /// What is certainly found after a power cut, where nothing is unsettled.
     settled: Vec<Vec<u8>>,
     /// What reads find.
     current: Vec<Vec<u8>>,
@@ -42,7 +43,7 @@ pub struct Crash {
 /// One write's bytes of one sector.
 struct Version {
     write: u64,
-    /// Which completion of a write this one's was.
+    /// The number of its completion among those of writes; none while it is under way.
     completed: Option<u64>,
     bytes: Vec<u8>,
 }
@@ -58,7 +59,7 @@ impl Crash {
     /// bytes, for `depth` operations on `memory` at once.
     ///
     /// # Panics
-    /// When a sector has no byte.
+    /// When `sector` is 0.
     pub fn new(parts: Vec<Vec<u8>>, memory: Arc<Memory>, depth: usize, sector: u32) -> Self {
         assert!(sector > 0, "a sector needs a byte");
         Self {
@@ -92,11 +93,11 @@ impl Crash {
 
     /// The parts as a power cut at this moment leaves them, for a new medium to be
     /// opened with. `choose` is given the number of states of each sector that is not
-    /// settled, as in [`Crash::states`], and says which of them is found, 0 for the
+    /// settled, as in [`Crash::states`], and returns which of them is found, 0 for the
     /// settled one.
     ///
     /// # Panics
-    /// When `choose` says a state that there is not.
+    /// When `choose` returns that number or more.
     pub fn survivor(&self, mut choose: impl FnMut(usize) -> usize) -> Vec<Vec<u8>> {
         let mut parts = self.settled.clone();
         for (&(part, sector), versions) in &self.unsettled {
@@ -110,13 +111,13 @@ impl Crash {
         parts
     }
 
-    /// As [`Crash::survivor`], with the states by chance.
+    /// As [`Crash::survivor`], with states chosen at random.
     pub fn survivor_by_chance(&self, rng: &mut Rng) -> Vec<Vec<u8>> {
         self.survivor(|states| rng.below(states as u64) as usize)
     }
 
-    /// The power fails: what is under way and all that follows fails, and nothing
-    /// more changes what survives.
+    /// Cuts the power: operations under way and all later ones fail, and what survives
+    /// changes no more.
     pub fn cut(&mut self) {
         self.has_power = false;
     }
@@ -127,7 +128,7 @@ impl Crash {
         start..(start + self.sector).min(self.current[usize::from(part)].len())
     }
 
-    /// Notes what a write may leave behind from now on.
+    /// Records what a power cut may leave of a write from its submission on.
     fn begin_write(&mut self, op: &Op) {
         self.submitted += 1;
         let mut bytes = vec![0; op.buffer.len() as usize];
@@ -135,7 +136,7 @@ impl Crash {
         let (start, end) = (op.offset as usize, op.offset as usize + bytes.len());
         for sector in start / self.sector..end.div_ceil(self.sector) {
             let range = self.range(op.part, sector as u64);
-            // What of the sector the write does not touch is as it is now.
+            // The rest of the sector is as it is now.
             let mut whole = self.current[usize::from(op.part)][range.clone()].to_vec();
             let (from, to) = (range.start.max(start), range.end.min(end));
             whole[from - range.start..to - range.start]
@@ -155,10 +156,14 @@ impl Crash {
         let into = &mut self.current[usize::from(op.part)][start..start + len];
         self.memory.copy_out(op.buffer.at(), into);
         for sector in start / self.sector..(start + len).div_ceil(self.sector) {
+            let range = self.range(op.part, sector as u64);
             let versions = self.unsettled.get_mut(&(op.part, sector as u64));
             let versions = versions.into_iter().flatten();
             for version in versions.filter(|version| version.write == number) {
                 version.completed = Some(self.completed);
+                // With what other writes have made of the rest of the sector meanwhile.
+                let now = &self.current[usize::from(op.part)][range.clone()];
+                version.bytes.copy_from_slice(now);
             }
         }
     }

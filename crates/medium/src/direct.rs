@@ -1,6 +1,6 @@
-//! Whether direct I/O on a file really passes the page cache by, and the page
-//! cache itself: looking into it, dropping from it. It knows one file at a time
-//! and nothing of who reads it.
+//! Whether direct I/O on a file really bypasses the page cache; reads and writes of
+//! single ranges; and the page cache itself: asking what is in it, dropping from it. It
+//! knows one file at a time and nothing of who reads it.
 
 use crate::Memory;
 use delayline_plan::ALIGN;
@@ -17,18 +17,18 @@ pub enum DirectIo {
     Cached,
     /// The flag or the first read is refused.
     Refused,
-    /// Nothing can be told: the file is empty, or its pages are in the cache
-    /// and stay there (always so on tmpfs), or the system does not tell.
+    /// It cannot be found out: the file is empty, or its pages are in the cache
+    /// and stay there (always so on tmpfs), or the system does not say.
     Unknown,
 }
 
-/// Finds out, by reading a few pages that are not in the page cache and looking
-/// whether they have come to be. Leaves `file` with direct I/O switched on
-/// unless the answer is [`DirectIo::Refused`].
+/// Finds out by reading a few pages that are not in the page cache and looking
+/// whether they are afterwards. Leaves `file` with direct I/O switched on unless
+/// the answer is [`DirectIo::Refused`].
 pub(crate) fn examine(file: &File, len: u64) -> DirectIo {
     /// Places looked at; a few may be in use by others, or not yet written out.
     const PLACES: u64 = 16;
-    /// Cold places after which the answer stands.
+    /// Cold places that were cached by the read, after which the answer stands.
     const ENOUGH: usize = 3;
     if set_direct(file, true).is_err() {
         return DirectIo::Refused;
@@ -149,7 +149,7 @@ pub(crate) fn drop_cached(file: &File, offset: u64, len: u64) {
     advise(file, offset, len, libc::POSIX_FADV_DONTNEED);
 }
 
-/// Asks for no reading ahead: the order is known here, not there.
+/// Asks the kernel not to read ahead: it does not know the order of reads.
 pub(crate) fn no_read_ahead(file: &File) {
     advise(file, 0, 0, libc::POSIX_FADV_RANDOM);
 }
@@ -167,7 +167,7 @@ fn advise(file: &File, offset: u64, len: u64, advice: i32) {
 }
 
 /// Whether the page at `offset`, a multiple of [`ALIGN`], is in the page cache.
-/// Where the caller may not write to the file the kernel says so of every page.
+/// The kernel reports every page as cached to a caller who may not write to the file.
 pub(crate) fn is_cached(file: &File, offset: u64) -> io::Result<bool> {
     let len = ALIGN as usize;
     // SAFETY: a new mapping at an address of the kernel's choice, never read.
@@ -184,7 +184,7 @@ pub(crate) fn is_cached(file: &File, offset: u64) -> io::Result<bool> {
     if page == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
-    // One byte a page of the system, which may be smaller than ALIGN nowhere.
+    // One byte for each page; no system has pages smaller than ALIGN.
     let mut state = [0u8; 1];
     // SAFETY: the range is the mapping just made; the answer is one byte a page
     // and the range is at most one page.
@@ -194,7 +194,7 @@ pub(crate) fn is_cached(file: &File, offset: u64) -> io::Result<bool> {
     } else {
         Err(io::Error::last_os_error())
     };
-    // SAFETY: the same mapping, which nobody else knows.
+    // SAFETY: the same mapping, to which there is no other pointer.
     unsafe { libc::munmap(page, len) };
     result
 }

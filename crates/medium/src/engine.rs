@@ -1,5 +1,5 @@
-//! Who issues operations, and how that is chosen: io_uring, or threads where it
-//! is refused. It knows tags, files by index and bytes, not the caller's operations.
+//! The engine that issues operations, and how it is chosen: io_uring, or threads where
+//! that is refused. It knows tags, files by index and bytes, not the caller's operations.
 
 use crate::error::Fallback;
 use crate::pool::ThreadPool;
@@ -10,10 +10,10 @@ use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Most operations at once; a ring could hold some more, a drive gains nothing.
+/// Maximum of operations at once; a ring could hold more, but a drive gains nothing.
 pub(crate) const MAX_DEPTH: usize = 4096;
 
-/// Who issues the operations.
+/// How operations are issued.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IoBackend {
     /// io_uring where it is allowed, otherwise threads.
@@ -30,9 +30,9 @@ pub enum IoBackend {
 pub struct FlashOptions {
     /// Operations at once, 1 to 4096.
     pub depth: usize,
-    /// Who issues them.
+    /// How they are issued.
     pub backend: IoBackend,
-    /// What becomes of the page cache.
+    /// How the page cache is treated.
     pub access: Access,
     /// Ranges of the memory to register with the kernel, in bytes, of whole
     /// pages: these get all their pages now and may not be discarded while the
@@ -52,7 +52,7 @@ impl Default for FlashOptions {
     }
 }
 
-/// Whichever it has become.
+/// The engine in use.
 pub(crate) enum Engine {
     Ring(Box<Ring>),
     Threads(ThreadPool),
@@ -76,7 +76,7 @@ pub(crate) struct Finished {
 }
 
 impl Engine {
-    /// Picks, telling in `events` what is not as it should be.
+    /// Chooses an engine; a fallback is added to `events`.
     pub fn new(
         files: &Arc<[File]>,
         memory: &Arc<Memory>,
@@ -111,8 +111,8 @@ impl Engine {
     }
 
     /// Hands operations on and appends what is finished, with `wait` at least one
-    /// unless nothing is under way. Where io_uring is refused from now on, threads take
-    /// over, and that is returned to be told.
+    /// unless nothing is under way. If the kernel has come to refuse io_uring, threads
+    /// take over, and the event that reports this is returned.
     pub fn reap(&mut self, wait: bool, out: &mut Vec<Finished>) -> Option<MediumEvent> {
         let ring = match self {
             Self::Threads(pool) => {
@@ -131,7 +131,7 @@ impl Engine {
                 *self = Self::Threads(pool);
                 Some(Fallback::NoUring { message, threads }.into())
             }
-            // With nobody to do them they fail, as those that come will.
+            // Without threads these operations fail, and later ones will too.
             Err(_) => {
                 let number = error.raw_os_error().unwrap_or(libc::EIO);
                 out.extend(left.into_iter().map(|job| Finished {

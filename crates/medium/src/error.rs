@@ -1,5 +1,5 @@
-//! What can go wrong while a medium is set up, and what a person should be told
-//! though it went well. Failures of single operations are the line's `MediumError`.
+//! Errors of setting up a medium and of measuring a drive, and the fallbacks that a
+//! medium reports. Failures of single operations are the line's `MediumError`.
 
 use delayline_line::{EventClass, MediumEvent};
 use delayline_plan::ALIGN;
@@ -8,7 +8,7 @@ use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
 
-/// Why memory could not be had.
+/// Why memory could not be reserved or populated.
 #[derive(Debug, Error)]
 pub enum MemoryError {
     /// No address space.
@@ -48,7 +48,7 @@ pub enum OpenError {
     #[error("no file to read from: name at least one")]
     NoParts,
     /// One file cannot be opened or examined.
-    #[error("{}: cannot open it for reading: {source}", path.display())]
+    #[error("{}: cannot open it: {source}", path.display())]
     Part {
         /// The file.
         path: PathBuf,
@@ -65,7 +65,7 @@ pub enum OpenError {
         /// The system's reason.
         source: io::Error,
     },
-    /// A file was to be created that direct I/O cannot write to its end.
+    /// A file was to be created of a length that direct I/O cannot write in full.
     #[error("{}: cannot create a file of {len} bytes: expected a positive multiple of {ALIGN}", path.display())]
     Length {
         /// The file.
@@ -76,7 +76,7 @@ pub enum OpenError {
     /// Not a regular file or block device.
     #[error("{}: not a regular file or a block device; name the model's file itself", path.display())]
     NotAFile {
-        /// What was named.
+        /// The path that was given.
         path: PathBuf,
     },
     /// The depth is out of range.
@@ -84,10 +84,10 @@ pub enum OpenError {
     Depth {
         /// Asked for.
         depth: usize,
-        /// Most there can be.
+        /// The maximum.
         max: usize,
     },
-    /// io_uring was demanded, and refused.
+    /// io_uring was required and is refused.
     #[error(
         "io_uring is not available: {source}; allow it (sysctl kernel.io_uring_disabled, the container's seccomp profile) or read with threads"
     )]
@@ -149,7 +149,7 @@ pub enum ProbeError {
     },
 }
 
-/// Something a person should know of a medium that works all the same.
+/// A way of reading that the system refuses, and the medium replaces by another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fallback {
     /// The file system refuses direct I/O on this file.

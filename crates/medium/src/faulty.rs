@@ -1,6 +1,6 @@
-//! An adversary around any medium: from a seed it delays, reorders, shortens
-//! and fails operations, and lies about bytes. It keeps the contract in everything
-//! else, and does not know how its victim defends itself.
+//! A medium that injects faults into any other: as a seed decides, it delays,
+//! reorders, shortens and fails operations, and lies about bytes. In everything else it
+//! keeps the contract of a medium.
 
 mod deed;
 mod fate;
@@ -24,7 +24,7 @@ struct Held {
     completion: Completion,
 }
 
-/// The medium inside, and what is held back of it.
+/// The medium inside, and the completions of it that are held back.
 pub struct Faulty<M> {
     inner: M,
     stats: Stats,
@@ -32,7 +32,8 @@ pub struct Faulty<M> {
     faults: Faults,
     fates: HashMap<u64, Fate>,
     held: Vec<Held>,
-    /// Operations that never complete, and buffers of those that were made.
+    /// Operations that never complete, and the buffers of those that were done all the
+    /// same.
     hung: Vec<Op>,
     hung_made: Vec<Buffer>,
     /// Faults in succession, by part and last byte.
@@ -77,27 +78,26 @@ impl<M: Medium> Faulty<M> {
         }
     }
 
-    /// Takes on what `switch` is set to.
+    /// Takes its faults from `switch` whenever that is set.
     pub fn with_switch(mut self, switch: FaultSwitch) -> Self {
         self.switch = Some(switch);
         self
     }
 
-    /// Delays in the time of `clock` too, and moves it when waited for.
+    /// Delays in the time of `clock` too, and advances it when a poll waits.
     pub fn in_time(mut self, clock: VirtualClock) -> Self {
         self.clock = Some(clock);
         self
     }
 
-    /// Spoils, in the memory that the medium reads into, the bytes that a
-    /// short or failed read does not vouch for. To lie about what a read brings
-    /// takes this too.
+    /// Overwrites, in the memory that the medium reads into, the bytes that a short or
+    /// failed read does not promise. [`Faults::flipped`] and [`Faults::zeroed`] need it.
     pub fn spoiling(mut self, memory: Arc<Memory>) -> Self {
         self.memory = Some(memory);
         self
     }
 
-    /// Has these faults instead from the next operation on.
+    /// Replaces the faults from the next operation on.
     pub fn set_faults(&mut self, faults: Faults) {
         self.faults = faults;
     }
@@ -129,11 +129,11 @@ impl<M: Medium> Faulty<M> {
 
     fn memory(&self) -> &Memory {
         let memory = self.memory.as_ref();
-        memory.expect("a medium lies about bytes of a memory that it knows: see `spoiling`")
+        memory.expect("reads are flipped or zeroed only in a known memory: call `spoiling` first")
     }
 
-    /// Takes what the medium inside has done and does to it what was decided;
-    /// returns how many operations that were.
+    /// Takes completions from the medium inside and applies the faults decided for
+    /// them; returns how many there were.
     fn take(&mut self, wait: bool) -> usize {
         let mut done = std::mem::take(&mut self.scratch);
         self.inner.poll(wait, &mut done);
@@ -142,7 +142,7 @@ impl<M: Medium> Faulty<M> {
             let fate = self.fates.remove(&completion.id);
             let mut fate = fate.expect("the medium inside invents no operations");
             let deed = std::mem::replace(&mut fate.deed, Deed::Nothing);
-            if let Some(completion) = self.befall(completion, &fate, deed) {
+            if let Some(completion) = self.apply(completion, &fate, deed) {
                 self.hold(&fate, completion);
             }
         }
@@ -166,7 +166,7 @@ impl<M: Medium> Faulty<M> {
         self.clock.as_ref().map_or(0, Clock::now_ns)
     }
 
-    /// Gives what is due.
+    /// Appends the completions that are due to `done`.
     fn give(&mut self, done: &mut Vec<Completion>) {
         let (polls, now_ns) = (self.polls, self.now_ns());
         let timed = self.clock.is_some();

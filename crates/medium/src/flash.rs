@@ -1,6 +1,6 @@
 //! Files on a drive, read and written as fast as it can: many large operations at
-//! once, past the page cache. What the system refuses is replaced by the next best, and said
-//! once. It does not know what the bytes mean or who waits for them.
+//! once, past the page cache. What the system refuses is replaced by the next best way,
+//! and reported once. It does not know what the bytes mean or who waits for them.
 
 use crate::direct::drop_cached;
 use crate::engine::{Engine, Finished, FlashOptions, Job, MAX_DEPTH};
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// How often an operation that the system asks to repeat is repeated.
+/// Maximum of retries of an operation that ends with EAGAIN or EINTR.
 const AGAIN: u8 = 8;
 
 /// Longest operation in bytes: Linux moves at most 2 GiB less a page at once.
@@ -36,7 +36,7 @@ pub struct Flash {
     caps: Caps,
     flights: Vec<Option<Flight>>,
     free: Vec<u32>,
-    /// Operations that need no drive to end.
+    /// Completions of operations that do not reach the drive.
     refused: Vec<Completion>,
     finished: Vec<Finished>,
     events: Vec<MediumEvent>,
@@ -65,8 +65,8 @@ impl Flash {
         Self::build(opened(paths, false)?, memory, options, false)
     }
 
-    /// As [`Flash::open`], for writes too. Where a file does not end with a page
-    /// its last bytes cannot be written.
+    /// As [`Flash::open`], for writes too. Where the length of a file is no multiple of
+    /// [`ALIGN`], the bytes of its last page cannot be written.
     ///
     /// # Errors
     /// As [`Flash::open`], and when a file cannot be written.
@@ -79,9 +79,9 @@ impl Flash {
     }
 
     /// Creates the files, part 0 first, each with its length in bytes (a multiple
-    /// of [`ALIGN`]), for reads and writes. They are of zeros, and where the file
-    /// system can promise it there is room on the drive for all of their bytes.
-    /// Files that were created stay when a later one cannot be.
+    /// of [`ALIGN`]), for reads and writes. They hold zeros, and where the file
+    /// system supports it all of their bytes are allocated on the drive. When one
+    /// cannot be created, those created before it stay.
     ///
     /// # Errors
     /// [`OpenError`]: there is no room for a file, or one of that name is there
@@ -183,8 +183,8 @@ impl Flash {
     }
 
     /// The first part whose bytes may have changed since it was opened (see
-    /// [`Fingerprint::changed`]), or which can no longer be asked. Of files that
-    /// this medium writes only the length tells.
+    /// [`Fingerprint::changed`]), or that cannot be examined. Of files that this
+    /// medium writes only the length is compared.
     pub fn changed(&self) -> Option<&Path> {
         let mut pairs = self.parts.iter().zip(self.files.iter());
         let changed = |(part, file): &(&Part, &File)| {
@@ -196,7 +196,7 @@ impl Flash {
         pairs.find(changed).map(|(part, _)| part.path.as_path())
     }
 
-    /// Asks the page cache to drop the files, so that measuring meets the drive.
+    /// Asks the page cache to drop the files, so that a measurement reads from the drive.
     pub(crate) fn drop_caches(&self) {
         self.files.iter().for_each(|file| drop_cached(file, 0, 0));
     }
@@ -205,8 +205,8 @@ impl Flash {
         self.flights.len() - self.free.len() + self.refused.len()
     }
 
-    /// What ends without the drive: what is refused, and a sync of files that
-    /// nobody here writes.
+    /// The result of an operation that does not reach the drive: one that is refused,
+    /// or a sync of files that are open for reading only.
     fn at_once(&self, op: &Op) -> Option<Result<u32, MediumError>> {
         let name = || self.parts[usize::from(op.part)].name();
         let writable = self.caps.writable;
@@ -217,8 +217,7 @@ impl Flash {
         }
     }
 
-    /// Turns an engine's result into a completion, or sends the operation off
-    /// again.
+    /// Turns an engine's result into a completion, or queues the operation again.
     fn land(&mut self, finished: &Finished, done: &mut Vec<Completion>) {
         let place = &mut self.flights[finished.tag as usize];
         let flight = place.as_mut().expect("each tag finishes once");
@@ -245,8 +244,8 @@ impl Flash {
         done.push(op.complete(result));
     }
 
-    /// What went through the page cache shall not stay there. What is written
-    /// cannot leave it before the sync.
+    /// Drops from the page cache what went through it. Written bytes can leave it
+    /// only after a sync.
     fn drop_from_cache(&self, job: &Job, bytes: u32) {
         let file = &self.files[job.part];
         match job.verb {
@@ -337,7 +336,7 @@ fn opened<P: AsRef<Path>>(paths: &[P], write: bool) -> Result<Vec<(PathBuf, File
     paths.iter().map(open).collect()
 }
 
-/// The error of an operation for a person; some errors mean the whole device.
+/// The error of an operation for a person; some mean that the whole device is gone.
 fn describe(part: &Part, op: &Op, number: i32) -> MediumError {
     let source = io::Error::from_raw_os_error(number);
     match number {

@@ -1,5 +1,5 @@
-//! Who a file is, so that a change underneath a running model is noticed. It
-//! knows nothing of what the file holds.
+//! The identity of a file, by which a change to the file of a running model is
+//! noticed. It knows nothing of what the file holds.
 
 use std::fs::File;
 use std::io;
@@ -26,7 +26,7 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// That of the file behind this descriptor, whatever its name leads to by now.
+    /// The fingerprint of this open file, whatever its path leads to by now.
     ///
     /// # Errors
     /// Those of `fstat`.
@@ -44,12 +44,12 @@ impl Fingerprint {
         })
     }
 
-    /// Whether the bytes may have changed from `self` to `now`, of a file that was found
-    /// at `path`. Whoever puts the time of the bytes back cannot put back that of the
-    /// inode, so that counts too, unless something else explains it: another number of
-    /// names or other rights, or another file at that name, for renaming and removing
-    /// touch no byte. A change within the tick of the file system's clock (some
-    /// milliseconds) and of equal length escapes.
+    /// Whether the bytes may have changed from `self` to `now`, of a file that was opened
+    /// at `path`. The inode's time counts too, because setting the modification time back
+    /// cannot set it back, unless something else explains its change: another number of
+    /// links, other permissions, or another file or none at `path`, since renaming and
+    /// removing change no byte. A change of equal length within one tick of the file
+    /// system's clock (some milliseconds) is missed.
     pub fn changed(&self, now: &Self, path: &Path) -> bool {
         let bytes = |of: &Self| (of.dev, of.ino, of.size, of.mtime_ns);
         let inode = |of: &Self| (of.links, of.rights);

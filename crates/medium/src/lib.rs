@@ -4,13 +4,13 @@
 //!
 //! | medium | is for |
 //! |---|---|
-//! | [`Flash`] | files on a drive, read and written: io_uring and direct I/O, with fallbacks that it tells of |
+//! | [`Flash`] | files on a drive, read and written: io_uring and direct I/O, with fallbacks that it reports |
 //! | [`Dram`] | bytes already in memory: the ideal medium, and the one of tests |
 //! | [`Simulated`] | a rate, a latency and a depth, in virtual time |
 //! | [`Stripe`] | several other media as one, stripe by stripe |
 //! | [`Faulty`] | any other medium, with seeded delays, short operations, errors and lies |
-//! | [`Checked`] | any other medium, whose reads are held against a seal, or what came first |
-//! | [`Crash`] | a power cut: what no sync has settled is found in any state |
+//! | [`Checked`] | any other medium, whose reads are compared with a seal, or with what the first read brought |
+//! | [`Crash`] | a power cut, after which writes that no sync has settled are found in any state |
 //!
 //! All of them read into and write from a [`Memory`], the bytes of a
 //! [`Buffer`](delayline_line::Buffer) that its region has lent.

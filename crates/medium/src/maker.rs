@@ -1,6 +1,6 @@
-//! A medium handed in from above: whoever opens a model can put one of its own
-//! between the files and the line. Owns the two traits for that, which know laps
-//! and memory and no particular medium.
+//! Media that are handed in from above: the program that opens a model can put one of its
+//! own between the files and the line. Owns the two traits for that, which know laps and
+//! memory and no particular medium.
 
 use crate::{Faulty, Memory};
 use delayline_line::{Clock, Medium, MediumError, Region};
@@ -42,10 +42,10 @@ pub struct MediumSite<'a> {
     pub part_lens: &'a [u64],
 }
 
-/// Why a medium cannot be had.
+/// Why a medium could not be made.
 #[derive(Debug, Error)]
 pub enum MakeError {
-    /// What was asked for cannot be with this model and this memory.
+    /// What was asked for is impossible with this model and this memory.
     #[error("{0}")]
     Refused(Box<dyn std::error::Error + Send + Sync>),
     /// The system refused what the medium needs.
@@ -59,7 +59,7 @@ pub enum MakeError {
         /// The read that failed.
         source: MediumError,
     },
-    /// Whoever watched the medium being made ready wanted no more.
+    /// The caller stopped the preparation of the medium.
     #[error("stopped while the medium was made ready")]
     Stopped,
 }
@@ -67,8 +67,8 @@ pub enum MakeError {
 /// Makes a medium around the files of a model. Handed to the engine, which asks
 /// it while it lays the model out; one maker may be asked for several media.
 pub trait MediumMaker: fmt::Debug + Send + Sync {
-    /// What weights then come from, as a noun of a sentence; `None` for whatever
-    /// the medium behind is called.
+    /// What weights are read from, as a noun of a sentence; `None` for the name of the
+    /// medium behind.
     fn name(&self) -> Option<String> {
         None
     }
@@ -79,8 +79,8 @@ pub trait MediumMaker: fmt::Debug + Send + Sync {
         None
     }
 
-    /// What there is to know of it before a lap has run, for programs; the page of
-    /// the server shows it.
+    /// Its properties before a lap has run, for programs; the page of the server shows
+    /// them.
     fn describe(&self) -> Option<serde_json::Value> {
         None
     }
@@ -97,10 +97,10 @@ pub trait MediumMaker: fmt::Debug + Send + Sync {
 
     /// Of ways to divide memory between a window and weights that stay, from the
     /// longest window to the shortest, the one with which this medium does best.
-    /// Each is worked out as it is asked for, and there is at least one.
+    /// Each is computed when it is asked for, and there is at least one.
     ///
     /// # Errors
-    /// When it does with none of them.
+    /// When it can work with none of them.
     fn prefer(
         &self,
         lap: &LapOutline<'_>,
@@ -113,7 +113,7 @@ pub trait MediumMaker: fmt::Debug + Send + Sync {
     /// The medium, around `behind`.
     ///
     /// # Errors
-    /// When it cannot be had.
+    /// [`MakeError`].
     fn make(
         &self,
         behind: Box<dyn Medium>,
@@ -121,11 +121,11 @@ pub trait MediumMaker: fmt::Debug + Send + Sync {
     ) -> Result<Box<dyn MadeMedium>, MakeError>;
 }
 
-/// A medium as its maker gives it: it may want something before the first lap
-/// that counts. Whoever knows its type finds it again as [`Any`].
+/// A medium as its maker gives it: it may need preparation before the first lap that
+/// counts. Code that knows its type gets it back through [`Any`].
 pub trait MadeMedium: Medium + Any {
-    /// The clock of a medium in virtual time, which it moves when it is waited for;
-    /// `None` is the machine's.
+    /// The clock of a medium in virtual time, which it advances when a poll waits;
+    /// `None` for the clock of the machine.
     fn clock(&self) -> Option<Rc<dyn Clock>> {
         None
     }
@@ -135,9 +135,9 @@ pub trait MadeMedium: Medium + Any {
         false
     }
 
-    /// Makes it ready, through the bytes `scratch` of `region`, the memory
-    /// that reads go to, which are nobody's meanwhile. `compute_s` is the measured compute of a lap in
-    /// seconds, where it was wanted. No read is under way.
+    /// Makes it ready, through the bytes `scratch` of `region`, the memory that reads go
+    /// to; nobody else uses them meanwhile. `compute_s` is the measured compute of a lap
+    /// in seconds, where it was wanted. No read is under way.
     ///
     /// # Errors
     /// When it cannot be made ready.
@@ -153,13 +153,12 @@ pub trait MadeMedium: Medium + Any {
     }
 }
 
-/// A medium that wants nothing.
+/// Any medium that needs no preparation.
 impl MadeMedium for Box<dyn Medium> {}
 
 impl MadeMedium for Faulty<Box<dyn Medium>> {}
 
-/// A maker of media that need to know nothing but what is behind them, such as
-/// [`Faulty`](crate::Faulty).
+/// A maker of media that need only the medium behind them, such as [`Faulty`].
 pub fn wrapped<F>(wrap: F) -> Arc<dyn MediumMaker>
 where
     F: Fn(Box<dyn Medium>) -> Box<dyn Medium> + Send + Sync + 'static,

@@ -1,6 +1,6 @@
-//! The memory that reads go into: one reservation of address space, addressed
-//! by byte offsets as a [`Buffer`] does, with pages where they are wanted. It does
-//! not know who owns which bytes: that is the line's business.
+//! The memory that reads go into: one reservation of address space, addressed by byte
+//! offsets as in a [`Buffer`], with pages only where it is used. It does not know who
+//! owns which bytes: that is the line's business.
 
 use crate::MemoryError;
 use delayline_line::{Buffer, Region, RegionId};
@@ -17,20 +17,20 @@ pub const HUGE: u64 = 2 << 20;
 
 const WORD: u64 = size_of::<u64>() as u64;
 
-/// An anonymous mapping that nobody has a reference into.
+/// An anonymous mapping, into which there are no references.
 ///
 /// Its bytes are written by the kernel (a read in flight), by other media (a
 /// copy) and read by native code through [`Memory::ptr`], all under the rule
 /// that a [`Buffer`] or a lease gives one of them the bytes at a time. Its
-/// [`Region`] and the line keep that rule; memory safety of this type does not depend on it: Rust
-/// touches the bytes only as relaxed atomic words, so that a broken rule shows
-/// as wrong bytes, which tests find, never as undefined behaviour here.
+/// [`Region`] and the line keep that rule. Memory safety of this type does not depend
+/// on it: Rust touches the bytes only as relaxed atomic words, so that a broken rule
+/// shows as wrong bytes, which tests find, never as undefined behaviour here.
 #[derive(Debug)]
 pub struct Memory {
     base: NonNull<u8>,
     len: u64,
     region: RegionId,
-    /// Ranges that a kernel holds by their physical pages.
+    /// Ranges whose physical pages the kernel holds.
     pinned: Mutex<Vec<Range<u64>>>,
 }
 
@@ -45,10 +45,10 @@ impl Memory {
     /// least that, starting at a multiple of [`HUGE`]. Pages come with the
     /// first touch and are zero; from [`HUGE`] bytes on, huge pages where the
     /// system has them, until [`Memory::no_huge`] says otherwise. A forked process
-    /// does not have it. With it comes the one region that lends its bytes.
+    /// does not inherit it. Returned with it is the one region that lends its bytes.
     ///
     /// # Errors
-    /// [`MemoryError::Reserve`] when the address space cannot be had,
+    /// [`MemoryError::Reserve`] when the address space cannot be reserved,
     /// [`MemoryError::Pages`] where pages are longer than [`ALIGN`].
     pub fn new(len: u64) -> Result<(Arc<Self>, Region), MemoryError> {
         check_pages(page_len())?;
@@ -99,8 +99,8 @@ impl Memory {
         if rounded >= HUGE {
             memory.advise(&(0..rounded), libc::MADV_HUGEPAGE).ok();
         }
-        // A child has none of the threads and rings that use it, and what a kernel
-        // holds by its pages would be copied for it at once. Every kernel takes it.
+        // A child has none of the threads and rings that use it, and pages that the
+        // kernel holds would be copied for it at once. Every kernel has this advice.
         memory.advise(&(0..rounded), libc::MADV_DONTFORK).ok();
         Ok((Arc::new(memory), region))
     }
@@ -124,8 +124,8 @@ impl Memory {
         self.bytes_ptr(at, 0)
     }
 
-    /// Asserts that a buffer's bytes are here: a medium does so once for each
-    /// operation, before it touches one of them.
+    /// Asserts that a buffer's bytes are in this memory: a medium does so once for each
+    /// operation, before it touches them.
     ///
     /// # Panics
     /// When it is of another memory.
@@ -146,7 +146,7 @@ impl Memory {
         unsafe { self.base.as_ptr().add(at as usize) }
     }
 
-    /// Gives the range pages now, for a later read not to stop for them.
+    /// Allocates the range's pages now, so that a later read need not wait for them.
     ///
     /// # Errors
     /// [`MemoryError::Populate`] when there is not that much memory.
@@ -200,8 +200,8 @@ impl Memory {
         self.advise(&range, libc::MADV_NOHUGEPAGE).ok();
     }
 
-    /// Copies the bytes at `at` out. They are whole where no read into them is
-    /// under way: whoever calls this holds a lease on them, or is a test.
+    /// Copies the bytes at `at` out. While a read into them is under way they may be
+    /// of any mixture: the caller holds a lease on them, or is a test.
     ///
     /// # Panics
     /// When they are not all within the memory.
@@ -242,15 +242,16 @@ impl Memory {
         }
     }
 
-    /// Moves `len` bytes at `from` down to `to`; both are multiples of eight, and so is
-    /// the distance. Whoever calls this holds a lease on both ranges.
+    /// Moves `len` bytes at `from` down to `to`; both are multiples of eight. The caller
+    /// holds a lease on both ranges.
     ///
     /// # Panics
-    /// When they are not all within the memory, not at whole words, or `to` is behind.
+    /// When they are not all within the memory, not at whole words, or `to` is after
+    /// `from`.
     pub fn move_down(&self, from: u64, to: u64, len: u64) {
         assert!(to <= from && from.is_multiple_of(WORD) && to.is_multiple_of(WORD));
         self.check(&(from..from.saturating_add(len)));
-        // What is beyond the last byte in its word belongs to the range of the caller.
+        // The rest of the last word is the caller's too.
         let count = (len.next_multiple_of(WORD)).min(self.len - from) as usize;
         let (source, _) = self.whole_words(from, count);
         let (target, _) = self.whole_words(to, count);
@@ -353,8 +354,7 @@ fn page_len() -> u64 {
     u64::try_from(len).unwrap_or(ALIGN)
 }
 
-/// Everything here counts in pages of [`ALIGN`] bytes or less, which some Arm
-/// systems do not have.
+/// Refuses pages longer than [`ALIGN`] bytes, which some Arm systems have.
 fn check_pages(len: u64) -> Result<(), MemoryError> {
     match len {
         len if len > ALIGN => Err(MemoryError::Pages { len }),

@@ -15,10 +15,10 @@ use std::path::{Path, PathBuf};
 /// How the page cache is to be treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
-    /// Direct I/O where it is what it claims to be, otherwise [`Access::Buffered`].
+    /// Direct I/O where it really bypasses the page cache, otherwise [`Access::Buffered`].
     #[default]
     Direct,
-    /// Through the page cache, dropping from it what was read.
+    /// Through the page cache, from which bytes that were read are dropped.
     Buffered,
 }
 
@@ -27,7 +27,7 @@ pub enum Access {
 pub(crate) struct Part {
     pub path: PathBuf,
     pub len: u64,
-    /// What it really has become.
+    /// The mode in use, after any fallback.
     pub access: Access,
     pub fingerprint: Fingerprint,
 }
@@ -39,8 +39,8 @@ impl Part {
     }
 }
 
-/// Opens a file for reading, and `write` too, refusing what cannot be read at an
-/// offset.
+/// Opens a file for reading, and with `write` for writing too. Refuses files that
+/// cannot be read at an offset.
 pub(crate) fn open(path: &Path, write: bool) -> Result<File, OpenError> {
     let failed = |source| OpenError::Part {
         path: path.to_owned(),
@@ -78,7 +78,7 @@ pub(crate) fn create(path: &Path, len: u64) -> Result<File, OpenError> {
     match sized {
         Ok(()) => Ok(file),
         Err(error) => {
-            // Of no use to anybody; that it cannot be removed changes nothing.
+            // An incomplete file is of no use; the error to report is the first one.
             let _ = std::fs::remove_file(path);
             Err(failed(error))
         }
@@ -109,7 +109,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-/// Readies an open file, telling in `events` what is not as it should be.
+/// Prepares an open file; a fallback is added to `events`.
 pub(crate) fn ready(
     path: PathBuf,
     file: &mut File,
@@ -135,8 +135,7 @@ pub(crate) fn ready(
         },
     };
     if access == Access::Buffered {
-        // Switching off cannot be refused in a way that matters: where direct
-        // I/O was never on, this changes nothing.
+        // An error does not matter: it means that direct I/O was never on.
         let _ = direct::set_direct(file, false);
         direct::no_read_ahead(file);
     }
@@ -148,7 +147,7 @@ pub(crate) fn ready(
     })
 }
 
-/// Length and identity. A block device has its length at its end only.
+/// Length and fingerprint. Only seeking to its end tells the length of a block device.
 fn measure(file: &mut File) -> io::Result<(u64, Fingerprint)> {
     Ok((file.seek(SeekFrom::End(0))?, Fingerprint::of(file)?))
 }

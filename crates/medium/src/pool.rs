@@ -1,4 +1,4 @@
-//! Threads that each wait in one system call at a time: what is left where
+//! A pool of threads, each in one blocking system call at a time: the fallback where
 //! io_uring is refused. It knows files by their index and nothing else.
 
 use crate::Memory;
@@ -130,7 +130,7 @@ impl Drop for ThreadPool {
         self.shared.queue.lock().expect("no holder panics").closed = true;
         self.shared.wake.notify_all();
         for thread in self.threads.drain(..) {
-            // A thread that panicked does no more, which is all that counts.
+            // A thread that panicked has ended too.
             let _ = thread.join();
         }
     }

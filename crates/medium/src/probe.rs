@@ -1,5 +1,5 @@
-//! What a drive can do and what the system allows, measured. It knows files and
-//! rates, not models; it writes to files of its own alone.
+//! Measures what a drive can do and what the system allows. It knows files and rates,
+//! not models; it writes only to files of its own.
 
 use crate::direct::{self, DirectIo};
 use crate::{Access, Flash, FlashOptions, HUGE, Memory, OpenError, ProbeError, Rng, parts};
@@ -36,7 +36,7 @@ pub struct MixedRate {
 /// Length and depth of operations at which a drive gives all it has.
 const BEST: (u32, usize) = (4 << 20, 32);
 
-/// What is done to a drive while its rate is taken.
+/// The operations with which a drive is measured.
 #[derive(Clone, Copy)]
 struct Load {
     op_len: u32,
@@ -114,8 +114,8 @@ pub fn mixed_rates(
 }
 
 /// The device rate in bytes per second: reads of 4 MiB, 32 at once, at random
-/// places of the files, for `budget`. The best quarter of that time counts, for
-/// others use the drive as well.
+/// places of the files, for `budget`. The best quarter of that time counts, because
+/// others may use the drive too.
 ///
 /// # Errors
 /// As [`read_rates`].
@@ -123,8 +123,8 @@ pub fn device_rate<P: AsRef<Path>>(files: &[P], budget: Duration) -> Result<f64,
     device_rate_within(files, budget, u64::MAX)
 }
 
-/// As [`device_rate`] in at most `memory` bytes, but 1 MiB: with fewer reads at
-/// once, and shorter ones if there would be too few.
+/// As [`device_rate`] in at most `memory` bytes, but at least 1 MiB: with fewer reads
+/// at once, and with shorter ones if that leaves fewer than eight.
 ///
 /// # Errors
 /// As [`read_rates`].
@@ -156,7 +156,7 @@ fn measure<P: AsRef<Path>>(
     let whole = 0..memory.len();
     memory.populate(whole.clone())?;
     if writes {
-        // Zeros cost some drives nothing.
+        // Some drives write zeros at no cost.
         let mut noise = vec![0; op_len as usize];
         Rng::new(need).fill(&mut noise);
         for index in 0..depth as u64 {
@@ -225,7 +225,7 @@ fn measure<P: AsRef<Path>>(
     Ok(best)
 }
 
-/// Waits for operations, and says how many have ended.
+/// Waits for operations; returns how many have ended.
 fn wait(
     flash: &mut Flash,
     done: &mut Vec<Completion>,
@@ -240,14 +240,14 @@ fn wait(
     Ok(count)
 }
 
-/// Chooses operations.
+/// Chooses random operations.
 struct Chooser {
     op_len: u32,
     /// Operations that fit in each part, and in all.
     places: Vec<u64>,
     all: u64,
     written_percent: u32,
-    /// Percent of a write that is due.
+    /// Percent of the next write that has come due.
     due: u32,
 }
 
@@ -271,13 +271,14 @@ impl Chooser {
 
 /// A file without a name to measure in, gone with this value however the process ends.
 pub struct ScratchFile {
-    /// Its way in while it is open.
+    /// Its name in `/proc`, which it has while it is open.
     path: PathBuf,
     _file: File,
 }
 
 impl ScratchFile {
-    /// Writes `len` bytes, rounded up to whole pieces, that no drive can shorten.
+    /// Writes `len` bytes, rounded up to whole pieces of 2 MiB, that no drive can
+    /// compress.
     ///
     /// # Errors
     /// [`ProbeError::File`] when it cannot be created or written.
@@ -307,7 +308,7 @@ impl ScratchFile {
         while offset < len {
             rng.fill(&mut piece[..4096]);
             if let Err(error) = file.write_all_at(piece, offset) {
-                // Refused at the first write rather than at opening.
+                // Some file systems refuse direct I/O only at the first write.
                 if error.raw_os_error() != Some(libc::EINVAL) {
                     return Err(failed("cannot write a file to measure")(error));
                 }
@@ -323,7 +324,7 @@ impl ScratchFile {
         Ok(Self { path, _file: file })
     }
 
-    /// Its way in while it is open.
+    /// A path to it while it is open.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -334,7 +335,7 @@ impl ScratchFile {
 pub struct Findings {
     /// Whether io_uring may be used, else the system's reason.
     pub io_uring: Result<(), String>,
-    /// What direct I/O on the file is worth.
+    /// Whether direct I/O on the file bypasses the page cache.
     pub direct_io: DirectIo,
     /// How much memory may be locked, in bytes; `None` for no limit.
     pub locked_memory_bytes: Option<u64>,
@@ -345,7 +346,7 @@ pub struct Findings {
 /// Examines `path`, a file.
 ///
 /// # Errors
-/// [`ProbeError`] when it cannot be opened or its file system tells nothing.
+/// [`ProbeError`] when it cannot be opened or its file system cannot be asked.
 pub fn findings(path: &Path) -> Result<Findings, ProbeError> {
     let mut events = Vec::new();
     let mut file = parts::open(path, false)?;

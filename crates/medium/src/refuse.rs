@@ -1,5 +1,5 @@
-//! What no medium does, whoever it is: parts that are not there, writes that it
-//! does not take, writes over the end of a part.
+//! The operations that every medium refuses: any on a part that does not exist, writes
+//! to a medium that is read only, writes past the end of a part.
 
 use delayline_line::{MediumError, Op, Verb};
 use std::io::{Error, ErrorKind};
@@ -13,7 +13,8 @@ pub(crate) fn refusal(
     op: &Op,
 ) -> Option<MediumError> {
     let Some(&len) = lens.get(usize::from(op.part)) else {
-        let reason = format!("there is no such part: the model has {}", lens.len());
+        let count = lens.len();
+        let reason = format!("there is no such part: the model has {count}, counted from 0");
         let reason = Error::new(ErrorKind::NotFound, reason);
         let part = format!("part {}", op.part);
         return Some(MediumError::refused(part, op.asked(), reason));

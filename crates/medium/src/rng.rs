@@ -1,5 +1,5 @@
-//! A small seeded generator of random numbers, for adversaries and probes. It
-//! is no cryptography and knows nothing of what its numbers decide.
+//! A small seeded generator of random numbers, for faulty media and probes. It is not
+//! for cryptography.
 
 /// A 64-bit generator of the SplitMix family (Steele, Lea and Flood, "Fast
 /// splittable pseudorandom number generators", OOPSLA 2014): every seed gives
@@ -28,7 +28,7 @@ impl Rng {
         ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u64
     }
 
-    /// True in a share `probability` (0 to 1) of the calls.
+    /// True with `probability` (0 to 1).
     pub fn chance(&mut self, probability: f64) -> bool {
         const UNIT: f64 = 1.0 / (1u64 << 53) as f64;
         ((self.next_u64() >> 11) as f64) * UNIT < probability

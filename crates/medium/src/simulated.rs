@@ -13,14 +13,14 @@ use std::collections::VecDeque;
 pub struct Link {
     /// Bytes per second that leave the medium when its queue is never empty.
     pub rate_bytes_per_s: u64,
-    /// As much for writes; none means as fast as reads.
+    /// The same for writes; none means as fast as reads.
     pub write_bytes_per_s: Option<u64>,
     /// Both together, when half of the bytes under way are read and half written;
-    /// none means that they take the time that they would take apart.
+    /// none means that they take as long as one after the other.
     pub mixed_bytes_per_s: Option<u64>,
-    /// From the last byte leaving until the read completes, in nanoseconds.
+    /// From the last byte leaving until the operation completes, in nanoseconds.
     pub latency_ns: u64,
-    /// Reads at once. With reads of `n` bytes it reaches its full rate from
+    /// Operations at once. With operations of `n` bytes it reaches its full rate from
     /// `1 + latency * rate / n` on.
     pub depth: usize,
 }
@@ -40,8 +40,8 @@ impl Default for Link {
 
 impl Link {
     /// How long `bytes` take, in nanoseconds, when a share `written` (0 to 1) of
-    /// the bytes under way is written. Between the three rates that are known a
-    /// parabola gives the time of a byte.
+    /// the bytes under way is written. The time of a byte is a parabola over that
+    /// share, through the three known rates.
     fn takes_ns(&self, bytes: u64, written: f64) -> u64 {
         let read = self.rate_bytes_per_s;
         let write = self.write_bytes_per_s.unwrap_or(read);
@@ -68,7 +68,7 @@ impl Link {
 
 /// What moves the bytes.
 enum Behind {
-    /// Nobody: only the lengths of the parts in bytes are known.
+    /// Nothing does: only the lengths of the parts in bytes are known.
     Nothing(Vec<u64>),
     Medium(Box<dyn Medium>),
 }
@@ -88,10 +88,10 @@ pub struct Simulated {
     stats: Stats,
     behind: Behind,
     clock: VirtualClock,
-    /// When the last read accepted so far has left, in nanoseconds.
+    /// When the last byte accepted so far has left, in nanoseconds.
     free_at_ns: u64,
-    /// What is under way, in order of when it is due: the latency is the same for
-    /// all.
+    /// Operations under way, in the order in which they are due: the latency is the
+    /// same for all.
     queue: VecDeque<Due>,
     /// Bytes under way that are read, and that are written.
     under_way: [u64; 2],
@@ -100,8 +100,8 @@ pub struct Simulated {
 
 impl Simulated {
     /// A medium with the bytes of `behind`, which completes at its next poll what
-    /// is submitted to it, as [`Dram`](crate::Dram) does. It shares `clock` with
-    /// whoever waits for it.
+    /// is submitted to it, as [`Dram`](crate::Dram) does. It shares `clock` with its
+    /// caller.
     ///
     /// # Panics
     /// When the link's rate or depth is 0, or the depth of `behind` is smaller.
@@ -156,7 +156,7 @@ impl Simulated {
         }
     }
 
-    /// When the oldest read under way completes, in nanoseconds of the clock.
+    /// When the oldest operation under way completes, in nanoseconds of the clock.
     pub fn next_ns(&self) -> Option<u64> {
         self.queue.front().map(|due| due.at_ns)
     }
@@ -167,8 +167,8 @@ impl Simulated {
                 let result = without_bytes(lens, &op);
                 op.complete(result)
             }
-            // The bytes are moved at once, though nobody may look before the
-            // completion says so.
+            // The bytes are moved at once, though the caller may not look at them
+            // before the completion.
             Behind::Medium(medium) => {
                 medium.submit(op);
                 medium.poll(true, &mut self.scratch);
@@ -205,7 +205,7 @@ impl Medium for Simulated {
         );
         let verb = op.verb;
         let completion = self.perform(op);
-        // What is not there takes no time on the link.
+        // Bytes past the end of a part take no time on the link.
         let bytes = u64::from(*completion.result.as_ref().unwrap_or(&0));
         self.under_way[usize::from(verb == Verb::Write)] += bytes;
         let [read, written] = self.under_way;
@@ -261,7 +261,7 @@ mod tests {
         Simulated::without_bytes(link, vec![1 << 40], VirtualClock::new())
     }
 
-    /// Keeps the link full for `count` reads of 1000 bytes; when it ends.
+    /// Keeps the link full for `count` reads of 1000 bytes; returns when that ends.
     fn lap(medium: &mut Simulated, count: u64) -> u64 {
         let mut region = Region::new(count * 1000);
         let (mut sent, mut got) = (0, Vec::new());
@@ -317,8 +317,8 @@ mod tests {
         assert_eq!(medium.next_ns(), Some(300));
     }
 
-    /// Bytes per second when every `each`-th operation of 1000 is a write, at depth
-    /// 32.
+    /// Bytes per second of operations of 1 MB at depth 32, of which every `each`-th is
+    /// a write; none for 0.
     fn rate(each: u64) -> f64 {
         let link = Link {
             rate_bytes_per_s: 3_900_000_000,

@@ -4,8 +4,8 @@
 //!
 //! Stripe `s` of a part, `unit` bytes long, is on drive `s % drives`, there at
 //! `s / drives * unit` of the part of the same number. An operation becomes one
-//! for each stripe that it touches, on neighbouring pieces of its buffer, and is
-//! over when all of them are; a sync becomes one for each drive.
+//! for each stripe that it touches, on neighbouring pieces of its buffer, and
+//! completes when all of them have; a sync becomes one for each drive.
 
 use delayline_line::{
     Buffer, Caps, Completion, Durability, Medium, MediumError, MediumEvent, Op, Rates, Stats, Verb,
@@ -15,7 +15,7 @@ use std::collections::{HashMap, VecDeque};
 
 /// One drive of several, and its name for messages.
 pub struct Drive<M> {
-    /// What is read there: for each part of the model, its stripes.
+    /// The medium with its stripes of each part of the model.
     pub medium: M,
     /// For a person, such as the folder.
     pub name: String,
@@ -27,25 +27,25 @@ pub struct Stripe<M> {
     unit: u64,
     caps: Caps,
     stats: Stats,
-    /// By a number of its own: the operations that were asked for.
+    /// The operations that were submitted, each by a number.
     whole: HashMap<u64, Whole>,
-    /// Numbers of operations, in the order in which they were asked for.
+    /// Their numbers, in the order of submission.
     order: VecDeque<u64>,
     serial: u64,
     scratch: Vec<Completion>,
-    /// Empty lists of buffers, to be used again.
+    /// Empty lists of buffers, for reuse.
     spare: Vec<Vec<Buffer>>,
 }
 
 struct Lane<M> {
     drive: Drive<M>,
-    /// What it has no place for yet.
+    /// Operations beyond its depth, not submitted yet.
     queue: VecDeque<Op>,
-    /// By the number that the operation has there.
+    /// Shares that are queued or under way, by the operation's id there.
     under_way: HashMap<u64, Share>,
 }
 
-/// Which part of which operation.
+/// The bytes of an operation that one stripe holds.
 #[derive(Clone, Copy)]
 struct Share {
     whole: u64,
@@ -57,14 +57,13 @@ struct Share {
 struct Whole {
     id: u64,
     verb: Verb,
-    /// Pieces of the buffer that are back.
+    /// Pieces of the buffer of which the share has ended.
     back: Vec<Buffer>,
-    /// Shares that are not over.
+    /// Shares that have not ended.
     left: u32,
-    /// Bytes from the start that were moved, as far as is known; what comes
-    /// behind a gap does not count.
+    /// Bytes from the start that were moved, up to the first known gap.
     good: u32,
-    /// The first failure in the order of bytes, and where.
+    /// The first failure in the order of bytes, and its offset.
     failure: Option<(u32, MediumError)>,
 }
 
@@ -132,7 +131,7 @@ impl<M: Medium> Stripe<M> {
         self.drives.iter().map(|lane| &lane.drive)
     }
 
-    /// Has a drive do a share of an operation, when it has place for it.
+    /// Queues a share of an operation on a drive, which gets it as its depth allows.
     fn send(&mut self, lane: usize, share: Share, op: Op) {
         self.whole.get_mut(&share.whole).expect("just begun").left += 1;
         let lane = &mut self.drives[lane];
@@ -144,8 +143,8 @@ impl<M: Medium> Stripe<M> {
         lane.pass_on();
     }
 
-    /// Takes what a drive has done, and completes what is whole; returns how many
-    /// shares are over.
+    /// Takes the completions of a drive, and completes the operations of which all
+    /// shares have ended; returns how many shares ended.
     fn land(&mut self, lane: usize, wait: bool, done: &mut Vec<Completion>) -> usize {
         let count = self.drives.len();
         let mut came = std::mem::take(&mut self.scratch);
@@ -176,8 +175,8 @@ impl<M: Medium> Stripe<M> {
 }
 
 impl Whole {
-    /// Takes in how one share ended. Shares end in any order: bytes count up to
-    /// the first that is missing, so gaps are kept as failures without a reason.
+    /// Takes in the result of one share. Shares end in any order, and bytes count up
+    /// to the first that is missing.
     fn settle(&mut self, share: Share, result: Result<u32, MediumError>) {
         match result {
             Ok(bytes) if bytes == share.len => {}
@@ -190,8 +189,8 @@ impl Whole {
         }
     }
 
-    /// It fails if a drive failed it before the end of what was moved, and a sync
-    /// if any did. Returns the emptied list as well.
+    /// The completion: an error if a share failed before the first gap, and for a
+    /// sync if any did. The emptied list comes back for reuse.
     fn complete(mut self) -> (Verb, Completion, Vec<Buffer>) {
         let result = match self.failure {
             Some((at, error)) if at < self.good || self.verb == Verb::Sync => Err(error),
@@ -209,7 +208,7 @@ impl Whole {
 }
 
 impl<M: Medium> Lane<M> {
-    /// Gives the drive what it has place for.
+    /// Submits queued operations, as many as the drive's depth allows.
     fn pass_on(&mut self) {
         while self.under_way.len() - self.queue.len() < self.drive.medium.caps().depth
             && let Some(op) = self.queue.pop_front()
@@ -245,7 +244,7 @@ impl<M: Medium> Medium for Stripe<M> {
         self.whole.insert(number, whole);
         if op.verb == Verb::Sync {
             for lane in 0..self.drives.len() {
-                // On each drive a sync has no byte: the drive tells them apart.
+                // A sync has no bytes: the number of the drive tells its shares apart.
                 let from = lane as u32;
                 let share = Share {
                     whole: number,
@@ -298,8 +297,8 @@ impl<M: Medium> Medium for Stripe<M> {
             if !wait || done.len() > before {
                 return;
             }
-            // The oldest operation is the one that somebody waits for. A drive
-            // that has lost its share of it says so at once.
+            // The caller most likely needs the oldest operation. A drive that will
+            // never complete its share of it returns at once.
             let has = |lane: &Lane<M>| lane.under_way.values().any(|s| s.whole == oldest);
             let first = self.drives.iter().position(has).expect("it is not over");
             let count = self.drives.len();

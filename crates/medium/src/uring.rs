@@ -1,5 +1,5 @@
-//! Reading and writing with io_uring: requests go to the kernel in batches and come back in
-//! any order, without a thread. It knows files by their index and nothing else.
+//! Reading and writing with io_uring: operations go to the kernel in batches and complete
+//! in any order, without a thread. It knows files by their index and nothing else.
 
 use crate::Memory;
 use crate::engine::{Finished, Job};
@@ -17,9 +17,9 @@ use std::time::Duration;
 /// Longest buffer that can be registered in one piece, in bytes.
 const LONGEST: u64 = 1 << 30;
 
-/// One ring, of any thread: the flags that tie a ring to one thread
+/// One ring, which any thread may use: the flags that tie a ring to one thread
 /// (`SINGLE_ISSUER`, `DEFER_TASKRUN`) were measured to gain nothing with reads
-/// of a megabyte and more, some hundred completions a second.
+/// of a megabyte and more, at some hundred completions a second.
 pub(crate) struct Ring {
     ring: IoUring,
     files: Arc<[File]>,
@@ -30,21 +30,22 @@ pub(crate) struct Ring {
     under_way: usize,
     /// Operations that the kernel has not taken yet, in order.
     queued: VecDeque<Job>,
-    /// Why the kernel will take none any more.
+    /// The error number with which the kernel refused the ring for good.
     refused: Option<i32>,
-    /// How often in a row it asked to come back later.
+    /// How often in a row the kernel answered EAGAIN or EBUSY.
     put_off: u32,
 }
 
-/// So often in a row the kernel may ask to come back later, at first at once and then
-/// after a while: it may be short of memory for a moment, not for seconds.
+/// So often in a row the kernel may answer EAGAIN or EBUSY; the first retries follow at
+/// once, the others after `WHILE`. It may be short of memory for a moment, not for
+/// seconds.
 const PUT_OFF: u32 = 1000;
 const PUT_OFF_AT_ONCE: u32 = 100;
 const WHILE: Duration = Duration::from_millis(1);
 
-/// A ring that takes the operations of this file and no others for as long as it lives:
-/// a filter of system calls does not see what goes through it. Kernels before 5.10
-/// cannot promise that.
+/// A ring that for as long as it lives takes only the operations that are used here,
+/// because a filter of system calls does not see what goes through a ring. Kernels
+/// before 5.10 cannot restrict one: there it takes all.
 fn restricted(depth: u32) -> io::Result<IoUring> {
     let ring = match IoUring::builder().setup_r_disabled().build(depth) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return IoUring::new(depth),
@@ -68,7 +69,7 @@ fn restricted(depth: u32) -> io::Result<IoUring> {
 /// `IORING_REGISTER_BUFFERS`, `IORING_UNREGISTER_BUFFERS`, `IORING_REGISTER_PROBE`.
 const REGISTRATIONS: [u8; 3] = [0, 1, 8];
 
-/// The tag of what a new ring is tried with.
+/// The tag of the operation with which a new ring is tried out.
 const TRIAL: u64 = u64::MAX;
 
 impl Ring {
@@ -105,8 +106,8 @@ impl Ring {
         Ok(this)
     }
 
-    /// A filter of system calls may let a ring be made and refuse to have it used:
-    /// one operation that does nothing tells.
+    /// Has the ring do one operation that does nothing: a filter of system calls may
+    /// allow a ring to be made and refuse its use.
     fn try_out(&mut self) -> io::Result<()> {
         let entry = opcode::Nop::new().build().user_data(TRIAL);
         // SAFETY: it reads and writes no memory.
@@ -119,8 +120,8 @@ impl Ring {
         }
     }
 
-    /// Registering spares the kernel looking up a read's pages each time: half
-    /// of its little CPU time. Nothing else changes where it is refused.
+    /// Registers memory, so that the kernel need not look up the pages of each read,
+    /// which is half of its little CPU time. Where that is refused nothing else changes.
     fn register(&mut self, areas: &[Range<u64>]) {
         let pieces: Vec<Range<u64>> = areas
             .iter()
@@ -155,7 +156,7 @@ impl Ring {
         }
     }
 
-    /// What it works on, and how many operations at once.
+    /// Its files, its memory and its depth.
     pub fn parts(&self) -> (Arc<[File]>, Arc<Memory>, usize) {
         (self.files.clone(), self.memory.clone(), self.depth as usize)
     }
@@ -230,18 +231,18 @@ impl Ring {
             }
             match (self.refused, self.queued.is_empty()) {
                 (Some(_), _) if taken == 0 => return,
-                // What it has taken it finishes all the same.
+                // What the kernel has taken completes all the same.
                 (Some(_), _) => std::thread::sleep(WHILE),
                 (None, true) => self.hand_on(1),
-                // Operations may be left in the queue when the kernel was out of
-                // memory: then going round again is what hands them on.
+                // The kernel was short of memory and left some in the queue: the
+                // next round hands them on.
                 (None, false) => std::thread::yield_now(),
             }
         }
     }
 
-    /// Once the kernel refuses to go on with the ring and has finished what it took:
-    /// why, and what it has not taken, for others to do.
+    /// Once the kernel has refused the ring and what it took has completed: the error,
+    /// and the operations that it did not take.
     pub fn give_up(&mut self) -> Option<(io::Error, VecDeque<Job>)> {
         let number = self
             .refused
@@ -258,7 +259,7 @@ impl Ring {
         }
         let left = self.ring.submission().len();
         let taken = self.queued.len().saturating_sub(left);
-        // A refused ring may still show them, and will never be entered again.
+        // A refused ring may still list them, and is never entered again.
         if self.refused.is_none() {
             self.queued.drain(..taken);
         }
@@ -271,7 +272,7 @@ impl Ring {
                 Ok(())
             }
             // A signal, too little memory just now, completions to reap first:
-            // the caller looks at what there is and comes back.
+            // the caller reaps what there is and tries again.
             Err(error) => match error.raw_os_error() {
                 Some(libc::EINTR) => Ok(()),
                 Some(libc::EAGAIN | libc::EBUSY) if self.put_off < PUT_OFF => {
@@ -288,7 +289,7 @@ impl Ring {
 }
 
 impl Drop for Ring {
-    /// Waits until the kernel uses the memory no more.
+    /// Waits until the kernel no longer uses the memory.
     fn drop(&mut self) {
         let mut finished = Vec::new();
         while self.under_way > 0 && self.give_up().is_none() {
@@ -315,7 +316,7 @@ mod tests {
             Err(error) => return delayline_testing::cannot_run(format_args!("io_uring: {error}")),
         };
         let mut tried = |entry: squeue::Entry| {
-            // SAFETY: the path is static, and nothing else is of memory.
+            // SAFETY: the path is static, and no entry refers to other memory.
             unsafe { ring.submission().push(&entry) }.expect("an empty ring");
             ring.submit_and_wait(1).expect("it is entered");
             ring.completion().next().expect("one completion").result()

@@ -1,5 +1,5 @@
-//! That no wrong byte is handed on: by a medium that lies, checked against a seal or
-//! against what came first. `SEED=n` gives the seed; `LIES=n` how many lies are told.
+//! That no wrong byte is passed on from a medium that lies, checked against a seal or
+//! against the first read. `SEED=n` sets the seed, `LIES=n` the number of lies.
 
 use std::hash::Hasher;
 use std::sync::Arc;
@@ -63,8 +63,8 @@ impl Bench {
         }
     }
 
-    /// Reads as the line does: what failed or was short again, some times. Whether all
-    /// has come.
+    /// Reads as the line does: what failed or was short is tried again, a limited number of
+    /// times. Returns whether all has come.
     fn read(&mut self, page: u64, pages: u64) -> bool {
         let (mut from, end, mut attempts) = (page * PAGE, (page + pages) * PAGE, 0);
         loop {

@@ -1,4 +1,4 @@
-//! What a sync promises, on the medium that loses everything else: all that can be
+//! What a sync promises, on a medium that may lose everything else: all that can be
 //! found after a power cut, for every small history and every moment of it.
 
 use delayline_line::{Buffer, Completion, Medium, MediumError, Op, Region, Verb};
@@ -96,7 +96,7 @@ const STEPS: [Step; 5] = [
     Step::Poll,
 ];
 
-/// What may be found in a sector, kept as plainly as can be.
+/// What may be found in a sector, in the simplest form.
 #[derive(Clone, Default)]
 struct Plain {
     /// Writes in order of submission, and whether each has completed.
@@ -199,6 +199,23 @@ fn a_cut_ends_everything_and_the_survivor_is_opened_anew() {
     let mut got = vec![0; LEN as usize];
     memory.copy_out(0, &mut got);
     assert_eq!(got, found[0]);
+}
+
+#[test]
+fn writes_of_different_bytes_of_a_sector_are_all_settled() {
+    let mut bench = Bench::new();
+    for (at, byte) in [(0, 7), (2, 8)] {
+        let buffer = bench.buffer(2);
+        bench.memory.copy_in(buffer.at(), &[byte; 2]);
+        bench.medium.submit(Op::write(bench.next, 0, at, buffer));
+        bench.next += 1;
+    }
+    bench.poll();
+    bench.sync();
+    bench.poll();
+    assert_eq!(bench.medium.states(), [] as [usize; 0]);
+    let found = bench.medium.survivor(|_| 0);
+    assert_eq!(found[0][..SECTOR as usize], [7, 7, 8, 8]);
 }
 
 #[test]

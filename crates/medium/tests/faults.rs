@@ -1,4 +1,4 @@
-//! That the adversary does what it is told to, all of it, and nothing else.
+//! That a faulty medium has the faults that it is told to have, and no others.
 
 use delayline_line::{Completion, Medium, MediumError, Op, Region};
 use delayline_medium::{Dram, Faults, Faulty, Memory, Rng, VirtualClock};
@@ -20,8 +20,8 @@ fn faulty(faults: Faults, seed: u64) -> (Faulty<Dram>, Arc<Memory>, Region) {
     (faulty, memory, region)
 }
 
-/// Reads every page once, up to eight at a time; completions in their order,
-/// the outcome of each as it was and what the memory then held.
+/// Reads every page once, up to eight at a time; the completions in their order, each
+/// with what its buffer held then.
 fn lap(faults: Faults, seed: u64) -> Vec<(Completion, Vec<u8>)> {
     let (mut medium, memory, mut region) = faulty(faults, seed);
     let (mut next, mut out, mut done) = (0, Vec::new(), Vec::new());
@@ -164,7 +164,7 @@ fn what_always_may_fail_still_succeeds_in_the_end() {
     let (mut medium, _memory, mut region) = faulty(faults, 3);
     let mut done = Vec::new();
     for pass in 0..8 {
-        // A victim that goes on where a short read ended is spared as well.
+        // A caller that goes on where a short read ended succeeds as well.
         let offset = if pass % 2 == 0 { 0 } else { PAGE };
         let buffer = region.lend(0, (2 * PAGE - offset) as u32);
         medium.submit(Op::read(pass, 0, offset, buffer));

@@ -1,5 +1,5 @@
 //! What is particular to files on a drive: what can be wrong with them, what is
-//! told of them, and how fast they are.
+//! reported of them, and how fast they are.
 
 use delayline_line::{Durability, EventClass, Medium, MediumEvent, Op};
 use delayline_medium::{
@@ -42,7 +42,7 @@ fn what_cannot_be_opened_is_told() {
     refuse(
         &[&file, &dir.path().join("none")],
         &good,
-        "none: cannot open it for reading: No such file",
+        "none: cannot open it: No such file",
     );
     refuse(&[Path::new("/dev/null")], &good, "not a regular file");
     for depth in [0, 4097] {
@@ -242,7 +242,7 @@ fn forbid(call: libc::c_long, error: i32) {
         k,
     };
     let mut rules = [
-        // The number of the system call is the first word of what is judged.
+        // The number of the system call is the first word of the filter's input.
         rule(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
         rule(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, call as u32, 1),
         rule(
@@ -333,7 +333,7 @@ fn a_file_system_without_direct_io_is_read_all_the_same_and_told_of_once() {
     assert!(got == bytes);
 }
 
-/// The bytes of a file, read past this program's own way.
+/// The bytes of a file, read without the medium.
 fn on_disk(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap()
 }
@@ -442,7 +442,7 @@ fn a_file_without_permission_to_write_is_refused_when_it_is_opened() {
     let OpenError::Part { source, .. } = &error else {
         panic!("{error}")
     };
-    // Nobody may write to a program that runs.
+    // A program that runs cannot be opened for writing.
     assert_eq!(
         source.kind(),
         std::io::ErrorKind::ExecutableFileBusy,
@@ -450,7 +450,7 @@ fn a_file_without_permission_to_write_is_refused_when_it_is_opened() {
     );
 }
 
-/// A medium that reads `path`, and what it says.
+/// Opens `path`, calls `refuse`, and reads all of it; its bytes and the medium.
 fn reads_all(path: &Path, len: u32, refuse: impl Fn(&mut Flash)) -> (Vec<u8>, Flash) {
     let (memory, mut region) = Memory::new(u64::from(len)).unwrap();
     let mut flash = Flash::open(&[path], memory.clone(), &FlashOptions::default()).unwrap();

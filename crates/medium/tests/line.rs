@@ -1,7 +1,7 @@
-//! The line over the adversaries, in virtual time, from fresh printed seeds: over
+//! The line over faulty media, in virtual time, from fresh printed seeds: over
 //! media that fail and lose power no byte is wrong; a lie that the line cannot see is
-//! counted, and harms no more than one extent; what never completes is an error and
-//! not a wait without end.
+//! counted, and harms no more than one extent; an operation that never completes is an
+//! error and not an endless wait.
 
 use delayline_line::{Clock, Config, Lease, Line, LineError, LineSetup};
 use delayline_medium::{Crash, Faults, Faulty, Memory, Rng, VirtualClock};
@@ -12,12 +12,12 @@ use std::sync::Arc;
 const SECTOR: u64 = 512;
 const EXTENTS: u64 = 7;
 const LAPS: u64 = 4;
-/// An operation is held back for as long at most.
+/// Maximum time for which an operation is held back.
 const DELAY_NS: u64 = 50_000;
 
 type Adversary = Faulty<Crash>;
 
-/// A line, what each extent should hold, and which of it a sync has settled.
+/// A line, the version that each extent should hold, and the one that a sync has settled.
 struct Life {
     line: Line<Adversary, VirtualClock>,
     clock: VirtualClock,
@@ -31,7 +31,7 @@ struct Life {
     wrong: u64,
 }
 
-/// What a sector of a part holds after its extent was changed so often.
+/// What a sector of a part holds after its extent was changed `version` times.
 fn sector(number: u64, version: u64) -> Vec<u8> {
     let word = ((number + 1) << 20 | version).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     word.to_le_bytes().repeat(SECTOR as usize / 8)
@@ -86,7 +86,7 @@ impl Life {
         }
     }
 
-    /// Tries again what failed; what the medium never answers is an error.
+    /// Tries again what failed; an operation that never completes is an error.
     fn insist<T>(
         &mut self,
         mut call: impl FnMut(&mut Self) -> Result<T, LineError>,
@@ -210,7 +210,7 @@ impl Life {
             self.check_survivor();
             assert_eq!(self.settled, self.version);
         }
-        // While it waits an operation is under way, and each is held back so long at most.
+        // While it waits an operation is under way, and each is held back by DELAY_NS at most.
         let counters = self.line.counters();
         let operations = counters.reads + counters.writes + counters.syncs;
         assert!(counters.stall_ns <= operations * DELAY_NS);
@@ -219,14 +219,14 @@ impl Life {
     }
 }
 
-/// From a fresh one on.
+/// Consecutive seeds from a fresh one on.
 fn seeds(count: u64) -> Range<u64> {
     let first = delayline_testing::seed();
     first..first + count
 }
 
 /// Everything that a sound medium may do.
-fn weather() -> Faults {
+fn sound_faults() -> Faults {
     Faults {
         delay_polls: 3,
         delay_ns: DELAY_NS,
@@ -242,7 +242,7 @@ fn weather() -> Faults {
 fn over_media_that_fail_no_byte_is_wrong_and_what_is_settled_survives() {
     let mut met = 0;
     for seed in seeds(200) {
-        let mut life = Life::new(weather(), seed);
+        let mut life = Life::new(sound_faults(), seed);
         life.live(true).unwrap();
         assert_eq!(life.wrong, 0, "seed {seed}");
         let counts = life.line.medium().counts();
@@ -264,7 +264,7 @@ fn a_lie_that_cannot_be_seen_is_counted_and_harms_one_extent_at_most() {
     for lie in lies {
         let (mut wrong, mut told) = (0, 0);
         for seed in seeds(30) {
-            let mut faults = weather();
+            let mut faults = sound_faults();
             lie(&mut faults);
             let mut life = Life::new(faults, seed);
             life.live(false).unwrap();
@@ -287,7 +287,13 @@ fn what_never_completes_is_an_error_and_not_a_wait_without_end() {
     let mut lost = 0;
     for seed in seeds(200) {
         let hung = 0.01;
-        let mut life = Life::new(Faults { hung, ..weather() }, seed);
+        let mut life = Life::new(
+            Faults {
+                hung,
+                ..sound_faults()
+            },
+            seed,
+        );
         match life.live(false) {
             Ok(()) => {}
             Err(LineError::Lost { operations }) => {

@@ -1,5 +1,5 @@
-//! Several drives as one: rates add up, in virtual time and as far as one disk
-//! allows for real, and the drive that fails is named.
+//! Several drives as one: every byte has one place, rates add up in virtual time, and
+//! the drive that fails is named.
 
 use delayline_line::{Medium, MediumError, Op, Region};
 use delayline_medium::{
@@ -28,8 +28,8 @@ fn every_byte_lies_in_one_place() {
     }
 }
 
-/// Seconds for 64 MiB in reads of 16 units, 32 at a time, from so many drives
-/// of 1 GB/s.
+/// Seconds for 64 MiB in reads of 16 units, 32 at a time, from `count` drives of
+/// 1 GB/s.
 fn seconds(count: u64) -> f64 {
     let clock = VirtualClock::new();
     let link = Link {

@@ -1,4 +1,4 @@
-//! `delayline graph` as it is typed.
+//! The options of `delayline graph`.
 
 use std::path::PathBuf;
 
@@ -28,7 +28,7 @@ pub struct GraphSynthArgs {
     /// The folder to write; it must not be there, or be empty
     #[arg(value_name = "OUT")]
     pub out: PathBuf,
-    /// The graph depends on this alone
+    /// Seed of the graph: the same seed gives the same graph
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
     /// Replace a graph that was written by this command
@@ -36,10 +36,10 @@ pub struct GraphSynthArgs {
     pub force: bool,
 }
 
-/// Write features anew so that fewer reads bring them: row 0 at the beginning of a page.
+/// Rewrite features with row 0 at the beginning of a page, so that fewer reads are needed.
 ///
-/// What is written is a .npy file like any other. Of rows of 512 bytes behind NumPy's own
-/// header every eighth lies in two pages.
+/// The result is a .npy file like any other. After NumPy's own header every eighth row of
+/// 512 bytes would lie in two pages.
 #[derive(Debug, Args)]
 pub struct GraphRepackArgs {
     /// A .npy file of two dimensions, or raw rows with --shape and --dtype
@@ -51,7 +51,7 @@ pub struct GraphRepackArgs {
     /// Rows and columns of a raw file
     #[arg(long, value_name = "ROWS,COLUMNS", value_delimiter = ',', num_args = 1)]
     pub shape: Vec<u64>,
-    /// What the elements of a raw file are: float32, float64, float16, bfloat16, int8 or uint8
+    /// Type of the elements of a raw file: float32, float64, float16, bfloat16, int8 or uint8
     #[arg(long, value_name = "TYPE", value_parser = ElementType::from_name)]
     pub dtype: Option<ElementType>,
     /// First byte of row 0 in a raw file
@@ -64,14 +64,14 @@ pub struct GraphRepackArgs {
 
 /// Measure the loader alone: mini-batches are sampled ahead and their rows gathered.
 ///
-/// Nobody computes, so this is the most that training can be given. The missed rows are held
-/// against those of other policies on the same trace with as many rows in memory.
+/// Nothing is computed, so this is the maximum rate for training. The missed rows are
+/// compared with those of other policies on the same trace with as many rows in memory.
 #[derive(Debug, Args)]
 pub struct GraphBenchArgs {
-    /// A folder of `delayline graph synth`, or with node_feat.npy, indptr.npy (int64) and indices.npy (int32) of one's own
+    /// A folder of `delayline graph synth`, or any with node_feat.npy, indptr.npy (int64) and indices.npy (int32)
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
-    /// Memory for features and batches ahead, such as 700MiB; the edges come on top
+    /// Memory for features and batches ahead, such as 700MiB; the edges are not included
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub memory: u64,
     /// Neighbours that a node takes along in each hop, -1 for all
@@ -92,7 +92,7 @@ pub struct GraphBenchArgs {
     /// Epochs; the first begins with nothing in memory
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub epochs: u32,
-    /// What is sampled depends on this alone
+    /// Seed of the sampler: the same seed gives the same batches
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 }

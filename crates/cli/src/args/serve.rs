@@ -10,10 +10,10 @@ use crate::size::parse_size;
 
 /// Serve a model to OpenAI-compatible clients.
 ///
-/// All clients ride the same laps: a lap costs the same bytes for one sequence as
-/// for many. Prints its address, how many sequences ride, and from how many on the
-/// compute, not the medium, is the longer part of a lap. Ctrl-C or SIGTERM lets
-/// running answers end, a second one does not.
+/// All clients share the same laps: a lap costs the same bytes for one sequence as for many.
+/// Prints its address, how many sequences share a lap, and from how many on compute, not the
+/// medium, is the longer part of a lap. Ctrl-C or SIGTERM lets running answers end, a second
+/// one does not.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
     /// The model, a GGUF file; of a split model, the first part
@@ -21,7 +21,7 @@ pub struct ServeArgs {
     pub model: PathBuf,
     #[command(flatten)]
     pub engine: EngineArgs,
-    /// Most sequences that share a lap; each may have --ctx tokens as far as the KV cache has room
+    /// Maximum number of sequences that share a lap; each may have --ctx tokens as far as the KV cache has room
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub batch: u32,
     /// A chat template in Jinja, in place of the model's own
@@ -31,8 +31,8 @@ pub struct ServeArgs {
     /// nothing but a memory cgroup keeps it
     #[arg(long, value_name = "WAY", hide_short_help = true)]
     pub baseline: Option<Baseline>,
-    /// Do not confine the server to its model's files: who takes it over, by a request or a
-    /// file, can then open other files, start programs and connect to other machines
+    /// Do not confine the server to its model's files: an attacker who takes it over, by a
+    /// request or a file, can then open other files, start programs and connect to other machines
     #[arg(long, hide_short_help = true)]
     pub no_sandbox: bool,
     #[command(flatten)]
@@ -45,33 +45,33 @@ pub struct ServeArgs {
     pub limits: LimitArgs,
 }
 
-/// What was computed is kept, and found again.
+/// The KV cache on disk.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "KV cache on disk")]
 pub struct KvArgs {
-    /// Keep what was computed of prompts and answers in this folder, so that whoever asks with
-    /// the same beginning need not wait for it again, also after a restart
+    /// Keep the KV cache of prompts and answers in this folder, so that a prompt with the same
+    /// beginning is not computed again, also after a restart
     #[arg(long, value_name = "DIR")]
     pub kv_cache: Option<PathBuf>,
-    /// What --kv-cache may take on disk
+    /// Maximum size of --kv-cache on disk
     #[arg(long, value_name = "SIZE", default_value = "10GB", requires = "kv_cache", value_parser = parse_size)]
     pub kv_size: u64,
-    /// What may be written to --kv-cache in a day of UTC, for a drive bears only so much; what
-    /// is found is read still
+    /// Maximum number of bytes written to --kv-cache in a day of UTC, to spare the drive; blocks
+    /// that are there are still read
     #[arg(long, value_name = "SIZE", requires = "kv_cache", value_parser = parse_size)]
     pub kv_write_per_day: Option<u64>,
-    /// Only find what was in --kv-cache at the start, and change nothing there; several may do
-    /// so at once, beside one that writes
+    /// Only read what was in --kv-cache at the start, and change nothing there; several processes
+    /// may do so at once, beside one that writes
     #[arg(long, requires = "kv_cache", conflicts_with = "kv_write_per_day")]
     pub kv_read_only: bool,
 }
 
-/// What several machines share, and whose it is.
+/// The KV cache that several machines share, and who may use whose blocks.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "KV cache on disk")]
 pub struct KvShareArgs {
-    /// Who finds what was computed for others, in memory and in --kv-cache, and is told so by
-    /// `cached_tokens`: whoever has the same API key, or everybody on this server
+    /// Who uses what was computed for others, in memory and in --kv-cache, which
+    /// `cached_tokens` shows: requests with the same API key, or all requests to this server
     #[arg(long, value_name = "WHO", default_value = "key")]
     pub kv_scope: KvScopeArg,
     /// Share complete blocks of --kv-cache with other servers, over a folder or a bucket:
@@ -85,21 +85,21 @@ pub struct KvShareArgs {
         conflicts_with = "kv_read_only"
     )]
     pub kv_shared: Option<String>,
-    /// A file with what all servers of --kv-shared know and nobody else: what is there without
-    /// their seal is not used
+    /// A file with a secret that all servers of --kv-shared know and nobody else: blocks without
+    /// their seal are not used
     #[arg(long, value_name = "FILE", requires = "kv_shared")]
     pub kv_secret: Option<PathBuf>,
-    /// What --kv-shared may take; each of its servers removes what is oldest
+    /// Maximum size of --kv-shared; each of its servers removes the oldest blocks
     #[arg(long, value_name = "SIZE", default_value = "100GB", requires = "kv_shared", value_parser = parse_size)]
     pub kv_shared_size: u64,
 }
 
-/// Who finds what was computed for others.
+/// Who uses what was computed for others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum KvScopeArg {
-    /// Whoever has the same API key.
+    /// Requests with the same API key.
     Key,
-    /// Everybody.
+    /// All requests.
     Server,
 }
 
@@ -110,7 +110,7 @@ pub struct AccessArgs {
     /// Port to listen on; 0 lets the system choose
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
     pub port: u16,
-    /// Address to listen on, or a name for it; others than this machine's own need --api-key or
+    /// Address to listen on, or a name for it; any but a loopback address needs --api-key or
     /// --insecure
     #[arg(long, value_name = "HOST", default_value = "127.0.0.1", value_parser = parse_host)]
     pub host: IpAddr,
@@ -123,7 +123,7 @@ pub struct AccessArgs {
         value_delimiter = ','
     )]
     pub api_key: Vec<String>,
-    /// Let everybody who reaches the address use it without a key
+    /// Let everybody who reaches the address use the server without a key
     #[arg(long)]
     pub insecure: bool,
     /// Another name by which clients may ask for the model; several with commas between
@@ -138,11 +138,11 @@ pub struct AccessArgs {
     pub allow_origin: Vec<String>,
 }
 
-/// What clients may take.
+/// Limits on what clients may use.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitArgs {
-    /// Requests that may wait for a place; more are told to come back (429)
+    /// Requests that may wait for a slot; more are refused with status 429
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub queue: u32,
     /// Seconds that a request may wait; by default 256 laps, 120 seconds at least
@@ -156,9 +156,9 @@ pub struct LimitArgs {
     /// limit
     #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..))]
     pub reasoning_budget: i64,
-    /// Seconds after which a lap that waits for the medium counts as hung: the server says that it is ill and fails its
-    /// requests until the drive answers; by default 16 times what such a lap usually takes, 5 at
-    /// least
+    /// Seconds after which a lap that waits for the medium counts as hung: the server reports
+    /// that it is ill and fails its requests until the drive answers; by default 16 times what
+    /// such a lap usually takes, 5 at least
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     pub lap_time: Option<u32>,
     /// Seconds that running answers get to end after SIGTERM
@@ -166,7 +166,7 @@ pub struct LimitArgs {
     pub drain_time: u32,
 }
 
-/// An address, or the first that a name has; one of IPv4 before one of IPv6.
+/// An address, or the first of a name; IPv4 is preferred.
 fn parse_host(text: &str) -> Result<IpAddr, String> {
     let bare = text
         .strip_prefix('[')

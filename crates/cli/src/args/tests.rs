@@ -1,10 +1,10 @@
-//! The command line as a person types it, and what is said to wrong values.
+//! Tests of the command line: what is understood, and the errors for wrong values.
 
 use clap::CommandFactory;
 
 use super::*;
 
-/// All commands, those that need llama.cpp included.
+/// The commands whose options are tested here.
 #[derive(Debug, Parser)]
 #[command(name = "delayline")]
 enum All {

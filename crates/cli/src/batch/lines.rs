@@ -1,5 +1,5 @@
-//! The file of requests: what each line asks for, in OpenAI's batch format. Of lines only
-//! where they are is kept in memory.
+//! The file of requests, in OpenAI's batch format. Of each line only its place, key and
+//! likeness to others are kept in memory.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -17,7 +17,7 @@ use super::named;
 /// Longest line, in bytes.
 const MAX_LINE: u64 = 64 << 20;
 
-/// Where requests may go.
+/// The API's paths that requests may name.
 const PATHS: [&str; 4] = [
     "/v1/chat/completions",
     "/v1/completions",
@@ -25,10 +25,10 @@ const PATHS: [&str; 4] = [
     "/v1/messages",
 ];
 
-/// Lengths at which two prompts are held against each other, in bytes.
+/// Lengths of the beginnings by which prompts are compared, in bytes.
 const ALIKE: [usize; 4] = [64, 256, 1024, 4096];
 
-/// A request as a line has it.
+/// A request as it stands in a line.
 #[derive(Deserialize)]
 pub struct BatchRequest {
     pub custom_id: String,
@@ -38,7 +38,7 @@ pub struct BatchRequest {
     pub body: Box<RawValue>,
 }
 
-/// What is prompted, of any kind of body.
+/// The prompt in any kind of body, and whether a stream is asked for.
 #[derive(Deserialize)]
 struct Prompted<'a> {
     #[serde(borrow)]
@@ -54,16 +54,16 @@ struct Prompted<'a> {
     stream: Option<bool>,
 }
 
-/// A line.
+/// A line of the file, checked.
 #[derive(Clone, Debug)]
 pub struct AskedLine {
     /// Its number, from 1 on.
     pub number: usize,
-    /// By which its answer is known.
+    /// Identifies its answer.
     pub key: u128,
-    /// Equal as far as prompts are alike.
+    /// Hashes of the prompt's beginnings, equal for prompts that begin alike.
     pub likeness: [u64; 4],
-    /// Why it cannot be asked, and its name, if it has one.
+    /// Why it cannot be asked, and its `custom_id`, if it has one.
     pub wrong: Option<(String, Option<String>)>,
     at: u64,
     len: usize,
@@ -77,19 +77,19 @@ pub struct Lines {
     all: Vec<AskedLine>,
 }
 
-/// By which a request's answer is known.
+/// Identifies a request's answer.
 pub fn key_of(custom_id: &str) -> u128 {
     xxh3_128(custom_id.as_bytes())
 }
 
-/// By which the error of a line is known that has no name of its own.
+/// Identifies the error of a line that has no usable `custom_id`.
 pub fn key_of_line(number: usize) -> u128 {
-    // No name has a zero byte in it that did not come as JSON's escape.
+    // A `custom_id` begins with a zero byte only if it was written as an escape.
     xxh3_128(format!("\0line {number}").as_bytes())
 }
 
 impl Lines {
-    /// Reads a file once.
+    /// Reads and checks all lines of a file.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -142,7 +142,7 @@ impl Lines {
     /// Reads a line again.
     ///
     /// # Errors
-    /// When it is not there any more.
+    /// When the file cannot be read, or has changed.
     pub fn read(&self, line: &AskedLine) -> Result<BatchRequest> {
         let mut text = vec![0; line.len];
         named(
@@ -186,7 +186,7 @@ impl AskedLine {
     }
 }
 
-/// What is wrong with a request, or else what it is like.
+/// The likeness of a request, or what is wrong with it.
 fn fault(request: &BatchRequest) -> Result<[u64; 4], String> {
     if request
         .method
@@ -200,7 +200,7 @@ fn fault(request: &BatchRequest) -> Result<[u64; 4], String> {
     }
     let body = request.body.get();
     let Ok(prompted) = serde_json::from_str::<Prompted>(body) else {
-        // The server says what is wrong with it.
+        // The server will say what is wrong with it.
         return Ok([0; 4]);
     };
     if prompted.stream == Some(true) {

@@ -1,4 +1,5 @@
-//! The file of answers: a line each, whole or not at all, whatever ends the process.
+//! The file of answers, one a line. However a process ended, the next one finds and keeps
+//! whole lines alone.
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -17,7 +18,7 @@ use super::named;
 /// How every line begins.
 const HEAD: &str = "{\"id\":\"batch_req_";
 
-/// Of a line only what tells whose answer it is.
+/// The fields of a line that tell whose answer it is.
 #[derive(Deserialize)]
 struct Written {
     custom_id: Option<String>,
@@ -38,23 +39,23 @@ pub struct Counts {
     pub errors: usize,
 }
 
-/// A file of answers, which this process alone has.
+/// A file of answers, locked by this process.
 #[derive(Debug)]
 pub struct Results {
     path: PathBuf,
     file: File,
     /// Bytes of whole lines.
     whole: u64,
+    /// Keys of the requests that have a line.
     there: HashSet<u128>,
     counts: Counts,
 }
 
 impl Results {
-    /// Opens a file, or makes one; of a line that an earlier run left unfinished nothing
-    /// stays.
+    /// Opens a file, or creates it; a line that an earlier run left unfinished is cut off.
     ///
     /// # Errors
-    /// When something else is there, or another process has it.
+    /// When the file is something else, or another process has locked it.
     pub fn open(path: &Path) -> Result<Self> {
         let other = || {
             format!(
@@ -128,7 +129,7 @@ impl Results {
     /// Writes the line of an answer.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// When it cannot be written.
     pub fn add(&mut self, custom_id: &str, key: u128, answer: &DeskAnswer) -> Result<()> {
         if !answer.is_json {
             self.counts.errors += 1;
@@ -150,7 +151,7 @@ impl Results {
     /// Writes the line of a request that cannot be asked.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// When it cannot be written.
     pub fn refuse(&mut self, line: &AskedLine) -> Result<()> {
         let Some((why, id)) = &line.wrong else {
             return Ok(());
@@ -166,9 +167,9 @@ impl Results {
             "{HEAD}{:016x}\",\"custom_id\":{id},\"response\":{response},\"error\":{error}}}\n",
             chance()
         );
-        // One write: what a killed process leaves of it is the beginning of a line.
+        // In one write: a killed process leaves at most the beginning of a line.
         if let Err(error) = self.file.write_all(line.as_bytes()) {
-            // As on a full drive, which may have taken a part of it.
+            // A full drive may have taken a part of it.
             let _ = self.file.set_len(self.whole);
             return named(&self.path, "written", Err(error));
         }
@@ -177,10 +178,10 @@ impl Results {
         Ok(())
     }
 
-    /// All is on the drive.
+    /// Brings all answers to the drive.
     ///
     /// # Errors
-    /// When the system says that it is not.
+    /// When the system cannot.
     pub fn end(&self) -> Result<()> {
         named(&self.path, "written", self.file.sync_all())
     }

@@ -1,4 +1,4 @@
-//! `bench --batch`: what sharing laps brings, and beside it llama.cpp's own way. Does
+//! `delayline bench --batch`: measures what sharing laps gains, next to the baseline. Does
 //! not know how a lap is shared: that is `bench/batch/laps.rs`.
 
 pub mod laps;
@@ -17,7 +17,7 @@ use crate::interrupt::{self, Interrupted};
 use crate::output::{Output, TextTable, format_seconds};
 use crate::size::{format_rate, format_size};
 
-/// What was measured of one way, of all its processes.
+/// The measurements of one way of running, from all its processes.
 #[derive(Debug, Default)]
 struct Total {
     sizes: Vec<Size>,
@@ -35,7 +35,7 @@ impl Total {
         self.limit = measured.limit;
     }
 
-    /// The sizes of which there were laps.
+    /// The batch sizes that have laps.
     fn measured(&self) -> impl Iterator<Item = &Size> {
         self.sizes.iter().filter(|size| !size.laps_s.is_empty())
     }
@@ -44,10 +44,11 @@ impl Total {
 /// Measures and prints.
 ///
 /// # Errors
-/// When the model cannot be run with so many sequences under the budget.
+/// When the model cannot be run with that many sequences under the budget.
 pub fn run(args: &BenchArgs, budget: u64, model_bytes: u64, output: &Output) -> Result<()> {
     let paths = ModelFile::open(&args.model)?.paths();
-    // All sizes take turns in one process; where there are two ways, these do too.
+    // All batch sizes take turns in one process; with two ways of running, these take turns
+    // as well.
     let (turns, repeat) = match args.baseline {
         Some(_) => (args.repeat, 1),
         None => (1, args.repeat),

@@ -1,5 +1,5 @@
-//! What `bench` measured, what follows from it, and how it is shown. Measures
-//! nothing itself.
+//! The measurements of `bench`, the figures that follow from them, and how they are shown.
+//! Measures nothing itself.
 
 use anyhow::{Result, bail};
 use delayline_engine::LedgerFigures;
@@ -13,7 +13,7 @@ use crate::output::{Output, TextTable, format_seconds};
 use crate::report::{GuessFigures, limit_s};
 use crate::size::{format_rate, format_size};
 
-/// One process's figures. Times in seconds, sizes in bytes.
+/// The figures of one process. Times in seconds, sizes in bytes.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Sample {
     /// From the start to a model ready to run.
@@ -22,49 +22,49 @@ pub struct Sample {
     pub first_token_s: f64,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
-    /// Laps that it took.
+    /// Laps for the prompt.
     pub prompt_laps: usize,
     /// Tokens decoded after it.
     pub tokens: u32,
-    /// The prompt's laps once more, when all weights are in memory and every
-    /// page was touched before; `None` if weights are streamed.
+    /// Time of the prompt when it is read again, with all weights in memory and every
+    /// page touched before; `None` if weights are streamed.
     pub prompt_compute_s: Option<f64>,
     /// Median decoding lap.
     pub lap_s: f64,
-    /// Median of what decoding laps did not wait.
+    /// Median of decoding laps without their stalls.
     pub compute_s: f64,
     /// Median of the bytes that decoding laps took from the drive, single rows
     /// and experts included.
     pub bytes_per_lap: u64,
-    /// Laps in all, those of the prompt included.
+    /// All laps, those of the prompt included.
     pub laps: u64,
-    /// Bytes that they took from the drive, the first also for what stays.
+    /// Bytes that they took from the drive; the first also those of weights that stay.
     pub bytes_read: u64,
-    /// Time in which they waited.
+    /// Time in which compute waited in them.
     pub stall_s: f64,
-    /// Where the budget goes.
+    /// What the budget is spent on.
     #[serde(flatten)]
     pub ledger: LedgerFigures,
-    /// Most memory the process had.
+    /// Peak memory of the process.
     pub peak_bytes: u64,
-    /// Most memory its cgroup had, page cache included, but without the glass.
+    /// Peak memory of its cgroup, page cache included, without the bytes in flight of a
+    /// loop.
     pub cap_peak_bytes: Option<u64>,
     /// Tokens of a micro-batch.
     pub ubatch: u32,
     /// Compute threads.
     pub threads: u32,
-    /// Of the medium between the files and the laps.
+    /// The medium between the files and the laps.
     #[serde(flatten)]
     pub medium: MediumReport,
-    /// Of a mixture whose experts have frames.
+    /// The use of experts, for a mixture whose experts have frames.
     pub experts: Option<ExpertFigures>,
 }
 
-/// What became of experts. Figures that are late are of the last three quarters of the
-/// decoding laps.
+/// The use of experts. "Late" means in the last three quarters of the decoding laps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ExpertFigures {
-    /// By which experts stayed.
+    /// The policy that decides which experts stay.
     pub policy: String,
     /// The recorded route that laps followed, if they did.
     pub route: Option<String>,
@@ -72,40 +72,42 @@ pub struct ExpertFigures {
     pub capacity_bytes: u64,
     /// Distinct experts that layers of all laps used, the prompt's included.
     pub used: u64,
-    /// Those that were in memory.
+    /// Those of them that were in memory.
     pub hits: u64,
-    /// What became of guesses.
+    /// Guesses of experts.
     pub guesses: GuessFigures,
     /// Share of the late uses that were hits.
     pub late_hit_share: f64,
-    /// Bytes of missing experts a late token.
+    /// Bytes of missing experts for each late token.
     pub late_bytes_per_token: f64,
-    /// The same for a memory of this size that knew the whole route.
+    /// `late_hit_share` of a policy that knows the whole route.
     pub clairvoyant_hit_share: f64,
-    /// The same for a memory of this size that knew the whole route.
+    /// `late_bytes_per_token` of a policy that knows the whole route.
     pub clairvoyant_bytes_per_token: f64,
-    /// The same of each late lap.
+    /// Bytes of missing experts in each late lap, by such a policy.
     pub clairvoyant_lap_bytes: Vec<u64>,
-    /// What each decoding lap took from the drive.
+    /// Bytes that each decoding lap took from the drive.
     pub lap_bytes: Vec<u64>,
-    /// How long each took, in seconds.
+    /// Time of each decoding lap.
     pub laps_s: Vec<f64>,
 }
 
-/// What laps of a mixture are limited by, each by its own bytes, as shares of the time
-/// that they took. An expert that is missed now and then is a long lap now and then.
+/// Limits of the laps of a mixture, each lap by its own bytes, as shares of the time that
+/// they took. By its own, because an expert that is missed now and then makes a long lap
+/// now and then.
 #[derive(Clone, Copy, Debug)]
 struct ExpertShares {
-    /// By compute and the bytes that they took.
+    /// The limit by compute and the bytes that laps took.
     of_limit: f64,
-    /// By compute and the bytes that late laps would have taken with all choices known.
+    /// The limit by compute and the bytes that late laps would have taken with all choices
+    /// known in advance.
     of_clairvoyant: f64,
-    /// Time in which the drive had nothing to do.
+    /// Time in which the drive was idle.
     idle: f64,
 }
 
 impl ExpertShares {
-    /// Of several processes the one that came to the middle of the limit.
+    /// Of several processes the one with the median of `of_limit`.
     fn median(mut all: Vec<Self>) -> Option<Self> {
         all.sort_by(|a, b| a.of_limit.total_cmp(&b.of_limit));
         all.get(all.len() / 2).copied()
@@ -126,13 +128,13 @@ impl ExpertShares {
 }
 
 impl Sample {
-    /// What the medium brings, where that is not what the drive does.
+    /// The medium's own rate, if it has one other than the drive's.
     fn medium_rate(&self) -> Option<f64> {
         self.medium.figures.as_ref()?.rate_bytes_per_s
     }
 
-    /// What the loop's bytes take of the memory of this machine, which emulates
-    /// them; in whole pages.
+    /// Memory that this machine takes to emulate the bytes in flight of a loop, in whole
+    /// pages.
     pub fn glass_bytes(&self) -> u64 {
         let medium = self.medium.figures.as_ref();
         let placed = medium.map_or(0, |medium| medium.held_bytes);
@@ -148,7 +150,7 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// Takes in one more.
+    /// Adds one.
     pub fn add(&mut self, sample: Result<Sample>) {
         match sample {
             Ok(sample) => self.good.push(sample),
@@ -168,15 +170,15 @@ pub struct Budgeted {
     pub budget: u64,
     /// The device's rate before and after each process, in bytes a second.
     pub rates: Vec<f64>,
-    /// Fed by the line.
+    /// Streamed by the line.
     pub streamed: Samples,
     /// llama.cpp's mmap.
     pub mmap: Samples,
 }
 
-/// What follows from the samples of one budget.
+/// The figures that follow from the samples of one budget.
 struct Derived {
-    /// Of the medium: of the loop, if there is one, else of the drive.
+    /// Rate of the loop, if there is one, else of the drive.
     rate: f64,
     drive_rate: f64,
     compute_s: f64,
@@ -191,7 +193,7 @@ struct Derived {
 }
 
 impl Budgeted {
-    /// Whether there is a medium of a rate of its own.
+    /// Whether there is a medium with a rate of its own.
     fn has_medium(&self) -> bool {
         let samples = &self.streamed.good;
         samples.iter().any(|sample| sample.medium_rate().is_some())
@@ -206,7 +208,7 @@ impl Budgeted {
             None => self.streamed.median(|s| s.compute_s)?,
         };
         let limit = Limit::of(compute_s, &sample, rate);
-        // Of a prompt: its compute, or the model once and what streams again.
+        // The limit of a prompt: its compute, or reading the model once and what streams again.
         let prompt_compute_s = whole.and_then(|w| w.prompt_compute_s).unwrap_or(0.0);
         let first_limit_s = limit.first_s(prompt_compute_s, model_bytes, &sample, rate);
         let limit_s = limit.lap_s();
@@ -229,12 +231,12 @@ impl Budgeted {
     }
 }
 
-/// What a lap takes at least, in seconds, by what does it.
+/// The least times of the parts of a lap, in seconds.
 struct Limit {
     compute_s: f64,
-    /// One turn of the loop, for nothing on it comes by twice in one.
+    /// One turn of the loop: nothing on it passes twice in one.
     turn_s: f64,
-    /// What comes from the drive: everything, or what is not on the loop.
+    /// Reads from the drive: of everything, or of what is not on the loop.
     drive_s: f64,
 }
 
@@ -254,8 +256,8 @@ impl Limit {
         self.compute_s.max(self.turn_s).max(self.drive_s)
     }
 
-    /// The same of the first token: the prompt's compute, or the model once from
-    /// the drive and then what streams again; a loop is filled before.
+    /// The same for the first token: the prompt's compute, or reading the model once from
+    /// the drive and then what streams again. A loop is filled first.
     fn first_s(&self, compute_s: f64, model_bytes: u64, sample: &Sample, drive_rate: f64) -> f64 {
         let (laps, once_s) = (sample.prompt_laps as f64, model_bytes as f64 / drive_rate);
         match self.turn_s > 0.0 {
@@ -265,7 +267,7 @@ impl Limit {
     }
 }
 
-/// The middle one; of an even number, the mean of the two.
+/// The median; of an even number of values, the mean of the middle two.
 pub fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut all: Vec<f64> = values.collect();
     all.sort_by(f64::total_cmp);
@@ -468,7 +470,7 @@ mod tests {
             let sample = sample(turn_s, placed, bytes);
             assert_eq!(Limit::of(2.0, &sample, 100.0).lap_s(), lap_s, "{sample:?}");
         }
-        // Filled first, then three laps of the prompt.
+        // The loop is filled first, then the prompt takes three laps.
         let filled = sample(5.0, 1000, 1000);
         let limit = Limit::of(2.0, &filled, 100.0);
         assert_eq!(limit.first_s(4.0, 2000, &filled, 100.0), 20.0 + 15.0);

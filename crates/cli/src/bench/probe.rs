@@ -1,5 +1,5 @@
-//! One measurement of `bench`, as a hidden command: opens a model, reads a
-//! prompt, decodes, prints the times of its laps as JSON.
+//! One measurement of `bench`, as a hidden command: opens a model, reads a prompt, decodes,
+//! and prints the times of its laps as JSON.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ use crate::written::{self, FileKind};
 /// How the model is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ProbeWay {
-    /// Fed by the line.
+    /// Streamed by the line.
     Streamed,
     /// By llama.cpp's mmap.
     Mmap,
@@ -55,10 +55,10 @@ pub struct ProbeJob {
     /// Tokens of the prompt
     #[arg(long)]
     pub prompt_tokens: u32,
-    /// Where to write what was made of the model
+    /// Where to write the plan of the model
     #[arg(long)]
     pub plan: Option<PathBuf>,
-    /// Instead, laps that so many sequences share
+    /// Instead, laps that these numbers of sequences share
     #[arg(long, value_delimiter = ',')]
     pub batch: Vec<u32>,
     /// How often each of these is measured, in turns
@@ -78,7 +78,7 @@ pub struct ProbeJob {
     pub engine: EngineArgs,
 }
 
-/// What a recorded route takes of the budget, in bytes.
+/// Memory of a recorded route, within the budget, in bytes.
 const RECORDED_BYTES: u64 = 1 << 20;
 
 /// The hidden command's name.
@@ -203,8 +203,8 @@ pub fn run(job: &ProbeJob) -> Result<()> {
     Ok(())
 }
 
-/// What became of experts, and what knowing their route would have given: the route is
-/// replayed in as much memory.
+/// The use of experts, and what a policy that knows their route would have reached: the
+/// route is replayed in as much memory.
 fn expert_figures(
     engine: &mut LlamaEngine,
     job: &ProbeJob,
@@ -258,13 +258,13 @@ fn expert_figures(
 struct Reading {
     prompt_laps: usize,
     first_token: Instant,
-    /// One for each token behind the prompt.
+    /// One for each token after the prompt.
     laps: Vec<Laps>,
 }
 
-/// Reads `prompt` in as few laps as possible, then all tokens of `rest` but the last,
-/// one by one. They are given, not chosen: a model with random weights would repeat
-/// one word for ever, and so its experts.
+/// Reads `prompt` in as few laps as possible, then all tokens of `rest` but the last, one by
+/// one. They are given, not chosen: a model with random weights would repeat one word, and
+/// with it the same experts.
 fn read(batcher: &mut Batcher, prompt: &[i32], rest: &[i32]) -> Result<Reading> {
     let request = GenerateRequest::new(prompt, rest.len(), Choice::Given(rest.to_vec()));
     batcher.join(request)?;
@@ -286,7 +286,7 @@ fn read(batcher: &mut Batcher, prompt: &[i32], rest: &[i32]) -> Result<Reading> 
     })
 }
 
-/// How long the prompt takes in seconds when nothing is touched for the first time.
+/// Time of the prompt in seconds when no page is touched for the first time.
 fn read_again(batcher: &mut Batcher, prompt: &[i32], rest: &[i32]) -> Result<f64> {
     batcher.forget_left();
     let start = Instant::now();
@@ -294,7 +294,7 @@ fn read_again(batcher: &mut Batcher, prompt: &[i32], rest: &[i32]) -> Result<f64
     Ok((reading.first_token - start).as_secs_f64())
 }
 
-/// So many tokens of ordinary text, which begins anew where it is too short.
+/// `tokens` tokens of ordinary text, which is repeated where it is too short.
 pub fn text(engine: &LlamaEngine, tokens: usize) -> Result<Vec<i32>> {
     let all =
         Vocab::new(engine.backend().model()).tokenize(include_str!("text.txt"), true, false)?;

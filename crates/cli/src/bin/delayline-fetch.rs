@@ -1,6 +1,6 @@
 //! `delayline-fetch hf:ORG/REPO[:QUANT]`: fetches a model from the Hugging Face hub into the
 //! cache that the hub's own tools share. A program of its own, so that the one that runs
-//! models connects to nobody.
+//! models makes no connections.
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -13,10 +13,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Fetch a model from the Hugging Face hub.
 ///
-/// It goes into the cache that the hub's own tools share, is held against its checksum, and
-/// its path is printed. What was cut off goes on where it was.
+/// It goes into the cache that the hub's own tools share, its checksum is verified, and its
+/// path is printed. A download that was interrupted is continued.
 ///
-/// HF_TOKEN opens what is not open to all, HF_ENDPOINT names another hub, HF_HUB_CACHE
+/// HF_TOKEN gives access to models that need it, HF_ENDPOINT names another hub, HF_HUB_CACHE
 /// another folder.
 #[derive(Debug, Parser)]
 #[command(name = "delayline-fetch", version)]
@@ -32,7 +32,7 @@ struct Args {
 fn main() -> ExitCode {
     match fetch(&Args::parse()) {
         Ok(path) => {
-            // Whoever reads it no more has had enough.
+            // A closed pipe is no failure.
             let _ = writeln!(std::io::stdout(), "{}", path.display());
             ExitCode::SUCCESS
         }
@@ -66,7 +66,7 @@ fn fetch(args: &Args) -> Result<PathBuf> {
     }
     let mut began = None;
     let path = hub.fetch(&cache, &model, &mut |done| {
-        // What was there already is no part of the rate.
+        // Bytes that were there already do not count for the rate.
         if began.is_none() {
             began = Some(done);
             bar.reset_eta();

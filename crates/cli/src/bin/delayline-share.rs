@@ -1,6 +1,6 @@
-//! `delayline-share PLACE --size BYTES`: reaches the KV cache that several servers share, for
-//! one of them, which starts it and speaks to it over standard input and output. A program
-//! of its own, so that the one that runs models connects to nobody.
+//! `delayline-share PLACE --size BYTES`: connects one server to the KV cache that several
+//! share. That server starts it and talks to it over standard input and output. A program of
+//! its own, so that the one that runs models makes no connections.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use clap::Parser;
 use delayline_kv::{ShareMessage, ShareVerb};
 use delayline_share::{SharedPlace, serve};
 
-/// Reach the KV cache that several servers share.
+/// Connect a server to the KV cache that several servers share.
 ///
 /// `delayline serve --kv-shared` starts it. Credentials for s3:// are those of the
 /// environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION,
@@ -28,7 +28,7 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    // It ends with its server, not before: the last blocks are still to come then.
+    // It ends after its server, not by a signal: the server sends its last blocks at its end.
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         let heard = Arc::new(AtomicBool::new(false));
         if let Err(error) = signal_hook::flag::register(signal, heard) {
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// As an answer, which the server tells a person.
+/// Sends an error as the answer, which the server shows to a person.
 fn refuse(why: &str) -> ExitCode {
     let refused = ShareMessage::new(ShareVerb::Opened, 0, why);
     // A server that has gone needs no answer.

@@ -1,5 +1,4 @@
-//! What each fact about the machine means for streaming. Pure: facts in,
-//! findings out; where the facts come from is not known here.
+//! What each fact about the machine means for streaming: facts in, findings out, no I/O.
 
 use delayline_medium::{DirectIo, ReadRate};
 use serde_json::{Value, json};
@@ -8,7 +7,7 @@ use super::{CgroupMemory, DEPTHS, Finding, Mark, READ_LENS};
 use crate::output::{TextTable, format_seconds};
 use crate::size::{format_rate, format_size};
 
-/// What the kernel's release, such as `6.8.0-45`, offers.
+/// Whether the kernel is new enough, by its release, such as `6.8.0-45`.
 pub fn kernel(release: &str) -> Finding {
     let mut numbers = release
         .split(|c: char| !c.is_ascii_digit())
@@ -125,7 +124,7 @@ pub fn cpu(cpuinfo: &str, kernels: Option<&str>) -> Finding {
     )
 }
 
-/// How much can be had; `meminfo` is `/proc/meminfo`.
+/// How much memory is free; `meminfo` is `/proc/meminfo`.
 pub fn free_memory(meminfo: &str) -> Finding {
     let field = |name: &str| {
         let rest = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
@@ -158,7 +157,7 @@ pub fn free_memory(meminfo: &str) -> Finding {
     Finding::new("memory", mark, text, so, value)
 }
 
-/// How much this process may have.
+/// How much memory this process may have.
 pub fn cgroup(group: Option<CgroupMemory>) -> Finding {
     let name = "memory limit";
     let Some(CgroupMemory {
@@ -204,7 +203,7 @@ pub fn cgroup(group: Option<CgroupMemory>) -> Finding {
     Finding::new(name, mark, text, so, value)
 }
 
-/// What kind of place the models are in.
+/// What kind of file system the models are on.
 pub fn file_system(name: &str) -> Finding {
     let (mark, so) = match name {
         "ext4" | "xfs" | "btrfs" | "f2fs" | "bcachefs" | "zfs" => (Mark::Good, "a local drive"),
@@ -225,21 +224,21 @@ pub fn file_system(name: &str) -> Finding {
     Finding::new("file system", mark, name, so, json!(name))
 }
 
-/// Whether reads pass the page cache by.
+/// Whether direct I/O bypasses the page cache.
 pub fn direct_io(found: DirectIo) -> Finding {
     let cost = "reading goes through the page cache, which is emptied behind it: more CPU time; xfs, or ext4 without data=journal, avoids that";
     let (mark, text, so, value) = match found {
         DirectIo::Bypasses => (
             Mark::Good,
             "yes",
-            "reads pass the page cache by, as they should",
+            "reads bypass the page cache, as they should",
             "bypasses",
         ),
         DirectIo::Cached => (Mark::Mind, "taken, but cached all the same", cost, "cached"),
         DirectIo::Refused => (Mark::Mind, "refused by the file system", cost, "refused"),
         DirectIo::Unknown => (
             Mark::Mind,
-            "cannot be told for this file",
+            "unknown for this file",
             "if it fills the page cache, that counts against --memory",
             "unknown",
         ),
@@ -271,7 +270,7 @@ pub fn io_uring(found: &Result<(), String>) -> Finding {
 }
 
 /// Whether the window can be registered with the kernel; `status` is
-/// `/proc/self/status`, for a process may be exempt from the limit.
+/// `/proc/self/status`, because a process may be exempt from the limit.
 pub fn locked_memory(limit: Option<u64>, status: &str) -> Finding {
     /// The capability to lock any amount, `capabilities(7)`.
     const CAP_IPC_LOCK: u32 = 14;

@@ -1,5 +1,5 @@
-//! What writing to a drive, and a step of training from it, cost. Pure: rates in, findings
-//! out.
+//! What writing to a drive, and a step of training from it, cost: rates in, findings out,
+//! no I/O.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use super::{Finding, Mark};
 use crate::output::format_seconds;
 use crate::size::{format_count, format_decimal_size, format_rate};
 
-/// A file of the user's is not written to.
+/// The finding for a file of the user's, which is not written to.
 pub fn not_written(path: &Path) -> Finding {
     let so = format!(
         "to know what training from this drive would cost, name a folder: delayline doctor {}",
@@ -20,7 +20,7 @@ pub fn not_written(path: &Path) -> Finding {
             .unwrap_or(Path::new("."))
             .display()
     );
-    let text = "not measured, for this file is not the doctor's to write to";
+    let text = "not measured, because this file may not be written to";
     Finding::new("write rate", Mark::Good, text, so, Value::Null)
 }
 
@@ -42,7 +42,7 @@ pub fn write_rate(rates: &[MixedRate]) -> Finding {
     Finding::new("write rate", Mark::Good, text, so, value)
 }
 
-/// Steps fewer than which are soon made.
+/// A drive that lasts fewer steps than this deserves a warning.
 const FEW_STEPS: f64 = 10_000.0;
 
 /// What a step of training costs of time and of the drive; `mixed` ends with the rate of
@@ -64,9 +64,9 @@ pub fn step(params: u64, endurance: u64, reads: &[ReadRate], mixed: &[MixedRate]
         );
     }
     let n = params as f64;
-    // Of the updates none waits for the next forward pass, or all do, as clipping wants it.
+    // None of the updates waits for the next forward pass, or all do, as with clipping.
     let recipe = Recipe::named("adamw").expect("it is one of them");
-    // What a pass reads beyond what it writes is read alone.
+    // Bytes read and written in equal parts go at the mixed rate, the rest of the reads alone.
     let pass_s = |pass: Pass| {
         let turns = pass.read.min(pass.written);
         (pass.read - turns) / read + (pass.written + turns) / mixed

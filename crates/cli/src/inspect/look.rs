@@ -1,5 +1,5 @@
-//! A model at one budget: opened as for a run, looked at, and closed. Knows
-//! nothing of how it is shown.
+//! A model at one budget: opens it as for a run, takes its figures, and closes it. Knows
+//! nothing of how they are shown.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::plan;
 use super::Outcome;
 use super::speed::Speed;
 
-/// What a budget makes of a model. Bytes and seconds.
+/// A model at one budget. Bytes and seconds.
 #[derive(Debug, Serialize)]
 pub struct Look {
     #[serde(flatten)]
@@ -22,14 +22,14 @@ pub struct Look {
     /// All accounts that the budget is spent on, by their names.
     pub accounts: Vec<AccountFigures>,
     pub ctx: u32,
-    /// Most tokens of a lap while a prompt is read.
+    /// Maximum number of tokens of a lap while a prompt is read.
     pub ubatch: u32,
     pub extents: Extents,
-    /// Stretches of compute between which a lap may wait.
+    /// Runs of a lap, between which it may wait.
     pub runs: usize,
-    /// What a lap for one token streams.
+    /// Bytes that a lap for one token streams.
     pub bytes_per_lap: u64,
-    /// What it reads of experts on top, if none of them is in memory yet.
+    /// Bytes of experts that it reads in addition, if none is in memory yet.
     pub expert_bytes_per_lap: u64,
     pub predicted: Option<Predicted>,
     #[serde(skip)]
@@ -38,14 +38,14 @@ pub struct Look {
     pub plan: PlanFile,
 }
 
-/// What one account takes.
+/// The bytes of one account.
 #[derive(Debug, Serialize)]
 pub struct AccountFigures {
     pub account: &'static str,
     pub bytes: u64,
 }
 
-/// The accounts, largest first, and what is not spent.
+/// The accounts, largest first, and the bytes that are not spent.
 fn entries(ledger: &Ledger) -> Vec<AccountFigures> {
     let entry = |(account, bytes): (Account, u64)| AccountFigures {
         account: account.name(),
@@ -69,10 +69,10 @@ pub struct Extents {
     pub largest_bytes: u64,
 }
 
-/// What a lap for one token will take at best.
+/// The best possible lap for one token.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Predicted {
-    /// Of the lap, the compute alone.
+    /// The compute of the lap alone.
     pub compute_s: f64,
     pub lap_s: f64,
     pub tokens_per_s: f64,
@@ -85,7 +85,7 @@ pub struct Predicted {
 pub fn look(path: &Path, options: &Options, speed: Option<Speed>) -> Result<Outcome> {
     let mut engine = match delayline_llama::open(path, options) {
         Ok(engine) => engine,
-        // What the program itself occupies varies by some pages.
+        // Rounded up, because the program's own memory varies by some pages.
         Err(Error::Budget { needed, .. }) => {
             return Ok(Outcome::NeedsBytes(needed.next_multiple_of(1 << 20)));
         }
@@ -104,7 +104,7 @@ pub fn look(path: &Path, options: &Options, speed: Option<Speed>) -> Result<Outc
         let compute_s = bytes as f64 / speed.memory_rate_bytes_per_s;
         let rate = speed.device_rate_bytes_per_s;
         let lap_s = lap_time_s(lap, &itinerary.schedule, residency, compute_s, rate);
-        // Experts are asked for when they are needed: nothing hides their reads.
+        // Experts are read when they are needed: nothing hides their reads.
         let lap_s = lap_s + expert_bytes_per_lap as f64 / rate;
         Predicted {
             compute_s,
@@ -132,8 +132,8 @@ pub fn look(path: &Path, options: &Options, speed: Option<Speed>) -> Result<Outc
     })))
 }
 
-/// Bytes of the experts that one token uses: tensors of three dimensions, the
-/// last as long as there are experts.
+/// Bytes of the experts that one token uses: they are in tensors of three dimensions, the
+/// last of which is the number of experts.
 fn expert_bytes(file: &ModelFile) -> u64 {
     let facts = file.facts();
     if facts.experts == 0 {

@@ -1,4 +1,4 @@
-//! An inspection in words.
+//! The text of an inspection.
 
 use std::fmt::{self, Display, Formatter};
 use std::iter;
@@ -9,7 +9,7 @@ use crate::size::{format_rate, format_size};
 use super::look::Look;
 use super::{Inspection, Outcome, Row};
 
-/// Accounts of the budget that stand in a line.
+/// Accounts of the budget in one line.
 const ACCOUNTS_A_LINE: usize = 4;
 
 impl Display for Inspection {
@@ -145,7 +145,7 @@ impl Inspection {
         Ok(())
     }
 
-    /// All that the budget is spent on, a few accounts a line.
+    /// Everything that the budget is spent on, a few accounts a line.
     fn accounts(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let shown = self.at.accounts.iter().filter(|entry| entry.bytes > 0);
         let shown: Vec<String> = shown

@@ -1,5 +1,5 @@
-//! How fast the parts of this machine are that bound a lap: the drive, and the
-//! memory from which the compute reads. Knows no model but its files.
+//! The speed of the parts of this machine that bound a lap: the drive, and the memory from
+//! which the compute reads. Knows no more of a model than its files.
 
 use std::hint::black_box;
 use std::path::PathBuf;
@@ -17,20 +17,20 @@ use crate::args::InspectArgs;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Speed {
     pub device_rate_bytes_per_s: f64,
-    /// Whether that was measured, not given.
+    /// Whether it was measured, not given.
     pub is_measured: bool,
-    /// What all threads together read from memory: for one token each weight
-    /// is read once, so this bounds the compute.
+    /// Rate at which all threads together read from memory: for one token each weight is
+    /// read once, so this bounds the compute.
     pub memory_rate_bytes_per_s: f64,
 }
 
 const MEASURING: Duration = Duration::from_secs(1);
-/// More than any cache of a core holds, in numbers of 8 bytes.
+/// Words of 8 bytes that a thread reads: more than a core's caches hold.
 const WORDS: usize = 8 << 20;
 const PASSES: usize = 4;
 
 impl Speed {
-    /// As the arguments say; `None` if they ask for no prediction.
+    /// Measured or given, as the arguments say; `None` if they ask for no prediction.
     ///
     /// # Errors
     /// When the drive cannot be measured.
@@ -51,8 +51,8 @@ impl Speed {
     }
 }
 
-/// What `threads` read from memory at once, in bytes per second: the sum of
-/// their best passes.
+/// Bytes per second that `threads` threads read from memory at once: the sum of their best
+/// passes.
 fn memory_rate(threads: usize) -> f64 {
     let read = || {
         let words: Vec<u64> = (0..WORDS as u64).collect();

@@ -1,5 +1,5 @@
-//! `faulty:`: the drive with faults of given rates, to see what they do: a lap uses no
-//! byte that is wrong, ends with words, or the server says that it is ill.
+//! `faulty:`: the drive with faults of given rates, to see their effects: a lap never uses
+//! a wrong byte; it ends with an error, or the server reports that it is ill.
 
 use std::any::Any;
 use std::path::Path;
@@ -23,7 +23,7 @@ pub(super) const KIND: MediumKind = MediumKind {
 
 type Share = fn(&mut Faults) -> &mut f64;
 
-/// Faults that are a share of reads, and where they stand in [`Faults`].
+/// Faults that are given as a share of reads, and their fields in [`Faults`].
 const SHARES: [(&str, Share); 6] = [
     ("flipped", |faults| &mut faults.flipped),
     ("zeroed", |faults| &mut faults.zeroed),
@@ -33,7 +33,7 @@ const SHARES: [(&str, Share); 6] = [
     ("hung", |faults| &mut faults.hung),
 ];
 
-/// Most faults in succession that a read meets: one fewer than attempts are made.
+/// Maximum number of successive faults of a read: one fewer than the line's attempts.
 const IN_A_ROW: u32 = 3;
 
 fn parse(pairs: Pairs, _: &Path) -> Result<MediumArg> {
@@ -57,7 +57,7 @@ fn parse(pairs: Pairs, _: &Path) -> Result<MediumArg> {
         }
         let Some((_, share)) = SHARES.iter().find(|(name, _)| *name == key) else {
             let names = SHARES.map(|(name, _)| name).join(", ");
-            // A word alone is a preset's name, of which there are none here.
+            // A word alone is parsed as a preset's name, and there are no presets here.
             let word = if key == "preset" { &value } else { &key };
             bail!("`{word}` is no parameter: expected {names}, gone or seed");
         };

@@ -1,5 +1,5 @@
-//! `fiber:`: a loop by its parameters or by the name of one. What a parameter may be,
-//! the loop itself says, and what the light of a design does, the study.
+//! `fiber:`: a loop by its parameters, or by the name of a preset or design. The ranges of
+//! its parameters are the fiber crate's, the optics of a design the study's.
 
 mod presets;
 #[cfg(test)]
@@ -32,8 +32,7 @@ pub(super) const KIND: MediumKind = MediumKind {
     told,
 };
 
-/// Parameters beside those of the loop: of how it is used, and of where its light
-/// comes from.
+/// Parameters besides those of the loop: how it is used, and which design it is of.
 const OURS: [&str; 7] = [
     "split", "order", "compute", "copies", "preset", "design", "laps",
 ];
@@ -83,8 +82,8 @@ fn figures(figures: &LoopFigures) -> MediumFigures {
     }
 }
 
-/// A loop from parameters, and what is known of its light; files that they name lie in
-/// `folder`.
+/// A loop from parameters, and the optics of its design, if it is of one. Names of files
+/// are relative to `folder`.
 fn from_pairs(pairs: Pairs, folder: &Path) -> Result<(LoopMaker, Option<Optics>)> {
     let mut fiber = LoopMaker::new(LoopSpec::new(f64::NAN, f64::NAN));
     let mut source = PresetSource::default();
@@ -94,14 +93,14 @@ fn from_pairs(pairs: Pairs, folder: &Path) -> Result<(LoopMaker, Option<Optics>)
             given.push((key, value));
         }
     }
-    // Once by themselves: what is wrong is said before any light is reckoned.
+    // By themselves first, so that a wrong one is reported before any optics are computed.
     let alone = with(SpecBuilder::new(), &given)?;
     let (base, optics) = source.light(alone)?;
     fiber.spec = with(base, &given)?.build()?;
     Ok((fiber, optics))
 }
 
-/// The loop's own parameters.
+/// Sets the loop's own parameters.
 fn with(mut builder: SpecBuilder, given: &[(String, String)]) -> Result<SpecBuilder> {
     for (key, value) in given {
         match builder.set(key, value) {
@@ -115,7 +114,7 @@ fn with(mut builder: SpecBuilder, given: &[(String, String)]) -> Result<SpecBuil
     Ok(builder)
 }
 
-/// Sets how the loop is used; false if the key is of something else.
+/// Sets a parameter of how the loop is used; false if the key is not one of them.
 fn use_of(fiber: &mut LoopMaker, key: &str, value: &str) -> Result<bool, SpecError> {
     match key {
         "split" => {

@@ -1,37 +1,37 @@
-//! What a medium between the files and the laps has done: as much as is needed to tell
-//! how near its limit a lap came, and what it says of itself.
+//! The figures of a medium between the files and the laps: those needed to say how near
+//! its limit a lap came, and the medium's own report.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::KINDS;
 
-/// Of a medium that is in use.
+/// The figures of a medium that is in use.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MediumFigures {
-    /// As `--medium` calls it.
+    /// Its name in `--medium`.
     pub kind: String,
     /// Where the bytes of a lap come from, as a noun.
     pub source: String,
-    /// What sets the limit where compute does not, with its verb.
+    /// What sets the limit where compute does not, with its verb: `the drive allows`.
     pub allows: String,
-    /// Lines for a summary, each with its end.
+    /// Lines for a summary, each with a line end.
     pub lines: String,
     /// Bytes that it brings in each lap without the drive.
     pub held_bytes: u64,
-    /// How long it takes for them at least, in seconds.
+    /// Least time for these, in seconds.
     pub turn_s: f64,
-    /// What it can bring, in bytes per second; `None` for whatever the drive can.
+    /// Rate that it can reach, in bytes per second; `None` for the drive's.
     pub rate_bytes_per_s: Option<f64>,
-    /// Whether the rest of each lap comes from the drive beside it.
+    /// Whether the rest of each lap comes from the drive.
     pub is_split: bool,
-    /// What it tells programs.
+    /// Its own report, for programs.
     pub details: Value,
 }
 
 impl MediumFigures {
-    /// What a lap of so many bytes takes: the least time for what is held, and the bytes
-    /// that the drive brings.
+    /// The parts of a lap of `bytes_per_lap`: the least time for the held bytes, in seconds,
+    /// and the bytes that the drive brings.
     pub fn parts_of(&self, bytes_per_lap: u64) -> (f64, u64) {
         let turn_s = if self.held_bytes > 0 {
             self.turn_s
@@ -41,8 +41,8 @@ impl MediumFigures {
         (turn_s, bytes_per_lap.saturating_sub(self.held_bytes))
     }
 
-    /// What it can bring of laps of so many bytes, in bytes per second; `drive` measures
-    /// the drive, where something comes from it.
+    /// Rate that it can reach in laps of `bytes_per_lap`, in bytes per second; `drive`
+    /// measures the drive, where something comes from it.
     ///
     /// # Errors
     /// Those of `drive`.
@@ -54,7 +54,7 @@ impl MediumFigures {
         let bytes = bytes_per_lap as f64;
         let (turn_s, rest) = self.parts_of(bytes_per_lap);
         match self.rate_bytes_per_s {
-            // Each byte once in a turn, for nothing comes by twice in one.
+            // Nothing passes twice in a turn.
             Some(own) if !self.is_split => Ok((bytes / self.turn_s).min(own)),
             _ => Ok(bytes / turn_s.max(rest as f64 / drive()?)),
         }
@@ -68,12 +68,12 @@ pub struct MediumReport {
     /// Its figures.
     #[serde(rename = "medium_figures")]
     pub figures: Option<MediumFigures>,
-    /// What each kind of medium tells programs; null where it is not in use.
+    /// The report of each kind of medium; null for kinds that are not in use.
     #[serde(flatten)]
     by_kind: Map<String, Value>,
 }
 
-/// The part of a report from which the rest follows.
+/// The field of a report from which the others follow.
 #[derive(Deserialize)]
 struct Received {
     medium_figures: Option<MediumFigures>,
@@ -86,7 +86,7 @@ impl From<Received> for MediumReport {
 }
 
 impl MediumReport {
-    /// Of these figures.
+    /// The report of these figures.
     pub fn new(figures: Option<MediumFigures>) -> Self {
         let details = |kind: &str| {
             let figures = figures.as_ref().filter(|figures| figures.kind == kind);
@@ -99,7 +99,7 @@ impl MediumReport {
         }
     }
 
-    /// Adds what each kind tells to an object.
+    /// Adds the field of each kind to an object.
     pub fn tell(&self, object: &mut Value) {
         for (kind, details) in &self.by_kind {
             object[kind] = details.clone();

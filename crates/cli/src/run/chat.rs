@@ -1,5 +1,5 @@
-//! A conversation on the terminal, turn by turn, by the model's own template.
-//! What was said stays in the KV cache. Knows nothing of streaming.
+//! A conversation on the terminal, turn by turn, by a chat template. Earlier turns stay in
+//! the KV cache. Knows nothing of streaming.
 
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ use super::{Answers, answer};
 const HELP: &str = "\
 /bye or Ctrl-D ends, /clear begins anew, Ctrl-C ends an answer; arrow keys bring back what you said";
 
-/// What a line at the prompt asks for.
+/// The meaning of a line at the prompt.
 #[derive(Debug, PartialEq, Eq)]
 enum Said<'a> {
     Nothing,
@@ -38,8 +38,8 @@ fn understand(line: &str) -> Said<'_> {
     }
 }
 
-/// Talks until the person has enough; returns all answers as one, if any.
-/// After Ctrl-C at the prompt, [`interrupt::asked`] is true.
+/// Talks until the person ends it; returns all answers as one, if any. After Ctrl-C at the
+/// prompt, [`interrupt::asked`] is true.
 ///
 /// # Errors
 /// When the template refuses a turn, or a lap fails.
@@ -87,7 +87,7 @@ pub fn chat(
             Ok(generated) => {
                 tell(&generated, start.elapsed().as_secs_f64(), output);
                 match generated.tokens.is_empty() {
-                    // Interrupted before it began: as if nothing had been said.
+                    // Interrupted before the first token: the turn is dropped.
                     true => drop(messages.pop()),
                     false => {
                         let said = answers.speech.answer(&generated.text);
@@ -105,8 +105,8 @@ pub fn chat(
     }
 }
 
-/// The next line that the person types. The editor takes Ctrl-C for itself as
-/// long as it lives, so it lives for a line only.
+/// The next line that the person types. The editor handles Ctrl-C itself while it lives, so
+/// each line has its own editor.
 fn ask(history: &[String]) -> Result<String, ReadlineError> {
     let mut editor = DefaultEditor::new()?;
     for line in history {
@@ -119,7 +119,7 @@ fn is_too_long(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(Error::PromptTooLong { .. }))
 }
 
-/// A line about an answer.
+/// Prints a line about an answer.
 fn tell(generated: &Generated, seconds: f64, output: &Output) {
     let n = generated.tokens.len();
     let rate = generated.decode_tokens_per_s().map(format_tokens_per_s);
@@ -134,8 +134,8 @@ fn tell(generated: &Generated, seconds: f64, output: &Output) {
     output.note(format_args!("({n} tokens in {seconds}{rate}{end})"));
 }
 
-/// All answers as one: their laps together, the first's time to the first
-/// token, the latest's end.
+/// All answers as one: with the laps of all, the first one's time to the first token, and
+/// the last one's end.
 fn joined(all: Option<Generated>, next: Generated) -> Generated {
     let Some(mut all) = all else {
         return next;

@@ -1,5 +1,5 @@
-//! The answer on its way out: shows that something is being waited for, prints
-//! each piece as it comes, and notices Ctrl-C and closed pipes.
+//! Prints an answer: shows what is being waited for, prints each piece as it comes, and
+//! stops at Ctrl-C and closed pipes.
 
 use std::fmt;
 use std::io;
@@ -14,15 +14,14 @@ use crate::interrupt;
 use crate::output::Output;
 use crate::size::format_size;
 
-/// The line that is shown now. Models may be opened by another thread.
+/// The waiting line that is shown. Static, because another thread may open the model.
 static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
 fn shown() -> MutexGuard<'static, Option<ProgressBar>> {
     SHOWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Says on the line that is waiting how far the loop is filled, in bytes; breaks
-/// after Ctrl-C.
+/// Shows on the waiting line how far the loop is filled, in bytes; breaks after Ctrl-C.
 pub fn show_filling(done: u64, total: u64) -> ControlFlow<()> {
     if let Some(bar) = &*shown() {
         let [done, total] = [done, total].map(format_size);
@@ -39,7 +38,7 @@ pub fn show_filling(done: u64, total: u64) -> ControlFlow<()> {
 pub struct Waiting(ProgressBar);
 
 impl Waiting {
-    /// For `what`, such as `reading the prompt`.
+    /// Shows `what`, such as `reading the prompt`.
     pub fn new(what: &'static str) -> Self {
         let bar = ProgressBar::new_spinner().with_message(what);
         if let Ok(style) = ProgressStyle::with_template("{msg} ... {elapsed}") {
@@ -64,12 +63,12 @@ pub struct Printer<'a> {
     output: &'a Output,
     waiting: Option<Waiting>,
     failed: Option<io::Error>,
-    /// Whether the cursor stands behind text.
+    /// Whether the last line of text has no line end yet.
     is_open: bool,
 }
 
 impl<'a> Printer<'a> {
-    /// Waits for the first piece.
+    /// Shows that the prompt is being read, until the first piece.
     pub fn new(output: &'a Output) -> Self {
         Self {
             output,
@@ -79,7 +78,7 @@ impl<'a> Printer<'a> {
         }
     }
 
-    /// Prints a piece; breaks when nobody wants more.
+    /// Prints a piece; breaks after Ctrl-C, or when it cannot be printed.
     pub fn piece(&mut self, text: &str) -> ControlFlow<()> {
         if !text.is_empty() {
             self.waiting = None;
@@ -94,10 +93,10 @@ impl<'a> Printer<'a> {
         ControlFlow::Continue(())
     }
 
-    /// Tells of something that happened meanwhile.
+    /// Prints a note about something that happened meanwhile.
     pub fn notice(&mut self, text: impl fmt::Display) {
         let event = json!({"event": "notice", "message": text.to_string()});
-        // A closed pipe shows with the next piece.
+        // A closed pipe is met again by the next piece.
         let _ = self.output.object(&event);
         let start = if self.is_open { "\n" } else { "" };
         self.output.note(format_args!("{start}note: {text}"));

@@ -1,5 +1,5 @@
-//! What is said to the model, and how it becomes tokens. Knows no terminal
-//! but to ask whether there is one.
+//! The prompt: where it comes from, and how it becomes tokens. Of a terminal it knows only
+//! whether there is one.
 
 use std::io::{self, IsTerminal, Read};
 
@@ -17,16 +17,16 @@ const MOST_BYTES: u64 = 64 << 20;
 /// Where the prompt comes from.
 #[derive(Debug)]
 pub enum PromptSource {
-    /// It is this.
+    /// Given as this text.
     Text(String),
-    /// From a person, turn by turn.
+    /// Typed by a person, turn by turn.
     Chat,
 }
 
 /// The prompt, or that there will be a conversation.
 ///
 /// # Errors
-/// When it is empty, no text, or there is nobody to ask.
+/// When it is empty or not UTF-8, or a conversation has no terminal.
 pub fn source(args: &RunArgs, json: bool) -> Result<PromptSource> {
     let text = match &args.prompt {
         Some(text) => text.clone(),
@@ -45,8 +45,8 @@ pub fn source(args: &RunArgs, json: bool) -> Result<PromptSource> {
     Ok(PromptSource::Text(text))
 }
 
-/// Everything up to the end, without the line's end that `echo` adds and the mark that
-/// editors of Windows put in front.
+/// All of `input`, without the line end that `echo` adds and the byte order mark that some
+/// editors put in front.
 fn all_of(input: impl Read) -> Result<String> {
     let mut text = String::new();
     let len = input
@@ -59,7 +59,6 @@ fn all_of(input: impl Read) -> Result<String> {
     if let Some(line) = text.strip_suffix('\n') {
         text.truncate(line.strip_suffix('\r').unwrap_or(line).len());
     }
-    // A byte order mark is no text.
     match text.strip_prefix('\u{feff}') {
         Some(rest) => Ok(rest.to_owned()),
         None => Ok(text),
@@ -78,10 +77,10 @@ pub fn tokens(vocab: &Vocab, text: &str, args: &RunArgs) -> Result<Vec<i32>> {
     }
     template::chosen(given, vocab)
         .and_then(|template| turns(vocab, &template, &[Message::new("user", text)]))
-        .context("the prompt cannot be put as a turn of a conversation; --raw goes without")
+        .context("the prompt cannot be made a turn of a conversation; --raw continues it as it is")
 }
 
-/// A conversation as tokens, up to where the model speaks.
+/// A conversation as tokens, up to where the model's answer begins.
 ///
 /// # Errors
 /// When the template refuses it.

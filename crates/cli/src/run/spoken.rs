@@ -1,5 +1,5 @@
-//! What a model says, as a person reads it: of models that write to channels, thoughts
-//! between the tags that others write, and the answer by itself.
+//! Converts what a model says into what a person reads: for models that write to channels,
+//! thoughts between `<think>` tags, as other models write them, and the answer.
 
 use delayline_llama::Vocab;
 use delayline_server::api::calls::AnswerPart;
@@ -8,14 +8,14 @@ use delayline_server::api::tools::CallFormat;
 
 use anyhow::Result;
 
-/// Whether a model writes to channels, and by which control tokens that is seen.
+/// Whether a model writes to channels, and the control tokens that mark them.
 #[derive(Clone, Debug, Default)]
 pub struct Speech {
     control: Option<Vec<i32>>,
 }
 
 impl Speech {
-    /// Of a model whose template has this source.
+    /// For a model whose template has this source.
     ///
     /// # Errors
     /// When the vocabulary cannot be read.
@@ -27,12 +27,12 @@ impl Speech {
         })
     }
 
-    /// Control tokens whose text is to be seen.
+    /// Control tokens whose text has to be passed on.
     pub fn shown(&self) -> Vec<i32> {
         self.control.clone().unwrap_or_default()
     }
 
-    /// For one answer.
+    /// A converter for one answer.
     pub fn spoken(&self) -> Spoken {
         Spoken {
             reader: self
@@ -43,7 +43,7 @@ impl Speech {
         }
     }
 
-    /// What of all that was said is the answer, for the conversation to go on with.
+    /// The answer within all that was said, for the next turn of the conversation.
     pub fn answer(&self, text: &str) -> String {
         if self.control.is_none() {
             return text.to_owned();
@@ -57,7 +57,7 @@ impl Speech {
     }
 }
 
-/// One answer on its way.
+/// One answer as it is converted.
 #[derive(Debug)]
 pub struct Spoken {
     reader: Option<ChannelReader>,
@@ -65,12 +65,12 @@ pub struct Spoken {
 }
 
 impl Spoken {
-    /// Takes a piece; what of it is read now.
+    /// Takes a piece; returns the text to print now.
     pub fn push(&mut self, piece: &str) -> String {
         self.parts(piece, false)
     }
 
-    /// What is left at the end.
+    /// Returns the rest of the text at the end.
     pub fn end(&mut self) -> String {
         let rest = self.parts("", true);
         match std::mem::take(&mut self.thinks) {

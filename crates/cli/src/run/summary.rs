@@ -1,5 +1,5 @@
-//! The figures of a generation in words, for a person who sees this program
-//! for the first time.
+//! The text of a generation's figures, for a person who sees this program for the first
+//! time.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -9,7 +9,7 @@ use crate::output::{format_seconds, format_tokens_per_s};
 use crate::report::Figures;
 use crate::size::{format_rate, format_size};
 
-/// Characters of the bar.
+/// Width of the bar in characters.
 const BAR: usize = 40;
 
 /// Prints figures as a few aligned lines.
@@ -44,7 +44,7 @@ impl RunSummary<'_> {
         }
         let share = |bytes: u64| bytes as f64 / model.weight_bytes.max(1) as f64;
         let stays = share(memory.ledger.resident_weights_bytes).min(1.0);
-        // Reads are of whole pages: a little more than the weights themselves.
+        // Reads are of whole pages, so a little more than the weights.
         let streams = share(line.bytes_per_lap).min(1.0 - stays);
         let rest = 1.0 - stays - streams;
         writeln!(f, "         {}", bar(stays, streams))?;
@@ -224,7 +224,7 @@ impl RunSummary<'_> {
     }
 }
 
-/// What stays, what streams, and what is only there when needed, in proportion.
+/// The shares that stay, that stream, and that were not needed, in proportion.
 fn bar(stays: f64, streams: f64) -> String {
     let cells = |share: f64| ((share * BAR as f64).round() as usize).min(BAR);
     let full = cells(stays);

@@ -1,5 +1,5 @@
-//! The process in which a file is tried, seen from both sides: the hidden command that
-//! does it, and whoever waits for it and says in words how it ended.
+//! The process in which a file is tried, both sides of it: the hidden command that tries
+//! the file, and the parent that waits for it and reports how it ended.
 
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -23,10 +23,10 @@ use crate::interrupt::{self, Interrupted};
 /// The hidden command's name.
 const NAME: &str = "trial";
 
-/// What a trial may allocate beside the budget, in bytes: much is never touched.
+/// Bytes that a trial may allocate beyond the budget: much of them is never touched.
 const ROOM: u64 = 1 << 30;
 
-/// How often it is looked whether Ctrl-C was pressed.
+/// Interval at which Ctrl-C is checked.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// One trial.
@@ -51,9 +51,9 @@ enum Outcome {
         native: bool,
         native_from_bytes: u64,
     },
-    /// llama.cpp will have none of it.
+    /// llama.cpp refused the file.
     Failed(String),
-    /// Whoever opens it meets the same.
+    /// It failed before llama.cpp; opening the file will report that.
     Refused,
 }
 
@@ -62,7 +62,7 @@ enum Outcome {
 /// # Errors
 /// When standard output is closed.
 pub fn run(job: &TrialJob) -> Result<()> {
-    // Standard input ends when whoever waits has ended: then nobody does.
+    // Standard input ends when the parent does: then nobody waits for the result.
     std::thread::spawn(|| {
         let _ = io::copy(&mut io::stdin(), &mut io::sink());
         std::process::abort();
@@ -75,7 +75,7 @@ pub fn run(job: &TrialJob) -> Result<()> {
         ..config::options(&job.engine, Way::Auto)?
     };
     let budget = options.memory.or_else(available_bytes).unwrap_or(u64::MAX);
-    // Limits that the system does not know are none.
+    // Without these limits the trial still works.
     let _ = limit(Resource::Data, budget.saturating_add(ROOM));
     let _ = limit(Resource::Core, 0);
     let outcome = match rehearse(&job.model, &options) {
@@ -102,12 +102,11 @@ fn limit(what: Resource, bytes: u64) -> rustix::io::Result<()> {
     setrlimit(what, limit)
 }
 
-/// Tries the model in a process of its own. Nothing if it is to be refused by
-/// whoever opens it.
+/// Tries the model in a process of its own. None if opening it will fail anyway.
 ///
 /// # Errors
-/// [`Interrupted`] after Ctrl-C; in words, when llama.cpp refused the model, ended,
-/// or took longer than `limit`.
+/// [`Interrupted`] after Ctrl-C; else when llama.cpp refused the model, crashed, or took
+/// longer than `limit`.
 pub fn try_apart(
     model: &Path,
     args: &EngineArgs,
@@ -167,13 +166,13 @@ struct Ended {
     complaint: String,
 }
 
-/// Waits for the process to end; nothing if it did not within the limit.
+/// Waits for the process to end; none if it did not within the limit.
 fn wait(mut child: Child, limit: Duration) -> Result<Option<Ended>> {
     let (sender, ended) = sync_channel(1);
     let mut out = child.stdout.take().expect("piped");
     let mut err = child.stderr.take().expect("piped");
     let complaint = std::thread::spawn(move || text(&mut err));
-    // Its output ends when it does.
+    // The end of its output tells that it has ended.
     std::thread::spawn(move || sender.send(text(&mut out)));
     let begun = Instant::now();
     let printed = loop {
@@ -188,7 +187,7 @@ fn wait(mut child: Child, limit: Duration) -> Result<Option<Ended>> {
         }
     };
     let status = child.wait()?;
-    // The terminal tells all of its processes of Ctrl-C.
+    // Ctrl-C in a terminal goes to the child too.
     if interrupt::asked()
         || [Signal::INT, Signal::TERM]
             .iter()
@@ -203,14 +202,14 @@ fn wait(mut child: Child, limit: Duration) -> Result<Option<Ended>> {
     }))
 }
 
-/// What a process prints, as far as anybody wants to know.
+/// What a process prints, up to 64 KiB.
 fn text(from: &mut impl Read) -> String {
     let mut bytes = Vec::new();
     let _ = from.take(64 << 10).read_to_end(&mut bytes);
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// How it ended: the signal's name, or its exit status.
+/// How it ended: the name of the signal, or `an error`.
 fn how(status: ExitStatus) -> String {
     let names = [
         (Signal::ILL, "SIGILL"),
@@ -234,7 +233,7 @@ fn how(status: ExitStatus) -> String {
     }
 }
 
-/// The last line of a complaint, without what this program calls it.
+/// The last line on standard error, without this program's `error: `.
 fn said(complaint: &str) -> String {
     match complaint.trim().lines().last() {
         Some(line) => format!(" ({})", line.trim_start_matches("error: ")),

@@ -1,6 +1,6 @@
-//! Which files have been tried, by name, length, times and header: one small file
-//! each in the user's cache folder, written anew when a model has changed. Where there
-//! is no such folder, nothing is known.
+//! Remembers which files have been tried, by name, length, times and header: one small file
+//! for each in the user's cache folder, rewritten when a model has changed. Without such a
+//! folder nothing is remembered.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,16 +13,17 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use crate::args::EngineArgs;
 
-/// What is known of a model, or would be.
+/// The entry of a model, which may be written or not.
 pub struct Entry {
-    /// Where it is written; nowhere without a cache folder.
+    /// Its file; none without a cache folder.
     path: Option<PathBuf>,
-    /// Of the files as they are now, and of the program.
+    /// Hash of the model's files as they are now, and of the program.
     id: String,
 }
 
 impl Entry {
-    /// That of a model as it is now, to be run with such a cache.
+    /// The entry of a model as it is now, to be run with these types of KV cache and
+    /// attention.
     pub fn of(model: &Path, file: &ModelFile, args: &EngineArgs) -> Self {
         let model = model.canonicalize().unwrap_or_else(|_| model.to_owned());
         let context = format!("{:?} {:?}", args.kv_type, args.flash_attn);
@@ -45,7 +46,7 @@ impl Entry {
         let may_be_native = match options.way {
             Way::Native => true,
             Way::Streamed | Way::Mmap => false,
-            // No way round all weights being in memory.
+            // Only if all weights fit into memory.
             Way::Auto => budget.is_none_or(|budget| {
                 budget >= weight_bytes && budget >= rehearsed.native_from_bytes
             }),
@@ -65,7 +66,7 @@ impl Entry {
         })
     }
 
-    /// Writes down what went well.
+    /// Writes the entry after a trial that succeeded.
     ///
     /// # Errors
     /// When the cache folder cannot be written.
@@ -88,8 +89,8 @@ impl Entry {
     }
 }
 
-/// Where this program may keep what can be had again: `$XDG_CACHE_HOME/delayline`, by the
-/// XDG Base Directory Specification.
+/// The folder for what can be computed again: `$XDG_CACHE_HOME/delayline`, by the XDG Base
+/// Directory Specification.
 pub fn cache_folder() -> Option<PathBuf> {
     let of = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let cache = of("XDG_CACHE_HOME").filter(|path| path.is_absolute());
@@ -97,7 +98,7 @@ pub fn cache_folder() -> Option<PathBuf> {
     Some(cache.join("delayline"))
 }
 
-/// Of all files of the model, their headers and the program: a hash.
+/// A hash of the fingerprints and headers of the model's files, and of the program.
 fn identity(file: &ModelFile) -> String {
     let mut hash = Xxh3::new();
     for part in file.parts() {

@@ -26,10 +26,10 @@ pub fn text(path: &Path) -> String {
     path.to_str().expect("the path is text").to_owned()
 }
 
-/// The program with these arguments, words apart, and `more` behind them.
+/// The program with the words of `args` as arguments, and then `more`.
 pub fn command(args: &str, more: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_delayline"));
-    // What was tried is remembered here, and not for whoever runs the tests.
+    // Trials are remembered here, not in the cache of whoever runs the tests.
     command.env(
         "XDG_CACHE_HOME",
         concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"),
@@ -64,7 +64,7 @@ pub fn number(value: &Value, path: &str) -> f64 {
     found.unwrap_or_else(|| panic!("{path} is no number in {value}"))
 }
 
-/// A file of `bytes` in `dir`, made up to `len` with zeros.
+/// A file of `bytes` in `dir`, filled up to `len` with zeros.
 pub fn file(dir: &Path, name: &str, bytes: &[u8], len: u64) -> PathBuf {
     let path = dir.join(name);
     std::fs::write(&path, bytes).expect("can write");
@@ -84,7 +84,7 @@ pub fn signal(child: &Child, name: &str) {
     assert!(kill.expect("kill can be started").success());
 }
 
-/// Sends SIGINT as soon as the program would not be killed by it.
+/// Sends SIGINT as soon as the program handles it.
 pub fn interrupt(child: &mut Child) {
     while !catches_interrupts(child.id()) {
         assert!(child.try_wait().expect("is mine").is_none(), "it has ended");

@@ -1,12 +1,12 @@
-//! The best placement so far, and exchanges that may improve it.
+//! Keeps the best placement so far, and tries exchanges that may improve it.
 
 use super::ring::{LAPS, WARM_LAPS};
 use super::search::{Search, Slack};
 
-/// Steps that all simulations of one search may take together: a fraction of a second.
+/// Maximum steps of all simulations of one search together: a fraction of a second.
 const EFFORT: usize = 5_000_000;
 
-/// The best placement so far, and what may still be spent on a better one.
+/// The best placement so far, and the steps left to find a better one.
 pub(super) struct Best<'a, 'b> {
     search: &'a Search<'b>,
     pub(super) phase_s: Vec<f64>,
@@ -29,12 +29,12 @@ impl<'a, 'b> Best<'a, 'b> {
         best
     }
 
-    /// Whether nothing better can be found, or not within the effort.
+    /// Whether the bound is reached, or the effort is spent.
     pub(super) fn is_done(&self) -> bool {
         self.left == 0 || self.lap_s <= self.search.bound_s() * (1.0 + 1e-9)
     }
 
-    /// Takes a placement if it is better.
+    /// Takes a placement if it is better; whether it was.
     pub(super) fn offer(&mut self, phase_s: Vec<f64>, order: &[usize]) -> bool {
         let steps = self.search.layout.steps.len() * (WARM_LAPS + LAPS);
         self.left = self.left.saturating_sub(steps.max(1));

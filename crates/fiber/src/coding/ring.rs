@@ -1,11 +1,11 @@
-//! What a lap takes with extents at given places, by simulation: the window over
-//! many laps, filled by what comes by.
+//! Simulates what a lap takes with extents at given places: the window over many laps,
+//! filled from the loop as extents pass.
 
 use super::search::Search;
 use std::collections::VecDeque;
 
-/// Laps of compute that are simulated before the steady state is measured, and
-/// over which it is. 60 is a multiple of all small periods.
+/// Laps of compute that are simulated before the steady state is measured, and over which
+/// it is measured. 60 is a multiple of all small periods.
 pub(super) const WARM_LAPS: usize = 12;
 pub(super) const LAPS: usize = 60;
 
@@ -25,20 +25,20 @@ impl Search<'_> {
         (ring.now_s - warm_s) / LAPS as f64
     }
 
-    /// When a read has come. Asked for in the middle of its passing, it is missed.
+    /// When a read has come. One that is asked for while it passes has missed that pass.
     fn comes_s(&self, read: Read, phase_s: &[f64]) -> f64 {
         let ring = &self.task.ring;
         let begins_s = phase_s[read.i] + ring.takes_s(read.from);
-        // A rounding error is no lap.
+        // A rounding error must not cost a lap.
         let laps = ((read.asked_s - begins_s) / ring.lap_s - 1e-9)
             .ceil()
             .max(0.0);
         begins_s + laps * ring.lap_s + read.len as f64 / ring.rate_bytes_per_s
     }
 
-    /// When each would begin to pass if it came by as soon as there is room for it, in
-    /// laps of compute of `turns` turns or more: in seconds since the first of them.
-    /// Compute is taken to be `slower` by a factor, so that there is time to spare.
+    /// When each extent would begin to pass if it passed as soon as there is room for it, in
+    /// laps of compute of `turns` turns or more: in seconds since the first one began.
+    /// Compute is taken to be slower by the factor `slower`, so that there is time to spare.
     pub(super) fn ready_s(&self, turns: f64, slower: f64) -> Vec<f64> {
         let loop_ = &self.task.ring;
         let mut begins_s = vec![f64::NEG_INFINITY; self.extents.len()];
@@ -71,19 +71,19 @@ struct Read {
     asked_s: f64,
 }
 
-/// The window over any number of laps, as in `lap.rs`, but filled by what comes by.
+/// The window over any number of laps, filled from the loop as extents pass.
 struct Ring<'a, 'b> {
     search: &'a Search<'b>,
-    /// By which compute is slower.
+    /// Factor by which compute is slower.
     slower: f64,
-    /// Position behind the last step placed.
+    /// Position after the last step placed.
     end: u64,
-    /// When the last step was asked for: they are in order.
+    /// When the last read was asked for: reads are asked for in order.
     asked_s: f64,
-    /// When the medium behind has done what it was asked.
+    /// When the medium behind has completed its reads so far.
     behind_s: f64,
     now_s: f64,
-    /// From when on positions below what can be asked for.
+    /// A time, and the position up to which reads can be asked for from then on.
     room: VecDeque<(f64, u64)>,
 }
 
@@ -100,8 +100,8 @@ impl<'a, 'b> Ring<'a, 'b> {
         }
     }
 
-    /// One lap, in which reads on the loop have come when `comes_s` says; false if
-    /// the window is too small.
+    /// Simulates one lap, in which `comes_s` returns when a read on the loop has come;
+    /// false if the window is too small.
     fn lap(&mut self, mut comes_s: impl FnMut(Read) -> f64) -> bool {
         let Search { task, layout, .. } = self.search;
         let window = task.residency.window;

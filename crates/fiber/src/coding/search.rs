@@ -1,5 +1,5 @@
-//! What a placement is searched among: when each extent is wanted, and ways to
-//! pack them around the loop. Does not know how long a lap then takes.
+//! The placements to search among: when each extent is wanted, and ways to pack them
+//! around the loop. It does not know how long a lap then takes.
 
 use super::{Coding, CodingTask};
 use delayline_plan::{LapLayout, run_times};
@@ -7,13 +7,13 @@ use delayline_plan::{LapLayout, run_times};
 /// Where the free part of the loop goes.
 #[derive(Clone, Copy)]
 pub(super) enum Slack {
-    /// Behind the last.
+    /// After the last extent.
     End,
-    /// The same share behind each.
+    /// In equal shares after each.
     Even,
 }
 
-/// What does not change while places are tried. Places are by index into
+/// What does not change while placements are tried. A placement has one value for each of
 /// `extents`.
 pub(super) struct Search<'a> {
     pub(super) task: CodingTask<'a>,
@@ -24,8 +24,8 @@ pub(super) struct Search<'a> {
     /// By extent: its index there.
     pub(super) index: Vec<Option<usize>>,
     pub(super) takes_s: Vec<f64>,
-    /// When each is wanted, as a share of the lap: by compute done until then,
-    /// and by bytes streamed until then.
+    /// When each is wanted, as a share of the lap: by the compute until then, and by the
+    /// bytes streamed until then.
     pub(super) by_compute: Vec<f64>,
     pub(super) by_bytes: Vec<f64>,
 }
@@ -68,15 +68,15 @@ impl<'a> Search<'a> {
         search
     }
 
-    /// In which order the loop should carry what is `wanted` after these shares of
-    /// a lap of `turns` turns, and where each would lie best, in seconds.
+    /// The order on the loop of extents that are `wanted` after these shares of a lap of
+    /// `turns` turns, and the ideal place of each, in seconds, in that order.
     pub(super) fn wanted(&self, wanted: &[f64], turns: f64) -> (Vec<usize>, Vec<f64>) {
         let lap_s = self.task.ring.lap_s;
         self.around(|i| (wanted[i] * turns).fract() * lap_s)
     }
 
-    /// The same for what should come as soon as there is room for it, also if compute
-    /// is `slower` by a factor.
+    /// The same for extents that should pass as soon as there is room for them, also if
+    /// compute is slower by the factor `slower`.
     pub(super) fn ready(&self, turns: f64, slower: f64) -> (Vec<usize>, Vec<f64>) {
         let (ready_s, lap_s) = (self.ready_s(turns, slower), self.task.ring.lap_s);
         self.around(|i| ready_s[i] % lap_s)
@@ -89,8 +89,8 @@ impl<'a> Search<'a> {
         (order, ideal_s)
     }
 
-    /// Compute, or one lap of the loop, for nothing on it comes twice in one, or what
-    /// the medium behind takes.
+    /// The shortest possible lap, in seconds: compute, one lap of the loop (nothing on it
+    /// passes twice in one), or what the medium behind takes.
     pub(super) fn bound_s(&self) -> f64 {
         let beside = self.layout.steps.iter();
         let beside = beside.filter(|step| self.index[step.extent.index()].is_none());
@@ -112,7 +112,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// One behind the other in this order.
+    /// One after the other in this order.
     pub(super) fn packed(&self, order: &[usize], slack: Slack) -> Vec<f64> {
         let sum: f64 = self.takes_s.iter().sum();
         let free_s = (self.task.ring.lap_s - sum).max(0.0);
@@ -129,8 +129,8 @@ impl<'a> Search<'a> {
         phase_s
     }
 
-    /// In this order, each as near to its ideal place as those before it and
-    /// the end of the loop allow.
+    /// In this order, each as near to its ideal place as the others and the end of the loop
+    /// allow.
     pub(super) fn near(&self, order: &[usize], ideal_s: &[f64]) -> Vec<f64> {
         let mut latest_s = vec![0.0; order.len()];
         let mut end_s = self.task.ring.lap_s;

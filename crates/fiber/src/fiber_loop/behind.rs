@@ -1,8 +1,8 @@
-//! The medium behind the loop, which is left to itself when it answers no more.
+//! Owns the medium behind the loop, and leaves it undropped once it was given up.
 
 use std::ops::{Deref, DerefMut};
 
-/// A medium that is dropped, and so waited for, unless it was given up.
+/// A medium that is dropped, which waits for its reads, unless it was given up.
 pub(super) struct Behind<M> {
     /// Always there until this is dropped.
     medium: Option<M>,
@@ -17,8 +17,8 @@ impl<M> Behind<M> {
         }
     }
 
-    /// Whoever drops this does not wait for what is under way. The medium and the
-    /// memory that it may still write into stay as long as the process.
+    /// Dropping this then does not wait for what is under way. The medium and the memory
+    /// that it may still write into stay as long as the process.
     pub(super) fn give_up(&mut self) {
         self.given_up = true;
     }

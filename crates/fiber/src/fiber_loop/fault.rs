@@ -1,13 +1,13 @@
-//! The light fails and comes back: when, and what becomes of the reads that wait
-//! for it. It does not know how they are served then.
+//! When the light fails and comes back, and what happens to the reads that wait for it.
+//! It does not know how they are served then.
 
-use super::{Errand, FiberLoop, Waiting};
+use super::{BehindRead, FiberLoop, Waiting};
 use crate::gauge::LoopNotice;
 use delayline_line::Medium;
 use delayline_medium::Pace;
 use std::cmp::Reverse;
 
-/// What is to become of the light, in nanoseconds of the clock.
+/// A cut of the light that is to come or lasts, in nanoseconds of the clock.
 #[derive(Clone, Copy)]
 pub(super) enum Fault {
     None,
@@ -16,7 +16,7 @@ pub(super) enum Fault {
 }
 
 impl<M: Medium, C: Pace> FiberLoop<M, C> {
-    /// The light fails now, until [`FiberLoop::mend`].
+    /// Cuts the light, until [`FiberLoop::mend`].
     pub fn break_fiber(&mut self) {
         let at_ns = self.clock.now_ns();
         self.cut = Fault::Comes {
@@ -26,13 +26,13 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
         self.follow_fault();
     }
 
-    /// The light is back.
+    /// Brings the light back.
     pub fn mend(&mut self) {
         self.cut = Fault::Lasts { until_ns: 0 };
         self.follow_fault();
     }
 
-    /// Sets the time of the cut that the parameters announce.
+    /// Sets the time of the cut that the parameters demand, counted from now.
     pub(super) fn expect_cut(&mut self) {
         if let Some(cut) = self.spec.cut {
             let ns = |s: f64| (s * 1e9) as u64;
@@ -44,7 +44,7 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
         }
     }
 
-    /// Lets the light fail and come back when it is time.
+    /// Applies a cut or its end when its time has come.
     pub(super) fn follow_fault(&mut self) {
         let now_ns = self.clock.now_ns();
         if let Fault::Comes { at_ns, until_ns } = self.cut
@@ -61,7 +61,7 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
         }
     }
 
-    /// All light that has not passed by `at_ns` is gone.
+    /// Loses all light that has not passed by `at_ns`.
     fn darken(&mut self, at_ns: u64) {
         let lit = self.orbit.pieces.iter().zip(0..);
         let lit = lit.filter(|(_, piece)| !self.lights.is_dark(*piece));
@@ -78,9 +78,9 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
                 continue;
             }
             let Waiting { op, piece, .. } = self.waiting.remove(&ticket).expect("of a ticket");
-            // The receiver may be writing there: it has to have ended.
+            // The receiver may be writing there: wait until it has ended.
             self.checks(ticket, piece, true);
-            self.send_errand(op, Errand::Dark(piece));
+            self.read_behind(op, BehindRead::Dark(piece));
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Filling a loop from the medium behind it, before anything is read. It does
-//! not know when a piece that was sent comes by.
+//! Fills a loop from the medium behind it, before anything is read. It does not know
+//! when a piece that was sent passes the tap.
 
 use super::FiberLoop;
 use crate::orbit::Piece;
@@ -10,14 +10,14 @@ use std::io;
 use std::ops::{ControlFlow, Range};
 use thiserror::Error;
 
-/// How often a read of the medium behind is tried while the loop is filled.
+/// How often a read of the medium behind is tried at most while the loop is filled.
 const ATTEMPTS: u32 = 4;
 
 /// How long the filling waits without any read having completed, in nanoseconds: a
 /// drive that resets or spins up takes less.
 const PATIENCE_NS: u64 = 30_000_000_000;
 
-/// How often it looks meanwhile, in nanoseconds.
+/// Time between two polls meanwhile, in nanoseconds.
 const LOOK_NS: u64 = 100_000;
 
 /// Why a loop is not full.
@@ -26,7 +26,7 @@ pub enum FillError {
     /// A piece cannot be read.
     #[error(transparent)]
     Read(#[from] MediumError),
-    /// Whoever was told of the progress wanted no more.
+    /// `progress` ended the filling.
     #[error("stopped before the loop was full")]
     Stopped,
 }
@@ -34,23 +34,22 @@ pub enum FillError {
 /// A filling under way.
 struct Filling<'a> {
     region: &'a mut Region,
-    /// Pieces that are not yet asked for, and how often they were before.
+    /// Pieces that are still to be read, and how often each was tried.
     left: VecDeque<(u32, u32)>,
-    /// How often each piece that is asked for was.
+    /// By piece whose read is under way: how often it was tried, this read included.
     tries: HashMap<u64, u32>,
     /// Where in memory there is room for a piece.
     free: Vec<u64>,
 }
 
 impl<M: Medium, C: Pace> FiberLoop<M, C> {
-    /// Sends every dark piece into the loop, through the bytes `scratch` of the
-    /// memory of `region`, which must hold the longest piece and be nobody's
-    /// meanwhile.
-    /// `progress` is told bytes done and bytes in all after each piece, and ends
-    /// this by a break. The time of a cut counts from the end of this.
+    /// Sends every dark piece into the loop, through the bytes `scratch` of the memory of
+    /// `region`, which must hold the longest piece and which nobody else uses meanwhile.
+    /// After each piece `progress` is given the bytes done and the bytes in all, and may
+    /// end the filling by a break. The time of a cut counts from the end of this.
     ///
     /// # Errors
-    /// When a piece cannot be read from the medium behind, tried several times, or
+    /// When a piece cannot be read from the medium behind in several attempts, or
     /// `progress` breaks. No read is under way then. When the medium behind completes
     /// nothing for half a minute, it is given up: the loop can only be dropped then,
     /// which does not wait for it.
@@ -99,7 +98,7 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
         outcome
     }
 
-    /// Waits until one of the reads under way has completed, as long as patience lasts.
+    /// Waits until one of the reads under way has completed, for [`PATIENCE_NS`] at most.
     fn await_any(
         &mut self,
         came: &mut Vec<Completion>,
@@ -140,7 +139,7 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
         }
     }
 
-    /// Asks for one more piece; false if there is none, or no room.
+    /// Submits the read of one more piece; false if there is none, or no room.
     fn ask(&mut self, filling: &mut Filling<'_>) -> bool {
         if filling.left.is_empty() {
             return false;
@@ -157,7 +156,7 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
         true
     }
 
-    /// Sends what came; whether it did, and not has to be asked for again.
+    /// Sends a piece that was read; false if it has to be read again.
     fn arrived(
         &mut self,
         came: Completion,

@@ -1,26 +1,25 @@
-//! The tap and the sender: pieces are taken as they pass, wrong bits and all, and
-//! sent anew. It does not know why a piece is sent.
+//! The tap and the sender: takes pieces as they pass, with the bits that flipped, and
+//! sends them again. It does not know why a piece is sent.
 
-use super::{Errand, FiberLoop, Waiting};
+use super::{BehindRead, FiberLoop, Waiting};
 use crate::gauge::LoopNotice;
 use delayline_line::{Completion, Medium, Op, Verb};
 use delayline_medium::{Pace, Rng};
 use std::cmp::Reverse;
 
-/// Wrong bits of a piece that are drawn at most: more make it no worse.
+/// Maximum number of flipped bits of a piece: more make no difference.
 const FLIPS: u64 = 64;
 
 impl<M: Medium, C: Pace> FiberLoop<M, C> {
-    /// Sends the piece from where it lies in memory to all of its places that are
-    /// dark: they pass the sender once a lap as well, and a lap after that what was
-    /// sent is back at the tap.
+    /// Sends the piece, whose bytes are at `at` in memory, wherever a copy of it is dark.
+    /// These places pass the sender once a lap; a lap after that the copies are at the tap.
     pub(super) fn send(&mut self, piece: u32, at: u64) {
         let bytes = self.orbit.pieces[piece as usize].bytes;
         if let Some(glass) = &mut self.glass
             && glass.send(piece, at, bytes).is_err()
         {
-            // The host has no room: the piece stays dark, its bytes come from
-            // the medium behind.
+            // The host has no room: the piece stays dark and is read from the
+            // medium behind.
             return;
         }
         let pass = self.orbit.next_pass(piece, self.now_ns());
@@ -66,7 +65,7 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
         self.waiting.insert(ticket, waiting);
     }
 
-    /// Takes out what has passed.
+    /// Completes the reads whose pieces have passed.
     pub(super) fn land_light(&mut self, done: &mut Vec<Completion>) {
         let now_ns = self.now_ns();
         while let Some(&Reverse((passed_ns, ticket))) = self.passing.peek()
@@ -82,7 +81,7 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
             if !self.checks(ticket, piece, waiting.good) {
                 self.gauge.count(|figures| figures.pieces_scrubbed += 1);
                 self.lights.lose(piece, waiting.pass);
-                self.send_errand(op, Errand::Wrong(piece));
+                self.read_behind(op, BehindRead::Wrong(piece));
                 continue;
             }
             let bytes = self.orbit.pieces[piece as usize].bytes;
@@ -96,6 +95,8 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
         }
     }
 
+    /// Waits until the piece has been copied; whether its checksum is right. Without glass
+    /// that is `good`.
     pub(super) fn checks(&mut self, ticket: u64, piece: u32, good: bool) -> bool {
         match &mut self.glass {
             Some(glass) => glass.taken(ticket, piece),
@@ -104,9 +105,9 @@ impl<M: Medium, C: Pace> FiberLoop<M, C> {
     }
 }
 
-/// How often something happens that happens `mean` times on average (Knuth,
-/// The Art of Computer Programming, 3.4.1; beyond 30 the mean itself, which is
-/// more than is asked for here).
+/// A random number of the Poisson distribution with this mean (Knuth, The Art of
+/// Computer Programming, 3.4.1). Beyond 30 it is the mean itself: the difference does not
+/// matter here.
 fn poisson(rng: &mut Rng, mean: f64) -> u64 {
     if mean <= 0.0 {
         return 0;

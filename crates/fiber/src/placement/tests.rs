@@ -1,4 +1,4 @@
-//! Which way to divide memory suits a loop.
+//! Tests of the choice among ways to divide memory.
 
 use crate::spec::LoopSpec;
 use delayline_plan::{ExtentId, NEAR_BYTES, Run, Schedule};
@@ -20,7 +20,7 @@ fn model() -> Plan {
     plan
 }
 
-/// The head streams through this window of so many MiB, or stays.
+/// A window of `window` MiB, through which the head streams unless it stays.
 fn way(window: u64, stays: bool) -> Residency {
     let mut resident = vec![false; 60];
     resident.push(stays);
@@ -33,7 +33,7 @@ fn way(window: u64, stays: bool) -> Residency {
     }
 }
 
-/// A loop that holds so many MiB, and the window that is taken of these ways.
+/// The window, in MiB, of the way that is chosen for a loop that holds `holds` MiB.
 fn taken(holds: u64, ways: &[Residency]) -> Result<u64, PlacementError> {
     let mut spec = LoopSpec::new(1e4, 1e9);
     spec.rate_bit_per_s *= (holds * MB) as f64 / spec.capacity_bytes() as f64;

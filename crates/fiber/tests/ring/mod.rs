@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub const PIECE: u64 = 4 * ALIGN;
 pub const COUNT: u64 = 16;
 
-/// A loop that passes one byte a nanosecond, of which a lap is so long in ns.
+/// A loop that passes one byte a nanosecond, with a lap of `lap_ns`.
 pub fn spec(lap_ns: u64) -> LoopSpec {
     let mut spec = LoopSpec::new(1.0, 8e9);
     spec.overhead = 0.0;
@@ -19,7 +19,7 @@ pub fn spec(lap_ns: u64) -> LoopSpec {
     spec
 }
 
-/// All pieces, each so many pieces behind the turn's start.
+/// All pieces, each as many pieces after the turn's start as `place` returns.
 pub fn placed(place: impl Fn(u64) -> u64) -> Vec<PlacedExtent> {
     let one = |i: u64| PlacedExtent {
         extent: Extent {
@@ -32,8 +32,8 @@ pub fn placed(place: impl Fn(u64) -> u64) -> Vec<PlacedExtent> {
     (0..COUNT).map(one).collect()
 }
 
-/// Sixteen pieces, one behind the other from 0 on, a full loop, and a drive
-/// behind it of half its rate.
+/// A loop full of sixteen pieces, one after the other from 0 on, and a drive behind it of
+/// half its rate.
 pub struct Bench {
     pub bytes: Vec<u8>,
     pub memory: Arc<Memory>,
@@ -81,7 +81,7 @@ pub fn bench(change: impl FnOnce(&mut LoopSpec)) -> Bench {
     }
 }
 
-/// A loop that is so many times as long and holds each piece so many times.
+/// Makes the loop `copies` times as long, with as many copies of each piece.
 pub fn with_copies(spec: &mut LoopSpec, copies: u32) {
     spec.length_km *= f64::from(copies);
     spec.copies = copies;
@@ -110,14 +110,14 @@ impl Bench {
     }
 
     pub fn submit(&mut self, piece: u64) {
-        // What stands there already must not pass for what was read.
+        // Bytes of an earlier read must not pass for what is read now.
         self.memory
             .copy_in(piece * PIECE, &vec![0xcc; PIECE as usize]);
         let buffer = self.region.lend(piece * PIECE, PIECE as u32);
         self.fiber.submit(Op::read(piece, 0, piece * PIECE, buffer));
     }
 
-    /// Waits for reads; checks their bytes; which came, and when.
+    /// Waits for reads and checks their bytes; returns which came, and when.
     pub fn wait(&mut self) -> Vec<(u64, u64)> {
         let mut done = Vec::new();
         self.fiber.poll(true, &mut done);

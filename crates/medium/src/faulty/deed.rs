@@ -1,17 +1,17 @@
-//! What is done to operations and to their bytes, and counted: spoiled reads, writes
-//! that are lost or torn, operations that never complete. It does not choose whom
-//! it befalls.
+//! Applies faults to operations and their bytes, and counts them: spoiled reads, writes
+//! that are lost or torn, operations that never complete. It does not choose which
+//! operations meet them.
 
 use super::Faulty;
 use super::fate::{Deed, Failing, Fate, Lie};
 use crate::{Memory, Rng};
 use delayline_line::{Buffer, Completion, Medium, Op, Verb};
 
-/// Bytes of a sector, of which a lie spoils one.
+/// Bytes of a sector: a zeroed read has one of zeros, a torn write is cut between two.
 const SECTOR: u32 = 512;
 
 impl<M: Medium> Faulty<M> {
-    /// Has the medium inside do `op`, or what `lie` makes of it.
+    /// Submits `op` to the medium inside, or what `lie` makes of it.
     pub(super) fn submit_lying(&mut self, mut op: Op, lie: Lie, mut fate: Fate) {
         let draw = self.lies.next_u64();
         match lie {
@@ -26,7 +26,7 @@ impl<M: Medium> Faulty<M> {
             Lie::Flip => fate.deed = Deed::Flip(draw),
             Lie::Zero => fate.deed = Deed::Zero(draw),
             Lie::Misplace => {
-                // An earlier place, for what lies behind may not be there.
+                // An earlier place: a later one may be past the end.
                 let len = u64::from(op.buffer.len());
                 if let Some(places) = op.offset.checked_div(len).filter(|&places| places > 0) {
                     op.offset -= (1 + draw % places) * len;
@@ -48,7 +48,7 @@ impl<M: Medium> Faulty<M> {
         self.inner.submit(op);
     }
 
-    /// Has only the first or the last units of a write made.
+    /// Submits only the first or the last units of a write.
     fn tear(&mut self, op: Op, draw: u64, mut fate: Fate) {
         let align = self.inner.caps().align;
         let unit = align.offset.max(align.len).max(align.memory).max(SECTOR);
@@ -86,8 +86,8 @@ impl<M: Medium> Faulty<M> {
         self.inner.submit(op);
     }
 
-    /// Does its deed to a completion; none if nobody is to hear of it.
-    pub(super) fn befall(
+    /// Applies the decided fault to a completion; none if it is never to complete.
+    pub(super) fn apply(
         &mut self,
         mut done: Completion,
         fate: &Fate,
@@ -147,7 +147,7 @@ impl<M: Medium> Faulty<M> {
     }
 }
 
-/// Turns a bit of `len` bytes at `at`; whether there was one.
+/// Flips a bit of `len` bytes at `at`; whether there was one.
 fn flip(memory: &Memory, at: u64, len: u64, draw: u64) -> bool {
     if len == 0 {
         return false;

@@ -1,5 +1,5 @@
-//! What befalls an operation, drawn from the seed when it is submitted. It does not
-//! know how that is done to it.
+//! Decides which fault an operation meets, drawn from the seed when it is submitted.
+//! It does not know how the fault is applied.
 
 use super::Faulty;
 use delayline_line::{Buffer, Medium, MediumError, Op, Verb};
@@ -14,7 +14,7 @@ pub(super) struct Fate {
     pub polls: u64,
     pub ns: u64,
     pub verb: Verb,
-    /// Where, for whether a read meets what a lost write left.
+    /// The bytes that were asked for, to tell whether a read meets a lost write.
     pub part: u16,
     pub bytes: Range<u64>,
     pub deed: Deed,
@@ -22,15 +22,15 @@ pub(super) struct Fate {
 
 pub(super) enum Deed {
     Nothing,
-    /// A number that decides how many bytes arrive.
+    /// A random number that decides how many bytes arrive.
     Short(u64),
     Fail(Failing, MediumError),
     Hang,
-    /// Numbers that decide where.
+    /// Random numbers that decide where.
     Flip(u64),
     Zero(u64),
     Misplace,
-    /// The parts of the buffer before and behind what is really written.
+    /// The parts of the buffer before and after the one that is written.
     Tear(Buffer, Buffer),
 }
 
@@ -41,7 +41,8 @@ pub(super) enum Failing {
     Transient,
 }
 
-/// What befalls an operation, before it is known whether it can.
+/// A fault that the completion does not show, chosen before it is known whether the
+/// operation can meet it.
 pub(super) enum Lie {
     None,
     Hang,
@@ -53,12 +54,12 @@ pub(super) enum Lie {
 }
 
 impl<M: Medium> Faulty<M> {
-    /// What fails or comes short, if anything does.
+    /// The failure or short operation, if there is to be one.
     pub(super) fn decide_failure(&mut self, op: &Op) -> Option<Deed> {
         let short = self.deeds.chance(self.faults.short) && op.verb != Verb::Sync;
         let transient = self.deeds.chance(self.faults.transient);
         let draw = self.deeds.next_u64();
-        let end = op.offset + u64::from(op.buffer.len());
+        let end = op.offset.saturating_add(op.buffer.len().into());
         let fail = |kind, message: &str| {
             let source = io::Error::other(message);
             Deed::Fail(kind, MediumError::failed(NAME, op.asked(), source))
@@ -71,11 +72,11 @@ impl<M: Medium> Faulty<M> {
         let spared = *row >= self.faults.in_a_row;
         let most = self.faults.gone_after.unwrap_or(u64::MAX);
         if self.served > most {
-            let source = io::Error::other("it was taken away");
+            let source = io::Error::other("injected fault: it serves no more operations");
             return Some(Deed::Fail(Failing::Gone, MediumError::gone(NAME, source)));
         }
         if op.verb != Verb::Sync && self.faults.broken.iter().any(touches) {
-            let never = "these bytes can never be read or written";
+            let never = "injected fault: these bytes always fail";
             return Some(fail(Failing::Broken, never));
         }
         if spared || !(short || transient) {
@@ -84,11 +85,15 @@ impl<M: Medium> Faulty<M> {
         }
         *row += 1;
         Some(match transient {
-            true => fail(Failing::Transient, "this time it did not work"),
+            true => fail(
+                Failing::Transient,
+                "injected fault: another attempt may succeed",
+            ),
             false => Deed::Short(draw),
         })
     }
 
+    /// The first lie of those drawn that an operation of this kind can meet.
     pub(super) fn decide_lie(&mut self, verb: Verb) -> Lie {
         let mut lie = Lie::None;
         // Always the same number of draws, so that fates depend on order alone.

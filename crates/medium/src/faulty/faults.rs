@@ -1,45 +1,46 @@
-//! Which faults a medium has, how many it really had, and the switch that changes
-//! them from outside.
+//! Which faults a medium injects, how many operations met each, and the switch that
+//! changes them from outside.
 
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Which faults, and how many. The default has none. Rates are shares of operations,
-/// 0 to 1; of several faults that an operation would meet it meets the first in this
-/// order: gone, broken, transient, short, hung, and then the lies.
+/// Which faults, and how many; none by default. Shares are of operations, 0 to 1. Of
+/// several faults that an operation would meet it meets the first in this order: gone,
+/// broken, transient, short, hung, and then the others in the order of the fields.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
-    /// A completion is held back for up to so many polls.
+    /// Maximum number of polls for which a completion is held back.
     pub delay_polls: u64,
-    /// A completion is held back for up to so many nanoseconds of the clock
+    /// Maximum time for which a completion is held back, in nanoseconds of the clock
     /// given by [`crate::Faulty::in_time`].
     pub delay_ns: u64,
     /// Completions that are due together come in any order.
     pub reorder: bool,
     /// Share of reads and writes of which fewer bytes arrive, perhaps none.
     pub short: f64,
-    /// Share of operations that fail but would not the next time.
+    /// Share of operations that fail, of which another attempt may succeed.
     pub transient: f64,
-    /// Most faults of these two kinds in succession to operations that end at the
-    /// same byte, so that a victim with more retries gets there.
+    /// Maximum number of successive `short` and `transient` faults of operations that
+    /// end at the same byte, so that a caller with more retries succeeds.
     pub in_a_row: u32,
     /// Ranges of bytes of a part that can never be read or written.
     pub broken: Vec<(u16, Range<u64>)>,
-    /// So many operations are served; from then on the medium is gone.
+    /// The number of operations after which the medium is gone.
     pub gone_after: Option<u64>,
-    /// Share of operations that never complete. Of the writes among them some are
-    /// made and some are not.
+    /// Share of operations that never complete. Half of the writes among them are
+    /// done all the same.
     pub hung: f64,
-    /// Share of reads that bring a bit the wrong way.
+    /// Share of reads with one bit flipped.
     pub flipped: f64,
-    /// Share of reads that bring a sector of zeros.
+    /// Share of reads of which one sector is zeros.
     pub zeroed: f64,
     /// Share of reads that bring another place's bytes.
     pub misplaced: f64,
-    /// Share of writes that are acknowledged and never made: what is read there
-    /// afterwards is what was there before.
+    /// Share of writes that are acknowledged and never made: later reads bring the old
+    /// bytes.
     pub lost: f64,
-    /// Share of writes that are acknowledged and made in part: the rest is as it was.
+    /// Share of writes that are acknowledged and made in part: the rest keeps its old
+    /// bytes.
     pub torn: f64,
 }
 
@@ -75,8 +76,8 @@ pub struct FaultCounts {
     pub stale: u64,
 }
 
-/// Changes the faults of a medium that is out of reach, inside an engine say. Clones
-/// are one switch.
+/// Changes the faults of a medium that the caller cannot reach, such as one inside an
+/// engine. Clones are the same switch.
 #[derive(Clone, Debug, Default)]
 pub struct FaultSwitch(Arc<(Mutex<Switched>, Condvar)>);
 
@@ -91,23 +92,23 @@ impl FaultSwitch {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From the next operation on, these faults.
+    /// Sets the faults from the next operation on.
     pub fn set(&self, faults: Faults) {
         self.lock().faults = Some(faults);
     }
 
-    /// Takes back what no operation has seen.
+    /// Withdraws faults that were set and that no operation has met yet.
     pub fn clear(&self) {
         self.take();
     }
 
-    /// As a drive that hangs: until [`FaultSwitch::thaw`] nothing completes, and who
-    /// waits for it waits.
+    /// Simulates a drive that hangs: until [`FaultSwitch::thaw`] nothing completes, and
+    /// a poll that waits blocks.
     pub fn freeze(&self) {
         self.lock().frozen = true;
     }
 
-    /// The drive answers again.
+    /// Ends [`FaultSwitch::freeze`].
     pub fn thaw(&self) {
         self.lock().frozen = false;
         self.0.1.notify_all();
@@ -117,7 +118,7 @@ impl FaultSwitch {
         self.lock().faults.take()
     }
 
-    /// Whether anything may complete; waits for that if it is asked to.
+    /// Whether anything may complete; with `wait`, blocks until it may.
     pub(super) fn answers(&self, wait: bool) -> bool {
         let mut switched = self.lock();
         while wait && switched.frozen {

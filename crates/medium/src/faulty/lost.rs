@@ -1,4 +1,4 @@
-//! Which bytes a lying medium has not written though it said so.
+//! Which bytes a faulty medium has not written though it said so.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ impl Lost {
         self.0.push((part, bytes));
     }
 
-    /// A write of these bytes is made: what was lost there matters no more.
+    /// A write of these bytes is made: they are lost no more.
     pub fn make(&mut self, part: u16, made: Range<u64>) {
         let old = std::mem::take(&mut self.0);
         for (other, lost) in old {

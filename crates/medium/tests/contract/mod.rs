@@ -1,6 +1,6 @@
-//! What every medium owes the line, checked on each of them with one suite: a test
-//! program includes it and says in its `MEDIA` on which. It knows a medium by the
-//! trait alone.
+//! The contract of a medium with the line, checked on all media with one suite: a test
+//! program includes it and lists its media in `MEDIA`. It knows a medium by the trait
+//! alone.
 
 use super::MEDIA;
 
@@ -150,7 +150,7 @@ fn random_reads_at_depth_each_complete_once_with_their_bytes() {
                 let part = u16::from(rng.chance(0.2));
                 let offset =
                     rng.below(model.bytes[usize::from(part)].len() as u64 / ALIGN + 2) * ALIGN;
-                // What stands there already must not pass for what was read.
+                // Bytes of an earlier read must not pass for what is read now.
                 memory.copy_in(at, &vec![0xcc; len as usize]);
                 let buffer = region.lend(at, len as u32);
                 medium.submit(Op::read(next, part, offset, buffer));
@@ -262,7 +262,7 @@ fn a_medium_dropped_with_reads_under_way_lets_go_of_the_memory() {
                 medium.poll(false, &mut Vec::new());
             }
             drop(medium);
-            // Nobody is left to write: what is put there now stays.
+            // Nothing writes there any more: what is put there now stays.
             assert_eq!(Arc::strong_count(&memory), 1, "{name}");
             let whole = vec![0x11; memory.len() as usize];
             memory.copy_in(0, &whole);

@@ -1,5 +1,5 @@
-//! Measures laps that several sequences share, all sizes in one process and in
-//! turns, so that what the machine does meanwhile hits all of them.
+//! Measures laps that several sequences share, all batch sizes in one process and in turns,
+//! so that changes of the machine's speed affect all of them alike.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::report::limit_s;
 /// What a process has measured.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Measured {
-    /// Each size, in the order in which they were asked for.
+    /// The batch sizes, in the order of the arguments.
     pub sizes: Vec<Size>,
     /// Bytes that a lap streams.
     pub streamed_bytes: u64,
@@ -29,13 +29,13 @@ pub struct Measured {
 /// The laps of one batch size.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Size {
-    /// How many share a lap.
+    /// Sequences that share a lap.
     pub sequences: u32,
-    /// How long laps took.
+    /// Times of the laps.
     pub laps_s: Vec<f64>,
-    /// How long the compute waited in them.
+    /// Stalls in each of them.
     pub stalls_s: Vec<f64>,
-    /// What was read for each, in bytes.
+    /// Bytes that were read for each of them.
     pub lap_bytes: Vec<u64>,
 }
 
@@ -46,7 +46,7 @@ impl Size {
         self.lap_bytes.push(took.bytes_read);
     }
 
-    /// Takes in what another process has measured of this size.
+    /// Adds the laps that another process has measured of this size.
     pub fn join(&mut self, more: Self) {
         self.sequences = more.sequences;
         self.laps_s.extend(more.laps_s);
@@ -54,33 +54,33 @@ impl Size {
         self.lap_bytes.extend(more.lap_bytes);
     }
 
-    /// What all laps together are limited by, each by what it read, as a share of the time
-    /// that they took: with compute as long as what laps of this size do not wait.
+    /// The limit of all laps, each by the bytes that it read, as a share of the time that
+    /// they took. Compute is the median lap without its stall.
     pub fn of_limit(&self, rate_bytes_per_s: f64) -> f64 {
         let compute_s = self.lap_s() - self.stall_s();
         limit_s(compute_s, &self.lap_bytes, rate_bytes_per_s) / self.laps_s.iter().sum::<f64>()
     }
 
-    /// A lap, in seconds: the median.
+    /// The median lap, in seconds.
     pub fn lap_s(&self) -> f64 {
         median(self.laps_s.iter().copied()).unwrap_or(f64::NAN)
     }
 
-    /// Waiting in a lap, in seconds: the median.
+    /// The median stall of a lap, in seconds.
     pub fn stall_s(&self) -> f64 {
         median(self.stalls_s.iter().copied()).unwrap_or(f64::NAN)
     }
 
-    /// Of all sequences together.
+    /// Tokens per second of all sequences together.
     pub fn tokens_per_s(&self) -> f64 {
         f64::from(self.sequences) / self.lap_s()
     }
 }
 
-/// Measures.
+/// Measures laps of all batch sizes.
 ///
 /// # Errors
-/// When the model cannot be run with so many sequences under the budget.
+/// When the model cannot be run with that many sequences under the budget.
 pub fn measure(job: &ProbeJob) -> Result<Measured> {
     let most = job.batch.iter().copied().max().unwrap_or(1);
     let one = job.prompt_tokens + job.tokens + 2;
@@ -126,7 +126,8 @@ pub fn measure(job: &ProbeJob) -> Result<Measured> {
     })
 }
 
-/// Laps of one size: all sequences have read their prompts before the first counts.
+/// Measures laps of one size: all sequences have read their prompts before the first lap
+/// counts.
 fn decode_together(
     batcher: &mut Batcher,
     prompt: &[i32],
@@ -136,7 +137,7 @@ fn decode_together(
     let mut sequences = Vec::new();
     for at in 0..size.sequences as usize {
         let mut prompt = prompt.to_vec();
-        // Texts that begin alike would share what was computed.
+        // Prompts that begin alike would share cached blocks.
         let turn = at % prompt.len();
         prompt.rotate_left(turn);
         let greedy = Choice::Sampled(Sampling {
@@ -161,7 +162,7 @@ fn decode_together(
     while batcher.ready() && counted < tokens {
         let lap = batcher.lap(&mut events).map_err(|failed| failed.error)?;
         events.clear();
-        // Laps with prompts, or that a sequence has left early, are of another size.
+        // Laps with prompts, or after a sequence has ended, do not count.
         if lap.decoded == all && lap.prompt_tokens == 0 {
             size.add(lap.took);
             counted += 1;

@@ -1,8 +1,8 @@
-//! Facts, and what a person is told about them.
+//! Tests of the findings: facts, and the marks and words that they get.
 
 use super::*;
 
-/// `check(finding, mark, words)`: the mark, and words among what is said.
+/// Asserts a finding's mark, and that its text contains these words.
 #[track_caller]
 pub(in crate::doctor) fn check(finding: Finding, mark: Mark, words: &[&str]) {
     let said = format!("{}: {}\n{}", finding.name, finding.text, finding.so);

@@ -1,5 +1,5 @@
-//! Loops with a name, and loops from a design: where the parameters come from that
-//! nobody typed.
+//! Loops with a name, and loops from a design: the source of the parameters that are not
+//! given.
 
 use std::path::{Path, PathBuf};
 
@@ -11,14 +11,14 @@ use delayline_study::media;
 
 use super::wrong;
 
-/// A loop of the data sheets that nobody has designed: what goes round is told,
-/// not what the light does.
+/// A loop of the data sheets without a design: its length and rate are known, not its
+/// optics.
 const ORBIT: &str = "orbit";
 
-/// An ocean of fiber at a rate that a laptop can carry.
+/// A loop of 10,000 km at a rate that a laptop can emulate.
 const OCEAN: &str = "ocean";
 
-/// All names.
+/// The names of all presets, with commas between.
 pub fn names() -> String {
     let designs = link::PRESETS.map(|(name, _)| name);
     let names: Vec<&str> = designs.into_iter().chain([ORBIT, OCEAN]).collect();
@@ -39,7 +39,7 @@ enum From {
 }
 
 impl PresetSource {
-    /// Takes a key that is about this; false if it is about something else.
+    /// Takes a parameter of the source; false if the key is not one.
     pub fn set(&mut self, key: &str, value: &str, folder: &Path) -> Result<bool, SpecError> {
         let from = match key {
             "preset" if names().split(", ").any(|name| name == value) => From::Preset(value.into()),
@@ -60,14 +60,14 @@ impl PresetSource {
         }
     }
 
-    /// What is known of the loop before the parameters that were `given`, of which
-    /// the length decides about the light.
+    /// The loop before the parameters that were `given`, and its optics. Of those given the
+    /// length is used, because the optics depend on it.
     pub fn light(&self, given: SpecBuilder) -> Result<(SpecBuilder, Option<Optics>)> {
         let without_light = |spec| match self.laps {
             None => Ok((SpecBuilder::from_spec(spec), None)),
             Some(laps) => bail!(
-                "laps={laps}: only of a design is it known what light does in so many laps; give \
-                 design=FILE.toml or one of its presets, or ber="
+                "laps={laps}: only a design says what happens to light in so many laps; give \
+                 design=FILE.toml or a preset with a design, or ber= in place of laps="
             ),
         };
         let library = Library::embedded();

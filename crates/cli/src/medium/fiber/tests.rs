@@ -1,4 +1,4 @@
-//! Media as people write them: what is understood, and what is said to the rest.
+//! Loops as people write them: what is understood, and the errors for the rest.
 
 use delayline_study::datasheet::Library;
 use delayline_study::link;
@@ -55,7 +55,7 @@ fn loops_are_understood() {
         (ocean.spec.length_km, ocean.spec.loops, ocean.copies),
         (1e4, 2, Some(3))
     );
-    // What goes round nine satellites, from the data sheets.
+    // Light that goes round nine satellites, from the data sheets.
     let orbit = fiber("fiber:orbit").spec;
     assert_eq!((orbit.length_km, orbit.group_index), (43_500.0, 1.0));
     assert!(
@@ -158,7 +158,7 @@ fn a_file_names_media() -> Result<()> {
     Ok(())
 }
 
-/// Optics are computed once for each preset in `link`; here, that they arrive.
+/// The optics are tested in `link`; this tests that they arrive here.
 #[test]
 fn a_preset_is_what_study_link_says_of_its_design() -> Result<()> {
     let library = Library::embedded();
@@ -197,13 +197,13 @@ fn a_preset_is_what_study_link_says_of_its_design() -> Result<()> {
 #[test]
 fn the_light_of_a_design_depends_on_length_and_laps() -> Result<()> {
     let c_l = fiber("fiber:c-l").spec;
-    // Longer, and so fewer bits a symbol; everything typed holds.
+    // Longer, and so fewer bits a symbol; all given parameters hold.
     let far = fiber("fiber:c-l,length=2000km,guard=1us").spec;
     assert_eq!((far.length_km, far.guard_s), (2000.0, 1e-6));
     assert!(far.net_bytes_per_s() < c_l.net_bytes_per_s());
     let given = fiber("fiber:c-l,rate=1Tbit/s,overhead=0,ber=1e-9").spec;
     assert_eq!((given.rate_bit_per_s, given.residual_ber), (1e12, 1e-9));
-    // One lap more than it stands, and the correction does not.
+    // One lap more than the error correction can correct.
     let optics = lit("fiber:c-l").1.expect("of a design");
     let stands = optics.laps_before_regeneration;
     let more = fiber(&format!("fiber:c-l,laps={}", stands + 1)).spec;

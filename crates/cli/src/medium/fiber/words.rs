@@ -1,5 +1,5 @@
-//! The fiber loop in words: what circulates, how long the light takes, and what
-//! went wrong in it.
+//! The text about a fiber loop: what circulates, how long the light takes, and what went
+//! wrong in it.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -9,10 +9,10 @@ use delayline_study::link::Optics;
 use crate::output::format_seconds;
 use crate::size::{format_rate, places};
 
-/// What optimum coding has to gain over the plain order to be told of, as a factor.
+/// Gain of optimum coding over the plain order from which on it is reported, as a factor.
 const GAIN: f64 = 1.01;
 
-/// Where the weights lie and what that is worth.
+/// What a lap takes with the weights where they are placed.
 pub struct Placement<'a>(pub &'a PlacedLoop);
 
 impl Display for Placement<'_> {
@@ -33,7 +33,7 @@ impl Display for Placement<'_> {
     }
 }
 
-/// What the optics say of the light.
+/// The optics of a design.
 pub struct Light<'a>(pub &'a Optics);
 
 impl Display for Light<'_> {
@@ -57,7 +57,7 @@ impl Display for Light<'_> {
     }
 }
 
-/// Lines for a summary, each with its end.
+/// Lines for a summary, each with a line end.
 pub struct LoopLines<'a>(pub &'a LoopFigures);
 
 impl Display for LoopLines<'_> {
@@ -79,7 +79,7 @@ impl Display for LoopLines<'_> {
 }
 
 impl LoopLines<'_> {
-    /// What goes round.
+    /// What circulates.
     fn light(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let figures = self.0;
         let glass = figures.length_km * f64::from(figures.loops);
@@ -112,7 +112,7 @@ impl LoopLines<'_> {
         )
     }
 
-    /// What lies where, and what that is worth.
+    /// What the loop has no room for, and what the placement gains.
     fn placement(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let figures = self.0;
         if figures.is_split() {
