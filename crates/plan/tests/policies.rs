@@ -5,7 +5,7 @@ mod common;
 
 use common::{Random, random_cases};
 use delayline_plan::{
-    Belady, Cache, ExtentId, FirstCome, Frequency, Lru, NextUse, Policy, Replayed, Trace,
+    Belady, Cache, ExtentId, FirstCome, Frequency, Lru, NextUse, Policy, Replayed, S3Fifo, Trace,
     least_read_bytes, replay,
 };
 use std::collections::HashMap;
@@ -295,6 +295,24 @@ fn random_traces() {
         let capacity = random.between(0, lens.iter().sum());
         check(&Trace { lens, batches }, capacity);
     });
+}
+
+/// An item that is used again while it is in the small queue, or soon after, survives a
+/// long scan of items used once.
+#[test]
+fn s3_fifo_keeps_through_a_scan_what_was_used_again() {
+    let again_at_once: Vec<u32> = [0, 0].into_iter().chain(10..40).chain([0]).collect();
+    let again_after_eviction: Vec<u32> = (0..=10).chain([0]).chain(20..50).chain([0]).collect();
+    for (uses, hits, hits_of_lru) in [(again_at_once, 2, 1), (again_after_eviction, 1, 0)] {
+        let items = uses.iter().copied().map(ExtentId);
+        let trace = Trace::one_by_one(vec![1; 50], items);
+        assert_eq!(
+            replay(&trace, 10, 0, S3Fifo::new(10)).hits,
+            hits,
+            "{uses:?}"
+        );
+        assert_eq!(replay(&trace, 10, 0, Lru::default()).hits, hits_of_lru);
+    }
 }
 
 /// The lists that a visit returns, against what the cache holds.

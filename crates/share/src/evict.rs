@@ -1,6 +1,6 @@
 //! Which blocks stay in a shared store. No server is in charge: each that has written
 //! enough lists the store and, if that has outgrown its size, removes the oldest blocks.
-//! Two that do so at once remove the same, and a server that dies leaves no duty behind.
+//! Two that do so at once remove the same, and a server that dies need not be replaced.
 
 use std::time::SystemTime;
 
