@@ -1,4 +1,4 @@
-//! A header of any bytes is understood or refused.
+//! Parses any bytes as a header.
 #![no_main]
 
 #[path = "../../crates/gguf/tests/look/mod.rs"]

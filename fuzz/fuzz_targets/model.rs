@@ -1,4 +1,4 @@
-//! A model's file of any bytes, and all that is checked before llama.cpp sees it.
+//! Opens any bytes as a model's file: all checks that are made before llama.cpp sees it.
 #![no_main]
 
 use std::io::Write;
@@ -6,7 +6,7 @@ use std::io::Write;
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let mut file = tempfile::NamedTempFile::new().expect("a file");
     file.write_all(bytes).expect("it is written");
-    // Bytes of weights that nobody looks at here.
+    // Space for weights, which are not read.
     let len = bytes.len() as u64 + (1 << 20);
     file.as_file().set_len(len).expect("it is lengthened");
     if let Ok(model) = delayline_engine::ModelFile::open_within(file.path(), 1 << 30) {

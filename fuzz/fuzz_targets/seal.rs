@@ -1,4 +1,4 @@
-//! A seal of any bytes is sound or refused.
+//! Checks any bytes as a seal.
 #![no_main]
 
 #[path = "../../crates/gguf/tests/look/mod.rs"]

@@ -1,6 +1,6 @@
-//! Whether a dependency has a known vulnerability, is abandoned or was taken
-//! back, by cargo-deny and RustSec's database. Where either cannot be had, the
-//! check says that it has checked nothing.
+//! Checks with cargo-deny and RustSec's database whether a dependency has a known
+//! vulnerability, is unmaintained or was yanked. If either is not available, the check
+//! warns that nothing was checked.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,12 +9,12 @@ use crate::finding::Finding;
 
 const PLACE: &str = "deny.toml";
 
-/// What the command `cargo deny …` brought.
+/// The outcome of a command `cargo deny …`.
 enum Ran {
     Well,
-    /// What it wrote to standard error.
+    /// It failed, with this on standard error.
     Badly(String),
-    /// Cargo knows no such command.
+    /// Cargo cannot be started.
     Missing,
 }
 
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_checked_is_said() {
+    fn what_was_not_checked_is_a_warning() {
         assert_eq!(judged(""), []);
         for (fails, severity, word) in [
             ("--version", Severity::Warning, "no cargo-deny"),

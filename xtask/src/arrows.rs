@@ -1,6 +1,5 @@
-//! Which crate uses which: the picture in ARCHITECTURE.md, held against what the
-//! manifests declare and the code names. The picture is the one place where an
-//! arrow is allowed.
+//! Which crate uses which: compares the picture in ARCHITECTURE.md with what the manifests
+//! declare and the code names. A dependency is allowed only if it is in the picture.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,8 +12,8 @@ use crate::types::Module;
 
 pub(crate) const FILE: &str = "ARCHITECTURE.md";
 
-/// How the picture begins. Its lines are `a --> b & c`, for what only tests use
-/// `a -.-> b`.
+/// The first line of the picture. The others are `a --> b & c`, or `a -.-> b` for
+/// dependencies of tests only.
 const BEGIN: &str = "```mermaid";
 
 /// One member of the workspace that depends on another.
@@ -35,7 +34,7 @@ impl fmt::Display for Edge {
 /// All arrows between members of the workspace, as the manifests declare them.
 pub(crate) fn edges(metadata: &Metadata) -> Vec<Edge> {
     let members = metadata.workspace_packages();
-    // What a crate's code uses, its tests may use as well.
+    // A dependency of both code and tests counts as one of code.
     let mut edges: BTreeMap<(String, String), bool> = BTreeMap::new();
     for package in &members {
         let inner = package
@@ -60,8 +59,8 @@ fn short(name: &str) -> String {
     name.strip_prefix("delayline-").unwrap_or(name).to_owned()
 }
 
-/// Every arrow that is declared and not drawn, drawn and not declared, or
-/// declared for code that does not use it.
+/// Every arrow that is declared but not drawn, drawn but not declared, or declared for
+/// code that does not use it.
 pub(crate) fn check(sources: &[Source], edges: &[Edge], modules: &[Module]) -> Vec<Finding> {
     let text = sources.iter().find(|source| source.path == FILE);
     let drawn = match drawn(text.map_or("", |source| &source.text)) {
@@ -90,7 +89,7 @@ pub(crate) fn check(sources: &[Source], edges: &[Edge], modules: &[Module]) -> V
     findings
 }
 
-/// Whether the code of the crate names the other one.
+/// Whether the code of the first crate names the second.
 fn is_used(edge: &Edge, modules: &[Module]) -> bool {
     let folder = format!("crates/{}/", edge.from);
     let name = format!("delayline_{}", edge.to.replace('-', "_"));
@@ -137,8 +136,8 @@ mod tests {
     use super::*;
     use crate::types::tests::code;
 
-    /// What is found in a picture, when the manifests declare `edges`, which are
-    /// written in the same way.
+    /// The findings for a picture if the manifests declare `edges`, written in the same
+    /// form.
     fn judged(picture: &str, edges: &str, line_uses: &str) -> Vec<Finding> {
         let text =
             |picture| format!("# Map\n\n```mermaid\nflowchart TD\n{picture}\n```\n\na --> b\n");
@@ -153,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_picture_is_held_against_the_code() {
+    fn the_picture_is_compared_with_the_code() {
         let uses = "use delayline_plan::Plan; use delayline_gguf::Header;";
         // The picture, the arrows, what the code names, the places of findings.
         let cases: [(&str, &str, &str, &[&str]); 10] = [

@@ -1,6 +1,6 @@
-//! The chains of types in ARCHITECTURE.md: what an extent passes from the GGUF
-//! header to a pointer, and a token from the socket to the logits. Each type of
-//! a chain is one that a reader has to know.
+//! The chains of types in ARCHITECTURE.md: the forms of an extent from the GGUF header to
+//! a pointer, and of a token from the socket to the logits. A reader has to know each type
+//! of a chain, so their number is limited.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::types::Module;
 /// A paragraph `name: `crate::Type` → `crate::Type` → …`.
 struct Chain {
     name: &'static str,
-    /// Types that it may have.
+    /// Maximum number of types.
     maximum: usize,
 }
 
@@ -27,8 +27,8 @@ const CHAINS: [Chain; 2] = [
     },
 ];
 
-/// Chains that are missing or too long, types that do not exist, and links
-/// that no code makes.
+/// Chains that are missing or too long, types that do not exist, and neighbours that no
+/// code links.
 pub(crate) fn check(sources: &[Source], modules: &[Module]) -> Vec<Finding> {
     let source = sources.iter().find(|source| source.path == FILE);
     let text = source.map_or("", |source| &source.text);
@@ -67,14 +67,14 @@ fn judge(chain: &Chain, text: &str, modules: &[Module], findings: &mut Vec<Findi
             && !are_linked(&from, &to, modules)
         {
             error(format!(
-                "no link from `{}` to `{}`: neither file names the other's type, and no function and no machine both",
+                "no link from `{}` to `{}`: neither file names the other's type, and no function and no type's methods name both",
                 pair[0], pair[1]
             ));
         }
     }
 }
 
-/// The line from 1 and the types of a paragraph that begins with `name:`.
+/// The line number, from 1, and the types of a paragraph that begins with `name:`.
 fn listed<'a>(name: &str, text: &'a str) -> Option<(usize, Vec<&'a str>)> {
     let begins = |line: &str| {
         let rest = line.trim_start_matches("- ").strip_prefix(name);
@@ -105,8 +105,8 @@ impl<'a> Defined<'a> {
     }
 }
 
-/// Whether a file that defines one of the types names the other, a function anywhere
-/// names both, or the methods of a third type, the machine that makes one of the other.
+/// Whether a file that defines one of the types names the other, or a function or the
+/// methods of a third type name both.
 fn are_linked(from: &Defined, to: &Defined, modules: &[Module]) -> bool {
     let apart = from.module.path != to.module.path;
     let by_file =

@@ -1,5 +1,5 @@
-//! The repository's text files. It asks the file system rather than git, so
-//! that the checks also run on an unpacked archive.
+//! The repository's text files, from the file system rather than git, so that the checks
+//! also run on an unpacked archive.
 
 use std::fs;
 use std::io;
@@ -8,7 +8,7 @@ use std::path::Path;
 /// One text file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Source {
-    /// From the root, with `/` between the parts.
+    /// Path from the root, with `/` between the parts.
     pub path: String,
     pub text: String,
 }
@@ -19,13 +19,13 @@ impl Source {
     }
 }
 
-/// Names at the top that hold what was built or fetched, or belong to other programs.
+/// Names in the root folder that were built or fetched, or belong to other programs.
 const SKIPPED: [&str; 5] = [".git", "target", "models", ".venv", ".schemathesis"];
 
-/// All text files below `root`, by path. What is not UTF-8 is not text.
+/// All text files below `root`, by path. Files that are not UTF-8 are left out.
 ///
 /// # Errors
-/// When a folder or file cannot be read.
+/// If a folder or file cannot be read.
 pub(crate) fn walk(root: &Path) -> io::Result<Vec<Source>> {
     let mut sources = Vec::new();
     descend(root, "", &mut sources)?;
@@ -39,8 +39,8 @@ fn descend(dir: &Path, prefix: &str, sources: &mut Vec<Source>) -> io::Result<()
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = format!("{prefix}{name}");
         let kind = entry.file_type()?;
-        // A folder of that name deeper down may well hold sources. In a linked
-        // worktree `.git` is a file, and `models` may be a link.
+        // Folders of these names deeper down may hold sources. In a linked worktree
+        // `.git` is a file, and `models` may be a link.
         if prefix.is_empty() && SKIPPED.contains(&name.as_str()) || name == "__pycache__" {
             continue;
         }

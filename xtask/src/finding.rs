@@ -1,4 +1,4 @@
-//! What a check has to say, and how it is printed.
+//! The findings of checks, and how they are printed.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ pub(crate) enum Severity {
     Error,
 }
 
-/// One thing that is not as it should be.
+/// One violation of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
     pub severity: Severity,

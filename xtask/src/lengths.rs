@@ -1,9 +1,9 @@
-//! How long source files are: a file too long to read in one sitting is two.
+//! Limits the length of source files.
 
 use crate::files::Source;
 use crate::finding::Finding;
 
-/// Lines from which a file is mentioned, and from which it fails.
+/// Lines above which a file gets a warning, and above which an error.
 const LONG: usize = 400;
 const TOO_LONG: usize = 800;
 

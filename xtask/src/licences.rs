@@ -1,12 +1,12 @@
-//! Whether every dependency's licence is on the list of `deny.toml`, the same
-//! list that cargo-deny reads.
+//! Checks that every dependency's licence is on the list of `deny.toml`, which cargo-deny
+//! reads as well.
 
 use cargo_metadata::Metadata;
 use spdx::{Expression, LicenseReq, ParseMode};
 
 use crate::finding::Finding;
 
-/// A package that is not ours.
+/// A package from outside the workspace.
 #[derive(Clone, Debug)]
 pub(crate) struct Package {
     pub name: String,
@@ -14,7 +14,7 @@ pub(crate) struct Package {
     pub licence: Option<String>,
 }
 
-/// All packages that the lock file brings in.
+/// All packages from outside the workspace in the lock file.
 pub(crate) fn packages(metadata: &Metadata) -> Vec<Package> {
     let foreign = metadata
         .packages
@@ -62,7 +62,7 @@ fn judge(allowed: &[String], package: &Package) -> Option<Finding> {
             "names no licence; look at its files before using it",
         ));
     };
-    // Crates of old write `MIT/Apache-2.0`, which means `OR`.
+    // Old crates write `MIT/Apache-2.0`, which means `OR`.
     let expression = match Expression::parse_mode(licence, ParseMode::LAX) {
         Ok(expression) => expression,
         Err(error) => {
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_is_none_is_said() {
+    fn an_invalid_list_is_an_error() {
         for deny in [
             "",
             "[licenses]",

@@ -1,7 +1,7 @@
-//! The checks of the repository itself: `cargo xtask check`; the picture in its
-//! README: `cargo xtask picture`; and the engine in virtual time for as long as one
-//! likes: `cargo xtask simulate`. Each check is a file of its own that turns
-//! sources or metadata into findings; this one runs them and prints.
+//! `cargo xtask check`: checks of the repository itself. `cargo xtask picture`: the picture
+//! in its README. `cargo xtask simulate`: the engine in virtual time for a number of
+//! minutes. Each check is a separate file that turns sources or metadata into findings;
+//! this file runs them and prints the findings.
 #![forbid(unsafe_code)]
 
 mod advisories;
@@ -27,7 +27,7 @@ use crate::files::Source;
 use crate::finding::{Finding, Severity};
 use crate::types::Module;
 
-/// What every check may look at.
+/// The inputs of the checks.
 struct Repository {
     root: PathBuf,
     /// Text files with their paths from the root.
@@ -35,7 +35,7 @@ struct Repository {
     /// The library code among them.
     modules: Vec<Module>,
     metadata: Metadata,
-    /// `deny.toml` as it is written.
+    /// The text of `deny.toml`.
     deny: String,
 }
 

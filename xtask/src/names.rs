@@ -1,14 +1,14 @@
-//! One public name means one thing in the whole workspace.
+//! Checks that a public name means one thing in the whole workspace.
 
 use std::collections::BTreeMap;
 
 use crate::finding::Finding;
 use crate::types::{Module, Reach};
 
-/// Each crate has one, and `crate::Error` says which is meant.
+/// Each crate may have this one, because `crate::Error` tells which is meant.
 const SHARED: &str = "Error";
 
-/// Every public name with two meanings, at each of its places.
+/// Every public name with several definitions, at each of them.
 pub(crate) fn check(modules: &[Module]) -> Vec<Finding> {
     let mut places: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for module in modules {

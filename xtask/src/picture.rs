@@ -1,6 +1,4 @@
-//! `cargo xtask picture`: one lap of a trace as an SVG for the README. It knows
-//! the files and in which order things are done; what a trace means and how it
-//! is drawn is in the files below.
+//! `cargo xtask picture`: draws one lap of a trace as an SVG for the README.
 
 mod draw;
 mod lap;
@@ -12,11 +10,11 @@ use std::path::Path;
 use self::lap::Lap;
 use self::trace::Trace;
 
-/// Draws the steadiest lap of `trace` into `out` and says which one it was.
+/// Draws the decoding lap of median length of `trace` into `out`, and returns a line about
+/// it.
 ///
 /// # Errors
-/// A message: the trace cannot be read or holds no such lap, or `out` cannot be
-/// written.
+/// A message if the trace cannot be read or has too few laps, or `out` cannot be written.
 pub(crate) fn draw(trace: &Path, out: &Path) -> Result<String, String> {
     let named = |problem: String| format!("{}: {problem}", trace.display());
     let text = fs::read(trace).map_err(|error| named(error.to_string()))?;
@@ -39,8 +37,8 @@ pub(crate) fn draw(trace: &Path, out: &Path) -> Result<String, String> {
 mod tests {
     use super::*;
 
-    /// A prompt's lap and three decoding laps, of two runs each: extent 4 is read
-    /// while extent 2, which stays, is computed with. The lap of middle length waits.
+    /// A prompt's lap and three decoding laps, of two runs each: extent 4 is read during
+    /// the run with extent 2, which stays. The lap of median length waits.
     fn trace() -> String {
         let mut lines = vec![
             r#"{"ph":"M","pid":1,"tid":1,"name":"thread_name","args":{"name":"compute"}}"#.into(),
@@ -111,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_drawn_is_said() {
+    fn what_cannot_be_drawn_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let (json, svg) = (dir.path().join("t.json"), dir.path().join("t.svg"));
         let cases = [

@@ -1,5 +1,5 @@
-//! Whether the tests that `SPECIFICATION.md` names exist. Its promises are rows
-//! `| promise | number | test |`, tests in backticks in the last column:
+//! Checks that the tests that `SPECIFICATION.md` names exist. Its promises are rows
+//! `| promise | number | test |`, with tests in backticks in the last column:
 //! `line::window::some_test` (crate, path, name), `tests/some.rs::some_test`
 //! (file of any crate, name), or a path from the root.
 
@@ -8,7 +8,7 @@ use crate::finding::Finding;
 
 const FILE: &str = "SPECIFICATION.md";
 
-/// Every promise without a test, and every test that is not there.
+/// Every promise without a test, and every test that does not exist.
 pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
     let Some(specification) = sources.iter().find(|source| source.path == FILE) else {
         return vec![Finding::error(
@@ -61,7 +61,7 @@ fn rows_of(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// What looks like a test among the backticked words of the last column.
+/// The words in backticks in the last column that look like tests.
 fn references(row: &str) -> impl Iterator<Item = &str> {
     let last = row
         .trim_end_matches('|')

@@ -1,12 +1,11 @@
-//! Traces of how the work was organised or where it was done, which have no
-//! place in a repository: marks of unfinished work, paths and package sources
-//! of one machine, files of plans and notes.
+//! Finds what does not belong in the repository: marks of unfinished work, paths and
+//! package sources of one machine, files of plans and notes.
 
 use crate::files::Source;
 use crate::finding::Finding;
 
-/// Words that must not stand alone in any file. Written in two pieces so that
-/// this file passes its own check.
+/// Words that must not occur in any file. Written in two pieces so that this file passes
+/// its own check.
 const MARKS: [&str; 3] = [
     concat!("TO", "DO"),
     concat!("FIX", "ME"),
@@ -21,7 +20,7 @@ const PATHS: [&str; 4] = [
     concat!("/Us", "ers/"),
 ];
 
-/// Where one machine gets its packages from.
+/// Settings and hosts of one machine's package sources.
 const HOSTS: [&str; 6] = [
     concat!("index", "-url"),
     concat!("sparse", "+http"),
@@ -58,7 +57,7 @@ pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
         if !source.is_rust() && NAMES.iter().any(|trace| name.starts_with(trace)) {
             findings.push(Finding::error(
                 &source.path,
-                "plans and notes do not belong into the repository; remove it",
+                "plans and notes do not belong in the repository; remove it",
             ));
         }
         for (number, line) in source.text.lines().enumerate() {

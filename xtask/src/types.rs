@@ -1,6 +1,5 @@
-//! Which types the library code of the workspace defines, and which names each
-//! of its files mentions. Tests, examples and what is written in comments do
-//! not count.
+//! The types that the library code of the workspace defines, and the names that each of
+//! its files mentions. Tests, examples and comments do not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +15,7 @@ use crate::finding::Finding;
 pub(crate) enum Reach {
     /// `pub`.
     Public,
-    /// `pub(…)` or nothing.
+    /// `pub(…)` or private.
     Within,
 }
 
@@ -40,14 +39,14 @@ pub(crate) struct Module {
     /// The names in each function, with those in the head of its `impl`, and in
     /// each type.
     pub items: Vec<BTreeSet<String>>,
-    /// The names in the methods of each type, by its name.
+    /// By type: the names in its methods.
     pub methods: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// The library code among `sources`.
 ///
 /// # Errors
-/// The first file that is no Rust.
+/// For the first file that cannot be parsed.
 pub(crate) fn modules(sources: &[Source]) -> Result<Vec<Module>, Finding> {
     let library = sources.iter().filter(|source| is_library(source));
     library
@@ -168,7 +167,7 @@ fn is_for_tests(attribute: &Attribute) -> bool {
                 .is_ok_and(|only| only == "test")
 }
 
-/// The names that `use … as Name` gives to types: those in camel case.
+/// Calls `found` with the names that `use … as Name` gives to types: those in camel case.
 fn renamed(tree: &UseTree, found: &mut impl FnMut(&Ident)) {
     match tree {
         UseTree::Path(path) => renamed(&path.tree, found),

@@ -1,27 +1,28 @@
-//! `unsafe` lives in three crates and one file of a fourth; all others forbid it at their roots. The
-//! bindings of llama.cpp are named in one file, behind which exceptions stop.
+//! Checks that `unsafe` is only in three crates and one file of a fourth, that all others
+//! forbid it at their roots, and that the bindings of llama.cpp are named in one file,
+//! which catches exceptions.
 
 use crate::files::Source;
 use crate::finding::Finding;
 
-/// Where `unsafe` may be. Clippy asks for the argument at each block.
+/// Where `unsafe` may be. Clippy requires a justification at each block.
 const ALLOWED: [&str; 5] = [
     "crates/medium/",
     "crates/engine/",
     "crates/llama/",
     "crates/python/src/train.rs",
-    // Its root declares that file.
+    // The crate's root, which declares that file.
     "crates/python/src/lib.rs",
 ];
 
-/// The bindings, and where alone they are named.
+/// The bindings, and the only file that may name them.
 const BINDINGS: &str = concat!("llama_cpp", "_sys_2");
 const BORDER: &str = "/src/sys.rs";
 
 const ATTRIBUTE: &str = "#![forbid(unsafe_code)]";
 
-/// Roots without the attribute, and unsafe code beside it (tests and build
-/// scripts are roots of their own, which the attribute does not reach).
+/// Roots without the attribute, and unsafe code in the files that it does not apply to:
+/// tests and build scripts are separate roots.
 pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
     let safe = |source: &&Source| {
         source.is_rust() && !ALLOWED.iter().any(|dir| source.path.starts_with(dir))
@@ -63,8 +64,8 @@ fn is_root(path: &str) -> bool {
     path.ends_with("/src/lib.rs") || path.ends_with("/src/main.rs")
 }
 
-/// Whether the word stands in code and opens something; strings that look like
-/// code are not told apart.
+/// Whether the line has the keyword in code, opening something. Strings that look like
+/// code are not distinguished.
 fn opens_unsafe(line: &str) -> bool {
     let code = line.split("//").next().unwrap_or_default();
     code.match_indices("unsafe").any(|(at, word)| {

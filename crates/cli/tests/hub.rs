@@ -60,7 +60,7 @@ fn a_model_of_the_hub_is_fetched_and_then_there() {
     };
     for (endpoint, offline, says) in [
         (&sound.endpoint, "1", "HF_HUB_OFFLINE forbids"),
-        (&unsound.endpoint, "", "not those whose checksum"),
+        (&unsound.endpoint, "", "do not have the checksum"),
         (&"http://127.0.0.1:1".to_owned(), "", "cannot be reached"),
     ] {
         let none = ask(endpoint, offline);

@@ -1,9 +1,9 @@
-//! Whole experts in frames: which layers have them, what a frame looks like, where it
-//! is, and which expert is in which. All matrices of an expert lie side by side in one
-//! frame, and all frames of a pool are equal, so that a kernel that is told the
-//! distance of two frames finds them by number. Does no I/O, knows no llama.cpp.
+//! Whole experts in frames: which layers have them, the layout and places of frames, and
+//! which expert is in which. All matrices of an expert are side by side in one frame, and
+//! all frames of a pool have the same length, so that a kernel finds them by number and
+//! stride. Does no I/O, knows no llama.cpp.
 //!
-//! A frame is read into, never discarded: memory that has been touched stays.
+//! Frames are reused, never given back: memory that has been touched stays.
 
 use std::ops::Range;
 
@@ -17,14 +17,14 @@ use crate::hotness::HotLaps;
 use crate::items::{BadIndex, item_pages};
 use crate::model_file::Weight;
 
-/// A kernel that groups rows by experts keeps so many bytes for each frame, beside
-/// eight for each index: a counter, and a cache line of its own.
+/// Bytes that a kernel which groups rows by experts needs for each frame, besides
+/// eight for each index: a counter, and a cache line.
 const WORK_PER_FRAME: u64 = 8 + 64;
 
-/// Bytes are moved by whole words.
+/// Bytes are moved by whole words of this length.
 const WORD: u64 = 8;
 
-/// So many frames of a pool have to be there for each that is left to guesses.
+/// Frames that a pool must have for each frame set aside for guesses.
 const FRAMES_PER_SPARE: u32 = 8;
 
 /// Base alignment of a pool, so that huge pages fit.
@@ -36,15 +36,15 @@ struct Matrix {
     part: u16,
     /// First byte of expert 0 in the file.
     offset: u64,
-    /// Bytes of one expert's.
+    /// Bytes of one expert's matrix.
     unit: u64,
-    /// Where it lies in a frame, in bytes.
+    /// Offset in a frame, in bytes.
     slot: u64,
 }
 
 impl Matrix {
-    /// What the first byte of every expert's matrix is off the start of a page, if
-    /// that is the same for all.
+    /// Offset of every expert's matrix from the start of a page, if it is the same for
+    /// all.
     fn phase(&self) -> Option<u64> {
         self.unit
             .is_multiple_of(ALIGN)
@@ -61,19 +61,19 @@ struct Layer {
     stride: u64,
 }
 
-/// Which layers have whole experts, whatever the budget.
+/// The layers with whole experts, independent of the budget.
 #[derive(Clone, Debug, Default)]
 pub struct ArenaLayout {
     layers: Vec<Layer>,
     /// By item table: layer and matrix.
     seats: Vec<Option<(u32, u32)>>,
-    /// Indices that a lap has room for, at most.
+    /// Maximum number of indices of a lap.
     ids: u64,
-    /// Experts of a token.
+    /// Experts that a token uses.
     chosen: u32,
 }
 
-/// The item table of a use of experts, if it has one that only experts are asked of.
+/// The item table of a use of experts, if it is used for experts alone.
 type TableOf<'a> = &'a dyn Fn(&crate::graph::WeightUse) -> Option<u32>;
 
 /// In order of nodes: the tables of uses that share their indices.
@@ -100,9 +100,9 @@ fn groups(graph: &Graph, table_of: TableOf<'_>) -> Vec<Vec<u32>> {
 }
 
 impl ArenaLayout {
-    /// From all graphs, of which the first is the decoding one. `indexed` has the
-    /// weight and the bytes of an item of each table. Where the graphs do not agree on
-    /// what belongs together, there are none.
+    /// The layout for all graphs, of which the first is the decoding one. `indexed` has the
+    /// weight and the bytes of an item of each table. If the graphs do not agree on which
+    /// matrices belong together, no layer has whole experts.
     pub fn of<'a>(
         graphs: impl Iterator<Item = &'a Graph> + Clone,
         indexed: &[(&Weight, u64)],
@@ -169,7 +169,7 @@ impl ArenaLayout {
         layout
     }
 
-    /// Whether the items of that table are matrices of whole experts.
+    /// Whether the items of a table are matrices of whole experts.
     pub fn has(&self, table: u32) -> bool {
         self.seats[table as usize].is_some()
     }
@@ -188,24 +188,24 @@ impl ArenaLayout {
         self.chosen
     }
 
-    /// By item table: the layer of which it has a matrix.
+    /// By item table: the layer whose matrix it is.
     pub fn layer_of(&self) -> Vec<Option<u32>> {
         let seats = self.seats.iter();
         seats.map(|seat| seat.map(|(layer, _)| layer)).collect()
     }
 
-    /// No laps of these layers yet.
+    /// An empty list of laps of these layers.
     pub fn no_laps(&self) -> HotLaps {
         let counts = self.layers.iter().map(|layer| layer.count);
         HotLaps::new(counts.collect(), self.chosen)
     }
 
-    /// Bytes of memory that the choices of the last laps take.
+    /// Bytes of memory for the choices of the last laps.
     pub fn hot_bytes(&self) -> u64 {
         HotLaps::bytes(self.layers.len(), self.chosen)
     }
 
-    /// The layers, with what one expert takes of the budget, in bytes.
+    /// The layers, with the bytes of the budget that one expert takes.
     fn expert_layers(&self) -> Vec<ExpertLayer> {
         let work = (WORK_PER_FRAME + 8 * self.ids).next_multiple_of(64);
         let layers = self.layers.iter().map(|layer| ExpertLayer {
@@ -215,8 +215,8 @@ impl ArenaLayout {
         layers.collect()
     }
 
-    /// Pools of frames in so many bytes; none if some lap could use more experts of a
-    /// layer than there are frames in its pool.
+    /// Pools of frames in `capacity` bytes; `None` if a lap could use more experts of a
+    /// layer than its pool has frames.
     pub fn shapes(&self, capacity: u64) -> Option<Vec<PoolShape>> {
         let layers = self.expert_layers();
         let count = layers.iter().map(|layer| layer.count).max()?;
@@ -227,7 +227,7 @@ impl ArenaLayout {
         fits.then_some(shapes)
     }
 
-    /// Where the pools lie, behind byte `at` of the memory.
+    /// Places the pools from byte `at` of the memory on.
     pub fn place(&self, shapes: Vec<PoolShape>, mut at: u64) -> PlacedArena {
         let layers = self.expert_layers();
         let pools = shapes.iter().map(|shape| {
@@ -259,83 +259,85 @@ struct Pool {
     frames: u32,
 }
 
-/// Where the pools lie.
+/// The places of the pools.
 #[derive(Clone, Debug, Default)]
 pub struct PlacedArena {
     pools: Vec<Pool>,
     shapes: Vec<PoolShape>,
-    /// The first byte behind them.
+    /// The first byte after them.
     pub end: u64,
 }
 
 impl PlacedArena {
-    /// The frames of each pool.
+    /// The range of each pool's frames.
     pub fn ranges(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         let range = |pool: &Pool| pool.base..pool.base + pool.stride * u64::from(pool.frames);
         self.pools.iter().map(range)
     }
 }
 
-/// What became of experts, since the start.
+/// Counters of experts since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExpertCounts {
-    /// Distinct experts that layers of laps used.
+    /// Distinct experts used, summed over layers and laps.
     pub used: u64,
     /// Those that were in memory.
     pub hits: u64,
-    /// Bytes that the others took to read.
+    /// Bytes of the others.
     pub bytes_read: u64,
 }
 
-/// A matrix of some experts, for a kernel that finds them by number.
+/// A matrix of some experts, for a kernel that finds them by number and stride.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameBinding<'a> {
     /// Memory position of the first byte of the matrix in frame 0.
     pub at: u64,
-    /// From one frame to the next, in bytes.
+    /// Bytes from one frame to the next.
     pub stride: u64,
-    /// How many frames there are.
+    /// Number of frames.
     pub frames: u32,
-    /// In place of each index of the node, in order: its frame.
+    /// The frame of each index of the node, in order.
     pub ids: &'a [i32],
 }
 
-/// Bytes that have to be moved by less than a page behind the read that brought them.
+/// Bytes that have to be moved down by less than a page once they are read.
 #[derive(Clone, Copy, Debug)]
 pub struct Shift {
-    /// Where they are.
+    /// Memory position that they are read to.
     pub from: u64,
-    /// Where they belong, before that.
+    /// Memory position where they belong, less than `from`.
     pub to: u64,
-    /// How many.
+    /// Number of bytes.
     pub len: u64,
 }
 
 /// The frames, and the experts of the latest visit.
 pub struct ExpertArena {
     layout: ArenaLayout,
-    /// Frames of each pool that no lap needs, up to as many as a token uses experts.
+    /// Frames of each pool that can be set aside for guesses: no lap needs them, and they
+    /// are at most as many as a token uses experts.
     spare: u32,
-    /// Frames of each pool that are taken, at most, when one is given to an expert that
-    /// was hot: some are left to guesses.
+    /// Maximum number of reserved frames of each pool up to which one is given to an expert
+    /// that was hot, so that some are left for guesses.
     warming: u32,
     pools: Vec<Pool>,
     cache: ExpertPools<Box<dyn Policy>>,
     framed: Vec<Framed>,
     /// By index of the node: the frame.
     ids: Vec<i32>,
-    /// By expert, for the layer under way; others are stale.
+    /// By expert: its frame, valid for the experts of the latest visit.
     frame_of: Vec<i32>,
-    /// What the layers of the latest lap used.
+    /// Layers and experts that the latest lap used.
     used: Vec<(u32, Framed)>,
     /// Rows of that lap.
     rows: usize,
-    /// What the last laps chose, and whether that of the latest is among it, or not to be.
+    /// Choices of the last laps.
     hot: HotLaps,
+    /// Whether the latest lap is in `hot`, or is not to be.
     is_noted: bool,
-    /// Whether laps are kept.
+    /// Whether laps are added to `hot`.
     keeps: bool,
-    /// What became of experts.
+    /// Counters of experts.
     pub counts: ExpertCounts,
 }
 
@@ -377,16 +379,16 @@ impl ExpertArena {
         self.layout.seats[table as usize]
     }
 
-    /// How many matrices an expert of that layer has.
+    /// Number of matrices of an expert of a layer.
     pub fn matrices(&self, layer: u32) -> u32 {
         self.layout.layers[layer as usize].matrices.len() as u32
     }
 
-    /// The experts of a layer that a node names: each has a frame from now on, until
-    /// another layer is visited at least.
+    /// Gives each expert of a layer that a node uses a frame, which it keeps at least until
+    /// another layer is visited.
     ///
     /// # Errors
-    /// When an index is out of range; nothing has changed then.
+    /// If an index is out of range; nothing has changed then.
     pub fn visit(&mut self, layer: u32, ids: &[i32]) -> Result<(), BadIndex> {
         let shape = &self.layout.layers[layer as usize];
         let known = 0..shape.count as i32;
@@ -418,8 +420,8 @@ impl ExpertArena {
         Ok(())
     }
 
-    /// What has to be read so that a matrix of all experts of the last visit is there,
-    /// and what has to be moved then.
+    /// Appends the reads, and the moves after them, for one matrix of all missing experts
+    /// of the last visit.
     pub fn missing(
         &self,
         layer: u32,
@@ -435,8 +437,7 @@ impl ExpertArena {
         }
     }
 
-    /// What has to be read so that a matrix of an expert is in a frame, and what has to
-    /// be moved then.
+    /// The read of one matrix of an expert into a frame, and the move after it, if any.
     pub fn span(
         &self,
         layer: u32,
@@ -465,7 +466,7 @@ impl ExpertArena {
         (span, is_off.then_some(shift))
     }
 
-    /// A lap begins. If the one before came to its end, its choices are kept.
+    /// Begins a lap. If the one before was completed, its choices are kept.
     pub fn begin(&mut self) {
         self.note();
         self.used.clear();
@@ -486,20 +487,21 @@ impl ExpertArena {
         &mut self.hot
     }
 
-    /// Whether the choices of the laps that follow are kept.
+    /// Sets whether the choices of the following laps are kept.
     pub fn keep_hot(&mut self, keep: bool) {
         self.note();
         self.keeps = keep;
     }
 
-    /// These are the choices of the last laps, as if they had been made here: what the
-    /// policy knows of them is known, and nothing is in a frame. The experts that would
-    /// be, in the order of layers, as layer and expert.
+    /// Takes over choices of earlier laps: the policy learns them, and all frames are
+    /// empty. Returns the experts that would be in frames, as layer and expert, in the
+    /// order of layers.
     pub fn recall(&mut self, hot: HotLaps) -> Vec<(u32, u32)> {
         for (layer, experts) in hot.laps().flatten() {
             self.framed.clear();
             let experts = experts.iter().map(|&expert| expert.into());
-            // A few layers of a list that was made up may name more than there are frames.
+            // In a forged list a layer may use more experts than there are frames, which
+            // changes nothing.
             self.cache.visit(layer, experts, &mut self.framed);
         }
         self.framed.clear();
@@ -534,39 +536,38 @@ impl ExpertArena {
         &self.framed
     }
 
-    /// Frames of each pool that can be left to experts that will perhaps be used.
+    /// Frames of each pool that can be set aside for guesses.
     pub fn spare(&self) -> u32 {
         self.spare
     }
 
-    /// Leaves them to those, or to what is used.
+    /// Sets those frames aside for guesses, or not.
     pub fn leave_spare(&mut self, leave: bool) {
         self.cache.leave(if leave { self.spare } else { 0 });
     }
 
-    /// A frame for an expert that will perhaps be used soon; none where it has one, no
-    /// frame is left or the layer has no such expert.
+    /// Reserves a frame for an expert that may be used soon; `None` if it has one, no frame
+    /// is left, or the layer has no such expert.
     pub fn reserve(&mut self, layer: u32, expert: u32) -> Option<u32> {
         self.cache.reserve(layer, expert)
     }
 
-    /// A frame that nobody uses yet for an expert that was hot, of which few are taken at a
-    /// time; none where there is none now.
+    /// Reserves an empty frame for an expert that was hot; few are reserved at a time.
     pub fn reserve_unused(&mut self, layer: u32, expert: u32) -> Option<u32> {
         self.cache.reserve_unused(layer, expert, self.warming)
     }
 
-    /// Such an expert is there. False where its frame went to others.
+    /// See [`ExpertPools::hold`].
     pub fn hold(&mut self, layer: u32, expert: u32) -> bool {
         self.cache.hold(layer, expert)
     }
 
-    /// The expert is not expected any more; its frame is nobody's until it is given back.
+    /// See [`ExpertPools::cancel`].
     pub fn cancel(&mut self, layer: u32, expert: u32) {
         self.cache.cancel(layer, expert);
     }
 
-    /// Nothing more is read into a frame of an expert that was not expected any more.
+    /// See [`ExpertPools::give_back`].
     pub fn give_back(&mut self, layer: u32, frame: u32) {
         self.cache.give_back(layer, frame);
     }
@@ -576,12 +577,12 @@ impl ExpertArena {
         self.cache.has_frame(layer, expert)
     }
 
-    /// Whether no frame is left that nobody uses, of those of a layer.
+    /// See [`ExpertPools::is_full`].
     pub fn is_full(&self, layer: u32) -> bool {
         self.cache.is_full(layer)
     }
 
-    /// Bytes that are read to have an expert in a frame.
+    /// Bytes of the reads of an expert.
     pub fn read_bytes(&self, layer: u32, expert: u32) -> u64 {
         let matrices = 0..self.matrices(layer);
         let spans = matrices.map(|matrix| self.span(layer, matrix, expert, 0).0);
@@ -594,7 +595,7 @@ impl ExpertArena {
         matrices.map(|matrix| matrix.unit).sum()
     }
 
-    /// Where a matrix of the experts of the last visit is.
+    /// The binding of one matrix of the experts of the last visit.
     pub fn binding(&self, layer: u32, matrix: u32) -> FrameBinding<'_> {
         let pool = self.pools[self.cache.pool_of(layer)];
         let matrix = self.layout.layers[layer as usize].matrices[matrix as usize];
@@ -617,8 +618,7 @@ impl ExpertArena {
         pools.map(|pool| pool.stride * u64::from(pool.frames)).sum()
     }
 
-    /// Nothing is in any frame any more, after reads that failed; nor has the latest lap
-    /// been one.
+    /// Empties all frames after reads that failed. The lap under way is not counted.
     pub fn clear(&mut self) {
         self.cache.clear();
         self.used.clear();

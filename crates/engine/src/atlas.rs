@@ -1,4 +1,4 @@
-//! Which weight lies in which extent, and which of them have settled. Does no I/O.
+//! Which weight is in which extent, and which extents have settled. Does no I/O.
 
 use std::rc::Rc;
 
@@ -11,21 +11,21 @@ use crate::layout::{Layout, Role, supply};
 use crate::model_file::{ModelFile, WeightId};
 use crate::watch::Ring;
 
-/// Which weight lies where.
+/// The places of all weights.
 pub struct Atlas {
-    /// What each weight is to the stream.
+    /// The role of each weight.
     pub layout: Layout,
     /// The extents.
     pub cut: Cut,
-    /// Index of each weight among those that were cut.
+    /// By weight: its index among those that were cut.
     pub dense: Vec<u32>,
-    /// Length of each weight.
+    /// By weight: its length in bytes.
     pub weight_bytes: Vec<u64>,
     /// Bytes of extents that a run gathers.
     pub run_bytes: u64,
     /// By extent.
     pub residences: Vec<Residence>,
-    /// What a decoding lap passes over, once it is known what stays.
+    /// The extents and experts of a decoding lap; empty until it is known what stays.
     pub ring: Ring,
 }
 
@@ -34,14 +34,14 @@ pub struct Atlas {
 pub enum Residence {
     /// Nowhere: they pass through the window.
     Streamed,
-    /// At this byte of the memory, once a lap has asked for them.
+    /// At this byte of the memory, once a lap has read them.
     Expected(u64),
-    /// There, for good.
+    /// At this byte of the memory, permanently.
     Settled(u64),
 }
 
 impl Residence {
-    /// Where they stay, if they do.
+    /// Memory position of a resident extent.
     pub fn at(self) -> Option<u64> {
         match self {
             Self::Streamed => None,
@@ -49,27 +49,26 @@ impl Residence {
         }
     }
 
-    /// Whether they are there for good.
+    /// Whether they are in memory permanently.
     pub fn is_settled(self) -> bool {
         matches!(self, Self::Settled(_))
     }
 }
 
-/// What laps use in the long run.
+/// What laps use once all that stays is in memory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Steady {
-    /// The runs, of which only what streams is needed.
+    /// The runs, with the extents that stream.
     pub plan: plan::Plan,
-    /// Bytes of rows and experts that a run asks for when the lap is there, none
-    /// of them being in memory: run, bytes.
+    /// Runs that fetch rows and experts, with their bytes if none is in memory.
     pub asks: Vec<(u32, u64)>,
 }
 
 impl Atlas {
-    /// From the graphs, the first being the decoding one; nothing has settled.
+    /// For all graphs, the first being the decoding one; nothing has settled.
     ///
     /// # Errors
-    /// When the weights do not lie in their files.
+    /// If weights do not lie within their files.
     pub fn new(file: &ModelFile, graphs: &[Rc<Graph>]) -> Result<Self, Error> {
         let layout = Layout::of(file, graphs);
         let cut = layout
@@ -94,12 +93,12 @@ impl Atlas {
             .then(|| &self.cut.homes[self.dense[at] as usize])
     }
 
-    /// The stops of a lap through `graph`, as things have settled by now.
+    /// The itinerary of a lap through `graph`, with the extents settled so far.
     pub fn lay_out(&self, graph: &Graph) -> Itinerary {
         self.lay_out_where(graph, Residence::is_settled)
     }
 
-    /// What a lap through `graph` uses once all that stays has come by.
+    /// What a lap through `graph` uses once all that stays is in memory.
     pub fn steady(&self, graph: &Graph) -> Steady {
         let itinerary = self.lay_out_where(graph, |residence| residence.at().is_some());
         let mut asks = Vec::new();
@@ -119,7 +118,7 @@ impl Atlas {
         }
     }
 
-    /// The same, with what is there for good told by its residence.
+    /// Lays out a lap; `is_there` tells from its residence whether an extent is settled.
     fn lay_out_where(&self, graph: &Graph, is_there: fn(Residence) -> bool) -> Itinerary {
         let mut itinerary = lay_out(
             graph,

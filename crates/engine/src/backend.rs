@@ -1,5 +1,6 @@
-//! The seam to whoever computes: it tells what its graphs read, announces each node
-//! before it computes it, and is told where the bytes of the node's weights are.
+//! The traits between the engine and a backend, which computes: a backend describes its
+//! graphs, announces each node before computing it, and binds the node's weights to the
+//! addresses that it is given.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::graph::{Graph, UseId};
 use crate::model_file::{ModelFile, Names};
 use crate::shape::ContextShape;
 
-/// The kinds of laps; each has a graph of its own.
+/// The kinds of laps; each has a separate graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// One row, with outputs: decoding.
@@ -24,7 +25,7 @@ pub enum Class {
 }
 
 impl Class {
-    /// Of a lap of so many rows.
+    /// The class of a lap of `rows` rows, with or without outputs.
     pub fn of(rows: usize, output: bool) -> Self {
         match (rows, output) {
             (1, _) => Self::Single,
@@ -41,31 +42,31 @@ pub enum Load {
     Empty,
     /// By llama.cpp with direct I/O and its repacked kernels.
     Native,
-    /// By llama.cpp's mmap with unrepacked kernels: the oracle and the baseline.
+    /// By llama.cpp's mmap with unrepacked kernels: reference and baseline.
     Mmap,
 }
 
-/// Loads models for a backend, and makes backends of them.
+/// Loads models, and makes backends that compute with them.
 pub trait Loader {
     /// A loaded model.
     type Model;
-    /// What computes with it.
+    /// The backend.
     type Backend: Backend;
 
-    /// Loads the model in that way.
+    /// Loads the model.
     ///
     /// # Errors
-    /// When it is refused.
+    /// If it is refused.
     fn load(&self, file: &ModelFile, how: Load) -> Result<Self::Model, Error>;
 
-    /// What a grammar that has to choose looks at in one go, in tokens.
+    /// Number of tokens that a grammar examines at a time when it has to choose one.
     fn spelled(&self) -> u64;
 
-    /// A backend on the model. With `fed`, the length of the largest weight in bytes,
-    /// its laps are fed; else the model holds its weights itself.
+    /// A backend for the model. With `fed`, the length of the largest weight in bytes,
+    /// its laps are fed; without, the model holds its weights itself.
     ///
     /// # Errors
-    /// When it is refused.
+    /// If it is refused.
     fn start(
         &self,
         model: &Self::Model,
@@ -74,22 +75,22 @@ pub trait Loader {
     ) -> Result<Self::Backend, Error>;
 }
 
-/// Computes laps with weights that it is fed. As a [`Bind`], between laps, it gives
-/// up what the last lap was bound to.
+/// Computes laps with weights that it is fed. Between laps its [`Bind`] can only unbind
+/// what the last lap used.
 pub trait Backend: Bind {
     /// The rows of a lap.
     type Work<'a>: Copy;
 
-    /// How many rows that is.
+    /// Number of rows.
     fn rows(work: Self::Work<'_>) -> usize;
 
-    /// Whether outputs are wanted of any.
+    /// Whether any row has an output.
     fn has_output(work: Self::Work<'_>) -> bool;
 
     /// One row of no sequence, with an output, to measure a lap with.
     fn blank() -> Self::Work<'static>;
 
-    /// What it was made with.
+    /// The shape it was made with.
     fn shape(&self) -> ContextShape;
 
     /// Bytes of the KV cache.
@@ -101,32 +102,32 @@ pub trait Backend: Bind {
     /// The graph of the laps of a class, without computing it.
     ///
     /// # Errors
-    /// When it cannot be had.
+    /// If the graph is not as expected.
     fn learn(&mut self, class: Class, names: &Names) -> Result<Graph, Error>;
 
-    /// Positions of bindings are those of this memory, from now on.
+    /// Sets the memory that positions of bindings refer to.
     fn use_memory(&mut self, memory: Arc<Memory>);
 
-    /// The weight of a use in the graph of that class is at byte `at` of the memory for
-    /// good. Nothing computes.
+    /// Binds the weight of a use in the graph of a class to byte `at` of the memory
+    /// permanently. Called only while nothing computes.
     fn settle(&mut self, class: Class, used: UseId, at: u64);
 
-    /// Computes one lap; fed, it calls `feed` node by node.
+    /// Computes one lap; if it is fed, it calls `feed` node by node.
     ///
     /// # Errors
-    /// When it fails: the outputs are worthless, and [`Backend::undo`] is to be called.
+    /// If it fails: the outputs must not be used, and [`Backend::undo`] has to be called.
     fn run(&mut self, work: Self::Work<'_>, feed: Option<&mut dyn Feed>) -> Result<(), Error>;
 
-    /// All sequences are again as they were before the lap.
+    /// Restores all sequences to their state before the lap.
     fn undo(&mut self, work: Self::Work<'_>);
 
-    /// Forgets all that was computed.
+    /// Removes all sequences.
     fn clear(&mut self);
 
-    /// Has the next laps computed by so many threads.
+    /// Sets the number of threads for the next laps.
     ///
     /// # Errors
-    /// When the threads cannot be started.
+    /// If the threads cannot be started.
     fn use_threads(&mut self, threads: u32) -> Result<(), Error>;
 }
 
@@ -135,84 +136,80 @@ pub trait Backend: Bind {
 pub enum Binding {
     /// At this byte of the memory, all of them.
     At(u64),
-    /// Where they are for good.
+    /// At their permanent address.
     Settled,
-    /// In address space that reads as zeros: what is computed is thrown away.
+    /// In address space that reads as zeros: the results are discarded.
     Zeros,
-    /// Nowhere: to touch them is a fault.
+    /// Nowhere: touching them faults.
     Vacant,
 }
 
 impl Binding {
-    /// Of a weight that starts `at` bytes into the extent of a lease, until that goes back.
+    /// The binding of a weight that starts `at` bytes into the extent of a lease; valid
+    /// until the lease is returned.
     pub fn in_lease(lease: &Lease, at: u64) -> Self {
         Self::At(lease.at() + at)
     }
 }
 
-/// Binds weights to bytes, for the node that was announced last; between laps it can
-/// only give up what was bound.
+/// Binds weights to bytes, for the node announced last. Between laps it can only unbind.
 pub trait Bind {
-    /// Which rows or experts the node wants of an indexed weight: they replace
-    /// what is in `out`.
+    /// Replaces `out` by the rows or experts that the node uses of an indexed weight.
     ///
     /// # Errors
-    /// When they are not what the graph said.
+    /// If they are not as the graph says.
     fn ids(&mut self, used: UseId, out: &mut Vec<i32>) -> Result<(), Error>;
 
-    /// Puts other indices in the place of those that [`Bind::ids`] gives, for all nodes
-    /// that read them: as many, in the same order.
+    /// Replaces the indices that [`Bind::ids`] returns, for all nodes that read them. The
+    /// number and order are the same.
     ///
     /// # Errors
-    /// When they are not what the graph said.
+    /// If they are not as the graph says.
     fn set_ids(&mut self, used: UseId, ids: &[i32]) -> Result<(), Error>;
 
-    /// Which experts the node of another use, which comes later, will probably name of
-    /// its weight: what its router would choose if its input were that of the node that
-    /// was announced last. The likeliest come first; they replace what is in `out`, and
-    /// there are none where it cannot be told.
+    /// Replaces `out` by the experts that the node of a later use will probably choose:
+    /// those that its router chooses for the input of the node announced last, the
+    /// likeliest first. Empty if that cannot be computed.
     ///
     /// # Errors
-    /// When it was not computed.
+    /// If computing them fails.
     fn guess(&mut self, later: UseId, out: &mut Vec<i32>) -> Result<(), Error>;
 
-    /// From now on the bytes are there. [`Binding::Vacant`] also binds what earlier
-    /// nodes used.
+    /// Binds the weight of a use. [`Binding::Vacant`] may also be applied to uses of
+    /// earlier nodes.
     ///
     /// # Errors
-    /// When the node does not use that weight.
+    /// If the node does not use that weight.
     fn bind(&mut self, used: UseId, binding: Binding) -> Result<(), Error>;
 
-    /// From now on the experts that the node names are in frames; until the use is
-    /// bound otherwise.
+    /// Binds the experts that the node uses to frames, until the use is bound again.
     ///
     /// # Errors
-    /// As [`Bind::bind`].
+    /// Those of [`Bind::bind`].
     fn bind_frames(&mut self, used: UseId, frames: FrameBinding<'_>) -> Result<(), Error>;
 }
 
-/// What the backend does next.
+/// What the backend has to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// Go on to the next node.
+    /// Continue with the next node.
     Go,
     /// Compute all nodes that were announced, then call [`Feed::after`].
     Pause,
-    /// The lap has failed: end it as soon as possible. What is announced still is
+    /// The lap has failed: end it as soon as possible. Nodes that are still announced are
     /// bound to zeros.
     Stop,
 }
 
-/// What a backend calls while it computes a graph.
+/// The calls that a backend makes while it computes a graph.
 pub trait Feed {
-    /// The backend is about to compute node `node`, an operation `op`. All that
-    /// was announced before the last [`Flow::Pause`] has been computed.
+    /// The backend is about to compute node `node`, of operation `op`. All nodes
+    /// announced before the last [`Flow::Pause`] have been computed.
     fn before(&mut self, node: u32, op: u32, bind: &mut dyn Bind) -> Flow;
 
     /// All nodes that were announced have been computed.
     fn after(&mut self, bind: &mut dyn Bind) -> Flow;
 
-    /// The backend has failed at the node that was announced last: its weights are
-    /// bound to zeros.
+    /// The backend has failed at the node announced last: binds its weights to zeros.
     fn fail(&mut self, error: Error, bind: &mut dyn Bind);
 }

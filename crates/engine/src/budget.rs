@@ -1,5 +1,5 @@
-//! The budget: what is allowed, what llama.cpp takes of it, and the defaults
-//! that follow. All in bytes unless said otherwise.
+//! The budget: how much memory may be used, how much llama.cpp needs of it, and the
+//! defaults that follow. In bytes unless said otherwise.
 
 use crate::error::Error;
 use crate::kv_share::KvTrade;
@@ -9,44 +9,43 @@ use crate::options::Options;
 use crate::shape::{ContextShape, KvType};
 use crate::{cgroup, process};
 
-/// What stays free of the machine's or the cgroup's memory by default, as a
-/// share: other programs and the page cache live there too.
+/// Share of the machine's or the cgroup's free memory that is left by default, for other
+/// programs and the page cache.
 const MARGIN: f64 = 0.1;
 
 /// A context so short that its KV cache is always made: that of the smallest
 /// budget, unless the user asks for another.
 pub const SHORT_CTX: u32 = 512;
 
-/// What the process grows by after the measurement, not tied to any size: heap
-/// of templates and scheduling, io_uring's rings, kernel structures.
+/// Growth of the process after the measurement that depends on no size: heap of
+/// templates and scheduling, io_uring's rings, kernel structures.
 const SLACK: u64 = 1 << 20;
 
-/// Sampling copies the logits with their tokens, and sorts them into a second
-/// copy: bytes for each token of the vocabulary.
+/// Bytes of sampling for each token of the vocabulary: logits are copied with their
+/// tokens, and sorted into a second copy.
 const SAMPLING: u64 = 2 * 12;
 
-/// A grammar that has to choose spells out tokens, so many at once: bytes for each.
-/// That is for tokens of 31 characters, with two lists of what is left of them for
-/// each character.
+/// Bytes for each token that a grammar examines at a time when it has to choose one: for
+/// tokens of 31 characters, with two lists of the remaining text for each character.
 const SPELLING: u64 = 32 * 128;
 
-/// Rules of a grammar, for each sequence: the largest that the server makes of a
-/// schema counts out 4,000, at some 90 bytes each.
+/// Bytes of a grammar's rules for each sequence: the largest that the server makes of a
+/// schema has 4,000, at about 90 bytes each.
 const GRAMMAR: u64 = 512 << 10;
 
-/// The kernel charges a cgroup 64 pages in advance on each core that works for it.
+/// Bytes that the kernel charges a cgroup in advance on each core: 64 pages.
 const CHARGED_AHEAD: u64 = 64 * 4096;
 
-/// What two runs of the same program differ by when each measures itself: the
-/// smallest budget that one names must do for the next.
+/// Difference between two runs of the same program when each measures itself: the
+/// smallest budget that one run reports must work in the next.
 pub const NOISE: u64 = 256 << 10;
 
 /// A page of 4 KiB costs 8 bytes of page table.
 const TABLE_SHARE: u64 = 512;
 
-/// A budget of `total` bytes with the accounts that depend on no measurement: what a
-/// process of this kind needs beside the model, and what is set aside as `options`
-/// say. A grammar that has to choose spells out `spelled` tokens at once.
+/// A budget of `total` bytes with the accounts that depend on no measurement: what the
+/// process needs besides the model, and what `options` set aside. `spelled` is the number
+/// of tokens that a grammar examines at a time.
 pub fn ledger(total: u64, file: &ModelFile, options: &Options, spelled: u64) -> Ledger {
     let mut ledger = Ledger::new(total);
     ledger.book(Account::Sampling, SAMPLING * file.facts().vocab);
@@ -60,7 +59,7 @@ pub fn ledger(total: u64, file: &ModelFile, options: &Options, spelled: u64) -> 
     ledger
 }
 
-/// What is left of `bytes` when the page tables for them are paid from it.
+/// `bytes` less the page tables for the rest.
 pub fn without_tables(bytes: u64) -> u64 {
     bytes - bytes.div_ceil(TABLE_SHARE + 1)
 }
@@ -70,10 +69,9 @@ pub fn with_tables(bytes: u64) -> u64 {
     bytes + bytes.div_ceil(TABLE_SHARE) + 1
 }
 
-/// What running natively takes beside what `ledger` has, in a program of `base` bytes:
-/// weights (repacked in place of the original, a tied table twice), and what comes
-/// beside them: while they are loaded, a staging copy of the largest; afterwards KV
-/// cache and buffers.
+/// `ledger` with what running natively needs, in a program of `base` bytes: weights
+/// (repacked in place of the original, a tied table twice), and besides them while
+/// loading a staging copy of the largest, afterwards KV cache and buffers.
 pub fn native(ledger: &Ledger, file: &ModelFile, base: u64, shape: &ContextShape) -> Ledger {
     let largest = file.weights().iter().map(|w| w.len).max().unwrap_or(0);
     let tied = if file.weights().iter().any(|w| w.name == "output.weight") {
@@ -100,8 +98,8 @@ pub fn native(ledger: &Ledger, file: &ModelFile, base: u64, shape: &ContextShape
     ledger
 }
 
-/// The budget from which on the model runs natively: that with the context which
-/// unlimited memory would bring, and so never too small.
+/// The budget from which on the model runs natively. Computed with the context of
+/// unlimited memory, so that it is never too small.
 pub fn native_from(
     ledger: &Ledger,
     file: &ModelFile,
@@ -113,11 +111,11 @@ pub fn native_from(
     native(ledger, file, base, &ContextShape { ctx, ..*shape }).spent()
 }
 
-/// The budget in force: what the user said, else what the machine or the cgroup
-/// has free with a margin.
+/// The budget: what the user asked for, else the free memory of the machine or the
+/// cgroup less a margin.
 ///
 /// # Errors
-/// When neither is known.
+/// If neither is known.
 pub fn allowed(asked: Option<u64>) -> Result<u64, Error> {
     if let Some(bytes) = asked {
         return Ok(bytes);
@@ -136,23 +134,23 @@ pub fn allowed(asked: Option<u64>) -> Result<u64, Error> {
     Ok((free as f64 * (1.0 - MARGIN)) as u64 + process::Usage::now().resident)
 }
 
-/// Compute threads: as asked, else one for each core this process may use.
+/// Compute threads: as requested, else one for each core that this process may use.
 pub fn threads(asked: Option<u32>) -> u32 {
     asked
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32))
         .clamp(1, 512)
 }
 
-/// Rows from which a streamed lap of a 4-bit model is compute-bound, assuming
-/// 200 GFLOP/s a thread and a drive of 3 GB/s. Assumed, not measured, so that
-/// the same command gives the same tokens.
+/// Rows from which on a streamed lap of a 4-bit model is compute-bound, assuming
+/// 200 GFLOP/s per thread and a drive of 3 GB/s. Not measured, so that the same command
+/// gives the same tokens.
 pub fn default_ubatch(threads: u32) -> u32 {
     (32 * threads).next_power_of_two().clamp(64, 512)
 }
 
-/// The micro-batch to try when there is no room for one of so many rows, two at least:
-/// by a quarter or a third less. A prompt takes as many laps as its micro-batches, so
-/// that halving it where a little less would do costs up to as many laps again.
+/// The micro-batch to try if there is no room for one of `rows` rows, at least two: a
+/// quarter or a third less. A prompt takes one lap per micro-batch, so halving it where a
+/// little less is enough would cost up to as many laps again.
 pub fn smaller_ubatch(rows: u32) -> u32 {
     match rows.is_power_of_two() {
         true => rows / 2 + rows / 4,
@@ -160,9 +158,10 @@ pub fn smaller_ubatch(rows: u32) -> u32 {
     }
 }
 
-/// Tokens that the KV cache holds. Of one sequence: a context, as asked or by default,
-/// or what an eighth of the budget holds. Of several: what serves most tokens a second,
-/// from the longest request and a short one beside it up to a context for each.
+/// Tokens that the KV cache holds. For one sequence: the context, as requested or by
+/// default, or as much as an eighth of the budget holds. For several: the number with the
+/// most tokens per second, between one longest request with a short one and a whole
+/// context for each.
 pub fn context(file: &ModelFile, options: &Options, total: u64, shape: &ContextShape) -> u32 {
     let trained = file.facts().context.clamp(1, u64::from(u32::MAX)) as u32;
     let one = options.ctx.unwrap_or(trained.min(4096)).max(1);
@@ -193,34 +192,38 @@ pub fn context(file: &ModelFile, options: &Options, total: u64, shape: &ContextS
     .tokens()
 }
 
-/// Largest share of the budget that the KV cache of several sequences gets.
+/// Maximum share of the budget for the KV cache of several sequences.
 const KV_MOST: f64 = 0.5;
 
-/// What the program takes beside cache and weights, roughly, in bytes.
+/// Rough size of the program without cache and weights, in bytes.
 const PROGRAM: u64 = 64 << 20;
 
-/// A device's rate where none was measured, in bytes per second.
+/// Device rate if none was measured, in bytes per second.
 const DEVICE: f64 = 3e9;
 
-/// What to say of a context that is longer than the model was trained for.
+/// The notice for a context that is longer than the model was trained for.
 pub fn beyond_training(trained: u64, asked: Option<u32>) -> Option<String> {
     let asked = asked.filter(|&asked| trained > 0 && u64::from(asked) > trained)?;
     Some(format!(
-        "--ctx {asked} is more than the {trained} tokens that the model was trained on at once: \
-         answers may fall apart beyond that"
+        "--ctx {asked} is more than the {trained} tokens of context that the model was trained \
+         with: answers may become wrong beyond that"
     ))
 }
 
-/// What a context of `shape.ctx` tokens needs more than a short one: KV cache,
-/// and for each row of a micro-batch a row of attention of up to 64 heads.
+/// Further bytes of a context of `shape.ctx` tokens over a short one: KV cache, and for
+/// each row of a micro-batch a row of attention of up to 64 heads.
 pub fn longer_context(file: &ModelFile, options: &Options, shape: &ContextShape) -> u64 {
     let kv = |ctx| kv_bytes(file, ctx, shape.kv);
     let rows = u64::from(options.ubatch.unwrap_or(1).clamp(1, shape.ctx));
-    kv(shape.ctx).saturating_sub(kv(SHORT_CTX))
-        + rows * u64::from(shape.ctx.saturating_sub(SHORT_CTX)) * 64 * 4
+    let attention = rows
+        .saturating_mul(shape.ctx.saturating_sub(SHORT_CTX).into())
+        .saturating_mul(64 * 4);
+    kv(shape.ctx)
+        .saturating_sub(kv(SHORT_CTX))
+        .saturating_add(attention)
 }
 
-/// KV cache of `ctx` tokens, from the header; an upper bound.
+/// Bytes of the KV cache of `ctx` tokens, from the header; an upper bound.
 pub fn kv_bytes(file: &ModelFile, ctx: u32, kv: KvType) -> u64 {
     let per_value = match kv {
         KvType::F32 => 4.0,

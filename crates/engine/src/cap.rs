@@ -1,5 +1,5 @@
-//! A memory cap for child processes: a cgroup of its own, in version 1 or 2,
-//! that also tells what they took of it. Knows nothing of models.
+//! A memory limit for child processes: a separate cgroup, version 1 or 2, which also
+//! reports what they used. Knows nothing of models.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::cgroup::Cgroup;
 
-/// How often the removal of a group is tried: its last process may still be
-/// leaving when its parent has heard of its end.
+/// How often the removal of a group is tried: its last process may not have left yet
+/// when its parent is told of its end.
 const REMOVALS: u32 = 1000;
 
-/// A cgroup with a limit; removed on drop, when its processes have ended.
+/// A cgroup with a limit; removed on drop, once its processes have ended.
 #[derive(Debug)]
 pub struct Cap {
     dir: PathBuf,
@@ -22,12 +22,12 @@ pub struct Cap {
 }
 
 impl Cap {
-    /// A group whose processes may take `limit_bytes` of memory together, page
-    /// cache that they cause and kernel memory included, and no swap.
+    /// A group whose processes may use `limit_bytes` of memory together, including their
+    /// page cache and kernel memory, and no swap.
     ///
     /// # Errors
-    /// When there is no memory cgroup here or it may not be divided, which
-    /// takes root's rights.
+    /// If there is no memory cgroup, or this process may not create one in it, which usually
+    /// requires root.
     pub fn new(limit_bytes: u64) -> io::Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let own = Cgroup::current().ok_or_else(|| {
@@ -48,7 +48,7 @@ impl Cap {
     fn below(parent: &Path, name: &str, is_v2: bool, limit_bytes: u64) -> io::Result<Self> {
         let dir = parent.join(name);
         fs::create_dir(&dir)?;
-        // From here on dropping it removes the folder.
+        // From here on, dropping `cap` removes the folder.
         let cap = Self { dir, is_v2 };
         if is_v2 {
             if !cap.dir.join("memory.max").exists() {
@@ -73,8 +73,8 @@ impl Cap {
         command
     }
 
-    /// The most that was ever in use inside, in bytes; `None` where the kernel
-    /// does not tell (version 2 before Linux 5.19).
+    /// Peak usage in bytes; `None` if the kernel does not report it (version 2 before
+    /// Linux 5.19).
     pub fn peak_bytes(&self) -> Option<u64> {
         self.number(if self.is_v2 {
             "memory.peak"
@@ -83,13 +83,13 @@ impl Cap {
         })
     }
 
-    /// Bytes of files that are in the page cache for those inside.
+    /// Bytes of page cache of the processes inside.
     pub fn cached_bytes(&self) -> u64 {
         let key = if self.is_v2 { "file" } else { "cache" };
         self.field("memory.stat", key)
     }
 
-    /// Processes inside that were killed for want of memory.
+    /// Number of processes inside that were killed because memory ran out.
     pub fn oom_kills(&self) -> u64 {
         self.field(
             if self.is_v2 {
@@ -101,7 +101,7 @@ impl Cap {
         )
     }
 
-    /// Bytes that are swapped out, or were at most where the kernel keeps count.
+    /// Bytes swapped out: the peak if the kernel reports it, else the present value.
     pub fn swapped_bytes(&self) -> u64 {
         if self.is_v2 {
             let peak = self.number("memory.swap.peak");
@@ -142,8 +142,8 @@ impl Cap {
     }
 }
 
-/// Where a group can be made, best first. In version 2 a group that has
-/// processes cannot have children with limits, so a sibling comes first.
+/// Folders in which to try to create a group, best first. In version 2 a group with
+/// processes cannot have children with limits, so a sibling is tried first.
 fn parents(dirs: &[PathBuf], is_v2: bool) -> impl Iterator<Item = &Path> {
     let there = dirs.iter().filter(|dir| dir.is_dir());
     let skipped = usize::from(is_v2 && dirs.len() > 1);
@@ -174,7 +174,7 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// A cap, or the reason why there is none, for all to see.
+    /// A cap; if none can be made, reports that the test cannot run.
     fn cap(limit_bytes: u64) -> Option<Cap> {
         Cap::new(limit_bytes)
             .inspect_err(|error| cannot_run(format!("no memory cgroup can be made: {error}")))

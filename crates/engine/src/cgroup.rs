@@ -1,29 +1,29 @@
-//! The memory that this process's cgroup allows, in version 1 and 2, from
-//! `/proc` and the cgroup file system. Knows nothing of budgets and models.
+//! The memory limit of this process's cgroup, version 1 or 2, from `/proc` and the
+//! cgroup file system. Knows nothing of budgets and models.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Version 1 writes "no limit" as the largest page-aligned number; anything
-/// near it is none.
+/// Version 1 writes "no limit" as the largest page-aligned number; limits from this
+/// value on count as none.
 const NO_LIMIT: u64 = 1 << 62;
 
 /// The memory cgroup of a process, with its ancestors, which limit it as well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cgroup {
-    /// Its folder, then its parents' up to where the hierarchy is mounted.
+    /// Its folder, then its parents' up to the mount point.
     dirs: Vec<PathBuf>,
     is_v2: bool,
 }
 
-/// The cgroup of this process; `None` where the system has none for memory or
-/// does not show it.
+/// The cgroup of this process; `None` if the system has none for memory or does not
+/// show it.
 pub fn current() -> Option<Cgroup> {
     Cgroup::current()
 }
 
 impl Cgroup {
-    /// As [`current`].
+    /// See [`current`].
     pub fn current() -> Option<Self> {
         Self::under(Path::new("/"))
     }
@@ -32,8 +32,7 @@ impl Cgroup {
     fn under(root: &Path) -> Option<Self> {
         let groups = fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
         let mounts = fs::read_to_string(root.join("proc/self/mountinfo")).ok()?;
-        // With both versions mounted, memory belongs to one of them: version 1
-        // if it is listed there.
+        // If both versions are mounted, memory belongs to version 1 if it is listed there.
         let found = [false, true].into_iter().find_map(|is_v2| {
             let group = path_in(&groups, is_v2)?;
             let (mount, top) = mount_of(&mounts, is_v2)?;
@@ -55,8 +54,8 @@ impl Cgroup {
         self.tightest().map(|(_, limit)| limit)
     }
 
-    /// What counts against the tightest limit now, in bytes: of the group that
-    /// has it, or of the innermost where there is none. Includes page cache.
+    /// Present usage of the group with the tightest limit, or of the innermost group if
+    /// there is no limit, in bytes. Includes page cache.
     pub fn usage_bytes(&self) -> Option<u64> {
         let tightest = self.tightest().map(|(dir, _)| dir);
         tightest
@@ -64,8 +63,8 @@ impl Cgroup {
             .and_then(|dir| self.usage(dir))
     }
 
-    /// The most that the innermost group ever used, in bytes; `None` where the
-    /// kernel does not tell (version 2 before Linux 5.19).
+    /// Peak usage of the innermost group in bytes; `None` if the kernel does not report it
+    /// (version 2 before Linux 5.19).
     pub fn peak_bytes(&self) -> Option<u64> {
         let name = if self.is_v2 {
             "memory.peak"
@@ -75,9 +74,8 @@ impl Cgroup {
         number(&self.dirs.first()?.join(name))
     }
 
-    /// What may still be taken before any limit on the way up is reached, in
-    /// bytes. Page cache not used lately counts as free: the kernel drops it
-    /// first. `None` for no limit.
+    /// Bytes that can still be used before any limit on the way up is reached. Inactive page
+    /// cache counts as free, because the kernel drops it first. `None` for no limit.
     pub fn available_bytes(&self) -> Option<u64> {
         let left = |dir: &PathBuf| {
             let limit = self.limit(dir)?;
@@ -101,7 +99,7 @@ impl Cgroup {
     }
 
     fn limit(&self, dir: &Path) -> Option<u64> {
-        // `memory.high` throttles long before `memory.max` kills.
+        // At `memory.high` the kernel throttles, before it kills at `memory.max`.
         let names: &[&str] = if self.is_v2 {
             &["memory.max", "memory.high"]
         } else {
@@ -134,7 +132,7 @@ impl Cgroup {
     }
 }
 
-/// A file with one number; `max` is none.
+/// The number in a file; `None` for `max`.
 fn number(path: &Path) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
@@ -154,9 +152,9 @@ fn path_in(groups: &str, is_v2: bool) -> Option<&str> {
     })
 }
 
-/// Where the hierarchy is mounted, and which of its groups is visible there as
-/// the top. Lines of `mountinfo` are `id parent device root mount options
-/// [optional...] - type source options`, `proc(5)`.
+/// The mount point of the hierarchy, and the group that is mounted there. Lines of
+/// `mountinfo` are `id parent device root mount options [optional...] - type source
+/// options`, `proc(5)`.
 fn mount_of(mounts: &str, is_v2: bool) -> Option<(String, String)> {
     mounts.lines().find_map(|line| {
         let (before, after) = line.split_once(" - ")?;
@@ -174,7 +172,8 @@ fn mount_of(mounts: &str, is_v2: bool) -> Option<(String, String)> {
     })
 }
 
-/// Spaces and the like are written as three octal digits in `mountinfo`.
+/// Undoes the escapes of `mountinfo`: a backslash and three octal digits for spaces and
+/// the like.
 fn unescape(text: &str) -> String {
     let mut parts = text.split('\\');
     let mut whole = parts.next().unwrap_or_default().to_owned();
@@ -241,7 +240,7 @@ mod tests {
         }
     }
 
-    /// `mountinfo` of a system with version 2 alone, and of one with both.
+    /// `mountinfo` of a system with only version 2, and of one with both.
     const V2: &str = "\
         proc/self/mountinfo|31 23 0:27 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
     const V1: &str = "\
@@ -325,9 +324,8 @@ mod tests {
 
     #[test]
     fn a_container_sees_its_own_group_as_the_top() {
-        // Without a cgroup namespace the process's path and the mount's top
-        // both carry the container's name; a process moved in from outside has
-        // a path that leads out.
+        // Without a cgroup namespace, the process's path and the mounted group both have
+        // the container's name; a process moved in from outside has a path outside.
         for (name, group, top) in [
             ("same", "/docker/abc", "/docker/abc"),
             ("namespace", "/", "/"),

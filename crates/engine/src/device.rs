@@ -1,4 +1,4 @@
-//! What the device of a model can do, measured without breaking the budget.
+//! The rate of a model's device, measured within the budget.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,17 +7,17 @@ use delayline_medium::{ProbeError, device_rate_within};
 
 use crate::process::Usage;
 
-/// How long it is measured.
+/// Duration of the measurement.
 const MEASURING: Duration = Duration::from_millis(250);
 
-/// The measurement's own structures, and what the system takes beside, in bytes.
+/// Bytes for the measurement's own structures and those of the system.
 const MARGIN: u64 = 4 << 20;
 
-/// The device rate in bytes per second, measured with what the process leaves of
-/// `budget` bytes: for when no engine is open.
+/// The device rate in bytes per second, measured with the memory that the process leaves
+/// of `budget` bytes. For use while no engine is open.
 ///
 /// # Errors
-/// When the files cannot be read, or hold less than a single read.
+/// If the files cannot be read, or are shorter than a single read.
 pub fn device_rate<P: AsRef<Path>>(files: &[P], budget: u64) -> Result<f64, ProbeError> {
     let left = budget.saturating_sub(Usage::now().resident + MARGIN);
     device_rate_within(files, MEASURING, left)

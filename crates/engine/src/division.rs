@@ -1,5 +1,5 @@
-//! What the ledger leaves for weights is divided: which of them stay, and how long
-//! the window is through which the others pass.
+//! Divides what the ledger leaves for weights: which of them stay, and the length of the
+//! window for the others.
 
 use delayline_medium::LapOutline;
 use delayline_plan::{self as plan, Residency};
@@ -10,38 +10,37 @@ use crate::ledger::{Account, Ledger};
 use crate::options::Options;
 use crate::source::READ_LEN;
 
-/// Bytes of look-ahead beyond the largest run, at most: 32 reads of 4 MiB keep
+/// Maximum bytes of look-ahead beyond the largest run: 32 reads of 4 MiB keep
 /// every drive we know busy.
 const LOOKAHEAD: u64 = 128 << 20;
 
-/// Steps in which the look-ahead is shortened, down to none, for a medium that has
-/// a preference.
+/// Steps in which the look-ahead is shortened to none, for a medium to choose from.
 const STEPS: u64 = 8;
 
-/// What becomes of what is left for weights.
+/// A division of the memory for weights.
 pub enum Division {
-    /// They have room.
+    /// There is room.
     Fits {
         /// What stays and what streams.
         residency: Residency,
-        /// Bytes that rows and experts may keep beside it.
+        /// Further bytes that rows and experts may keep.
         keep: u64,
     },
-    /// They have not.
+    /// There is not.
     Short(Shortfall),
 }
 
-/// How much a budget would have to hold.
+/// The memory that would be needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shortfall {
-    /// All of it at least, in bytes.
+    /// The smallest budget that works, in bytes.
     pub needed: u64,
-    /// Window and weights of it, in bytes.
+    /// The part of it for window and weights, in bytes.
     pub weights: u64,
 }
 
 impl Shortfall {
-    /// The refusal of what `ledger` is of.
+    /// The error for the budget of `ledger`.
     pub fn refusal(self, ledger: &Ledger) -> Error {
         let detail = format!(
             "KV cache {}, program and buffers {}, window {}",
@@ -61,7 +60,7 @@ impl Shortfall {
 /// Divides what is left.
 ///
 /// # Errors
-/// When a medium from above does with none of what can be left.
+/// If a medium of [`Options::maker`] accepts none of the possible divisions.
 pub fn divide(lap: &LapOutline<'_>, ledger: &Ledger, options: &Options) -> Result<Division, Error> {
     let available = budget::without_tables(ledger.left());
     let available = available.min(options.weights.unwrap_or(u64::MAX));
@@ -75,7 +74,7 @@ pub fn divide(lap: &LapOutline<'_>, ledger: &Ledger, options: &Options) -> Resul
     let longest = (available / 8).clamp(u64::from(READ_LEN), LOOKAHEAD);
     let choice = match options.window {
         None => choose(longest),
-        // What is asked for beyond the least.
+        // The look-ahead is what the requested window exceeds the smallest by.
         Some(window) => choose(0).and_then(|least| choose(window.saturating_sub(least.window))),
     };
     let mut residency = match choice {

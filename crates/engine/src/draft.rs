@@ -1,5 +1,5 @@
-//! What a stream will be, before anything is made for it: the graphs of a backend, what
-//! each weight is to them, and what the budget is spent on already.
+//! The plan of a stream before its memory is made: the graphs of a backend, the role of
+//! each weight, and what the budget is spent on already.
 
 use std::rc::Rc;
 
@@ -19,31 +19,32 @@ use crate::process::{self, Usage};
 use crate::seal;
 use crate::source::READ_LEN;
 
-/// A class's graph and its stops.
+/// A class's graph and itinerary.
 pub(crate) struct Learned {
     pub class: Class,
     pub graph: Rc<Graph>,
     pub itinerary: Rc<Itinerary>,
 }
 
-/// A stream that is not made.
+/// A stream that is not made yet.
 pub(crate) struct Draft {
     pub classes: [Option<Learned>; 3],
     pub atlas: Atlas,
-    /// What is known of the bytes that will come, where they are checked.
+    /// Known hashes of the bytes to be read, if they are checked.
     pub checks: Option<Checks>,
+    /// Parts without a seal.
     pub unsealed: Vec<String>,
-    /// Of a decoding lap of which nothing stays.
+    /// The itinerary of a decoding lap with nothing resident.
     pub itinerary: Itinerary,
-    /// All but what is left for window and large weights.
+    /// Everything booked but window and large weights.
     pub ledger: Ledger,
 }
 
 impl Draft {
-    /// Learns the model's graphs, and books what the process takes by now on `ledger`.
+    /// Learns the model's graphs, and books the present memory of the process on `ledger`.
     ///
     /// # Errors
-    /// When the backend does something unforeseen.
+    /// If the backend does not behave as expected.
     pub fn learn<B: Backend>(
         backend: &mut B,
         file: &ModelFile,
@@ -55,8 +56,8 @@ impl Draft {
         process::trim_heap();
         process::drop_read_beside();
         let graphs: Vec<Rc<Graph>> = classes.iter().flatten().map(|l| l.graph.clone()).collect();
-        // The dry laps built all graphs, but computed nothing: buffers count
-        // beside what is in memory by now, and so does what they allocated to work in.
+        // The dry laps built all graphs but computed nothing: buffers, and what was
+        // allocated to compute with, are not resident yet and are booked separately.
         let usage = Usage::now();
         let kv = backend.kv_bytes();
         ledger.book(Account::Program, usage.resident.saturating_sub(kv));
@@ -92,10 +93,10 @@ impl Draft {
         })
     }
 
-    /// Divides what the ledger leaves for a lap by so many threads.
+    /// Divides what the ledger leaves, for laps computed by `threads` threads.
     ///
     /// # Errors
-    /// As [`divide`].
+    /// Those of [`divide`].
     pub fn divide(
         &self,
         file: &ModelFile,
@@ -107,7 +108,7 @@ impl Draft {
     }
 }
 
-/// A decoding lap for those who may want something else between it and the files.
+/// The description of a decoding lap for a maker of media.
 pub(crate) fn outline<'a>(
     itinerary: &'a Itinerary,
     file: &ModelFile,

@@ -1,6 +1,6 @@
-//! The whole machine: a model opened in one of three ways, one lap at a time.
-//! Streamed (fed by the line), native (the backend holds everything), or mmap
-//! (the backend's own way, the oracle and the baseline).
+//! [`Engine`]: a model opened in one of three ways, run lap by lap. Streamed (fed by the
+//! line), native (the backend holds all weights), or mmap (the backend's own mapping, as
+//! reference and baseline).
 
 use std::path::Path;
 use std::rc::Rc;
@@ -26,25 +26,25 @@ use crate::thread_choice::ThreadChoice;
 
 /// A model ready to run.
 pub struct Engine<B: Backend> {
-    // It points into the stream's memory, so it goes first.
+    // It points into the stream's memory, so it is dropped first.
     backend: B,
     stream: Option<Stream>,
-    /// In which laps are timed: the medium's.
+    /// Times laps; the medium's clock, if it has one.
     clock: Rc<dyn Clock>,
     file: ModelFile,
     ledger: Ledger,
     way: Load,
     native_from: Option<u64>,
-    /// What a medium from above is called.
+    /// Name of a medium from [`Options::maker`].
     medium_name: Option<String>,
     laps: Laps,
     last_lap_ns: u64,
     has_output: bool,
-    /// How many threads compute, unless the user chose.
+    /// Chooses the number of threads, unless the user has.
     choice: Option<ThreadChoice>,
-    /// Said where a sequence may be longer than the model knows.
+    /// Notice that a sequence may be longer than the model was trained for.
     too_long: Option<String>,
-    /// Said of files that are not whole.
+    /// Notices of files with holes.
     holes: Vec<String>,
 }
 
@@ -52,7 +52,7 @@ impl<B: Backend> Engine<B> {
     /// Opens the model at `path`.
     ///
     /// # Errors
-    /// When the file is unsound, the backend refuses it, or the budget is too small.
+    /// If the file is unsound, the backend refuses it, or the budget is too small.
     pub fn open<L: Loader<Backend = B>>(
         loader: &L,
         path: &Path,
@@ -61,7 +61,7 @@ impl<B: Backend> Engine<B> {
         let mut engine = Self::opened(loader, path, options)?;
         engine.holes = engine.file.holes();
         engine.too_long = budget::beyond_training(engine.file.facts().context, options.ctx);
-        // llama.cpp's own mapping is compared with, not improved.
+        // The mapping is a baseline and keeps its number of threads.
         if options.threads.is_none() && options.way != Way::Mmap {
             engine.choice = Some(ThreadChoice::new(engine.threads()));
         }
@@ -135,9 +135,10 @@ impl<B: Backend> Engine<B> {
             }
         }
 
-        // The longest context that there is room for, unless the user asks for one,
+        // Find the longest context that there is room for, unless the user asks for one,
         // and the largest micro-batch that leaves most of the budget to the weights.
-        // What a context takes is measured, so that one that takes too much is made anew.
+        // A context's size is measured by making it; one that is too large is made again,
+        // smaller.
         let largest = largest_weight(&file);
         loop {
             let mut backend = loader.start(&model, shape, Some(largest))?;
@@ -209,12 +210,11 @@ impl<B: Backend> Engine<B> {
         Ok(Self::new(backend, file, way, ledger))
     }
 
-    /// One lap. `next` is the kind of lap that is expected after this one, so that it
-    /// is prefetched.
+    /// Runs one lap. `next` is the kind of the lap expected after it, which is prefetched.
     ///
     /// # Errors
-    /// When the bytes cannot be had or the backend fails; all sequences are as they
-    /// were before, and nothing of this lap may be used.
+    /// If the bytes cannot be read or the backend fails. All sequences are then as they
+    /// were before, and no output of the lap may be used.
     pub fn lap(&mut self, work: B::Work<'_>, next: Option<Class>) -> Result<(), Error> {
         let before = self.counters();
         let start_ns = self.clock.now_ns();
@@ -233,7 +233,7 @@ impl<B: Backend> Engine<B> {
             let stall_ns = after.stall_ns - before.stall_ns;
             let compute_ns = self.last_lap_ns.saturating_sub(stall_ns);
             let threads = choice.lap(B::rows(work), compute_ns as f64 / 1e9);
-            // What was computed stands: without new threads the old ones go on.
+            // The lap has succeeded; if new threads cannot be started, the old ones stay.
             let _ = self.backend.use_threads(threads);
         }
         outcome
@@ -247,22 +247,22 @@ impl<B: Backend> Engine<B> {
         outcome
     }
 
-    /// Whether the last lap has outputs: not if it failed or none were asked for.
+    /// Whether the last lap has outputs: not if it failed or none were requested.
     pub fn has_output(&self) -> bool {
         self.has_output
     }
 
-    /// What computes, for its outputs and its KV cache.
+    /// The backend, for its outputs and its KV cache.
     pub fn backend(&self) -> &B {
         &self.backend
     }
 
-    /// The same, to change it.
+    /// Like [`Engine::backend`], to change it.
     pub fn backend_mut(&mut self) -> &mut B {
         &mut self.backend
     }
 
-    /// What a person should know of how the model is run, in sentences.
+    /// Notices for a person about how the model is run, in sentences.
     pub fn notices(&self) -> Vec<String> {
         let stream = self.stream.iter().flat_map(|stream| stream.notices());
         stream
@@ -277,12 +277,12 @@ impl<B: Backend> Engine<B> {
         self.backend.shape().ctx
     }
 
-    /// Most sequences that share a lap.
+    /// Maximum number of sequences that share a lap.
     pub fn seqs(&self) -> u32 {
         self.backend.shape().seqs
     }
 
-    /// Most tokens of a lap.
+    /// Maximum number of tokens of a lap.
     pub fn ubatch(&self) -> u32 {
         self.backend.shape().ubatch
     }
@@ -292,17 +292,17 @@ impl<B: Backend> Engine<B> {
         self.backend.shape().threads
     }
 
-    /// The files.
+    /// The model's files.
     pub fn file(&self) -> &ModelFile {
         &self.file
     }
 
-    /// Where the budget goes.
+    /// What the budget is spent on.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
-    /// The stream, unless llama.cpp holds the weights itself.
+    /// The stream, unless the backend holds the weights itself.
     pub fn stream(&mut self) -> Option<&mut Stream> {
         self.stream.as_mut()
     }
@@ -326,13 +326,13 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// What all laps so far took.
+    /// Totals of all laps so far.
     pub fn laps(&self) -> Laps {
         self.laps
     }
 
-    /// Of a streamed model, the budget in bytes from which on [`Way::Auto`]
-    /// lets llama.cpp hold all of it.
+    /// For a streamed model, the smallest budget in bytes with which [`Way::Auto`] would
+    /// load it natively.
     pub fn native_from(&self) -> Option<u64> {
         self.native_from
     }
@@ -355,8 +355,8 @@ fn largest_weight(file: &ModelFile) -> u64 {
     file.weights().iter().map(|w| w.len).max().unwrap_or(0)
 }
 
-/// The refusal of a context of which the KV cache alone breaks the budget. It is
-/// not tried, but reckoned from what a short one needs.
+/// The error for a context whose KV cache alone exceeds the budget. That context is not
+/// made; its needs are computed from those of a short one.
 fn too_long<L: Loader>(
     loader: &L,
     model: &L::Model,
@@ -379,7 +379,9 @@ fn too_long<L: Loader>(
     match draft.divide(file, shape.threads, &options)? {
         Division::Short(least) => Ok(Error::Budget {
             budget: ledger.budget(),
-            needed: least.needed + budget::longer_context(file, &options, &shape),
+            needed: least
+                .needed
+                .saturating_add(budget::longer_context(file, &options, &shape)),
             weights: least.weights,
             detail: format!(
                 "the KV cache of {} tokens alone takes up to {}; lower --ctx",

@@ -1,4 +1,4 @@
-//! What can go wrong in running a model, in words for a person.
+//! The errors of running a model, as messages for a person.
 
 use std::path::PathBuf;
 
@@ -10,29 +10,29 @@ pub enum Error {
     /// The model file cannot be opened or read.
     #[error("cannot read the model {path}: {message}")]
     Open {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// The system's words, or what was expected.
+        /// The system's message, or what was expected.
         message: String,
     },
-    /// The model's header is not a sound GGUF.
+    /// The model's header is not valid GGUF.
     #[error("{path}: {source}")]
     Header {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         source: delayline_gguf::Error,
     },
-    /// A part of a split model is missing or does not belong.
+    /// A part of a split model is missing or does not belong to it.
     #[error("{path}: {message}")]
     Split {
-        /// Which part.
+        /// The part.
         path: PathBuf,
         /// What is wrong.
         message: String,
     },
     /// The list of a striped model's files is wrong.
-    #[error("{path}: {message}; write the model anew with `delayline stripe`")]
+    #[error("{path}: {message}; write the model again with `delayline stripe`")]
     Manifest {
         /// The list.
         path: PathBuf,
@@ -41,7 +41,7 @@ pub enum Error {
     },
     /// The seal of the model is damaged, or of another file.
     #[error(
-        "the seal {path} cannot be used: {message}; make it anew with \
+        "the seal {path} cannot be used: {message}; make it again with \
          `delayline seal`, or remove it"
     )]
     Seal {
@@ -50,23 +50,23 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
-    /// What stays in memory is not what is on the drive.
+    /// Resident bytes differ from those on the drive.
     #[error(
-        "{0}; nothing is computed until it reads as it is in memory: look at the drive, or \
-         start again"
+        "{0}; nothing is computed until the drive returns the same bytes as are in memory: \
+         check the drive, or start again"
     )]
     Resident(String),
     /// llama.cpp refused the model or the context.
     #[error("llama.cpp cannot {what}: {message}")]
     Llama {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
-        /// llama.cpp's own words.
+        /// llama.cpp's message.
         message: String,
     },
-    /// llama.cpp did not do what the design relies on.
+    /// llama.cpp does not behave as Delayline relies on.
     #[error(
-        "this build of llama.cpp behaves otherwise than Delayline relies on ({0}); \
+        "this build of llama.cpp does not behave as Delayline relies on ({0}); \
          nothing was computed. Please report it with the model's name"
     )]
     Assumption(String),
@@ -76,16 +76,16 @@ pub enum Error {
         mib(*budget), mib(*needed)
     )]
     Budget {
-        /// What was allowed, in bytes.
+        /// The budget, in bytes.
         budget: u64,
         /// The smallest budget that works, in bytes.
         needed: u64,
-        /// The part of `needed` that window and weights take, in bytes.
+        /// The part of `needed` for window and weights, in bytes.
         weights: u64,
-        /// What it goes to.
+        /// What needs it.
         detail: String,
     },
-    /// An option that cannot be.
+    /// An option is impossible.
     #[error("{0}")]
     Option(String),
     /// The prompt does not fit into the context.
@@ -98,38 +98,38 @@ pub enum Error {
         /// Tokens of the context.
         ctx: usize,
     },
-    /// The prompt was counted only as far as it fits.
+    /// The prompt does not fit; it was not counted beyond that.
     #[error(
-        "the prompt has {least} tokens at least, and there is room for {room}: shorten it, or \
+        "the prompt has at least {least} tokens, but there is room for {room}: shorten it, or \
          raise --ctx"
     )]
     PromptOverflow {
-        /// Its tokens at least.
+        /// Least number of its tokens.
         least: usize,
-        /// How many there may be.
+        /// Maximum number of tokens.
         room: usize,
     },
     /// A text that cannot be made into tokens, or not safely.
     #[error("{0}")]
     Text(String),
-    /// Whoever asked wants it no more.
-    #[error("it was given up before it was done")]
+    /// The caller cancelled the work.
+    #[error("it was cancelled before it was done")]
     GivenUp,
     /// The model file was changed while it was being read.
     #[error("{path}: {message}; generation ended, what was printed before is right")]
     Changed {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// How it changed.
         message: String,
     },
-    /// The line could not deliver.
+    /// The line failed.
     #[error(transparent)]
     Line(#[from] delayline_line::LineError),
     /// The medium cannot be opened.
     #[error(transparent)]
     Medium(#[from] delayline_medium::OpenError),
-    /// The medium from above cannot be had.
+    /// The medium of [`crate::Options::maker`] cannot be made.
     #[error(transparent)]
     Make(#[from] delayline_medium::MakeError),
     /// Memory for weights was refused.
@@ -141,12 +141,12 @@ pub enum Error {
     /// The chat template cannot be rendered.
     #[error("the model's chat template cannot be used: {0}")]
     Template(String),
-    /// Something that cannot be: a defect of this program.
+    /// A defect of this program.
     #[error("a defect in Delayline: {0}")]
     Defect(String),
 }
 
-/// Bytes as MiB, rounded up, for messages in which bytes would only distract.
+/// Bytes as MiB, rounded up, for messages.
 pub fn mib(bytes: u64) -> String {
     format!("{} MiB", bytes.div_ceil(1 << 20))
 }

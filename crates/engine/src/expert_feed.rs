@@ -1,6 +1,6 @@
-//! Feeds whole experts: what a layer names is in frames before it computes, all missing
-//! matrices of it under way together; behind those come experts that the next layer will
-//! probably name. Knows no policy, no graph and no router.
+//! Feeds whole experts: reads the experts that a layer uses into frames before it
+//! computes, all missing matrices at once; after those, experts that the next layer will
+//! probably use. Knows no policy, no graph and no router.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use crate::hotness::HotLaps;
 use crate::items::BadIndex;
 use crate::source::EngineLine;
 
-/// A matrix of one expert or of several, on its way into frames.
+/// A matrix of one expert or of several, being read into frames.
 struct Coming {
     matrix: u32,
     ticket: Ticket,
     shifts: Vec<Shift>,
 }
 
-/// An expert that a layer will perhaps name, on its way into a frame of that layer.
+/// An expert that a layer may use, being read into a reserved frame.
 struct Guess {
     layer: u32,
     expert: u32,
@@ -28,51 +28,50 @@ struct Guess {
     coming: Vec<Coming>,
 }
 
-/// What became of guesses, since the start.
+/// Counters of guesses since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GuessCounts {
-    /// Experts that layers named for which a guess had been made.
+    /// Experts used by layers for which a guess had been made.
     pub named: u64,
     /// Those of them that had been guessed.
     pub right: u64,
-    /// Those of the named that were not in memory.
+    /// Those of `named` that were not in memory.
     pub missed: u64,
-    /// Those of the missed that had been guessed, and were on their way or there.
+    /// Those of `missed` that had been guessed and were being read, or had been.
     pub early: u64,
-    /// Bytes that were read because of a guess.
+    /// Bytes read because of a guess.
     pub bytes: u64,
-    /// Those of them that nobody wanted.
+    /// Those of them that were not used.
     pub wasted: u64,
 }
 
-/// Experts in frames, and those on their way.
+/// Experts in frames, and those being read.
 pub struct ExpertFeed {
     /// The frames.
     pub arena: ExpertArena,
     counts: GuessCounts,
-    /// The layer that is under way.
+    /// The layer under way.
     layer: Option<u32>,
-    /// Of that layer.
+    /// Reads of that layer.
     coming: Vec<Coming>,
-    /// Experts that a layer was guessed to name, in memory or not.
+    /// A layer, and the experts that it was guessed to use, in memory or not.
     guessed: Option<(u32, Vec<u32>)>,
     /// Those of them that are not in memory.
     early: Vec<Guess>,
-    /// Guesses that were wrong, until nothing more is read into their frames.
+    /// Wrong guesses whose reads may still be under way.
     wrong: Vec<Guess>,
     worth: Worth,
     warming: Warming,
     spans: Vec<PartSpan>,
 }
 
-/// Experts that were hot when the model last ran, on their way into frames that nobody
-/// uses yet.
+/// Experts that were hot when the model last ran, being read into empty frames.
 #[derive(Default)]
 struct Warming {
-    /// What is not asked for yet, the next last.
+    /// Experts not requested yet; the next one is last.
     ahead: Vec<(u32, u32)>,
     coming: Vec<Guess>,
-    /// Bytes that were read as guesses and are none.
+    /// Bytes of experts that the line read as guesses for this.
     bytes: u64,
 }
 
@@ -83,8 +82,8 @@ impl Warming {
 }
 
 impl ExpertFeed {
-    /// Nothing is on its way. With `guesses`, frames are left to them where there are
-    /// enough.
+    /// A feed with nothing being read. With `guesses`, frames are set aside for them if
+    /// there are enough.
     pub fn new(mut arena: ExpertArena, guesses: bool) -> Self {
         let possible = guesses && arena.spare() > 0;
         arena.leave_spare(possible);
@@ -102,22 +101,21 @@ impl ExpertFeed {
         }
     }
 
-    /// A lap begins: no layer is under way.
+    /// Begins a lap: no layer is under way.
     pub fn begin(&mut self) {
         self.layer = None;
         self.arena.begin();
     }
 
-    /// Whether that layer is under way.
+    /// Whether a layer is the one under way.
     pub fn is_at(&self, layer: u32) -> bool {
         self.layer == Some(layer)
     }
 
-    /// A layer comes, of which a node names experts: each has a frame, and what is
-    /// missing is asked for.
+    /// Begins a layer that uses experts: each gets a frame, and missing ones are requested.
     ///
     /// # Errors
-    /// When an index is out of range; nothing has changed then.
+    /// If an index is out of range; nothing has changed then.
     pub fn visit(
         &mut self,
         layer: u32,
@@ -144,7 +142,8 @@ impl ExpertFeed {
         Ok(())
     }
 
-    /// Tells the guesses of a layer that has been visited which of them were right.
+    /// Compares the guesses for a layer with the experts that it uses: promotes the reads of
+    /// right ones and cancels the others.
     fn judge(&mut self, layer: u32, line: &mut EngineLine) {
         let visited = self.arena.visited();
         if let Some((of, guessed)) = self.guessed.take()
@@ -155,7 +154,7 @@ impl ExpertFeed {
                 counts.named += 1;
                 counts.right += u64::from(guessed.contains(&framed.item.0));
                 counts.missed += u64::from(framed.found != Presence::Held);
-                // Others are on their way because they were hot.
+                // Others may be being read because they were hot.
                 let early = framed.found == Presence::Reserved;
                 counts.early += u64::from(early && guessed.contains(&framed.item.0));
             }
@@ -187,18 +186,18 @@ impl ExpertFeed {
         }
     }
 
-    /// What became of guesses; `line` is the one that they were read by.
+    /// Counters of guesses; `line` is the one that reads them.
     pub fn guesses(&self, line: &EngineLine) -> GuessCounts {
         let counters = line.counters();
         GuessCounts {
             bytes: counters.bytes_guessed.saturating_sub(self.warming.bytes),
-            // Where experts have frames, nothing else is read ahead.
+            // If experts have frames, nothing else is wasted.
             wasted: counters.bytes_wasted,
             ..self.counts
         }
     }
 
-    /// Bytes that were read because experts had been hot before.
+    /// Bytes of experts that were read because they were hot before.
     pub fn warmed_bytes(&self) -> u64 {
         self.warming.bytes
     }
@@ -206,7 +205,7 @@ impl ExpertFeed {
     /// Whether guesses are worth making now.
     pub fn wants_guess(&mut self, line: &EngineLine) -> bool {
         if !self.warming.is_over() {
-            // Not before it is known which bytes were guesses.
+            // The bytes of guesses are known only once warming is over.
             return self.worth.on;
         }
         let counters = line.counters();
@@ -220,9 +219,8 @@ impl ExpertFeed {
         on
     }
 
-    /// A layer that comes will probably name these experts, the likeliest first: those
-    /// that are not in memory are read when nothing else is. To find that out took
-    /// `cost`.
+    /// Guesses that a later layer uses these experts, the likeliest first: those not in
+    /// memory are read when nothing else is. `cost` is the time that the guess took.
     pub fn guess(&mut self, layer: u32, ids: &[i32], cost: Duration, line: &mut EngineLine) {
         self.worth.cost_ns += cost.as_nanos() as u64;
         let mut guessed = Vec::new();
@@ -241,7 +239,7 @@ impl ExpertFeed {
         self.guessed = Some((layer, guessed)).filter(|(_, guessed)| !guessed.is_empty());
     }
 
-    /// Has an expert read into its frame when nothing else is.
+    /// Reads an expert into its frame when nothing else is read.
     fn ask_early(&self, layer: u32, expert: u32, frame: u32, line: &mut EngineLine) -> Guess {
         let coming = (0..self.arena.matrices(layer)).map(|matrix| {
             let (span, shift) = self.arena.span(layer, matrix, expert, frame);
@@ -259,18 +257,18 @@ impl ExpertFeed {
         }
     }
 
-    /// These are the choices of the last laps: what is known of past uses is known, and the
-    /// experts that would be in memory are read by [`ExpertFeed::warm`].
+    /// Takes over choices of earlier laps: the policy learns them, and the experts that
+    /// would be in memory are read by [`ExpertFeed::warm`].
     pub fn recall(&mut self, hot: HotLaps) {
         self.warming.ahead = self.arena.recall(hot);
         self.warming.ahead.reverse();
     }
 
-    /// Reads a few more of the experts that were hot into frames that nobody uses yet,
-    /// behind all else. Never waits. Whether some are on their way.
+    /// Reads a few more of the experts that were hot into empty frames, when nothing else
+    /// is read. Never waits. Returns whether some are under way.
     ///
     /// # Errors
-    /// As [`delayline_line::Line::pump`].
+    /// Those of [`delayline_line::Line::pump`].
     pub fn warm(&mut self, line: &mut EngineLine, memory: &Memory) -> Result<bool, LineError> {
         if self.warming.is_over() {
             return Ok(false);
@@ -294,7 +292,7 @@ impl ExpertFeed {
             }
             match is_whole {
                 true => _ = self.arena.hold(hot.layer, hot.expert),
-                // Nobody waits for it; whoever wants it asks anew.
+                // A read failed: the expert is read again when it is used.
                 false => {
                     self.arena.cancel(hot.layer, hot.expert);
                     self.arena.give_back(hot.layer, hot.frame);
@@ -317,7 +315,7 @@ impl ExpertFeed {
         Ok(!self.warming.coming.is_empty())
     }
 
-    /// Frames of wrong guesses into which nothing more is read are free again.
+    /// Frees the frames of wrong guesses whose reads are over.
     fn give_back(&mut self, line: &mut EngineLine) {
         let settled = |guess: &mut Guess| {
             let mut coming = guess.coming.iter();
@@ -327,16 +325,16 @@ impl ExpertFeed {
         for guess in over {
             self.arena.give_back(guess.layer, guess.frame);
             for coming in guess.coming {
-                // Nobody wants the bytes, so nobody minds if they failed.
+                // Whether these reads failed does not matter.
                 let _ = line.fetched(coming.ticket);
             }
         }
     }
 
-    /// Waits for a matrix of all experts of the layer that is under way.
+    /// Waits for one matrix of all experts of the layer under way.
     ///
     /// # Errors
-    /// When it cannot be had.
+    /// If it cannot be read.
     pub fn wait(
         &mut self,
         matrix: u32,
@@ -357,20 +355,19 @@ impl ExpertFeed {
         Ok(())
     }
 
-    /// Where a matrix of the experts of the layer that is under way is.
+    /// The binding of one matrix of the experts of the layer under way.
     pub fn binding(&self, layer: u32, matrix: u32) -> FrameBinding<'_> {
         self.arena.binding(layer, matrix)
     }
 
-    /// After reads that failed, of which none is under way any more: nothing is in any
-    /// frame.
+    /// Empties all frames after reads that failed. No read may be under way.
     pub fn clear(&mut self, line: &mut EngineLine) {
         self.warming.ahead.clear();
         let early = self.early.drain(..).chain(self.warming.coming.drain(..));
         let guesses = early.chain(self.wrong.drain(..));
         let coming = guesses.flat_map(|guess| guess.coming);
         for coming in coming.chain(self.coming.drain(..)) {
-            // What went wrong has been told.
+            // The error was reported already.
             let _ = line.fetched(coming.ticket);
         }
         self.guessed = None;
@@ -379,18 +376,18 @@ impl ExpertFeed {
     }
 }
 
-/// Visits after which it is asked whether guesses paid.
+/// Visits after which guesses are evaluated.
 const TRIAL: u32 = 128;
 
-/// Trials for which a guess that does not pay is left alone, at most.
+/// Longest pause of guesses that do not pay, in trials.
 const LONGEST_PAUSE: u32 = 64;
 
-/// What a byte that is there in time saves, in nanoseconds: 2 GB/s. The decision
-/// hardly depends on it.
+/// Nanoseconds saved by a byte that is read in time (2 GB/s). The decision hardly
+/// depends on it.
 const NS_PER_BYTE: f64 = 0.5;
 
-/// Whether guesses pay: what they bring in time against what they bring for nothing
-/// and what it takes to make them. Pauses, ever longer, as long as they do not.
+/// Decides whether guesses pay: the bytes read in time against those wasted and the time
+/// to make guesses. As long as they do not, they pause for longer and longer.
 #[derive(Clone, Copy, Debug)]
 struct Worth {
     possible: bool,
@@ -417,8 +414,8 @@ impl Worth {
         }
     }
 
-    /// Whether to guess at this visit; the line has read so many bytes of guesses and
-    /// so many for nothing.
+    /// Whether to guess at this visit. `guessed` and `wasted` are the bytes of guesses and
+    /// the wasted bytes that the line has read so far.
     fn ask(&mut self, guessed: u64, wasted: u64) -> bool {
         if !self.possible {
             return false;
@@ -429,9 +426,10 @@ impl Worth {
             false => self.visits > TRIAL * self.pause,
         };
         if over {
-            let came = guessed - self.guessed;
+            let read = guessed - self.guessed;
             let vain = wasted - self.wasted;
-            let gain = (came as f64 - 2.0 * vain as f64) * NS_PER_BYTE;
+            // Wasted bytes bring nothing, and delay others.
+            let gain = (read as f64 - 2.0 * vain as f64) * NS_PER_BYTE;
             let pays = gain >= self.cost_ns as f64;
             match (self.on, pays) {
                 (true, true) => self.pause = 0,
@@ -475,7 +473,7 @@ mod tests {
         assert!((4 * TRIAL..=6 * TRIAL).contains(&on), "{on}");
         let on = visits(&mut worth, 1000 * TRIAL, 1 << 18, 1 << 20);
         assert!(on < 20 * TRIAL, "{on}");
-        // Nothing is missing, so nothing is gained by what guesses cost.
+        // Nothing is missing, so guesses only cost time.
         assert!(visits(&mut worth, 1000 * TRIAL, 0, 0) < 20 * TRIAL);
         let on = visits(&mut worth, 200 * TRIAL, 1 << 20, 0);
         assert!(on > 100 * TRIAL, "{on}");

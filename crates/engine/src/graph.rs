@@ -1,5 +1,5 @@
-//! What a graph reads: which node uses which weight, and how. Whoever computes
-//! tells; its tensors and operations are known here by number only.
+//! A backend's graph: which node uses which weight, and how. Tensors and operations are
+//! known by number only.
 
 use crate::model_file::WeightId;
 
@@ -10,14 +10,15 @@ pub enum How {
     Whole,
     /// Some of its rows or experts, whose numbers an earlier node computes.
     Indexed {
-        /// How many indices the graph has room for.
+        /// Number of indices that the graph has room for.
         ids: u64,
-        /// The tensor of indices, to see which nodes share it.
+        /// The tensor of indices, to know which nodes share it.
         ids_tensor: TensorId,
-        /// Whether they name experts (else rows).
+        /// Whether the indices are of experts, not rows.
         experts: bool,
     },
-    /// In a way that other graphs may share (norms, biases, rope factors).
+    /// All of it, as a small tensor that other graphs may use too (norms, biases, rope
+    /// factors).
     Small,
 }
 
@@ -28,11 +29,11 @@ pub struct WeightUse {
     pub node: u32,
     /// The model's tensor (never a view).
     pub tensor: TensorId,
-    /// Whether the node sees it through a view, which has an address of its own.
+    /// Whether the node uses it through a view, which has a separate address.
     pub view: bool,
-    /// Which weight of the file.
+    /// The weight of the file.
     pub weight: WeightId,
-    /// In which way.
+    /// How it is used.
     pub how: How,
 }
 
@@ -47,9 +48,9 @@ pub struct UseId(pub u32);
 /// The weights that one graph reads, in the order of its nodes.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
-    /// How many nodes the backend announces.
+    /// Number of nodes that the backend announces.
     pub nodes: u32,
-    /// Each node's operation, to notice a graph that is not the learned one.
+    /// Each node's operation, to detect a graph that is not the learned one.
     pub ops: Vec<u32>,
     /// In order of nodes.
     pub uses: Vec<WeightUse>,

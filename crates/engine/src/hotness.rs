@@ -1,11 +1,11 @@
-//! Which experts were hot when a model last ran: what its last laps chose, from one run
-//! to the next in a small file beside the model, `NAME.experts`. It is a hint: whatever is
-//! wrong with the file is told in a line and costs reads, never an answer.
+//! The experts that were hot when a model last ran: the choices of its last laps, kept from
+//! one run to the next in a small file beside the model, `NAME.experts`. It is only a hint:
+//! whatever is wrong with the file is reported in one line and costs reads, never an answer.
 //!
-//! The file is two places of equal length that are written in turns, each with its number
-//! and a checksum, so that a write that was cut short leaves the list before it. It gets
-//! its name when there is something in it. Where a process confines itself in between, it
-//! can still be written: it is open by then.
+//! The file holds two lists of equal maximum length that are written in turns, each with a
+//! number and a checksum, so that an interrupted write leaves the list before it. The file
+//! gets its name when there is something in it. It is opened early, so that a process that
+//! confines itself later can still write it.
 
 use std::collections::VecDeque;
 use std::ffi::CString;
@@ -22,39 +22,39 @@ use delayline_plan::{ALIGN, ExpertLayer, ExpertRoute, RouteLap, RouteRow};
 
 use crate::model_file::advise;
 
-/// Laps that are kept. On recorded routes of real models what the policy then holds is
-/// what it holds after hundreds: a use counts half after ten laps.
+/// Number of laps kept. On recorded routes of real models the policy then holds the same
+/// experts as after hundreds: a use counts half after ten laps.
 const LAPS: usize = 64;
 
-/// Rows of a lap that is kept, at most: prompts want nearly all experts of a layer, which
-/// says nothing.
+/// Maximum number of rows of a lap that is kept: prompts use nearly all experts of a layer,
+/// which tells nothing.
 const ROWS: usize = 8;
 
-/// With which a list begins; the last byte is the version.
+/// First bytes of a list; the last of them is the version.
 const MAGIC: [u8; 8] = *b"DLHOTEX\x01";
 
-/// Bytes before what was chosen: magic, number, model, layers, laps, words, nothing.
+/// Bytes before the choices: magic, number, model, layers, laps, words, a zero.
 const HEAD: usize = 40;
 
 /// Bytes of the checksum at the end.
 const TAIL: usize = 8;
 
-/// What the last laps chose. A lap is kept as it is written: for each layer how many
-/// experts, and which.
+/// The choices of the last laps. A lap is kept as it is written: for each layer the number
+/// of experts, and their indices.
 #[derive(Clone, Debug, Default)]
 pub struct HotLaps {
-    /// Experts of each layer.
+    /// By layer: its number of experts.
     counts: Vec<u32>,
-    /// Most words that are kept.
+    /// Maximum number of words kept.
     most: usize,
     laps: VecDeque<Box<[u16]>>,
     words: usize,
-    /// Whether something has come since it was written.
+    /// Whether laps were added since it was written.
     is_new: bool,
 }
 
 impl HotLaps {
-    /// Nothing was chosen yet, of layers of so many experts of which a token uses `chosen`.
+    /// An empty list for layers of `counts` experts of which a token uses `chosen`.
     pub fn new(counts: Vec<u32>, chosen: u32) -> Self {
         Self {
             most: LAPS * counts.len() * (1 + chosen as usize),
@@ -63,14 +63,14 @@ impl HotLaps {
         }
     }
 
-    /// Bytes of memory that such a list takes at most, with what reading and writing it
-    /// takes for a moment and leaves in the page cache.
+    /// Maximum bytes of memory of such a list, with what reading and writing it takes
+    /// temporarily and in the page cache.
     pub fn bytes(layers: usize, chosen: u32) -> u64 {
         8 * place_len(LAPS * layers * (1 + chosen as usize)) as u64
     }
 
-    /// A lap has used these experts of layers, each once; layers never decrease. One of
-    /// more than a few rows is not kept.
+    /// Adds a lap that used these layers and experts, each once, in ascending order of
+    /// layers. A lap of more than a few rows is ignored.
     pub fn add(&mut self, rows: usize, used: impl IntoIterator<Item = (u32, u32)>) {
         if !(1..=ROWS).contains(&rows) {
             return;
@@ -100,17 +100,17 @@ impl HotLaps {
         }
     }
 
-    /// How many laps there are.
+    /// Number of laps.
     pub fn len(&self) -> usize {
         self.laps.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no laps.
     pub fn is_empty(&self) -> bool {
         self.laps.is_empty()
     }
 
-    /// For each lap, in order: the experts of each layer.
+    /// The laps in order, each as the experts of each layer.
     pub fn laps(&self) -> impl Iterator<Item = impl Iterator<Item = (u32, &[u16])>> {
         self.laps.iter().map(|lap| {
             let mut rest = &lap[..];
@@ -122,7 +122,7 @@ impl HotLaps {
         })
     }
 
-    /// As a route, of which each lap brings a token: of layers whose experts are so long.
+    /// The list as a route in which each lap generates a token.
     pub fn route(&self, layers: Vec<ExpertLayer>, chosen: u32) -> ExpertRoute {
         let row = |lap: &mut dyn Iterator<Item = (u32, &[u16])>| RouteRow {
             picks: lap
@@ -141,8 +141,8 @@ impl HotLaps {
         }
     }
 
-    /// As it is written, without the checksum: the `number`th list of a model whose
-    /// headers have this hash.
+    /// The bytes of the list as it is written, with its number, the hash of the model's
+    /// headers and the checksum.
     fn to_bytes(&self, number: u64, model: u64) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEAD + 2 * self.words + TAIL);
         out.extend(MAGIC);
@@ -158,8 +158,8 @@ impl HotLaps {
         out
     }
 
-    /// Takes in a list as it was written; its number. None, and nothing has changed,
-    /// where it is none of such a model.
+    /// Replaces the list by one that was written; returns its number. `None`, without a
+    /// change, if it is damaged or of another model.
     fn read(&mut self, bytes: &[u8], model: u64) -> Option<u64> {
         let (number, words) = checked(bytes)?;
         let [of_model, shape] = [16, 24].map(|at| word64(bytes, at));
@@ -197,7 +197,7 @@ fn word64(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(word)
 }
 
-/// A list's number and its words, if it is whole.
+/// A list's number and its words, if its checksum is right.
 fn checked(bytes: &[u8]) -> Option<(u64, Vec<u16>)> {
     if bytes.len() < HEAD || bytes[..8] != MAGIC {
         return None;
@@ -213,12 +213,12 @@ fn checked(bytes: &[u8]) -> Option<(u64, Vec<u16>)> {
     Some((word64(bytes, 8), words))
 }
 
-/// Bytes of a place for a list of so many words at most.
+/// Bytes in the file for a list of up to `words` words.
 fn place_len(words: usize) -> usize {
     (HEAD + 2 * words + TAIL).next_multiple_of(ALIGN as usize)
 }
 
-/// The file beside a model, open.
+/// The file beside a model, opened.
 #[derive(Debug)]
 pub struct HotnessFile {
     path: PathBuf,
@@ -227,18 +227,18 @@ pub struct HotnessFile {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Without one, it is to be made by its name.
+    /// If there is none, the file is created by name when it is written.
     file: Option<File>,
     has_name: bool,
-    /// Why nothing can be written.
+    /// Why it cannot be written.
     refused: Option<String>,
-    /// Whether it has been told that nothing can.
+    /// Whether that was reported.
     is_told: bool,
     /// Number of the next list.
     number: u64,
 }
 
-/// Where the list of a model is: `NAME.experts` beside its first file.
+/// The path of a model's list: `NAME.experts` beside its first file.
 pub fn hotness_path(model: &Path) -> PathBuf {
     let mut name = model.as_os_str().to_owned();
     name.push(".experts");
@@ -246,8 +246,8 @@ pub fn hotness_path(model: &Path) -> PathBuf {
 }
 
 impl HotnessFile {
-    /// That of a model. It is not made yet; what cannot be opened is told when it is to be
-    /// written.
+    /// Opens the file of a model, or prepares to create it. If it cannot be opened, that is
+    /// reported by [`HotnessFile::write`].
     pub fn open(model: &Path) -> Self {
         let path = hotness_path(model);
         let open = |write: bool, flags| {
@@ -267,7 +267,7 @@ impl HotnessFile {
                 ..State::default()
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => State {
-                // Not every file system has files without a name.
+                // Not every file system supports files without a name.
                 file: open(true, libc::O_TMPFILE).open(folder).ok(),
                 ..State::default()
             },
@@ -284,12 +284,12 @@ impl HotnessFile {
         }
     }
 
-    /// Where it is, or will be.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether it is there already.
+    /// Whether it exists by its name.
     pub fn has_name(&self) -> bool {
         self.state().has_name
     }
@@ -298,8 +298,8 @@ impl HotnessFile {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the latest list of a model whose headers have this hash into `laps`; a
-    /// sentence where there is something else.
+    /// Reads the latest list into `laps`, for a model whose headers have this hash. Returns a
+    /// notice if there is a file without such a list.
     pub(crate) fn read(&self, laps: &mut HotLaps, model: u64) -> Option<String> {
         let mut state = self.state();
         let place = place_len(laps.most);
@@ -307,7 +307,7 @@ impl HotnessFile {
         let file = state.file.as_ref().filter(|_| state.has_name)?;
         let read = match file.metadata() {
             Ok(metadata) if metadata.is_file() => read_up_to(file, &mut bytes),
-            Ok(_) => Err(io::Error::other("it is no regular file")),
+            Ok(_) => Err(io::Error::other("it is not a regular file")),
             Err(error) => Err(error),
         };
         // The page cache counts in the budget.
@@ -325,11 +325,11 @@ impl HotnessFile {
         let bytes = &bytes[..len];
         let places = [bytes, bytes.get(place..).unwrap_or_default()];
         if places.iter().all(|place| !place.starts_with(&MAGIC)) {
-            state.refused = Some("there is another file".into());
+            state.refused = Some("another file has its name".into());
             state.is_told = true;
             return Some(format!(
-                "{path} is no list of hot experts, or it is damaged, and is left alone: remove it \
-                 to have one kept"
+                "{path} is not a list of hot experts, or is damaged, and is left alone: remove it \
+                 to have a list kept there"
             ));
         }
         let mut latest = None;
@@ -346,14 +346,14 @@ impl HotnessFile {
             false => "damaged",
         };
         latest.is_none().then(|| {
-            format!("{path} is {why} and is not used: which experts are hot is learned anew")
+            format!("{path} is {why} and is not used: which experts are hot is learned again")
         })
     }
 
-    /// Writes the list, if anything has come since it was written.
+    /// Writes the list, if laps were added since it was written.
     ///
     /// # Errors
-    /// When that cannot be, with the name of the file; once, until it can.
+    /// If it cannot be written, with the file's name; only once until it can.
     pub(crate) fn write(&self, laps: &mut HotLaps, model: u64) -> io::Result<()> {
         if !laps.is_new {
             return Ok(());
@@ -366,8 +366,8 @@ impl HotnessFile {
             Err(error) if !was_told => {
                 let path = self.path.display();
                 let message = format!(
-                    "{path} cannot be written ({error}): which experts are hot is learned anew at \
-                     each start; --no-hotness does without"
+                    "{path} cannot be written ({error}): which experts are hot is learned again \
+                     at each start; --no-hotness turns this off"
                 );
                 Err(io::Error::new(error.kind(), message))
             }
@@ -409,7 +409,7 @@ fn read_up_to(file: &File, out: &mut [u8]) -> io::Result<usize> {
     Ok(len)
 }
 
-/// Gives a file that has no name this one.
+/// Gives a file without a name this path.
 fn name(file: &File, path: &Path) -> io::Result<()> {
     let from = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
     let to = CString::new(path.as_os_str().as_bytes())?;

@@ -1,11 +1,10 @@
-//! Indexed weights: single rows and experts in address space of the tensor's
-//! full size, of which only what is needed has memory behind it. Decides which
-//! stay. Knows nothing of llama.cpp.
+//! Indexed weights: single rows and experts, in address space of the tensor's full size,
+//! of which only items in use have memory. Decides which stay.
 //!
-//! What stays is decided by *first come, stays*: items are kept, in the order
-//! in which they were first needed, until the memory given to them is full;
-//! every later one is read for its run and returned. On a cycle this hits in
-//! proportion to the memory, where least-recently-used never would.
+//! First come, first kept: items are kept in the order in which they were first needed,
+//! until the memory for them is full; every later one is read for its run and discarded
+//! after it. On a cycle the hits are in proportion to the memory; least recently used would
+//! have none.
 
 use std::collections::HashSet;
 
@@ -21,18 +20,18 @@ pub struct Table {
     pub offset: u64,
     /// Bytes of one row or expert.
     pub unit: u64,
-    /// How many there are.
+    /// Number of rows or experts.
     pub count: u64,
     /// Memory position of its first byte, congruent to `offset` modulo [`ALIGN`].
     pub at: u64,
     /// Whether its items may stay (experts) or never do (rows).
     pub may_stay: bool,
-    /// The items that are in memory: as many as fit there, however many a file claims.
+    /// The items in memory. A set, because `count` is the file's claim and may be huge.
     there: HashSet<u64>,
 }
 
 impl Table {
-    /// A table of which nothing is in memory.
+    /// A table with nothing in memory.
     pub fn new(part: u16, offset: u64, unit: u64, count: u64, at: u64, may_stay: bool) -> Self {
         assert_eq!(
             offset % ALIGN,
@@ -50,7 +49,7 @@ impl Table {
         }
     }
 
-    /// First and last page of an item in memory, as byte positions.
+    /// Start and end of the pages of an item, as memory positions.
     fn pages(&self, item: u64) -> (u64, u64) {
         let from = self.at + item * self.unit;
         (
@@ -59,42 +58,43 @@ impl Table {
         )
     }
 
-    /// The most memory one item can take, in bytes.
+    /// Maximum memory of one item, in bytes.
     pub fn item_pages(&self) -> u64 {
         item_pages(self.unit)
     }
 }
 
-/// The most memory an item of `unit` bytes can take, wherever it starts.
+/// Maximum memory of an item of `unit` bytes, wherever it starts.
 pub fn item_pages(unit: u64) -> u64 {
     (unit + ALIGN - 1).next_multiple_of(ALIGN)
 }
 
-/// An index that the tensor does not have.
+/// An index out of range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadIndex {
     /// The index.
     pub index: i32,
-    /// How many items there are.
+    /// Number of items.
     pub count: u64,
 }
 
-/// All indexed weights and the memory their items may keep.
+/// All indexed weights, and the memory that their items may keep.
 #[derive(Clone, Debug, Default)]
 pub struct Items {
     tables: Vec<Table>,
     keep: u64,
     kept: u64,
+    /// Items that are discarded after the run, as table and item.
     passing: Vec<(u32, u64)>,
     wanted: Vec<u64>,
-    /// Items found in memory, and items asked for.
+    /// Items requested that were in memory.
     pub hits: u64,
-    /// See `hits`.
+    /// Items requested.
     pub asked: u64,
 }
 
 impl Items {
-    /// `keep`: bytes that items may occupy for good.
+    /// All tables; `keep` is the number of bytes that items may keep.
     pub fn new(tables: Vec<Table>, keep: u64) -> Self {
         Self {
             tables,
@@ -103,21 +103,21 @@ impl Items {
         }
     }
 
-    /// The table of that index.
+    /// A table by its index.
     pub fn table(&self, table: u32) -> &Table {
         &self.tables[table as usize]
     }
 
-    /// Bytes that items occupy for good.
+    /// Bytes of the items that stay.
     pub fn kept_bytes(&self) -> u64 {
         self.kept
     }
 
-    /// Adds to `spans` what must be read so that the items are in memory, and
-    /// counts them as there: the caller waits for the reads before use.
+    /// Appends to `spans` what must be read for the items, and counts them as being in
+    /// memory: the caller has to wait for the reads before use.
     ///
     /// # Errors
-    /// When an index is out of range; nothing is added then.
+    /// If an index is out of range; nothing is appended then.
     pub fn want(
         &mut self,
         table: u32,
@@ -158,7 +158,7 @@ impl Items {
                 Some(last) if last.at + last.len >= from => last.len = until - last.at,
                 _ => spans.push(PartSpan {
                     part: t.part,
-                    // Congruent, so the difference of file and memory is whole pages.
+                    // File and memory are congruent, so they differ by whole pages.
                     offset: (t.offset / ALIGN * ALIGN) + (from - t.at / ALIGN * ALIGN),
                     len: until - from,
                     at: from,
@@ -168,8 +168,8 @@ impl Items {
         Ok(())
     }
 
-    /// The run is over: hands every range of memory to return to `discard`.
-    /// Pages that a staying neighbour shares are spared.
+    /// Ends a run: calls `discard` with every range of memory to give back. Pages shared
+    /// with a neighbour that stays are kept.
     pub fn pass(&mut self, mut discard: impl FnMut(std::ops::Range<u64>)) {
         for &(table, item) in &self.passing {
             self.tables[table as usize].there.remove(&item);
@@ -177,7 +177,7 @@ impl Items {
         for (table, item) in self.passing.drain(..) {
             let t = &self.tables[table as usize];
             let (mut from, mut until) = t.pages(item);
-            // Several small neighbours can share a page: look as far as it reaches.
+            // Several small neighbours can share a page: look at all of them.
             let mut before = item;
             while before > 0 && t.pages(before - 1).1 > from {
                 before -= 1;
@@ -200,7 +200,7 @@ impl Items {
         }
     }
 
-    /// Forgets every item in memory, after reads that failed.
+    /// Discards all items, after reads that failed.
     pub fn clear(&mut self, mut discard: impl FnMut(std::ops::Range<u64>)) {
         self.passing.clear();
         self.kept = 0;
@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_costs_what_of_it_is_in_memory() {
+    fn a_table_takes_memory_only_for_items_in_memory() {
         let rows = 1 << 40;
         let mut items = Items::new(vec![Table::new(0, 0, 16, rows, 0, false)], 0);
         let mut spans = Vec::new();

@@ -1,5 +1,5 @@
-//! From a graph to the stops of a lap: where the compute pauses, which extents
-//! it needs before it goes on, and which it has done with. Pure.
+//! Lays out a lap through a graph: after which nodes the compute pauses, which extents
+//! each run needs, and what each weight is bound to. Pure.
 
 use delayline_plan::{ExtentId, NEAR_BYTES, Plan, Run, Schedule};
 
@@ -9,38 +9,38 @@ use crate::model_file::WeightId;
 /// Where the bytes of a weight come from in this lap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Supply {
-    /// They are in memory for good, their address is set.
+    /// They are in memory at a permanent address.
     Settled,
-    /// They are at byte `at` of an extent that must be acquired.
+    /// They start at byte `at` of an extent that must be acquired.
     Extent {
-        /// Which one.
+        /// The extent.
         extent: ExtentId,
-        /// Where in it the weight starts, in bytes.
+        /// Offset of the weight in it, in bytes.
         at: u64,
     },
-    /// Single rows or experts are fetched; the index is the item table's.
+    /// Single rows or experts are fetched, by the item table of this index.
     Items(u32),
 }
 
-/// What one of a node's weights is bound to before the node computes.
+/// One weight of a node, and where its bytes come from.
 #[derive(Clone, Copy, Debug)]
 pub struct UseSupply {
     /// The node's position in the graph.
     pub node: u32,
-    /// Which use of the graph it is.
+    /// The use of the graph.
     pub used: UseId,
-    /// From where.
+    /// The source of its bytes.
     pub supply: Supply,
-    /// The tensor of indices, where several nodes in a row share it.
+    /// The tensor of indices, if consecutive nodes may share it.
     pub group: Option<TensorId>,
 }
 
-/// The stops of one lap through one graph.
+/// The layout of one lap through one graph.
 #[derive(Clone, Debug, Default)]
 pub struct Itinerary {
-    /// How many nodes the graph announces.
+    /// Number of nodes that the graph announces.
     pub nodes: u32,
-    /// Per node: whether the run ends after it.
+    /// By node: whether the run ends after it.
     pub ends: Vec<bool>,
     /// In order of nodes.
     pub supplies: Vec<UseSupply>,
@@ -48,14 +48,14 @@ pub struct Itinerary {
     pub schedule: Schedule,
     /// The same as runs of extents, for residency and prediction.
     pub plan: Plan,
-    /// For those who watch: after which node the lap is how far, in bytes of
-    /// what a decoding lap passes over.
+    /// Progress for display: nodes, each with the position of the lap after it in bytes of
+    /// [`crate::watch::Ring`].
     pub places: Vec<(u32, u64)>,
 }
 
-/// Lays out the stops. `supply` tells, for a weight and its way of use, where it
-/// comes from, `home` which extent it lies in; `run_bytes` is how many bytes of extents a run gathers before
-/// the next begins (a single larger extent makes a run of its own); nodes that
+/// Lays out a lap. `supply` returns where a weight comes from for a way of use, `home` the
+/// extent that holds it. `run_bytes` is the number of bytes of extents that a run gathers
+/// before the next begins; a single larger extent makes a run of its own. Nodes that
 /// share at most `group_ids` indices have their items fetched together.
 pub fn lay_out(
     graph: &Graph,
@@ -104,18 +104,18 @@ pub fn lay_out(
 struct Builder {
     out: Itinerary,
     run: Run,
-    /// Extents since the last place where a run may end.
+    /// Extents since the last point where a run may end.
     group: Vec<ExtentId>,
-    /// Whether such a place has passed since the run began.
+    /// Whether the run has passed such a point.
     full: bool,
-    /// What this run points each tensor at: one tensor, one address a run.
+    /// What each tensor is bound to in this run: a tensor has one address per run.
     fed: Vec<(TensorId, Supply)>,
     first_node: u32,
     group_ids: u64,
 }
 
 impl Builder {
-    /// Takes the uses of a node, one at least; `first` is the number of the first.
+    /// Adds the uses of a node, at least one; `first` is the number of the first.
     fn node(
         &mut self,
         first: u32,
@@ -185,9 +185,9 @@ impl Builder {
         self.first_node = next_node;
     }
 
-    /// Gathers extents into groups of `run_bytes`, settled ones included: where
-    /// a group ends, a run may end. What settles later thus takes stops away but
-    /// never puts more into a run than the window was made for.
+    /// Gathers extents into groups of `run_bytes`, settled ones included: a run may end
+    /// where a group ends. So extents that settle later remove pauses, but never put more
+    /// into a run than the window was made for.
     fn gather(&mut self, extents: impl Iterator<Item = ExtentId>, run_bytes: u64) {
         let mut new: Vec<ExtentId> = extents.filter(|e| !self.group.contains(e)).collect();
         if new.is_empty() {

@@ -1,49 +1,50 @@
-//! How much of the budget the KV cache of a server gets: pure arithmetic.
+//! The size of a server's KV cache for a given budget: pure arithmetic.
 //!
-//! A larger cache lets more sequences ride a lap, and leaves less memory to the weights
-//! that stay, so that a lap streams more. The lap is predicted from the device's rate
-//! and from what its compute is assumed to take, and the share is taken that serves most
-//! tokens a second. Knows no file and no llama.cpp.
+//! A larger cache lets more sequences share a lap, but leaves less memory for resident
+//! weights, so that a lap streams more. The time of a lap is predicted from the device's
+//! rate and an assumed rate of compute, and the size with the most tokens per second is
+//! chosen.
 
-/// Bytes of weights that a thread passes over in a second, and rows of a lap that take as
-/// long as that: assumed of 4-bit weights, not measured, as the micro-batch is.
+/// Bytes of weights that a thread passes over per second. Assumed for 4-bit weights, not
+/// measured, like the default micro-batch.
 const THREAD_BYTES_PER_S: f64 = 8e9;
+/// Rows whose arithmetic takes as long as a pass over the weights; assumed as well.
 const ROWS: f64 = 6.0;
 
-/// Steps from the smallest cache to the largest; each is as much larger than the last.
+/// Steps from the smallest cache to the largest, with a constant factor.
 const STEPS: i32 = 64;
 
-/// Share of the best rate that is as good.
+/// Sizes that reach this share of the best rate count as equally good.
 const GOOD: f64 = 0.999;
 
-/// What there is to divide.
+/// The budget to divide, and what the division depends on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KvTrade {
     /// The whole budget, in bytes.
     pub budget: u64,
-    /// What neither cache nor weights get of it.
+    /// The part of it for neither cache nor weights, in bytes.
     pub fixed: u64,
     /// Weights of the model, in bytes.
     pub weights: u64,
-    /// Bytes of the cache for a token.
+    /// Bytes of the cache per token.
     pub token: f64,
-    /// Fewest and most tokens that it may hold.
+    /// Minimum number of tokens of the cache.
     pub least: u32,
-    /// As [`KvTrade::least`].
+    /// Maximum number of tokens of the cache.
     pub most: u32,
-    /// Tokens that a sequence takes on average.
+    /// Average number of tokens of a sequence.
     pub sequence: f64,
-    /// Most sequences of a lap.
+    /// Maximum number of sequences of a lap.
     pub seqs: u32,
     /// Compute threads.
     pub threads: u32,
-    /// What the device brings, in bytes per second.
+    /// Device rate in bytes per second.
     pub rate: f64,
 }
 
 impl KvTrade {
-    /// Tokens that the cache holds if most tokens a second are served; where a larger one
-    /// costs next to nothing, that.
+    /// The number of tokens of the cache with the most tokens per second; of equally good
+    /// sizes the largest.
     pub fn tokens(&self) -> u32 {
         let (least, most) = (self.least, self.most.max(self.least));
         let step = (f64::from(most) / f64::from(least.max(1))).powf(1.0 / f64::from(STEPS));
@@ -61,19 +62,19 @@ impl KvTrade {
         good.copied().max().unwrap_or(least)
     }
 
-    /// Tokens a second that are served with a cache of so many tokens.
+    /// Tokens per second with a cache of `tokens` tokens.
     fn rate_of(&self, tokens: u32) -> f64 {
-        let riding = (f64::from(tokens) / self.sequence).clamp(1.0, f64::from(self.seqs.max(1)));
-        riding / self.lap_s(tokens, riding)
+        let seqs = (f64::from(tokens) / self.sequence).clamp(1.0, f64::from(self.seqs.max(1)));
+        seqs / self.lap_s(tokens, seqs)
     }
 
-    /// How long a lap of so many sequences takes, in seconds.
-    fn lap_s(&self, tokens: u32, riding: f64) -> f64 {
+    /// Seconds of a lap of `seqs` sequences.
+    fn lap_s(&self, tokens: u32, seqs: f64) -> f64 {
         let cache = self.token * f64::from(tokens);
         let left = (self.budget as f64 - self.fixed as f64 - cache).max(0.0);
         let streamed = (self.weights as f64 - left).max(0.0);
         let pass_s = self.weights as f64 / (THREAD_BYTES_PER_S * f64::from(self.threads.max(1)));
-        (streamed / self.rate).max(pass_s * (1.0 + riding / ROWS))
+        (streamed / self.rate).max(pass_s * (1.0 + seqs / ROWS))
     }
 }
 
@@ -118,10 +119,10 @@ mod tests {
 
     #[test]
     fn where_laps_are_long_it_is_large() {
-        // Half as many bytes a lap would not make up for one sequence in place of eight.
+        // Streaming half as many bytes would not make up for one sequence instead of eight.
         let tokens = LARGE.tokens();
         assert!((12_000..=16_500).contains(&tokens), "{tokens}");
-        // Beyond what all sequences take it brings nothing.
+        // More than all sequences need gains nothing.
         let short = KvTrade {
             sequence: 200.0,
             ..LARGE
@@ -130,7 +131,7 @@ mod tests {
         // One sequence gains nothing by more.
         let alone = KvTrade { seqs: 1, ..LARGE };
         assert!(alone.tokens() < 700, "{}", alone.tokens());
-        // Where all is in memory anyway, there is room for a context each.
+        // If everything is in memory anyway, there is room for a context each.
         let whole = KvTrade {
             budget: 64 * GIB,
             ..LARGE
@@ -140,7 +141,7 @@ mod tests {
 
     #[test]
     fn where_the_cache_would_push_the_weights_out_it_is_small() {
-        // All but fits: each byte of cache is one that is streamed, from a slow drive.
+        // The weights nearly fit: each byte of cache is streamed instead, from a slow drive.
         let tight = KvTrade {
             budget: 38 * GIB,
             rate: 0.2e9,

@@ -1,5 +1,5 @@
-//! One lap under way: at which node it is, what it has leased, what each weight is
-//! bound to. Called by a backend node by node; computes nothing.
+//! Feeds a lap under way: leases extents, fetches rows and experts, and binds weights to
+//! their bytes, as the backend calls it node by node. Computes nothing.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,42 +21,43 @@ use crate::watch::Watch;
 /// A lap under way.
 struct Lap {
     itinerary: Rc<Itinerary>,
-    /// Operation of each node, as learned.
+    /// The graph as it was learned, to compare nodes with.
     graph: Rc<Graph>,
+    /// Number of nodes announced so far.
     node: usize,
-    /// The supply of the next use, among those of the itinerary.
+    /// Index of the next of the itinerary's supplies.
     next: usize,
-    /// The first supply of the run under way.
+    /// Index of the first supply of the run under way.
     run_first: usize,
     walk: Walk,
-    /// Reads of items that share their indices with an earlier node.
+    /// Fetches of items that share their indices with an earlier node, by supply.
     early: Vec<(usize, Ticket)>,
 }
 
-/// Feeds laps: takes extents from the line, rows and experts from where they are,
-/// and binds weights to them.
+/// Feeds laps: takes extents from the line, fetches rows and experts, and binds weights
+/// to them.
 pub struct Feeder {
     source: Supplies,
     lap: Option<Lap>,
     failed: Option<Error>,
-    /// The medium has forgotten a read, which may still write into the memory: no lap
-    /// can be fed any more.
+    /// The medium has lost a read, which may still write into the memory: no further lap
+    /// can be fed.
     lost: Option<LineError>,
 }
 
-/// Where the bytes come from, once a budget is known.
+/// Where the bytes of laps come from.
 pub struct Supplies {
-    /// The engine.
+    /// The line.
     pub line: EngineLine,
     /// The memory it reads into.
     pub memory: Arc<Memory>,
     /// Rows and experts.
     pub items: Items,
-    /// Whole experts, where there are frames for them.
+    /// Whole experts, if there are frames for them.
     pub experts: Option<ExpertFeed>,
-    /// What is done with the choices of experts, if anything is.
+    /// Records or replaces the choices of experts, if requested.
     pub routes: Option<Routes>,
-    /// For those who watch.
+    /// Progress of the lap, for other threads.
     pub watch: Arc<Watch>,
     /// Whether runs are marked in the line's trace.
     trace: bool,
@@ -66,7 +67,7 @@ pub struct Supplies {
 }
 
 impl Supplies {
-    /// From its parts.
+    /// Without frames for experts and routes.
     pub fn new(line: EngineLine, memory: Arc<Memory>, items: Items, trace: bool) -> Self {
         Self {
             line,
@@ -81,21 +82,18 @@ impl Supplies {
             guess: Vec::new(),
         }
     }
-}
 
-impl Supplies {
-    /// Whether the items of that table are matrices of experts that have frames.
+    /// Whether the items of this table are matrices of experts that have frames.
     fn has_frames(&self, table: u32) -> bool {
         self.seat(table).is_some()
     }
 
-    /// Of such a table, the layer and which matrix.
+    /// Layer and matrix of such a table.
     fn seat(&self, table: u32) -> Option<(u32, u32)> {
         self.experts.as_ref()?.arena.seat(table)
     }
 
-    /// Asks for the items that a node names; of experts they may be recorded, or
-    /// others put in their place.
+    /// Gets the indices that a node uses. Those of experts may be recorded or replaced.
     fn ask(&mut self, u: &UseSupply, table: u32, bind: &mut dyn Bind) -> Result<(), Error> {
         bind.ids(u.used, &mut self.ids)?;
         if let Some(routes) = &mut self.routes
@@ -109,7 +107,7 @@ impl Supplies {
 }
 
 impl Feeder {
-    /// No lap is under way.
+    /// A feeder with no lap under way.
     pub fn new(source: Supplies) -> Self {
         Self {
             source,
@@ -119,15 +117,15 @@ impl Feeder {
         }
     }
 
-    /// Where the bytes come from.
+    /// The sources of the bytes.
     pub fn source(&mut self) -> &mut Supplies {
         &mut self.source
     }
 
-    /// Gets ready for a lap: waits for the extents of its first run.
+    /// Begins a lap: waits for the extents of its first run.
     ///
     /// # Errors
-    /// When they cannot be had; no lap is under way then.
+    /// If they cannot be read; no lap is under way then.
     pub fn begin(&mut self, graph: Rc<Graph>, itinerary: Rc<Itinerary>) -> Result<(), Error> {
         if let Some(lost) = &self.lost {
             return Err(lost.clone().into());
@@ -142,7 +140,7 @@ impl Feeder {
         }
         let lap = self.lap.insert(Lap::new(graph, itinerary));
         source.watch.begin(source.line.counters());
-        // What was laid for this lap and the next is asked for before anything computes.
+        // Reads for this lap and the next are submitted before anything computes.
         let first = source
             .line
             .pump()
@@ -158,12 +156,12 @@ impl Feeder {
         }
     }
 
-    /// Ends a lap: everything leased is given back. `outcome` is the backend's,
-    /// which is not computing any more.
+    /// Ends a lap and gives back all leases. `outcome` is that of the backend, which must
+    /// have stopped computing.
     ///
     /// # Errors
-    /// What went wrong in it, the cause before its effect on the backend. The
-    /// results of the lap are worthless then.
+    /// The first error of the lap, which may be the cause of the backend's. The outputs
+    /// of the lap must not be used then.
     pub fn end(&mut self, outcome: Result<(), Error>, bind: &mut dyn Bind) -> Result<(), Error> {
         if self.failed.is_none() {
             self.failed = outcome.err();
@@ -191,7 +189,7 @@ impl Feeder {
         if let Some(routes) = &mut source.routes {
             routes.fail();
         }
-        // The failed reads are reported; what forgetting meets is the same trouble.
+        // The error is reported already; forgetting may meet the same.
         if let Err(lost) = source.line.forget() {
             self.lost = Some(lost);
             return Err(error);
@@ -216,7 +214,7 @@ impl Feed for Feeder {
             Ok(true) => Flow::Pause,
             Ok(false) => Flow::Go,
             Err(error) => {
-                // Too late to stop: this node reads zeros, then the lap ends.
+                // This node cannot be stopped: it reads zeros, then the lap ends.
                 self.fail(error, bind);
                 Flow::Stop
             }
@@ -245,7 +243,7 @@ impl Feed for Feeder {
 }
 
 impl Lap {
-    /// Before the first node.
+    /// A lap before its first node.
     fn new(graph: Rc<Graph>, itinerary: Rc<Itinerary>) -> Self {
         Self {
             itinerary,
@@ -258,25 +256,25 @@ impl Lap {
         }
     }
 
-    /// Which run is under way, of how many; the number of runs when all are over.
+    /// The run under way, or the number of runs when all are over; and that number.
     fn progress(&self) -> (usize, usize) {
         (self.walk.run() as usize, self.itinerary.plan.runs.len())
     }
 
-    /// What is bound in the run under way.
+    /// The uses bound in the run under way.
     fn bound(&self) -> &[UseSupply] {
         &self.itinerary.supplies[self.run_first..self.next]
     }
 
-    /// Gives everything back, also in the middle.
+    /// Gives back all leases, at any point of the lap.
     fn give_back(self, source: &mut Supplies) {
         let (run, runs) = self.progress();
         source.watch.end(run == runs);
         self.walk.abandon(&mut source.line);
     }
 
-    /// Binds every weight of the node announced last to zeros, but for those
-    /// that keep their addresses for good.
+    /// Binds every weight of the node announced last to zeros, except those with a
+    /// permanent address.
     fn starve(&mut self, bind: &mut dyn Bind) {
         let at = self.node.saturating_sub(1) as u32;
         let supplies = &self.itinerary.supplies;
@@ -284,13 +282,13 @@ impl Lap {
         let until = supplies.partition_point(|u| u.node <= at);
         let moving = |u: &&UseSupply| u.supply != Supply::Settled;
         for u in supplies[from..until].iter().filter(moving) {
-            // A wrong source is refused, and was what the lap failed of.
+            // The lap has failed already; another error adds nothing.
             let _ = bind.bind(u.used, Binding::Zeros);
         }
         self.next = until;
     }
 
-    /// Waits for the extents of the run that comes.
+    /// Waits for the extents of the next run.
     fn acquire(&mut self, source: &mut Supplies) -> Result<(), Error> {
         self.walk
             .begin(&self.itinerary.schedule, &mut source.line)?;
@@ -298,7 +296,7 @@ impl Lap {
         Ok(())
     }
 
-    /// Lets those who watch know how far the lap is.
+    /// Publishes the lap's progress.
     fn note(&self, source: &Supplies) {
         let places = &self.itinerary.places;
         let over = places.partition_point(|&(node, _)| (node as usize) < self.node);
@@ -307,18 +305,18 @@ impl Lap {
         source.watch.mark(place, line.counters(), line.arrived());
     }
 
-    /// Notes in the trace that the compute of the run begins or ends.
+    /// Marks in the trace that the compute of the run begins or ends.
     fn mark(&self, source: &mut Supplies, note: fn(&mut EngineLine, &str)) {
         if source.trace {
             note(&mut source.line, &format!("run {}", self.walk.run()));
         }
     }
 
-    /// Binds the weights of the node that is announced, and tells whether the run
-    /// ends after it. Of a lap that has failed, to zeros.
+    /// Binds the weights of the announced node, to zeros if the lap has failed. Returns
+    /// whether the run ends after it.
     ///
     /// # Errors
-    /// When the node is not the learned one, or its items cannot be had.
+    /// If the node is not the learned one, or its items cannot be read.
     fn before(
         &mut self,
         node: u32,
@@ -338,7 +336,7 @@ impl Lap {
             && u.node == node
         {
             let binding = match u.supply {
-                // Also when the lap has failed: nobody gives this address back.
+                // Also if the lap has failed: this address is permanent.
                 Supply::Settled => Binding::Settled,
                 _ if failed => Binding::Zeros,
                 Supply::Extent { extent, at } => {
@@ -363,8 +361,8 @@ impl Lap {
         Ok(self.itinerary.ends[index])
     }
 
-    /// Has the items that the node names in memory. A run has ended before it, so
-    /// that its indices are computed.
+    /// Fetches the items that the node uses. A run has ended before the node, so its
+    /// indices are computed.
     fn items(
         &mut self,
         u: &UseSupply,
@@ -378,8 +376,8 @@ impl Lap {
         }
         source.ask(u, table, bind)?;
         let ticket = want(source, table)?;
-        // Up and down projections name the same experts: ask for them now, and
-        // compute the first while they come.
+        // Later nodes with the same indices, such as the other projections of the same
+        // experts: fetch their items now, and compute the first meanwhile.
         let supplies = self.itinerary.supplies.iter().enumerate();
         for (ahead, other) in supplies.skip(self.next + 1) {
             if let Supply::Items(table) = other.supply
@@ -395,8 +393,8 @@ impl Lap {
         Ok(source.line.fetched(ticket)?)
     }
 
-    /// Has a matrix of the experts that the node names in frames. The first node of a
-    /// layer asks for all of its matrices, and computes while the others come.
+    /// Waits until one matrix of the experts that the node uses is in frames. The first
+    /// node of a layer requests all matrices, and computes while the others are read.
     fn experts(
         &mut self,
         u: &UseSupply,
@@ -422,8 +420,8 @@ impl Lap {
         bind.bind_frames(u.used, experts.binding(layer, matrix))
     }
 
-    /// Has experts read that the layer after this one will probably name, behind all
-    /// that is certain.
+    /// Reads experts that the next layer will probably use, after all that is certainly
+    /// needed.
     fn guess(&self, layer: u32, source: &mut Supplies, bind: &mut dyn Bind) -> Result<(), Error> {
         let rest = self.itinerary.supplies.iter().skip(self.next + 1);
         let next = rest.filter_map(|u| match u.supply {
@@ -448,11 +446,11 @@ impl Lap {
         Ok(source.line.pump()?)
     }
 
-    /// The run is over: gives back what it was last to use, and waits for the
-    /// extents of the next.
+    /// Ends a run: gives back extents that no later run needs, and waits for those of the
+    /// next run.
     ///
     /// # Errors
-    /// When they cannot be had.
+    /// If they cannot be read.
     fn after(&mut self, source: &mut Supplies, bind: &mut dyn Bind) -> Result<(), Error> {
         vacate(self.bound(), bind);
         self.run_first = self.next;
@@ -474,6 +472,7 @@ impl Lap {
     }
 }
 
+/// Starts to fetch the items of `source.ids` from a table.
 fn want(source: &mut Supplies, table: u32) -> Result<Ticket, Error> {
     source.spans.clear();
     source
@@ -488,11 +487,11 @@ fn bad_index(bad: BadIndex) -> Error {
     Error::Assumption(format!("the graph asks for item {index} of {count}"))
 }
 
-/// Gives up the addresses of a run that is over: what nobody feeds must not compute
-/// on what happens to lie in the window.
+/// Unbinds the weights of a run that is over, so that a node that is not fed faults
+/// instead of computing on other bytes in the window.
 fn vacate(bound: &[UseSupply], bind: &mut dyn Bind) {
     for u in bound.iter().filter(|u| u.supply != Supply::Settled) {
-        // What was bound can be given back.
+        // Cannot fail for what was bound.
         let _ = bind.bind(u.used, Binding::Vacant);
     }
 }

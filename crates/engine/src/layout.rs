@@ -1,5 +1,5 @@
-//! What each weight is to the stream, and where its bytes will lie in memory.
-//! Decided once from the learned graphs; does no I/O.
+//! The role of each weight, and its place in memory. Decided once from the learned
+//! graphs; does no I/O.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -14,33 +14,33 @@ use crate::items::{Table, item_pages};
 use crate::itinerary::Supply;
 use crate::model_file::{ModelFile, Weight, WeightId};
 
-/// Weights up to this size always stay: they cost nothing, and graphs other
-/// than the learned ones read them too.
+/// Weights up to this size in bytes always stay: they cost little, and graphs other
+/// than the learned ones use them too.
 const SMALL: u64 = 16 << 10;
 
 /// Base alignment of large areas, so that huge pages fit.
 const HUGE: u64 = 2 << 20;
 
-/// What a weight is to the stream.
+/// How a weight is supplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// No graph reads it.
+    /// No graph uses it.
     Unused,
-    /// Always there.
+    /// Always in memory.
     Small,
-    /// Lies in an extent; `table` serves single rows of it while it is not settled.
+    /// In an extent; single rows are fetched by `table` while it is not settled.
     Dense {
-        /// Index of its item table, if rows of it are ever asked for.
+        /// Index of its item table, if single rows of it are ever used.
         table: Option<u32>,
     },
-    /// Only ever rows or experts.
+    /// Only rows or experts of it are used.
     Indexed {
         /// Index of its item table.
         table: u32,
     },
 }
 
-/// Roles, and what does not depend on the budget.
+/// The part of the layout that does not depend on the budget.
 #[derive(Debug)]
 pub struct Layout {
     /// By weight.
@@ -51,20 +51,20 @@ pub struct Layout {
     small: Vec<PartSpan>,
     /// Bytes of the small area.
     pub small_bytes: u64,
-    /// Most bytes of items that are in memory for a run only.
+    /// Maximum bytes of items that are in memory for a run only.
     pub passing_bytes: u64,
-    /// The same where whole experts have frames.
+    /// The same if whole experts have frames.
     pub passing_beside_arena: u64,
-    /// Which layers have whole experts.
+    /// The layers with whole experts.
     pub arena: ArenaLayout,
-    /// Nodes that share at most so many indices have their items fetched together.
+    /// Nodes that share at most this number of indices have their items fetched together.
     pub group_ids: u64,
 }
 
 /// Positions in memory.
 #[derive(Debug)]
 pub struct Placed {
-    /// Address space needed.
+    /// Bytes of address space needed.
     pub len: u64,
     /// By extent.
     pub residences: Vec<Residence>,
@@ -72,23 +72,22 @@ pub struct Placed {
     pub small: Vec<PartSpan>,
     /// Item tables.
     pub tables: Vec<Table>,
-    /// Where the weights that stay come to lie, in whole huge pages.
+    /// The range of resident weights, in whole huge pages.
     pub stays: Range<u64>,
-    /// Address space of which only single pages will be used: the window's last
-    /// part of a huge page, what lies behind the last weight that stays, between
-    /// pools of frames, and behind them.
+    /// Address space of which only single pages will be used: the end of the window,
+    /// after the last resident weight, between and after pools of frames.
     pub sparse: Vec<Range<u64>>,
     /// Frames for whole experts.
     pub arena: PlacedArena,
 }
 
 impl Layout {
-    /// Bytes of an item of that table.
+    /// Bytes of an item of a table.
     pub fn item_bytes(&self, table: u32) -> u64 {
         self.indexed[table as usize].1
     }
 
-    /// From all graphs; the first is the decoding one.
+    /// The layout for all graphs; the first is the decoding one.
     pub fn of(file: &ModelFile, graphs: &[Rc<Graph>]) -> Self {
         let mut whole = vec![false; file.weights().len()];
         let mut small = vec![false; file.weights().len()];
@@ -150,7 +149,7 @@ impl Layout {
         layout
     }
 
-    /// Experts whose matrices are asked for in no other way, and through no view.
+    /// The experts whose matrices are used in no other way, and through no view.
     fn find_experts(&self, file: &ModelFile, graphs: &[Rc<Graph>]) -> ArenaLayout {
         let mut viewed = vec![false; self.indexed.len()];
         let table_of = |u: &WeightUse| match self.roles[u.weight.0 as usize] {
@@ -174,7 +173,7 @@ impl Layout {
         })
     }
 
-    /// Lays small weights side by side, neighbours in the file as one read.
+    /// Places small weights side by side; neighbours in the file are one read.
     fn gather_small(&mut self, file: &ModelFile) {
         let mut small: Vec<_> = file
             .weights()
@@ -210,7 +209,7 @@ impl Layout {
         }
     }
 
-    /// Most bytes of items of some tables that are in memory for a run only.
+    /// Maximum bytes of items, of the tables that `passes`, in memory for a run only.
     fn passing(&self, file: &ModelFile, graphs: &[Rc<Graph>], passes: impl Fn(u32) -> bool) -> u64 {
         let mut most = 0;
         for graph in graphs {
@@ -234,7 +233,7 @@ impl Layout {
                     continue;
                 }
                 let (weight, unit, _) = self.indexed[table as usize];
-                // An item that several indices name is read once.
+                // An item that occurs several times is read once.
                 let bytes = ids.min(file.weight(weight).len / unit.max(1)) * item_pages(unit);
                 let shared = experts && ids <= self.group_ids && group.0 == Some(ids_tensor);
                 group = (
@@ -247,7 +246,7 @@ impl Layout {
         most
     }
 
-    /// Bytes that are not read extent by extent: rows, experts, small weights.
+    /// Ranges of parts that are not read by extents: rows, experts, small weights.
     pub fn scattered(&self, file: &ModelFile) -> Vec<(u16, Range<u64>)> {
         let indexed = self.indexed.iter().map(|&(id, ..)| {
             let w = file.weight(id);
@@ -287,7 +286,7 @@ impl Layout {
         plan::cut(&weights, &parts, plan::default_target(total))
     }
 
-    /// Index of a dense weight among the weights that were cut, by weight.
+    /// By weight: index of a dense weight among those that were cut.
     pub fn dense_index(&self) -> Vec<u32> {
         let mut next = 0;
         self.roles
@@ -300,8 +299,8 @@ impl Layout {
             .collect()
     }
 
-    /// Positions in memory: the window first, then what stays, then frames for whole
-    /// experts, of which `pools` says how many, then other items.
+    /// Positions in memory: the window first, then what stays, then frames of `pools` for
+    /// whole experts, then other items.
     pub fn place(
         &self,
         file: &ModelFile,
@@ -330,7 +329,7 @@ impl Layout {
         at += self.small_bytes;
         let sparse_from = at / HUGE * HUGE;
         let arena = self.arena.place(pools, at.next_multiple_of(HUGE));
-        // Between two pools lies less than a huge page.
+        // Less than a huge page is between two pools.
         let mut before = sparse_from;
         let mut sparse = Vec::new();
         for range in arena.ranges() {
@@ -361,7 +360,7 @@ impl Layout {
         }
     }
 
-    /// Where a small weight lies, given the placed spans.
+    /// Memory position of a small weight, given the placed spans.
     pub fn small_at(placed: &[PartSpan], part: u16, offset: u64) -> Option<u64> {
         placed
             .iter()
@@ -370,7 +369,7 @@ impl Layout {
     }
 }
 
-/// How many experts a node has room to name.
+/// Number of experts that a node has room for; 0 if it uses none.
 fn expert_ids(how: &How) -> u64 {
     match how {
         How::Indexed {
@@ -380,7 +379,7 @@ fn expert_ids(how: &How) -> u64 {
     }
 }
 
-/// Where a use gets its bytes in the coming laps.
+/// Where the bytes of a use come from in the next laps.
 pub fn supply(
     role: Role,
     how: How,

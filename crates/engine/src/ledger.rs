@@ -1,36 +1,35 @@
-//! The budget as one ledger: what each of its accounts takes, in bytes. Adds up;
-//! measures nothing and decides nothing.
+//! The budget as a ledger of accounts, in bytes. Measures nothing and decides nothing.
 
 use serde::{Deserialize, Serialize};
 
-/// What a part of a budget goes to.
+/// What a part of a budget is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Account {
     /// The program, its libraries and what it has read of the model's header.
     Program,
     /// Keys and values of the tokens of all sequences.
     KvCache,
-    /// What llama.cpp computes in.
+    /// llama.cpp's compute buffers.
     Buffers,
-    /// What it allocates beside them while it does.
+    /// What llama.cpp allocates besides while it computes.
     Scratch,
     /// Copies of a row of logits.
     Sampling,
-    /// Grammars that answers have to follow, and choosing by them.
+    /// Grammars that answers have to follow, and choosing tokens by them.
     Grammars,
-    /// What the caller asked to have set aside: requests of a server, say.
+    /// What the caller sets aside, such as requests of a server.
     SetAside,
     /// Weights so small that they always stay.
     SmallWeights,
-    /// What is known of the bytes that come.
+    /// Hashes of the model's bytes.
     Hashes,
     /// Which experts were hot.
     Hotness,
-    /// What a medium from above takes.
+    /// A medium of [`crate::Options::maker`].
     Medium,
     /// What the kernel charges in advance.
     Kernel,
-    /// What may grow later and nothing else counts.
+    /// Later growth that no other account covers.
     Margin,
     /// A copy of the largest weight while llama.cpp loads it.
     Loading,
@@ -47,7 +46,7 @@ pub enum Account {
 }
 
 impl Account {
-    /// In words, as a noun of a sentence.
+    /// Its name, as a noun for a sentence.
     pub fn name(self) -> &'static str {
         match self {
             Self::Program => "program",
@@ -72,7 +71,7 @@ impl Account {
         }
     }
 
-    /// Whether weights, or what they need, have it.
+    /// Whether it is for weights.
     fn is_for_weights(self) -> bool {
         matches!(
             self,
@@ -94,13 +93,13 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// A budget of which nothing is spent.
+    /// A budget with nothing spent.
     pub fn new(budget: u64) -> Self {
         let entries = Vec::new();
         Self { budget, entries }
     }
 
-    /// The same accounts, and no budget for them.
+    /// The same accounts with a budget of 0.
     pub fn of_nothing(&self) -> Self {
         Self {
             budget: 0,
@@ -108,12 +107,12 @@ impl Ledger {
         }
     }
 
-    /// The whole of it, in bytes.
+    /// The budget in bytes.
     pub fn budget(&self) -> u64 {
         self.budget
     }
 
-    /// Books bytes on an account, on top of what is there.
+    /// Adds bytes to an account.
     pub fn book(&mut self, account: Account, bytes: u64) {
         match self.entries.iter_mut().find(|entry| entry.0 == account) {
             Some(entry) => entry.1 += bytes,
@@ -121,41 +120,41 @@ impl Ledger {
         }
     }
 
-    /// An account takes so many bytes, whatever was booked on it.
+    /// Sets an account to a number of bytes.
     pub fn set(&mut self, account: Account, bytes: u64) {
         self.entries.retain(|entry| entry.0 != account);
         self.book(account, bytes);
     }
 
-    /// What an account takes.
+    /// Bytes of an account.
     pub fn of(&self, account: Account) -> u64 {
         let entry = self.entries.iter().find(|entry| entry.0 == account);
         entry.map_or(0, |entry| entry.1)
     }
 
-    /// The accounts that take anything, in the order in which they were first booked.
+    /// The accounts that are not 0, in the order in which they were first booked.
     pub fn entries(&self) -> impl Iterator<Item = (Account, u64)> + '_ {
         self.entries.iter().copied().filter(|entry| entry.1 > 0)
     }
 
-    /// What all accounts take.
+    /// Sum of all accounts.
     pub fn spent(&self) -> u64 {
         self.entries.iter().map(|entry| entry.1).sum()
     }
 
-    /// Weights that stay, small ones included.
+    /// Bytes of the weights that stay, small ones included.
     fn resident_weights(&self) -> u64 {
         self.of(Account::Weights) + self.of(Account::SmallWeights)
     }
 
-    /// What everything takes that is neither for weights nor the KV cache.
+    /// Sum of the accounts that are neither for weights nor the KV cache.
     pub fn overhead(&self) -> u64 {
         let beside = |account: Account| !account.is_for_weights() && account != Account::KvCache;
         let entries = self.entries.iter().filter(|entry| beside(entry.0));
         entries.map(|entry| entry.1).sum()
     }
 
-    /// In five sums.
+    /// The ledger in five sums.
     pub fn figures(&self) -> LedgerFigures {
         LedgerFigures {
             budget_bytes: self.budget,
@@ -166,16 +165,16 @@ impl Ledger {
         }
     }
 
-    /// What is not spent.
+    /// Bytes not spent; 0 if more is.
     pub fn left(&self) -> u64 {
         self.budget.saturating_sub(self.spent())
     }
 }
 
-/// The accounts of a ledger in five sums, as programs are told them. Bytes.
+/// A ledger in five sums, in bytes, as it is reported to programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerFigures {
-    /// What was allowed.
+    /// The budget.
     pub budget_bytes: u64,
     /// The window.
     pub window_bytes: u64,

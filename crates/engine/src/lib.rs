@@ -1,6 +1,6 @@
-//! Plans, budgets and what laps are made of: a model's files and the graphs that a
-//! backend announces are turned into extents, what stays, and stops of a lap.
-//! Knows no llama.cpp and no tokens.
+//! Runs models whose weights may not fit into memory: from a model's files, a budget and
+//! the graphs that a backend announces, it decides which extents stay, and feeds the
+//! others to the backend lap by lap. Knows no llama.cpp and no tokens.
 
 mod arena;
 mod atlas;

@@ -1,5 +1,5 @@
-//! The model on disk: its parts, their headers, where each weight lies. Reads
-//! headers without leaving them in the page cache. Knows nothing of llama.cpp.
+//! The model on disk: its parts, their headers, and where each weight is. Reads headers
+//! without leaving them in the page cache.
 
 mod open;
 mod read;
@@ -28,24 +28,24 @@ pub type Names = HashMap<Box<[u8]>, WeightId>;
 /// One part of the model: a file, or one striped over several.
 #[derive(Debug)]
 pub struct Part {
-    /// Where it was found; of a striped model, its list.
+    /// Its path; for a striped model, that of its list.
     pub path: PathBuf,
     /// Its length in bytes.
     pub len: u64,
     /// Everything before the weights; empty once llama.cpp has parsed it.
     pub header: Vec<u8>,
-    /// Where its bytes are: one, or one for each drive.
+    /// Its files: one, or one for each drive.
     pub files: Vec<PartFile>,
 }
 
 /// A file with bytes of a part.
 #[derive(Debug)]
 pub struct PartFile {
-    /// Where it was found.
+    /// Its path.
     pub path: PathBuf,
-    /// Open for reading.
+    /// The file, open for reading.
     pub file: File,
-    /// The file as it was when it was opened.
+    /// Its state when it was opened.
     pub fingerprint: Fingerprint,
 }
 
@@ -62,31 +62,31 @@ pub struct Weight {
     pub len: u64,
     /// Elements along each dimension, fastest first.
     pub dims: Vec<u64>,
-    /// Number format, in GGUF's words.
+    /// Number format, by GGUF's name.
     pub kind: &'static str,
 }
 
-/// What the header says of the model, as far as budgets and people want it.
+/// Facts from the header, for budgets and people.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// llama.cpp's name of the architecture.
     pub architecture: String,
-    /// What the author calls the model.
+    /// The author's name of the model.
     pub name: Option<String>,
-    /// Layers.
+    /// Number of layers.
     pub layers: u64,
-    /// Tokens it was trained to see at once.
+    /// Longest context that it was trained for, in tokens.
     pub context: u64,
-    /// Width of a token.
+    /// Length of the vectors between layers.
     pub embedding: u64,
-    /// Width of the feed-forward part.
+    /// Length of the vectors in the feed-forward part.
     pub feed_forward: u64,
     /// Values in the KV cache for a token, all layers together; an upper bound
     /// for models with sliding windows or recurrent layers.
     pub kv_values: u64,
-    /// Tokens of the vocabulary.
+    /// Number of tokens of the vocabulary.
     pub vocab: u64,
-    /// Experts of a layer; 0 in a dense model.
+    /// Experts of a layer; 0 for a dense model.
     pub experts: u64,
     /// Experts that a token uses.
     pub experts_used: u64,
@@ -98,27 +98,27 @@ pub struct ModelFile {
     parts: Vec<Part>,
     weights: Vec<Weight>,
     facts: Facts,
-    /// Bytes of a stripe, where the parts lie on several drives.
+    /// Bytes of a stripe, if the parts are on several drives.
     unit: Option<u64>,
-    /// Of the headers of all parts.
+    /// Hash of the headers of all parts.
     header_hash: u64,
 }
 
 impl ModelFile {
-    /// Opens `path` and, of a split model, every other part. A path of a striped
-    /// model's list opens that.
+    /// Opens `path` and, for a split model, every other part. `path` may be the list of a
+    /// striped model.
     ///
     /// # Errors
-    /// When a file is missing, is not a regular file, or its header is unsound.
+    /// If a file is missing, is not a regular file, or its header is unsound.
     pub fn open(path: &Path) -> Result<Self, Error> {
         Self::open_within(path, u64::MAX)
     }
 
-    /// As [`ModelFile::open`], for a budget of so many bytes: a header out of proportion
-    /// to it is not read.
+    /// Like [`ModelFile::open`], for a budget of `budget` bytes: a header too long for it is
+    /// not read.
     ///
     /// # Errors
-    /// [`Error::Budget`] where the header is too long.
+    /// Also [`Error::Budget`] if a header is too long.
     pub fn open_within(path: &Path, budget: u64) -> Result<Self, Error> {
         let list = match Manifest::is_one(path) {
             true => Some(Manifest::read(path)?),
@@ -172,7 +172,7 @@ impl ModelFile {
                 return Err(Error::Split {
                     path: path.to_owned(),
                     message: format!(
-                        "the parts hold {} tensors, {} were announced",
+                        "the parts hold {} tensors, but the header says {}",
                         weights.len(),
                         split.tensors
                     ),
@@ -191,12 +191,12 @@ impl ModelFile {
         })
     }
 
-    /// Bytes of a stripe, where the parts lie on several drives.
+    /// Bytes of a stripe, if the parts are on several drives.
     pub fn stripe_unit(&self) -> Option<u64> {
         self.unit
     }
 
-    /// A hash of the headers of all parts, by which a model is known again.
+    /// A hash of the headers of all parts, which identifies the model.
     pub fn header_hash(&self) -> u64 {
         self.header_hash
     }
@@ -207,7 +207,7 @@ impl ModelFile {
         files.map(|file| file.path.clone()).collect()
     }
 
-    /// Lengths of the model's files in bytes, as without stripes.
+    /// Lengths of the parts in bytes, without stripes.
     pub fn part_lens(&self) -> Vec<u64> {
         self.parts().iter().map(|part| part.len).collect()
     }
@@ -253,8 +253,8 @@ impl ModelFile {
         }
     }
 
-    /// Where a file has a hole in which there should be weights, in words: it reads as
-    /// zeros. The file system is asked once a file, and nothing is read.
+    /// Notices of files with a hole where weights should be, which reads as zeros. Asks the
+    /// file system once per file, and reads nothing.
     pub fn holes(&self) -> Vec<String> {
         let mut found = Vec::new();
         for (no, part) in self.parts.iter().enumerate() {
@@ -266,7 +266,7 @@ impl ModelFile {
                 continue;
             };
             for file in &part.files {
-                // Of several drives each has a share, of which no offset is known here.
+                // On several drives, each file has a share of the weights.
                 let range = match part.files.len() {
                     1 => from..until,
                     _ => 0..file.fingerprint.size,
@@ -274,7 +274,7 @@ impl ModelFile {
                 if let Some(hole) = open::first_hole(&file.file, range) {
                     found.push(format!(
                         "{} has a hole of {} bytes from byte {}, which reads as zeros: \
-                         a download that was interrupted leaves such, and answers are then wrong",
+                         an interrupted download may leave one, and answers are then wrong",
                         file.path.display(),
                         hole.end - hole.start,
                         hole.start
@@ -285,11 +285,11 @@ impl ModelFile {
         found
     }
 
-    /// Fails if a file was changed since it was opened. One that was renamed
-    /// over or removed goes on: the open file is still the old one.
+    /// Fails if a file was changed since it was opened. One that was replaced or removed is
+    /// no error: the open file is still the old one.
     ///
     /// # Errors
-    /// Names the file and the change.
+    /// [`Error::Changed`] with the file and the change.
     pub fn check_unchanged(&self) -> Result<(), Error> {
         for part in self.parts.iter().flat_map(|part| &part.files) {
             let changed = |message: String| Error::Changed {
@@ -297,10 +297,10 @@ impl ModelFile {
                 message,
             };
             let now = Fingerprint::of(&part.file)
-                .map_err(|e| changed(format!("it can no longer be asked: {e}")))?;
+                .map_err(|e| changed(format!("its state cannot be read any more: {e}")))?;
             if now.size != part.fingerprint.size {
                 return Err(changed(format!(
-                    "its length went from {} to {} bytes",
+                    "its length changed from {} to {} bytes",
                     part.fingerprint.size, now.size
                 )));
             }
@@ -318,7 +318,7 @@ fn missing_part(error: Error, no: usize, count: u16) -> Error {
     match error {
         Error::Open { path, message } => Error::Split {
             message: format!(
-                "part {} of {count} cannot be read ({message}); all parts must lie in one folder",
+                "part {} of {count} cannot be read ({message}); all parts must be in one folder",
                 no + 1
             ),
             path,
@@ -327,13 +327,13 @@ fn missing_part(error: Error, no: usize, count: u16) -> Error {
     }
 }
 
-/// A list has as many parts as the model says.
+/// Checks that a list has as many parts as the model says.
 fn check_count(path: &Path, list: &Manifest, count: u16) -> Result<(), Error> {
     if list.parts.len() == usize::from(count) {
         return Ok(());
     }
     Err(Error::Manifest {
         path: path.to_owned(),
-        message: format!("it has {} parts, the model {count}", list.parts.len()),
+        message: format!("it has {} parts, but the model {count}", list.parts.len()),
     })
 }

@@ -1,4 +1,4 @@
-//! How to run a model. Decides nothing.
+//! The options for running a model.
 
 use crate::hotness::HotnessFile;
 use crate::routes::RouteOptions;
@@ -7,31 +7,32 @@ use delayline_medium::MediumMaker;
 use delayline_plan::ExpertPolicy;
 use std::sync::Arc;
 
-/// How to run a model. `None` is the default that suits the model.
+/// How to run a model. `None` means a default that depends on the model.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Whole-process budget in bytes.
     pub memory: Option<u64>,
     /// Window in bytes.
     pub window: Option<u64>,
-    /// At most so many bytes for the window and the weights that stay, even
-    /// where the budget would allow more.
+    /// Maximum bytes for the window and the resident weights, even if the budget
+    /// allows more.
     pub weights: Option<u64>,
     /// Compute threads.
     pub threads: Option<u32>,
     /// Context of a sequence in tokens: prompt and answer together.
     pub ctx: Option<u32>,
-    /// Most sequences that share a lap; none is one.
+    /// Maximum number of sequences that share a lap; `None` is one.
     pub seqs: Option<u32>,
-    /// What the caller itself will take of the budget later on, in bytes.
+    /// Bytes of the budget that the caller itself will use later.
     pub reserve: u64,
-    /// What the device brings, in bytes per second, if that was measured.
+    /// Device rate in bytes per second, if it was measured.
     pub rate: Option<f64>,
-    /// Whether answers may have to follow a grammar, which takes memory to choose.
+    /// Whether answers may have to follow a grammar, which needs memory.
     pub grammars: bool,
     /// Micro-batch in tokens.
     pub ubatch: Option<u32>,
-    /// Whether blocks of the KV cache come and go: there is a sequence for them.
+    /// Whether there is one sequence more, through which blocks of the KV cache are saved
+    /// and restored.
     pub spare: bool,
     /// KV cache format.
     pub kv: KvType,
@@ -39,31 +40,31 @@ pub struct Options {
     pub flash: FlashAttention,
     /// How the weights get into memory.
     pub way: Way,
-    /// Which experts stay, where there is room for some.
+    /// Which experts stay, if there is room for some.
     pub experts: ExpertPolicy,
-    /// Whether no experts are read that the next layer will only probably want.
+    /// Whether not to read experts ahead that the next layer will probably choose.
     pub no_guess: bool,
-    /// Where it is kept which experts were hot, from one run to the next; nowhere without.
+    /// The file that records which experts were hot from one run to the next, if any.
     pub hotness: Option<Arc<HotnessFile>>,
-    /// What is to be done with the choices of experts.
+    /// Whether to record the choices of experts, or replace them by recorded ones.
     pub routes: RouteOptions,
     /// Whether to record a trace.
     pub trace: bool,
     /// How the files are read.
     pub medium: delayline_medium::FlashOptions,
-    /// Whether the bytes that come are trusted, instead of checked.
+    /// Whether not to check the bytes read.
     pub unchecked: bool,
-    /// Makes another medium around the files, from which is then read.
+    /// Makes a medium around the files, which is then read from.
     pub maker: Option<Arc<dyn MediumMaker>>,
 }
 
 /// How the weights get into memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Way {
-    /// Natively when everything fits into the budget, else streamed.
+    /// Natively if everything fits into the budget, else streamed.
     #[default]
     Auto,
-    /// Streamed, also when everything would fit.
+    /// Streamed, even if everything fits.
     Streamed,
     /// By llama.cpp, with its repacked kernels.
     Native,

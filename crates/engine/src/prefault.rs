@@ -1,7 +1,7 @@
-//! Has memory ready before the weights that stay come to lie in it. The first
+//! Touches the memory of resident weights before they are read into it. The first
 //! touch of a page can be slower than the drive: in a virtual machine that
-//! gives free memory back to its host we measured 0.5 GB/s on one core, where
-//! the drive read 3.9. Knows ranges, not what will be in them.
+//! gives free memory back to its host we measured 0.5 GB/s on one core, while
+//! the drive read 3.9. Knows ranges, not their contents.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,14 +10,13 @@ use std::thread::JoinHandle;
 
 use delayline_medium::Memory;
 
-/// How much is touched between two looks at whether to stop, in bytes.
+/// Bytes touched between two checks whether to stop.
 const STEP: u64 = 16 << 20;
 
 /// A thread that touches a range once and ends; dropping this ends it early.
 ///
-/// It is the one thread beside the compute, and only for the first lap. It
-/// works from the end towards the beginning, where the reads of that lap touch
-/// pages themselves: the two meet, and no page is waited for twice.
+/// It works from the end towards the beginning, where the reads of the first lap touch
+/// pages themselves, so that no page is waited for twice.
 #[derive(Debug)]
 pub struct Prefault {
     stop: Arc<AtomicBool>,
@@ -25,8 +24,8 @@ pub struct Prefault {
 }
 
 impl Prefault {
-    /// Starts touching `range` of the memory. Where no thread can be had, the
-    /// reads touch all of it.
+    /// Starts touching `range` of the memory. If no thread can be started, the reads
+    /// touch all of it.
     pub fn start(memory: Arc<Memory>, range: Range<u64>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let asked = stop.clone();
@@ -34,7 +33,7 @@ impl Prefault {
             let mut end = range.end;
             while end > range.start && !asked.load(Ordering::Relaxed) {
                 let from = end.saturating_sub(STEP).max(range.start);
-                // A page that cannot be had now is the read's to ask for again.
+                // The reads will touch what cannot be touched now.
                 if memory.populate(from..end).is_err() {
                     return;
                 }
@@ -48,7 +47,7 @@ impl Prefault {
         Self { stop, thread }
     }
 
-    /// Whether it still works.
+    /// Whether the thread is still running.
     #[cfg(test)]
     fn is_busy(&self) -> bool {
         self.thread.as_ref().is_some_and(|t| !t.is_finished())

@@ -1,16 +1,17 @@
-//! What this process occupies, from `/proc/self`. Knows nothing of models.
+//! The memory of this process, from `/proc/self`, and ways to reduce it. Knows nothing of
+//! models.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 
-/// Bytes of this process by kind.
+/// Memory of this process, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// In memory now, files mapped included.
+    /// Resident memory, mapped files included.
     pub resident: u64,
     /// Private writable address space, touched or not.
     pub data: u64,
-    /// The most that was ever in memory.
+    /// Peak of resident memory.
     pub peak: u64,
 }
 
@@ -35,14 +36,14 @@ fn field(status: &str, name: &str) -> u64 {
         .map_or(0, |kib| kib * 1024)
 }
 
-/// Bytes of memory the machine could still give, without swapping.
+/// Bytes of memory available on the machine without swapping.
 pub fn available_bytes() -> Option<u64> {
     let info = fs::read_to_string("/proc/meminfo").ok()?;
     Some(field(&info, "MemAvailable:")).filter(|&bytes| bytes > 0)
 }
 
-/// Returns freed heap memory to the system: what loading used for a moment
-/// would otherwise count against the budget for good.
+/// Returns freed heap memory to the system: what loading used temporarily would
+/// otherwise count against the budget permanently.
 pub fn trim_heap() {
     // SAFETY: no arguments that could be wrong; glibc locks its own arenas.
     #[cfg(target_env = "gnu")]
@@ -51,9 +52,9 @@ pub fn trim_heap() {
     }
 }
 
-/// Has all threads share one heap: for a program with several that allocate.
-/// glibc would give each its own, and what one frees no other could use. Call it
-/// before they start.
+/// Makes all threads share one heap, for a program with several that allocate: glibc
+/// would give each its own, and memory freed in one could not be used by another. Call
+/// it before they start.
 pub fn share_heap() {
     // SAFETY: sets a number of the allocator, which locks itself.
     #[cfg(target_env = "gnu")]
@@ -62,10 +63,10 @@ pub fn share_heap() {
     }
 }
 
-/// Brings the program and its libraries into memory whole, and gives back what
-/// the kernel read of the file beside (symbols, line tables): what the program
-/// takes is then the same in each run, and what is used for the first time later
-/// adds nothing to it. Where the kernel cannot, code comes when it runs.
+/// Loads the whole program and its libraries into memory, and drops what the kernel read
+/// of the file besides (symbols, line tables). The program's memory is then the same in
+/// each run, and code used for the first time later adds nothing. If the kernel does not
+/// support it, code is loaded when it runs.
 pub fn settle_program() {
     let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
     for (from, len) in program(&maps) {
@@ -76,8 +77,8 @@ pub fn settle_program() {
     drop_read_beside();
 }
 
-/// Gives back what the kernel has read of the program's file beside what is mapped. Its
-/// reading ahead, of megabytes, may go on for a while: what is under way stays.
+/// Drops page cache of the program's file that is not mapped. The kernel may still be
+/// reading megabytes ahead; what is under way is not dropped.
 pub fn drop_read_beside() {
     if let Ok(program) = File::open("/proc/self/exe") {
         // SAFETY: advice on an open descriptor; pages in use stay.
@@ -85,8 +86,8 @@ pub fn drop_read_beside() {
     }
 }
 
-/// Address and length of every mapping that can be read, in `/proc/self/maps`, of a
-/// file of which something can be executed.
+/// Address and length of every readable mapping in `/proc/self/maps` of a file that also
+/// has an executable mapping.
 fn program(maps: &str) -> Vec<(usize, usize)> {
     // `from-until permissions offset device inode path`, see proc_pid_maps(5).
     let lines: Vec<Vec<&str>> = maps

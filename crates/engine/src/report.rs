@@ -1,20 +1,19 @@
-//! What an engine tells of itself: where its weights come from, what laps took.
-//! Measures nothing.
+//! Reports of an engine: where its weights come from, and totals of its laps.
 
 use std::fmt;
 
 /// Where the weights of a lap come from. Shown as the noun of a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// They are all in memory.
+    /// All are in memory.
     Memory,
-    /// llama.cpp's mapping of the files: the page cache, and flash behind it.
+    /// llama.cpp's mapping of the files: the page cache, filled from flash.
     Mapping,
     /// Files on flash.
     Flash,
-    /// Files on so many drives, whose rates add up.
+    /// Files on this number of drives, whose rates add up.
     Drives(usize),
-    /// A medium handed in from above, by its name.
+    /// A medium from [`crate::Options::maker`], by its name.
     Other(String),
 }
 
@@ -30,16 +29,16 @@ impl fmt::Display for Source {
     }
 }
 
-/// What laps took together.
+/// Totals of laps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Laps {
-    /// How many.
+    /// Number of laps.
     pub count: u64,
-    /// Time in them, in nanoseconds.
+    /// Their time, in nanoseconds.
     pub ns: u64,
     /// The part of it in which compute waited for the line, in nanoseconds.
     pub stall_ns: u64,
-    /// Bytes that the line brought and the laps used.
+    /// Bytes that the line read and the laps used.
     pub bytes_read: u64,
 }
 

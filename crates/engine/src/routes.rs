@@ -1,6 +1,6 @@
-//! Routes of experts: what a run chooses is recorded, or what another run chose is put
-//! in its place, so that random weights follow a real model. Knows layers by number and
-//! experts by number; no bytes.
+//! Routes of experts: records the experts that a run chooses, or replaces them by those of
+//! a recorded run, so that random weights behave like a real model. Knows layers and
+//! experts by number only.
 
 use std::sync::Arc;
 
@@ -8,30 +8,30 @@ use delayline_plan::{ExpertLayer, ExpertRoute, RouteLap, RouteRow};
 
 use crate::error::Error;
 
-/// What is to be done with the choices of experts.
+/// Whether to record the choices of experts, or to replace them.
 #[derive(Clone, Debug)]
 pub struct RouteOptions {
-    /// Laps choose what this route did; outputs are then worth nothing.
+    /// Laps choose the experts of this route; their outputs are then meaningless.
     pub follow: Option<Arc<ExpertRoute>>,
-    /// Share of what the route chooses next that is guessed rightly, 0 to 1; the rest
-    /// are other experts of the layer, as often as the route uses them.
+    /// Share of the route's next choices that is guessed right, 0 to 1. Wrong guesses are
+    /// other experts of the layer, drawn as often as the route uses them.
     pub accuracy: f64,
-    /// Laps of up to so many rows are of as many sequences, of which each follows the
-    /// answer from a place of its own: the first from the lap that comes, each other 32
-    /// further on. At 0 or 1 a lap of several rows is a prompt's.
+    /// Laps of up to this number of rows have one row per sequence. The sequences follow
+    /// the answer from different places, 32 laps apart. With 0 or 1, a lap of several rows
+    /// is a prompt.
     pub sequences: usize,
     /// Whether choices are recorded, in memory that is not counted.
     pub record: bool,
 }
 
-/// Laps from where a sequence is in a route to where the next one is.
+/// Distance in laps between the places of two sequences in a route.
 const APART: usize = 32;
 
-/// What the router of the next layer, applied to a layer's input, was seen to tell
-/// rightly of Qwen3-30B.
+/// Share that was right when the next layer's router was applied to a layer's input,
+/// measured with Qwen3-30B.
 const ACCURACY: f64 = 0.886;
 
-/// Rows of a lap that is guessed for, at most: prompts want nearly all experts anyway.
+/// Maximum number of rows of a lap to guess for: prompts use nearly all experts anyway.
 const GUESSED_ROWS: usize = 8;
 
 impl Default for RouteOptions {
@@ -49,42 +49,44 @@ impl Default for RouteOptions {
 #[derive(Clone, Debug)]
 struct Follow {
     route: Arc<ExpertRoute>,
-    /// Rows of prompts, and of answers: lap and row.
+    /// Rows of prompts, as lap and row.
     prompt: Vec<(usize, usize)>,
+    /// Rows of answers, as lap and row.
     answer: Vec<(usize, usize)>,
-    /// How many of each are behind.
+    /// Number of rows of prompts used so far.
     prompt_at: usize,
+    /// Number of rows of answers used so far.
     answer_at: usize,
     /// See [`RouteOptions::accuracy`].
     accuracy: f64,
     /// See [`RouteOptions::sequences`].
     sequences: usize,
-    /// By layer: all that is chosen of it, in any order.
+    /// By layer: all experts that the route chooses, as often as it does.
     popular: Vec<Vec<u16>>,
 }
 
-/// What laps choose, and what they are made to choose.
+/// Records and replaces the choices of laps.
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
-    /// Experts of a token.
+    /// Experts that a token uses.
     chosen: usize,
-    /// By item table.
+    /// By item table: the layer whose matrix it is.
     layer_of: Vec<Option<u32>>,
     follow: Option<Follow>,
-    /// What was recorded, if it is.
+    /// The recorded route, if choices are recorded.
     recorded: Option<ExpertRoute>,
-    /// Of the lap under way.
+    /// Choices of the lap under way.
     lap: RouteLap,
     /// Rows of the lap under way, as far as they are known.
     rows: usize,
 }
 
 impl Routes {
-    /// For a model of these layers, a token of which uses so many experts; by item
-    /// table the layer of which it has a matrix.
+    /// For a model of `layers` whose tokens use `chosen` experts. `layer_of` has, by item
+    /// table, the layer whose matrix it is.
     ///
     /// # Errors
-    /// When the route that is to be followed is not one of such a model.
+    /// If the route to follow is of another kind of model.
     pub fn new(
         layers: Vec<ExpertLayer>,
         chosen: u32,
@@ -115,12 +117,12 @@ impl Routes {
         })
     }
 
-    /// The layer of which an item table has a matrix.
+    /// The layer whose matrix an item table is.
     pub fn layer(&self, table: u32) -> Option<u32> {
         self.layer_of[table as usize]
     }
 
-    /// A lap begins. If the one before came to its end, it counts.
+    /// Begins a lap. If the one before was completed, it counts.
     pub fn begin(&mut self) {
         if let Some(follow) = &mut self.follow {
             match self.rows {
@@ -139,7 +141,7 @@ impl Routes {
         self.lap = RouteLap::default();
     }
 
-    /// What was recorded up to now; nothing more is.
+    /// Ends the recording and returns it.
     pub fn take(&mut self) -> Option<ExpertRoute> {
         self.keep();
         self.recorded.take()
@@ -155,8 +157,8 @@ impl Routes {
         }
     }
 
-    /// A layer has chosen `ids`, row by row. True if others are to take their place,
-    /// which are then in `ids`.
+    /// Records the choices of a layer, row by row. Returns true if they were replaced in
+    /// `ids`.
     pub fn choose(&mut self, layer: u32, ids: &mut [i32]) -> bool {
         let rows = ids.len() / self.chosen;
         self.rows = self.rows.max(rows);
@@ -180,13 +182,13 @@ impl Routes {
         self.follow.is_some()
     }
 
-    /// Whether laps choose what a route did.
+    /// Whether choices are replaced by those of a route.
     pub fn follows(&self) -> bool {
         self.follow.is_some()
     }
 
-    /// What the lap under way is guessed to choose of a layer that comes, where it
-    /// follows a route: each row's first choice, then each one's second, and so on.
+    /// Guessed choices of a later layer for the lap under way, if it follows a route: each
+    /// row's first choice, then each row's second, and so on.
     pub fn guess(&self, layer: u32, out: &mut Vec<i32>) {
         out.clear();
         let Some(follow) = self.follow.as_ref().filter(|_| self.rows <= GUESSED_ROWS) else {
@@ -218,11 +220,11 @@ impl Follow {
             )))
         };
         if layers.is_empty() {
-            return wrong("this one has no experts whose choice could be replaced".into());
+            return wrong("this model has no experts whose choice can be replaced".into());
         }
         if !(0.0..=1.0).contains(&accuracy) {
             return Err(Error::Option(format!(
-                "{accuracy} of the experts cannot be guessed: expected a share from 0 to 1"
+                "the share of experts guessed right is {accuracy}, expected 0 to 1"
             )));
         }
         let count = layers.iter().map(|layer| layer.count).min().unwrap_or(0);
@@ -273,7 +275,7 @@ impl Follow {
         })
     }
 
-    /// What a row of a lap of so many rows is guessed to choose of a layer.
+    /// The guessed choice of a layer for a row of a lap of `rows` rows.
     fn guess(&self, layer: u16, rows: usize, row: usize, ids: &mut [i32]) {
         self.put(layer, rows, row, ids);
         let popular = &self.popular[usize::from(layer)];
@@ -290,8 +292,8 @@ impl Follow {
         }
     }
 
-    /// What a row of a lap of so many rows chooses. The route begins anew where it ends,
-    /// and names an expert again where it has fewer than the model.
+    /// The route's choice of a layer for a row of a lap of `rows` rows. The route starts
+    /// again at its end, and repeats experts if it has fewer than the model uses.
     fn put(&self, layer: u16, rows: usize, row: usize, ids: &mut [i32]) {
         let (rows_of, at) = match rows {
             rows if rows <= self.sequences => (&self.answer, self.answer_at + APART * row),
@@ -303,7 +305,7 @@ impl Follow {
             .next()
             .is_none()
         {
-            // The last layer may not have been computed for it.
+            // The last layer may not have been computed for this row.
             (lap, of) = self.answer[at % self.answer.len()];
         }
         let picks: Vec<u16> = self.route.laps[lap].rows[of].of_layer(layer).collect();
@@ -313,7 +315,7 @@ impl Follow {
     }
 }
 
-/// A number that looks random, from another (the finaliser of SplitMix64).
+/// A pseudo-random number from another (one step of SplitMix64).
 fn mixed(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -356,7 +358,7 @@ mod tests {
         let mut ids = [0; 2];
         routes.choose(1, &mut ids);
         assert_eq!(ids, [5, 5]);
-        // The answer goes round.
+        // The answer repeats.
         for expected in [[1, 2], [6, 7], [1, 2]] {
             routes.begin();
             for layer in 0..2 {
@@ -400,7 +402,7 @@ mod tests {
                 routes.choose(1, &mut second);
                 right += u32::from(guess == second);
             }
-            // A wrong one can be the right one by chance, once in 64 times.
+            // A guess drawn at random is right once in 64 times.
             let share = f64::from(right) / 2000.0;
             let expected = accuracy + (1.0 - accuracy) / 64.0;
             assert!((share - expected).abs() < 0.05, "{share} of {accuracy}");
@@ -429,7 +431,7 @@ mod tests {
         let mut routes = Routes::new(layers, 1, Vec::new(), asked).expect("it fits");
         for at in 0..90 {
             routes.begin();
-            // With one that has left there is a row less; a prompt is longer.
+            // The number of sequences varies from lap to lap.
             let mut ids = vec![0; [4, 3, 1][at % 3]];
             routes.choose(0, &mut ids);
             let expected = |row| ((at + 32 * row) % 40) as i32;

@@ -1,5 +1,6 @@
-//! By what the bytes of a model are checked: its seal, a file beside each part, or what
-//! a first reading brings. Which bytes are known how follows from how a lap reads them.
+//! What the bytes of a model are checked against: the seal beside each part, or the hashes
+//! of the first reading. Sums are kept for each read of an extent, hashes of blocks for
+//! everything else.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -17,25 +18,25 @@ use crate::error::Error;
 use crate::model_file::{ModelFile, Part, PartFile, advise};
 use crate::source::READ_LEN;
 
-/// Where the seal of a file is: `NAME.seal` beside it.
+/// The path of the seal of a file: `NAME.seal` beside it.
 pub fn seal_path(part: &Path) -> PathBuf {
     let mut name = part.as_os_str().to_owned();
     name.push(".seal");
     name.into()
 }
 
-/// Whether there is a seal beside this file, sound or not.
+/// Whether there is a seal beside this file, valid or not.
 pub fn has_seal(part: &Path) -> bool {
     let mut head = [0; SEAL_HEAD as usize];
     let read = File::open(seal_path(part)).and_then(|file| file.read_exact_at(&mut head, 0));
     read.is_ok() && is_seal(&head)
 }
 
-/// Reads a part from its beginning to its end, and gives its seal as its file is to hold
-/// it. `progress` is told the bytes that have been read, and may end it.
+/// Reads a whole part and returns the bytes of its seal. `progress` is called with the
+/// bytes read so far, and returns false to interrupt.
 ///
 /// # Errors
-/// When the part cannot be read; `Interrupted` when `progress` wants no more.
+/// If the part cannot be read; `Interrupted` if `progress` returned false.
 pub fn seal_of(part: &Part, progress: &mut dyn FnMut(u64) -> bool) -> io::Result<Vec<u8>> {
     let [PartFile { file, .. }] = &part.files[..] else {
         let message = "a striped model has no seal: seal the model that it was made from";
@@ -52,8 +53,8 @@ pub fn seal_of(part: &Part, progress: &mut dyn FnMut(u64) -> bool) -> io::Result
     Ok(sealer.finish())
 }
 
-/// Reads the first `len` bytes of a file in whole blocks; `take` is given each piece with
-/// its place. It is read once: what it would push out of the page cache is worth more.
+/// Reads the first `len` bytes of a file in whole blocks and calls `take` with the offset
+/// and bytes of each piece. Leaves nothing in the page cache, since it is read only once.
 fn read_whole<E>(
     file: &File,
     len: u64,
@@ -73,11 +74,11 @@ fn read_whole<E>(
     Ok(())
 }
 
-/// What is known of the bytes of a model whose laps are laid out so: all of it where
-/// every part has a seal, which is told, and else what will be read first.
+/// The checks for a model whose laps are laid out by `atlas`, with the hashes of seals; and
+/// the parts without a seal, whose hashes are those of the first reading.
 ///
 /// # Errors
-/// When there is a seal that is damaged, or of another file.
+/// If a seal is damaged, or of another file.
 pub fn checks(file: &ModelFile, atlas: &Atlas) -> Result<(Checks, Vec<String>), Error> {
     let mut checks = Checks::new(file.part_lens(), block_hash);
     for extent in &atlas.cut.extents {
@@ -99,11 +100,11 @@ pub fn checks(file: &ModelFile, atlas: &Atlas) -> Result<(Checks, Vec<String>), 
     Ok((checks, unsealed))
 }
 
-/// Reads all of a model whose parts have seals and holds it against them, before somebody
-/// else reads it who does not. Parts without a seal are left out.
+/// Reads all parts that have seals and checks them, before llama.cpp reads the model
+/// unchecked.
 ///
 /// # Errors
-/// When a seal is damaged, or a part is not what was sealed.
+/// If a seal is damaged, or a part differs from what was sealed.
 pub fn check_whole(file: &ModelFile) -> Result<(), Error> {
     for part in file.parts() {
         // A striped model has no seal.
@@ -129,8 +130,8 @@ pub fn check_whole(file: &ModelFile) -> Result<(), Error> {
             {
                 let at = from + at as u64 * SEAL_BLOCK;
                 return Err(failed(format!(
-                    "other bytes are at {at} than its seal tells: fetch the model anew, or look \
-                     at the drive; if the model was changed on purpose, make its seal anew with \
+                    "other bytes are at {at} than its seal tells: fetch the model again, or check \
+                     the drive; if the model was changed on purpose, make its seal again with \
                      `delayline seal`"
                 )));
             }
@@ -140,14 +141,14 @@ pub fn check_whole(file: &ModelFile) -> Result<(), Error> {
     Ok(())
 }
 
-/// A seal that has been held against itself.
+/// A seal whose checksum is right.
 struct Seal {
     path: PathBuf,
     file: File,
 }
 
 impl Seal {
-    /// None where there is none.
+    /// Opens and checks the seal of a part; `None` if there is none.
     fn open(part: &Part) -> Result<Option<Self>, Error> {
         let path = seal_path(&part.path);
         let file = match File::open(&path) {
@@ -157,7 +158,7 @@ impl Seal {
         let read = || -> io::Result<SealCheck> {
             let mut check = SealCheck::new(part.len);
             let mut bytes = vec![0; 256 << 10];
-            // What is longer than a seal of this file is none.
+            // One byte more than a seal of this file has makes the check fail.
             let mut rest = (&file).take(seal_len(part.len) + 1);
             loop {
                 match rest.read(&mut bytes)? {

@@ -1,10 +1,9 @@
-//! A second reading of what stays in memory, where no seal says what it should be: a
-//! thread reads it from the files once more, little by little, and compares sums. What a
-//! drive got wrong once stays wrong otherwise, for as long as the program runs.
+//! A second reading of resident bytes of parts without a seal: a thread slowly reads them
+//! from the files once more and compares sums. Otherwise one wrong read would stay in
+//! memory as long as the program runs.
 //!
-//! Where the two differ, either may be the wrong one. Then nothing is computed, and the
-//! place is read until it brings what is in memory: a drive that was ill and is well again
-//! is forgiven, memory that is wrong never is.
+//! If the two differ, either may be wrong. Then nothing is computed, and the bytes are read
+//! again until they agree with memory: a drive may recover, wrong memory never does.
 
 use std::fs::File;
 use std::io;
@@ -20,17 +19,16 @@ use delayline_medium::{CHECK_BLOCK, KnownRead, sum_of_blocks};
 
 use crate::model_file::ModelFile;
 
-/// Read at a time, in bytes: the thread's memory.
+/// Bytes read at a time: the thread's memory.
 const STEP: usize = 64 << 10;
 
-/// Of buffer, offset and length: who streams the file has switched direct I/O on for it,
-/// also for this thread.
+/// Alignment of buffer, offset and length: the file may be open for direct I/O.
 const ALIGN: usize = delayline_plan::ALIGN as usize;
 
-/// Between two of them: some 20 MB/s, which no drive that streams notices.
+/// Pause between reads: about 20 MB/s, which hardly slows a drive that streams.
 const PAUSE: Duration = Duration::from_millis(3);
 
-/// Until what differed, or could not be read, is read once more.
+/// Time until bytes that differed or could not be read are read again.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// The thread; dropping this ends it.
@@ -42,8 +40,8 @@ pub struct SecondReading {
 }
 
 impl SecondReading {
-    /// Begins to read again what was read so. None where the parts lie on several drives,
-    /// or no thread can be had.
+    /// Starts to repeat `reads`. `None` if the parts are on several drives, or no thread
+    /// can be started.
     pub fn start(file: &ModelFile, reads: Vec<KnownRead>) -> Option<Self> {
         let mut files = Vec::new();
         for part in file.parts() {
@@ -65,7 +63,7 @@ impl SecondReading {
         })
     }
 
-    /// What is wrong with what stays, once that is known.
+    /// The difference found, while it persists.
     pub fn found(&self) -> Option<String> {
         let found = self.found.lock();
         found.unwrap_or_else(PoisonError::into_inner).clone()
@@ -86,8 +84,8 @@ impl Drop for SecondReading {
     }
 }
 
-/// Compares until all is as it was read first, or until it is to stop. `tell` learns what
-/// differs, and that it does no more.
+/// Compares until all reads agree, or until `stop`. Calls `tell` with a difference, and
+/// with `None` once it is gone.
 fn compare(
     files: &[(String, File)],
     mut reads: Vec<KnownRead>,
@@ -115,7 +113,7 @@ fn compare(
                             read.len, read.offset
                         )));
                     }
-                    // What cannot be read now is no proof of anything.
+                    // A read error proves nothing: try again later.
                     Err(_) if !differs => {
                         unread.push(read);
                         break;
@@ -137,7 +135,7 @@ fn compare(
     }
 }
 
-/// Waits until it is worth reading again; false when it is to stop.
+/// Waits for [`AGAIN`]; returns false if stopped.
 fn rest(stop: &AtomicBool) -> bool {
     let end = Instant::now() + AGAIN;
     while Instant::now() < end && !stop.load(Ordering::Relaxed) {
@@ -146,7 +144,7 @@ fn rest(stop: &AtomicBool) -> bool {
     !stop.load(Ordering::Relaxed)
 }
 
-/// The sum of what is there now; none when it is to stop.
+/// The sum of the bytes as they are read now; `None` if stopped.
 fn sum_again(
     file: &File,
     read: &KnownRead,
@@ -166,7 +164,7 @@ fn sum_again(
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         sum = sum_of_blocks(sum, at / CHECK_BLOCK, &whole[..want], block_hash);
-        // Where there is no direct I/O, the page cache counts in the budget.
+        // Without direct I/O the page cache would count in the budget.
         let (at, len) = (at as libc::off_t, want as libc::off_t);
         // SAFETY: advice on an open descriptor.
         unsafe { libc::posix_fadvise(file.as_raw_fd(), at, len, libc::POSIX_FADV_DONTNEED) };
@@ -175,7 +173,7 @@ fn sum_again(
     Ok(Some(sum))
 }
 
-/// Reads until the buffer is full or the file ends, as it does within a page.
+/// Reads until the buffer is full or the file ends, which may be within a page.
 fn read_whole_pages(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
     let mut got = 0;
     while got < bytes.len() && got.is_multiple_of(ALIGN) {
@@ -222,7 +220,7 @@ mod tests {
             read(0, 4096),
             read(last, bytes.len() - last),
         ];
-        // Who streams the file reads past the page cache, and with it this thread does.
+        // A medium over the file switches it to direct I/O, for this thread as well.
         let streamed = file.parts()[0].files[0]
             .file
             .try_clone()
@@ -239,11 +237,11 @@ mod tests {
             let second = SecondReading::start(&file, reads).expect("a thread");
             let found = wait(&second).expect("it is found");
             assert!(found.contains("m.gguf"), "{found}");
-            // Memory that is wrong stays so.
+            // Wrong memory stays wrong.
             thread::sleep(2 * AGAIN);
             assert_eq!(second.found(), Some(found));
         }
-        // A drive that was ill and is well again is forgiven.
+        // A drive that returns right bytes again ends the difference.
         let place = std::fs::OpenOptions::new().write(true).open(&written);
         let place = place.expect("can write");
         place.write_all_at(&[1; 4096], 8192).expect("written");
@@ -256,7 +254,7 @@ mod tests {
             thread::yield_now();
         }
         assert_eq!(second.found(), None);
-        // It ends when nobody wants to know any more.
+        // Dropping it ends the thread.
         drop(SecondReading::start(&file, vec![reads[0]; 1000]));
     }
 }

@@ -1,12 +1,12 @@
-//! What shapes the context of a model: how many tokens, sequences, threads, and
-//! in which number formats.
+//! The shape of a model's context: numbers of tokens, sequences and threads, and number
+//! formats.
 
 /// Number format of the KV cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KvType {
-    /// 4 bytes a value.
+    /// 4 bytes per value.
     F32,
-    /// 2 bytes a value.
+    /// 2 bytes per value.
     #[default]
     F16,
     /// 8-bit blocks, 34 bytes for 32 values.
@@ -18,7 +18,7 @@ pub enum KvType {
 /// Whether attention is computed in one fused kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FlashAttention {
-    /// As llama.cpp decides for the model.
+    /// llama.cpp decides.
     #[default]
     Auto,
     /// Always.
@@ -27,14 +27,14 @@ pub enum FlashAttention {
     Off,
 }
 
-/// What shapes a context.
+/// The shape of a context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContextShape {
     /// Tokens that the KV cache holds, of all sequences together.
     pub ctx: u32,
-    /// Most sequences that share a lap.
+    /// Maximum number of sequences that share a lap.
     pub seqs: u32,
-    /// Most tokens of one lap.
+    /// Maximum number of tokens of one lap.
     pub ubatch: u32,
     /// Compute threads.
     pub threads: u32,
@@ -42,7 +42,7 @@ pub struct ContextShape {
     pub kv: KvType,
     /// Attention kernel.
     pub flash: FlashAttention,
-    /// Whether there is one sequence more, which no lap carries, for blocks of the KV cache
-    /// that come and go.
+    /// Whether there is one sequence more, in no lap, through which blocks of the KV cache
+    /// are saved and restored.
     pub spare: bool,
 }

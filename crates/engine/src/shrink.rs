@@ -1,18 +1,18 @@
-//! Which smaller context is worth making when one takes too much: pure arithmetic on
-//! what that one was measured to take. A context costs time to make, so those are
-//! passed over that cannot do.
+//! Which smaller context to try when one takes too much memory: arithmetic on what that
+//! one was measured to take. Making a context costs time, so those that certainly do not
+//! fit are skipped.
 
 use crate::budget;
 use crate::ledger::{Account, Ledger};
 use crate::shape::ContextShape;
 
-/// Buffers may take this share of a budget before they are made smaller.
+/// Buffers may take one eighth of a budget before they are made smaller.
 const BUFFERS_SHARE: u64 = 8;
 
-/// Rows that a micro-batch keeps for the sake of speed where there is room for it.
+/// Rows below which a micro-batch is not shrunk to make buffers smaller.
 const ROWS: u32 = 16;
 
-/// llama.cpp makes the KV cache in steps of so many tokens.
+/// llama.cpp rounds the KV cache up to a multiple of this number of tokens.
 const KV_STEP: u32 = 256;
 
 /// How small a context may become.
@@ -25,8 +25,8 @@ pub struct Shrink {
 }
 
 impl Shrink {
-    /// The largest smaller shape that may save `over` bytes of what `ledger` says that
-    /// `shape` takes; if none does, the smallest. `None` when it is the smallest already.
+    /// The largest smaller shape that may save `over` bytes of what `shape` takes according
+    /// to `ledger`; if none does, the smallest. `None` if `shape` is the smallest.
     pub fn by(self, shape: ContextShape, ledger: &Ledger, over: u64) -> Option<ContextShape> {
         let mut smaller = self.next(shape)?;
         while at_most_saved(shape, smaller, ledger) < over
@@ -37,13 +37,13 @@ impl Shrink {
         Some(smaller)
     }
 
-    /// The largest smaller shape whose buffers may be a fair share of the budget, where
-    /// those of `shape` are not.
+    /// The largest smaller shape whose buffers may be within [`BUFFERS_SHARE`] of the
+    /// budget; `None` if those of `shape` are.
     pub fn to_fair_buffers(self, shape: ContextShape, ledger: &Ledger) -> Option<ContextShape> {
         let fair = ledger.budget() / BUFFERS_SHARE;
         let buffers = ledger.of(Account::Buffers);
         let mut rows = shape.ubatch;
-        // They shrink by no more than the rows do.
+        // Buffers shrink at most in proportion to the rows.
         while share(buffers, rows, shape.ubatch) > fair && rows > self.ubatch.max(ROWS) {
             rows /= 2;
         }
@@ -53,7 +53,7 @@ impl Shrink {
         })
     }
 
-    /// First the context shrinks, then the micro-batch.
+    /// The next smaller shape: first the context shrinks, then the micro-batch.
     fn next(self, shape: ContextShape) -> Option<ContextShape> {
         if shape.ctx > self.ctx {
             let ctx = (shape.ctx / 2).max(self.ctx);
@@ -71,8 +71,8 @@ impl Shrink {
     }
 }
 
-/// Most bytes that `small` takes less than `large`: of the cache what the tokens say, of
-/// the rest as much as if all of it grew with rows and tokens both.
+/// Upper bound of the bytes that `small` saves over `large`: the cache is proportional to
+/// tokens, and the rest at most to the product of rows and tokens.
 fn at_most_saved(large: ContextShape, small: ContextShape, ledger: &Ledger) -> u64 {
     let tokens = |shape: ContextShape| shape.ctx.next_multiple_of(KV_STEP);
     let kv = ledger.of(Account::KvCache);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn shapes_that_cannot_do_are_passed_over() {
+    fn shapes_that_cannot_fit_are_skipped() {
         let by = |over| {
             let shape = LEAST.by(SHAPE, &ledger(80, 16), over);
             shape.map(|shape| (shape.ctx, shape.ubatch))

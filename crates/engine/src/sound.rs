@@ -1,6 +1,6 @@
-//! What llama.cpp does not refuse but aborts or crashes on is held against its
-//! limits here, before it sees a file. No list of checks is whole: a file that is
-//! new to a machine is tried in a process of its own as well, by the program.
+//! Checks headers for what llama.cpp does not refuse but aborts or crashes on. These
+//! checks cannot be complete, so the program also tries a file that is new to the machine
+//! in a separate process.
 
 mod keys;
 mod tensors;
@@ -10,10 +10,10 @@ mod vocabulary;
 
 use delayline_gguf::Header;
 
-/// Holds the header of a model's first part against the limits.
+/// Checks the header of a model's first part.
 ///
 /// # Errors
-/// Says which key or tensor is wrong, and what was expected.
+/// A message with the key or tensor, and what was expected.
 pub fn check(header: &Header<'_>) -> Result<(), String> {
     keys::check(header)?;
     keys::check_experts(header)?;
@@ -21,10 +21,10 @@ pub fn check(header: &Header<'_>) -> Result<(), String> {
     check_tensors(header)
 }
 
-/// Holds the tensors of any part against what kernels can compute with.
+/// Checks that kernels can compute with the tensors of a part.
 ///
 /// # Errors
-/// Names the tensor, and what was expected.
+/// A message with the tensor, and what was expected.
 pub fn check_tensors(header: &Header<'_>) -> Result<(), String> {
     tensors::check_places(header)?;
     header.tensors.iter().try_for_each(tensors::check)

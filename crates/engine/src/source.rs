@@ -1,5 +1,5 @@
-//! Where a stream's bytes come from: the files, one drive or several, what is to be
-//! around them, and the line that reads them.
+//! The medium and the line of a stream: over the files on one drive or several, with a
+//! medium of `Options::maker` around them if there is one.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,16 +13,16 @@ use crate::error::Error;
 use crate::model_file::{ModelFile, PartFile};
 use crate::options::Options;
 
-/// The line of an engine, in the time of its medium.
+/// The line of an engine, with its medium's clock.
 pub type EngineLine = Line<Checked<Box<dyn MadeMedium>>, Rc<dyn Clock>>;
 
 /// Largest single read in bytes.
 pub const READ_LEN: u32 = 4 << 20;
 
-/// How often a failed read is tried again.
+/// How often a failed read is retried.
 const RETRIES: u32 = 3;
 
-/// The files, and what is to be around them.
+/// Opens the medium; returns it with its notices.
 pub fn open_medium(
     file: &ModelFile,
     memory: &Arc<Memory>,
@@ -69,17 +69,17 @@ pub fn open_medium(
     Ok((medium, notices))
 }
 
-/// Where bytes come from, and the memory that they go to.
+/// What a line is made of.
 pub struct LineSource {
-    /// What is read from.
+    /// The medium to read from.
     pub medium: Checked<Box<dyn MadeMedium>>,
-    /// The memory that it reads into.
+    /// The region of the memory to read into.
     pub region: Region,
-    /// In which it keeps time.
+    /// The line's clock.
     pub clock: Rc<dyn Clock>,
 }
 
-/// The line that feeds laps through the window.
+/// The line that feeds laps.
 pub fn open_line(
     file: &ModelFile,
     source: LineSource,

@@ -1,4 +1,4 @@
-//! Streaming: from the graphs of a backend to laps that are fed. Decides what stays,
+//! [`Stream`]: everything that feeds the laps of a backend. Places what stays in memory,
 //! builds the line, and drives one lap at a time.
 
 mod fill;
@@ -33,39 +33,44 @@ use crate::second::SecondReading;
 use crate::source::{EngineLine, LineSource, READ_LEN, open_line, open_medium};
 use crate::watch::{Ring, Stretch, StretchKind, Watch};
 
-/// What feeds the laps of a backend.
+/// Feeds the laps of a backend.
 pub struct Stream {
     feeder: Feeder,
+    /// By class: its graph and itinerary.
     classes: [Option<Learned>; 3],
     atlas: Atlas,
     residency: Residency,
+    /// The class whose lap is enqueued last.
     laid: Option<Class>,
     memory: Arc<Memory>,
-    /// Until a lap has brought all that stays.
+    /// Touches the memory of resident weights until a lap has read them.
     prefault: Option<Prefault>,
-    /// Frames for experts are touched while laps run, until they all have been.
+    /// Touch the frames for experts while laps run.
     _warming: Vec<Prefault>,
     ledger: Ledger,
     notices: Vec<String>,
     unchecked: bool,
+    /// Whether resident bytes are to be read a second time.
     reads_again: bool,
+    /// Parts without a seal.
     unsealed: Vec<String>,
-    /// Small weights, which are read when it is opened.
+    /// Small weights, which are read when the stream is opened.
     small: Vec<PartSpan>,
-    /// Of what stays, where nothing else says what it should be.
+    /// The second reading of resident bytes of parts without a seal.
     second: Option<SecondReading>,
     clock: Rc<dyn Clock>,
-    /// Where it is kept which experts were hot, and of which model.
+    /// The file that records hot experts.
     hotness: Option<Arc<HotnessFile>>,
+    /// Hash of the model's headers.
     model: u64,
 }
 
 impl Stream {
-    /// Builds the line that a draft asks for, where `residency` says what stays and
-    /// rows and experts may keep so many bytes beside it.
+    /// Builds the line for a draft and a residency. Rows and experts may keep `keep` bytes
+    /// besides.
     ///
     /// # Errors
-    /// When memory or the medium cannot be had, or the small weights not be read.
+    /// If memory or the medium cannot be made, or the small weights cannot be read.
     pub(crate) fn open<B: Backend>(
         draft: Draft,
         residency: Residency,
@@ -83,7 +88,7 @@ impl Stream {
             mut ledger,
         } = draft;
         let lap = outline(&itinerary, file, backend.shape().threads);
-        // Where nothing else streams, whole experts stay, if those of a lap fit.
+        // If nothing else streams, whole experts stay, provided that those of a lap fit.
         let beside = atlas.layout.passing_beside_arena;
         let frames = keep + budget::without_tables(ledger.of(Account::Passing) - beside);
         let pools = (keep > 0)
@@ -96,7 +101,7 @@ impl Stream {
             (keep, keep)
         };
         if has_frames {
-            // They take the place of most of what passes.
+            // Frames replace most of the memory for passing items.
             ledger.set(Account::Passing, beside);
         }
         ledger.book(Account::Window, residency.window);
@@ -167,7 +172,7 @@ impl Stream {
             ledger,
             notices,
             unchecked: options.unchecked,
-            // Media from above may hold bytes that no file has.
+            // A medium of `options.maker` may hold bytes that no file has.
             reads_again: !options.unchecked && options.maker.is_none() && !unsealed.is_empty(),
             unsealed,
             small: placed.small,
@@ -180,7 +185,7 @@ impl Stream {
         Ok(stream)
     }
 
-    /// One lap, as [`crate::Engine::lap`].
+    /// Runs one lap; see [`crate::Engine::lap`].
     pub(crate) fn lap<B: Backend>(
         &mut self,
         backend: &mut B,
@@ -189,7 +194,7 @@ impl Stream {
         next: Option<Class>,
     ) -> Result<(), Error> {
         if let Some(message) = self.second.as_ref().and_then(SecondReading::found) {
-            // A file that was changed is told as such.
+            // If the file was changed, report that instead.
             file.check_unchanged()?;
             return Err(Error::Resident(message));
         }
@@ -210,7 +215,7 @@ impl Stream {
         if outcome.is_err() {
             self.laid = None;
         }
-        // A file that shrank fails to be read as well: the change is the cause.
+        // A file that was changed may also fail to be read: report the change first.
         if let Err(error) = file.check_unchanged().and(outcome) {
             backend.undo(work);
             return Err(error);
@@ -224,7 +229,7 @@ impl Stream {
         Ok(())
     }
 
-    /// What has come to stay, as far as it is known.
+    /// The reads of settled resident bytes whose sums are known.
     fn stays(&mut self) -> Vec<KnownRead> {
         let read_len = u64::from(READ_LEN);
         let extents = self.atlas.cut.extents.iter().zip(&self.atlas.residences);
@@ -253,7 +258,7 @@ impl Stream {
             .expect("a micro-batch of one has only the single class")
     }
 
-    /// Tells the line what a lap of this class will need.
+    /// Enqueues the extents of a lap of this class.
     fn lay(&mut self, class: Class) {
         let itinerary = self.learned(class).itinerary.clone();
         let steps = itinerary.schedule.steps().iter();
@@ -267,8 +272,8 @@ impl Stream {
         }
     }
 
-    /// Resident extents that have come by now get their addresses for good; tells whether
-    /// some have.
+    /// Binds resident extents that this lap has read to their permanent addresses; returns
+    /// whether there are any.
     fn settle<B: Backend>(&mut self, backend: &mut B, itinerary: &Itinerary) -> bool {
         let mut news = false;
         for step in itinerary.schedule.steps() {
@@ -312,7 +317,7 @@ impl Stream {
         self.residency.streamed_bytes
     }
 
-    /// What stays and what streams, for prediction.
+    /// The extents that stay, and the window, for prediction.
     pub fn residency(&self) -> &Residency {
         &self.residency
     }
@@ -327,51 +332,49 @@ impl Stream {
         &mut self.feeder.source().line
     }
 
-    /// In which its line keeps time.
+    /// The line's clock.
     pub(crate) fn clock(&self) -> Rc<dyn Clock> {
         self.clock.clone()
     }
 
-    /// Items asked for and found in memory.
+    /// Items requested, and those of them that were in memory.
     pub fn item_hits(&mut self) -> (u64, u64) {
         let items = &self.feeder.source().items;
         (items.asked, items.hits)
     }
 
-    /// What checking the bytes that came has met; none where they are trusted.
+    /// Counters of checking the bytes read; `None` if they are not checked.
     pub fn check_counts(&mut self) -> Option<CheckCounts> {
         let counts = self.line().medium_mut().counts();
         (!self.unchecked).then_some(counts)
     }
 
-    /// Whether what stays has been read for the second time, where that is to be.
+    /// Whether a second reading of resident bytes was made and is complete.
     pub fn is_read_again(&self) -> bool {
         self.second.as_ref().is_some_and(SecondReading::is_over)
     }
 
-    /// The parts without a seal, of which the first reading is trusted.
+    /// The parts without a seal, whose first reading is trusted.
     pub fn unsealed(&self) -> &[String] {
         &self.unsealed
     }
 
-    /// What became of experts, where whole experts have frames.
+    /// Counters of experts, if whole experts have frames.
     pub fn expert_counts(&mut self) -> Option<ExpertCounts> {
         let experts = self.feeder.source().experts.as_ref();
         experts.map(|experts| experts.arena.counts)
     }
 
-    /// What became of guesses which experts a layer would name, where whole experts have
-    /// frames.
+    /// Counters of experts read ahead by guess, if whole experts have frames.
     pub fn guess_counts(&mut self) -> Option<GuessCounts> {
         let source = self.feeder.source();
         let experts = source.experts.as_ref();
         experts.map(|experts| experts.guesses(&source.line))
     }
 
-    /// Which experts are in memory and which the latest lap used, a string for each layer
-    /// whose experts have frames, with a digit for each expert: 0 for one that is not
-    /// there, 1 for one that is, 2 for one that was found and used, 3 for one that was
-    /// used and had to be read.
+    /// Which experts are in memory, and which the latest lap used: a string for each layer
+    /// whose experts have frames, with a digit for each expert. 0: not in memory; 1: in
+    /// memory; 2: used, and was in memory; 3: used, and had to be read.
     pub fn expert_picture(&mut self) -> Vec<String> {
         let experts = self.feeder.source().experts.as_ref();
         experts.map_or_else(Vec::new, |experts| experts.arena.picture())
@@ -391,17 +394,16 @@ impl Stream {
             .sum()
     }
 
-    /// The choices of experts of all laps up to now, if they were recorded; later ones
-    /// are not.
+    /// Ends the recording of experts' choices and returns them, if they were recorded.
     pub fn take_route(&mut self) -> Option<ExpertRoute> {
         self.feeder.source().routes.as_mut()?.take()
     }
 
     /// Reads a few more experts that were hot when the model last ran, between laps and
-    /// without waiting. Whether some are on their way.
+    /// without waiting. Returns whether some are under way.
     ///
     /// # Errors
-    /// As [`delayline_line::Line::pump`].
+    /// Those of [`delayline_line::Line::pump`].
     pub fn warm(&mut self) -> Result<bool, Error> {
         let source = self.feeder.source();
         match &mut source.experts {
@@ -410,24 +412,24 @@ impl Stream {
         }
     }
 
-    /// Bytes that were read because experts had been hot when the model last ran.
+    /// Bytes of experts that were read because they were hot when the model last ran.
     pub fn warmed_bytes(&mut self) -> u64 {
         let experts = self.feeder.source().experts.as_ref();
         experts.map_or(0, ExpertFeed::warmed_bytes)
     }
 
-    /// Whether the choices of the laps that follow are kept, as they are from the start:
-    /// those of laps that are no text say nothing.
+    /// Sets whether the choices of the following laps count for which experts are hot. By
+    /// default they do; those of laps without real text should not.
     pub fn keep_choices(&mut self, keep: bool) {
         if let Some(experts) = &mut self.feeder.source().experts {
             experts.arena.keep_hot(keep);
         }
     }
 
-    /// Writes which experts are hot to where that is kept, if anything has changed.
+    /// Writes the file of hot experts, if anything has changed.
     ///
     /// # Errors
-    /// When it cannot be written, which is told once.
+    /// If it cannot be written; reported once.
     pub fn write_hotness(&mut self) -> io::Result<()> {
         let model = self.model;
         let kept = self.hotness.clone();
@@ -438,8 +440,8 @@ impl Stream {
         }
     }
 
-    /// The choices of experts of the last laps, where experts have frames: a few dozen, of
-    /// which none is a long prompt's, and some may be of an earlier run.
+    /// The choices of experts of the last few dozen laps, if experts have frames. Laps of
+    /// long prompts are left out; some laps may be of an earlier run.
     pub fn last_choices(&mut self) -> Option<ExpertRoute> {
         let layout = &self.atlas.layout.arena;
         let (layers, chosen) = (layout.bare_layers(), layout.chosen());
@@ -447,41 +449,40 @@ impl Stream {
         Some(experts.arena.hot().route(layers, chosen))
     }
 
-    /// What a person should know of how the files are read.
+    /// Notices for a person about how the files are read.
     pub fn notices(&self) -> &[String] {
         &self.notices
     }
 
-    /// What a decoding lap passes over, in order.
+    /// The extents and experts of a decoding lap, in order.
     pub fn stretches(&self) -> &[Stretch] {
         &self.atlas.ring.stretches
     }
 
-    /// Whether laps read: extents through the window, or experts that are not there.
+    /// Whether laps read: extents through the window, or experts not in memory.
     pub fn reads(&self) -> bool {
         let picked = |stretch: &Stretch| stretch.kind == StretchKind::Picked;
         self.bytes_per_lap() > 0 || self.stretches().iter().any(picked)
     }
 
-    /// What there is to see of the laps, from any thread.
+    /// The progress of laps, for any thread.
     pub fn watch(&mut self) -> Arc<Watch> {
         self.feeder.source().watch.clone()
     }
 
-    /// What the line reads from, as its maker gave it: whoever made it can find
-    /// its type again.
+    /// The medium that the line reads from, which its maker can downcast.
     pub fn medium(&mut self) -> &mut (dyn MadeMedium + 'static) {
         &mut **self.line().medium_mut().inner_mut()
     }
 
-    /// What decoding laps use in the long run, and how it is read: the longest
-    /// read in bytes, for prediction.
+    /// What decoding laps use once everything resident is loaded, and the longest read in
+    /// bytes, for prediction.
     pub fn steady(&self) -> (Steady, u32) {
         let graph = &self.learned(Class::Single).graph;
         (self.atlas.steady(graph), READ_LEN)
     }
 
-    /// The decoding lap's stops, for prediction.
+    /// The decoding lap's itinerary, for prediction.
     pub fn itinerary(&self) -> &Itinerary {
         &self.learned(Class::Single).itinerary
     }
@@ -500,7 +501,7 @@ fn load_small(line: &mut EngineLine, spans: &[PartSpan]) -> Result<(), Error> {
     Ok(line.fetched(ticket)?)
 }
 
-/// Small weights get their addresses for good.
+/// Binds small weights to their permanent addresses.
 fn settle_small<B: Backend>(
     file: &ModelFile,
     layout: &Layout,

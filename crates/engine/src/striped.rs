@@ -1,5 +1,5 @@
-//! A model that lies on several drives in turns: the list of its files, and
-//! reading its bytes in order. Where a byte lies is the medium's `stripes`.
+//! A model striped over several drives: the list of its files, and reading its bytes in
+//! order. `delayline_medium::stripes` says where a byte is.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
-/// How the name of a list ends.
+/// End of a list's name.
 const SUFFIX: &str = ".stripe.toml";
 
 /// The list of a striped model's files.
@@ -29,11 +29,11 @@ pub struct Manifest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StripedPart {
-    /// What it was called.
+    /// Name of the original file.
     pub name: String,
-    /// How long it is, in bytes.
+    /// Length in bytes.
     pub len: u64,
-    /// Its stripes, one file a drive; a relative path starts from the list's folder.
+    /// Its stripes, one file per drive; relative paths are relative to the list's folder.
     pub files: Vec<PathBuf>,
 }
 
@@ -43,15 +43,15 @@ impl Manifest {
         format!("{}{SUFFIX}", model.strip_suffix(".gguf").unwrap_or(model))
     }
 
-    /// Whether a path is a list's rather than a model's.
+    /// Whether a path is that of a list.
     pub fn is_one(path: &Path) -> bool {
         path.to_string_lossy().ends_with(SUFFIX)
     }
 
-    /// The list at `path`, checked for sense.
+    /// Reads and checks the list at `path`.
     ///
     /// # Errors
-    /// When it cannot be read or does not say what a list has to say.
+    /// If it cannot be read or is not a valid list.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::Open {
             path: path.to_owned(),
@@ -85,18 +85,18 @@ impl Manifest {
         format!("# A model striped over several drives: run it by naming this file.\n{list}")
     }
 
-    /// How many drives it lies on.
+    /// Number of drives.
     pub fn drives(&self) -> usize {
         self.parts.first().map_or(0, |part| part.files.len())
     }
 
-    /// The lengths that the files of a part must have.
+    /// Expected lengths of the files of a part.
     pub fn lens(&self, part: usize) -> Vec<u64> {
         shares(self.unit, self.drives() as u64, self.parts[part].len)
     }
 }
 
-/// Reads a part in order, wherever its bytes lie.
+/// Reads the bytes of a striped part in order.
 pub(crate) struct InOrder<'a> {
     pub files: Vec<&'a File>,
     pub unit: u64,

@@ -1,37 +1,37 @@
-//! How many threads compute, when other programs want the same cores. ggml's
-//! threads wait for each other at every node of a graph; one that has no core
-//! holds up all others, so that with one busy neighbour on two cores two threads
-//! are slower than one. The laps themselves are the measurement. Pure: lap times
-//! in, a number of threads out; knows no clock.
+//! Chooses the number of compute threads when other programs use the same cores. ggml's
+//! threads wait for each other at every node of a graph; one without a core of its own
+//! holds up all others, so that beside one busy program two threads on two cores are
+//! slower than one. The laps themselves are the measurement. Pure: takes lap times and
+//! returns a number of threads.
 
 use std::collections::VecDeque;
 
-/// Laps of the present number of threads that are compared with a probe.
+/// Laps with the present number of threads that are compared with a probe.
 const RECENT: usize = 3;
 
 /// Laps of a probe of another number.
 const PROBE: usize = 2;
 
-/// A probe has to take less than this share of the present time.
+/// A probe wins if it takes less than this share of the present time.
 const GAIN: f64 = 0.95;
 
-/// What a probe lost is the inverse of its share in the compute until the next
-/// one: 2 %.
+/// The next probe waits until the compute is this many times the time that the last one
+/// lost, so that probes cost at most 2 %.
 const PAYBACK: f64 = 50.0;
 
-/// Laps between two probes at least, whatever they cost.
+/// Minimum number of laps between two probes, whatever they cost.
 const REST: f64 = 16.0;
 
-/// Laps that take so many times the shortest have a neighbour who has just come:
-/// that is probed when a fifth of the last probe is paid back.
+/// Laps longer than the shortest by this factor suggest that another program has started:
+/// then the next probe waits only a fifth of the time.
 const DISTURBED: f64 = 1.25;
 
-/// Chooses lap by lap: tries a thread less and one more, then fewer by 2, 4, 8, then all.
+/// Chooses lap by lap: tries one thread less, one more, then fewer by 2, 4, 8, 16, then all.
 #[derive(Debug)]
 pub(crate) struct ThreadChoice {
     max: u32,
     now: u32,
-    /// Only laps of as many rows as each other are compared.
+    /// Rows of the last lap: only laps of the same number of rows are compared.
     rows: usize,
     /// Compute of the last laps with `now` threads, in seconds.
     recent: VecDeque<f64>,
@@ -39,15 +39,16 @@ pub(crate) struct ThreadChoice {
     probe: Option<(u32, Vec<f64>)>,
     /// The shortest average of recent laps since the last probe.
     calm_s: f64,
-    /// Compute from the last probe on, and how much there has to be before the next.
+    /// Compute since the last probe.
     since_s: f64,
+    /// Compute until the next probe.
     rest_s: f64,
-    /// Which of the numbers to try comes next.
+    /// Index of the next number to try.
     turn: usize,
 }
 
 impl ThreadChoice {
-    /// Begins with `max` threads and never takes more.
+    /// Begins with `max` threads, which is also the maximum.
     pub(crate) fn new(max: u32) -> Self {
         Self {
             max,
@@ -62,8 +63,8 @@ impl ThreadChoice {
         }
     }
 
-    /// Takes a lap of so many rows that computed for so long with the number of
-    /// threads that was last returned; returns that of the next.
+    /// Records a lap of `rows` rows that computed for `compute_s` seconds with the number of
+    /// threads last returned; returns the number for the next lap.
     pub(crate) fn lap(&mut self, rows: usize, compute_s: f64) -> u32 {
         if self.max < 2 {
             return self.max;
@@ -114,8 +115,8 @@ impl ThreadChoice {
             }
     }
 
-    /// The next number to try. Two less may be faster where one less is not:
-    /// beside two strangers on four cores, say.
+    /// The next number to try. Two threads less may be faster even if one less is not, for
+    /// instance beside two busy programs on four cores.
     fn other(&mut self) -> u32 {
         loop {
             let other = match self.turn % 7 {
@@ -141,7 +142,7 @@ impl ThreadChoice {
         self.calm_s = f64::INFINITY;
         self.since_s = 0.0;
         if sum < GAIN * recent_s * laps.len() as f64 {
-            // Perhaps one further is better still.
+            // Try one further in the same direction next.
             self.turn = usize::from(threads > self.now);
             self.now = threads;
             self.recent.clear();
@@ -156,7 +157,7 @@ impl ThreadChoice {
 mod tests {
     use super::*;
 
-    /// A machine in virtual time: cores, and how many of them strangers keep busy.
+    /// A machine in virtual time, some of whose cores other programs keep busy.
     struct Machine {
         cores: u32,
         /// Compute of a lap on one free core.
@@ -174,29 +175,30 @@ mod tests {
             ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
         }
 
-        /// Threads that find a core run at its pace; else every barrier waits for
-        /// the one that shares its core, and for the scheduler to come back to
-        /// it: as measured on two cores beside one stranger, 2.4 times as long.
-        fn compute_s(&self, threads: u32, strangers: u32) -> f64 {
+        /// Compute of a lap. If threads and busy programs share cores, every barrier waits
+        /// for the thread that shares one, and for the scheduler: 2.4 times as long on two
+        /// cores beside one busy program, as measured.
+        fn compute_s(&self, threads: u32, busy: u32) -> f64 {
             let even = self.lap_s / f64::from(threads);
-            if threads + strangers <= self.cores {
+            if threads + busy <= self.cores {
                 return even;
             }
-            let share = f64::from(threads + strangers) / f64::from(self.cores);
+            let share = f64::from(threads + busy) / f64::from(self.cores);
             even * share * 1.6
         }
 
-        /// All laps by the choice, and by each fixed number of threads.
-        fn run(&mut self, strangers: &[u32], noise: f64) -> (f64, Vec<f64>) {
+        /// Total time of laps, each beside a number of busy programs: with chosen threads,
+        /// and with each fixed number.
+        fn run(&mut self, busy: &[u32], noise: f64) -> (f64, Vec<f64>) {
             let mut choice = ThreadChoice::new(self.cores);
             let (mut threads, mut total) = (self.cores, 0.0);
             let mut fixed = vec![0.0; self.cores as usize];
-            for &strangers in strangers {
+            for &busy in busy {
                 let noisy = 1.0 + noise * self.random();
-                let compute_s = self.compute_s(threads, strangers) * noisy;
+                let compute_s = self.compute_s(threads, busy) * noisy;
                 total += compute_s;
                 for (at, sum) in fixed.iter_mut().enumerate() {
-                    *sum += self.compute_s(at as u32 + 1, strangers) * noisy;
+                    *sum += self.compute_s(at as u32 + 1, busy) * noisy;
                 }
                 threads = choice.lap(1, compute_s);
                 assert!((1..=self.cores).contains(&threads));
@@ -205,7 +207,7 @@ mod tests {
         }
     }
 
-    /// All threads or one less, whichever takes less.
+    /// The time with all threads or one less, whichever is shorter.
     fn usual(fixed: &[f64]) -> f64 {
         let last_two = &fixed[fixed.len() - 2..];
         last_two.iter().copied().fold(f64::INFINITY, f64::min)

@@ -1,6 +1,5 @@
-//! A lap as others may watch it: what it passes over, how far it has come, and
-//! where its time went. Written by the compute thread between runs, read by any
-//! other. Decides nothing.
+//! The progress of laps for other threads: what a lap uses, how far it is, and where its
+//! time went. Written by the compute thread between runs, read by any other.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,37 +15,38 @@ use crate::graph::{Graph, How, WeightUse};
 use crate::layout::Role;
 use crate::model_file::WeightId;
 
-/// Where bytes are when the compute comes.
+/// Where bytes are when the compute needs them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StretchKind {
-    /// In memory for good.
+    /// In memory permanently.
     Resident,
-    /// On their way through the window.
+    /// Read through the window.
     Streamed,
     /// Experts, of which a lap needs some: fetched when they are known.
     Picked,
 }
 
-/// A part of what a decoding lap passes over.
+/// An extent, or the experts of a weight, in a decoding lap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stretch {
-    /// How long, in bytes.
+    /// Length in bytes.
     pub bytes: u64,
     /// Where its bytes are.
     pub kind: StretchKind,
 }
 
-/// What a decoding lap passes over, each extent where it is used first. Rows of
-/// tables and small weights, a trifle of the bytes, are left out.
+/// Everything that a decoding lap uses, in order of first use. Rows of tables and small
+/// weights, which are few bytes, are left out.
 #[derive(Clone, Debug, Default)]
 pub struct Ring {
-    /// In the order of their first use.
+    /// In order of first use.
     pub stretches: Vec<Stretch>,
+    /// End of each stretch, in bytes from the start.
     ends: HashMap<Stop, u64>,
 }
 
-/// What a node uses of the ring.
+/// The stretch that a node uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Stop {
     Extent(ExtentId),
@@ -54,7 +54,7 @@ enum Stop {
 }
 
 impl Ring {
-    /// Of the decoding graph, when it is known what stays.
+    /// The ring of the decoding graph, once it is known what stays.
     pub fn of(graph: &Graph, atlas: &Atlas) -> Self {
         let mut ring = Self::default();
         let mut end = 0;
@@ -86,7 +86,7 @@ impl Ring {
         ring
     }
 
-    /// How far a lap through `graph` is after each node that takes it further, in
+    /// The progress of a lap through `graph`: nodes, each with the position after it in
     /// bytes of the ring.
     pub fn places(&self, graph: &Graph, atlas: &Atlas) -> Vec<(u32, u64)> {
         let mut places: Vec<(u32, u64)> = Vec::new();
@@ -112,18 +112,18 @@ fn stop(u: &WeightUse, atlas: &Atlas) -> Option<Stop> {
     }
 }
 
-/// The moment at which a run begins to compute, or the lap ends.
+/// The state at the moment when a run begins to compute, or the lap ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
-    /// How far the lap is, in bytes of its stretches.
+    /// Position of the lap, in bytes of its stretches.
     pub place: u64,
-    /// Since the lap began, in nanoseconds.
+    /// Time since the lap began, in nanoseconds.
     pub at_ns: u64,
-    /// In which the compute waited, in nanoseconds.
+    /// The part of it in which the compute waited, in nanoseconds.
     pub stall_ns: u64,
-    /// Bytes used so far of those that the medium brought.
+    /// Bytes read from the medium and used so far.
     pub bytes_read: u64,
-    /// How much of the window has arrived and is not yet used, in bytes.
+    /// Bytes in the window that were read and are not yet used.
     pub arrived: u64,
 }
 
@@ -134,7 +134,8 @@ pub struct Now {
     pub began: Instant,
     /// Its latest mark.
     pub mark: Mark,
-    /// Whether the compute is between runs since then: if that lasts, it waits.
+    /// Whether the run of that mark has ended and the next has not begun: if that lasts,
+    /// the compute waits.
     pub between: bool,
 }
 
@@ -146,7 +147,7 @@ struct Seen {
     last: Vec<Mark>,
 }
 
-/// What there is to see of the laps. One lock a run, held for some nanoseconds.
+/// The progress of laps. Locked once per run, for nanoseconds.
 #[derive(Debug, Default)]
 pub struct Watch(Mutex<Seen>);
 
@@ -156,13 +157,13 @@ impl Watch {
         self.seen().now
     }
 
-    /// The marks of the latest lap that came to its end, in order: one for each
-    /// run, and one for the end.
+    /// The marks of the latest completed lap, in order: one for each run, and one for the
+    /// end.
     pub fn last(&self) -> Vec<Mark> {
         self.seen().last.clone()
     }
 
-    /// A lap begins; `counters` are the line's.
+    /// Begins a lap; `counters` are the line's.
     pub fn begin(&self, counters: Counters) {
         let mut seen = self.seen();
         seen.before = counters;
@@ -174,14 +175,14 @@ impl Watch {
         });
     }
 
-    /// A run is over, the next has not begun.
+    /// Records that a run has ended and the next has not begun.
     pub fn between(&self) {
         if let Some(now) = &mut self.seen().now {
             now.between = true;
         }
     }
 
-    /// A run begins, or the last has ended.
+    /// Records that a run begins, or that the last has ended.
     pub fn mark(&self, place: u64, counters: Counters, arrived: u64) {
         let mut guard = self.seen();
         let seen = &mut *guard;
@@ -199,7 +200,7 @@ impl Watch {
         seen.marks.push(now.mark);
     }
 
-    /// The lap is over; what it was is kept if it came to its end.
+    /// Ends a lap; its marks are kept if it was completed.
     pub fn end(&self, whole: bool) {
         let mut guard = self.seen();
         let seen = &mut *guard;

@@ -1,5 +1,5 @@
-//! A backend that computes nothing is fed by the engine, through media that fail:
-//! whenever it would compute, every byte that it would read is the file's.
+//! A backend that computes nothing is fed through media that fail: whenever it would
+//! compute, every byte that it would read is compared with the file.
 #![forbid(unsafe_code)]
 
 use std::path::Path;
@@ -20,7 +20,8 @@ const LAPS: u32 = 300;
 /// Experts, or rows of a table, that a node uses.
 const USED: usize = 2;
 
-/// Each weight once, in the file's order: rows of the first table, experts, matrices.
+/// A graph that uses each weight once, in the file's order: rows of the first table,
+/// experts, matrices.
 fn graph(file: &ModelFile) -> Graph {
     let mut graph = Graph::default();
     for (weight, at) in file.weights().iter().zip(0..) {
@@ -62,7 +63,7 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    /// What is bound is what the file holds.
+    /// Compares everything that is bound with the file.
     fn compute(&mut self) {
         for &(used, at) in &self.bound {
             let used = &self.graph.uses[used.0 as usize];
@@ -86,7 +87,7 @@ impl Checker<'_> {
         }
     }
 
-    /// A lap: announces every node, and computes where it is told to.
+    /// Runs a lap: announces every node, and computes when it is told to.
     fn run(&mut self, feeder: &mut Feeder) -> Result<(), Error> {
         for (node, &op) in (0..).zip(&self.graph.ops) {
             match feeder.before(node, op, self) {
@@ -129,15 +130,15 @@ impl Bind for Checker<'_> {
     }
 }
 
-/// What feeds laps through one graph.
+/// A feeder for laps through one graph.
 struct Fed {
     feeder: Feeder,
     memory: Arc<Memory>,
     itinerary: Rc<Itinerary>,
 }
 
-/// In the least memory that works and `extra` bytes, through a medium with faults
-/// that often outlast all attempts.
+/// A feeder with `extra` bytes more than the least memory that works, over a medium whose
+/// faults often outlast all retries.
 fn fed(file: &ModelFile, graph: &Rc<Graph>, bytes: &[u8], extra: u64, seed: u64) -> Fed {
     let mut atlas = Atlas::new(file, std::slice::from_ref(graph)).expect("sound weights");
     let itinerary = Rc::new(atlas.lay_out(graph));
@@ -176,7 +177,7 @@ fn fed(file: &ModelFile, graph: &Rc<Graph>, bytes: &[u8], extra: u64, seed: u64)
         },
     };
     let medium: Box<dyn MadeMedium> = Box::new(medium);
-    // It lies about nothing, and nothing is known of its bytes.
+    // Nothing is known of its bytes, so nothing is checked.
     let medium = Checked::new(medium, memory.clone(), None);
     let clock: Rc<dyn Clock> = Rc::new(RealClock::default());
     let line = Line::new(medium, clock, region, setup).expect("a line");

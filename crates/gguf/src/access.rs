@@ -1,5 +1,4 @@
-//! Looking things up in a [`Header`]. The keys named here are those that every
-//! model has; what an architecture means by others is not known.
+//! Lookups in a [`Header`]. Only keys that every model has are known here.
 
 use crate::error::shown;
 use crate::header::Header;
@@ -83,7 +82,7 @@ impl<'a> Header<'a> {
     /// `block_count`.
     ///
     /// # Errors
-    /// The architecture is not known.
+    /// Those of [`Header::architecture`].
     pub fn arch_key(&self, suffix: &str) -> Result<String, Error> {
         Ok(format!("{}.{suffix}", self.architecture()?))
     }
@@ -112,7 +111,7 @@ impl<'a> Header<'a> {
         self.require_u64(&self.arch_key("embedding_length")?)
     }
 
-    /// Number of experts of a layer; none if the model has none.
+    /// Number of experts of a layer; `None` if the model has no experts.
     pub fn expert_count(&self) -> Option<u64> {
         let key = self.arch_key("expert_count").ok()?;
         self.get_u64(&key).filter(|&count| count > 0)

@@ -1,5 +1,5 @@
-//! Reading forward through a prefix of the file. It decides between "the file
-//! ends here" and "not read yet", and knows no structure above a string.
+//! Reads forward through a prefix of the file. It distinguishes the end of the file from
+//! bytes not read yet, and knows no structure beyond numbers and strings.
 
 use crate::Error;
 use crate::error::shown;
@@ -51,12 +51,12 @@ impl<'a> Cursor<'a> {
         self.at as u64
     }
 
-    /// Bytes of the file, read or not, from here on.
+    /// Bytes of the file from here on, including those not read yet.
     pub(crate) fn file_left(&self) -> u64 {
         self.file_len - self.at()
     }
 
-    /// Fails unless `len` bytes from here on have been read.
+    /// Fails unless the prefix holds `len` bytes from here on.
     pub(crate) fn need(&self, len: u64, place: Place<'_>) -> Result<(), Error> {
         let end = self.at().saturating_add(len);
         if end > self.file_len {
@@ -96,7 +96,7 @@ impl<'a> Cursor<'a> {
         Ok(u64::from_le_bytes(self.array(place)?))
     }
 
-    /// A string's bytes, behind their length.
+    /// A string: its length and its bytes.
     pub(crate) fn string(&mut self, place: Place<'_>) -> Result<&'a [u8], Error> {
         let len = self.u64(place)?;
         self.take(len, place)

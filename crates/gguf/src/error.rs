@@ -1,13 +1,12 @@
-//! Everything that can be wrong with a GGUF header, said so that a person
-//! knows what to do. It does not know which file it was.
+//! The errors of a GGUF header, as messages for a person. They do not name the file.
 
 use crate::{MAX_ALIGNMENT, MAX_HEADER_LEN, MAX_NAME_LEN, TensorType, ValueType};
 use thiserror::Error;
 
-/// Longest key that is accepted, in bytes, as the format's description says.
+/// Longest key that is accepted, in bytes, as the format's specification says.
 pub(crate) const MAX_KEY_LEN: u64 = 65535;
 
-/// What is wrong with a header. Names that it repeats are clipped and escaped.
+/// What is wrong with a header. Names from the file are clipped and escaped.
 #[allow(missing_docs, reason = "the messages say what the fields are")]
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum Error {
@@ -113,7 +112,7 @@ pub enum Error {
         needed: u64,
         file_len: u64,
     },
-    #[error("the key \"{key}\" is missing: this is no complete model file")]
+    #[error("the key \"{key}\" is missing: this is not a complete model file")]
     MissingKey { key: String },
     #[error("the key \"{key}\" is of type {found}, expected {expected}")]
     WrongType {
@@ -133,15 +132,15 @@ pub enum Error {
     },
 }
 
-/// A name from the file, fit to be printed.
+/// A name from the file, clipped and escaped for printing.
 pub(crate) fn shown(bytes: &[u8]) -> String {
-    const MOST: usize = 80;
-    let clipped = &bytes[..bytes.len().min(MOST)];
+    const LEN_MAX: usize = 80;
+    let clipped = &bytes[..bytes.len().min(LEN_MAX)];
     let mut text = clipped.escape_ascii().to_string();
     if let Ok(clean) = std::str::from_utf8(clipped) {
         text = clean.escape_debug().to_string();
     }
-    if bytes.len() > MOST {
+    if bytes.len() > LEN_MAX {
         text.push('…');
     }
     text

@@ -1,4 +1,4 @@
-//! The parser: a prefix of a file in, a validated [`Header`] out. It trusts no
+//! The parser: turns a prefix of a file into a validated [`Header`]. It trusts no
 //! number in the file and allocates in proportion to the bytes it was given.
 
 use crate::Error;
@@ -10,10 +10,10 @@ use crate::value::{Array, Value, ValueType};
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-/// How every file of the format begins.
+/// The first bytes of every file of the format.
 pub const MAGIC: &[u8] = b"GGUF";
 
-/// Alignment of tensor data in bytes when the file names none.
+/// Alignment of tensor data in bytes if the file gives none.
 pub const DEFAULT_ALIGNMENT: u64 = 32;
 
 /// Largest alignment that is accepted, in bytes.
@@ -33,8 +33,7 @@ const MIN_TENSOR: u64 = 8 + 1 + 4 + 4 + 8;
 /// Metadata in the order of the file.
 pub type Metadata<'a> = Vec<(Cow<'a, str>, Value<'a>)>;
 
-/// A validated header. Metadata borrow the bytes it was parsed from, tensors
-/// stand on their own.
+/// A validated header. Metadata borrow the bytes it was parsed from; tensors do not.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Header<'a> {
     /// Version of the format, 2 or 3.
@@ -46,8 +45,8 @@ pub struct Header<'a> {
     /// Tensors, in the order of the header, each name once, none overlapping
     /// another, all within the file.
     pub tensors: Vec<Tensor>,
-    /// Where tensor data start, from the start of the file, in bytes: what the
-    /// header takes, padding included.
+    /// Where tensor data start, in bytes from the start of the file: the length of the
+    /// header with its padding.
     pub data_offset: u64,
 }
 
@@ -87,14 +86,14 @@ fn parse_version(cursor: &mut Cursor<'_>) -> Result<u32, Error> {
     }
     match cursor.u32(Place::Start)? {
         version @ (2 | 3) => Ok(version),
-        // No version will ever be this large, but a small one reversed is.
+        // A small version with its bytes reversed.
         version if version & 0xffff == 0 && version != 0 => Err(Error::BigEndian),
         version => Err(Error::Version { version }),
     }
 }
 
-/// Holds both counts against the bytes that are left, so that the numbers which
-/// drive the loops below are bounded by the size of the file.
+/// Checks both counts against the bytes that are left, so that the loops over them are
+/// bounded by the size of the file.
 fn check_counts(cursor: &Cursor<'_>, n_entries: u64, n_tensors: u64) -> Result<(), Error> {
     let left = cursor.file_left();
     if n_entries > left / MIN_ENTRY {
@@ -112,7 +111,7 @@ fn check_counts(cursor: &Cursor<'_>, n_entries: u64, n_tensors: u64) -> Result<(
             most: left / MIN_TENSOR,
         });
     }
-    // Ask at once for what the counts imply, not for one entry at a time.
+    // Ask for everything that the counts imply at once, not for one entry at a time.
     cursor.need(n_entries * MIN_ENTRY + n_tensors * MIN_TENSOR, Place::Start)
 }
 
@@ -144,8 +143,8 @@ fn parse_key<'a>(cursor: &mut Cursor<'a>, index: u64) -> Result<&'a str, Error> 
     })
 }
 
-/// UTF-8 without NUL, at which llama.cpp would cut a name off and so take two
-/// names for one.
+/// UTF-8 without NUL. llama.cpp would cut a name off at a NUL, so that two names
+/// could become one.
 fn clean(bytes: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(bytes).ok()?;
     (!text.contains('\0')).then_some(text)
@@ -193,7 +192,7 @@ fn parse_array<'a>(cursor: &mut Cursor<'a>, key: &'a str) -> Result<Array<'a>, E
             cursor.take(len.saturating_mul(bytes), place)?;
         }
         None => {
-            // Each string has at least its length.
+            // Each string takes at least 8 bytes, for its length.
             cursor.need(len.saturating_mul(8), place)?;
             for _ in 0..len {
                 cursor.string(place)?;
@@ -221,7 +220,7 @@ fn find_alignment(metadata: &Metadata<'_>) -> Result<u64, Error> {
     Err(Error::Alignment { found })
 }
 
-/// The tensors, `at` still relative to the start of the data.
+/// The tensors, with `at` relative to the start of the data.
 fn parse_tensors(
     cursor: &mut Cursor<'_>,
     count: u64,
@@ -306,7 +305,7 @@ fn place_tensors(tensors: &mut [Tensor], data_offset: u64, file_len: u64) -> Res
             }
         }
     }
-    // The one that ends last says how much of the file is missing.
+    // Report the tensor that ends last: it tells how much of the file is missing.
     if let Some(last) = tensors.iter().max_by_key(|tensor| tensor.end())
         && last.end() > file_len
     {

@@ -1,6 +1,6 @@
-//! The GGUF file format: headers are parsed as hostile input and written, and
-//! that is all but for the seal of a file, which says what its bytes were. This crate knows no model and opens no file: bytes in, a
-//! [`Header`] out, or the other way round.
+//! The GGUF file format: parses headers, as hostile input, and writes them; turns the
+//! numbers of simple blocks into `f32`; and makes the seal of a file, a hash of each of
+//! its blocks. It knows no model and opens no file.
 //!
 //! A header's length is unknown before it has been read, so [`Header::parse`]
 //! takes a prefix of the file and says when it is too short:

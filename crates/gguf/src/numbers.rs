@@ -1,10 +1,10 @@
-//! The numbers in a tensor's blocks, for the types whose blocks are a scale, perhaps an
-//! offset, and an integer for each number. It knows no tensor.
+//! The numbers in a tensor's blocks, for plain floating-point types and for types whose
+//! blocks are a scale, perhaps an offset, and an integer for each number.
 
 use crate::TensorType;
 use thiserror::Error;
 
-/// A type whose blocks are not taken apart here.
+/// A type whose blocks cannot be turned into numbers here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
     "tensors of type {ty} are not turned into numbers: expected f32, f16, bf16, q4_0, q4_1, q5_0, q5_1 or q8_0; convert the model to one of these"
@@ -15,11 +15,11 @@ pub struct NoNumbers {
 }
 
 impl TensorType {
-    /// Hands the numbers of whole blocks to `put`, in order, as ggml has them in 32 bits.
-    /// What follows the last whole block is left alone.
+    /// Calls `put` with the numbers of whole blocks in order, as ggml converts them to
+    /// `f32`. Bytes after the last whole block are ignored.
     ///
     /// # Errors
-    /// [`NoNumbers`] for types that are not known here, also of no blocks at all.
+    /// [`NoNumbers`] for types that are not known here, also if there are no blocks.
     pub fn numbers(self, blocks: &[u8], mut put: impl FnMut(f32)) -> Result<(), NoNumbers> {
         let each = |block: &[u8]| match self {
             Self::F32 => put(f32::from_le_bytes([block[0], block[1], block[2], block[3]])),
@@ -60,7 +60,7 @@ impl TensorType {
     }
 }
 
-/// 32 numbers of four bits each, with a fifth of each in `fifths`, lowest first.
+/// 32 numbers of four bits each, with a fifth bit of each in `fifths`, lowest first.
 fn nibbles(bytes: &[u8], fifths: u32, mut put: impl FnMut(f32)) {
     for (shift, from) in [(0, 0), (4, 16)] {
         for (index, byte) in bytes.iter().enumerate() {
@@ -78,12 +78,12 @@ fn word(block: &[u8], at: usize) -> u16 {
     u16::from_le_bytes([block[at], block[at + 1]])
 }
 
-/// IEEE 754, 16 bits.
+/// A 16-bit IEEE 754 number.
 fn half(block: &[u8], at: usize) -> f32 {
     let bits = word(block, at);
     let (exponent, fraction) = (bits >> 10 & 31, u32::from(bits & 0x3ff));
     let value = match exponent {
-        // Below the smallest normal number, steps of 2^-24.
+        // Subnormal: steps of 2^-24.
         0 => fraction as f32 / 16_777_216.0,
         31 => f32::from_bits(0x7f80_0000 | fraction << 13),
         _ => f32::from_bits((u32::from(exponent) + 112) << 23 | fraction << 13),
@@ -101,8 +101,7 @@ mod tests {
         found
     }
 
-    /// Halves of which the value is known otherwise: all exponents with a fraction of
-    /// zero and of all ones.
+    /// All exponents, with fractions of zero, a half and all ones, against computed values.
     #[test]
     fn halves_are_what_their_bits_say() {
         for exponent in 0..31u16 {
@@ -129,7 +128,7 @@ mod tests {
     fn blocks_are_scales_and_integers() {
         const ONE_AND_A_HALF: [u8; 2] = [0, 0x3e];
         const MINUS_TWO: [u8; 2] = [0, 0xc0];
-        // Byte i has i below and 15 - i above.
+        // Byte i has i in its lower half and 15 - i in its upper.
         let bytes: Vec<u8> = (0..16).map(|i: u8| i | (15 - i) << 4).collect();
         let integers: Vec<f32> = (0..16)
             .chain((0..16).rev())

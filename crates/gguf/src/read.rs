@@ -1,5 +1,5 @@
-//! Reading a header from anything that can be read. It grows its buffer only as
-//! far as the header asks; it opens no file and has no wish about page cache.
+//! Reads a header from any [`Read`], with a buffer that grows only as far as the header
+//! requires. It opens no file.
 
 use crate::{Error, Header};
 use std::io::{self, Read};
@@ -11,12 +11,12 @@ pub enum ReadError {
     /// The source failed or ended before `file_len`.
     #[error("the header cannot be read: {0}")]
     Io(#[from] io::Error),
-    /// The header is longer than was allowed.
-    #[error("the header is {needed} bytes long or more, and {most} were allowed")]
+    /// The header is longer than the caller allows.
+    #[error("the header is at least {needed} bytes long, but only {most} are allowed")]
     TooLong {
-        /// What is known of its length, in bytes.
+        /// Its least possible length in bytes.
         needed: u64,
-        /// What was allowed, in bytes.
+        /// The length allowed, in bytes.
         most: u64,
     },
     /// The header is wrong.
@@ -25,8 +25,8 @@ pub enum ReadError {
 }
 
 /// Reads the header of a file of `file_len` bytes from its start: returns the
-/// bytes up to the data, padding included, on which [`Header::parse`] succeeds. No
-/// more than `most` bytes are read, or a mebibyte.
+/// bytes up to the data, padding included, on which [`Header::parse`] succeeds. Reads
+/// at most `most` bytes, but up to a mebibyte in any case.
 ///
 /// # Errors
 /// The source fails, or the header is wrong or too long.
@@ -41,11 +41,11 @@ pub fn read_header(source: &mut impl Read, file_len: u64, most: u64) -> Result<V
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
         match Header::parse(&bytes, file_len) {
-            // Doubling keeps the work of parsing again in proportion.
             Err(Error::NeedMore { at_least }) if at_least > most => {
                 let needed = at_least;
                 return Err(ReadError::TooLong { needed, most });
             }
+            // Doubling keeps the work of parsing again in proportion.
             Err(Error::NeedMore { at_least }) => {
                 target = at_least.max((2 * target).min(most)).min(file_len);
             }

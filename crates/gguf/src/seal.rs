@@ -1,6 +1,5 @@
-//! The seal of a file: a hash of each of its blocks, in a file of its own beside it, by
-//! which whoever reads the bytes later knows that they are the same. It tells what a
-//! drive has lost, not what a person has forged. Does no I/O.
+//! The seal of a file: a hash of each of its blocks, stored in a file beside it, to check
+//! bytes that are read later. It detects corruption, not forgery. Does no I/O.
 
 use thiserror::Error;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
@@ -13,40 +12,40 @@ pub const SEAL_HEAD: u64 = 24;
 
 const MAGIC: &[u8; 8] = b"DLSEAL\x00\x01";
 
-/// What is not right about a seal.
+/// Why a seal cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SealError {
-    /// It does not begin as one.
-    #[error("it is no seal of a model, or one of a later version")]
+    /// It does not begin like a seal.
+    #[error("it is not the seal of a model, or one of a later version")]
     NotOne,
-    /// It is a model itself: somebody's file that has this name, or a file system that
-    /// gives one file whatever name it is asked for. No seal was ever here.
-    #[error("it is a model, and no seal of one")]
+    /// It is a model: a file that happens to have this name, or a file system that
+    /// returns the same file for every name. There is no seal.
+    #[error("it is a model, not the seal of one")]
     IsModel,
-    /// It is of a file of another length.
-    #[error("it is of a file of {sealed} bytes, and the model has {has}")]
+    /// It is the seal of a file of another length.
+    #[error("it is of a file of {sealed} bytes, but the model has {has}")]
     OtherLength {
-        /// Bytes of the file that was sealed.
+        /// Length of the file that was sealed, in bytes.
         sealed: u64,
-        /// Bytes of the file that is there.
+        /// Length of the model's file, in bytes.
         has: u64,
     },
-    /// It has lost or gained bytes, or others have come in their place.
+    /// Its own checksum is wrong.
     #[error("it is damaged")]
     Damaged,
 }
 
-/// The hash of a block, xxh3 of its bytes.
+/// The hash of a block: 64-bit XXH3 of its bytes.
 pub fn block_hash(block: &[u8]) -> u64 {
     xxh3_64(block)
 }
 
-/// Bytes of the seal of a file of `len` bytes.
+/// Length in bytes of the seal of a file of `len` bytes.
 pub fn seal_len(len: u64) -> u64 {
     SEAL_HEAD + len.div_ceil(SEAL_BLOCK) * 8 + 8
 }
 
-/// Makes a seal of bytes that come one after the other.
+/// Makes the seal of a file whose bytes are given in order, in pieces of any length.
 pub struct Sealer {
     seal: Vec<u8>,
     block: Vec<u8>,
@@ -64,7 +63,7 @@ impl Default for Sealer {
 }
 
 impl Sealer {
-    /// The next bytes of the file.
+    /// Adds the next bytes of the file.
     pub fn update(&mut self, mut bytes: &[u8]) {
         self.len += bytes.len() as u64;
         if !self.block.is_empty() {
@@ -89,7 +88,7 @@ impl Sealer {
         self.seal.extend(hash.to_le_bytes());
     }
 
-    /// The seal, as its file holds it.
+    /// The seal, as it is written to its file.
     pub fn finish(mut self) -> Vec<u8> {
         if !self.block.is_empty() {
             self.push(block_hash(&self.block));
@@ -109,8 +108,8 @@ pub fn is_seal(head: &[u8]) -> bool {
     head.starts_with(MAGIC)
 }
 
-/// Holds a seal, whose bytes come one after the other, against the length of its file
-/// and against itself.
+/// Checks a seal, whose bytes are given in order, against the length of its file and its
+/// own checksum.
 pub struct SealCheck {
     file_len: u64,
     head: Vec<u8>,
@@ -119,7 +118,7 @@ pub struct SealCheck {
 }
 
 impl SealCheck {
-    /// Of the seal of a file of so many bytes.
+    /// A check of the seal of a file of `file_len` bytes.
     pub fn new(file_len: u64) -> Self {
         Self {
             file_len,
@@ -129,21 +128,21 @@ impl SealCheck {
         }
     }
 
-    /// The next bytes of the seal.
+    /// Adds the next bytes of the seal.
     pub fn update(&mut self, bytes: &[u8]) {
         let missing = SEAL_HEAD as usize - self.head.len();
         self.head.extend(&bytes[..missing.min(bytes.len())]);
-        // The last eight are no part of what they are the hash of.
+        // The last eight bytes are the checksum of those before.
         self.tail.extend_from_slice(bytes);
         let ready = self.tail.len().saturating_sub(8);
         self.hasher.update(&self.tail[..ready]);
         self.tail.drain(..ready);
     }
 
-    /// That was all of it.
+    /// Ends the check after the last byte.
     ///
     /// # Errors
-    /// When it is none, of another file, or damaged.
+    /// [`SealError`] if it is not a seal, of another file, or damaged.
     pub fn finish(self) -> Result<(), SealError> {
         let word = |at: usize| -> Option<u64> {
             let bytes = self.head.get(at..at + 8)?;

@@ -1,5 +1,5 @@
-//! Models in several files, by the names that llama.cpp gives the parts. Which
-//! of them exist is not known here.
+//! Models in several files, with the names that llama.cpp gives the parts. Does not look
+//! whether they exist.
 
 use crate::header::Header;
 use crate::{Error, Value};
@@ -9,16 +9,16 @@ use std::path::{Path, PathBuf};
 /// A file's place in a model of several files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Split {
-    /// Which part it is, the first being 0.
+    /// Index of the part, from 0.
     pub no: u16,
     /// How many parts there are, at least 1.
     pub count: u16,
-    /// How many tensors all parts have together.
+    /// Number of tensors of all parts together.
     pub tensors: u64,
 }
 
 impl Header<'_> {
-    /// This file's place in a split model; nothing if it is not split.
+    /// This file's place in a split model; `None` if it is not split.
     ///
     /// # Errors
     /// A key is missing or of a wrong type, or the numbers contradict each
@@ -29,7 +29,7 @@ impl Header<'_> {
         }
         let count = self.require_u64("split.count")?;
         if count == 0 {
-            // How llama.cpp's own tool marks parts that it has merged into one.
+            // llama.cpp's tool writes 0 when it merges parts into one file.
             return Ok(None);
         }
         let no = self.require_u64("split.no")?;
@@ -47,7 +47,7 @@ impl Header<'_> {
 }
 
 impl Split {
-    /// The metadata that say this in a file, of the types that llama.cpp reads.
+    /// The metadata for this place in a file, of the types that llama.cpp reads.
     pub fn metadata(self) -> [(std::borrow::Cow<'static, str>, Value<'static>); 3] {
         let tensors = i32::try_from(self.tensors).unwrap_or(i32::MAX);
         [
@@ -77,7 +77,7 @@ pub fn part_path(stem: &Path, no: u16, count: u16) -> PathBuf {
 pub fn parts(first: &Path, count: u16) -> Result<Vec<PathBuf>, Error> {
     let suffix = suffix(0, count);
     let name = first.file_name().and_then(|name| name.to_str());
-    // A name of nothing but the suffix has no stem, which llama.cpp refuses.
+    // llama.cpp refuses a name that is only the suffix.
     let stem = name
         .and_then(|name| name.strip_suffix(&suffix))
         .filter(|stem| !stem.is_empty());

@@ -1,5 +1,5 @@
-//! A tensor's entry in the header: its shape, its size in bytes and its place.
-//! What it is for is not known here.
+//! A tensor's entry in the header: its shape, its size in bytes and its offset. Does not
+//! know what the tensor is for.
 
 use crate::Error;
 use crate::error::shown;
@@ -8,7 +8,7 @@ use crate::types::TensorType;
 /// Longest tensor name in bytes: ggml keeps 64 with the terminator.
 pub const MAX_NAME_LEN: u64 = 63;
 
-/// A tensor as it is to be written.
+/// A tensor to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorSpec {
     /// Name, 1 to [`MAX_NAME_LEN`] bytes, unique in the file.
@@ -20,8 +20,7 @@ pub struct TensorSpec {
 }
 
 impl TensorSpec {
-    /// A tensor of this name, type and shape; errors come with
-    /// [`write`](crate::write).
+    /// A tensor of this name, type and shape. [`write`](crate::write) checks them.
     pub fn new(name: impl Into<String>, ty: TensorType, dims: &[u64]) -> Self {
         Self {
             name: name.into(),
@@ -38,7 +37,7 @@ pub struct Tensor {
     pub name: String,
     /// Type of its values.
     pub ty: TensorType,
-    /// Values along each dimension, ggml's `ne`; 1 where there is none.
+    /// Values along each dimension, ggml's `ne`; 1 for those that the file does not give.
     pub dims: [u64; 4],
     /// How many of `dims` the file gives.
     pub n_dims: u32,
@@ -49,12 +48,12 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// The given dimensions, without those that are 1 for want of another.
+    /// The dimensions that the file gives.
     pub fn shape(&self) -> &[u64] {
         &self.dims[..self.n_dims as usize]
     }
 
-    /// First byte behind the tensor, from the start of the file.
+    /// First byte after the tensor, from the start of the file.
     pub fn end(&self) -> u64 {
         self.at + self.len
     }
@@ -63,8 +62,8 @@ impl Tensor {
 /// The size in bytes of a tensor of this type and shape.
 ///
 /// # Errors
-/// A zero dimension, a shape beyond what ggml can count, a row that is no
-/// whole number of blocks.
+/// A zero dimension, a shape larger than ggml can count, or a row that is not a whole
+/// number of blocks.
 pub(crate) fn byte_len(name: &str, ty: TensorType, dims: &[u64]) -> Result<u64, Error> {
     let name = || shown(name.as_bytes());
     let dims_of = || dims.to_vec();

@@ -1,5 +1,4 @@
-//! The table of ggml's tensor types: number, name, block. It knows the size of
-//! a block, not what the bits in it mean.
+//! The table of ggml's tensor types: number, name and block size.
 
 macro_rules! tensor_types {
     ($($variant:ident = $id:literal, $name:literal, $block:literal, $bytes:literal;)*) => {
@@ -15,7 +14,7 @@ macro_rules! tensor_types {
             /// All types of the format that still exist.
             pub const ALL: &'static [TensorType] = &[$(TensorType::$variant),*];
 
-            /// The number that stands in the file.
+            /// The type's number in the file.
             pub const fn id(self) -> u32 {
                 match self { $(TensorType::$variant => $id),* }
             }
@@ -104,8 +103,8 @@ mod tests {
         }
     }
 
-    /// Bits per value as quantisation tables quote them, an origin other than
-    /// the block sizes above.
+    /// Bits per value as published in tables of quantisations, independent of the block
+    /// sizes above.
     #[test]
     fn bits_per_value_are_the_known_ones() {
         let known = [

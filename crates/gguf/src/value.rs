@@ -1,5 +1,5 @@
-//! Metadata values: thirteen types, of which arrays stay in their encoded form.
-//! Nothing here knows which keys exist.
+//! Metadata values of thirteen types; arrays are kept in their encoded form. Does not know
+//! which keys exist.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ macro_rules! value_types {
         }
 
         impl ValueType {
-            /// The number that stands in the file.
+            /// The type's number in the file.
             pub const fn id(self) -> u32 {
                 match self { $(ValueType::$variant => $id),* }
             }
@@ -23,7 +23,7 @@ macro_rules! value_types {
                 match id { $($id => Some(ValueType::$variant),)* _ => None }
             }
 
-            /// Encoded size in bytes; strings and arrays have none of their own.
+            /// Encoded size in bytes; `None` for strings and arrays, whose size varies.
             pub const fn fixed_bytes(self) -> Option<u64> {
                 match self { $(ValueType::$variant => $bytes),* }
             }
@@ -107,7 +107,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// A floating-point number, narrowed where it is a double.
+    /// A floating-point number; a double is rounded.
     pub fn as_f32(&self) -> Option<f32> {
         match *self {
             Value::F32(v) => Some(v),
@@ -140,7 +140,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The scalar of this type in these bytes, whose number the type fixes.
+    /// The scalar of this type in `bytes`; `None` if their number is not the type's.
     pub(crate) fn scalar(kind: ValueType, bytes: &[u8]) -> Option<Value<'static>> {
         Some(match kind {
             ValueType::U8 => Value::U8(u8::from_le_bytes(bytes.try_into().ok()?)),
@@ -150,7 +150,7 @@ impl<'a> Value<'a> {
             ValueType::U32 => Value::U32(u32::from_le_bytes(bytes.try_into().ok()?)),
             ValueType::I32 => Value::I32(i32::from_le_bytes(bytes.try_into().ok()?)),
             ValueType::F32 => Value::F32(f32::from_le_bytes(bytes.try_into().ok()?)),
-            // As llama.cpp reads it: whatever is not zero is true.
+            // As in llama.cpp, every value but zero is true.
             ValueType::Bool => Value::Bool(u8::from_le_bytes(bytes.try_into().ok()?) != 0),
             ValueType::U64 => Value::U64(u64::from_le_bytes(bytes.try_into().ok()?)),
             ValueType::I64 => Value::I64(i64::from_le_bytes(bytes.try_into().ok()?)),
@@ -259,8 +259,8 @@ impl Array<'_> {
         self.len == 0
     }
 
-    /// The strings, as bytes because tokenizers in the wild do not keep to
-    /// UTF-8; nothing if the elements are not strings.
+    /// The strings, as bytes because not all tokens are UTF-8; none if the elements are
+    /// not strings.
     pub fn strings(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = match self.kind {
             ValueType::Str => &*self.raw,
@@ -274,7 +274,7 @@ impl Array<'_> {
         })
     }
 
-    /// The elements; nothing if they are strings.
+    /// The elements; none if they are strings.
     pub fn scalars(&self) -> impl Iterator<Item = Value<'static>> {
         let bytes = self.kind.fixed_bytes().unwrap_or(1) as usize;
         let chunks = self.raw.chunks_exact(bytes);

@@ -1,5 +1,5 @@
-//! The writer: metadata and tensor shapes in, the bytes before the data out. It
-//! checks nothing itself: what it has written must pass the parser.
+//! The writer: turns metadata and tensor shapes into the bytes before the data. It relies
+//! on the parser, which checks the result.
 
 use crate::error::{Error, shown};
 use crate::header::{DEFAULT_ALIGNMENT, Header, MAGIC};
@@ -7,14 +7,14 @@ use crate::tensor::{Tensor, TensorSpec, byte_len};
 use crate::value::{Value, encode_str};
 use std::borrow::Cow;
 
-/// A file laid out, all but its data.
+/// The layout of a file, without its data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FileLayout {
     /// Everything before the data, padding included.
     pub header: Vec<u8>,
     /// The tensors in the order given, with their places in the file.
     pub tensors: Vec<Tensor>,
-    /// Length of the whole file in bytes: the last tensor's padding is in it.
+    /// Length of the whole file in bytes, with the last tensor's padding.
     pub file_len: u64,
 }
 
@@ -42,7 +42,7 @@ pub fn write(
         .iter()
         .find(|(key, _)| key == "general.alignment")
         .and_then(|(_, value)| value.as_u64())
-        // A zero is for the parser to refuse.
+        // The parser refuses a zero.
         .filter(|&alignment| alignment > 0)
         .unwrap_or(DEFAULT_ALIGNMENT);
 

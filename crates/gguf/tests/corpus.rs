@@ -1,4 +1,4 @@
-//! What a fuzzer found worth keeping (`fuzz/corpus`), tried again without one.
+//! Runs the inputs of `fuzz/corpus` without a fuzzer.
 
 mod look;
 

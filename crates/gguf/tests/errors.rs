@@ -1,12 +1,11 @@
-//! Every way in which a header can be wrong, and what is said about it.
+//! Every error of a header, and its message.
 
 mod raw;
 
 use delayline_gguf::{Array, Error, Header, TensorSpec, TensorType, Value, ValueType, write};
 use raw::{ARRAY, BOOL, Raw, STR, U32, array, entry, string, tensor};
 
-/// Parses what `change` made of a valid header and looks for all of `expect` in
-/// the message.
+/// Parses a valid header after `change`, and looks for all of `expect` in the message.
 fn check(change: impl FnOnce(&mut Raw), expect: &[&str]) {
     let mut raw = Raw::valid();
     change(&mut raw);
@@ -241,8 +240,8 @@ fn largest_header() {
     assert_eq!(error, Err(Error::HeaderTooLong));
 }
 
-/// Each prefix of a valid file asks for more; each such file cut off is an
-/// error of its own; neither is ever taken for valid.
+/// Each prefix of a valid file needs more; each file cut off there is an error; neither
+/// is ever accepted.
 #[test]
 fn every_truncation() {
     let bytes = Raw::valid().bytes();

@@ -1,5 +1,5 @@
-//! What a hostile header can make the parser allocate. One test alone in its
-//! program, because the allocator counts for all of it.
+//! Bounds what a hostile header can make the parser allocate. The only test of its
+//! program, because the allocator counts for the whole program.
 
 mod raw;
 
@@ -11,8 +11,8 @@ use std::alloc::System;
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
 
-/// Bytes that may be allocated in all, growth of vectors included, for each
-/// byte of the header.
+/// Maximum bytes allocated in all, growth of vectors included, for each byte of the
+/// header.
 const PER_BYTE: usize = 24;
 
 #[test]

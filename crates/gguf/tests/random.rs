@@ -1,5 +1,4 @@
-//! Random headers: what is written is read back, and what is garbage is an
-//! error, never a panic.
+//! Random headers: what is written is read back, and garbage is an error, never a panic.
 
 mod look;
 mod raw;
@@ -92,7 +91,7 @@ proptest! {
         prop_assert!(Header::parse(&bytes, file_len).is_err());
         let mut bytes = [&b"GGUF\x03\0\0\0"[..], &bytes].concat();
         look(&bytes);
-        // Small counts get past the first checks.
+        // Small counts, to get past the first checks.
         bytes.resize(24.max(bytes.len()), 0);
         bytes[9..16].fill(0);
         bytes[17..24].fill(0);
@@ -119,8 +118,8 @@ proptest! {
     }
 }
 
-/// Every byte of a valid header, replaced by values that turn into large
-/// counts, lengths and types.
+/// Every byte of a valid header, replaced by values that make large counts, lengths and
+/// types.
 #[test]
 fn every_byte_damaged() {
     let valid = raw::Raw::valid().bytes();

@@ -1,5 +1,5 @@
-//! The cache that the hub's tools share: a folder a repository, in it the bytes of files by
-//! their checksums (`blobs`), and for each revision links to them by their names
+//! The cache that the hub's tools share. Each repository has a folder with the files by
+//! their checksums (`blobs`) and, for each revision, links to them by their names
 //! (`snapshots`).
 
 use std::fs;
@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use crate::name::{self, ModelFiles};
 use crate::{Error, HubName};
 
-/// How deep the folders of a repository are searched.
+/// Maximum depth to which the folders of a repository are searched.
 const MAX_DEPTH: usize = 4;
 
-/// The folder of the cache.
+/// The cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubCache {
-    /// Where it is.
+    /// Its folder.
     pub folder: PathBuf,
 }
 
@@ -23,22 +23,22 @@ pub struct HubCache {
 pub struct CachedModel {
     /// `ORG/REPO`.
     pub repo: String,
-    /// Its name without its ending and, of a split model, its number.
+    /// Path of its file without the extension and, for a split model, without the number.
     pub name: String,
     /// Its file, or the first of its parts.
     pub path: PathBuf,
-    /// Of all parts that are there.
+    /// Sum of the lengths of the parts that are there.
     pub bytes: u64,
-    /// Parts that it should have and that are not there.
+    /// Number of parts that are missing.
     pub missing: usize,
 }
 
 impl HubCache {
-    /// Where the hub's own tools have it: `HF_HUB_CACHE`, or below `HF_HOME`,
+    /// The cache of the hub's own tools: `HF_HUB_CACHE`, or a folder below `HF_HOME`,
     /// `XDG_CACHE_HOME` or `HOME`.
     ///
     /// # Errors
-    /// When none of them is set.
+    /// [`Error::NoCache`] if none of them is set.
     pub fn from_env() -> Result<Self, Error> {
         let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let path = |name: &str| named(name).map(PathBuf::from);
@@ -50,10 +50,10 @@ impl HubCache {
             .ok_or(Error::NoCache)
     }
 
-    /// The file, or the first part, of the model that is meant, if all of it is here.
+    /// The file, or the first part, of a model of which all parts are in the cache.
     ///
     /// # Errors
-    /// Says what is here instead.
+    /// [`Error::NotCached`], which says what the cache has instead.
     pub fn find(&self, name: &HubName) -> Result<PathBuf, Error> {
         let lacks = |what: String| Error::NotCached {
             what,
@@ -79,7 +79,7 @@ impl HubCache {
         }
     }
 
-    /// All models that are here, by repository and name.
+    /// All models in the cache, ordered by repository and name.
     pub fn models(&self) -> Vec<CachedModel> {
         let folders = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let mut folders: Vec<PathBuf> = folders.map(|entry| entry.path()).collect();
@@ -105,7 +105,7 @@ impl HubCache {
         self.folder.join(folder_name(repo))
     }
 
-    /// Where whoever fetches a file of a repository says so.
+    /// The folder of the lock files of a repository.
     pub(crate) fn locks(&self, repo: &str) -> PathBuf {
         self.folder.join(".locks").join(folder_name(repo))
     }
@@ -115,7 +115,7 @@ fn folder_name(repo: &str) -> String {
     format!("models--{}", repo.replace('/', "--"))
 }
 
-/// The files of a repository as they were last fetched.
+/// The folder of the revision that was last fetched.
 fn snapshot(folder: &Path) -> Option<PathBuf> {
     let snapshots = folder.join("snapshots");
     let main = fs::read_to_string(folder.join("refs/main")).ok();
@@ -145,7 +145,7 @@ fn files(folder: &Path) -> Vec<ModelFiles> {
 fn search(root: &Path, folder: &Path, depth: usize, files: &mut Vec<(PathBuf, u64)>) {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     for path in entries.map(|entry| entry.path()) {
-        // Where a fetch was cut off, there is a link to nothing.
+        // After an interrupted fetch a link may point to nothing.
         let Ok(found) = fs::metadata(&path) else {
             continue;
         };
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_means_one_model_or_says_which_there_are() {
+    fn a_name_selects_one_model_or_the_error_lists_all() {
         let cache = cache_of(&[
             "m-Q4_K_M.gguf",
             "m-Q8_0.gguf",

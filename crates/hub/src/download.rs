@@ -1,5 +1,5 @@
-//! One file: fetched in pieces, from where it was cut off, held against its checksum, and
-//! only then given its name.
+//! Fetches one file: in pieces, from where an earlier fetch ended; checks its checksum,
+//! and only then gives it its name.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -13,36 +13,38 @@ use ureq::http::Response;
 
 use crate::{Error, Hub, RemoteFile};
 
-/// Bytes that one request asks for: what a connection that breaks costs is less.
+/// Bytes that one request asks for: the most that has to be repeated if a connection
+/// breaks.
 const PIECE: u64 = 64 << 20;
 
 /// Bytes that are read, hashed and written at a time.
 const STEP: usize = 256 << 10;
 
-/// Requests in a row that bring nothing until it is given up.
+/// Consecutive requests without progress after which the fetch fails.
 const TRIES: u32 = 5;
 
-/// Before the second of them; before each further one twice as long.
+/// Pause after the first of them; it doubles with each further one.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// A file, and where it is to be had.
+/// A file to fetch.
 pub struct Whence<'a> {
-    /// Who has it.
+    /// The hub that has it.
     pub hub: &'a Hub,
-    /// Where there.
+    /// Its path on the hub.
     pub at: String,
-    /// What it should be.
+    /// Its expected length and checksum.
     pub file: &'a RemoteFile,
 }
 
-/// Holds the bytes that are still to come against those that are free.
+/// Checks that there is room for the bytes still to be fetched.
 pub fn check_room(blobs: &Path, files: &[RemoteFile]) -> Result<(), Error> {
     let there = |file: &RemoteFile| {
         let blob = blobs.join(&file.sha256);
         let found = fs::metadata(&blob).or_else(|_| fs::metadata(unfinished(&blob)));
         found.map_or(0, |found| found.len().min(file.len))
     };
-    let needed = files.iter().map(|file| file.len - there(file)).sum();
+    let missing = files.iter().map(|file| file.len - there(file));
+    let needed = missing.fold(0, u64::saturating_add);
     let free = rustix::fs::statvfs(blobs)
         .map_err(|error| Error::io(blobs)(error.into()))
         .map(|found| found.f_bavail.saturating_mul(found.f_frsize))?;
@@ -56,7 +58,7 @@ pub fn check_room(blobs: &Path, files: &[RemoteFile]) -> Result<(), Error> {
     }
 }
 
-/// Has the file for this program alone, once nobody else has it.
+/// Locks a file, waiting until no other process holds the lock; `go_on` may end the wait.
 pub fn lock(path: &Path, go_on: &mut dyn FnMut() -> bool) -> Result<File, Error> {
     let file = File::create(path).map_err(Error::io(path))?;
     loop {
@@ -76,12 +78,12 @@ fn wait(time: Duration, go_on: &mut dyn FnMut() -> bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// As the hub's own tools call it.
+/// The path of a blob that is being fetched, as the hub's own tools name it.
 fn unfinished(blob: &Path) -> PathBuf {
     blob.with_extension("incomplete")
 }
 
-/// What of a file is there.
+/// The part of a file that has been fetched, with the hash of its bytes.
 struct Partial {
     path: PathBuf,
     file: File,
@@ -90,7 +92,9 @@ struct Partial {
 }
 
 impl Partial {
-    fn open(path: PathBuf, most: u64, told: &mut dyn FnMut(u64) -> bool) -> Result<Self, Error> {
+    /// Opens what there is of a file of `len_max` bytes and hashes it; empties a file that
+    /// is longer.
+    fn open(path: PathBuf, len_max: u64, told: &mut dyn FnMut(u64) -> bool) -> Result<Self, Error> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -110,8 +114,7 @@ impl Partial {
             let got = got.map_err(Error::io(&partial.path))?;
             partial.sum.update(&bytes[..got]);
             partial.len += got as u64;
-            if partial.len > most {
-                // Somebody else's: of another length at least.
+            if partial.len > len_max {
                 partial.restart()?;
                 return Ok(partial);
             }
@@ -141,7 +144,8 @@ impl Partial {
     }
 }
 
-/// Fetches a file into the folder of blobs, unless it is there.
+/// Fetches a file into the folder of blobs, unless it is there. `told` is called with the
+/// bytes fetched so far, and returns false to interrupt.
 pub fn download(
     whence: &Whence<'_>,
     blobs: &Path,
@@ -158,7 +162,8 @@ pub fn download(
     while partial.len < *len {
         let until = partial.len.saturating_add(PIECE).min(*len);
         let why = fetch_piece(whence, &mut partial, until, told)?;
-        // Who knows no pieces begins anew each time: that alone is no progress.
+        // A server without ranges starts from the beginning each time; bytes fetched
+        // before are not progress.
         if partial.len > best {
             (tries, best) = (0, partial.len);
             continue;
@@ -169,7 +174,7 @@ pub fn download(
                 file: path.display().to_string(),
                 got: partial.len,
                 len: *len,
-                why: why.unwrap_or_else(|| "it sent nothing more".into()),
+                why: why.unwrap_or_else(|| "it closed the connection".into()),
             });
         }
         wait(PAUSE * 2u32.pow(tries - 1), &mut || told(partial.len))?;
@@ -189,8 +194,8 @@ pub fn download(
     fs::rename(&partial.path, &blob).map_err(Error::io(&blob))
 }
 
-/// Asks for the bytes from where the file ends up to there, and takes what comes of them;
-/// returns what cut it short, as far as that is known.
+/// Requests the bytes from the end of the partial file up to `until`, and appends what is
+/// received; returns the reason if it ended early and the reason is known.
 fn fetch_piece(
     whence: &Whence<'_>,
     partial: &mut Partial,
@@ -210,7 +215,7 @@ fn fetch_piece(
                 return Err(whence.hub.senseless(what));
             }
         },
-        // It knows no pieces, and sends all of it.
+        // The server ignores ranges and sends the whole file.
         200 => {
             partial.restart()?;
             whence.file.len
@@ -245,7 +250,7 @@ fn fetch_piece(
     }
 }
 
-/// Where a piece begins, and how long the whole is: `bytes 0-99/1234`.
+/// The first byte of a piece and the length of the whole file: `bytes 0-99/1234`.
 fn content_range(answer: &Response<Body>) -> Option<(u64, u64)> {
     let text = answer.headers().get("content-range")?.to_str().ok()?;
     let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
@@ -253,12 +258,12 @@ fn content_range(answer: &Response<Body>) -> Option<(u64, u64)> {
     Some((from.parse().ok()?, total.parse().ok()?))
 }
 
-/// Gives a file the name that it has in its repository.
+/// Links a fetched file under its name in the repository.
 pub fn link(blobs: &Path, snapshot: &Path, file: &RemoteFile) -> Result<(), Error> {
     let name = snapshot.join(&file.path);
     let folder = name.parent().unwrap_or(snapshot);
     fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    // From the file's folder up to that of the repository.
+    // Relative: from the file's folder up to that of the repository.
     let mut target: PathBuf = file.path.components().map(|_| "..").collect();
     target.extend(["..".as_ref(), Path::new("blobs"), Path::new(&file.sha256)]);
     if fs::read_link(&name).is_ok_and(|now| now == target) {
@@ -268,7 +273,7 @@ pub fn link(blobs: &Path, snapshot: &Path, file: &RemoteFile) -> Result<(), Erro
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => std::os::unix::fs::symlink(&target, &name),
     };
-    // Where the file system has no links, the name has the bytes themselves.
+    // On a file system without symbolic links the blob itself is moved there.
     let blob = blobs.join(&file.sha256);
     made.or_else(|_| fs::rename(&blob, &name))
         .map_err(Error::io(&name))

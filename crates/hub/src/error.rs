@@ -1,115 +1,119 @@
-//! What can go wrong with a model of the hub, in words.
+//! The errors of this crate.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why there is no model.
+/// Why a model was not found or fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It is no name.
+    /// The name is malformed.
     #[error("expected hf:ORG/REPO or hf:ORG/REPO:QUANT, such as hf:org/model-GGUF:Q4_K_M")]
     Name,
-    /// Nobody said where the cache is.
+    /// The environment does not say where the cache is.
     #[error("there is no HOME: set HF_HUB_CACHE to the folder of the hub's cache")]
     NoCache,
-    /// The cache does not have it whole.
+    /// The cache does not have the model, or not all of it.
     #[error(
         "{what}: fetch it with `hf download {repo} --include '*{include}*'`, or set \
          HF_HUB_CACHE to the folder where it is"
     )]
     NotCached {
-        /// What is not there.
+        /// What is missing.
         what: String,
         /// `ORG/REPO`.
         repo: String,
-        /// What is to be fetched of it.
+        /// Which of its files to fetch.
         include: String,
     },
-    /// The name means none of the models, or several.
+    /// The name matches none of the models, or several.
     #[error(
-        "{} of the models of {repo} is meant by `{quant}`: there are {}",
+        "{} of the models of {repo} matches `{quant}`: there are {}",
         if *none { "none" } else { "more than one" },
         names.join(", ")
     )]
     Unclear {
-        /// Whether none was meant.
+        /// Whether it matches none.
         none: bool,
         /// `ORG/REPO`.
         repo: String,
-        /// What was asked for.
+        /// The quantisation that was looked for.
         quant: String,
-        /// What there is.
+        /// Names of the models there.
         names: Vec<String>,
     },
-    /// The hub was not reached.
+    /// The hub cannot be reached.
     #[error("{endpoint} cannot be reached: {why}")]
     Unreachable {
-        /// Where it should be.
+        /// Address of the hub.
         endpoint: String,
-        /// What the network says.
+        /// The error of the connection.
         why: String,
     },
-    /// The hub does not give it.
-    #[error("{endpoint} does not give {what}: {why}")]
+    /// The hub refuses the request.
+    #[error("{endpoint} does not provide {what}: {why}")]
     Refused {
-        /// Where it was asked.
+        /// Address of the hub.
         endpoint: String,
-        /// What was asked for.
+        /// The repository, model or file requested.
         what: String,
-        /// Its reason, as far as its status tells.
+        /// The reason, from the status of the response.
         why: String,
     },
-    /// What the hub says contradicts itself or is no answer.
-    #[error("{endpoint} answers with what cannot be: {what}")]
+    /// The hub's response is malformed or contradicts itself.
+    #[error("{endpoint} sent an invalid response: {what}")]
     Senseless {
-        /// Who said it.
+        /// Address of the hub.
         endpoint: String,
-        /// What is wrong with it.
+        /// What is wrong with the response.
         what: String,
     },
-    /// It stopped sending.
+    /// The hub stopped sending.
     #[error(
-        "{file}: the hub stopped after {got} of {len} bytes ({why}); what has come is kept, \
-         start again to go on from there"
+        "{file}: the hub stopped after {got} of {len} bytes ({why}); these are kept: start \
+         again to fetch the rest"
     )]
     Stopped {
-        /// What was fetched.
+        /// The file.
         file: String,
-        /// Bytes that are there.
+        /// Bytes fetched.
         got: u64,
-        /// Bytes there should be.
+        /// Length of the file.
         len: u64,
-        /// What the network says.
+        /// The error of the connection.
         why: String,
     },
-    /// It sent other bytes than it promised.
+    /// The bytes fetched have another checksum than the hub's.
     #[error(
-        "{file}: the bytes that came are not those whose checksum the hub names; they were \
-         removed, start again to fetch it anew"
+        "{file}: the bytes fetched do not have the checksum that the hub gives; they were \
+         removed: start again"
     )]
     WrongBytes {
-        /// What was fetched.
+        /// The file.
         file: String,
     },
-    /// There is no room for it.
-    #[error("{} has {free} bytes free, and {needed} are to come", folder.display())]
+    /// There is not enough room for the model.
+    #[error(
+        "{} has {free} bytes free, but {needed} are needed: make room, or set HF_HUB_CACHE to \
+         another folder",
+        folder.display()
+    )]
     NoRoom {
-        /// The folder of the cache.
+        /// A folder of the cache.
         folder: PathBuf,
         /// Bytes that are free.
         free: u64,
-        /// Bytes that it would take.
+        /// Bytes still to be fetched.
         needed: u64,
     },
-    /// The caller wants no more.
-    #[error("it was stopped")]
+    /// The caller stopped the fetch.
+    #[error("the fetch was interrupted")]
     Interrupted,
     /// The cache cannot be read or written.
     #[error("{}: {error}", path.display())]
     Io {
-        /// What was read or written.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         error: io::Error,
     },
 }

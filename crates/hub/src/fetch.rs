@@ -1,4 +1,5 @@
-//! What a hub has, and fetching it into the cache as the hub's own tools lay it out.
+//! The hub's interface: lists the models of a repository, and fetches one into the cache in
+//! the layout of the hub's own tools.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -13,31 +14,31 @@ use crate::download::{self, Whence};
 use crate::name::{self, ModelFiles};
 use crate::{Error, HubCache, HubName};
 
-/// Where the hub is, unless `HF_ENDPOINT` says otherwise.
+/// Address of the hub, unless `HF_ENDPOINT` gives another.
 const ENDPOINT: &str = "https://huggingface.co";
 
-/// What a hub may say of one repository, in bytes.
+/// Longest description of a repository that is accepted, in bytes.
 const LONGEST_ANSWER: u64 = 16 << 20;
 
-/// For a connection, the beginning of an answer, and each piece of it.
+/// Timeout of connecting, of the beginning of a response, and of each read.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A hub, as the environment names it.
+/// A hub.
 #[derive(Debug)]
 pub struct Hub {
     agent: Agent,
-    /// Answers with where it would go on, so that what the hub itself says can be read.
+    /// Does not follow redirects, so that the hub's own headers can be read.
     staying: Agent,
     endpoint: String,
     token: Option<String>,
 }
 
-/// A model that a hub has.
+/// A model on a hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteModel {
     /// `ORG/REPO`.
     pub repo: String,
-    /// Its revision.
+    /// The revision's commit.
     pub commit: String,
     /// Its name within the repository.
     pub name: String,
@@ -46,24 +47,25 @@ pub struct RemoteModel {
 }
 
 impl RemoteModel {
-    /// All parts together.
+    /// Sum of the lengths of all parts.
     pub fn bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.len).sum()
+        let lens = self.files.iter().map(|file| file.len);
+        lens.fold(0, u64::saturating_add)
     }
 }
 
-/// A file that a hub has.
+/// A file on a hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteFile {
-    /// Where in the repository.
+    /// Path in the repository.
     pub path: PathBuf,
-    /// Its bytes.
+    /// Length in bytes.
     pub len: u64,
-    /// Their SHA-256, in hexadecimal digits.
+    /// SHA-256 in hexadecimal digits.
     pub sha256: String,
 }
 
-/// What a hub says of a repository.
+/// A hub's description of a repository.
 #[derive(Debug, Deserialize)]
 struct Repository {
     sha: String,
@@ -84,11 +86,11 @@ struct LargeFile {
 }
 
 impl Hub {
-    /// The hub that `HF_ENDPOINT` names, with the token of `HF_TOKEN` or of the file in
-    /// which the hub's own tools keep it.
+    /// The hub of `HF_ENDPOINT`, with the token of `HF_TOKEN` or of the file in which the
+    /// hub's own tools keep it.
     ///
     /// # Errors
-    /// When the endpoint is none.
+    /// [`Error::Unreachable`] if `HF_ENDPOINT` is not an HTTP address.
     pub fn from_env() -> Result<Self, Error> {
         let text = |name: &str| {
             let value = std::env::var(name).unwrap_or_default().trim().to_owned();
@@ -105,10 +107,10 @@ impl Hub {
         Self::at(&endpoint, text("HF_TOKEN").or_else(kept))
     }
 
-    /// The hub at that address.
+    /// The hub at an address.
     ///
     /// # Errors
-    /// When it is no address.
+    /// [`Error::Unreachable`] if it is not an HTTP address.
     pub fn at(endpoint: &str, token: Option<String>) -> Result<Self, Error> {
         let endpoint = endpoint.trim_end_matches('/').to_owned();
         let is_address = endpoint.starts_with("https://") || endpoint.starts_with("http://");
@@ -135,11 +137,11 @@ impl Hub {
         })
     }
 
-    /// The model that a name means.
+    /// The model that a name selects.
     ///
     /// # Errors
-    /// When the hub is not there, does not give it, has none or several that are meant, or
-    /// says what cannot be.
+    /// [`Error::Unreachable`], [`Error::Refused`], [`Error::Unclear`] if the name matches
+    /// none or several, and [`Error::Senseless`].
     pub fn model(&self, name: &HubName) -> Result<RemoteModel, Error> {
         let repo = &name.repo;
         let mut answer = self.get(&format!("api/models/{repo}/revision/main?blobs=true"))?;
@@ -199,7 +201,7 @@ impl Hub {
             };
             if sha256.len() != 64 || !sha256.bytes().all(|c| c.is_ascii_hexdigit()) {
                 return Err(self.senseless(format!(
-                    "{} has no checksum by which what comes could be known",
+                    "no checksum of {}, so that what is fetched could not be checked",
                     path.display()
                 )));
             }
@@ -212,8 +214,7 @@ impl Hub {
         chosen.files.iter().map(file).collect()
     }
 
-    /// Checksum and length of a file, as the hub tells them before it sends one elsewhere
-    /// for the bytes.
+    /// Checksum and length of a file, from the hub's headers before it redirects.
     fn head(&self, at: &str, path: &Path) -> Result<(String, u64), Error> {
         let url = format!("{}/{at}", self.endpoint);
         let answer = self.authorized(self.staying.head(&url)).call();
@@ -228,18 +229,18 @@ impl Hub {
         let sum = header("x-linked-etag").or_else(|| header("etag"));
         let len = header("x-linked-size").or_else(|| header("content-length"));
         let len = len.and_then(|len| len.parse().ok());
-        let what = || format!("nothing of the length of {}", path.display());
+        let what = || format!("no length of {}", path.display());
         let len = len.ok_or_else(|| self.senseless(what()))?;
         Ok((sum.unwrap_or_default(), len))
     }
 
-    /// Fetches what of a model is not in the cache, and gives its file, or its first part.
-    /// What was cut off goes on where it was. `progress` is told the bytes that are there,
-    /// and may end it.
+    /// Fetches what is missing of a model in the cache, and returns its file, or its first
+    /// part. An interrupted fetch is continued. `progress` is called with the bytes fetched
+    /// so far, and returns false to interrupt.
     ///
     /// # Errors
-    /// When there is no room, the hub stops, or what comes is not what it promised: then
-    /// nothing of it is used.
+    /// If there is not enough room, the hub stops, or what it sends is not what it listed;
+    /// nothing of that is used.
     pub fn fetch(
         &self,
         cache: &HubCache,
@@ -276,7 +277,7 @@ impl Hub {
         Ok(snapshot.join(&model.files[0].path))
     }
 
-    /// Asks for a piece of a file, from one byte up to another.
+    /// Requests the bytes `from..until` of a file.
     pub(crate) fn piece(&self, at: &str, from: u64, until: u64) -> Result<Response<Body>, Error> {
         let url = format!("{}/{at}", self.endpoint);
         let range = format!("bytes={from}-{}", until - 1);
@@ -297,13 +298,13 @@ impl Hub {
         }
     }
 
-    /// Refuses an answer that is none.
+    /// Fails unless the response is a success.
     pub(crate) fn accept(&self, answer: &Response<Body>, what: &str) -> Result<(), Error> {
         let why = match answer.status().as_u16() {
             200..=299 => return Ok(()),
             401 | 403 => match self.token {
-                Some(_) => "the token does not open it: its terms may have to be accepted first",
-                None => "it does not exist, or wants a token: set HF_TOKEN",
+                Some(_) => "the token has no access: the terms may have to be accepted first",
+                None => "it does not exist, or requires a token: set HF_TOKEN",
             }
             .into(),
             404 => "it does not exist".into(),
@@ -335,7 +336,7 @@ impl Hub {
     }
 }
 
-/// Where a hub has a file.
+/// The path of a file on a hub.
 fn resolve(repo: &str, commit: &str, path: &Path) -> String {
     let mut at = format!("{repo}/resolve/{commit}");
     for part in path.components() {

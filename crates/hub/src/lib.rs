@@ -1,5 +1,6 @@
-//! Models of the Hugging Face hub: what a name such as `hf:org/repo:Q4_K_M` means, the
-//! cache that the hub's own tools share, and fetching into it. Knows no GGUF.
+//! Models of the Hugging Face hub: resolves names such as `hf:org/repo:Q4_K_M`, finds
+//! models in the cache that the hub's own tools use, and fetches into it. Does not parse
+//! GGUF.
 //!
 //! ```no_run
 //! use delayline_hub::{HubCache, Hub, HubName};

@@ -1,4 +1,4 @@
-//! Names of models, and which of the files of a repository one means.
+//! Names of models, and which files of a repository a name selects.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,23 +7,23 @@ use crate::Error;
 
 const SCHEME: &str = "hf:";
 
-/// What is taken of several, if it is there and nothing was said, as llama.cpp does.
-const USUAL: &str = "Q4_K_M";
+/// The quantisation that is taken of several if the name gives none, as in llama.cpp.
+const DEFAULT_QUANT: &str = "Q4_K_M";
 
 /// `hf:ORG/REPO[:QUANT]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubName {
     /// `ORG/REPO`.
     pub repo: String,
-    /// The quantisation that was asked for.
+    /// The quantisation, if the name gives one.
     pub quant: Option<String>,
 }
 
 impl HubName {
-    /// A name, if this is one and no path.
+    /// Parses a name; `None` if `text` is a path.
     ///
     /// # Errors
-    /// When it begins as a name and is none.
+    /// [`Error::Name`] if it begins with `hf:` and is malformed.
     pub fn parse(text: &str) -> Option<Result<Self, Error>> {
         let name = text.strip_prefix(SCHEME)?;
         let (repo, quant) = match name.split_once(':') {
@@ -44,12 +44,12 @@ impl HubName {
         }))
     }
 
-    /// What `hf download` would have to be told to include.
+    /// The quantisation to fetch.
     pub(crate) fn include(&self) -> &str {
-        self.quant.as_deref().unwrap_or(USUAL)
+        self.quant.as_deref().unwrap_or(DEFAULT_QUANT)
     }
 
-    /// The one model of a repository that is meant.
+    /// The model of a repository that the name selects.
     pub(crate) fn choose<'m>(&self, models: &'m [ModelFiles]) -> Result<&'m ModelFiles, Error> {
         let of = |quant: &str| -> Vec<&ModelFiles> {
             let models = models.iter();
@@ -58,14 +58,14 @@ impl HubName {
         let fitting = match &self.quant {
             Some(quant) => of(quant),
             None if models.len() == 1 => models.iter().collect(),
-            None => of(USUAL),
+            None => of(DEFAULT_QUANT),
         };
         match fitting[..] {
             [one] => Ok(one),
             _ => Err(Error::Unclear {
                 none: fitting.is_empty(),
                 repo: self.repo.clone(),
-                quant: self.quant.clone().unwrap_or_default(),
+                quant: self.include().to_owned(),
                 names: models.iter().map(|model| model.name.clone()).collect(),
             }),
         }
@@ -75,18 +75,18 @@ impl HubName {
 /// The files of one model in a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ModelFiles {
-    /// Its name without its ending and, of a split model, its number.
+    /// Path of its file without the extension and, for a split model, without the number.
     pub name: String,
     /// Its file, or its parts in order, within the repository.
     pub files: Vec<PathBuf>,
-    /// All of them together.
+    /// Sum of their lengths.
     pub bytes: u64,
-    /// Parts that it should have and that are not there.
+    /// Number of parts that are missing.
     pub missing: usize,
 }
 
-/// Files of a repository with their lengths, by the models that they belong to. What is no
-/// GGUF file is left out.
+/// The models that the files of a repository, given with their lengths, belong to. Files
+/// other than GGUF are ignored.
 pub(crate) fn models(mut files: Vec<(PathBuf, u64)>) -> Vec<ModelFiles> {
     files.sort();
     let mut all: BTreeMap<(String, usize), ModelFiles> = BTreeMap::new();
@@ -96,11 +96,11 @@ pub(crate) fn models(mut files: Vec<(PathBuf, u64)>) -> Vec<ModelFiles> {
         }
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         let (name, parts) = split(&stem).unwrap_or((&stem, 1));
-        // What a model sees with is no model of its own.
+        // A vision projector is not a model.
         if name.starts_with("mmproj") {
             continue;
         }
-        // Quantisations may have folders of their own, and one name in all of them.
+        // Quantisations may be in separate folders under the same name.
         let name = path.parent().unwrap_or(Path::new("")).join(name);
         let name = name.to_string_lossy().into_owned();
         let model = all
@@ -118,7 +118,7 @@ pub(crate) fn models(mut files: Vec<(PathBuf, u64)>) -> Vec<ModelFiles> {
     all.into_values().collect()
 }
 
-/// Whether a name has a quantisation as a word of its own, however it is spelled.
+/// Whether a name contains a quantisation as a whole word, in any case.
 fn is_of(name: &str, quant: &str) -> bool {
     let (name, quant) = (name.to_ascii_uppercase(), quant.to_ascii_uppercase());
     let ends_word = |c: Option<char>| c.is_none_or(|c| !c.is_ascii_alphanumeric() && c != '_');
@@ -128,7 +128,7 @@ fn is_of(name: &str, quant: &str) -> bool {
     })
 }
 
-/// The name of a split model and how many parts it has, from a part's.
+/// The name of a split model and its number of parts, from the name of a part.
 fn split(stem: &str) -> Option<(&str, usize)> {
     let (rest, parts) = stem.rsplit_once("-of-")?;
     let (name, number) = rest.rsplit_once('-')?;

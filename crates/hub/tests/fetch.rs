@@ -1,5 +1,5 @@
-//! Fetching from a hub on this machine that speaks the hub's interface, and from hubs that
-//! stop, lie, send elsewhere or refuse.
+//! Fetching from a local server with the hub's interface, and from servers that stop, send
+//! wrong bytes, redirect or refuse.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ fn reply(status: u16) -> HttpReply {
     }
 }
 
-/// The hub that this server is.
+/// The hub at a server.
 fn hub(server: &FakeServer) -> Hub {
     Hub::at(&server.endpoint, Some("a-token".into())).expect("an address")
 }
@@ -29,7 +29,7 @@ fn sha256(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// What a hub says of a repository with these files.
+/// A hub's description of a repository with these files.
 fn listing(files: &[(&str, &[u8])]) -> HttpReply {
     let files: Vec<String> = files
         .iter()
@@ -51,7 +51,7 @@ fn listing(files: &[(&str, &[u8])]) -> HttpReply {
     }
 }
 
-/// The piece of a file that was asked for.
+/// The requested piece of a file.
 fn piece(asked: &HttpRequest, bytes: &[u8]) -> HttpReply {
     let Some((from, until)) = asked.range() else {
         return HttpReply {
@@ -106,7 +106,7 @@ fn fetch(server: &FakeServer, cache: &HubCache, text: &str) -> Result<Vec<u8>, E
     Ok(fs::read(path).expect("readable"))
 }
 
-/// Nothing is in the cache under the name of a whole file.
+/// Checks that the cache has no complete file.
 fn holds_nothing(cache: &HubCache, text: &str) {
     assert!(cache.find(&name(text)).is_err());
     let blobs = cache.folder.join("models--org--m/blobs");
@@ -158,7 +158,7 @@ fn what_a_name_means_is_fetched_once() {
             ("two words/m-BF16", 70_020)
         ]
     );
-    // What is there is not asked for again.
+    // What is there is not requested again.
     hub.asked();
     fetch(&hub, &cache, "hf:org/m:Q8_0").expect("there");
     let asked = hub.asked();
@@ -169,7 +169,7 @@ fn what_a_name_means_is_fetched_once() {
     for (text, says) in [
         (
             "hf:org/m:Q2_K",
-            "none of the models of org/m is meant by `Q2_K`: there are m-Q4_K_M",
+            "none of the models of org/m matches `Q2_K`: there are m-Q4_K_M",
         ),
         ("hf:org/m:m", "more than one"),
         ("hf:org/other", "org/other: it does not exist"),
@@ -183,7 +183,7 @@ fn what_a_name_means_is_fetched_once() {
 fn what_was_cut_off_goes_on_where_it_was() {
     let file = bytes(900_000);
     let expect = file.clone();
-    // Each answer breaks off after so much.
+    // Each response ends after 200,000 bytes.
     let hub = FakeServer::start(move |asked| match asked.path.starts_with("/api/") {
         true => listing(&[("m-Q4_K_M.gguf", &file)]),
         false => {
@@ -197,7 +197,7 @@ fn what_was_cut_off_goes_on_where_it_was() {
     });
     let (_dir, cache) = cache();
     let text = "hf:org/m";
-    // Somebody loses patience in the middle.
+    // The caller interrupts in the middle.
     let of = self::hub(&hub);
     let model = of.model(&name(text)).expect("there is one");
     let stopped = of.fetch(&cache, &model, &mut |bytes| bytes < 300_000);
@@ -228,13 +228,13 @@ fn nothing_that_a_hub_gets_wrong_is_used() {
                 ..piece
             }
         }),
-        // It knows no pieces, and stops in the middle each time.
+        // It ignores ranges, and stops in the middle each time.
         ("stopped after 90000 of 150000", |_, file| HttpReply {
             body: file.to_vec(),
             cut: Some(90_000),
             ..reply(200)
         }),
-        ("not those whose checksum", |asked, file| {
+        ("do not have the checksum", |asked, file| {
             let mut piece = piece(asked, file);
             piece.body[7] ^= 1;
             piece
@@ -270,7 +270,7 @@ fn nothing_that_a_hub_gets_wrong_is_used() {
         assert!(error.contains(says), "{says}: {error}");
         holds_nothing(&cache, "hf:org/m");
     };
-    // Those that stop are asked a few times, with pauses.
+    // In parallel, because of the pauses between retries.
     std::thread::scope(|scope| {
         for (says, answer) in wrong {
             scope.spawn(move || check(says, answer));
@@ -309,8 +309,19 @@ fn nothing_that_a_hub_says_leaves_the_cache() {
         (file("m.gguf", ""), "no checksum"),
         (r#"{"sha": "../x", "siblings": []}"#.into(), "a revision"),
         (r#"{"sha": "abc"}"#.into(), "siblings"),
-        ("no JSON".into(), "what cannot be"),
-        (" ".repeat(20_000_000), "what cannot be"),
+        ("no JSON".into(), "an invalid response"),
+        (" ".repeat(20_000_000), "an invalid response"),
+        (
+            format!(
+                r#"{{"sha": "abc", "siblings": [
+                    {{"rfilename": "m-00001-of-00002.gguf",
+                      "lfs": {{"sha256": "{sum}", "size": {max}}}}},
+                    {{"rfilename": "m-00002-of-00002.gguf",
+                      "lfs": {{"sha256": "{sum}", "size": {max}}}}}]}}"#,
+                max = u64::MAX
+            ),
+            "are needed",
+        ),
     ] {
         let (dir, cache) = cache();
         let error = fetch(&said(&text), &cache, "hf:org/m")
@@ -336,7 +347,7 @@ fn holds_file(folder: &Path) -> bool {
         })
 }
 
-/// The bytes come from another host, as the hub's do; the token is for the hub alone.
+/// The bytes come from another host, as with the hub itself; only the hub gets the token.
 #[test]
 fn the_token_goes_to_the_hub_alone() {
     let file = bytes(5000);
@@ -366,9 +377,10 @@ fn the_token_goes_to_the_hub_alone() {
     );
 }
 
-/// A mirror that lists no checksums tells them of each file, as `huggingface_hub` asks.
+/// A mirror that lists no checksums sends them in the headers of each file, where
+/// `huggingface_hub` reads them.
 #[test]
-fn a_checksum_may_be_told_of_the_file() {
+fn a_checksum_may_be_in_the_headers_of_a_file() {
     let file = bytes(4000);
     let expect = file.clone();
     let hub = FakeServer::start(move |asked| match asked.path.as_str() {
@@ -393,7 +405,7 @@ fn a_checksum_may_be_told_of_the_file() {
 }
 
 #[test]
-fn a_hub_that_is_not_there_is_told() {
+fn a_hub_that_is_not_there_is_an_error() {
     let gone = Hub::at("http://127.0.0.1:1", None).expect("an address");
     let error = gone.model(&name("hf:org/m")).expect_err("gone").to_string();
     assert!(

@@ -1,12 +1,12 @@
-//! The levels that programs are built for, and which of them a processor runs.
+//! The processor levels that programs are built for, and the best that a processor runs.
 
-/// What a program needs of the processor, and, by its CPUID and XGETBV, of the
-/// system that has to save its registers.
+/// A level: the processor features that a program needs. Detection includes whether the
+/// operating system saves the registers (XGETBV).
 struct Level {
     /// The program is `delayline-NAME`.
     name: &'static str,
-    /// Features as `std::is_x86_feature_detected` names them (of Arm:
-    /// `std::arch::is_aarch64_feature_detected`).
+    /// Features by their names in `std::is_x86_feature_detected` (on Arm in
+    /// `std::arch::is_aarch64_feature_detected`), beyond those of the ABI's level.
     needs: &'static [&'static str],
 }
 
@@ -15,8 +15,8 @@ const V3: &[&str] = &[
     "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsave",
 ];
 
-/// Best first. The ABI's levels alone lack the integer dot products, of which
-/// quantised matrix products are made.
+/// Best first. The ABI's levels do not include integer dot products, which quantised
+/// matrix products use; hence the levels with VNNI.
 const LEVELS: &[Level] = if cfg!(target_arch = "x86_64") {
     &[
         Level {
@@ -63,11 +63,11 @@ impl Level {
     }
 }
 
-/// The file name of the best program that runs on a processor with the features
-/// that `has` knows, among those that are `there`.
+/// The file name of the best program for a processor with the features that `has`
+/// confirms, among those that are `there`.
 ///
 /// # Errors
-/// In words for a person: the processor is too old, or its program is missing.
+/// A message for a person: the processor is too old, or its program is missing.
 pub(crate) fn choose(
     has: impl Fn(&str) -> bool,
     there: impl Fn(&str) -> bool,
@@ -87,14 +87,15 @@ pub(crate) fn choose(
     let mut files = runs.iter().map(|name| format!("delayline-{name}"));
     files.find(|file| there(file)).ok_or_else(|| {
         format!(
-            "no program for this processor lies beside the launcher: expected delayline-{}",
+            "no program for this processor is in the launcher's folder: expected delayline-{}; \
+             unpack the whole archive",
             runs.join(" or delayline-")
         )
     })
 }
 
-/// Whether this processor has a feature that [`LEVELS`] names, and the system
-/// lets it be used.
+/// Whether this processor has a feature that [`LEVELS`] names, and the system lets
+/// programs use it.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn detected(feature: &str) -> bool {
     macro_rules! known {
@@ -107,7 +108,7 @@ pub(crate) fn detected(feature: &str) -> bool {
     }
 }
 
-/// As above: all that is built for Arm is its lowest level.
+/// For Arm only the lowest level is built.
 #[cfg(not(target_arch = "x86_64"))]
 pub(crate) fn detected(_feature: &str) -> bool {
     true
@@ -117,7 +118,7 @@ pub(crate) fn detected(_feature: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// What a processor of that name has of all that levels need.
+    /// The features of a processor, of those that levels need.
     fn processor(name: &str) -> Vec<&'static str> {
         let avx512 = LEVELS[0].needs;
         let all = |parts: &[&[&'static str]]| parts.concat();
@@ -130,7 +131,7 @@ mod tests {
             "ice lake" => all(&[V2, V3, avx512]),
             "alder lake" => all(&[V2, V3, &["avxvnni"]]),
             "sapphire rapids" => all(&[V2, V3, &["avxvnni"], avx512]),
-            // AVX-512 of a system that does not save its registers.
+            // A system that does not save the registers of AVX.
             "no xsave" => all(&[V2, &["bmi1", "bmi2", "lzcnt", "movbe"]]),
             other => panic!("unknown: {other}"),
         }
@@ -162,14 +163,14 @@ mod tests {
         for level in LEVELS {
             let file = format!("delayline-{}", level.name);
             assert!(missing.contains(&file), "{missing}");
-            // The next best does where the best was left out.
+            // Any level that is there will do.
             assert_eq!(choose(|_| true, |name| name == file), Ok(file.clone()));
         }
     }
 
     #[test]
     fn every_feature_is_known_to_the_detection_and_every_level_is_built() {
-        // This machine runs its own tests, with what the ABI asks of all.
+        // Both can be asked on every machine.
         assert!(detected("sse3") || !detected("avx512f"));
         let source = include_str!("level.rs");
         let (_, known) = source.split_once("known! {").unwrap();

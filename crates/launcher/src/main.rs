@@ -1,7 +1,6 @@
-//! What `make dist` puts beside its programs as `delayline`: it looks at the
-//! processor and becomes the best of them that is there. It is built for the
-//! oldest processor of its kind and links nothing that is not, so that it can
-//! still say so where none of them runs.
+//! The launcher, which `make dist` puts beside its programs as `delayline`: it executes
+//! the best of them that this processor can run. It and all that it links are built for
+//! the oldest processor, so that it can print an error where none of the programs runs.
 #![forbid(unsafe_code)]
 
 mod level;
@@ -19,10 +18,10 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Becomes the program; returns only what went wrong.
+/// Executes the program in place of this one; returns only if that fails.
 fn start() -> Result<std::convert::Infallible, String> {
-    // `/proc/self/exe`: the launcher's own folder, whatever the working
-    // directory and the search path hold.
+    // The folder of the launcher itself (`/proc/self/exe`), not the working directory or
+    // the search path.
     let own = std::env::current_exe()
         .map_err(|error| format!("cannot find the folder of this program: {error}"))?;
     let folder = own.parent().unwrap_or(Path::new("/"));

@@ -1,5 +1,5 @@
-//! How many extents a second the engine alone can handle: a medium that does
-//! nothing at all, in time that stands still.
+//! Measures how many extents per second the line itself can handle, over a medium that
+//! moves no bytes and a clock that stands still.
 
 use std::time::Instant;
 

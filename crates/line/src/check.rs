@@ -1,5 +1,4 @@
-//! Whether a line can work with what it is given. It knows the rules, not the
-//! reasons that the window and the medium have for them.
+//! Checks a line's setup against the memory and the medium.
 
 use delayline_plan::{ALIGN, Extent, ExtentId};
 
@@ -70,7 +69,7 @@ fn extent(
     let LineSetup {
         part_lens, config, ..
     } = setup;
-    let align = || format!("a positive multiple of {ALIGN}");
+    let multiple = format!("a multiple of {ALIGN}");
     let part_len = part_lens.get(usize::from(extent.part)).copied();
     let end = extent.offset.saturating_add(extent.len);
     let limit = part_len.unwrap_or(0).next_multiple_of(ALIGN);
@@ -86,26 +85,26 @@ fn extent(
             "offset",
             extent.offset,
             extent.offset.is_multiple_of(ALIGN),
-            align(),
+            multiple.clone(),
         ),
         (
             "length",
             extent.len,
             extent.len > 0 && extent.len.is_multiple_of(ALIGN),
-            align(),
+            format!("{multiple}, not 0"),
         ),
         (
             "end",
             end,
             end <= limit,
-            format!("at most {limit}, the part's"),
+            format!("at most {limit}, the end of the part"),
         ),
         (
             "home",
             home.unwrap_or(config.window),
             home.is_none_or(|at| at >= config.window && at.is_multiple_of(ALIGN) && fits(at)),
             format!(
-                "aligned, behind the window of {} and within the memory of {memory}",
+                "{multiple}, after the window of {} bytes and within the memory of {memory}",
                 config.window
             ),
         ),
@@ -141,7 +140,7 @@ fn homes(extents: &[Extent], homes: &[Option<u64>]) -> Result<(), LineError> {
             extent: ExtentId(pair[1].2 as u32),
             what: "home",
             got: pair[1].0,
-            expected: format!("{} or more, behind the home before it", pair[0].1),
+            expected: format!("{} or more, after the home before it", pair[0].1),
         }),
     }
 }

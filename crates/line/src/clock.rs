@@ -1,8 +1,8 @@
-//! The seam to time.
+//! The trait through which the line reads the time.
 
-/// Tells the time. Real in production, virtual in tests and studies.
+/// A clock: real in production, virtual in tests and studies.
 pub trait Clock {
-    /// Nanoseconds since some fixed moment; never goes back.
+    /// Nanoseconds since a fixed moment; monotonic.
     fn now_ns(&self) -> u64;
 }
 

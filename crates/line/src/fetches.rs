@@ -1,40 +1,41 @@
-//! Fetches: spans that go to fixed places outside the window, by ticket. It
-//! does not know what is in them.
+//! Fetches, by ticket: spans read to given memory positions outside the window, and
+//! guesses, which may turn out not to be needed.
 
 use std::collections::VecDeque;
 
 use crate::flights::Failure;
 use crate::types::PartSpan;
 
-/// Bytes that may be under way, of whatever, when a guess is submitted: what is certain
-/// has to wait for no more than that. They keep every drive we know busy.
+/// Maximum bytes under way, of any kind, after a guess is submitted: other reads wait
+/// for no more than that. Enough to keep every drive we know busy.
 pub(crate) const GUESS_BYTES: u64 = 4 << 20;
 
-/// Whether somebody will want the bytes.
+/// Whether the bytes are needed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Hope {
+    /// Yes.
     #[default]
     Certain,
     /// Perhaps.
     Guessed,
-    /// Nobody will.
+    /// No.
     Cancelled,
 }
 
 #[derive(Debug, Default)]
 struct Fetch {
     hope: Hope,
-    /// Bytes of its spans that neither came nor failed.
+    /// Bytes of its spans that were neither read nor failed.
     left: u64,
-    /// Bytes that came while it was a guess.
+    /// Bytes read while it was a guess.
     landed: u64,
     failure: Option<Failure>,
 }
 
-/// What has not been launched of a span, and its fetch.
+/// The part of a span that was not launched, and the number of its fetch.
 type Rest = (PartSpan, u32);
 
-/// All fetches, by number; freed numbers are used again.
+/// All fetches, by number; freed numbers are reused.
 #[derive(Debug, Default)]
 pub(crate) struct Fetches {
     all: Vec<Fetch>,
@@ -43,12 +44,12 @@ pub(crate) struct Fetches {
     guesses: VecDeque<Rest>,
 }
 
-/// Bytes that came, by what they turned out to be.
+/// Bytes to add to [`crate::Counters`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Came {
-    /// Wanted.
+    /// Bytes needed.
     pub read: u64,
-    /// Not wanted.
+    /// Bytes not needed.
     pub wasted: u64,
 }
 
@@ -59,7 +60,7 @@ impl Fetches {
         number
     }
 
-    /// The same for bytes that will perhaps be wanted: behind all others.
+    /// Like [`Fetches::add`], for bytes that may be needed.
     pub(crate) fn guess(&mut self, spans: &[PartSpan]) -> u32 {
         let number = self.number(spans, Hope::Guessed);
         self.guesses.extend(rests(spans, number));
@@ -79,7 +80,7 @@ impl Fetches {
         number
     }
 
-    /// A guess came true.
+    /// Turns a guess into a certain fetch.
     pub(crate) fn promote(&mut self, number: u32) -> Came {
         let fetch = &mut self.all[number as usize];
         fetch.hope = Hope::Certain;
@@ -89,7 +90,7 @@ impl Fetches {
         Came { read, wasted: 0 }
     }
 
-    /// A guess was wrong: what was not launched is not read any more.
+    /// Cancels a guess: what was not launched is not read.
     pub(crate) fn cancel(&mut self, number: u32) -> Came {
         let rests = take(&mut self.guesses, number);
         let fetch = &mut self.all[number as usize];
@@ -104,14 +105,15 @@ impl Fetches {
         self.cut(read_len, u64::MAX, false)
     }
 
-    /// The next one that is a guess, where so many bytes are under way.
+    /// The next read of a guess, if `under_way` bytes under way leave room for it.
     pub(crate) fn next_guess(&mut self, read_len: u32, under_way: u64) -> Option<(PartSpan, u32)> {
         let read_len = read_len.min(GUESS_BYTES as u32);
         self.cut(read_len, GUESS_BYTES.saturating_sub(under_way), true)
     }
 
-    /// Cuts a read off the front of a queue, if it has at most `most` bytes.
-    fn cut(&mut self, read_len: u32, most: u64, guess: bool) -> Option<(PartSpan, u32)> {
+    /// Takes a read of at most `read_len` bytes off the front of a queue, if it has at
+    /// most `len_max`.
+    fn cut(&mut self, read_len: u32, len_max: u64, guess: bool) -> Option<(PartSpan, u32)> {
         let queue = match guess {
             true => &mut self.guesses,
             false => &mut self.queue,
@@ -125,7 +127,7 @@ impl Fetches {
                 continue;
             }
             let len = span.len.min(u64::from(read_len));
-            if len > most {
+            if len > len_max {
                 return None;
             }
             let next = PartSpan { len, ..*span };
@@ -139,13 +141,13 @@ impl Fetches {
         }
     }
 
-    /// Whether its reads are still worth making.
+    /// Whether its reads are worth retrying.
     pub(crate) fn wanted(&self, number: u32) -> bool {
         let fetch = &self.all[number as usize];
         fetch.failure.is_none() && fetch.hope != Hope::Cancelled
     }
 
-    /// `bytes` of it came, of which `landed` count.
+    /// Records that `bytes` of its spans are done, of which `landed` were read.
     pub(crate) fn land(&mut self, number: u32, bytes: u64, landed: u64) -> Came {
         self.settle(number, bytes);
         let fetch = &mut self.all[number as usize];
@@ -158,7 +160,7 @@ impl Fetches {
         came
     }
 
-    /// `bytes` of it were given up, or came.
+    /// Records that `bytes` of its spans are done, read or not.
     pub(crate) fn settle(&mut self, number: u32, bytes: u64) {
         self.all[number as usize].left -= bytes;
     }
@@ -167,12 +169,12 @@ impl Fetches {
         self.all[number as usize].failure.get_or_insert(failure);
     }
 
-    /// Whether nothing more will happen to it.
+    /// Whether no read of it is under way or to come.
     pub(crate) fn settled(&self, number: u32) -> bool {
         self.all[number as usize].left == 0
     }
 
-    /// Ends a settled fetch; returns what went wrong.
+    /// Ends a settled fetch; returns its failure.
     pub(crate) fn end(&mut self, number: u32) -> Option<Failure> {
         self.free.push(number);
         self.all[number as usize].failure.take()
@@ -184,7 +186,7 @@ fn rests(spans: &[PartSpan], number: u32) -> impl Iterator<Item = Rest> + '_ {
     spans.map(move |&span| (span, number))
 }
 
-/// Takes what is left of a fetch out of a queue, in order.
+/// Removes and returns what a queue holds of a fetch, in order.
 fn take(queue: &mut VecDeque<Rest>, number: u32) -> Vec<Rest> {
     let rests = queue.iter().copied().filter(|(_, of)| *of == number);
     let rests = rests.collect();

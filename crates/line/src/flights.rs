@@ -1,5 +1,5 @@
-//! The operations under way: their names, what a completion means, and whether one
-//! is tried again. It does not know which are made, nor in what order.
+//! The operations under way: their identifiers, the meaning of a completion, and
+//! retries. It does not know which operations are made or in what order.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,16 +10,16 @@ use crate::types::PartSpan;
 use crate::window::Key;
 use crate::{Asked, Completion, MediumError, Op, Region, Verb};
 
-/// For whom an operation is.
+/// What an operation is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// An extent's load.
     Load(Key),
     /// A fetch, by its ticket's number.
     Fetch(u32),
-    /// A changed extent's way back to the medium.
+    /// A changed extent's load, to be written back.
     WriteBack(Key),
-    /// All that was written to a part.
+    /// A part, to be synced.
     Sync(u16),
 }
 
@@ -33,7 +33,7 @@ impl Target {
     }
 }
 
-/// An operation that was given up.
+/// An operation that failed and is not retried.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub part: u16,
@@ -42,28 +42,28 @@ pub(crate) struct Failure {
     pub source: MediumError,
 }
 
-/// An operation under way, or waiting to be tried again.
+/// An operation under way, or waiting to be retried.
 #[derive(Clone, Copy, Debug)]
 struct Flight {
     id: u64,
     target: Target,
-    /// What it moves, or what is left of that; at most `u32::MAX` bytes.
+    /// The bytes still to be moved; at most `u32::MAX`.
     span: PartSpan,
     attempts: u32,
 }
 
-/// What a completion means.
+/// What a completion means for its operation.
 #[derive(Debug)]
 pub(crate) enum Verdict {
-    /// It is over: all its bytes are where they belong.
+    /// All its bytes were moved.
     Landed,
-    /// The rest is worth another attempt.
+    /// The rest is retried.
     Again,
-    /// It is over, and not all of its bytes arrived.
+    /// It failed and is not retried.
     Failed(Failure),
 }
 
-/// A completion, judged.
+/// A completion, evaluated.
 #[derive(Debug)]
 pub(crate) struct Landing {
     pub id: u64,
@@ -71,27 +71,28 @@ pub(crate) struct Landing {
     pub target: Target,
     /// Bytes of the buffer that need no further operation.
     pub settled: u64,
-    /// Bytes that arrived and count.
+    /// Bytes moved; fewer than `settled` where the file ends.
     pub landed: u64,
-    /// Bytes that arrived, but have to be moved again.
+    /// Bytes moved that have to be moved again, because they end unaligned.
     pub dropped: u64,
-    /// Bytes of the buffer that this operation would still have to move.
+    /// Bytes of the buffer still to be moved.
     pub rest: u64,
     pub short: bool,
     pub verdict: Verdict,
 }
 
-/// One lane for each operation that the medium takes at a time.
+/// All operations under way. Each has a lane; there are as many as the medium's depth.
 #[derive(Debug)]
 pub(crate) struct Flights {
     /// Lends the memory that operations work on.
     pub region: Region,
     lanes: Vec<Option<Flight>>,
     free: Vec<u32>,
+    /// Lanes of operations to be retried.
     again: VecDeque<u32>,
     serial: u64,
     max_attempts: u32,
-    /// Bytes that the medium has been asked to move.
+    /// Bytes of the operations that the medium has not completed.
     bytes: u64,
 }
 
@@ -108,12 +109,12 @@ impl Flights {
         }
     }
 
-    /// Operations that the medium has.
+    /// Number of operations that the medium has not completed.
     pub(crate) fn under_way(&self) -> usize {
         self.lanes.len() - self.free.len() - self.again.len()
     }
 
-    /// Bytes of those.
+    /// Bytes of these operations.
     pub(crate) fn bytes_under_way(&self) -> u64 {
         self.bytes
     }
@@ -122,12 +123,12 @@ impl Flights {
         self.free.is_empty()
     }
 
-    /// Which lane an operation's name belongs to.
+    /// The lane of the operation with this identifier.
     pub(crate) fn lane_of(&self, id: u64) -> u32 {
         (id % self.lanes.len() as u64) as u32
     }
 
-    /// Names a new operation. The caller has made sure that a lane is free.
+    /// A new operation. The caller has made sure that a lane is free.
     pub(crate) fn launch(&mut self, target: Target, span: PartSpan) -> Op {
         let lane = self.free.pop().expect("a free lane");
         self.lanes[lane as usize] = Some(Flight {
@@ -139,19 +140,19 @@ impl Flights {
         self.send(lane)
     }
 
-    /// The next operation to be tried again, and for whom it is.
+    /// The target of the next operation to be retried.
     pub(crate) fn next_again(&self) -> Option<Target> {
         let lane = *self.again.front()?;
         Some(self.flight(lane).target)
     }
 
-    /// Tries that one again.
+    /// Retries that operation.
     pub(crate) fn retry(&mut self) -> Op {
         let lane = self.again.pop_front().expect("an operation to retry");
         self.send(lane)
     }
 
-    /// Gives it up instead; returns the bytes it lacked.
+    /// Drops that operation instead; returns the bytes that it did not move.
     pub(crate) fn abandon(&mut self) -> u64 {
         let lane = self.again.pop_front().expect("an operation to abandon");
         let rest = self.flight(lane).span.len;
@@ -159,12 +160,12 @@ impl Flights {
         rest
     }
 
-    /// Judges a completion. `part_lens` says where files end, because there and
-    /// only there a read may be short.
+    /// Evaluates a completion. `part_lens` are the lengths of the files: only at the end
+    /// of one may a read be short.
     ///
     /// # Panics
-    /// When the medium completes what it was not asked for, or returns another
-    /// buffer: the memory would not be the line's to give away.
+    /// If the medium completes an operation that is not under way, or returns another
+    /// buffer.
     pub(crate) fn land(&mut self, completion: Completion, part_lens: &[u64]) -> Landing {
         let Completion { id, buffer, result } = completion;
         let lane = self.lane_of(id);
@@ -205,7 +206,7 @@ impl Flights {
                 return landing;
             }
             Ok(got) => {
-                // Direct I/O starts at aligned bytes only.
+                // Direct I/O can continue only at an aligned offset.
                 let kept = got - got % ALIGN;
                 (landing.settled, landing.landed, landing.dropped) = (kept, kept, got - kept);
                 landing.short = true;
@@ -235,7 +236,7 @@ impl Flights {
         flight.span.at += landing.settled;
         flight.span.len -= landing.settled;
         landing.rest = flight.span.len;
-        // After a sync that failed, a good one says nothing of the writes before.
+        // A successful sync after a failed one does not cover the writes before both.
         let again = verb != Verb::Sync && source.is_worth_retrying();
         if flight.attempts < self.max_attempts && again {
             landing.verdict = Verdict::Again;
@@ -290,8 +291,8 @@ mod tests {
     const A: u64 = ALIGN;
 
     /// One read of `len` bytes at `offset` of a part of `part_len` bytes, with
-    /// `retries`, answered by `results` one after the other; returns what
-    /// became of it each time, as (settled, landed, dropped, verdict).
+    /// `retries`, whose attempts complete with `results` in order; `expect` has
+    /// settled, landed, dropped and verdict of each.
     fn check(
         (offset, len, part_len): (u64, u64, u64),
         retries: u32,
@@ -348,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_completion_is_judged() {
+    fn completions_are_evaluated() {
         let two = (A, 2 * A, 9 * A);
         let end = (A, 2 * A, 2 * A + 7);
         check(two, 0, &[Ok(2 * A)], &[(2 * A, 2 * A, 0, "landed")]);
@@ -400,7 +401,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "not under way")]
-    fn a_completion_out_of_nowhere_is_refused() {
+    fn a_completion_of_no_operation_panics() {
         let mut region = Region::new(4096);
         let done = Op::read(3, 0, 0, region.lend(0, A as u32)).complete(Ok(A as u32));
         Flights::new(region, 2, 0).land(done, &[4096]);

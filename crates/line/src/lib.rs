@@ -1,15 +1,14 @@
-//! The engine: plan and medium in, extents that are there when the compute asks
-//! out. It does no I/O and reads no clock of its own: everything passes through
-//! the two seams [`Medium`] and [`Clock`], so the same code runs under io_uring
-//! and in virtual time.
+//! The read-ahead engine: given a plan and a medium, it has extents in memory when the
+//! compute asks for them. It does no I/O and reads no clock itself, but uses the traits
+//! [`Medium`] and [`Clock`], so the same code runs under io_uring and in virtual time.
 //!
-//! A [`Line`] is told the future with [`Line::enqueue`] and reads it in that order,
-//! as far ahead as its window allows. The compute takes extents with
-//! [`Line::acquire`], gives them back with [`Line::release`] and calls
-//! [`Line::pump`] now and then, because nothing moves between calls: there is
-//! no thread. Which bytes may be overwritten when is decided by a state machine
-//! (`state.rs`, `window.rs`, `flights.rs`) that takes completions in and gives
-//! reads out; [`Line`] only carries them between it, the medium and the clock.
+//! [`Line::enqueue`] tells a [`Line`] the future, which it reads in that order, as far
+//! ahead as its window allows. The compute takes extents with [`Line::acquire`] and
+//! gives them back with [`Line::release`]. There is no thread: reads are submitted and
+//! reaped only during calls, so the compute has to call [`Line::pump`] regularly.
+//! A state machine (`state.rs`, `window.rs`, `flights.rs`) decides which bytes may be
+//! overwritten when: it takes completions and returns operations, which [`Line`] passes
+//! to and from the medium.
 //!
 //! ```
 //! # use delayline_line::{Caps, Clock, Completion, Config, Line, LineSetup, Medium, MediumEvent, Op, Region, Stats};
@@ -28,7 +27,7 @@
 //! # struct Stopped;
 //! # impl Clock for Stopped { fn now_ns(&self) -> u64 { 0 } }
 //! # let (medium, clock) = (Instant(Caps::default(), Vec::new()), Stopped);
-//! // Two extents of a file of 12 KiB; the first stays, at 8192, behind the window.
+//! // Two extents of a file of 12 KiB; the first stays, at 8192, after the window.
 //! let region = Region::new(12288);
 //! let extents = vec![
 //!     Extent { part: 0, offset: 0, len: 4096 },

@@ -1,5 +1,5 @@
-//! The line: carries completions from the medium to the state machine and reads
-//! back, and waits. It does not know which read is next, nor why.
+//! [`Line`]: passes operations from the state machine to the medium and completions
+//! back, and waits. It does not know which operation is next or why.
 
 use delayline_plan::{ALIGN, ExtentId, Use};
 
@@ -9,10 +9,10 @@ use crate::trace::{Event, EventKind};
 use crate::types::{Counters, Lease, LineSetup, PartSpan, Ticket};
 use crate::{Clock, Completion, LineError, Medium, Region};
 
-/// The engine: turns plan and medium into extents that are there when the
-/// compute asks.
+/// The read-ahead engine over a medium: reads extents in the order of the known future,
+/// so that they are in memory when the compute asks for them.
 ///
-/// Drop it only with its medium: reads may be under way into the memory.
+/// Drop it only together with its medium: reads into the memory may be under way.
 #[derive(Debug)]
 pub struct Line<M: Medium, C: Clock> {
     state: State,
@@ -24,13 +24,12 @@ pub struct Line<M: Medium, C: Clock> {
 }
 
 impl<M: Medium, C: Clock> Line<M, C> {
-    /// A line that reads from `medium` into the memory of `region`. Reads nothing
-    /// yet.
+    /// A line that reads from `medium` into the memory of `region`. Starts no read.
     ///
     /// # Errors
-    /// [`LineError::Config`] and [`LineError::Extent`] when a figure is out of
-    /// range or off alignment, an extent lies outside its file or is longer than
-    /// the window, a home is outside the memory, or two overlap.
+    /// [`LineError::Config`] and [`LineError::Extent`] if a figure is out of
+    /// range or not aligned, an extent lies outside its file or is longer than
+    /// the window, a home is outside the memory, or two homes overlap.
     pub fn new(medium: M, clock: C, region: Region, setup: LineSetup) -> Result<Self, LineError> {
         check::all(&setup, medium.caps(), region.len())?;
         let depth = medium.caps().depth;
@@ -44,30 +43,30 @@ impl<M: Medium, C: Clock> Line<M, C> {
         })
     }
 
-    /// Appends to the known future: uses, or extents that are only read. A resident extent that is loaded, or asked
-    /// for, costs nothing. Reads start with the next [`Line::pump`].
+    /// Appends uses to the known future; an [`ExtentId`] stands for a use that reads.
+    /// Resident extents that are loaded or already due are ignored. Reads start with the
+    /// next [`Line::pump`].
     ///
     /// # Panics
-    /// When an extent is not one of those that the line was made with.
+    /// If the line has no such extent.
     pub fn enqueue(&mut self, uses: impl IntoIterator<Item = impl Into<Use>>) {
         for wanted in uses {
             self.state.enqueue(wanted.into());
         }
     }
 
-    /// How much of the enqueued future is still to come: uses of streamed extents
-    /// that are not acquired, and resident extents that are not loaded.
+    /// Number of enqueued uses of streamed extents not yet acquired, and of resident
+    /// extents not yet loaded.
     pub fn ahead(&self) -> usize {
         self.state.ahead()
     }
 
-    /// Takes in what has completed and submits what fits. Never waits.
+    /// Processes completions and submits what fits. Never waits.
     ///
     /// # Errors
-    /// None at present: a read that failed is reported by the
-    /// [`Line::acquire`] of its extent.
+    /// None: a failed read is reported by the [`Line::acquire`] of its extent.
     pub fn pump(&mut self) -> Result<(), LineError> {
-        // A medium may give what has completed one by one.
+        // A medium may return one completion per poll.
         while self.reap(false) > 0 {
             self.submit();
         }
@@ -79,25 +78,24 @@ impl<M: Medium, C: Clock> Line<M, C> {
 
     /// Waits until the extent is whole and leases it.
     ///
-    /// Of a streamed one, the next use of that mode in the future is taken, and all
-    /// uses before that are skipped: their bytes are given back. If leases are
-    /// out, skipping also drops what was prefetched, which is read again, in
-    /// order. An extent that the future does not hold is read on demand: that
-    /// drops what was prefetched, and prefetching rests until a enqueued extent is
-    /// acquired or more is enqueued. A resident extent comes without regard to the
-    /// order.
+    /// For a streamed extent this takes the next enqueued use of that extent and mode,
+    /// and skips all uses before it: their room becomes free. If leases are outstanding,
+    /// skipping also drops what was prefetched, which is read again later. An extent
+    /// that is not enqueued is read on demand: that drops what was prefetched and stops
+    /// prefetching until an enqueued extent is acquired or more is enqueued. Resident
+    /// extents can be acquired in any order.
     ///
-    /// An extent that was enqueued to be overwritten comes with whatever its memory
-    /// held.
+    /// An extent enqueued to be overwritten is not read: its memory is undefined.
     ///
     /// # Errors
-    /// [`LineError::Read`] when its reads failed: what was enqueued stays enqueued, and
-    /// acquiring it again tries again. [`LineError::WindowTooSmall`] when the
-    /// leases that are out leave no room. [`LineError::Lost`] when the medium
-    /// forgot a read.
+    /// [`LineError::Read`] if its reads failed; it stays enqueued, and acquiring it again
+    /// retries. [`LineError::WindowTooSmall`] if outstanding leases leave no room.
+    /// [`LineError::BeingChanged`] if it is leased to be changed. [`LineError::Write`] if
+    /// it waits for a write that failed. [`LineError::Lost`] if the medium lost an
+    /// operation.
     ///
     /// # Panics
-    /// When the extent is not one of those that the line was made with.
+    /// If the line has no such extent.
     pub fn acquire(&mut self, wanted: impl Into<Use>) -> Result<Lease, LineError> {
         self.stamp();
         let wanted = wanted.into();
@@ -110,49 +108,49 @@ impl<M: Medium, C: Clock> Line<M, C> {
         self.state.take(aim, wanted)
     }
 
-    /// Takes a lease back; its room is used by the next [`Line::pump`].
+    /// Takes a lease back. The next [`Line::pump`] uses its room.
     ///
     /// # Panics
-    /// When the lease is of another line.
+    /// If the lease is of another line.
     pub fn release(&mut self, lease: Lease) {
         self.stamp();
         self.state.release(lease);
     }
 
-    /// Takes a lease back whose bytes have changed: they are written, beside the
-    /// reads, from the next [`Line::pump`] on. They keep their room of the window
-    /// until that is done, and until then nobody reads the extent from the medium.
+    /// Takes back a lease whose bytes have changed. They are written from the next
+    /// [`Line::pump`] on, in turns with reads. Until then they keep their room in the
+    /// window, and the extent is not read from the medium.
     ///
     /// # Panics
-    /// When the lease is of another line, was taken to read alone, or the extent
-    /// reaches past the end of its file.
+    /// If the lease is of another line or has mode [`delayline_plan::Mode::Read`], or the
+    /// extent reaches past the end of its file.
     pub fn write_back(&mut self, lease: Lease) {
         self.stamp();
         self.state.write_back(lease);
     }
 
-    /// Bytes that are changed and not yet written.
+    /// Bytes given to [`Line::write_back`] and not yet written.
     pub fn dirty(&self) -> u64 {
         self.state.dirty()
     }
 
-    /// Waits until all that was given to [`Line::write_back`] is written. It may be
-    /// lost in a power cut until [`Line::sync`].
+    /// Waits until all that was given to [`Line::write_back`] is written. A power cut
+    /// may still lose it; see [`Line::sync`].
     ///
     /// # Errors
-    /// [`LineError::Write`] for the first that could not be written: none of the bytes
-    /// is lost, and this, or whatever waits next, tries again. [`LineError::Lost`]
-    /// when the medium forgot an operation.
+    /// [`LineError::Write`] for the first extent that could not be written: its bytes
+    /// stay in memory, and the next call that waits retries. [`LineError::Lost`] if the
+    /// medium lost an operation.
     pub fn settle(&mut self) -> Result<(), LineError> {
         self.stamp();
         self.wait(None, State::is_settled)?;
         self.state.take_write_failure().map_or(Ok(()), Err)
     }
 
-    /// Settles, and waits until what was written survives a power cut.
+    /// Does [`Line::settle`], and waits until what was written survives a power cut.
     ///
     /// # Errors
-    /// As [`Line::settle`]; [`LineError::Sync`] when the medium could not promise it.
+    /// Those of [`Line::settle`]; [`LineError::Sync`] if the sync failed.
     pub fn sync(&mut self) -> Result<(), LineError> {
         self.settle()?;
         self.state.begin_sync();
@@ -160,41 +158,40 @@ impl<M: Medium, C: Clock> Line<M, C> {
         self.state.take_sync_failure()
     }
 
-    /// Reads spans to fixed places outside the window, ahead of all prefetch.
-    /// They are submitted with the next [`Line::pump`] or whatever waits first.
+    /// Reads spans to positions outside the window, before all prefetching. The reads
+    /// are submitted with the next [`Line::pump`] or call that waits.
     ///
     /// # Panics
-    /// When a span is off alignment, outside its part or inside the window: the
-    /// memory would not be the caller's to overwrite.
+    /// If a span is not aligned, outside its part or inside the window.
     pub fn fetch(&mut self, spans: &[PartSpan]) -> Ticket {
         self.check_spans(spans);
         Ticket(self.state.fetch(spans))
     }
 
-    /// The same for what will perhaps be wanted: read behind all else, and only while
-    /// 4 MiB or less are under way, so that what is certain never waits for more. Until
+    /// Like [`Line::fetch`] for spans that may be needed: read after all else, and only
+    /// while 4 MiB or less are under way, so that other reads never wait for more. Until
     /// [`Line::promote`] or [`Line::cancel`] its bytes count neither as read nor as wasted.
     ///
     /// # Panics
-    /// As [`Line::fetch`].
+    /// Like [`Line::fetch`].
     pub fn guess(&mut self, spans: &[PartSpan]) -> Ticket {
         self.check_spans(spans);
         Ticket(self.state.guess(spans))
     }
 
-    /// A guess came true: from now on it is a fetch.
+    /// Turns a guess into a fetch: its spans are needed.
     pub fn promote(&mut self, guess: &Ticket) {
         self.state.promote(guess.0);
     }
 
-    /// A guess was wrong: what is not under way is not read any more. Its places are
-    /// the caller's again once it is settled; then it ends with [`Line::fetched`], which
-    /// does not wait, and the error of which says nothing of importance.
+    /// Cancels a guess: reads that are not under way are not made. The caller may use
+    /// its memory again once [`Line::is_settled`], and then ends it with
+    /// [`Line::fetched`], whose error can be ignored.
     pub fn cancel(&mut self, guess: &Ticket) {
         self.state.cancel_guess(guess.0);
     }
 
-    /// Whether nothing more will be written to the places of a fetch. Never waits.
+    /// Whether no read into the memory of a fetch is under way or to come. Never waits.
     pub fn is_settled(&self, ticket: &Ticket) -> bool {
         self.state.fetch_ready(ticket.0)
     }
@@ -206,8 +203,8 @@ impl<M: Medium, C: Clock> Line<M, C> {
                 (span.offset | span.len | span.at).is_multiple_of(ALIGN)
                     && span.at >= self.window
                     && span.offset + span.len < part_len + ALIGN,
-                "{span:?} cannot be fetched: it must be aligned to {ALIGN}, end within {part_len} \
-                 and go behind the window of {}",
+                "{span:?} cannot be fetched: it must be aligned to {ALIGN}, end within the part's \
+                 {part_len} bytes and lie after the window of {}",
                 self.window
             );
         }
@@ -216,20 +213,20 @@ impl<M: Medium, C: Clock> Line<M, C> {
     /// Waits until all the ticket's spans are in memory.
     ///
     /// # Errors
-    /// [`LineError::Fetch`] when reads failed, [`LineError::Lost`] when the
-    /// medium forgot a read.
+    /// [`LineError::Fetch`] if reads failed, [`LineError::Lost`] if the medium lost a
+    /// read.
     pub fn fetched(&mut self, ticket: Ticket) -> Result<(), LineError> {
         self.stamp();
         self.wait(None, |state| state.fetch_ready(ticket.0))?;
         self.state.end_fetch(ticket.0)
     }
 
-    /// Drops the whole future and waits for the reads under way, those of
-    /// fetches included. Leases stay good, resident extents that are loaded
-    /// stay loaded. For a generation that ends early or a plan that changes.
+    /// Drops the whole future and waits until no operation is under way, fetches
+    /// included. Leases stay valid, and loaded resident extents stay loaded. For a
+    /// generation that ends early, or a plan that changes.
     ///
     /// # Errors
-    /// [`LineError::Lost`] when the medium forgot a read.
+    /// [`LineError::Lost`] if the medium lost an operation.
     pub fn forget(&mut self) -> Result<(), LineError> {
         self.stamp();
         self.state.forget();
@@ -246,13 +243,12 @@ impl<M: Medium, C: Clock> Line<M, C> {
         }
     }
 
-    /// How much of what is ahead lies in the window already, in bytes: what has
-    /// come of extents that are enqueued and not yet acquired.
+    /// Bytes in the window of extents that are enqueued and not yet acquired.
     pub fn arrived(&self) -> u64 {
         self.state.arrived()
     }
 
-    /// What the line has done so far.
+    /// The counters so far.
     pub fn counters(&self) -> Counters {
         self.state.counters
     }
@@ -262,18 +258,18 @@ impl<M: Medium, C: Clock> Line<M, C> {
         &self.medium
     }
 
-    /// The medium, to set it up; reads are the line's to submit and to reap.
+    /// The medium, to configure it. Only the line may submit and reap operations.
     pub fn medium_mut(&mut self) -> &mut M {
         &mut self.medium
     }
 
-    /// The medium, and what lends the memory, to set the medium up while no read
-    /// is under way.
+    /// The medium and the region, to configure the medium while no operation is under
+    /// way.
     pub fn medium_and_region(&mut self) -> (&mut M, &mut Region) {
         (&mut self.medium, self.state.region_mut())
     }
 
-    /// Collects events from now on.
+    /// Starts to collect events.
     pub fn trace_on(&mut self) {
         self.state.trace.on = true;
     }
@@ -283,13 +279,13 @@ impl<M: Medium, C: Clock> Line<M, C> {
         std::mem::take(&mut self.state.trace.events)
     }
 
-    /// Notes in the trace that the caller begins something, such as a run.
+    /// Marks in the trace the beginning of something by the caller, such as a run.
     pub fn mark_begin(&mut self, name: &str) {
         self.stamp();
         self.state.trace.push(|| EventKind::MarkBegin(name.into()));
     }
 
-    /// Notes in the trace that it ended.
+    /// Marks its end.
     pub fn mark_end(&mut self, name: &str) {
         self.stamp();
         self.state.trace.push(|| EventKind::MarkEnd(name.into()));
@@ -312,8 +308,7 @@ impl<M: Medium, C: Clock> Line<M, C> {
         self.state.trace.push(|| EventKind::StallBegin(extent));
         let result = loop {
             self.submit();
-            // What needs no further attempt ends there, which may be the last
-            // that was missing.
+            // Submitting also ends operations that need no retry, perhaps the last one.
             if ready(&self.state) {
                 break Ok(());
             }
@@ -331,22 +326,22 @@ impl<M: Medium, C: Clock> Line<M, C> {
         self.state.trace.push(|| EventKind::StallEnd(extent));
         self.state.counters.stalls += 1;
         self.state.counters.stall_ns += self.clock.now_ns() - start_ns;
-        // The compute is about to begin: the medium should not idle meanwhile.
+        // Keep the medium busy during the compute that follows.
         self.pump()?;
         result
     }
 
-    /// Submits all that fits; returns how many reads.
+    /// Submits all that fits; returns how many operations.
     fn submit(&mut self) -> usize {
         let mut count = 0;
-        while let Some(read) = self.state.next_op() {
-            self.medium.submit(read);
+        while let Some(op) = self.state.next_op() {
+            self.medium.submit(op);
             count += 1;
         }
         count
     }
 
-    /// Takes in what has completed; returns how many reads.
+    /// Processes completions; returns how many.
     fn reap(&mut self, wait: bool) -> usize {
         self.medium.poll(wait, &mut self.done);
         self.stamp();
@@ -357,7 +352,7 @@ impl<M: Medium, C: Clock> Line<M, C> {
         count
     }
 
-    /// Tells the trace the time.
+    /// Sets the trace's time.
     fn stamp(&mut self) {
         if self.state.trace.on {
             self.state.trace.now_ns = self.clock.now_ns();

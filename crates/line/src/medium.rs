@@ -1,5 +1,4 @@
-//! The seam to where the extents are: one kind of operation, its completion, and
-//! the trait that every medium implements.
+//! The trait that every medium implements, with its operations and their completions.
 
 mod buffer;
 mod caps;
@@ -16,12 +15,12 @@ pub use stats::{EventClass, MediumEvent, Stats, Tally};
 /// What an operation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verb {
-    /// Bytes of the part go into the buffer.
+    /// Copies bytes of the part into the buffer.
     Read,
-    /// Bytes of the buffer go into the part.
+    /// Copies the buffer into the part.
     Write,
-    /// Every write to the part that had completed when this was submitted
-    /// survives a power cut, once this has completed without an error.
+    /// Once it has completed without an error, every write to the part that had
+    /// completed when it was submitted survives a power cut.
     Sync,
 }
 
@@ -36,25 +35,24 @@ impl fmt::Display for Verb {
 }
 
 /// One operation of a medium. Offset, length and position of the buffer are
-/// multiples of what [`Caps::align`] says; multiples of `plan::ALIGN` suit every
-/// medium.
+/// multiples of [`Caps::align`]; multiples of `plan::ALIGN` suit every medium.
 ///
-/// Operations under way that touch the same bytes of a part, at least one of
-/// them a write, take effect in any order.
+/// A write and another operation on the same bytes of a part that are under way
+/// together take effect in either order.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Op {
-    /// The caller's own name for it, returned in the completion. Names of
-    /// operations under way differ.
+    /// The caller's identifier, returned in the completion; unique among the
+    /// operations under way.
     pub id: u64,
     /// What to do.
     pub verb: Verb,
     /// Which file of the model.
     pub part: u16,
-    /// First byte in that file. A read may reach past the end of the part and is
-    /// short then; a write has to end within it. 0 for a sync.
+    /// First byte in that file. A read that reaches past the end of the part is
+    /// short; a write has to end within it. 0 for a sync.
     pub offset: u64,
-    /// The memory, of the operation's length. It belongs to the operation until
-    /// that completes. [`Buffer::empty`] for a sync.
+    /// The memory; its length is the operation's. The operation owns it until it
+    /// completes. [`Buffer::empty`] for a sync.
     pub buffer: Buffer,
 }
 
@@ -94,7 +92,7 @@ impl Op {
         }
     }
 
-    /// What it asks for, for messages.
+    /// The request without the buffer, for messages.
     pub fn asked(&self) -> Asked {
         Asked {
             verb: self.verb,
@@ -103,7 +101,7 @@ impl Op {
         }
     }
 
-    /// Ends it: the buffer goes back with the result.
+    /// Its completion with `result`, which returns the buffer.
     pub fn complete(self, result: Result<u32, MediumError>) -> Completion {
         Completion {
             id: self.id,
@@ -113,7 +111,7 @@ impl Op {
     }
 }
 
-/// What an operation asked for, without its buffer.
+/// An operation's request, without its buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// What to do.
@@ -134,47 +132,47 @@ impl fmt::Display for Asked {
     }
 }
 
-/// What became of an [`Op`].
+/// The outcome of an [`Op`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct Completion {
-    /// The operation's name.
+    /// The operation's [`Op::id`].
     pub id: u64,
-    /// The memory, back from the medium.
+    /// The operation's buffer.
     pub buffer: Buffer,
     /// How many bytes, from the buffer's start, were read or written; 0 for a
-    /// sync. Fewer than asked is a short operation, which the caller judges (a
-    /// read at the end of a part is right to be short).
+    /// sync. Fewer than requested is a short operation; the caller decides whether
+    /// that is correct, as for a read at the end of a part.
     ///
-    /// After an error nobody knows what the buffer of a read holds, nor which
-    /// bytes of a write arrived; after one of a sync, nobody knows which of the
-    /// writes since the last good sync survive.
+    /// After an error the contents of a read's buffer are undefined, and so is which
+    /// bytes of a write are in the part; after a failed sync, which of the writes since
+    /// the last successful one survive a power cut.
     pub result: Result<u32, MediumError>,
 }
 
-/// Where extents are: takes operations, gives completions, in any order.
+/// Where extents are: takes operations, and returns completions in any order.
 pub trait Medium {
-    /// What it can do. The answer never changes.
+    /// What it can do. Never changes.
     fn caps(&self) -> &Caps;
 
     /// Queues an operation. Never blocks; may batch until the next
-    /// [`Medium::poll`]. What the medium does not do, such as a write to a
-    /// read-only one, completes with an error.
+    /// [`Medium::poll`]. An operation that the medium does not support, such as a
+    /// write to a read-only one, completes with an error.
     ///
     /// # Panics
-    /// When more than [`Caps::depth`] operations are under way, or the buffer is
-    /// of another memory than the medium's: the caller counts and knows.
+    /// If more than [`Caps::depth`] operations are under way, or the buffer is of
+    /// another memory than the medium's.
     fn submit(&mut self, op: Op);
 
-    /// Hands queued operations on and appends what has completed to `done`. With
-    /// `wait`, returns only with at least one completion, unless no operation is
-    /// under way. In virtual time, waiting advances the clock.
+    /// Starts queued operations and appends completions to `done`. With `wait`, returns
+    /// only with at least one completion, unless no operation is under way. In virtual
+    /// time, waiting advances the clock.
     fn poll(&mut self, wait: bool, done: &mut Vec<Completion>);
 
     /// What it has done so far.
     fn stats(&self) -> Stats;
 
-    /// Appends what happened since this was last asked and a person, or the
-    /// caller, should know: each fallback, a loss, a recovery.
+    /// Appends the events since the last call that a person or the caller should know:
+    /// each fallback, loss and recovery.
     fn events(&mut self, out: &mut Vec<MediumEvent>);
 }
 

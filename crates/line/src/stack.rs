@@ -1,12 +1,12 @@
-//! A stack in memory and on a medium: what was pushed last is in memory, the oldest is
-//! spilled when room is wanted, and comes back in reverse order before it is popped.
+//! A stack in memory and on a medium: the newest items are in memory; the oldest are
+//! spilled when room is needed, and read back in reverse order before they are popped.
 //! It does not know what is pushed.
 //!
 //! Items have positions that grow with each push; position `p` is byte `p mod room` of
-//! the memory, and an item that would lie across the end moves up to it. So an item
-//! that comes back goes where it was, and what is in memory is always the positions
+//! the memory, and an item that would straddle the end moves up to it. So an item
+//! that is read back goes where it was, and the memory always holds the positions
 //! between the oldest item there and the top, at most `room` of them. Of a stack of `S`
-//! bytes about `S - room` are thus written once and read once, which is the least.
+//! bytes about `S - room` are thus written once and read once, which is the minimum.
 
 mod machine;
 
@@ -20,27 +20,29 @@ use crate::{Clock, Completion, Medium, MediumError, Region};
 
 use machine::{Item, State};
 
-/// The measures of a [`Stack`]. All are multiples of `plan::ALIGN`, in bytes.
+/// The sizes and limits of a [`Stack`]. Positions and lengths are in bytes, multiples of
+/// `plan::ALIGN`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StackConfig {
     /// Memory position of the first byte that it may use.
     pub at: u64,
-    /// How many bytes of memory.
+    /// Length of the memory that it may use.
     pub room: u64,
     /// The part that items are spilled to, from its first byte on.
     pub part: u16,
-    /// How many bytes of that part.
+    /// Maximum length of the stack: the bytes of that part that it may use.
     pub capacity: u64,
     /// Largest single read or write.
     pub op_len: u32,
-    /// How often a read or a write that failed is tried again.
+    /// How often a read or a write that failed is retried.
     pub retries: u32,
 }
 
-/// An item in the caller's hands: one to be filled from [`Stack::push`], or a whole one
-/// from [`Stack::pop`]. It goes back with [`Stack::filled`] or [`Stack::release`].
+/// A leased item: from [`Stack::push`], to be filled and returned with
+/// [`Stack::filled`], or from [`Stack::pop`], whole, to be returned with
+/// [`Stack::release`].
 #[derive(Debug)]
-#[must_use = "an item that is not given back holds its room for ever"]
+#[must_use = "an item that is not given back holds its room for good"]
 pub struct StackLease {
     index: usize,
     at: u64,
@@ -58,7 +60,7 @@ impl StackLease {
         self.len
     }
 
-    /// Never: there are no items without bytes.
+    /// Always false: every item has bytes.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -68,22 +70,25 @@ impl StackLease {
 /// item is lost.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum StackError {
-    /// It was set up with figures that it cannot work with.
+    /// A figure of the configuration is out of range.
     #[error("a stack cannot work with {what} of {got}: it must be {expected}")]
     Config {
         /// Which figure.
         what: &'static str,
-        /// What it was.
+        /// Its value.
         got: u64,
-        /// What it may be.
+        /// The values allowed.
         expected: String,
     },
-    /// An item is longer than the memory, or has no bytes.
-    #[error("an item of {len} bytes cannot be pushed: 1 to {room} are possible")]
+    /// An item is longer than the memory, has no bytes, or is not aligned.
+    #[error(
+        "an item of {len} bytes cannot be pushed: the length must be a multiple of {ALIGN} up to \
+         {room}, not 0"
+    )]
     Length {
         /// The item's bytes.
         len: u64,
-        /// The memory's.
+        /// The memory's bytes.
         room: u64,
     },
     /// The part that items are spilled to is full.
@@ -96,37 +101,37 @@ pub enum StackError {
         /// Bytes to be pushed.
         len: u64,
     },
-    /// Items in the caller's hands leave no room.
+    /// Leased items leave no room.
     #[error("items that are not given back leave no room in {room} bytes; give some back first")]
     NoRoom {
         /// The memory's bytes.
         room: u64,
     },
-    /// An item could not be spilled. It stays in memory, and the next call tries again.
+    /// An item could not be spilled. It stays in memory, and the next call retries.
     #[error("an item could not be spilled: part {part} at byte {offset}, tried {attempts} times")]
     Spill {
         /// Which part.
         part: u16,
-        /// First byte that did not arrive.
+        /// First byte in the part that was not written.
         offset: u64,
-        /// How often it was tried.
+        /// Number of attempts.
         attempts: u32,
-        /// What the last attempt said.
+        /// The error of the last attempt.
         source: MediumError,
     },
-    /// An item could not be read back. The next call tries again.
+    /// An item could not be read back. The next call retries.
     #[error("an item could not be read back: part {part} at byte {offset}, tried {attempts} times")]
     Refill {
         /// Which part.
         part: u16,
-        /// First byte that did not come.
+        /// First byte in the part that was not read.
         offset: u64,
-        /// How often it was tried.
+        /// Number of attempts.
         attempts: u32,
-        /// What the last attempt said.
+        /// The error of the last attempt.
         source: MediumError,
     },
-    /// The medium broke its contract: it waited and had nothing to say.
+    /// The medium broke its contract: it returned from waiting without a completion.
     #[error(
         "the medium has {operations} operations under way but returned from waiting without a \
          completion; this is a bug of the medium"
@@ -154,7 +159,7 @@ pub struct StackCounters {
 
 /// A stack of items of any length, in a bounded memory.
 ///
-/// Drop it only with its medium: operations may be under way.
+/// Drop it only together with its medium: operations on the memory may be under way.
 #[derive(Debug)]
 pub struct Stack<M: Medium, C: Clock> {
     medium: M,
@@ -162,15 +167,15 @@ pub struct Stack<M: Medium, C: Clock> {
     config: StackConfig,
     flights: Flights,
     items: VecDeque<Item>,
-    /// Items that were popped, or are about to be, lie from here on.
+    /// Items from this index on were popped.
     top: usize,
-    /// Items below this are not in memory, and nothing of theirs is under way.
+    /// Items below this index are not in memory, and have no operation under way.
     low: usize,
-    /// The last call popped: what was spilled is wanted again.
+    /// The last call was a pop: spilled items are read back ahead of time.
     popping: bool,
-    /// What failed first, and whether it was a refill.
+    /// The first failure, and whether it was a refill.
     failure: Option<(bool, Failure)>,
-    /// As far as the part in use: its items end within it.
+    /// Lengths of the parts up to the one in use.
     part_lens: Vec<u64>,
     done: Vec<Completion>,
     counters: StackCounters,
@@ -180,7 +185,7 @@ impl<M: Medium, C: Clock> Stack<M, C> {
     /// An empty stack in the memory of `region`.
     ///
     /// # Errors
-    /// [`StackError::Config`] when a figure is off alignment or out of range.
+    /// [`StackError::Config`] if a figure is not aligned or out of range.
     pub fn new(
         medium: M,
         clock: C,
@@ -237,9 +242,9 @@ impl<M: Medium, C: Clock> Stack<M, C> {
         })
     }
 
-    /// Room for an item of `len` bytes, a multiple of `plan::ALIGN`, on top. What the
-    /// memory holds there is what the caller puts in; [`Stack::filled`] says that it is
-    /// done. Waits where older items have to be spilled first.
+    /// Pushes an item of `len` bytes, a multiple of `plan::ALIGN`. The caller writes its
+    /// bytes to memory and then calls [`Stack::filled`]. Waits if older items have to be
+    /// spilled first.
     ///
     /// # Errors
     /// [`StackError`]; nothing was pushed then.
@@ -248,7 +253,7 @@ impl<M: Medium, C: Clock> Stack<M, C> {
         if len == 0 || len > room || !len.is_multiple_of(ALIGN) {
             return Err(StackError::Length { len, room });
         }
-        // Items in the caller's hands that were popped lie where the new one would.
+        // Leased items that were popped are where the new one would be.
         if self.top < self.items.len() {
             return Err(StackError::NoRoom { room });
         }
@@ -271,10 +276,10 @@ impl<M: Medium, C: Clock> Stack<M, C> {
         Ok(StackLease { index, at, len })
     }
 
-    /// The caller has filled an item: from now on it may be spilled.
+    /// Takes back an item that the caller has filled: from now on it may be spilled.
     ///
     /// # Panics
-    /// When the lease is not one of [`Stack::push`] of this stack.
+    /// If the lease is not from [`Stack::push`] of this stack.
     pub fn filled(&mut self, lease: StackLease) {
         let item = &mut self.items[lease.index];
         assert_eq!(
@@ -285,11 +290,11 @@ impl<M: Medium, C: Clock> Stack<M, C> {
         item.state = State::Here;
     }
 
-    /// The item on top, whole; `None` when there is none. Waits where it has to come
-    /// back, or is being spilled.
+    /// Pops the item on top; `None` if there is none. Waits if it has to be read back or
+    /// is being spilled.
     ///
     /// # Errors
-    /// [`StackError`]; the item stays on top then. [`StackError::NoRoom`] when it is
+    /// [`StackError`]; the item stays on top then. [`StackError::NoRoom`] if it is
     /// being filled.
     pub fn pop(&mut self) -> Result<Option<StackLease>, StackError> {
         let Some(index) = self.top.checked_sub(1) else {
@@ -310,10 +315,10 @@ impl<M: Medium, C: Clock> Stack<M, C> {
         Ok(Some(StackLease { index, at, len }))
     }
 
-    /// Takes a popped item back; its bytes are gone.
+    /// Takes a popped item back; its room becomes free.
     ///
     /// # Panics
-    /// When the lease is not one of [`Stack::pop`] of this stack.
+    /// If the lease is not from [`Stack::pop`] of this stack.
     pub fn release(&mut self, lease: StackLease) {
         let item = &mut self.items[lease.index];
         assert_eq!(item.state, State::Leased, "an item that was not popped");
@@ -328,7 +333,7 @@ impl<M: Medium, C: Clock> Stack<M, C> {
         self.low = self.low.min(self.items.len());
     }
 
-    /// Takes in what has completed and submits what is wanted. Never waits.
+    /// Processes completions and submits what is due. Never waits.
     pub fn pump(&mut self) {
         self.reap(false);
         if self.submit() > 0 {
@@ -336,7 +341,7 @@ impl<M: Medium, C: Clock> Stack<M, C> {
         }
     }
 
-    /// Items on it, those in the caller's hands after a pop not included.
+    /// Number of items, without those popped.
     pub fn len(&self) -> usize {
         self.top
     }
@@ -346,12 +351,12 @@ impl<M: Medium, C: Clock> Stack<M, C> {
         self.top == 0
     }
 
-    /// Bytes of the items that are not given back.
+    /// Bytes of all items, those popped and not given back included.
     pub fn bytes(&self) -> u64 {
         self.items.back().map_or(0, |item| item.offset + item.len)
     }
 
-    /// What it has done so far.
+    /// The counters so far.
     pub fn counters(&self) -> StackCounters {
         self.counters
     }
@@ -361,12 +366,12 @@ impl<M: Medium, C: Clock> Stack<M, C> {
         &self.medium
     }
 
-    /// The medium, to set it up; operations are the stack's to submit and to reap.
+    /// The medium, to configure it. Only the stack may submit and reap operations.
     pub fn medium_mut(&mut self) -> &mut M {
         &mut self.medium
     }
 
-    /// Waits until `step`, which asks for what it needs, says that it is done.
+    /// Waits until `step`, which requests what it needs, returns true.
     fn wait(
         &mut self,
         mut step: impl FnMut(&mut Self) -> Result<bool, StackError>,

@@ -1,6 +1,6 @@
-//! The state machine: the known future, what is resident, and which read comes
-//! next. Completions go in, reads come out. It does not know the medium, the
-//! clock, or how anybody waits.
+//! The state machine: the known future, what is resident, and which operation is next.
+//! It takes completions and returns operations. It does not know the medium or the
+//! clock, and does not wait.
 
 use std::collections::VecDeque;
 
@@ -19,7 +19,7 @@ mod writes;
 
 use writes::WriteBack;
 
-/// An extent, and how it comes to be in memory.
+/// An extent, and whether it streams or stays.
 #[derive(Clone, Copy, Debug)]
 struct Held {
     extent: Extent,
@@ -28,43 +28,42 @@ struct Held {
 
 #[derive(Clone, Copy, Debug)]
 enum Residence {
-    /// It passes through the window, each time that it is enqueued.
+    /// It passes through the window each time that it is enqueued.
     Streamed(Passing),
     /// It stays at this memory position.
     Resident { at: u64, is: Presence },
 }
 
-/// Of a streamed extent.
+/// The state of a streamed extent.
 #[derive(Clone, Copy, Debug, Default)]
 struct Passing {
     /// How often it occurs in the future.
     enqueued: u32,
-    /// Loads under which it changes and that are not written: until then its bytes
-    /// on the medium are old, and nobody reads them.
+    /// Number of its loads that change it and are not written back. While there are
+    /// any, its bytes on the medium are old and must not be read.
     changing: u32,
 }
 
-/// Of a resident extent.
+/// The state of a resident extent.
 #[derive(Clone, Copy, Debug)]
 enum Presence {
-    /// Nobody has asked for it yet.
+    /// Not requested.
     Absent,
-    /// Asked for, no read launched.
+    /// Requested, no read launched.
     Queued,
     /// Being read, or failed and not yet acquired.
     Loading(Key),
-    /// There.
+    /// In memory.
     Loaded,
-    /// There and being written: nobody may change it meanwhile.
+    /// In memory and being written: not leased until that is done.
     Writing(Key),
 }
 
-/// What an acquire is after.
+/// What an acquire waits for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Aim {
     Resident(ExtentId),
-    /// The future's first entry, which stands there only for this acquire if it
-    /// is `on_demand`.
+    /// The future's first entry; if `on_demand`, it was added for this acquire alone.
     Front {
         on_demand: bool,
     },
@@ -78,8 +77,8 @@ struct Entry {
     load: Option<Key>,
 }
 
-/// Sequence numbers start in the middle, because extents that are read on
-/// demand come before what was enqueued.
+/// Sequence numbers start in the middle of their range, because extents read on demand
+/// are inserted before the first entry.
 const FIRST_SEQ: u64 = 1 << 63;
 
 #[derive(Debug)]
@@ -88,8 +87,8 @@ pub(crate) struct State {
     held: Vec<Held>,
     part_lens: Vec<u64>,
     config: Config,
-    /// Streamed uses enqueued and not acquired. Those that have a load are the first
-    /// ones, and their loads lie in the window in the same order.
+    /// Uses of streamed extents enqueued and not acquired. Those with a load come first,
+    /// and their loads are in the window in the same order.
     future: VecDeque<Entry>,
     /// Sequence number of the future's first entry.
     base: u64,
@@ -97,19 +96,19 @@ pub(crate) struct State {
     cursor: u64,
     writes: WriteBack,
     /// Resident extents to read, each with the sequence number of the entry
-    /// that it was enqueued before. May hold some that are read already.
+    /// that it was enqueued before. May contain some that have been read.
     resident_queue: VecDeque<(u64, ExtentId)>,
-    /// Resident extents asked for and not there.
+    /// Number of resident extents requested and not loaded.
     resident_due: usize,
     window: Window,
     loads: Loads,
     flights: Flights,
     fetches: Fetches,
     leased: u64,
-    /// Somebody waits for the future's first entry.
+    /// An acquire waits for the future's first entry.
     urgent: bool,
-    /// The compute takes extents on demand: prefetching what it does not follow
-    /// would only be in its way.
+    /// The last acquire was on demand: the compute does not follow the plan, so nothing
+    /// is prefetched.
     off_plan: bool,
     /// Bytes in the window were skipped since the last lease.
     gap: bool,
@@ -118,7 +117,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// The arguments have been checked.
+    /// The arguments must have been checked by `check.rs`.
     pub(crate) fn new(setup: LineSetup, region: Region, depth: usize) -> Self {
         let LineSetup {
             extents,
@@ -163,7 +162,7 @@ impl State {
         self.held[id.index()].extent
     }
 
-    /// Where a resident extent is, and what has become of it.
+    /// Memory position and state of a resident extent.
     fn resident(&self, id: ExtentId) -> Option<(u64, Presence)> {
         match self.held[id.index()].residence {
             Residence::Streamed(_) => None,
@@ -173,7 +172,7 @@ impl State {
 
     fn set(&mut self, id: ExtentId, presence: Presence) {
         match &mut self.held[id.index()].residence {
-            Residence::Streamed(_) => unreachable!("only what stays is there or not"),
+            Residence::Streamed(_) => unreachable!("only resident extents have a presence"),
             Residence::Resident { is, .. } => *is = presence,
         }
     }
@@ -181,16 +180,16 @@ impl State {
     fn passing(&mut self, id: ExtentId) -> &mut Passing {
         match &mut self.held[id.index()].residence {
             Residence::Streamed(passing) => passing,
-            Residence::Resident { .. } => unreachable!("only what streams is in the future"),
+            Residence::Resident { .. } => unreachable!("only streamed extents are in the future"),
         }
     }
 
-    /// Lends the memory.
+    /// The region that lends the memory.
     pub(crate) fn region_mut(&mut self) -> &mut Region {
         &mut self.flights.region
     }
 
-    /// Operations that the medium has.
+    /// Number of operations that the medium has not completed.
     pub(crate) fn under_way(&self) -> usize {
         self.flights.under_way()
     }
@@ -222,8 +221,8 @@ impl State {
         self.resident_queue.push_back((seq, id));
     }
 
-    /// Drops the future. Of the resident extents those that are being read
-    /// already are read to their end.
+    /// Drops the future. Resident extents of which reads were launched are still read to
+    /// their end.
     pub(crate) fn forget(&mut self) {
         while !self.future.is_empty() {
             self.skip_front();
@@ -243,8 +242,7 @@ impl State {
         self.resident_queue = queue;
     }
 
-    /// Once no operation is under way: drops the resident extents that failed, which
-    /// nobody will ask about.
+    /// Drops the failed loads of resident extents. No operation may be under way.
     pub(crate) fn forget_failures(&mut self) {
         for id in (0..self.held.len() as u32).map(ExtentId) {
             if let Some((_, Presence::Loading(key))) = self.resident(id)
@@ -260,7 +258,7 @@ impl State {
         self.writes.bytes()
     }
 
-    /// Whether every write is over, also where it failed.
+    /// Whether every write has succeeded or failed.
     pub(crate) fn is_settled(&self) -> bool {
         self.writes.is_settled()
     }
@@ -324,8 +322,8 @@ impl State {
         }
     }
 
-    /// Nobody wants a load any more. What no read was launched for is free at
-    /// once, the rest when its reads are over.
+    /// Drops a load. Bytes for which no read was launched are free at once, the others
+    /// when their reads are over.
     fn discard(&mut self, key: Key) {
         let load = &mut self.loads[key];
         load.phase = Phase::Done;
@@ -337,7 +335,7 @@ impl State {
         }
     }
 
-    /// Forgets a resident extent's failed load.
+    /// Drops a resident extent's failed load.
     fn drop_resident(&mut self, id: ExtentId, key: Key) {
         self.counters.bytes_wasted += self.loads[key].landed;
         self.loads.remove(key);

@@ -1,17 +1,16 @@
-//! What happened when: typed events, and their Chrome/Perfetto form. It does
-//! not know why anything happened.
+//! Events of a line with their times, and their form as a Chrome/Perfetto trace.
 
 use std::io;
 
 use delayline_plan::ExtentId;
 
-/// How [`write_chrome`] begins.
+/// The first bytes that [`write_chrome`] writes.
 pub const CHROME_HEAD: &str = "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n";
 
 /// Something that happened on the line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// When, by the line's clock, in nanoseconds.
+    /// Time by the line's clock, in nanoseconds.
     pub t_ns: u64,
     /// What.
     pub kind: EventKind,
@@ -20,47 +19,47 @@ pub struct Event {
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventKind {
-    /// A read went to the medium.
+    /// An operation was submitted to the medium: a read, a write or a sync.
     Submitted {
-        /// The read's name.
+        /// The operation's identifier.
         read: u64,
-        /// Which of the [`crate::Caps::depth`] places it takes.
+        /// Its lane, below [`crate::Caps::depth`].
         lane: u32,
-        /// For which extent; `None` for a fetch.
+        /// The extent read or written; `None` for a fetch or a sync.
         extent: Option<ExtentId>,
-        /// Bytes asked for.
+        /// Bytes requested.
         bytes: u32,
     },
-    /// The line learnt that a read is over: at the next poll after it was.
+    /// The line has reaped the completion of an operation.
     Completed {
-        /// The read's name.
+        /// The operation's identifier.
         read: u64,
-        /// Which place it took.
+        /// Its lane.
         lane: u32,
-        /// For which extent; `None` for a fetch.
+        /// The extent read or written; `None` for a fetch or a sync.
         extent: Option<ExtentId>,
-        /// Bytes that came and count.
+        /// Bytes moved that need not be moved again.
         bytes: u32,
     },
-    /// The compute began to wait for an extent, or for a fetch (`None`).
+    /// The caller began to wait for an extent; `None`: for a fetch or for writes.
     StallBegin(Option<ExtentId>),
-    /// It waits no longer.
+    /// The wait ended.
     StallEnd(Option<ExtentId>),
     /// An extent was leased.
     Lease(ExtentId),
-    /// A lease came back.
+    /// A lease was returned.
     Release(ExtentId),
-    /// A enqueued extent was passed over.
+    /// An enqueued use was skipped.
     Skip(ExtentId),
-    /// Bytes of the window now in use, gaps included.
+    /// Bytes of the window in use from now on, gaps included.
     Window(u64),
-    /// The caller began something, such as a run of compute.
+    /// The caller marked the beginning of something, such as a run.
     MarkBegin(String),
-    /// The caller ended what it last began.
+    /// The caller marked the end of what it last began.
     MarkEnd(String),
 }
 
-/// Collects events while it is on; costs one comparison while it is off.
+/// Collects events while it is on; costs one branch while it is off.
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
     pub on: bool,
@@ -77,7 +76,7 @@ impl Trace {
         }
     }
 
-    /// Notes how full the window is, if that changed.
+    /// Records how full the window is, if that changed.
     pub(crate) fn window(&mut self, fill: impl FnOnce() -> u64) {
         if self.on {
             let fill = fill();
@@ -95,8 +94,8 @@ const LEASE_TRACK: u32 = 3;
 const READ_TRACKS: u32 = 16;
 
 /// Writes events as trace JSON for Perfetto or `chrome://tracing`: one track for
-/// the caller's marks, one for stalls, one for leases, one for each place in the
-/// medium's queue, and a counter of the window's fill in bytes.
+/// the caller's marks, one for stalls, one for leases, one for each lane, and a counter
+/// of the window's fill in bytes.
 ///
 /// # Errors
 /// Those of `out`.
@@ -120,7 +119,7 @@ pub fn write_chrome(events: &[Event], mut out: impl io::Write) -> io::Result<()>
     for event in events {
         write_event(&mut out, event)?;
     }
-    // Every line above ends in a comma, so the last object is a constant one.
+    // Every line above ends in a comma, so a constant object ends the array.
     out.write_all(b"{\"ph\":\"M\",\"pid\":1,\"name\":\"process_name\",\"args\":{\"name\":\"delayline\"}}\n]}\n")
 }
 

@@ -1,48 +1,47 @@
-//! What callers hand to the line and get from it; no behaviour.
+//! The types that callers pass to the line and get from it; no behaviour.
 
 use delayline_plan::{Extent, ExtentId, Mode};
 
 use crate::window::Key;
 
-/// The line's measures.
+/// The sizes and limits of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Length of the window in bytes, which is memory `[0, window)`; a multiple
     /// of `plan::ALIGN`, 0 if nothing is streamed.
     ///
-    /// What is leased together has to fit together: since an extent is
-    /// contiguous and space comes back in order, an acquire is sure to find room
-    /// if the window holds `n + m` bytes. There `n` counts all extents leased
-    /// since the oldest lease that is out, this one included, and `m` is the
-    /// longest of them.
+    /// Extents that are leased together have to fit together. Because an extent is
+    /// contiguous and room becomes free in order, an acquire certainly finds room if
+    /// the window holds `n + m` bytes, where `n` is the sum of all extents leased
+    /// since the oldest outstanding lease, this one included, and `m` the longest of
+    /// them.
     pub window: u64,
     /// Largest single read or write in bytes, a multiple of `plan::ALIGN`.
     pub read_len: u32,
-    /// How often a read or a write that failed or came short is tried again.
+    /// How often a read or a write that failed or was short is tried again.
     pub retries: u32,
 }
 
-/// What a line is over.
+/// The extents of a line, and where they are.
 #[derive(Clone, Debug)]
 pub struct LineSetup {
     /// The extents, by their id.
     pub extents: Vec<Extent>,
     /// Length of each part in bytes.
     pub part_lens: Vec<u64>,
-    /// One entry for each extent: `Some(at)` makes it resident, read once to
-    /// memory position `at` behind the window; `None` streams it through the
+    /// One entry per extent: `Some(at)` makes it resident, read once to
+    /// memory position `at` after the window; `None` streams it through the
     /// window.
     pub homes: Vec<Option<u64>>,
-    /// The measures.
+    /// Sizes and limits.
     pub config: Config,
 }
 
-/// Proof that an extent is whole in memory and stays so. It goes back with
-/// [`crate::Line::release`], or with [`crate::Line::write_back`] when its bytes
-/// have changed; one that is dropped instead holds its part of the
-/// window for ever.
+/// Proof that an extent is whole in memory and stays so. Return it with
+/// [`crate::Line::release`], or with [`crate::Line::write_back`] if its bytes
+/// have changed. A lease that is dropped keeps its part of the window for good.
 #[derive(Debug)]
-#[must_use = "a lease that is not released holds its part of the window for ever"]
+#[must_use = "a lease that is not released holds its part of the window for good"]
 pub struct Lease {
     pub(crate) extent: ExtentId,
     pub(crate) mode: Mode,
@@ -63,8 +62,8 @@ impl Lease {
     }
 }
 
-/// Consecutive bytes of a part, and where in memory they are or are to be. Of what is
-/// fetched all figures are multiples of `plan::ALIGN`, in bytes; like an extent it may
+/// Consecutive bytes of a part, and their position in memory. For a fetch, offset,
+/// length and position are multiples of `plan::ALIGN`; like an extent, the span may
 /// reach past the end of the part by less than that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartSpan {
@@ -72,40 +71,40 @@ pub struct PartSpan {
     pub part: u16,
     /// First byte in the file.
     pub offset: u64,
-    /// How many bytes.
+    /// Length in bytes.
     pub len: u64,
-    /// Memory position; of what is fetched outside the window and no other's home.
+    /// Memory position. For a fetch, outside the window and all homes.
     pub at: u64,
 }
 
 /// A fetch under way, for [`crate::Line::fetched`].
 #[derive(Debug)]
-#[must_use = "until the ticket is redeemed nobody knows whether the bytes are there"]
+#[must_use = "pass the ticket to `Line::fetched` to know whether the bytes are there"]
 pub struct Ticket(pub(crate) u32);
 
 /// What the line has done since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Bytes that were of use: of extents when they were leased (resident ones:
-    /// when they were loaded), of fetches when they came. Where a file ends
-    /// within an extent, only the file's bytes count.
+    /// Bytes read and used: of streamed extents, counted when they are leased; of
+    /// resident ones, when they are loaded; of fetches, when they are read. Where a file
+    /// ends within an extent, only the file's bytes count.
     pub bytes_read: u64,
-    /// Bytes that came for nothing: of extents skipped or dropped, and what was
-    /// cut off short reads.
+    /// Bytes read and not used: of extents that were skipped or dropped, of cancelled
+    /// guesses, and the unaligned ends of short reads.
     pub bytes_wasted: u64,
-    /// Bytes of guesses that were submitted, whether they came true or not.
+    /// Bytes of guesses submitted, promoted or not.
     pub bytes_guessed: u64,
-    /// Reads submitted, further attempts included.
+    /// Reads submitted, retries included.
     pub reads: u64,
     /// Bytes of extents that were written.
     pub bytes_written: u64,
-    /// Writes submitted, further attempts included.
+    /// Writes submitted, retries included.
     pub writes: u64,
     /// Syncs submitted.
     pub syncs: u64,
-    /// Reads that brought less than they should.
+    /// Reads that returned fewer bytes than expected.
     pub short_reads: u64,
-    /// Further attempts.
+    /// Retries of reads and writes.
     pub retried: u64,
     /// Time in which [`crate::Line::acquire`] and [`crate::Line::fetched`]
     /// waited, in nanoseconds.

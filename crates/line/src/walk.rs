@@ -1,5 +1,5 @@
-//! The walk through a lap: what is leased before each run and given back after it.
-//! Does not know who computes, nor what with.
+//! The walk through a lap: leases the extents of each run before it, and gives them back
+//! after their last use. Does not know who computes, or with what.
 
 use delayline_plan::{ExtentId, Schedule, Step, Use};
 
@@ -13,17 +13,17 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// Before the first run of a lap.
+    /// A walk before the first run of a lap.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The run that comes, or is under way; the number of runs when all are over.
+    /// The run that is next or under way; the number of runs when all are over.
     pub fn run(&self) -> u32 {
         self.run
     }
 
-    /// What is leased.
+    /// The leases held.
     pub fn leases(&self) -> &[Lease] {
         &self.leases
     }
@@ -33,10 +33,10 @@ impl Walk {
         self.leases.iter().find(|lease| lease.extent() == extent)
     }
 
-    /// Waits for the extents of the run that comes; returns how many it leased.
+    /// Waits for the extents of the next run; returns how many it leased.
     ///
     /// # Errors
-    /// Those of [`Line::acquire`]; what was leased before it stays so.
+    /// Those of [`Line::acquire`]; leases taken before the error are kept.
     pub fn begin<M: Medium, C: Clock>(
         &mut self,
         schedule: &Schedule,
@@ -50,8 +50,8 @@ impl Walk {
         Ok(steps.len())
     }
 
-    /// The run is over: gives back what was last needed in it, to be written where it
-    /// was changed, and starts reads into the room.
+    /// Ends the run: gives back extents that no later run needs, writes back those that
+    /// were changed, and starts reads into the free room.
     ///
     /// # Errors
     /// Those of [`Line::pump`].
@@ -73,7 +73,7 @@ impl Walk {
         line.pump()
     }
 
-    /// Gives everything back, also in the middle of a lap.
+    /// Releases all leases, at any point of a lap. Changes are not written back.
     pub fn abandon<M: Medium, C: Clock>(self, line: &mut Line<M, C>) {
         for lease in self.leases {
             line.release(lease);

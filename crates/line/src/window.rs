@@ -1,5 +1,5 @@
-//! The window: where each extent's bytes lie, and when they may be overwritten.
-//! It does not know why an extent is wanted, nor what a read is.
+//! The window: where each extent's bytes are in memory, and when they may be
+//! overwritten. It does not know why an extent is needed or how it is read.
 
 use std::collections::VecDeque;
 use std::ops::{Index, IndexMut};
@@ -8,47 +8,47 @@ use delayline_plan::{ExtentId, Mode};
 
 use crate::flights::Failure;
 
-/// Name of a [`Load`] in [`Loads`].
+/// Index of a [`Load`] in [`Loads`].
 pub(crate) type Key = u32;
 
-/// What the bytes of a load are for.
+/// The state of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Wanted by somebody who has not come yet.
+    /// Not acquired yet.
     Ahead,
-    /// In the compute's hands.
+    /// Leased to the compute.
     Leased,
-    /// Changed: its bytes are nowhere else until they are written.
+    /// Changed and to be written: the only copy of its bytes.
     Dirty,
-    /// Wanted by nobody: free once no operation is under way on it.
+    /// Not needed: free once no operation is under way on it.
     Done,
 }
 
-/// One extent on its way into memory, or there.
+/// One extent in memory, or being read or written.
 #[derive(Debug)]
 pub(crate) struct Load {
     pub extent: ExtentId,
     pub mode: Mode,
-    /// Sequence number of the future's entry that it serves (streamed ones).
+    /// Sequence number of its entry in the future (streamed extents).
     pub seq: u64,
-    /// First byte in the window's endless positions (streamed ones).
+    /// First byte as a window position, which grows without limit (streamed extents).
     pub pos: u64,
     /// First byte in memory.
     pub at: u64,
     /// Bytes reserved.
     pub len: u64,
-    /// Bytes, from the start, for which operations have been launched: reads, or
-    /// writes once it is dirty.
+    /// Bytes, from the start, for which operations were launched: reads, or writes
+    /// once it is dirty.
     pub issued: u64,
     /// Bytes not yet in memory; once it is dirty, not yet written.
     pub missing: u64,
-    /// Bytes that came; less than `len` where the file ends. Once it is dirty, bytes
-    /// that were written.
+    /// Bytes read; fewer than `len` where the file ends. Once it is dirty, bytes
+    /// written.
     pub landed: u64,
-    /// Operations under way or waiting to be tried again.
+    /// Number of operations under way or to be retried.
     pub under_way: u32,
     pub phase: Phase,
-    /// It changed while it was being written, and is written once more.
+    /// It changed while it was being written, and has to be written again.
     pub changed_again: bool,
     pub failure: Option<Box<Failure>>,
 }
@@ -72,13 +72,13 @@ impl Load {
         }
     }
 
-    /// Turns it into one that is to be written, from its start.
+    /// Makes it dirty, to be written from its start.
     pub(crate) fn soil(&mut self) {
         self.phase = Phase::Dirty;
         (self.issued, self.missing, self.landed) = (0, self.len, 0);
     }
 
-    /// First position behind it.
+    /// The window position after its last byte.
     pub(crate) fn end(&self) -> u64 {
         self.pos + self.len
     }
@@ -88,7 +88,7 @@ impl Load {
         self.issued == self.len || self.failure.is_some()
     }
 
-    /// Whether nothing more will happen to it: whole, or failed and quiet.
+    /// Whether it is complete, or failed with no operation under way.
     pub(crate) fn settled(&self) -> bool {
         self.missing == 0 || (self.failure.is_some() && self.under_way == 0)
     }
@@ -98,7 +98,7 @@ impl Load {
     }
 }
 
-/// All loads, by key; freed places are used again.
+/// All loads, by key; freed keys are reused.
 #[derive(Debug, Default)]
 pub(crate) struct Loads {
     all: Vec<Load>,
@@ -134,9 +134,9 @@ impl IndexMut<Key> for Loads {
     }
 }
 
-/// The ring of bytes `[0, len)`, used in endless positions: position `p` is
+/// The ring of bytes `[0, len)`. Window positions grow without limit: position `p` is
 /// byte `p % len`. Loads lie in it in the order in which they were placed;
-/// space comes back at both ends, never in the middle.
+/// room becomes free at both ends, never in the middle.
 #[derive(Debug)]
 pub(crate) struct Window {
     len: u64,
@@ -159,22 +159,22 @@ impl Window {
         }
     }
 
-    /// Bytes that have come for those who have not come yet.
+    /// Bytes read of loads that are not acquired yet.
     pub(crate) fn ahead(&self, loads: &Loads) -> u64 {
         let loads = self.order.iter().map(|&key| &loads[key]);
         let ahead = loads.filter(|load| load.phase == Phase::Ahead);
         ahead.map(|load| load.landed).sum()
     }
 
-    /// Whether the positions below `end` have the window to themselves.
+    /// Whether the positions below `end` can be used without overwriting a load.
     pub(crate) fn reaches(&self, loads: &Loads, end: u64) -> bool {
         self.order
             .front()
             .is_none_or(|&front| end <= loads[front].pos + self.len)
     }
 
-    /// Where `len` bytes go that come after position `head`: an extent is
-    /// contiguous in memory, so it moves up rather than straddle the ring's end.
+    /// The position of `len` bytes placed after `head`: an extent is contiguous in
+    /// memory, so one that would straddle the ring's end moves up to the next start.
     fn after(&self, head: u64, len: u64) -> u64 {
         if head % self.len + len <= self.len {
             head
@@ -183,7 +183,7 @@ impl Window {
         }
     }
 
-    /// Where the next load of `len` bytes will lie.
+    /// The position of the next load of `len` bytes.
     pub(crate) fn next_pos(&self, loads: &Loads, len: u64) -> u64 {
         let head = self.order.back().map_or(0, |&back| loads[back].end());
         self.after(head, len)
@@ -194,12 +194,12 @@ impl Window {
         pos % self.len
     }
 
-    /// Takes in a load that was made for [`Window::next_pos`].
+    /// Adds a load placed at [`Window::next_pos`].
     pub(crate) fn push(&mut self, key: Key) {
         self.order.push_back(key);
     }
 
-    /// Gives back what is free at either end.
+    /// Removes loads that are free at either end.
     pub(crate) fn trim(&mut self, loads: &mut Loads) {
         while let Some(&key) = self.order.front() {
             if !loads[key].free() {
@@ -217,9 +217,9 @@ impl Window {
         }
     }
 
-    /// How `len` bytes, wanted now by somebody for whom `own` may already be
-    /// placed, find room; leases stay where they are. Leases come before all
-    /// that is ahead, because they are taken in the order of placing.
+    /// How an extent of `len` bytes that an acquire waits for finds room; `own` is its
+    /// load, if it is placed already. Leases cannot move. They come before all loads that
+    /// are ahead, because loads are leased in the order in which they were placed.
     pub(crate) fn room(&self, loads: &Loads, own: Option<Key>, len: u64) -> Room {
         let mut leased = self
             .order
@@ -227,8 +227,8 @@ impl Window {
             .map(|&key| &loads[key])
             .take_while(|load| load.phase != Phase::Ahead)
             .filter(|load| load.phase == Phase::Leased);
-        // What is done leaves by itself: the first lease decides how far the
-        // window reaches, the last one where the free part begins.
+        // Loads that are done become free: the first lease limits how far the window
+        // reaches, and the free part begins after the last.
         let Some(first) = leased.next() else {
             return Room::Made;
         };
@@ -250,24 +250,24 @@ impl Window {
         last.is_some_and(|&key| loads[key].phase == Phase::Leased)
     }
 
-    /// How many loads lie in it.
+    /// Number of loads in it.
     pub(crate) fn count(&self) -> usize {
         self.order.len()
     }
 
-    /// The load at a place in the order.
+    /// The load at an index in the order.
     pub(crate) fn key(&self, place: usize) -> Key {
         self.order[place]
     }
 }
 
-/// Whether and how an extent that somebody waits for finds room.
+/// Whether and how an extent that an acquire waits for finds room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
-    /// When reads under way are over.
+    /// Once reads under way are over.
     Made,
-    /// When what lies ahead is dropped, itself included.
+    /// Once all loads that are ahead are dropped, its own included.
     BehindLeases,
-    /// Not as long as the leases are out.
+    /// Not before a lease is released.
     Never,
 }

@@ -1,5 +1,5 @@
-//! What becomes of the line when the medium fails: who learns of it, and that
-//! the line goes on.
+//! The line over a medium that fails: which call returns the error, and that the line
+//! stays usable.
 
 mod common;
 
@@ -24,7 +24,7 @@ fn ids() -> [ExtentId; 3] {
 }
 
 /// Extent 1's second page is broken: only its acquire fails, and only until the
-/// page is mended.
+/// page is repaired.
 fn check_broken(resident: &[usize], retries: u32) {
     let mut bench = bench(resident, retries);
     bench.line.medium_mut().manner.broken = 3 * PAGE..4 * PAGE;
@@ -52,7 +52,7 @@ fn check_broken(resident: &[usize], retries: u32) {
         assert!(matches!(source, MediumError::Failed { .. }));
     }
     bench.line.medium_mut().manner.broken = 0..0;
-    // Reads that failed before the mending may have been made ahead once more.
+    // The read ahead may have failed once more before the repair.
     let lease = bench
         .acquire(ExtentId(1))
         .or_else(|_| bench.acquire(ExtentId(1)));
@@ -60,7 +60,6 @@ fn check_broken(resident: &[usize], retries: u32) {
     let lease = bench.acquire(ExtentId(2)).unwrap();
     bench.release(lease);
     assert_eq!(bench.line.ahead(), 0);
-    // The retries are all that was asked for twice.
     assert!(bench.line.counters().retried >= u64::from(retries) * 3);
 }
 
@@ -142,7 +141,7 @@ fn leases_that_fill_the_window_are_an_error_until_one_is_released() {
     let mut leases: Vec<_> = [0, 1, 2, 0]
         .map(|id| bench.acquire(ExtentId(id)).unwrap())
         .into();
-    // Laid or not: the future stays as it is.
+    // The future does not change.
     for _ in 0..2 {
         let error = bench.acquire(ExtentId(1)).unwrap_err();
         let expect = LineError::WindowTooSmall {
@@ -187,7 +186,7 @@ impl Medium for Hole {
     fn events(&mut self, _: &mut Vec<MediumEvent>) {}
 }
 
-/// A line over a hole, into a memory of 13 pages.
+/// A line over a [`Hole`], with a memory of 13 pages.
 fn line(
     extents: &[Extent],
     part_lens: &[u64],

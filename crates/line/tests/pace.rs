@@ -1,5 +1,5 @@
-//! How long laps take in virtual time, against a recurrence that knows only
-//! rates and room; and what the trace tells of it.
+//! How long laps take in virtual time, against a recurrence of rates and room; fetches
+//! and guesses; and the trace.
 
 mod common;
 
@@ -17,7 +17,7 @@ fn bench(pages: &[u64], resident: &[usize], window_pages: u64) -> Bench {
         retries: 0,
     };
     let manner = Manner {
-        // Enough that the window alone bounds what is under way.
+        // Only the window limits what is under way.
         depth: window_pages as usize + 64,
         ns_per_page: NS_PER_PAGE,
         latency_ns: LATENCY_NS,
@@ -47,9 +47,8 @@ fn run(bench: &mut Bench, compute_ns: &[u64], laps: usize) -> u64 {
     bench.time.now_ns()
 }
 
-/// The same for a fluid: the medium serves whole extents one after the other,
-/// each as soon as it is laid and sure to find room, and each comes a latency
-/// later.
+/// The time by a recurrence: the medium serves whole extents one after the other, each
+/// as soon as it is enqueued and certain to find room, and each arrives a latency later.
 fn fluid(pages: &[u64], compute_ns: &[u64], window_pages: u64, laps: usize) -> u64 {
     let n = pages.len();
     let longest = pages.iter().max().unwrap();
@@ -62,10 +61,10 @@ fn fluid(pages: &[u64], compute_ns: &[u64], window_pages: u64, laps: usize) -> u
             sum += pages[oldest % n];
         }
         let room_ns = oldest.checked_sub(1).map_or(0, |before| end_ns[before]);
-        // A lap is laid when the one before begins.
-        let laid = (i / n * n).checked_sub(n + 1);
-        let laid_ns = laid.map_or(0, |before| end_ns[before]);
-        bus_ns = bus_ns.max(room_ns).max(laid_ns) + pages[i % n] * NS_PER_PAGE;
+        // A lap is enqueued when the one before begins.
+        let enqueued = (i / n * n).checked_sub(n + 1);
+        let enqueued_ns = enqueued.map_or(0, |before| end_ns[before]);
+        bus_ns = bus_ns.max(room_ns).max(enqueued_ns) + pages[i % n] * NS_PER_PAGE;
         let before_ns = i.checked_sub(1).map_or(0, |before| end_ns[before]);
         end_ns.push(before_ns.max(bus_ns + LATENCY_NS) + compute_ns[i % n]);
     }
@@ -94,8 +93,8 @@ fn no_lap_is_slower_than_the_fluid() {
     }
 }
 
-/// With room for a latency's worth of extents, laps take what the slower of
-/// compute and medium takes, plus the way of the first extent and the last.
+/// With room for the extents of one latency, laps take the time of the slower of compute
+/// and medium, plus the first read and the last compute.
 #[test]
 fn a_steady_line_runs_at_the_slower_of_compute_and_medium() {
     let (n, laps) = (20, 10);
@@ -114,8 +113,7 @@ fn a_steady_line_runs_at_the_slower_of_compute_and_medium() {
     }
 }
 
-/// Extents that stay are read in the first lap only, and the window being full
-/// does not keep them waiting.
+/// Resident extents are read in the first lap only, also while the window is full.
 #[test]
 fn resident_extents_use_the_time_in_which_the_window_is_full() {
     let mut bench = bench(&[4, 4, 4, 30], &[3], 8);
@@ -167,7 +165,7 @@ fn fetches_go_ahead_of_the_prefetch() {
     bench.release(lease);
 }
 
-/// One part of 60 pages, of which some are in the window and more are fetched.
+/// One extent of 60 pages, and `spare` pages of memory for fetches.
 fn fetching(depth: usize, spare: u64) -> Bench {
     let config = Config {
         window: 64 * PAGE,
@@ -278,7 +276,7 @@ fn what_has_arrived_is_what_came_and_was_not_acquired() {
     bench.line.pump().unwrap();
     bench.time.advance(100 * NS_PER_PAGE);
     bench.line.pump().unwrap();
-    // The third stays, elsewhere.
+    // The third is resident, outside the window.
     let mut ahead = 9;
     assert_eq!(bench.line.arrived(), ahead * PAGE);
     for (id, pages) in ids().zip([2, 3, 0, 4]) {

@@ -1,5 +1,5 @@
-//! Long random lives of random lines, from a seed: with faults, skips, extents
-//! on demand and fetches, in a window that is just large enough.
+//! Long random sequences of calls on random lines: with faults, skips, extents on demand
+//! and fetches, in a window that is just large enough.
 
 mod common;
 
@@ -9,7 +9,7 @@ use delayline_plan::ExtentId;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-/// What a life is made of; all else comes from the seed.
+/// Parameters of a case; all else is drawn from the seed.
 #[derive(Clone, Debug)]
 struct Life {
     seed: u64,
@@ -19,7 +19,7 @@ struct Life {
     longest_pages: u64,
     resident_percent: u64,
     fault_percent: u64,
-    /// Chance of each departure from the plan.
+    /// Probability of each departure from the plan.
     stray_percent: u64,
     spare_window_pages: u64,
 }
@@ -43,8 +43,8 @@ impl Player {
         let resident: Vec<usize> = (0..life.extents)
             .filter(|_| rng.percent(life.resident_percent))
             .collect();
-        // Each run needs some extents, each once; the last extents are left for
-        // what no plan knows of.
+        // Each run needs some extents, each once; the last extents are only acquired
+        // on demand.
         let planned = life.extents as u64 * 3 / 4 + 1;
         let runs: Vec<Vec<ExtentId>> = (0..life.runs)
             .map(|_| {
@@ -58,8 +58,8 @@ impl Player {
                 needs
             })
             .collect();
-        // What is promised: all leases of a run, and one on demand, fit together
-        // with the longest of them once more.
+        // The guarantee of `Config::window`: all leases of a run and one on demand, and
+        // the longest of them once more.
         let streamed = |id: &ExtentId| match resident.contains(&id.index()) {
             true => 0,
             false => pages[id.index()],
@@ -95,8 +95,7 @@ impl Player {
         self.rng.percent(self.life.stray_percent)
     }
 
-    /// With faults an acquire may fail, but then another attempt is as good as
-    /// the first.
+    /// Acquires an extent, again after each fault.
     fn acquire(&mut self, id: ExtentId) {
         for _ in 0..1000 {
             match self.bench.acquire(id) {
@@ -108,7 +107,7 @@ impl Player {
                 Err(error) => panic!("{error}"),
             }
         }
-        panic!("extent {} fails for ever", id.0);
+        panic!("extent {} fails every time", id.0);
     }
 
     /// Fetches a few single pages, and checks them.
@@ -137,7 +136,7 @@ impl Player {
             }
             if guessed && self.stray() {
                 self.bench.line.cancel(&ticket);
-                // Until its reads are over, their places are not ours.
+                // Until its reads are over, its memory cannot be used.
                 let _ = self.bench.line.fetched(ticket);
                 continue;
             }
@@ -156,7 +155,7 @@ impl Player {
                 Err(error) => panic!("{error}"),
             }
         }
-        panic!("a fetch fails for ever");
+        panic!("a fetch fails every time");
     }
 
     fn run(&mut self, needs: &[ExtentId]) {
@@ -190,19 +189,19 @@ impl Player {
         self.bench.line.pump().unwrap();
     }
 
-    fn lay(&mut self) {
+    fn enqueue(&mut self) {
         let lap = self.runs.iter().flatten().copied();
         self.bench.line.enqueue(lap);
     }
 
     fn live(&mut self) {
-        self.lay();
+        self.enqueue();
         for lap in 0..self.life.laps {
-            // The next lap is laid while this one runs; the last has none.
-            let lay_at = self.rng.below(self.runs.len() as u64) as usize;
+            // The next lap is enqueued while this one runs; the last has none.
+            let enqueue_at = self.rng.below(self.runs.len() as u64) as usize;
             for n in 0..self.runs.len() {
-                if n == lay_at && lap + 1 < self.life.laps {
-                    self.lay();
+                if n == enqueue_at && lap + 1 < self.life.laps {
+                    self.enqueue();
                 }
                 let needs = self.runs[n].clone();
                 if !self.stray() {
@@ -213,7 +212,7 @@ impl Player {
                 self.bench.line.forget().unwrap();
                 assert_eq!(self.bench.line.medium().in_flight(), 0);
                 assert_eq!(self.bench.line.ahead(), 0);
-                self.lay();
+                self.enqueue();
             }
         }
         self.bench.line.forget().unwrap();
@@ -228,7 +227,7 @@ impl Player {
             .sum()
     }
 
-    /// Bytes of the file that are read once, to stay.
+    /// Bytes of the file in the resident extents that are used.
     fn resident_bytes(&self) -> u64 {
         let mut used: Vec<ExtentId> = self.runs.iter().flatten().copied().collect();
         used.sort_unstable();

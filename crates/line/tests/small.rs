@@ -1,5 +1,5 @@
-//! Every short sequence of calls on small lines, against a plain model of the
-//! future and of the room that is promised.
+//! Every short sequence of calls on small lines, against a simple model of the
+//! future and of the room that an acquire is guaranteed.
 
 mod common;
 
@@ -9,7 +9,7 @@ use delayline_plan::ExtentId;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Op {
-    Lay,
+    Enqueue,
     Acquire(u32),
     ReleaseOldest,
     ReleaseNewest,
@@ -19,7 +19,7 @@ enum Op {
 }
 
 const OPS: [Op; 9] = [
-    Op::Lay,
+    Op::Enqueue,
     Op::Acquire(0),
     Op::Acquire(1),
     Op::Acquire(2),
@@ -30,12 +30,12 @@ const OPS: [Op; 9] = [
     Op::Forget,
 ];
 
-/// What the line was told, and what that entitles the caller to.
+/// The future as the line was told, and the leases since the oldest outstanding one.
 struct Model {
     pages: Vec<u64>,
     resident: Vec<usize>,
     future: Vec<u32>,
-    /// Pages leased in order, with the lease's number if it is out.
+    /// Pages leased in order, with the lease's number if it is outstanding.
     used: Vec<(u64, Option<usize>)>,
     leases: usize,
 }
@@ -45,14 +45,13 @@ impl Model {
         !self.resident.contains(&(id as usize))
     }
 
-    fn lay(&mut self) {
+    fn enqueue(&mut self) {
         let all = 0..self.pages.len() as u32;
         let streamed: Vec<u32> = all.filter(|&id| self.streamed(id)).collect();
         self.future.extend(streamed);
     }
 
-    /// Notes an acquire; returns how many pages the window must have, at most,
-    /// for it to succeed.
+    /// Records an acquire; returns with how many pages of window it must succeed.
     fn acquire(&mut self, id: u32) -> u64 {
         if !self.streamed(id) {
             return 0;
@@ -91,7 +90,7 @@ struct Case {
     manner: Manner,
 }
 
-/// Plays a sequence, up to an operation that makes no sense.
+/// Plays a sequence, up to an operation that is not possible.
 fn play(case: &Case, ops: &[Op]) {
     let config = Config {
         window: case.window_pages * PAGE,
@@ -111,9 +110,9 @@ fn play(case: &Case, ops: &[Op]) {
     let all = || (0..case.pages.len() as u32).map(ExtentId);
     for &op in ops {
         match op {
-            Op::Lay => {
+            Op::Enqueue => {
                 bench.line.enqueue(all());
-                model.lay();
+                model.enqueue();
             }
             Op::Acquire(id) => {
                 let needed = model.acquire(id);
@@ -153,7 +152,7 @@ fn play(case: &Case, ops: &[Op]) {
         let ahead = bench.line.ahead() - model.future.len();
         assert!(ahead <= case.resident.len(), "{ahead} resident ones due");
     }
-    // Whatever happened, the line is good for another lap, in any window.
+    // Whatever happened, another lap succeeds, in any window.
     for (_, lease) in leases {
         bench.release(lease);
     }

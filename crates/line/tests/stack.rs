@@ -1,5 +1,5 @@
-//! The stack: random lives over a drive that delays, shortens and fails, and the least
-//! that has to be moved.
+//! The stack: random pushes and pops over a drive that delays, shortens and fails, and
+//! the minimum of bytes moved.
 
 mod common;
 
@@ -10,7 +10,7 @@ use common::{PAGE, Rng, Time};
 use delayline_line::{Region, Stack, StackConfig, StackError, StackLease};
 use proptest::prelude::*;
 
-/// A stack, and what each item on it should hold.
+/// A stack, and the expected contents of each item.
 struct Player {
     stack: Stack<Drive, Rc<Time>>,
     drive_memory: Rc<std::cell::RefCell<Vec<u8>>>,
@@ -28,7 +28,7 @@ const LONGEST: u64 = 5;
 impl Player {
     fn new(seed: u64, room_pages: u64, capacity_pages: u64, fault_percent: u64) -> Self {
         let mut rng = Rng(seed);
-        // What lies before the stack's memory is somebody else's.
+        // The stack's memory need not begin at 0.
         let at = rng.below(4) * PAGE;
         let (room, capacity) = (room_pages * PAGE, capacity_pages * PAGE);
         let drive = Drive::new(at + room, capacity, fault_percent, &mut rng);
@@ -52,7 +52,7 @@ impl Player {
         }
     }
 
-    /// Whatever the drive fails is tried again.
+    /// Calls again after each error of the drive.
     fn insist<T>(&mut self, mut call: impl FnMut(&mut Self) -> Result<T, StackError>) -> T {
         for _ in 0..10_000 {
             match call(self) {
@@ -63,7 +63,7 @@ impl Player {
                 Err(error) => panic!("{error}"),
             }
         }
-        panic!("it fails for ever");
+        panic!("it fails every time");
     }
 
     fn bytes(&self, lease: &StackLease) -> std::ops::Range<usize> {
@@ -88,7 +88,7 @@ impl Player {
 
     fn pop(&mut self) {
         let lease = self.insist(|player| match player.stack.pop() {
-            // What the caller holds leaves no room for it.
+            // Leased items leave no room for it.
             Err(StackError::NoRoom { .. }) if !player.out.is_empty() => {
                 player.release_all();
                 player.stack.pop()
@@ -115,7 +115,7 @@ impl Player {
         );
     }
 
-    /// Gives one back, any of those that are out.
+    /// Gives back a random one of the leased items.
     fn release(&mut self) {
         if !self.out.is_empty() {
             let at = self.rng.below(self.out.len() as u64) as usize;
@@ -199,7 +199,7 @@ proptest! {
         let total = pages.iter().sum::<u64>();
         prop_assert_eq!(counters.bytes_pushed, total * PAGE);
         prop_assert_eq!(counters.bytes_spilled, counters.bytes_refilled);
-        // The least, but for the pads at the memory's end and the item that straddles.
+        // The minimum, plus pads at the memory's end and the item that straddles it.
         let least = total.saturating_sub(room_pages) * PAGE;
         prop_assert!(counters.bytes_spilled >= least);
         if total <= room_pages {
@@ -224,7 +224,7 @@ fn what_cannot_be_pushed_is_refused_and_nothing_is_lost() {
         Err(StackError::Full { .. })
     ));
     player.pop();
-    // The popped item lies where the next one would go.
+    // The popped item is where the next one would be.
     assert_eq!(
         player.stack.push(PAGE).unwrap_err(),
         StackError::NoRoom { room }

@@ -1,5 +1,5 @@
-//! The walk through a lap: whatever the plan, what a run uses is leased and whole
-//! while it computes, and nothing is leased when the lap is over.
+//! The walk through a lap, for random plans: what a run uses is leased and whole while
+//! it computes, and nothing is leased when the lap is over.
 
 mod common;
 

@@ -1,6 +1,6 @@
-//! Extents that change: random lives of random lines over a medium that keeps what
-//! is written, delays, shortens and fails. It watches that no byte is used before it
-//! is whole, that none is older than what was written, and that no room is used twice.
+//! Extents that change: random calls on random lines over a drive that keeps what is
+//! written, delays, shortens and fails. Checks that extents are whole and not older than
+//! what was written, and that no memory is used twice at a time.
 
 mod common;
 
@@ -14,7 +14,7 @@ use delayline_line::{Clock, Config, Lease, Line, LineError, LineSetup, Region};
 use delayline_plan::{Extent, ExtentId, Mode, Use};
 use proptest::prelude::*;
 
-/// What a life is made of; all else comes from the seed.
+/// Parameters of a case; all else is drawn from the seed.
 #[derive(Clone, Debug)]
 struct Life {
     seed: u64,
@@ -25,13 +25,13 @@ struct Life {
     /// Share of uses that change their extent.
     change_percent: u64,
     fault_percent: u64,
-    /// Chance of each departure from the plan.
+    /// Probability of each departure from the plan.
     stray_percent: u64,
-    /// Pages of window beside what the runs need.
+    /// Pages of window beyond what the runs need.
     spare_pages: u64,
 }
 
-/// A line, and what each extent should hold.
+/// A line, and the expected version of each extent.
 struct Player {
     line: Line<Drive, Rc<Time>>,
     time: Rc<Time>,
@@ -123,7 +123,7 @@ impl Player {
         }
     }
 
-    /// Whatever fails is tried again; nothing but what the drive does may fail.
+    /// Calls again after each error of the drive; no other error may occur.
     fn insist<T>(&mut self, mut call: impl FnMut(&mut Self) -> Result<T, LineError>) -> T {
         for _ in 0..10_000 {
             match call(self) {
@@ -135,7 +135,7 @@ impl Player {
                 Err(error) => panic!("{error}"),
             }
         }
-        panic!("it fails for ever");
+        panic!("it fails every time");
     }
 
     fn bytes(&self, lease: &Lease) -> Range<usize> {
@@ -143,7 +143,7 @@ impl Player {
         lease.at() as usize..(lease.at() + len) as usize
     }
 
-    /// Leases, checks what must be there, and changes it where that was asked for.
+    /// Leases an extent, and checks its bytes if the use reads them.
     fn acquire(&mut self, wanted: Use) -> (Lease, Use) {
         let lease = self.insist(|player| player.line.acquire(wanted));
         let index = wanted.extent.index();
@@ -159,10 +159,10 @@ impl Player {
         (lease, wanted)
     }
 
-    /// Computes on a lease and gives it back.
+    /// Changes a lease's bytes if the use does, and gives it back.
     fn give_back(&mut self, (lease, wanted): (Lease, Use)) {
         let index = wanted.extent.index();
-        // What was leased to be changed may turn out to stay as it is.
+        // An extent leased to be changed need not be.
         let changes = match wanted.mode {
             Mode::Read => false,
             Mode::Write => true,
@@ -232,7 +232,7 @@ impl Player {
         }
     }
 
-    /// An extent that no plan holds any more, in any mode.
+    /// Acquires an extent that is not enqueued, in any mode.
     fn on_demand(&mut self) {
         self.insist(|player| player.line.forget());
         let extent = ExtentId(self.rng.below(self.extents.len() as u64) as u32);
@@ -241,7 +241,7 @@ impl Player {
         self.give_back(lease);
     }
 
-    /// Everything that was changed is on the drive, and survives a power cut.
+    /// Checks that everything that was changed is on the drive and synced.
     fn check_disk(&mut self) {
         self.insist(|player| player.line.sync());
         assert_eq!(self.line.dirty(), 0);
@@ -261,7 +261,7 @@ fn live(life: Life) -> u64 {
     let mut player = Player::new(life);
     let mut runs = player.plan();
     for _ in 0..player.life.laps {
-        // There and back: what was changed last is wanted first.
+        // In reverse order in every other lap: what was changed last is needed first.
         player.lap(&runs);
         runs.reverse();
         if player.stray() {
@@ -312,7 +312,7 @@ proptest! {
     }
 }
 
-/// A life without departures; `change` is how each use changes its extent.
+/// A case without faults or departures in which every use changes its extent.
 fn steady(resident_percent: u64) -> Player {
     Player::new(Life {
         seed: 7,

@@ -1,5 +1,5 @@
-//! The lower bound of a lap that no policy can beat: by bytes and rates, and of a
-//! plan of any shape in so much memory. Does not know rings or media.
+//! The lower bound of a lap that no policy can beat: from bytes and rates, and for
+//! a plan of any shape with a given memory. Does not know rings or media.
 
 use crate::schedule::Schedule;
 use crate::transfer::{DriveRates, Transfer};
@@ -8,13 +8,13 @@ use crate::types::Plan;
 /// Which side of the machine limits a lap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// The compute is the slower one: the stream hides behind it.
+    /// Compute is slower, and hides the stream.
     Compute,
-    /// The stream is the slower one: compute must wait.
+    /// The stream is slower, and compute waits for it.
     Stream,
 }
 
-/// What a lap takes on each side if that side never waits.
+/// The time of a lap on each side if that side never waits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bound {
     /// Compute of a lap with everything resident, in seconds.
@@ -43,12 +43,12 @@ impl Bound {
         self.compute_s.max(self.stream_s)
     }
 
-    /// How close a lap of `lap_s` seconds came to it: 1 is the limit itself.
+    /// The bound divided by a lap of `lap_s` seconds: 1 means that the lap reached it.
     pub fn share_of(&self, lap_s: f64) -> f64 {
         self.lap_s() / lap_s
     }
 
-    /// Which side that is.
+    /// The slower side.
     pub fn side(&self) -> Side {
         if self.stream_s > self.compute_s {
             Side::Stream
@@ -63,25 +63,25 @@ pub fn lap_bound_s(compute_s: f64, streamed_bytes: u64, rate_bytes_per_s: f64) -
     Bound::new(compute_s, streamed_bytes, rate_bytes_per_s).lap_s()
 }
 
-/// The least that a lap of `plan` moves with `memory` bytes for what stays and what
-/// passes: in each phase while it lasts, and by the lap as a whole if it repeats.
+/// The fewest bytes that a lap must move with a given memory for resident and streamed
+/// extents together: within each phase, and per lap if the lap repeats.
 ///
-/// When a phase begins, at most the memory holds bytes that it will read, and when
-/// it ends at most the memory holds bytes that it has changed: so much may be moved
-/// before and after it. Over a lap what is changed is written once, but scratch
-/// that is still in memory when it is read never is. A cycle of `S` bytes reads
-/// `S - memory`; there and back reads as much at each turn; a stack writes and reads
-/// `S - memory`.
+/// When a phase begins, at most `memory` bytes that it reads are there already; when
+/// it ends, at most `memory` bytes that it has changed are still to be written.
+/// Everything else is moved while it lasts. Over a lap, what is changed is written
+/// once, except scratch that is still in memory when it is read. A cycle of `S` bytes
+/// reads `S - memory`; forward and backward reads as much at each turn; a stack writes
+/// and reads `S - memory`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeastTransfer {
     /// Within each phase.
     pub phases: Vec<Transfer>,
-    /// By a lap, on average over many.
+    /// Per lap, on average over many.
     pub lap: Transfer,
 }
 
 impl LeastTransfer {
-    /// Of this plan in so many bytes.
+    /// For `plan` with `memory` bytes.
     pub fn new(plan: &Plan, memory: u64) -> Self {
         let schedule = Schedule::new(plan, 0);
         let phases = plan.phases();
@@ -127,9 +127,10 @@ impl LeastTransfer {
         least
     }
 
-    /// The shortest lap in seconds, of `compute_s` seconds of compute divided among
-    /// the runs of `plan` as it says: every phase takes as long as its compute, and as
-    /// what is moved while it lasts; and the lap as long as all that it moves.
+    /// The shortest lap in seconds, with `compute_s` seconds of compute divided among
+    /// the runs as `plan` says. A phase takes at least its compute and at least the
+    /// time for what is moved while it lasts; the lap takes at least the time for all
+    /// that it moves.
     pub fn lap_bound_s(&self, plan: &Plan, compute_s: f64, rates: &DriveRates) -> f64 {
         let times = crate::lap::run_times(plan, compute_s);
         let of_phase = |(phase, moved): (std::ops::Range<u32>, &Transfer)| {

@@ -1,6 +1,6 @@
-//! What a policy would have done for a recorded route of experts. The prompt comes
-//! first; what is counted are the last three quarters of the laps that bring a token,
-//! when memory is full of what this model and text use.
+//! Replays a recorded route of experts under a policy. Only the last three quarters of
+//! the laps that generate a token are counted, when the memory holds experts that this
+//! model and text use.
 
 use crate::experts::{ExpertPools, PoolShape};
 use crate::frames::{Framed, Presence};
@@ -10,18 +10,18 @@ use crate::route::ExpertRoute;
 use crate::types::ExtentId;
 use std::collections::HashSet;
 
-/// What became of the uses that were counted.
+/// Hits and misses of the uses that were counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReplayedExperts {
-    /// Laps that brought a token.
+    /// Laps that generated a token.
     pub tokens: u64,
     /// Experts that were in memory.
     pub hits: u64,
     /// Experts that were not.
     pub misses: u64,
-    /// Bytes of those.
+    /// Bytes of the missing experts.
     pub bytes_read: u64,
-    /// The same of each of the laps, in order.
+    /// Bytes of the missing experts of each lap, in order.
     pub lap_bytes: Vec<u64>,
 }
 
@@ -31,8 +31,8 @@ impl ReplayedExperts {
         self.hits as f64 / (self.hits + self.misses).max(1) as f64
     }
 
-    /// A layer was visited, of which some were there and the others are `bytes` long. A
-    /// lap begins with its first.
+    /// Counts the visit of a layer whose missing experts have `bytes` bytes in all.
+    /// `is_first` begins a lap.
     fn count(&mut self, is_first: bool, hits: u64, misses: u64, bytes: u64) {
         if is_first {
             self.tokens += 1;
@@ -46,7 +46,7 @@ impl ReplayedExperts {
         }
     }
 
-    /// Bytes of missing experts a token.
+    /// Bytes of missing experts per token.
     pub fn bytes_per_token(&self) -> f64 {
         self.bytes_read as f64 / self.tokens.max(1) as f64
     }
@@ -61,7 +61,8 @@ impl ExpertRoute {
             .sum()
     }
 
-    /// The distinct experts of each layer in each lap, in order, and whether it counts.
+    /// The distinct experts of each layer in each lap, in order, and whether the lap
+    /// counts.
     fn visits(&self) -> impl Iterator<Item = ExpertVisit> + '_ {
         let answers = self.laps.iter().filter(|lap| !lap.is_prompt).count();
         let mut answer = 0;
@@ -87,8 +88,8 @@ struct ExpertVisit {
     counts: bool,
 }
 
-/// Replays a route in pools of these shapes, which start empty. A lap that uses more
-/// experts of a layer than there are frames uses them in portions.
+/// Replays a route in empty pools of `shapes`. A lap that uses more experts of a layer
+/// than the pool has frames uses them in portions.
 pub fn replay_experts<P: Policy>(
     route: &ExpertRoute,
     shapes: &[PoolShape],
@@ -117,9 +118,9 @@ pub fn replay_experts<P: Policy>(
     sums
 }
 
-/// Replays a route with all of it known: what is used again latest goes, and missing
-/// experts may pass beside a memory of `capacity` bytes in all. No policy that does
-/// not know the future comes near.
+/// Replays a route in a memory of `capacity` bytes under [`Belady`], which knows all of
+/// the route. Missing experts need not be kept. A reference that policies without
+/// knowledge of the future do not reach.
 pub fn replay_experts_ahead(route: &ExpertRoute, capacity: u64) -> ReplayedExperts {
     let mut firsts = Vec::new();
     let mut trace = Trace::default();

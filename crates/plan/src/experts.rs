@@ -1,14 +1,14 @@
-//! Experts of a mixture in memory: pools of frames, one for all layers whose experts
-//! are of one length, and which expert is in which frame. Layers take turns, so an
-//! expert of a layer that was just computed is expected a lap later at the earliest.
-//! Knows no tensors and no bytes.
+//! Which experts of a mixture are in memory: pools of frames, one for all layers whose
+//! experts have the same length, and which expert is in which frame. Layers take turns,
+//! so an expert of the layer just computed is used again a lap later at the earliest.
+//! Knows no tensors and no addresses.
 
 use crate::frames::{FramePool, Framed};
 use crate::policy::{FirstCome, Frequency, Lru, NextUse, Policy, S3Fifo};
 use crate::types::ExtentId;
 
-/// Laps after which a use counts half. On the routes of real models that were
-/// replayed, from 5 to 20 differ by less than a point of hits.
+/// Laps after which a use counts half. On replayed routes of real models, values from 5
+/// to 20 differ by less than one percentage point of hits.
 const HALF_LIFE_LAPS: f64 = 10.0;
 
 /// The experts of a layer.
@@ -16,11 +16,11 @@ const HALF_LIFE_LAPS: f64 = 10.0;
 pub struct ExpertLayer {
     /// How many there are.
     pub count: u32,
-    /// Memory that one takes, all its matrices together, in bytes.
+    /// Bytes of memory for one, all its matrices together.
     pub bytes: u64,
 }
 
-/// The experts of a layer that shares its pool with those of equal length.
+/// Where the experts of a layer are: a pool, and a range of its items.
 #[derive(Clone, Copy, Debug)]
 struct Seat {
     pool: usize,
@@ -29,7 +29,7 @@ struct Seat {
     count: u32,
 }
 
-/// What a pool was made for.
+/// The size of a pool and what it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolShape {
     /// Bytes of a frame.
@@ -42,7 +42,7 @@ pub struct PoolShape {
     pub turn_of: Vec<u32>,
 }
 
-/// All pools.
+/// The pools of a model.
 #[derive(Clone, Debug)]
 pub struct ExpertPools<P> {
     pools: Vec<(u64, FramePool<P>)>,
@@ -51,9 +51,10 @@ pub struct ExpertPools<P> {
     items: Vec<ExtentId>,
 }
 
-/// Divides `capacity` bytes among the experts of `layers` that are of one length, in
-/// proportion to what they take in all. A pool of which some layer's experts are not
-/// `least` frames has as many, also where this is more than the capacity.
+/// Makes one pool for each length of experts in `layers`, and divides `capacity` bytes
+/// among them in proportion to the bytes of their experts. A pool has at least `least`
+/// frames, or as many as it has experts if those are fewer, even if this exceeds the
+/// capacity.
 pub fn pool_shapes(layers: &[ExpertLayer], capacity: u64, least: u32) -> Vec<PoolShape> {
     let mut shapes: Vec<PoolShape> = Vec::new();
     let mut turns: Vec<u32> = Vec::new();
@@ -87,7 +88,7 @@ pub fn pool_shapes(layers: &[ExpertLayer], capacity: u64, least: u32) -> Vec<Poo
     shapes
 }
 
-/// The policy that is in use: next use, by layers that take turns.
+/// The policy used in production: next use, for layers that take turns.
 pub fn production_policy(shape: &PoolShape) -> NextUse {
     NextUse::in_turns(HALF_LIFE_LAPS, usize::MAX, shape.turn_of.clone())
 }
@@ -118,7 +119,7 @@ impl ExpertPolicy {
         Self::NextUse,
     ];
 
-    /// As it is called.
+    /// Its name in options and reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::FirstCome => "first-come",
@@ -129,7 +130,7 @@ impl ExpertPolicy {
         }
     }
 
-    /// One that has seen nothing, for a pool.
+    /// A new policy of this kind for a pool.
     pub fn start(self, shape: &PoolShape) -> Box<dyn Policy> {
         match self {
             Self::FirstCome => Box::new(FirstCome::default()),
@@ -142,7 +143,7 @@ impl ExpertPolicy {
 }
 
 impl<P: Policy> ExpertPools<P> {
-    /// Empty pools of these shapes, which [`pool_shapes`] made for the same layers.
+    /// Empty pools of the shapes that [`pool_shapes`] returned for `layers`.
     pub fn new(
         layers: &[ExpertLayer],
         shapes: &[PoolShape],
@@ -171,7 +172,7 @@ impl<P: Policy> ExpertPools<P> {
         }
     }
 
-    /// The pool of a layer.
+    /// Index of a layer's pool.
     pub fn pool_of(&self, layer: u32) -> usize {
         self.seats[layer as usize].pool
     }
@@ -187,13 +188,12 @@ impl<P: Policy> ExpertPools<P> {
         self.pools.iter().map(held).sum()
     }
 
-    /// Uses these experts of a layer: each has a frame of the layer's pool afterwards,
-    /// and is added once to `out`, as expert and frame, in the order in which they
-    /// were named; those that were missing are to be read.
-    /// False, and nothing has changed, where they are more than there are frames.
+    /// Uses experts of a layer. Each gets a frame of the layer's pool and is appended
+    /// once to `out`, in the order given; those that were missing are to be read.
+    /// Returns false, and changes nothing, if they need more frames than may be used.
     ///
     /// # Panics
-    /// When the layer has no such expert.
+    /// If the layer has no such expert.
     pub fn visit(
         &mut self,
         layer: u32,
@@ -215,21 +215,20 @@ impl<P: Policy> ExpertPools<P> {
         fits
     }
 
-    /// From now on so many frames of each pool are left to what is reserved.
+    /// Sets aside `spare` frames of each pool for reservations; see [`FramePool::leave`].
     pub fn leave(&mut self, spare: u32) {
         for (_, pool) in &mut self.pools {
             pool.leave(spare);
         }
     }
 
-    /// Reserves a frame of the layer's pool for an expert that will perhaps be used
-    /// soon. None where it has one, or no frame is left.
+    /// See [`FramePool::reserve`]. `None` also if there is no such expert.
     pub fn reserve(&mut self, layer: u32, expert: u32) -> Option<u32> {
         let (pool, item) = self.seat(layer, expert)?;
         pool.reserve(item)
     }
 
-    /// See [`FramePool::reserve_unused`].
+    /// See [`FramePool::reserve_unused`]. `None` also if there is no such expert.
     pub fn reserve_unused(&mut self, layer: u32, expert: u32, most: u32) -> Option<u32> {
         let (pool, item) = self.seat(layer, expert)?;
         pool.reserve_unused(item, most)
@@ -238,7 +237,7 @@ impl<P: Policy> ExpertPools<P> {
     /// See [`FramePool::hold`].
     ///
     /// # Panics
-    /// When no frame is reserved for the expert.
+    /// If no frame is reserved for the expert.
     pub fn hold(&mut self, layer: u32, expert: u32) -> bool {
         let (pool, item) = self.seat(layer, expert).expect("there is such an expert");
         pool.hold(item)
@@ -262,7 +261,7 @@ impl<P: Policy> ExpertPools<P> {
         item.is_some_and(|item| self.pools[pool].1.frame_of(item).is_some())
     }
 
-    /// The expert is not expected any more; see [`FramePool::cancel`].
+    /// See [`FramePool::cancel`].
     pub fn cancel(&mut self, layer: u32, expert: u32) {
         if let Some((pool, item)) = self.seat(layer, expert) {
             pool.cancel(item);
@@ -281,7 +280,7 @@ impl<P: Policy> ExpertPools<P> {
         Some((&mut self.pools[pool].1, item))
     }
 
-    /// Nothing is in any frame any more.
+    /// Empties all pools; see [`FramePool::clear`].
     pub fn clear(&mut self) {
         for (_, pool) in &mut self.pools {
             pool.clear();

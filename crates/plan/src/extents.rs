@@ -1,11 +1,11 @@
-//! How the weights of a model are cut into extents. Knows byte ranges and the
-//! order of uses; does not know what a weight means or where memory is.
+//! Cuts the weights of a model into extents. Knows byte ranges and the order of
+//! uses; does not know what a weight means or where memory is.
 
 use crate::types::{ALIGN, Extent, ExtentId};
 use thiserror::Error;
 
-/// Largest stretch of unused bytes that is read along to join two weights:
-/// at 3 GB/s it costs about 20 µs, less than a separate request saves.
+/// Largest gap of unused bytes that is read to join two weights: at 3 GB/s it
+/// costs about 20 µs, less than a separate request.
 const GAP_BYTES: u64 = 64 << 10;
 
 /// Byte range of a tensor in a model file, and when a lap uses it.
@@ -44,11 +44,11 @@ pub struct Cut {
     /// In order of first use. Neighbours in the file may overlap in the block
     /// of [`ALIGN`] bytes at their boundary.
     pub extents: Vec<Extent>,
-    /// One a weight, in the order the weights were given.
+    /// One per weight, in the order of the weights passed to [`cut()`].
     pub homes: Vec<Home>,
 }
 
-/// Why weights cannot be cut: their description does not fit the files.
+/// A description of weights that does not fit the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum CutError {
     /// The part is not among the files.
@@ -87,9 +87,9 @@ pub enum CutError {
     },
 }
 
-/// The extent length to aim at for a model of `total_bytes`: small models get
-/// small extents so that a window of a few is still a small part of them, and
-/// beyond 4 MiB larger reads gain nothing.
+/// The target length of an extent for a model of `total_bytes`. Small models get
+/// small extents, so that a window of a few extents is a small part of the model;
+/// reads of more than 4 MiB gain nothing.
 pub fn default_target(total_bytes: u64) -> u64 {
     (total_bytes / 64).clamp(64 << 10, 4 << 20)
 }
@@ -173,7 +173,7 @@ fn check(index: usize, weight: &UsedRange, parts: &[u64]) -> Result<(), CutError
 
 /// Weights that share an extent.
 struct Group {
-    /// Their hull, in bytes and in uses.
+    /// The smallest range of bytes and of uses that covers all of them.
     range: UsedRange,
     /// Sum of their lengths.
     bytes: u64,
@@ -193,7 +193,8 @@ impl Group {
         aligned(&self.range)
     }
 
-    /// The hull of both if they may share an extent. `next` lies behind.
+    /// The range that covers both, if they may share an extent. `next` comes later
+    /// in the file.
     fn joined(&self, next: &Group, target_bytes: u64, uses: &Uses) -> Option<UsedRange> {
         let (a, b) = (&self.range, &next.range);
         if a.part != b.part || b.offset.saturating_sub(a.end()) > GAP_BYTES {
@@ -229,7 +230,7 @@ fn aligned(range: &UsedRange) -> Extent {
     }
 }
 
-/// Bytes of weights over the order of uses.
+/// Prefix sums of the weights' bytes over the order of first uses.
 struct Uses {
     /// Positions of first uses, ascending.
     at: Vec<u32>,

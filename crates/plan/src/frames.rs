@@ -1,13 +1,13 @@
-//! A pool of frames of one length, each of which holds a whole item: where every item
-//! that is used has to be in memory while it is used, and a policy says which of the
-//! others go for it. Some frames can be left to items that will perhaps be used soon.
-//! Knows which item is in which frame; no bytes, no addresses.
+//! A pool of frames of one length that hold whole items. Every item must be in a frame
+//! while it is used; a policy decides which of the others is evicted for it. Some frames
+//! can be set aside for items that may be used soon. Knows which item is in which frame;
+//! no bytes, no addresses.
 
 use crate::policy::Policy;
 use crate::types::ExtentId;
 use std::collections::HashSet;
 
-/// No frame.
+/// Stands for no frame.
 const NONE: u32 = u32::MAX;
 
 /// An item that is used now, and its frame.
@@ -15,20 +15,20 @@ const NONE: u32 = u32::MAX;
 pub struct Framed {
     /// Which item.
     pub item: ExtentId,
-    /// Which frame it is in, or has to be read into.
+    /// The frame that holds it, or that it has to be read into.
     pub frame: u32,
-    /// Whether it was there.
+    /// Whether the frame holds it.
     pub found: Presence,
 }
 
 /// Whether an item that is used was in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// It was there.
+    /// It was in a frame.
     Held,
-    /// A frame was reserved for it: whoever did that has it read, or has had.
+    /// A frame was reserved for it; whoever reserved it reads the item.
     Reserved,
-    /// It was not, and has to be read.
+    /// It was not in a frame and has to be read.
     Missing,
 }
 
@@ -40,21 +40,22 @@ pub struct FramePool<P> {
     frame_of: Vec<u32>,
     free: Vec<u32>,
     frames: u32,
-    /// How many of them hold an item.
+    /// How many frames hold an item.
     held: u32,
-    /// How many are left to what is reserved.
+    /// How many frames are set aside for reservations.
     spare: u32,
-    /// Frames that are reserved, or were and are not yet given back.
+    /// How many frames are reserved, or cancelled and not yet given back.
     taken: u32,
     reserved: Vec<(ExtentId, u32)>,
+    /// Items of the last batch.
     in_use: HashSet<ExtentId>,
 }
 
 impl<P: Policy> FramePool<P> {
-    /// So many empty frames, for items of which the last is `items - 1`.
+    /// `frames` empty frames, for items numbered below `items`.
     ///
     /// # Panics
-    /// When there are 2³² − 1 frames or more.
+    /// If there are 2³² − 1 frames or more.
     pub fn new(frames: u32, items: u32, policy: P) -> Self {
         assert!(frames < NONE, "{frames} frames are too many");
         Self {
@@ -96,24 +97,24 @@ impl<P: Policy> FramePool<P> {
         self.frame_of(item).is_some() || self.position(item).is_some()
     }
 
-    /// Whether every frame that is not left to what is reserved holds an item.
+    /// Whether every frame that is not set aside for reservations holds an item.
     pub fn is_full(&self) -> bool {
         self.held >= self.frames - self.spare
     }
 
-    /// From now on so many frames are left to what is reserved. What the last batch
-    /// uses is not given up for it.
+    /// Sets aside `spare` frames for reservations from now on, and evicts items to make
+    /// room; not those of the last batch.
     ///
     /// # Panics
-    /// When there are not as many frames.
+    /// If there are fewer frames.
     pub fn leave(&mut self, spare: u32) {
         assert!(spare <= self.frames, "{spare} of {} frames", self.frames);
         self.spare = spare;
         self.make_room();
     }
 
-    /// Reserves a frame for an item that will perhaps be used soon. None where it has
-    /// one, or no frame is left.
+    /// Reserves a frame for an item that may be used soon. `None` if it has one, or none
+    /// of those set aside is free.
     pub fn reserve(&mut self, item: ExtentId) -> Option<u32> {
         if self.has_frame(item) || self.taken >= self.spare {
             return None;
@@ -124,12 +125,12 @@ impl<P: Policy> FramePool<P> {
         Some(frame)
     }
 
-    /// Reserves a frame that nobody has any use for yet, beside those that are left to
-    /// what is reserved, for an item that [`FramePool::hold`] will put into it. None
-    /// where it has one, `most` are taken, or no such frame is there.
-    pub fn reserve_unused(&mut self, item: ExtentId, most: u32) -> Option<u32> {
+    /// Reserves a frame that is still empty, other than those set aside, for an item to
+    /// be added by [`FramePool::hold`]. `None` if the item has a frame, `taken_max`
+    /// frames are reserved already, or no such frame is left.
+    pub fn reserve_unused(&mut self, item: ExtentId, taken_max: u32) -> Option<u32> {
         let is_full = self.held + self.taken >= self.frames - self.spare;
-        if is_full || self.taken >= most || self.has_frame(item) {
+        if is_full || self.taken >= taken_max || self.has_frame(item) {
             return None;
         }
         let frame = self.free.pop()?;
@@ -138,11 +139,11 @@ impl<P: Policy> FramePool<P> {
         Some(frame)
     }
 
-    /// What a frame was reserved for is in it, and stays as if it had been used. False
-    /// where the others have taken all the room meanwhile: its frame is free then.
+    /// Keeps an item that was read into its reserved frame, as if it had been used.
+    /// Returns false, and frees the frame, if other items have filled all room since.
     ///
     /// # Panics
-    /// When none is reserved for the item.
+    /// If no frame is reserved for the item.
     pub fn hold(&mut self, item: ExtentId) -> bool {
         let at = self.position(item).expect("it was reserved");
         let (_, frame) = self.reserved.swap_remove(at);
@@ -157,21 +158,21 @@ impl<P: Policy> FramePool<P> {
         true
     }
 
-    /// The item is not expected any more. Its frame is nobody's until it is given
-    /// back with [`FramePool::give_back`].
+    /// Cancels the reservation for an item. Its frame cannot be used until
+    /// [`FramePool::give_back`].
     pub fn cancel(&mut self, item: ExtentId) {
         if let Some(at) = self.position(item) {
             self.reserved.swap_remove(at);
         }
     }
 
-    /// Nothing is read any more into a frame that was reserved for an item that is not
-    /// expected any more.
+    /// Frees a frame whose reservation was cancelled, once no read into it is under way.
     pub fn give_back(&mut self, frame: u32) {
         self.taken -= 1;
         self.free.push(frame);
     }
 
+    /// Index of the item's reservation.
     fn position(&self, item: ExtentId) -> Option<usize> {
         self.reserved.iter().position(|(of, _)| *of == item)
     }
@@ -181,7 +182,7 @@ impl<P: Policy> FramePool<P> {
         self.frames - self.spare.max(self.taken)
     }
 
-    /// Gives up items until as many frames are left as are to be.
+    /// Evicts items until those held fit in [`FramePool::room`].
     fn make_room(&mut self) {
         while self.held > self.room()
             && let Some(gone) = self.policy.evict(&self.in_use)
@@ -192,7 +193,7 @@ impl<P: Policy> FramePool<P> {
         }
     }
 
-    /// A frame for an item, another one's if need be.
+    /// A frame for an item; evicts another one if necessary.
     fn frame_for(&mut self, item: ExtentId) -> (u32, Presence) {
         if let Some(at) = self.position(item) {
             self.taken -= 1;
@@ -211,13 +212,12 @@ impl<P: Policy> FramePool<P> {
         (frame, Presence::Missing)
     }
 
-    /// Uses the items of a batch: each has a frame afterwards, and is added to `out`
-    /// once, in the order in which they were named. What the batch uses is not given
-    /// up for it. False, and nothing has changed, if it uses more items than may be
-    /// held.
+    /// Uses the items of a batch. Each gets a frame and is appended to `out` once, in
+    /// the order given. Items of the batch are not evicted for one another. Returns
+    /// false, and changes nothing, if it uses more items than may be held.
     ///
     /// # Panics
-    /// When an item is beyond the last.
+    /// If there is no such item.
     pub fn visit(
         &mut self,
         batch: impl IntoIterator<Item = ExtentId>,
@@ -252,8 +252,8 @@ impl<P: Policy> FramePool<P> {
         true
     }
 
-    /// Nothing is in any frame any more and nothing is reserved, after reads that
-    /// failed. What is known of past uses is kept.
+    /// Empties all frames and drops all reservations, after reads that failed. The
+    /// policy keeps what it knows of past uses.
     pub fn clear(&mut self) {
         while self.policy.evict(&HashSet::new()).is_some() {}
         self.frame_of.fill(NONE);

@@ -1,12 +1,12 @@
-//! What a lap takes: a fluid simulation in seconds. Knows schedule, residency,
+//! How long a lap takes: a fluid simulation in seconds. Knows schedule, residency,
 //! compute and a constant device rate; does not know requests, latency, queues
-//! or what a medium is, and takes no time for what is written back.
+//! or media, and assumes that writing back takes no time.
 //!
 //! The drive reads the steps in order at the device rate, byte by byte, as far
-//! as the ring has room (the rules are those of [`window_min`]); a run starts
-//! when the one before has ended and its extents are there; what it was last to
-//! need is released at its end. Where the ring has room depends on the ends of
-//! runs alone, so one pass over the runs computes all times exactly, without
+//! as the ring has room (the rules are those of [`window_min`]). A run starts
+//! when the one before has ended and its extents are there. Extents that no later
+//! run needs are released when it ends. Room in the ring becomes free at the ends
+//! of runs alone, so one pass over the runs computes all times exactly, without
 //! time steps.
 //!
 //! [`window_min`]: crate::window_min
@@ -17,14 +17,13 @@ use crate::schedule::{Schedule, Step};
 use crate::types::Plan;
 use std::collections::VecDeque;
 
-/// Most laps that are simulated to find the steady state.
+/// Maximum number of laps simulated to find the steady state.
 const LAPS_MAX: usize = 256;
 
-/// One lap in the steady state, in seconds: compute `compute_s` seconds when
-/// nothing is waited for (divided among the runs as the plan says), streaming
-/// at `rate_bytes_per_s`. Never below [`lap_bound_s`], which no steady state
-/// can beat; infinite if the window is too small. If pads differ from lap to
-/// lap, the average.
+/// The length of a lap in the steady state, in seconds. `compute_s` is the lap's
+/// compute without any wait, divided among the runs as the plan says;
+/// `rate_bytes_per_s` is the device rate. Never below [`lap_bound_s`]; infinite if
+/// the window is too small; the average if pads differ from lap to lap.
 pub fn lap_time_s(
     plan: &Plan,
     schedule: &Schedule,
@@ -39,9 +38,9 @@ pub fn lap_time_s(
     lap_s.max(compute_s)
 }
 
-/// The first lap in seconds: nothing is in memory yet, so the resident extents
-/// are read too, in order of use; while the ring is full, those behind.
-/// Arguments as in [`lap_time_s`].
+/// The length of the first lap in seconds. Nothing is in memory yet, so resident
+/// extents are read as well, in order of use; while the ring is full, later ones
+/// are read ahead. Arguments as in [`lap_time_s`].
 pub fn first_lap_s(
     plan: &Plan,
     schedule: &Schedule,
@@ -56,7 +55,7 @@ pub fn first_lap_s(
     ring.lap(&layout, &times).unwrap_or(f64::INFINITY)
 }
 
-/// Seconds of compute of each run. If no run has a share, all have the same.
+/// Seconds of compute of each run. If no run has a share, all take the same time.
 pub fn run_times(plan: &Plan, compute_s: f64) -> Vec<f64> {
     let total: f64 = plan.runs.iter().map(|r| r.compute).sum();
     let share = |compute: f64| match total > 0.0 {
@@ -67,13 +66,13 @@ pub fn run_times(plan: &Plan, compute_s: f64) -> Vec<f64> {
     runs.map(|r| compute_s * share(r.compute)).collect()
 }
 
-/// The steady state for `times` (seconds a run), in seconds a lap.
+/// The length of a lap in the steady state in seconds, for runs of `times` seconds.
 ///
-/// Where the steps lie depends on the phase of the ring at the start of the
-/// lap alone, not on time. So the phases repeat with some period; over whole
+/// The positions of the steps depend only on the phase of the ring at the start of
+/// the lap, not on time. So the phases repeat with some period; over whole
 /// periods the system is linear in the (max, +) sense, and its growth per
-/// period becomes constant. Starting empty, from the slow side, it is constant
-/// after a few periods; the average since the first settles the rest.
+/// period becomes constant, from an empty ring after a few periods. If it has not
+/// after `laps_max` laps, the average of the second half is taken.
 pub(crate) fn steady(
     times: &[f64],
     schedule: &Schedule,
@@ -124,14 +123,15 @@ pub(crate) fn steady(
     bound.max((ends[last] - ends[last - span]) / span.max(1) as f64)
 }
 
-/// What does not change from lap to lap: which steps stream, and which of them each
-/// run needs and releases.
+/// Which steps of a lap stream, and which of them each run needs and releases. The
+/// same for every lap.
 pub struct LapLayout<'a> {
     /// The streamed steps in order.
     pub steps: Vec<&'a Step>,
-    /// How many of them start before or in each run.
+    /// By run: how many of `steps` start before or in it.
     pub started: Vec<usize>,
-    /// After each run, the oldest of them not released; their number if none.
+    /// By run: index of the oldest of `steps` not released after it; their number if
+    /// all are.
     pub oldest: Vec<usize>,
 }
 
@@ -159,9 +159,9 @@ impl<'a> LapLayout<'a> {
         }
     }
 
-    /// Where each step of a lap starts in a ring of `window` bytes that is used
-    /// up to `end`, and last where the next lap's first does: the tail, when
-    /// this lap has released all. Moves `end` on.
+    /// The start of each step of a lap in a ring of `window` bytes that is used
+    /// up to `end`, followed by the start of the next lap's first step, which is the
+    /// tail once this lap has released everything. Advances `end`.
     pub fn positions(&self, end: &mut u64, window: u64) -> Vec<u64> {
         let mut starts = Vec::with_capacity(self.steps.len() + 1);
         for step in &self.steps {
@@ -174,7 +174,7 @@ impl<'a> LapLayout<'a> {
     }
 }
 
-/// Where a step of `len` bytes starts that follows position `end` in a ring of
+/// The start of a step of `len` bytes that follows position `end` in a ring of
 /// `window` bytes.
 fn place(window: u64, end: u64, len: u64) -> u64 {
     match end.checked_rem(window) {
@@ -183,11 +183,13 @@ fn place(window: u64, end: u64, len: u64) -> u64 {
     }
 }
 
-/// A resident extent that still has to arrive, in the first lap.
+/// A resident extent that the first lap still has to read.
 struct Arrival {
+    /// The run that needs it first.
     run: u32,
-    /// Index among the streamed steps that it is read before.
+    /// Index of the streamed step that it is read before.
     before: usize,
+    /// Bytes still to read.
     left: f64,
 }
 
@@ -213,13 +215,13 @@ fn first_reads(schedule: &Schedule, resident: &[bool]) -> VecDeque<Arrival> {
 struct Ring {
     window: u64,
     rate: f64,
-    /// Position behind the last step placed.
+    /// End position of the last step placed.
     end: u64,
-    /// Second in which the drive has done what it was asked so far.
+    /// Time at which the drive finishes the reads so far.
     drive_s: f64,
-    /// Second in which compute ended so far.
+    /// Time at which the last run so far ended.
     now_s: f64,
-    /// From when on positions below what can be read; ascending in both.
+    /// A time, and the position below which can be read from then on; both ascend.
     room: VecDeque<(f64, u64)>,
     arrivals: VecDeque<Arrival>,
 }
@@ -241,8 +243,8 @@ impl Ring {
         self.end % self.window
     }
 
-    /// Runs one lap and says when it ends, in seconds since the first began;
-    /// `None` if the ring is too small.
+    /// Simulates one lap; returns when it ends, in seconds since the first began,
+    /// or `None` if the ring is too small.
     fn lap(&mut self, layout: &LapLayout, times: &[f64]) -> Option<f64> {
         let starts = layout.positions(&mut self.end, self.window);
         let mut next = 0;
@@ -267,7 +269,7 @@ impl Ring {
             }
             self.now_s += time;
             let limit = starts[layout.oldest[run]] + self.window;
-            if self.room.back().is_none_or(|&(_, most)| most < limit) {
+            if self.room.back().is_none_or(|&(_, last)| last < limit) {
                 self.room.push_back((self.now_s, limit));
             }
         }
@@ -308,7 +310,7 @@ impl Ring {
         next.is_some_and(|a| a.run as usize <= run && a.before <= before)
     }
 
-    /// Reads the next resident extent, at the longest until `until_s`.
+    /// Reads the next resident extent, until `until_s` at most.
     fn read_arrival(&mut self, until_s: f64) {
         let Some(next) = self.arrivals.front_mut() else {
             return;

@@ -1,13 +1,13 @@
-//! The known future: which bytes are needed, in which order, and what follows
-//! from that for what stays in memory and what is read when.
+//! The known future: which bytes are needed in which order, and therefore which
+//! stay in memory and when the others are read.
 //!
-//! Pure code: no I/O, no clock, no thread, no tensor, no llama.cpp. Shapes:
-//! bytes are `u64`, times are seconds as `f64`, indices are newtypes or `u32`.
+//! Pure code: no I/O, no clock, no thread, no tensor, no llama.cpp. Bytes are
+//! `u64`, times are seconds as `f64`, indices are newtypes or `u32`.
 //!
-//! The way through: weights are [`cut()`] into extents; the runs that need them
-//! make a [`Plan`]; its [`Schedule`] says when each extent is leased and
-//! released; [`choose`] divides the memory between the window and the extents
-//! that stay; [`lap_bound_s`] and [`lap_time_s`] say what a lap then takes.
+//! Weights are [`cut()`] into extents; the runs that need them make a [`Plan`];
+//! its [`Schedule`] says when each extent is leased and released; [`choose`]
+//! divides the memory between the window and the extents that stay;
+//! [`lap_bound_s`] and [`lap_time_s`] say how long a lap then takes.
 //!
 //! ```
 //! use delayline_plan::*;
@@ -33,12 +33,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Training goes there and back:
+//! Training passes the layers forward and backward:
 //!
 //! ```
 //! use delayline_plan::*;
 //!
-//! // Eight layers of 16 MiB; the way back changes what the way there has read.
+//! // Eight layers of 16 MiB; the backward pass changes what the forward pass reads.
 //! let len = 16 << 20;
 //! let extents = (0..8).map(|i| Extent { part: 0, offset: i * len, len }).collect();
 //! let layer = |i| RoundTrip {
@@ -62,8 +62,8 @@
 //! # Ok::<(), TooSmall>(())
 //! ```
 //!
-//! Where the future is not certain, a [`Policy`] says what stays: a [`Cache`] asks
-//! it, and [`replay`] tells what it would have done for a recorded trace.
+//! Where the future is not certain, a [`Policy`] decides what stays. A [`Cache`]
+//! follows a policy; [`replay`] runs one over a recorded trace.
 //!
 //! ```
 //! use delayline_plan::{Belady, ExtentId, Lru, NextUse, Trace, replay};
@@ -73,7 +73,7 @@
 //! let trace = Trace::one_by_one(vec![4096; 3], uses);
 //! assert_eq!(replay(&trace, 8192, 0, Lru::default()).hits, 0);
 //! assert_eq!(replay(&trace, 8192, 0, Belady::new(&trace)).hits, 18);
-//! // With the next three uses known, nothing is lost against knowing all.
+//! // Knowing the next three uses is as good as knowing all.
 //! assert_eq!(replay(&trace, 8192, 3, NextUse::new(8.0, 3)).hits, 18);
 //! ```
 

@@ -1,14 +1,14 @@
-//! A memory for rows of one length, of which the next batches are known: what is
-//! wanted first stays, and beyond what is known the rows that are expected most
-//! often. It decides which row is in which slot and which rows are to be read;
-//! it does not know where they are, nor their bytes.
+//! A cache of rows of one length whose next batches are known. Rows that are used
+//! soonest stay; of rows in no known batch, those expected most often. It decides
+//! which row is in which slot and which rows are to be read; it does not know where
+//! the rows are or their bytes.
 //!
-//! The unit of time is the batch: the order inside one is free. Batches are
+//! The unit of time is the batch: the order within one is free. Batches are
 //! *announced* as soon as they are known, *staged* when their missing rows get slots
 //! and are to be read, and *retired* when they have been used. Rows of staged batches
-//! are pinned. Of the others the one goes whose next batch is latest (Belady); those
-//! that no announced batch uses go before, the least expected first, and of equals the
-//! one that was used longest ago. Everything takes constant time a row.
+//! are pinned. Rows that no announced batch uses are evicted first, the least expected
+//! first, and of equals the least recently used; then the row whose next batch is
+//! latest (Belady). Everything takes constant time per row.
 
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
@@ -19,10 +19,10 @@ mod list;
 pub use expected::ExpectedUse;
 use list::{Links, List};
 
-/// No slot, no batch.
+/// Stands for no slot, no batch and no row.
 const NONE: u32 = u32::MAX;
 
-/// What is known of a row that is in memory or announced.
+/// A row that is in memory or announced.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     slot: u32,
@@ -34,7 +34,7 @@ struct Known {
 #[derive(Clone, Copy, Debug)]
 struct Held {
     row: u32,
-    /// The first batch that uses it and is not staged.
+    /// The first announced batch that uses it and is not staged.
     next: u32,
     /// Staged batches that use it.
     pins: u32,
@@ -47,7 +47,7 @@ struct Ahead {
     rows: Vec<u32>,
     /// For each row the next announced batch that uses it.
     next: Vec<u32>,
-    /// What had to be read for it, once it is staged.
+    /// Rows that had to be read for it; empty until it is staged.
     missed: Vec<u32>,
     /// Slots whose next use is this batch.
     waiting: List,
@@ -58,11 +58,11 @@ struct Ahead {
 pub struct MissedRow {
     /// Which row.
     pub row: u32,
-    /// Where it goes.
+    /// The slot to read it into.
     pub slot: u32,
 }
 
-/// The memory and what is known of the future.
+/// The slots and the announced batches.
 #[derive(Clone, Debug)]
 pub struct Lookahead {
     held: Vec<Held>,
@@ -75,14 +75,16 @@ pub struct Lookahead {
     first: u32,
     /// How many of `batches` are staged.
     staged: usize,
-    /// Not before this batch does a slot wait for a later one.
+    /// No slot waits for a batch after this one.
     latest: u32,
+    /// By class: unpinned slots whose rows no announced batch uses.
     classes: Vec<List>,
+    /// One bit per class: whether its list has slots.
     filled: [u64; 4],
     pinned: usize,
-    /// Rows that were missed by batches that are staged.
+    /// Rows that staged batches had to read.
     outstanding: usize,
-    /// Rows of all batches that are announced.
+    /// Sum of the rows of `batches`.
     announced: usize,
 }
 
@@ -90,8 +92,8 @@ pub struct Lookahead {
 const SLOT_BYTES: u64 = (size_of::<Held>() + 3 * size_of::<u32>()) as u64;
 
 impl Lookahead {
-    /// An empty memory of `slots` rows, with room to announce `ahead` rows without
-    /// taking more memory.
+    /// An empty cache of `slots` rows. Up to `ahead` rows can be announced before its
+    /// tables grow.
     pub fn new(slots: u32, ahead: usize, expected: ExpectedUse) -> Self {
         let empty = Held {
             row: NONE,
@@ -119,14 +121,14 @@ impl Lookahead {
         }
     }
 
-    /// Bytes that [`Lookahead::new`] takes, expected uses aside.
+    /// Bytes that [`Lookahead::new`] allocates, without expected uses.
     pub fn table_bytes(slots: u64, ahead: u64) -> u64 {
         // The map fills seven eighths of a power of two, a byte beside each entry.
         let buckets = ((slots + ahead) * 8 / 7 + 1).next_power_of_two();
         slots * SLOT_BYTES + buckets * (size_of::<(u32, Known)>() as u64 + 1)
     }
 
-    /// Bytes that an announced row takes besides, until its batch is retired.
+    /// Further bytes for each announced row until its batch is retired.
     pub const AHEAD_BYTES: u64 = 12;
 
     /// How many rows there is room for.
@@ -134,12 +136,12 @@ impl Lookahead {
         self.held.len()
     }
 
-    /// Batches that are announced and not retired; of these, how many are staged.
+    /// How many batches are announced and not retired, and how many of those are staged.
     pub fn ahead(&self) -> (usize, usize) {
         (self.batches.len(), self.staged)
     }
 
-    /// Rows of the batches that are announced and not retired, each counted for every
+    /// Rows of the batches that are announced and not retired; a row counts once per
     /// batch.
     pub fn announced(&self) -> usize {
         self.announced
@@ -156,11 +158,10 @@ impl Lookahead {
         (known.slot != NONE).then_some(known.slot)
     }
 
-    /// A batch comes behind all that were announced. Its rows are in order, each
-    /// once.
+    /// Appends a batch to those announced. `rows` ascend strictly.
     ///
     /// # Panics
-    /// When they are not, or they are more than there are slots.
+    /// If they do not, or are more than there are slots.
     pub fn announce(&mut self, rows: Vec<u32>) {
         assert!(rows.is_sorted_by(|a, b| a < b), "rows in order, each once");
         assert!(rows.len() <= self.held.len(), "a batch that fits");
@@ -199,11 +200,11 @@ impl Lookahead {
         });
     }
 
-    /// Gives slots to what the next announced batch misses, if that is possible and
-    /// staged batches will then have had to read at most `most` rows (one batch is
-    /// always staged). Appends what is to be read to `missed`; `false` if nothing
-    /// was done.
-    pub fn stage(&mut self, most: usize, missed: &mut Vec<MissedRow>) -> bool {
+    /// Stages the next announced batch: gives slots to its missing rows and appends
+    /// them to `missed`. Returns `false`, and does nothing, if there is no such batch,
+    /// no room, or staged batches would have to read more than `outstanding_max` rows;
+    /// the last does not apply if no batch is staged.
+    pub fn stage(&mut self, outstanding_max: usize, missed: &mut Vec<MissedRow>) -> bool {
         let Some(batch) = self.batches.get(self.staged) else {
             return false;
         };
@@ -215,7 +216,7 @@ impl Lookahead {
             }
         }
         let room = self.held.len() - self.pinned - to_pin;
-        let too_many = self.staged > 0 && self.outstanding + missing > most;
+        let too_many = self.staged > 0 && self.outstanding + missing > outstanding_max;
         if missing > room || too_many {
             return false;
         }
@@ -260,10 +261,10 @@ impl Lookahead {
         true
     }
 
-    /// The first staged batch has been used.
+    /// Removes the first staged batch, which has been used.
     ///
     /// # Panics
-    /// When none is staged.
+    /// If none is staged.
     pub fn retire(&mut self) {
         assert!(self.staged > 0, "a staged batch");
         let batch = self.batches.pop_front().expect("staged");
@@ -288,8 +289,8 @@ impl Lookahead {
         }
     }
 
-    /// Forgets all that is announced. Of the staged batches only the first `whole`
-    /// have been read: what the others missed is not kept.
+    /// Forgets all announced batches. Only the first `whole` staged batches have been
+    /// read; rows missed by the others are dropped.
     pub fn forget(&mut self, whole: usize) {
         let batches = std::mem::take(&mut self.batches);
         let mut absent = Vec::new();
@@ -322,7 +323,7 @@ impl Lookahead {
         }
     }
 
-    /// Empties the memory, and forgets all that is announced.
+    /// Empties all slots and forgets all announced batches.
     pub fn clear(&mut self) {
         self.forget(0);
         self.known.clear();
@@ -332,7 +333,7 @@ impl Lookahead {
         self.held.iter_mut().for_each(|held| held.row = NONE);
     }
 
-    /// Puts an unpinned slot where it will be given up from.
+    /// Puts an unpinned slot into its list: of its next batch, or of its class.
     fn link(&mut self, slot: u32) {
         let held = &mut self.held[slot as usize];
         if held.next == NONE {
@@ -347,7 +348,7 @@ impl Lookahead {
         }
     }
 
-    /// Takes an unpinned slot from where it is.
+    /// Removes an unpinned slot from its list.
     fn unlink(&mut self, slot: u32) {
         let held = self.held[slot as usize];
         if held.next == NONE {
@@ -362,7 +363,7 @@ impl Lookahead {
         }
     }
 
-    /// Empties the slot that is worth least.
+    /// Empties the slot whose row is worth least, and returns it.
     fn evict(&mut self) -> u32 {
         let word = self.filled.iter().position(|&word| word != 0);
         let slot = match word {
@@ -389,8 +390,8 @@ impl Lookahead {
         slot
     }
 
-    /// Expected uses have aged: every slot that waits for none is put in its class
-    /// again, in order of class and age.
+    /// Sorts unpinned slots into their classes again after the counts were halved, in
+    /// order of class and age.
     fn regrade(&mut self) {
         let classes = std::mem::replace(&mut self.classes, vec![List::default(); 256]);
         self.filled = [0; 4];

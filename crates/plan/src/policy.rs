@@ -1,7 +1,7 @@
-//! Policies for futures that are not certain: which items stay in a memory that
-//! is too small for all of them. Pure: they are told what is used and say whom
-//! to give up. They do not know sizes, capacities or where bytes are; [`Cache`]
-//! keeps those, [`replay`] runs a policy over a recorded trace.
+//! Policies for futures that are not certain: which items stay in a memory too small
+//! for all. Policies are told of uses and choose victims. They do not know lengths,
+//! capacities or where bytes are; [`Cache`] does, and [`replay`] runs a policy over a
+//! recorded trace.
 //!
 //! [`Cache`]: crate::Cache
 //! [`replay`]: crate::replay
@@ -23,28 +23,29 @@ pub use s3_fifo::S3Fifo;
 use crate::types::ExtentId;
 use std::collections::HashSet;
 
-/// Which items stay. Every use of an item is told by [`Policy::touch`]; an item
-/// that was missing and is to stay is offered by asking for a victim, as often as
-/// room is wanted, and then put in by [`Policy::keep`].
+/// Decides which items stay. The caller reports each use by [`Policy::touch`]. For a
+/// missing item that may stay it asks for victims until there is room, and then calls
+/// [`Policy::keep`].
 pub trait Policy {
-    /// The item is used now, whether it is in memory or not.
+    /// Records a use of the item, whether it is in memory or not.
     fn touch(&mut self, item: ExtentId);
 
-    /// The item stays from now on. Also said of a victim that stays after all.
+    /// Adds the item to those that stay. Also called for a victim that stays after
+    /// all, because not enough room was found.
     fn keep(&mut self, item: ExtentId);
 
-    /// Takes out the item that is worth least, if it is worth less than
-    /// `newcomer`; `None` if the newcomer should not displace anything. Those in
-    /// `in_use` are never taken.
+    /// Removes and returns the item that is worth least, if it is worth less than
+    /// `newcomer`; `None` if the newcomer should not displace anything. Items in
+    /// `in_use` are never chosen.
     fn victim(&mut self, newcomer: ExtentId, in_use: &HashSet<ExtentId>) -> Option<ExtentId>;
 
-    /// Takes out the item that is worth least, whatever it makes room for: where
-    /// every item that is used has to be in memory. `None` if all are in use.
+    /// Removes and returns the item that is worth least, for callers that must make
+    /// room. `None` if all items are in use.
     fn evict(&mut self, in_use: &HashSet<ExtentId>) -> Option<ExtentId>;
 
-    /// The item will be used at time `at`. Time is the number of calls of
-    /// [`Policy::touch`] before. Uses of an item are announced in order. Ignored
-    /// by those who do not look ahead.
+    /// Announces a use of the item at time `at`, counted in calls of
+    /// [`Policy::touch`] since the start. Uses of an item are announced in order.
+    /// Policies that do not look ahead ignore it.
     fn announce(&mut self, item: ExtentId, at: u64) {
         let _ = (item, at);
     }

@@ -1,14 +1,13 @@
-//! A cache of whole items under a policy, and what it would have done for a
-//! recorded trace. Knows lengths and the capacity; does not know why an item
-//! stays, nor where its bytes are.
+//! A cache of whole items under a policy, and its replay over a recorded trace. Knows
+//! lengths and the capacity; does not know why an item stays or where its bytes are.
 
 use crate::policy::Policy;
 use crate::types::ExtentId;
 use std::collections::{HashMap, HashSet};
 
-/// What was used, in order, by batches: the rows of a mini-batch, the experts of
-/// a layer, or a single item each. A batch needs all its items at once; one that
-/// it names twice is used once.
+/// Recorded uses in order, by batch: the rows of a mini-batch, the experts of a layer,
+/// or single items. A batch needs all its items at once; one that it names twice
+/// counts once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trace {
     /// Length of each item in bytes, by its index.
@@ -30,20 +29,20 @@ impl Trace {
     }
 }
 
-/// What became of a batch; each item of it is in one of the first three lists.
+/// The outcome of a batch; each of its items is in one of the first three lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Visit {
-    /// Were in memory.
+    /// Items that were in memory.
     pub hits: Vec<ExtentId>,
-    /// Were missing, and stay from now on.
+    /// Items that were missing and are kept.
     pub admitted: Vec<ExtentId>,
-    /// Were missing, and are not kept.
+    /// Items that were missing and are not kept.
     pub passed: Vec<ExtentId>,
-    /// Given up for those that were admitted.
+    /// Items evicted for those admitted.
     pub evicted: Vec<ExtentId>,
 }
 
-/// A memory for whole items, of which `policy` says which stay.
+/// A memory for whole items; a policy decides which stay.
 #[derive(Clone, Debug)]
 pub struct Cache<P> {
     policy: P,
@@ -82,9 +81,9 @@ impl<P: Policy> Cache<P> {
         &mut self.policy
     }
 
-    /// Uses the items of a batch, each with its length in bytes. What the batch
-    /// uses is not given up for it. An item that finds no room passes beside the
-    /// memory, and then nothing is given up for it.
+    /// Uses the items of a batch, each with its length in bytes. Items of the batch are
+    /// not evicted for one another. An item for which there is not enough room is not
+    /// kept, and nothing is evicted for it.
     pub fn visit(&mut self, batch: impl IntoIterator<Item = (ExtentId, u64)>) -> &Visit {
         self.visit.hits.clear();
         self.visit.admitted.clear();
@@ -120,7 +119,7 @@ impl<P: Policy> Cache<P> {
         &self.visit
     }
 
-    /// Gives up what is worth less than the newcomer until it fits; or nothing.
+    /// Evicts items worth less than the newcomer until it fits; if it cannot fit, none.
     fn make_room(&mut self, newcomer: ExtentId, len: u64) -> bool {
         let mut free = self.capacity - self.used;
         let first = self.visit.evicted.len();
@@ -149,11 +148,11 @@ pub struct Replayed {
     pub hits: u64,
     /// Uses that did not.
     pub misses: u64,
-    /// What was used, in bytes.
+    /// Bytes of all items used.
     pub bytes_used: u64,
-    /// What was read because it was missing, in bytes.
+    /// Bytes of the items that were missing.
     pub bytes_read: u64,
-    /// What was taken into memory of it, in bytes.
+    /// Bytes of the missing items that were kept.
     pub bytes_admitted: u64,
 }
 

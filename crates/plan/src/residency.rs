@@ -1,37 +1,37 @@
 //! Which extents stay and how large the window is. Knows plan, schedule and
-//! how much memory there is; does not know what else the memory holds, nor the
+//! how much memory there is; does not know what else the memory holds or the
 //! rate of a drive.
 //!
 //! Every byte of window is a byte that cannot stay, and what does not stay is
 //! read in every lap. So there are two questions. *Which extents must stay so
-//! that the window can be small?* One output head of 431 MB streamed forces a
-//! window of 431 MB. [`choose`] tries falling limits of the window; for each it
-//! lets stay what is larger than the limit, and, where several extents are
+//! that the window can be small?* Streaming one output head of 431 MB needs a
+//! window of 431 MB. [`choose`] tries decreasing limits of the window. For each it
+//! makes extents longer than the limit resident, and, where several extents are
 //! leased together, the largest of them until the rest fits. *Which of the
 //! others stay?* Those that leave a stream spread evenly over the lap's compute
 //! time (see `spread.rs`), so that the drive always has something to read and
-//! never more than the window can take. On the way there and back any set of
-//! extents that are used both ways saves the same, its length at each turn, so which
-//! of them stay is free for that. Of the divisions made in this way the
-//! one wins whose simulated laps are shortest, at several rates around the one
-//! at which compute and stream take the same time, where mistakes cost most.
+//! never more than the window can take. In a plan that goes forward and backward,
+//! every resident extent used in both passes saves its length at each turn, so the
+//! choice among them is free for that. Each limit gives one division of the memory;
+//! the one with the shortest simulated laps is taken, at several rates around the
+//! one at which compute and stream take the same time, where mistakes cost most.
 //!
 //! **How good.** Measured against the best of all subsets of up to 10 extents,
 //! each with all the memory it leaves as window (`tests/optimum.rs`). While the
 //! window has room for one more of the largest extents than it needs, the
 //! steady lap is longer by at most the reading time of the lookahead and 3.5
-//! of the largest extents; on average by half of one. The parts of that
-//! distance: the lookahead is not resident, and the best subset need not grant
-//! it; what fits nowhere is left unused; whole extents spread only to within
-//! one. None of them has to do with the number of extents, so the larger the
-//! model the less they matter: for the shape of an 8B model and a lookahead of
+//! of the largest extents; on average by half of one. The reasons: the lookahead
+//! is not resident, and the best subset need not grant it; memory too small for
+//! any further extent is left unused; whole extents spread evenly only to within
+//! one. None of them depends on the number of extents, so they matter less the
+//! larger the model: for the shape of an 8B model and a lookahead of
 //! two of the largest extents the lap is within 1 % of its bound at every rate
-//! and budget, with one of them within 13 % (`tests/laps.rs`). Two limits are
-//! not the choice's: where a run computes longer than the window takes to read,
+//! and budget, with one of them within 13 % (`tests/laps.rs`). Two limits hold for
+//! every choice. Where a run computes longer than the window takes to read,
 //! as a resident head of 10 % of the lap can, the drive pauses for the
-//! difference (a longer lookahead helps, and costs as many bytes a lap); and
+//! difference (a longer lookahead helps, and costs as many bytes a lap). And
 //! without any lookahead a window of one extent cannot be read into while it
-//! is used, so that a lap is up to compute *plus* stream.
+//! is used, so that a lap takes up to compute *plus* stream.
 
 use crate::bound::lap_bound_s;
 use crate::lap::{run_times, steady};
@@ -41,20 +41,20 @@ use crate::types::{ALIGN, Plan};
 use crate::window::{Live, window_min};
 use thiserror::Error;
 
-/// What there is to divide.
+/// The memory that [`choose`] divides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryShare {
     /// Bytes for window and resident extents together.
     pub available: u64,
-    /// Bytes wished for on top of the smallest possible window, so that reads
-    /// run ahead of the compute. Shrinks when memory is short.
+    /// Bytes requested beyond the smallest possible window, so that reads run
+    /// ahead of the compute. Fewer are granted when memory is short.
     pub lookahead: u64,
 }
 
-/// What stays and what moves.
+/// Which extents stay, and the window for the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Residency {
-    /// Whether each extent stays; one value an extent of the plan.
+    /// Whether each extent stays; one value per extent of the plan.
     pub resident: Vec<bool>,
     /// Length of the window in bytes, a multiple of [`ALIGN`]; 0 if nothing is
     /// streamed.
@@ -66,44 +66,45 @@ pub struct Residency {
 }
 
 impl Residency {
-    /// One value an extent: whether it passes through the window.
+    /// Whether each extent passes through the window; one value per extent.
     pub fn streamed(&self) -> Vec<bool> {
         self.resident.iter().map(|stays| !stays).collect()
     }
 }
 
-/// The memory does not do.
+/// Not enough memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
     "{available} bytes are too few for the window and the weights that must stay: give at least {needed}"
 )]
 pub struct TooSmall {
-    /// What there was, in bytes.
+    /// The [`MemoryShare::available`] that was given, in bytes.
     pub available: u64,
     /// The smallest [`MemoryShare::available`] that works for this plan, in bytes.
     pub needed: u64,
 }
 
-/// Most divisions that are compared by simulation.
+/// Maximum number of divisions compared by simulation.
 const TRIED_MAX: usize = 5;
-/// At which device rates, in streams a lap of compute.
+/// Device rates of the simulations, relative to the one that streams a lap's bytes in
+/// its compute time.
 const SPEEDS: [f64; 4] = [0.5, 1.0, 2.0, 4.0];
-/// Most laps of such a simulation.
+/// Maximum number of laps of such a simulation.
 const LAPS_MAX: usize = 8;
 
-/// Divides the memory: the window gets what the streamed extents need at least
+/// Divides the memory: the window gets the minimum that the streamed extents need
 /// ([`window_min`]) and the lookahead, the resident extents all the rest.
 /// `resident_bytes + window` never exceeds `memory.available`.
 ///
 /// If everything fits, everything stays and the window is 0. An extent that no
 /// run needs stays only then. Extents read several times a lap are the first to
-/// stay. The lookahead shrinks, to nothing if need be, before memory is
-/// refused; it may give up half for a smaller stream.
+/// stay. The lookahead shrinks, to nothing if necessary, before the memory counts
+/// as too small; up to half of it may be given up for a smaller stream.
 ///
 /// # Errors
-/// [`TooSmall`] with the smallest `available` that is accepted. That is not
-/// always the least that any subset would do with, but at most two and a half
-/// of the largest extents above it, and rarely one (`tests/optimum.rs`).
+/// [`TooSmall`] with the smallest `available` that is accepted. It may exceed the
+/// minimum over all subsets by at most two and a half of the largest extents, rarely
+/// by one (`tests/optimum.rs`).
 pub fn choose(
     plan: &Plan,
     schedule: &Schedule,
@@ -146,15 +147,15 @@ pub fn choose(
     Ok(best)
 }
 
-/// The caps with the smallest windows that fit, each with its lookahead in
-/// bytes.
+/// Of the caps that fit, those with the smallest windows, each with its lookahead
+/// in bytes.
 fn worth_trying(caps: &[Cap], memory: MemoryShare) -> impl Iterator<Item = (&Cap, u64)> {
     let spare = move |c: &Cap| memory.available.saturating_sub(c.bytes + c.window);
-    let most = caps.iter().map(spare).max().unwrap_or(0);
-    let wish = memory.lookahead.min(most) / ALIGN * ALIGN;
+    let spare_max = caps.iter().map(spare).max().unwrap_or(0);
+    let wish = memory.lookahead.min(spare_max) / ALIGN * ALIGN;
     let lookahead = move |c: &Cap| spare(c).min(wish) / ALIGN * ALIGN;
-    // The simulation knows no latency and would trade all lookahead for bytes:
-    // keep half of it, or a window as large as with all of it.
+    // The simulation has no latency and would trade all lookahead for resident bytes.
+    // So a cap must leave half of it, or a window as large as with all of it.
     let granted = caps.iter().filter(|c| spare(c) >= wish);
     let ample = granted.map(|c| c.window + wish).min().unwrap_or(0);
     caps.iter()
@@ -165,7 +166,7 @@ fn worth_trying(caps: &[Cap], memory: MemoryShare) -> impl Iterator<Item = (&Cap
         .take(TRIED_MAX)
 }
 
-/// Everything resident, if it fits.
+/// Everything that a lap reads resident, if it fits.
 fn everything(schedule: &Schedule, lens: &[u64], available: u64) -> Option<Residency> {
     let reads = schedule.reads();
     let all: u64 = lens.iter().sum();
@@ -180,17 +181,17 @@ fn everything(schedule: &Schedule, lens: &[u64], available: u64) -> Option<Resid
     })
 }
 
-/// A way to hold the window down: extents that must stay for it.
+/// A set of extents that must stay so that the window can be small.
 struct Cap {
     resident: Vec<bool>,
-    /// Their sum.
+    /// Sum of their lengths.
     bytes: u64,
     /// The smallest window for the rest.
     window: u64,
 }
 
-/// Ways to hold the window down, from none (everything streamed) to everything
-/// resident; each window is smaller than the one before by at least an eighth.
+/// Caps from everything streamed to everything resident; each window is smaller
+/// than the one before by at least an eighth.
 fn caps(schedule: &Schedule, lens: &[u64]) -> Vec<Cap> {
     let mut caps = Vec::new();
     let mut limit = u64::MAX;
@@ -206,8 +207,8 @@ fn caps(schedule: &Schedule, lens: &[u64]) -> Vec<Cap> {
 }
 
 /// The extents that must stay so that the rest needs at most `limit` bytes of
-/// window: a run's needs shrink most by its largest, of equals by the one that
-/// would be leased longest.
+/// window. Where too much is leased at once, the largest stays; of equals, the one
+/// that would be leased longest.
 fn capped(schedule: &Schedule, lens: &[u64], limit: u64) -> Cap {
     let mut streamed = vec![true; lens.len()];
     let mut live = Live::default();
@@ -252,7 +253,7 @@ fn divide(
     uses.spread(&mut stay, cap.window + lookahead);
     let mut window = cap.window;
     loop {
-        // What became resident besides may have made the window smaller.
+        // Further resident extents may have made the window smaller.
         let streamed: Vec<bool> = stay.resident.iter().map(|stays| !stays).collect();
         let smaller = window_min(schedule, &streamed);
         let before = stay.resident.clone();

@@ -1,32 +1,32 @@
-//! Which experts a model chose, as a run has recorded it: read from text and written
-//! as text, in the form that BigMoeOnEdge's `route_trace v1` has. Does no I/O.
+//! The experts that a model chose in a recorded run, parsed from and written as text in
+//! the format of BigMoeOnEdge's `route_trace v1`. Does no I/O.
 //!
-//! After `#` come properties as words `key=value`; the rows are `turn, phase (0
-//! prompt, 1 answer), step, layer, slot, expert, weight, residency, bytes`, of which
-//! slot, weight and residency are not looked at. A prompt is one lap, whose steps are
-//! its rows; of an answer each step is a lap.
+//! Lines that begin with `#` hold properties as words `key=value`. The other lines are
+//! `turn, phase (0 prompt, 1 answer), step, layer, slot, expert, weight, residency,
+//! bytes`, of which slot, weight and residency are ignored. A prompt is one lap whose
+//! steps are its rows; each step of an answer is a lap.
 
 use crate::experts::ExpertLayer;
 use std::fmt::Write as _;
 
-/// With which a route begins as text.
+/// The first line of a route as text.
 pub const ROUTE_HEAD: &str = "# route_trace v1";
-/// Layers that a route may have.
+/// Maximum number of layers of a route.
 pub const LAYERS_MAX: u32 = 1024;
-/// Experts that a layer may have.
+/// Maximum number of experts of a layer.
 pub const EXPERTS_MAX: u32 = 8192;
-/// Experts of a layer that one token may choose.
+/// Maximum number of experts of a layer that one token chooses.
 const CHOSEN_MAX: u32 = 256;
 
-/// One row of a lap, a token: layer and expert of each choice, layer by layer.
+/// One row of a lap: the choices of one token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteRow {
-    /// Layers never decrease.
+    /// Layer and expert of each choice, in ascending order of layers.
     pub picks: Vec<(u16, u16)>,
 }
 
 impl RouteRow {
-    /// The experts of a layer; none where the row was not computed there.
+    /// The experts chosen in a layer; none if the row was not computed there.
     pub fn of_layer(&self, layer: u16) -> impl Iterator<Item = u16> + '_ {
         let from = self.picks.partition_point(|(of, _)| *of < layer);
         let here = self.picks[from..].iter();
@@ -38,29 +38,29 @@ impl RouteRow {
 /// One lap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteLap {
-    /// Whether it reads a prompt; else it brings a token.
+    /// Whether it reads a prompt; otherwise it generates a token.
     pub is_prompt: bool,
-    /// Its tokens.
+    /// One per token.
     pub rows: Vec<RouteRow>,
 }
 
 /// A recorded route.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExpertRoute {
-    /// Which model it is of, as it was written down; may be empty.
+    /// Name of the model as recorded; may be empty.
     pub model: String,
-    /// By layer.
+    /// By layer: its experts.
     pub layers: Vec<ExpertLayer>,
-    /// Experts of a token in a layer, at most.
+    /// Maximum number of experts that a token chose in a layer.
     pub chosen: u32,
-    /// In order.
+    /// The laps in order.
     pub laps: Vec<RouteLap>,
 }
 
-/// Why a text is no route.
+/// A text that is not a route.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
-    /// A line that is none.
+    /// A line is malformed.
     #[error(
         "line {line}: {what}; expected turn,phase,step,layer,slot,expert,weight,residency,expert_bytes"
     )]
@@ -70,24 +70,24 @@ pub enum RouteError {
         /// What is wrong.
         what: String,
     },
-    /// Nothing was generated.
+    /// The route has no generated token.
     #[error(
         "no row of a generated token (phase 1): record one with `delayline bench MODEL --record FILE`"
     )]
     Empty,
-    /// A layer of which no row says how long an expert is.
+    /// The length of a layer's experts is not given.
     #[error("layer {layer}: no expert_bytes above 0 in any row or comment")]
     Length {
-        /// Which.
+        /// The layer.
         layer: u32,
     },
 }
 
 impl ExpertRoute {
-    /// Reads a recorded route.
+    /// Parses a recorded route.
     ///
     /// # Errors
-    /// When the text is none.
+    /// [`RouteError`] if the text is not one.
     pub fn parse(text: &str) -> Result<Self, RouteError> {
         let mut reader = Reader::default();
         for (index, line) in text.lines().enumerate() {
@@ -104,7 +104,7 @@ impl ExpertRoute {
         reader.finish()
     }
 
-    /// As text, which [`ExpertRoute::parse`] reads.
+    /// The route as text that [`ExpertRoute::parse`] accepts.
     pub fn to_text(&self) -> String {
         let mut out = format!("{ROUTE_HEAD}\n");
         let model: String = self.model.split_whitespace().collect::<Vec<_>>().join("_");
@@ -152,16 +152,17 @@ impl ExpertRoute {
     }
 }
 
-/// A route as far as it has been read.
+/// A route while it is parsed.
 #[derive(Default)]
 struct Reader {
     route: ExpertRoute,
-    /// Experts of a layer, if a comment says so; else as many as are named.
+    /// Experts of a layer according to a comment; 0 if there is none.
     experts: u32,
+    /// One more than the highest expert in a row.
     named: u32,
-    /// Turn and phase of the lap under way, and its step.
+    /// Turn, phase and step of the last line.
     lap: Option<(u64, u8, u64)>,
-    /// A prompt's rows come layer by layer: the row of each of its steps.
+    /// By step of the lap: index of its row. A prompt's lines come layer by layer.
     rows: std::collections::HashMap<u64, usize>,
 }
 
@@ -190,7 +191,7 @@ impl Reader {
         }
     }
 
-    /// An expert of that layer is so long, if it is anything.
+    /// Records that an expert of `layer` has `bytes` bytes; 0 means unknown.
     fn length(&mut self, layer: usize, bytes: u64) {
         let layers = &mut self.route.layers;
         if layers.len() <= layer {
@@ -212,7 +213,7 @@ impl Reader {
         let layer = number("layer", u64::from(LAYERS_MAX) - 1)? as u16;
         number("slot", u64::MAX)?;
         let expert = number("expert", u64::from(EXPERTS_MAX) - 1)? as u16;
-        // Of an expert that was at hand, no bytes may be recorded.
+        // 0 if the expert was in memory when it was used.
         let bytes = fields.nth(2).and_then(|field| field.parse().ok());
         let bytes = bytes.ok_or_else(|| "expert_bytes is no number".to_owned())?;
         self.length(usize::from(layer), bytes);

@@ -1,31 +1,30 @@
-//! Which rows of a recorded trace a memory would have missed under policies that
-//! compete with [`Lookahead`](crate::Lookahead), and under the best there is. All rows
-//! have one length, so tables by row suffice; lengths and bytes it does not know.
+//! The rows of a recorded trace that a cache misses under policies to compare with
+//! [`Lookahead`](crate::Lookahead), and under the optimal one. All rows have one length.
 
 use std::collections::BinaryHeap;
 
-/// No place, no use.
+/// Stands for no place and no use.
 const NONE: u32 = u32::MAX;
 
-/// Who decides which rows stay.
+/// The policy that decides which rows stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowPolicy {
     /// Belady's (IBM Systems Journal 5, 1966), with the whole trace known, the order
     /// inside a batch free, and rows that need not stay: no policy misses fewer.
     Belady,
-    /// A hand that passes over rows used since it last came by (Zhang et al., "SIEVE is
-    /// simpler than LRU", NSDI 2024); GraphBolt's default.
+    /// A hand moves over the rows and evicts the first not used since its last pass
+    /// (Zhang et al., "SIEVE is simpler than LRU", NSDI 2024); GraphBolt's default.
     Sieve,
-    /// The row that was used longest ago goes.
+    /// Evicts the least recently used row.
     Lru,
 }
 
-/// Calls `missed` with the number of a batch and a row of it for each row that a memory
-/// of `slots` rows does not hold when it is wanted, batch by batch. A batch names rows below
-/// `rows`, each once.
+/// Calls `missed` with the number of a batch and a row for each row that a cache of
+/// `slots` rows does not hold when the batch uses it. Rows are numbered below `rows`; a
+/// batch names each once.
 ///
 /// # Panics
-/// When a row is out of range.
+/// If a row is out of range.
 pub fn replay_rows(
     batches: &[Vec<u32>],
     rows: usize,
@@ -84,7 +83,7 @@ pub fn replay_rows(
 }
 
 fn belady(batches: &[Vec<u32>], rows: usize, slots: usize, missed: &mut impl FnMut(usize, u32)) {
-    // For each use the batch of the next one of its row.
+    // For each use: the batch of the next use of its row.
     let mut next_of = vec![NONE; rows];
     let mut next: Vec<Vec<u32>> = Vec::with_capacity(batches.len());
     for (number, batch) in batches.iter().enumerate().rev() {
@@ -92,8 +91,8 @@ fn belady(batches: &[Vec<u32>], rows: usize, slots: usize, missed: &mut impl FnM
         next.push(batch.iter().map(replaced).collect());
     }
     next.reverse();
-    // The next use of each row that is held, and all of these with the latest first;
-    // entries that are no longer true are passed over when they come up.
+    // By row that is held: its next use. `latest` orders these; its outdated entries are
+    // skipped when they come up.
     let mut held = vec![NONE; rows];
     let (mut latest, mut count) = (BinaryHeap::new(), 0);
     let mut absent = Vec::new();
@@ -129,11 +128,11 @@ fn belady(batches: &[Vec<u32>], rows: usize, slots: usize, missed: &mut impl FnM
     }
 }
 
-/// Rows in places, in order of age.
+/// Cached rows in order of age, as a list over places.
 struct Queue {
     place_of: Vec<u32>,
     row_at: Vec<u32>,
-    /// The places before and behind: older, newer.
+    /// By place: the next older and the next newer place.
     links: Vec<(u32, u32)>,
     free: Vec<u32>,
     oldest: u32,
@@ -163,7 +162,7 @@ impl Queue {
         self.newest = place;
     }
 
-    /// Takes a row out; its place is empty now.
+    /// Removes a row and returns its place.
     fn remove(&mut self, row: u32) -> u32 {
         let place = std::mem::replace(&mut self.place_of[row as usize], NONE);
         let (older, newer) = self.links[place as usize];

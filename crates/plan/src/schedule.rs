@@ -1,5 +1,5 @@
 //! When each extent of a lap is leased and released. Knows the order of runs;
-//! does not know which extents stay, nor how long anything takes.
+//! does not know which extents stay or how long anything takes.
 
 use crate::transfer::Transfer;
 use crate::types::{ALIGN, ExtentId, Mode, Plan};
@@ -21,9 +21,9 @@ pub struct Step {
     pub last_run: u32,
     /// What the runs between do with it, taken together.
     pub mode: Mode,
-    /// Whether its bytes are written back to the medium when it is released:
-    /// they were changed, and they are read again, in this lap or the next, or
-    /// nobody reads them, so that they are a result.
+    /// Whether its bytes are written back to the medium when it is released: they
+    /// were changed, and either they are read again, in this lap or the next, or no
+    /// run reads them and they are a result.
     pub saves: bool,
 }
 
@@ -34,19 +34,20 @@ pub struct Schedule {
     steps: Vec<Step>,
     /// Indices of `steps`, ordered by `last_run`.
     by_last: Vec<u32>,
-    /// Where the steps of each run begin in `steps` and in `by_last`, and behind the last.
+    /// By run: index of its first step in `steps`; one more for the end.
     leased: Vec<u32>,
+    /// By run: index of its first step in `by_last`; one more for the end.
     released: Vec<u32>,
     runs: u32,
-    /// By extent: whether it holds nothing from lap to lap.
+    /// By extent: whether its bytes are not needed between laps.
     scratch: Vec<bool>,
 }
 
 impl Schedule {
-    /// The schedule of `plan`. Two uses of an extent are one step if what the
-    /// runs between them need is at most `near_bytes`, or at most the extent's
-    /// own length; otherwise the extent is read twice. Holding it would take
-    /// the bytes between out of the window, reading it again costs its length.
+    /// The schedule of `plan`. Two uses of an extent are one step if the runs
+    /// between them need at most `near_bytes`, or at most the extent's own length;
+    /// otherwise the extent is read twice. Holding it makes the window larger by the
+    /// bytes between the uses; reading it again costs its length.
     ///
     /// # Panics
     /// If a run needs an extent that the plan does not have, or an extent's
@@ -73,8 +74,8 @@ impl Schedule {
         }
     }
 
-    /// All steps, ordered by `first_run`, within a run by need: the order in
-    /// which they are read.
+    /// All steps in the order in which they are read: by `first_run`, and within a
+    /// run in the order of its uses.
     pub fn steps(&self) -> &[Step] {
         &self.steps
     }
@@ -89,8 +90,8 @@ impl Schedule {
         self.scratch.len()
     }
 
-    /// Whether an extent holds nothing from lap to lap: each lap overwrites it
-    /// before it reads it, as with what is pushed on a stack.
+    /// Whether an extent's bytes are not needed between laps: each lap overwrites it
+    /// before reading it, as with what is pushed on a stack.
     pub fn is_scratch(&self, extent: ExtentId) -> bool {
         self.scratch[extent.index()]
     }
@@ -107,7 +108,7 @@ impl Schedule {
             .map(|&i| &self.steps[i as usize])
     }
 
-    /// How often a lap reads each extent if none stays; one value an extent.
+    /// How often a lap reads each extent if none stays; one value per extent.
     pub fn reads(&self) -> Vec<u32> {
         let mut reads = vec![0; self.extents()];
         for step in self.steps.iter().filter(|s| s.mode.reads()) {
@@ -116,29 +117,29 @@ impl Schedule {
         reads
     }
 
-    /// How often a lap reads or writes each extent less if it stays; one value an
-    /// extent. What is changed is written once a lap whether it stays or not, so
-    /// that nothing is lost with the power; scratch is not.
+    /// How many reads and writes a lap saves for each extent if it stays; one value
+    /// per extent. A changed extent is written once a lap even if it stays, so that
+    /// nothing is lost when the power fails; scratch is not.
     pub fn saved_by_staying(&self) -> Vec<u32> {
         let mut saved = self.reads();
         let mut written = self.scratch.clone();
         for step in self.steps.iter().filter(|s| s.saves) {
             let index = step.extent.index();
-            // The first write of what is not scratch is made in any case.
+            // Unless the extent is scratch, staying does not save the first write.
             saved[index] += u32::from(std::mem::replace(&mut written[index], true));
         }
         saved
     }
 
-    /// The bytes that a lap reads; `streamed` has one value an extent.
+    /// The bytes that a lap reads; `streamed` has one value per extent.
     pub fn streamed_bytes(&self, streamed: &[bool]) -> u64 {
         let moving = self.steps.iter().filter(|s| streamed[s.extent.index()]);
         moving.filter(|s| s.mode.reads()).map(|s| s.len).sum()
     }
 
-    /// What these runs of a lap read and write back, if what is `resident` stays
-    /// (one value an extent). An extent that stays is written once a lap, after
-    /// its last change; nothing of it if it is scratch.
+    /// The bytes that these runs of a lap read and write back; `resident` has one
+    /// value per extent. A resident extent that changes is written once a lap, after
+    /// its last change; scratch that is resident is not written.
     pub fn transfer(&self, resident: &[bool], runs: Range<u32>) -> Transfer {
         let mut sum = Transfer::default();
         let mut written = vec![false; self.extents()];
@@ -157,7 +158,8 @@ impl Schedule {
     }
 }
 
-/// Where those of each run begin, in the order of runs, and where the last end.
+/// Prefix sums over runs: index of the first item of each run, then the end. `of` is
+/// the run of each item.
 fn starts(of: impl Iterator<Item = u32>, runs: u32) -> Vec<u32> {
     let mut starts = vec![0; runs as usize + 1];
     for run in of {
@@ -169,7 +171,7 @@ fn starts(of: impl Iterator<Item = u32>, runs: u32) -> Vec<u32> {
     starts
 }
 
-/// The places of a run; none of a run that there is not.
+/// The indices of a run's items; empty if there is no such run.
 fn of_run(starts: &[u32], run: u32) -> Range<usize> {
     match starts.get(run as usize..) {
         Some([start, end, ..]) => *start as usize..*end as usize,
@@ -177,7 +179,7 @@ fn of_run(starts: &[u32], run: u32) -> Range<usize> {
     }
 }
 
-/// The steps of `plan`, without what they save.
+/// The steps of `plan`; `saves` is not set yet.
 fn merged(plan: &Plan, near_bytes: u64) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let mut latest: Vec<Option<usize>> = vec![None; plan.extents.len()];
@@ -228,9 +230,9 @@ fn scratch(plan: &Plan) -> Vec<bool> {
         .collect()
 }
 
-/// Says of each step whether it is written back: it changes its extent, and the
-/// next step of the extent reads it. Whether there is one after the last, in the
-/// next lap or outside, is what `scratch` tells.
+/// Sets `saves` of each step: it changes its extent, and the next step of the extent
+/// reads it. After the last step of a lap the bytes are needed unless the extent is
+/// scratch.
 fn settle(steps: &mut [Step], scratch: &[bool]) {
     let mut is_read_next: Vec<bool> = scratch.iter().map(|scratch| !scratch).collect();
     for step in steps.iter_mut().rev() {

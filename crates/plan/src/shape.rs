@@ -1,4 +1,4 @@
-//! Constructors of plans: the shapes that a known future has.
+//! Constructors of plans: cycle, forward and backward, stack, trace.
 
 use crate::types::{Extent, ExtentId, Plan, Run, Use};
 use std::ops::Range;
@@ -15,11 +15,11 @@ pub struct RoundTrip {
 /// What one layer keeps for the backward pass: a frame of the stack.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Frame {
-    /// The extents that it writes on the way there and reads on the way back.
+    /// The extents that the forward pass writes and the backward pass reads.
     pub extents: Vec<ExtentId>,
-    /// Compute of the way there, in the unit of [`Run::compute`].
+    /// Compute of the forward pass, in the unit of [`Run::compute`].
     pub there: f64,
-    /// Compute of the way back, in the same unit.
+    /// Compute of the backward pass, in the same unit.
     pub back: f64,
 }
 
@@ -54,7 +54,7 @@ impl Plan {
     }
 
     /// Frames pushed one after the other, then popped in reverse order:
-    /// activations. What a frame holds means nothing once it is popped.
+    /// activations. The bytes of a popped frame are not needed any more.
     pub fn stack(extents: Vec<Extent>, frames: Vec<Frame>) -> Self {
         let layer = |frame: Frame| RoundTrip {
             there: Run {
@@ -66,9 +66,9 @@ impl Plan {
         Self::there_and_back(extents, frames.into_iter().map(layer).collect())
     }
 
-    /// Batches that each read a set of extents, as far as they are known: rows of
-    /// features for a graph network. One run a batch, all with the same compute;
-    /// an extent that a batch names twice is read once.
+    /// Known batches that each read a set of extents: rows of features for a graph
+    /// network. One run per batch, all with the same compute; an extent that a batch
+    /// names twice is read once.
     pub fn trace(extents: Vec<Extent>, batches: &[Vec<ExtentId>]) -> Self {
         let mut batch_of: Vec<Option<usize>> = vec![None; extents.len()];
         let run = |(batch, ids): (usize, &Vec<ExtentId>)| {
@@ -79,8 +79,8 @@ impl Plan {
         Self::cycle(extents, runs)
     }
 
-    /// The runs of each phase, from one turn to the next; the phases are the
-    /// whole lap, in order.
+    /// The runs of each phase, in order. Phases end at the turns and make up the
+    /// whole lap.
     pub fn phases(&self) -> Vec<Range<u32>> {
         let end = self.runs.len() as u32;
         let starts = [0].into_iter().chain(self.turns.iter().copied());

@@ -1,29 +1,29 @@
-//! Which extents stay so that the rest comes evenly. Knows when a lap uses what
-//! and how many bytes may stay; does not know windows or rates.
+//! Chooses the extents that stay so that the others stream evenly over the lap. Knows
+//! when a lap uses each extent and how many bytes may stay; does not know rates.
 
 use crate::schedule::{Schedule, Step};
 use std::ops::Range;
 
-/// How often the density of the stream is halved in on.
-const HALVINGS: u32 = 14;
+/// Bisection steps for the density of the stream.
+const BISECTIONS: u32 = 14;
 
-/// A choice in the making: which extents stay, and what is left for more.
+/// An unfinished choice: which extents stay, and how many bytes are left.
 #[derive(Clone, Debug)]
 pub(crate) struct Stay {
-    /// One value an extent.
+    /// Whether each extent stays; one value per extent.
     pub resident: Vec<bool>,
     /// Bytes that may still become resident.
     pub left: u64,
 }
 
-/// The lap as the spread sees it.
+/// What staying saves for each extent, and the compute time between the steps of a lap.
 pub(crate) struct Uses<'a> {
     schedule: &'a Schedule,
-    /// How many reads and writes of each extent a lap has less if it stays.
+    /// By extent: how many reads and writes a lap saves if it stays.
     worth: Vec<u32>,
-    /// Share of the lap's compute time between the step before (cyclic) and
-    /// each step; sums to 1. Where a lap turns round, each phase has a share in
-    /// proportion to its bytes, for what stays is missing in all of them alike.
+    /// By step: share of the lap's compute time since the step before (cyclic);
+    /// sums to 1. In a lap with turns each phase gets a share in proportion to its
+    /// bytes, because what stays streams in none of them.
     since: Vec<f64>,
 }
 
@@ -54,22 +54,22 @@ impl<'a> Uses<'a> {
         }
     }
 
-    /// Adds extents to those that stay, for `stay.left` bytes at most: first what
-    /// saves most for each byte, class by class; of the class that does not fit
-    /// as a whole so much that the rest is spread evenly over the compute time; then
-    /// what still fits. `ahead` is how many bytes can have been read before they
-    /// are used.
+    /// Adds resident extents of at most `stay.left` bytes. Classes of extents that
+    /// save most per byte come first. Of the first class that does not fit as a whole,
+    /// a part is chosen so that the others stream evenly over the compute time; then
+    /// whatever still fits. `ahead` is how many bytes can be read before they are
+    /// used.
     pub fn spread(&self, stay: &mut Stay, ahead: u64) {
         let class = self.keep_classes(stay);
         let all = self.streamed(&stay.resident) as f64;
-        // The stream as thin as possible: everything streamed is certainly
-        // possible, and thinner than the memory allows certainly is not.
+        // Search for the lowest density of the stream that the memory allows. `thick`
+        // is certainly possible; below `thin` is not.
         let (mut thin, mut thick) = (
             (all - f64::from(class) * stay.left as f64).max(0.0),
             4.0 * all,
         );
         let mut best = stay.clone();
-        for _ in 0..HALVINGS {
+        for _ in 0..BISECTIONS {
             let density = (thin + thick) / 2.0;
             match self.diffused(stay, class, density, ahead as f64) {
                 Some(stays) => {
@@ -83,7 +83,7 @@ impl<'a> Uses<'a> {
         self.fill(stay);
     }
 
-    /// Adds to those that stay what still fits, the most saved first.
+    /// Adds resident extents that still fit, those that save most first.
     pub fn fill(&self, stay: &mut Stay) {
         let steps = self.schedule.steps().iter();
         let mut rest: Vec<_> = steps.filter(|s| !stay.resident[s.extent.index()]).collect();
@@ -93,8 +93,9 @@ impl<'a> Uses<'a> {
         }
     }
 
-    /// Lets classes of extents stay that save more than once a lap, the most first,
-    /// as long as they fit whole; returns what those save of which some do not.
+    /// Makes whole classes of extents resident that save more than one transfer a lap,
+    /// the highest first, as long as they fit; returns the first class that does not,
+    /// or 1.
     fn keep_classes(&self, stay: &mut Stay) -> u32 {
         let mut classes: Vec<u32> = self.worth.iter().copied().filter(|w| *w > 1).collect();
         classes.sort_unstable_by(|a, b| b.cmp(a));
@@ -123,14 +124,14 @@ impl<'a> Uses<'a> {
     }
 
     /// Error diffusion: streams `density` bytes a lap, evenly over the compute
-    /// time, as whole extents: each as soon as at least half of it is due.
-    /// While a run computes for long, no more than `ahead` bytes can become
-    /// due, for no more can have been read when it ends; making up for it all
-    /// at once would be a stall. `None` if more would stay than may.
+    /// time, as whole extents: each if at least half of it is due when it is used.
+    /// At most `ahead` bytes can be due at once, because no more can have been read
+    /// by the end of a long run; streaming more at once would stall. `None` if more
+    /// would stay than fits.
     fn diffused(&self, from: &Stay, class: u32, density: f64, ahead: f64) -> Option<Stay> {
         let mut due = 0.0;
         let mut streams: Vec<Option<bool>> = Vec::new();
-        // What the end of a lap leaves over belongs to the start of the next.
+        // The second pass starts with what the end of the lap leaves due.
         for _ in 0..2 {
             streams = vec![None; from.resident.len()];
             for (i, step) in self.schedule.steps().iter().enumerate() {
@@ -141,7 +142,7 @@ impl<'a> Uses<'a> {
                 }
                 let len = step.len as f64;
                 let passes = || self.worth[index] != class || due >= len / 2.0;
-                // The first use in a lap decides for those that follow.
+                // The first use in a lap decides for all.
                 if *streams[index].get_or_insert_with(passes) {
                     due -= len;
                 }
@@ -175,7 +176,7 @@ fn even_out(schedule: &Schedule, phases: &[Range<u32>], since: &mut [f64]) {
 }
 
 impl Stay {
-    /// Lets an extent stay if it does not yet and fits; false if it does not.
+    /// Makes an extent resident; false if it does not fit.
     fn keep(&mut self, index: usize, len: u64) -> bool {
         if self.resident[index] {
             return true;

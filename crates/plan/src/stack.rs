@@ -1,13 +1,13 @@
-//! What of a stack stays in memory: the newest. Knows lengths and how many bytes
-//! there are; does not know when anything is written or read.
+//! Which extents of a stack stay in memory: the newest. Knows lengths and the
+//! capacity; does not know when anything is written or read.
 
 use crate::types::ExtentId;
 use std::collections::VecDeque;
 
-/// A stack whose newest extents stay in a memory of so many bytes; the oldest are
-/// spilled, and only when room is wanted. What is popped is the newest, so this is
-/// what is used again soonest, without knowing how much will be pushed: no order
-/// writes fewer bytes where all extents have one length.
+/// A stack whose newest extents stay in a memory of limited size. The oldest are
+/// spilled, only when room is needed. The newest are popped first, so those used
+/// again soonest stay, and the final height need not be known. If all extents have
+/// one length, no other order writes fewer bytes.
 #[derive(Clone, Debug, Default)]
 pub struct SpillOrder {
     capacity: u64,
@@ -26,8 +26,8 @@ impl SpillOrder {
         }
     }
 
-    /// Pushes an extent of `len` bytes; returns what has to be written for it, the
-    /// oldest first: at last itself, if it does not fit at all.
+    /// Pushes an extent of `len` bytes. Returns the extents to spill for it, the
+    /// oldest first; the last of them is the new one itself if it does not fit at all.
     pub fn push(&mut self, extent: ExtentId, len: u64) -> Vec<ExtentId> {
         self.kept.push_back((extent, len));
         self.used += len;
@@ -44,8 +44,8 @@ impl SpillOrder {
             .collect()
     }
 
-    /// Pops the newest extent and tells whether it is in memory; else it has to be
-    /// read.
+    /// Pops the newest extent. The flag says whether it is in memory; if not, it has
+    /// to be read.
     pub fn pop(&mut self) -> Option<(ExtentId, bool)> {
         if let Some((extent, len)) = self.kept.pop_back() {
             self.used -= len;

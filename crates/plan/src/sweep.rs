@@ -1,22 +1,22 @@
-//! Reads for rows that lie scattered in a file, in one pass over it: each page once,
-//! and what lies between two of them read along where that is cheaper than another
-//! read. It knows costs and places, not why a row is wanted.
+//! Reads for rows scattered over a file, in one pass: each page once, and the gap
+//! between two pages as well where that is cheaper than another read. Knows costs
+//! and offsets, not why a row is wanted.
 
 use crate::types::ALIGN;
 use std::ops::Range;
 
-/// What a read costs when many are under way: the same time each, and its bytes.
+/// The cost of a read when many are outstanding: a fixed time, and a time per byte.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ReadCost {
-    /// Seconds a read.
+    /// Fixed seconds of a read.
     pub read_s: f64,
     /// Bytes per second.
     pub bytes_per_s: f64,
 }
 
 impl ReadCost {
-    /// From the rates, in bytes per second, that a drive gives with reads of two
-    /// lengths.
+    /// From a drive's rates with reads of two lengths: each a length in bytes and a
+    /// rate in bytes per second.
     pub fn from_rates(short: (u64, f64), long: (u64, f64)) -> Self {
         let (short_s, long_s) = (short.0 as f64 / short.1, long.0 as f64 / long.1);
         let byte_s = ((long_s - short_s) / (long.0 - short.0) as f64).max(1e-13);
@@ -26,21 +26,21 @@ impl ReadCost {
         }
     }
 
-    /// The longest gap between two reads, in bytes, that is cheaper to read along.
-    /// What is in order of place decides gap by gap, so the sum is least.
+    /// The longest gap between two reads, in bytes, that is cheaper to read than to
+    /// skip. Reads are in order of offset, so deciding gap by gap minimizes the sum.
     pub fn gap(&self) -> u64 {
         (self.read_s * self.bytes_per_s) as u64
     }
 
-    /// Seconds for so many reads and bytes.
+    /// Seconds for `reads` reads of `bytes` bytes in all.
     pub fn seconds(&self, reads: u64, bytes: u64) -> f64 {
         reads as f64 * self.read_s + bytes as f64 / self.bytes_per_s
     }
 }
 
-/// The aligned reads that cover `wanted`, ranges of bytes in order of their starts:
-/// one for several where the gap is at most `gap` bytes, none longer than `longest`
-/// unless a single range is.
+/// The aligned reads that cover `wanted`, ranges of bytes in order of their starts.
+/// Ranges at most `gap` bytes apart share a read. No read is longer than `longest`
+/// bytes unless a single range is.
 pub fn sweep(
     wanted: impl IntoIterator<Item = Range<u64>>,
     gap: u64,

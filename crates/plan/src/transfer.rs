@@ -1,5 +1,5 @@
-//! Bytes read and written, and how long a drive takes for them. Knows three
-//! rates; does not know when anything is read or written.
+//! Bytes read and written, and the time that a drive takes for them, from its three
+//! rates. Does not know when anything is read or written.
 
 use std::ops::{Add, AddAssign};
 
@@ -18,7 +18,7 @@ impl Transfer {
         self.read + self.written
     }
 
-    /// As much as is left in each direction when `bytes` of each are done already.
+    /// What is left when `bytes` have been moved in each direction.
     pub fn beyond(&self, bytes: u64) -> Self {
         Self {
             read: self.read.saturating_sub(bytes),
@@ -51,7 +51,7 @@ pub struct DriveRates {
     pub read: f64,
     /// While it only writes.
     pub write: f64,
-    /// While it does both at once, as many bytes in each direction: both together.
+    /// While it moves equally many bytes in both directions at once: their sum.
     pub mixed: f64,
 }
 
@@ -65,9 +65,8 @@ impl DriveRates {
         }
     }
 
-    /// Seconds for `transfer` if reads and writes are under way at once as long as
-    /// there are both: pairs of bytes at the mixed rate, what is left over at its
-    /// own.
+    /// Seconds for `transfer` if reads and writes overlap as long as there are both:
+    /// pairs of bytes at the mixed rate, the rest at the rate of its direction.
     pub fn mixing_s(&self, transfer: Transfer) -> f64 {
         let pairs = transfer.read.min(transfer.written);
         let rest = transfer.beyond(pairs);

@@ -1,7 +1,7 @@
-//! The words of the plan: extents and the runs that need them.
+//! The types of a plan: extents, the runs that use them, and the plan itself.
 
-/// Alignment of an extent's offset and length in bytes, what direct I/O asks
-/// of file offsets, lengths and memory on every Linux file system we know.
+/// Alignment of an extent's offset and length in bytes. Direct I/O requires no
+/// more of file offsets, lengths and memory on any Linux file system we know.
 pub const ALIGN: u64 = 4096;
 
 /// Index of an [`Extent`] in its [`Plan`].
@@ -20,20 +20,20 @@ impl ExtentId {
 pub struct Extent {
     /// Index of the file (a split model has several).
     pub part: u16,
-    /// Where it starts in the part, a multiple of [`ALIGN`], in bytes.
+    /// Offset in the part in bytes, a multiple of [`ALIGN`].
     pub offset: u64,
-    /// How long it is, a multiple of [`ALIGN`], in bytes. The last extent of a
-    /// part may reach past the end of the file by less than [`ALIGN`].
+    /// Length in bytes, a multiple of [`ALIGN`]. The last extent of a part may
+    /// reach past the end of the file by less than [`ALIGN`].
     pub len: u64,
 }
 
 /// What a run does with the bytes of an extent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// Reads them; they stay as they are.
+    /// Reads them and does not change them.
     #[default]
     Read,
-    /// Overwrites all of them, so that they need not be read before.
+    /// Overwrites all of them; they need not be read first.
     Write,
     /// Reads and changes them.
     Modify,
@@ -45,13 +45,13 @@ impl Mode {
         self != Self::Write
     }
 
-    /// Whether they are others afterwards.
+    /// Whether the run may change the bytes.
     pub fn writes(self) -> bool {
         self != Self::Read
     }
 
-    /// This use and a later one as a single use, if the extent is in memory all
-    /// the while.
+    /// This use and a later one combined, for an extent that stays in memory
+    /// between them.
     pub fn then(self, later: Self) -> Self {
         match (self, later) {
             (Self::Read, Self::Read) => Self::Read,
@@ -127,17 +127,16 @@ impl Run {
 
 /// The order in which one lap uses its extents; the lap repeats.
 ///
-/// Futures of other shapes are other constructors of the same order:
-/// [`Plan::cycle`] for inference, [`Plan::there_and_back`] for training,
-/// [`Plan::stack`] for activations, [`Plan::trace`] for what sampling ran ahead
-/// to find.
+/// Constructors: [`Plan::cycle`] for inference, [`Plan::there_and_back`] for
+/// training, [`Plan::stack`] for activations, [`Plan::trace`] for batches that a
+/// sampler has drawn ahead of time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     /// Every extent that a lap can need.
     pub extents: Vec<Extent>,
     /// The runs of a lap in order.
     pub runs: Vec<Run>,
-    /// The runs before which the order turns round, ascending; none in a cycle.
-    /// They divide the lap into phases.
+    /// Indices of the runs at which the direction reverses, ascending; empty for a
+    /// cycle. They divide the lap into phases.
     pub turns: Vec<u32>,
 }

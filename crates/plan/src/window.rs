@@ -30,8 +30,8 @@ use crate::types::{ALIGN, ExtentId};
 use std::collections::VecDeque;
 
 /// The smallest window in bytes with which the line cannot deadlock, wherever
-/// in the lap and in the ring it starts. `streamed` has one value an extent; extents that are
-/// not streamed take no window. 0 if nothing is streamed.
+/// in the lap and in the ring it starts. `streamed` has one value per extent; only
+/// streamed extents need window. 0 if nothing is streamed.
 pub fn window_min(schedule: &Schedule, streamed: &[bool]) -> u64 {
     let mut live = Live::default();
     let mut needed = 0;
@@ -49,15 +49,15 @@ pub fn window_min(schedule: &Schedule, streamed: &[bool]) -> u64 {
 pub(crate) struct Live<'a> {
     steps: VecDeque<&'a Step>,
     sum: u64,
-    /// Lengths that are larger than all behind them, with their place: the
+    /// Lengths greater than all later ones, each with its step's number: the
     /// front is the largest of all.
     peaks: VecDeque<(u64, u64)>,
-    /// Place of the front of `steps`.
+    /// Number of the front of `steps`.
     front: u64,
 }
 
 impl<'a> Live<'a> {
-    /// Adds the next step, dropping what is released by then.
+    /// Adds the next step, after removing those released before it.
     pub fn push(&mut self, step: &'a Step) {
         while let Some(old) = self.steps.front()
             && old.last_run < step.first_run
@@ -73,18 +73,18 @@ impl<'a> Live<'a> {
             self.peaks.pop_back();
         }
         self.peaks.push_back((step.len, place));
-        // The oldest is never behind a pad that counts.
+        // A pad before the oldest step does not count.
         while self.peaks.front().is_some_and(|&(_, at)| at <= self.front) {
             self.peaks.pop_front();
         }
     }
 
-    /// Window that these need in the worst phase, in bytes.
+    /// The window that these steps need in the worst phase, in bytes.
     pub fn need(&self) -> u64 {
         self.sum + self.peaks.front().map_or(0, |&(len, _)| len - ALIGN)
     }
 
-    /// Takes the largest extent out, and says which it was.
+    /// Removes the largest extent and returns it.
     pub fn take_largest(&mut self) -> Option<ExtentId> {
         let largest = self
             .steps

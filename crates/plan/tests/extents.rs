@@ -18,7 +18,7 @@ fn weight(offset: u64, len: u64, first_use: u32, last_use: u32) -> UsedRange {
     }
 }
 
-/// `expect`: for each extent in order, its offset, length and weights.
+/// `expect`: offset, length and weights of each extent in order.
 fn check(weights: &[UsedRange], target: u64, expect: &[(u64, u64, &[usize])]) {
     let cut = cut(weights, &[1 << 40], target).unwrap();
     let found: Vec<(u64, u64, Vec<usize>)> = (0..cut.extents.len())
@@ -77,7 +77,7 @@ fn a_large_weight_is_its_own_extent() {
 }
 
 #[test]
-fn gaps_are_read_along_up_to_64_kib() {
+fn gaps_up_to_64_kib_are_read() {
     let pair = |gap| [weight(0, 4096, 0, 0), weight(4096 + gap, 4096, 1, 1)];
     check(&pair(64 * KIB), MIB, &[(0, 72 * KIB, &[0, 1])]);
     check(
@@ -89,7 +89,7 @@ fn gaps_are_read_along_up_to_64_kib() {
 
 #[test]
 fn weights_used_far_apart_are_not_joined() {
-    // Two small neighbours; between their uses others pass, elsewhere in the file.
+    // Two small neighbours; between their uses, a weight elsewhere in the file is used.
     let uses_with = |others: u64| {
         [
             weight(0, 4096, 0, 0),

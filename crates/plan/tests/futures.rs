@@ -1,5 +1,5 @@
-//! Bounds, residency and spilling of futures that turn round: against searches over
-//! all that a machine could do, then random ones.
+//! Bounds, residency and spilling of plans that go forward and backward: against
+//! searches over all that a machine could do, then random cases.
 
 mod common;
 
@@ -11,7 +11,7 @@ use delayline_plan::{
 };
 use std::collections::{HashMap, HashSet};
 
-/// A way there and back again, so many times.
+/// Items forward and backward in turns, `passes` passes in all.
 fn back_and_forth(lens: &[u64], passes: usize) -> Trace {
     let there: Vec<ExtentId> = (0..lens.len() as u32).map(ExtentId).collect();
     let pass = |pass: usize| -> Vec<ExtentId> {
@@ -62,12 +62,13 @@ struct Machine<'a> {
     duplex: bool,
 }
 
-/// A moment of it. Masks have a bit for each extent.
+/// A state of the machine. Masks have a bit for each extent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Moment {
     run: usize,
-    /// Ticks of the run that are over; it has begun when its extents are pinned.
+    /// Ticks of the run so far.
     over: u8,
+    /// Extents of the run, and bit 31, once it has begun; 0 before.
     pinned: u32,
     present: u32,
     dirty: u32,
@@ -75,7 +76,7 @@ struct Moment {
 }
 
 impl Machine<'_> {
-    /// The fewest ticks of so many laps, from any clean memory.
+    /// The fewest ticks of `laps` laps, from any clean memory.
     fn ticks(&self, laps: usize) -> u64 {
         let runs = self.plan.runs.len() * laps;
         let held = |mask: &u32| {
@@ -105,11 +106,11 @@ impl Machine<'_> {
                 .flat_map(|m| self.tick(m))
                 .collect();
             ticks += 1;
-            assert!(ticks < 500, "it stands still");
+            assert!(ticks < 500, "no progress");
         }
     }
 
-    /// All that is reached without time: what is clean is dropped, runs begin.
+    /// All states reached in no time: clean extents are dropped, runs begin.
     fn at_once(&self, now: HashSet<Moment>, runs: usize) -> HashSet<Moment> {
         let mut todo: Vec<Moment> = now.into_iter().collect();
         let mut all = HashSet::new();
@@ -128,7 +129,7 @@ impl Machine<'_> {
         all
     }
 
-    /// The run that comes begins, if it can.
+    /// The state after the next run has begun, if it can.
     fn begun(&self, m: Moment, busy: u32) -> Option<Moment> {
         if m.pinned != 0 {
             return None;
@@ -141,7 +142,7 @@ impl Machine<'_> {
             if u.mode.reads() && m.present & bit == 0 {
                 return None;
             }
-            // What was changed is written before it is changed again.
+            // A changed extent is written before it is changed again.
             if u.mode.writes() && (m.dirty | busy) & bit != 0 {
                 return None;
             }
@@ -154,10 +155,10 @@ impl Machine<'_> {
         })
     }
 
-    /// What a moment may be a tick later.
+    /// All states that may follow a tick later.
     fn tick(&self, m: Moment) -> Vec<Moment> {
         let extents = 0..self.plan.extents.len() as u32;
-        // What is being written goes on; else a write may begin.
+        // A write under way continues; otherwise one may begin.
         let mut writes = vec![m];
         if m.writing.is_none() {
             let idle = m.dirty & !m.pinned;
@@ -192,7 +193,7 @@ impl Machine<'_> {
         next
     }
 
-    /// Whether the medium has an extent: scratch only what was written in this lap.
+    /// Whether the medium has an extent: scratch only if this lap has written it.
     fn holds(&self, m: Moment, extent: u32) -> bool {
         let id = ExtentId(extent);
         let of_lap = &self.plan.runs[..m.run % self.plan.runs.len()];
@@ -221,7 +222,7 @@ impl Machine<'_> {
         for u in run.uses.iter().filter(|u| u.mode.writes()) {
             m.dirty |= 1 << u.extent.0;
         }
-        // Scratch that is not read again in this lap is nothing any more.
+        // Scratch that is not read again in this lap is dropped.
         let later = &self.plan.runs[m.run % self.plan.runs.len() + 1..];
         for u in &run.uses {
             let is_read = later.iter().any(|r| r.needs(u.extent));
@@ -235,7 +236,7 @@ impl Machine<'_> {
     }
 }
 
-/// Small plans of all shapes, of blocks, by name.
+/// Small plans of all shapes, with extents of one block, by name.
 fn small_plans() -> Vec<(&'static str, Plan)> {
     let mut plans = Vec::new();
     for (there, back) in [(1.0, 1.0), (1.0, 2.0), (2.0, 3.0)] {
@@ -270,7 +271,7 @@ fn small_plans() -> Vec<(&'static str, Plan)> {
 
 #[test]
 fn nothing_that_a_small_machine_can_do_beats_the_bound() {
-    // By shape: how many laps there are, and how many the bound says exactly.
+    // By shape: number of cases, and of those whose lap is exactly the bound.
     let mut exact: HashMap<&str, (u32, u32)> = HashMap::new();
     for (name, plan) in small_plans() {
         let compute_s: f64 = plan.runs.iter().map(|run| run.compute).sum();
@@ -300,7 +301,7 @@ fn nothing_that_a_small_machine_can_do_beats_the_bound() {
                 inside.lap = Transfer::default();
                 let inside = inside.lap_bound_s(&plan, compute_s, &rates);
                 assert!(ticks[0] >= inside - 1e-9, "{case}: {inside}");
-                // What was there before, and what is still to be written.
+                // Reads before the first lap, and writes after the last.
                 let before_and_after = f64::from(memory) * f64::from(1 + write);
                 assert!(ticks[2] + before_and_after >= 3.0 * bound - 1e-9, "{case}");
                 let (all, hit) = exact.entry(name).or_default();
@@ -329,13 +330,15 @@ fn a_palindrome_streams_no_more_than_it_must_and_evenly() {
         let chosen = choose(&plan, &schedule, memory).unwrap();
         let moved = schedule.transfer(&chosen.resident, 0..160);
         assert_eq!(moved.read, chosen.streamed_bytes);
-        // The window's bytes stay nowhere; the turn saves an extent.
+        // The window's bytes are not resident, and count at both turns; the turn saves
+        // an extent.
         let least = LeastTransfer::new(&plan, memory.available).lap.read;
         assert!(
             moved.read <= least + 2 * chosen.window + 8 * ALIGN,
             "{share}"
         );
-        // No stretch of layers has two extents more or less than its share.
+        // No stretch of layers streams more than three extents more or fewer than its
+        // share.
         let streamed = inverse(&chosen.resident);
         let all = streamed.iter().filter(|s| **s).count() as f64;
         let mut sums = vec![0.0];
@@ -345,7 +348,7 @@ fn a_palindrome_streams_no_more_than_it_must_and_evenly() {
         let most = sums.iter().copied().fold(f64::MIN, f64::max);
         let least = sums.iter().copied().fold(f64::MAX, f64::min);
         assert!(most - least <= 3.0, "{share}: {}", most - least);
-        // Half of what is read is read on the way there.
+        // Half of what is read is read in the forward pass.
         let there = schedule.transfer(&chosen.resident, 0..80).read;
         assert!(2 * there <= moved.read + 8 * ALIGN && moved.read <= 2 * there);
         let rate = chosen.streamed_bytes as f64;
@@ -357,10 +360,10 @@ fn a_palindrome_streams_no_more_than_it_must_and_evenly() {
     assert_eq!(Schedule::new(&plan, NEAR_BYTES).steps().len(), 80);
 }
 
-/// The fewest spills of a sequence of pushes (`true`) and pops, over all ways to
-/// choose what is spilled.
+/// The fewest spills of a sequence of pushes (`true`) and pops, over all choices of
+/// what is spilled.
 fn fewest_spills(moves: &[bool], memory: usize) -> u32 {
-    // What is on the stack, bit by bit: whether it is still in memory.
+    // The stack (whether each item is in memory), and the fewest spills to reach it.
     let mut now: HashMap<Vec<bool>, u32> = HashMap::from([(Vec::new(), 0)]);
     for &is_push in moves {
         let mut next: HashMap<Vec<bool>, u32> = HashMap::new();
@@ -386,7 +389,7 @@ fn fewest_spills(moves: &[bool], memory: usize) -> u32 {
     now.into_values().min().unwrap()
 }
 
-/// Plays the moves; returns how many extents were spilled, and how many read.
+/// Replays pushes and pops; returns how many extents were spilled and how many read.
 fn spills(moves: &[bool], lens: impl Fn(u32) -> u64, memory: u64) -> (u32, u32) {
     let mut order = SpillOrder::new(memory);
     let (mut truth, mut pushed, mut written, mut read) = (Vec::new(), 0, HashSet::new(), 0);
@@ -417,19 +420,19 @@ fn the_newest_stay_and_no_choice_spills_less() {
         for case in 0..1_u32 << len {
             let moves: Vec<bool> = (0..len).map(|i| case >> i & 1 == 1).collect();
             let mut height = 0;
-            let can_be = moves.iter().all(|is_push| {
+            let is_possible = moves.iter().all(|is_push| {
                 height += if *is_push { 1 } else { -1 };
                 height >= 0
             });
             for memory in 0..=4_u64 {
-                if can_be {
+                if is_possible {
                     let (written, _) = spills(&moves, |_| 1, memory);
                     assert_eq!(written, fewest_spills(&moves, memory as usize), "{moves:?}");
                 }
             }
         }
     }
-    // Once there and back: all but the memory is written once and read once.
+    // All pushes, then all pops: all but the memory is written once and read once.
     random_cases(200, |random: &mut Random| {
         let count = random.between(1, 30) as u32;
         let moves: Vec<bool> = (0..2 * count).map(|i| i < count).collect();

@@ -1,5 +1,5 @@
-//! Predicted laps: by hand, against a machine of whole blocks and ticks, and
-//! for the shape of an 8B model.
+//! Predicted laps: computed by hand, against a simulation in whole blocks and ticks,
+//! and for the shape of an 8B model.
 
 mod common;
 
@@ -27,8 +27,9 @@ fn the_bound_is_the_slower_side() {
     assert_eq!(lap_bound_s(4.0, 0, 0.0), 4.0);
 }
 
-/// Equal extents of one block, one a run; one second a block to read and to
-/// compute. `expect`: first and steady lap in seconds.
+/// Extents of one block, one per run; a block takes a second to read and a second to
+/// compute. The first `resident` extents stay; `window` is in blocks. `expect`: first
+/// and steady lap in seconds.
 fn check_line(extents: u32, resident: u32, window: u64, expect: (f64, f64)) {
     let runs: Vec<(Vec<u32>, f64)> = (0..extents).map(|i| (vec![i], 1.0)).collect();
     let plan = plan(&vec![1; extents as usize], &runs);
@@ -70,15 +71,15 @@ fn the_first_lap_reads_resident_extents_while_the_ring_is_full() {
     assert!((first_s - 7.0).abs() < 1e-9, "{first_s}");
 }
 
-/// Average lap in ticks of a machine that moves one block a tick and computes
-/// whole ticks, over `laps` laps after as many others. `None` if it stands still.
+/// Average lap in ticks of a machine that reads one block a tick and computes in whole
+/// ticks, over `laps` laps after as many others. `None` if it deadlocks.
 fn ticks(plan: &Plan, schedule: &Schedule, residency: &Residency, laps: usize) -> Option<f64> {
     let window = residency.window / ALIGN;
     let all = schedule.steps().iter();
     let steps: Vec<_> = all
         .filter(|s| !residency.resident[s.extent.index()])
         .collect();
-    // Of the endless sequence of steps: where each starts.
+    // Start of each step over all laps.
     let mut starts: Vec<u64> = Vec::new();
     let mut end = 0_u64;
     for i in 0..(2 * laps + 1) * steps.len() {
@@ -106,7 +107,7 @@ fn ticks(plan: &Plan, schedule: &Schedule, residency: &Residency, laps: usize) -
                 }
                 tick += 1;
                 compute -= u64::from(ready);
-                // One block, if it lies in the window.
+                // Read one block, if it lies in the window.
                 if reading < starts.len() && starts[reading] + read < starts[tail] + window {
                     read += 1;
                     if read == len(reading) {
@@ -147,7 +148,7 @@ fn steady_laps_are_those_of_a_machine_of_blocks_and_ticks() {
             run.compute *= slow;
         }
         let schedule = Schedule::new(&plan, random.between(0, 6) * ALIGN);
-        // Something streams.
+        // Two extents at least stream.
         let resident = subset(random.any() as u32 & 0b11_0110, 6);
         let least = window_min(&schedule, &inverse(&resident)) / ALIGN;
         let window = (least + random.between(0, 12)).saturating_sub(3).max(1);
@@ -156,14 +157,13 @@ fn steady_laps_are_those_of_a_machine_of_blocks_and_ticks() {
         let lap_s = lap_time_s(&plan, &schedule, &residency, compute_s, ALIGN as f64);
         let Some(expect_s) = ticks(&plan, &schedule, &residency, laps) else {
             assert!(window < least, "seed {seed}");
-            // A deadlock in some phase need not be met in those that occur.
             assert_eq!(lap_s, f64::INFINITY, "seed {seed}");
             stuck += 1;
             continue;
         };
         let bound_s = lap_bound_s(compute_s, residency.streamed_bytes, ALIGN as f64);
         assert!(lap_s >= bound_s, "seed {seed}: {lap_s} {bound_s}");
-        // The machine's average may be off by one lap's phase.
+        // The average of the ticks may be off by one lap.
         let off = (lap_s - expect_s).abs();
         let tolerance = (compute_s + 60.0) / laps as f64;
         assert!(off <= tolerance, "seed {seed}: {lap_s} and {expect_s}");
@@ -177,8 +177,8 @@ fn steady_laps_are_those_of_a_machine_of_blocks_and_ticks() {
     assert!(stuck > 5, "too few cases of a window too small: {stuck}");
 }
 
-/// Blocks of the matrices of Llama 3.1 8B in Q4_0: a run each, computing in
-/// proportion to its bytes, and attention between; with the Q6_K output head.
+/// The matrices of Llama 3.1 8B in Q4_0, each in a run with compute in proportion to
+/// its bytes, and attention between them; with the Q6_K output head if `head`.
 fn llama_8b(head: bool) -> Plan {
     let blocks_of = |rows: u64, columns: u64, bits: f64| {
         ((rows * columns) as f64 * bits / 8.0 / ALIGN as f64).ceil() as u64
@@ -208,8 +208,8 @@ fn llama_8b(head: bool) -> Plan {
 const BUDGETS: [f64; 5] = [1.1, 1.25, 1.5, 2.0, 4.0];
 const SPEEDS: [f64; 9] = [0.125, 0.5, 0.8, 0.9, 1.0, 1.1, 1.25, 2.0, 8.0];
 
-/// Calls `check(residency, speed, lap, bound)` for all budgets and speeds, in
-/// laps of one second of compute.
+/// Calls `check(residency, speed, lap, bound)` for all budgets and speeds, with one
+/// second of compute per lap.
 fn for_each_lap(plan: &Plan, lookahead: u64, check: impl Fn(&Residency, f64, f64, f64)) {
     let schedule = Schedule::new(plan, NEAR_BYTES);
     let total: u64 = plan.extents.iter().map(|e| e.len).sum();
@@ -221,7 +221,7 @@ fn for_each_lap(plan: &Plan, lookahead: u64, check: impl Fn(&Residency, f64, f64
         };
         let chosen = choose(plan, &schedule, memory).unwrap();
         assert!(chosen.resident_bytes + chosen.window <= available);
-        // Nothing but window and crumbs is withheld from the resident extents.
+        // All but the window and less than 3 MiB is used for resident extents.
         let best = total - available + chosen.window;
         assert!(chosen.streamed_bytes < best + (3 << 20), "{budget}");
         for speed in SPEEDS {

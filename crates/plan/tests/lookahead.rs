@@ -1,5 +1,5 @@
-//! The memory with a look-ahead against a model that searches lists, and against the
-//! least number of misses there is.
+//! The look-ahead cache against a model that searches lists, and against the smallest
+//! possible number of misses.
 
 mod common;
 
@@ -10,7 +10,7 @@ use delayline_plan::{
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 
-/// What the memory should hold, worked out anew for each question.
+/// The state that the cache should have, searched anew for each question.
 struct Model {
     slots: usize,
     /// Rows in memory and their slots.
@@ -28,7 +28,7 @@ impl Model {
             .any(|batch| batch.contains(&row))
     }
 
-    /// When a row is used next behind what is staged; never is last.
+    /// Batches until a row is used next, after the staged ones; `usize::MAX` for never.
     fn next(&self, row: u32) -> usize {
         let ahead = self.batches.iter().skip(self.staged);
         ahead
@@ -37,7 +37,8 @@ impl Model {
             .unwrap_or(usize::MAX)
     }
 
-    /// Rows that may be given up first: used by nobody, of the lowest class, or latest.
+    /// Rows that may be evicted next: of those in no batch the lowest class, or those
+    /// used latest.
     fn worst(&self) -> BTreeSet<u32> {
         let rows = self
             .held
@@ -53,7 +54,7 @@ impl Model {
     }
 }
 
-/// Lives of a memory: what it answers is what the model says, at each step.
+/// Random operations: the cache agrees with the model after each.
 #[test]
 fn every_choice_is_the_models() {
     random_cases(2000, |rng| {
@@ -155,9 +156,9 @@ fn stage(real: &mut Lookahead, model: &mut Model, rng: &mut Random) {
     }
 }
 
-/// After an epoch that was left, what was not read is not there.
+/// Forgets all batches, as when an epoch is abandoned: unread rows are not kept.
 fn forget(real: &mut Lookahead, model: &mut Model, rng: &mut Random) {
-    // All that is staged was read, or nothing that only an unread batch missed stays.
+    // Either all staged batches were read, or none.
     let before = model.held.clone();
     let whole = match rng.once_in(2) {
         true => model.staged,
@@ -182,7 +183,7 @@ fn forget(real: &mut Lookahead, model: &mut Model, rng: &mut Random) {
     model.staged = 0;
 }
 
-/// Stages and retires batch by batch with all of the trace announced, and counts.
+/// Misses if `horizon` batches are announced, and staged and retired one by one.
 fn misses(slots: u32, horizon: usize, expected: ExpectedUse, trace: &[Vec<u32>]) -> u64 {
     let mut memory = Lookahead::new(slots, 0, expected);
     let (mut announced, mut missed) = (0, Vec::new());
@@ -197,8 +198,8 @@ fn misses(slots: u32, horizon: usize, expected: ExpectedUse, trace: &[Vec<u32>])
     missed.len() as u64
 }
 
-/// The least that must be read if every row that is used takes a slot: a search over
-/// everything that could be kept.
+/// The fewest reads if every row that is used takes a slot: a search over everything
+/// that could be kept.
 fn least(slots: usize, trace: &[u32]) -> u64 {
     let mut states: BTreeMap<BTreeSet<u32>, u64> = [(BTreeSet::new(), 0)].into();
     for row in trace {
@@ -242,7 +243,7 @@ fn with_all_announced_nothing_reads_less() {
     }
 }
 
-/// Batches of rows of which the low ones are likelier, as in a graph.
+/// Random batches in which rows of low numbers are more likely, as in a graph.
 fn skewed(rng: &mut Random, rows: u32, batches: usize, len: usize) -> Vec<Vec<u32>> {
     let row = |rng: &mut Random| {
         let share = rng.between(1, 1 << 20) as f64 / f64::from(1 << 20);
@@ -269,14 +270,14 @@ fn a_long_look_ahead_misses_little_more_than_belady_and_less_than_recency() {
         };
         let belady = replay(&as_trace, u64::from(slots), 0, Belady::new(&as_trace)).misses;
         let recency = replay(&as_trace, u64::from(slots), 0, Lru::default()).misses;
-        // So many batches that they name eight times the rows that fit.
+        // Announced batches name eight times as many rows as there are slots.
         let long = misses(
             slots,
             8 * 600 / 40,
             ExpectedUse::counted(rows as usize),
             &trace,
         );
-        // The chance of a row, from the derivative of the cube root.
+        // The density of rows is the derivative of the cube root.
         let chances: Vec<f32> = (0..rows)
             .map(|row| (row as f32 + 0.5).powf(-2.0 / 3.0))
             .collect();
@@ -293,7 +294,7 @@ fn counts_age_and_everything_stays_in_its_class() {
     let mut memory = Lookahead::new(4, 0, ExpectedUse::counted(8));
     let mut missed = Vec::new();
     for round in 0..2000u32 {
-        // Row 0 is used always, row 1 every other time, others now and then.
+        // Row 0 is used in every round, row 1 in every other, each other row in one of six.
         let rows: BTreeSet<u32> = [0, round % 2, 2 + round % 6].into();
         memory.announce(rows.into_iter().collect());
         assert!(memory.stage(usize::MAX, &mut missed));
@@ -327,7 +328,7 @@ fn a_sweep_covers_each_row_in_one_read_and_no_division_costs_less() {
         }
         let bytes = reads.iter().map(|read| read.end - read.start).sum();
         let taken = cost.seconds(reads.len() as u64, bytes);
-        // Every division of the pages into runs, by whether each gap is read along.
+        // All ways to divide the pages into reads: each gap is read or not.
         let pages: Vec<Range<u64>> = sweep(rows, 0, u64::MAX);
         for choice in 0..1u32 << (pages.len() - 1) {
             let (mut count, mut bytes, mut from) = (0, 0, pages[0].start);

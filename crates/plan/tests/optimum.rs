@@ -8,14 +8,14 @@ use delayline_plan::{
     ALIGN, MemoryShare, Plan, Residency, Schedule, choose, lap_bound_s, lap_time_s, window_min,
 };
 
-/// Device rates, in chosen streams a lap of compute.
+/// Device rates, relative to the one that reads the chosen stream in the compute time.
 const SPEEDS: [f64; 5] = [0.25, 0.5, 1.0, 2.0, 4.0];
 
-/// A plan with all ways to divide memory for it.
+/// A plan with all subsets of resident extents.
 struct Case {
     plan: Plan,
     schedule: Schedule,
-    /// All subsets, without their windows, and the windows they need.
+    /// All subsets with window 0, each with the window it needs.
     subsets: Vec<(Residency, u64)>,
 }
 
@@ -70,7 +70,7 @@ impl Case {
         chosen
     }
 
-    /// `TooSmall::needed`, checked to be what is accepted.
+    /// `TooSmall::needed`, checked to be the smallest accepted.
     fn needed(&self, lookahead: u64) -> u64 {
         let choose = |available| {
             let memory = MemoryShare {
@@ -108,8 +108,8 @@ impl Case {
     }
 }
 
-/// Distances from the optimum, in readings of the largest extent, of laps whose
-/// window has room for one more of it than it needs.
+/// Distances from the optimum, in reading times of the largest extent, of laps whose
+/// window has room for one more of the largest than it needs.
 #[derive(Default)]
 struct Distances {
     sum: f64,
@@ -127,7 +127,7 @@ impl Distances {
             let lap_s = lap_time_s(&case.plan, &case.schedule, &chosen, 1.0, rate);
             let bound_s = lap_bound_s(1.0, chosen.streamed_bytes, rate);
             assert!(lap_s >= bound_s, "{name}");
-            // Whatever the window, no lap is longer than doing one thing at a time.
+            // No lap is longer than compute and reading one after the other.
             let both_s = 1.0 + chosen.streamed_bytes as f64 / rate;
             assert!(lap_s <= both_s * (1.0 + 1e-9), "{name}: {lap_s} {both_s}");
             let excess_s = lap_s - case.optimum_s(available, rate);
@@ -233,7 +233,7 @@ fn a_huge_extent_stays_rather_than_widen_the_window() {
     assert!(chosen.resident[40]);
     assert_eq!(chosen.window, 6 * ALIGN);
     assert_eq!(chosen.resident_bytes, 74 * ALIGN);
-    // With less than both it streams, for then there is no other way.
+    // With less memory than for both it has to stream.
     let chosen = choose(&case_plan, &schedule, memory(61)).unwrap();
     assert!(!chosen.resident[40]);
     let refused = choose(&case_plan, &schedule, memory(10)).unwrap_err();

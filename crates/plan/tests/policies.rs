@@ -1,11 +1,11 @@
-//! Policies against models of them that search lists, over all short traces; the
-//! yardstick against a search over all that could be kept.
+//! Policies against simple models that search lists, over all short traces; the lower
+//! bound against a search over all that could be kept.
 
 mod common;
 
 use common::{Random, random_cases};
 use delayline_plan::{
-    Belady, Cache, ExtentId, FirstCome, Frequency, Lru, NextUse, Policy, Replayed, Trace,
+    Belady, Cache, ExtentId, FirstCome, Frequency, Lru, NextUse, Policy, Replayed, S3Fifo, Trace,
     least_read_bytes, replay,
 };
 use std::collections::HashMap;
@@ -45,7 +45,7 @@ fn replayed(kind: Kind, trace: &Trace, capacity: u64) -> Replayed {
     }
 }
 
-/// A cache that keeps a list and looks everything up in what has happened.
+/// A cache that keeps lists and derives everything from the touches so far.
 struct Model<'a> {
     kind: Kind,
     trace: &'a Trace,
@@ -54,7 +54,7 @@ struct Model<'a> {
     touched: Vec<ExtentId>,
     /// The least recently used first.
     kept: Vec<ExtentId>,
-    /// Uses and priority of what is kept, for frequency.
+    /// Uses and priority of each kept item, for frequency.
     ranks: HashMap<ExtentId, (u64, u64)>,
     age: u64,
 }
@@ -73,7 +73,7 @@ impl Model<'_> {
         (from.min(end)..end).find(|&batch| self.trace.batches[batch].contains(&item))
     }
 
-    /// What an item is worth to next use: smaller goes first.
+    /// The worth of an item under next use; the smallest is evicted first.
     fn worth(&self, item: ExtentId) -> f64 {
         let uses = (1..)
             .zip(&self.touched)
@@ -81,7 +81,7 @@ impl Model<'_> {
         uses.map(|(at, _)| (f64::from(at) / HALF_LIFE).exp2()).sum()
     }
 
-    /// Whom to give up among `candidates`, if anybody.
+    /// Which of `candidates` to evict for `newcomer`, if any.
     fn victim(&self, candidates: &[ExtentId], newcomer: ExtentId) -> Option<ExtentId> {
         let latest = |horizon: usize| {
             let next = |item| self.next(item, self.batch + 1, self.batch.saturating_add(horizon));
@@ -107,7 +107,7 @@ impl Model<'_> {
         }
     }
 
-    /// Makes room for a newcomer; or says no and changes nothing.
+    /// Makes room for a newcomer; or returns false and changes nothing.
     fn make_room(&mut self, newcomer: ExtentId, capacity: u64, in_use: &[ExtentId]) -> bool {
         let bytes = |items: &[ExtentId]| items.iter().map(|&i| self.trace.len_of(i)).sum::<u64>();
         let (mut kept, mut age) = (self.kept.clone(), self.age);
@@ -210,7 +210,7 @@ fn check(trace: &Trace, capacity: u64) {
     let one_length = trace.lens.iter().all(|len| *len == trace.lens[0]);
     if one_length && capacity.is_multiple_of(trace.lens[0]) {
         assert_eq!(bound, fewest, "{trace:?} in {capacity}");
-        // What is in use is not given up, which costs something in batches only.
+        // Items in use are not evicted, which matters only with several in a batch.
         if trace.batches.iter().all(|batch| batch.len() <= 1) {
             assert_eq!(bound, belady, "{trace:?} in {capacity}");
             let whole = replayed(Kind::NextUse { horizon: ALL }, trace, capacity);
@@ -230,8 +230,8 @@ fn all_short_traces() {
     for len in 0..=7_u32 {
         for case in 0..4_u32.pow(len) {
             let ids = (0..len).map(|i| ExtentId(case / 4_u32.pow(i) % 4));
-            // Items that come first have the smaller numbers: others are the same
-            // but for names.
+            // Only traces whose items are numbered in order of first use: the others
+            // are the same but for renaming.
             let ids: Vec<ExtentId> = ids.collect();
             let mut known = 0;
             let is_named_in_order = ids.iter().all(|id| {
@@ -297,7 +297,25 @@ fn random_traces() {
     });
 }
 
-/// What a cache says became of each item, against what it holds.
+/// An item that is used again while it is in the small queue, or soon after, survives a
+/// long scan of items used once.
+#[test]
+fn s3_fifo_keeps_through_a_scan_what_was_used_again() {
+    let again_at_once: Vec<u32> = [0, 0].into_iter().chain(10..40).chain([0]).collect();
+    let again_after_eviction: Vec<u32> = (0..=10).chain([0]).chain(20..50).chain([0]).collect();
+    for (uses, hits, hits_of_lru) in [(again_at_once, 2, 1), (again_after_eviction, 1, 0)] {
+        let items = uses.iter().copied().map(ExtentId);
+        let trace = Trace::one_by_one(vec![1; 50], items);
+        assert_eq!(
+            replay(&trace, 10, 0, S3Fifo::new(10)).hits,
+            hits,
+            "{uses:?}"
+        );
+        assert_eq!(replay(&trace, 10, 0, Lru::default()).hits, hits_of_lru);
+    }
+}
+
+/// The lists that a visit returns, against what the cache holds.
 #[test]
 fn a_cache_holds_what_it_says_and_never_too_much() {
     random_cases(60, |random: &mut Random| {
@@ -314,7 +332,7 @@ fn a_cache_holds_what_it_says_and_never_too_much() {
                 .map(|i| (i, 1 + u64::from(i.0 % 5)))
                 .collect();
             if turn % 3 == 0 {
-                // Some of what is announced does not come true.
+                // Some announcements do not come true.
                 let at = u64::from(turn) * 3 + random.between(0, 30);
                 cache
                     .policy_mut()

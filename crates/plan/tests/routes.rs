@@ -1,5 +1,6 @@
-//! Recorded routes of mixtures of experts: read, written, replayed under all policies.
-//! Real ones where they are at hand, for they are no part of the repository.
+//! Routes of mixtures of experts: parsed, written, replayed under all policies; and
+//! pools of frames. Recorded routes are not part of the repository; their tests are
+//! skipped without them.
 
 mod common;
 
@@ -12,15 +13,15 @@ use delayline_plan::{
 use std::collections::HashMap;
 use std::path::Path;
 
-/// A model, and the least share of hits of the policy in use with 3, 10 and 25 % of
-/// the experts in memory.
+/// A model, and the smallest accepted share of hits of the production policy with 3, 10
+/// and 25 % of the experts in memory.
 const ROUTES: [(&str, [f64; 3]); 3] = [
     ("qwen", [0.27, 0.56, 0.84]),
     ("gemma", [0.27, 0.56, 0.82]),
     ("gptoss", [0.38, 0.65, 0.82]),
 ];
 
-/// A recorded route, where it is at hand.
+/// A recorded route, if its file is there.
 fn recorded(name: &str) -> Option<ExpertRoute> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/expert-routes");
     let path = folder.join(format!("{name}.route.csv"));
@@ -33,8 +34,7 @@ fn recorded(name: &str) -> Option<ExpertRoute> {
     }
 }
 
-/// Experts of the answer's laps `from..` that are not in memory when they are wanted, lap
-/// by lap.
+/// Experts that are not in memory when the answer's laps `laps` use them.
 fn missed<P: Policy>(
     pools: &mut ExpertPools<P>,
     route: &ExpertRoute,
@@ -62,11 +62,11 @@ fn a_start_with_what_was_hot_reads_less_for_its_first_tokens() {
         let capacity = route.expert_bytes() / 4;
         let shapes = pool_shapes(&route.layers, capacity, route.chosen);
         let empty = || ExpertPools::new(&route.layers, &shapes, production_policy);
-        // One run ends in the middle.
+        // The first run ends in the middle of the route.
         let middle = route.laps.iter().filter(|lap| !lap.is_prompt).count() / 2;
         let first = middle..middle + 16;
         let cold = missed(&mut empty(), &route, first.clone());
-        // The next begins with empty frames and knows the last laps.
+        // The next starts with the experts that the first held.
         let mut pools = empty();
         missed(&mut pools, &route, 0..middle);
         let layers = (0..).zip(&route.layers);
@@ -240,13 +240,13 @@ fn pools_hold_what_they_say_and_never_too_much() {
     });
 }
 
-/// What a frame is to the test.
+/// The state of a frame as the test expects it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
     Nobody,
     Holds(ExtentId),
     Reserved(ExtentId),
-    /// Reserved once; reads into it may be under way.
+    /// Its reservation was cancelled; a read into it may be under way.
     Lost,
 }
 
@@ -286,7 +286,7 @@ fn reserved_frames_are_nobody_elses_until_they_are_given_back() {
                 0 => {
                     spare = random.between(0, u64::from(most)) as u32;
                     pool.leave(spare);
-                    // What was given up, the pool does not tell.
+                    // The pool does not report what it evicts.
                     for owner in &mut owners {
                         if let Owner::Holds(item) = *owner
                             && pool.frame_of(item).is_none()

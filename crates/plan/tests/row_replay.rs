@@ -1,4 +1,4 @@
-//! Policies over traces of rows against the plainest way to say them.
+//! Replayed row policies against simple implementations that search lists.
 
 use delayline_plan::{RowPolicy, replay_rows};
 
@@ -10,7 +10,7 @@ fn misses(batches: &[Vec<u32>], slots: usize, policy: RowPolicy) -> Vec<(usize, 
     all
 }
 
-/// All batches of two different rows of `rows`, `len` of them.
+/// All traces of `len` batches, each of two different rows below `rows`.
 fn traces(rows: u32, len: u32) -> impl Iterator<Item = Vec<Vec<u32>>> {
     let pairs: Vec<Vec<u32>> = (0..rows)
         .flat_map(|a| (0..rows).filter(move |&b| b != a).map(move |b| vec![a, b]))
@@ -25,7 +25,7 @@ fn traces(rows: u32, len: u32) -> impl Iterator<Item = Vec<Vec<u32>>> {
     })
 }
 
-/// The fewest misses from here on, whatever is kept from batch to batch.
+/// The fewest misses in the remaining batches, over all choices of what is kept.
 fn fewest(batches: &[Vec<u32>], held: u32, slots: u32) -> u32 {
     let Some((batch, rest)) = batches.split_first() else {
         return 0;
@@ -56,7 +56,7 @@ fn nobody_misses_fewer_than_belady() {
 }
 
 #[test]
-fn lru_and_sieve_do_as_their_plainest_versions() {
+fn lru_and_sieve_agree_with_simple_versions() {
     for slots in 1..=3 {
         for trace in traces(4, 4) {
             let mut uses = Vec::new();
@@ -88,13 +88,13 @@ fn lru_and_sieve_do_as_their_plainest_versions() {
                         hand = (hand + 1) % slots;
                     }
                     sieve.remove(hand);
-                    // Behind the newest the hand begins anew.
+                    // Past the newest, the hand starts again at the oldest.
                     if hand == slots - 1 {
                         hand = slots;
                     }
                 }
                 sieve.push((row, false));
-                // A hand that had passed the newest points to the oldest, not the newcomer.
+                // Not at the newcomer.
                 if hand == slots {
                     hand = 0;
                 }

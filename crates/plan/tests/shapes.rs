@@ -1,5 +1,5 @@
 //! Constructors of plans, and what their steps read and save: against a memory
-//! that forgets what is not leased, over all small plans.
+//! that loses what is not leased, over all small plans.
 
 mod common;
 
@@ -37,7 +37,7 @@ fn there_and_back_is_a_palindrome_with_one_turn() {
     assert_eq!(order(&plan), expect);
     assert_eq!(plan.phases(), [0..2, 2..4]);
     let schedule = Schedule::new(&plan, 0);
-    // The last layer's weights are still there when it turns.
+    // The last layer's weights are still in memory at the turn.
     assert_eq!(schedule.reads(), [2, 1, 1, 1]);
     assert_eq!(schedule.saved_by_staying(), [2, 1, 1, 1]);
     let streamed = schedule.transfer(&[false; 4], 0..4);
@@ -91,13 +91,13 @@ fn a_trace_reads_each_extent_of_a_batch_once() {
     assert_eq!(Plan::default().phases().first(), Some(&(0..0)));
 }
 
-/// A machine whose memory forgets what is not leased. Contents are numbers; a use
-/// that changes its extent makes a new one.
+/// A machine whose memory loses what is not leased. Contents are numbers; a use
+/// that changes its extent stores a new one.
 struct Machine {
     medium: Vec<u64>,
-    /// What is leased, or stays.
+    /// Contents of leased extents.
     memory: Vec<Option<u64>>,
-    /// What each extent would hold if nothing were ever forgotten.
+    /// Contents of each extent if nothing were ever lost.
     truth: Vec<u64>,
     moved: Transfer,
     changes: u64,
@@ -114,8 +114,8 @@ impl Machine {
         }
     }
 
-    /// One lap of streamed extents as `steps` say; false when a use reads other
-    /// bytes than it should, or the medium misses a result at the end.
+    /// Runs one lap with `steps`; false if a use reads wrong contents or the medium
+    /// misses a result at the end.
     fn lap(&mut self, plan: &Plan, schedule: &Schedule, steps: &[Step]) -> bool {
         for (run, r) in plan.runs.iter().enumerate() {
             for step in steps.iter().filter(|s| s.first_run == run as u32) {
@@ -149,14 +149,14 @@ impl Machine {
     }
 }
 
-/// Whether two laps with these steps are right.
+/// Whether two laps with these steps succeed.
 fn is_right(plan: &Plan, schedule: &Schedule, steps: &[Step]) -> bool {
     let mut machine = Machine::new(plan.extents.len());
     let mut lap = || machine.lap(plan, schedule, steps);
     lap() && lap()
 }
 
-/// Steps read what is needed, and save no more and no less.
+/// Steps read what is needed; every step that saves is necessary, and none is missing.
 fn check_steps(plan: &Plan, near_bytes: u64) {
     let schedule = Schedule::new(plan, near_bytes);
     let steps = schedule.steps();
@@ -175,7 +175,8 @@ fn check_steps(plan: &Plan, near_bytes: u64) {
     check_stays(plan, &schedule, machine.moved);
 }
 
-/// What stays is never read, and written once a lap where it is not scratch.
+/// For all subsets: what stays is never read, and is written once a lap if it changes
+/// and is not scratch.
 fn check_stays(plan: &Plan, schedule: &Schedule, all: Transfer) {
     let (runs, count) = (plan.runs.len() as u32, plan.extents.len());
     let worth = schedule.saved_by_staying();
@@ -209,8 +210,8 @@ fn check_stays(plan: &Plan, schedule: &Schedule, all: Transfer) {
     }
 }
 
-/// A run that uses extent `i` as digit `i` says, in base 4: not at all, or in one
-/// of three modes.
+/// A run that uses extent `i` as base-4 digit `i` says: not at all, or in one of three
+/// modes.
 fn run_of(digits: u32, extents: u32) -> Run {
     let mode = |i: u32| match digits / 4_u32.pow(i) % 4 {
         0 => None,
@@ -226,8 +227,8 @@ fn run_of(digits: u32, extents: u32) -> Run {
 
 #[test]
 fn all_small_laps_read_and_save_what_they_need_and_no_more() {
-    // Four runs over an extent, three over two, each used in any mode or not;
-    // uses are one step, or as many as there are runs between them.
+    // Up to five runs over one extent and three over two, each used in any mode or
+    // not; first with all uses of an extent as one step, then with each use apart.
     for (count, runs) in [(1, 5), (2, 3)] {
         let uses = 4_u32.pow(count);
         for case in 0..uses.pow(runs) {
@@ -237,7 +238,7 @@ fn all_small_laps_read_and_save_what_they_need_and_no_more() {
                 plan.runs.push(run(i));
                 check_steps(&plan, u64::MAX);
             }
-            // Three blocks between two uses keep them apart.
+            // A run with nine blocks between any two uses keeps them apart.
             plan.extents.extend_from_slice(&extents(&[9]));
             let far = || Run::reading([ExtentId(count)], 1.0);
             for i in (1..runs).rev() {

@@ -1,5 +1,5 @@
-//! Steps and the smallest window: exhaustive over small laps and all phases,
-//! against a ring of its own.
+//! Steps and the smallest window: against a simulated ring, exhaustive over small laps
+//! and all phases.
 
 mod common;
 
@@ -16,7 +16,7 @@ fn steps(plan: &Plan, near_bytes: u64) -> Vec<(u32, u32, u32)> {
 
 #[test]
 fn near_uses_are_one_step_and_far_ones_two() {
-    // Extent 0 is used at both ends; 3 blocks pass in between.
+    // Extent 0 is used by the first and the last run, with 3 blocks between.
     let lap = |len| {
         let runs = [vec![0, 1], vec![2], vec![3], vec![0]].map(|needs| (needs, 1.0));
         plan(&[len, 1, 1, 2], &runs)
@@ -54,8 +54,8 @@ fn a_schedule_tells_what_to_lease_and_release() {
     }
 }
 
-/// Whether a ring of `window` blocks gets through two laps, if it starts at
-/// `phase` with the step of index `first`.
+/// Whether a ring of `window` blocks completes two laps if it starts at `phase` with
+/// the step of index `first`.
 fn passes(steps: &[Step], runs: u32, window: u64, phase: u64, first: usize) -> bool {
     let mut end = phase;
     // Start, and the absolute run after which it is released.
@@ -109,7 +109,7 @@ fn check(schedule: &Schedule, streamed: &[bool]) {
     for window in least.saturating_sub(2).max(1)..least {
         assert!(!every_start(window), "{window} blocks: {steps:?}");
     }
-    // What even a single phase needs is less by at most a largest step.
+    // A window that works from one phase is smaller by less than the largest step.
     let largest = steps.iter().map(|s| s.len / ALIGN).max().unwrap_or(0);
     let some_phase = |w: u64| (0..w).any(|phase| passes(&steps, runs, w, phase, 0));
     let lucky = (largest..=least).find(|&w| some_phase(w)).unwrap();
@@ -135,7 +135,7 @@ fn the_smallest_window_is_exact_for_all_small_laps() {
             }
         }
         let blocks: Vec<u64> = (0..4).map(|i| 1 + u64::from(digit(i))).collect();
-        // A use noted for a later run must not come before that run's new ones.
+        // New extents of a run come before those that it uses again.
         for (needs, _) in &mut runs {
             needs.sort_unstable();
         }

@@ -1,19 +1,19 @@
-//! What is wrong with a shared store, in words.
+//! The errors of a shared store.
 
 use thiserror::Error as ThisError;
 
-/// Why a store cannot be shared.
+/// Why a store cannot be used.
 #[derive(Debug, ThisError)]
 pub enum Error {
-    /// It is no folder and no bucket.
-    #[error("`{0}` is no place for a shared KV cache: expected a folder, or s3://BUCKET/PREFIX")]
+    /// The place is neither a folder nor a bucket.
+    #[error("`{0}` is not a place for a shared KV cache: expected a folder, or s3://BUCKET/PREFIX")]
     Place(String),
-    /// The folder cannot be made or opened.
+    /// The folder cannot be created or opened.
     #[error("{path} cannot be made a shared KV cache: {source}")]
     Folder {
-        /// Which.
+        /// The folder.
         path: String,
-        /// The system's words.
+        /// The system's error.
         source: std::io::Error,
     },
     /// It was made with another secret.
@@ -21,22 +21,22 @@ pub enum Error {
         "it was made with another secret than that of --kv-secret: give the same file to all servers"
     )]
     Secret,
-    /// Something else is there.
+    /// The place holds something else.
     #[error(
-        "it holds other things, {0} for one: expected an empty place, one that does not exist \
+        "it holds other files, such as {0}: expected an empty place, one that does not exist \
          yet, or an earlier shared KV cache"
     )]
     NotOurs(String),
-    /// It was written by a later version.
-    #[error("it is of a later version than this program knows: take the same version everywhere")]
+    /// It was made by a later version.
+    #[error("it was made by a later version of this program: run the same version everywhere")]
     Later,
     /// The store refuses, or cannot be reached.
     #[error("{0}")]
     Store(#[from] object_store::Error),
-    /// Nothing came.
+    /// The store did not answer in time.
     #[error("it did not answer within {0} s")]
     Silent(u64),
-    /// The system refuses.
+    /// The system gives no thread or timer.
     #[error(transparent)]
     System(#[from] std::io::Error),
 }

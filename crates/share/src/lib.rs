@@ -1,7 +1,7 @@
 //! A store of blocks of KV cache that several machines share: a folder or an S3 bucket.
-//! Runs in a program of its own (`delayline-share`), so that the one that runs models
-//! connects to nobody, and a network that hangs holds up nobody who computes. Knows names
-//! and bytes: what is in them is sealed by who sends it.
+//! Runs in a process of its own (`delayline-share`), so that the one that runs models
+//! needs no network access and is not blocked by a network that hangs. Knows only names
+//! and bytes; the server that sends a block seals it.
 //!
 //! ```
 //! use delayline_kv::{Namespace, Root, ShareLink, ShareSecret, Store};
@@ -26,7 +26,7 @@
 //! for block in one.chain(&whose, &tokens) {
 //!     one.put(&block, b"what was computed")?;
 //! }
-//! drop(one); // Sends what it has not sent yet.
+//! drop(one); // Sends the blocks still queued.
 //! let mut other = Store::open(there.path(), 1 << 20, root)?;
 //! other.share(connect()?);
 //! while other.fetch(&whose, &tokens, None) {

@@ -1,4 +1,5 @@
-//! Where a shared store is, and its mark: which version, and which secret.
+//! Where a shared store is, and its mark: an object with the version and a check of the
+//! secret.
 
 use std::fs;
 use std::future::Future;
@@ -14,48 +15,50 @@ use object_store::{ClientConfigKey, ObjectStore, ObjectStoreExt, PutMode, RetryC
 
 use crate::error::Error;
 
-/// Says what the place is.
+/// Name of the mark.
 const MARK: &str = "delayline-kv-shared";
 
-/// How the mark begins; the check of the secret follows.
+/// The first line of the mark; the check of the secret follows.
 const VERSION: &str = "version 1\n";
 
-/// Under this all blocks are.
+/// The folder of all blocks.
 const BLOCKS: &str = "blocks";
 
-/// The store is tried again for so long, and then it is the question that failed.
+/// Time for which a request to a bucket is retried.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// For one question.
+/// Timeout of a request.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// For a connection.
+/// Timeout of connecting.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// A store, and what its blocks may take.
+/// A store, and the size that it is kept to.
 #[derive(Clone, Debug)]
 pub struct SharedPlace {
     pub(crate) store: Arc<dyn ObjectStore>,
-    /// What stands before all names.
+    /// Prefix of all names.
     pub(crate) prefix: Path,
+    /// Maximum sum of the blocks' bytes.
     pub(crate) size: u64,
+    /// Timeout of a request.
     pub(crate) limit: Duration,
 }
 
 impl SharedPlace {
-    /// A folder, which is made, or `s3://BUCKET/PREFIX`, for which the credentials, the
-    /// region and the endpoint are those of the environment (`AWS_ACCESS_KEY_ID` and so on).
-    /// Its blocks take about `size` bytes.
+    /// A folder, which is created, or `s3://BUCKET/PREFIX` with credentials, region and
+    /// endpoint from the environment (`AWS_ACCESS_KEY_ID` and so on). Its blocks are kept to
+    /// about `size` bytes.
     ///
     /// # Errors
-    /// When there is no such place.
+    /// If `place` is neither, or the folder cannot be created.
     pub fn open(place: &str, size: u64) -> Result<Self, Error> {
         if let Some(rest) = place.strip_prefix("s3://") {
             let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
             if bucket.is_empty() {
                 return Err(Error::Place(place.to_owned()));
             }
-            // Another one that is there stays.
+            // Fails if one is installed already, which is fine.
             let _ = rustls::crypto::ring::default_provider().install_default();
             let mut store = AmazonS3Builder::from_env();
             for (key, time) in [
@@ -97,7 +100,7 @@ impl SharedPlace {
         }
     }
 
-    /// Where a block of that name is; none where it is no name of one.
+    /// The path of the block of this name; `None` if it is not the name of a block.
     pub(crate) fn path_of(&self, name: &str) -> Option<Path> {
         let (owner, key) = name.split_once('-')?;
         let hex = |text: &str| {
@@ -105,16 +108,16 @@ impl SharedPlace {
                 .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
         };
         let sound = owner.len() == 16 && key.len() == 64 && hex(owner) && hex(key);
-        // Many files are easier found in many folders.
+        // Many folders, because one with very many files is slow.
         sound.then(|| self.blocks().join(&key[..2]).join(name))
     }
 
-    /// Under which all blocks are.
+    /// The folder of all blocks.
     pub(crate) fn blocks(&self) -> Path {
         self.prefix.clone().join(BLOCKS)
     }
 
-    /// What a store says, if it does within its time.
+    /// The result of a request, or [`Error::Silent`] after the timeout.
     pub(crate) async fn within<T>(
         &self,
         what: impl Future<Output = Result<T, object_store::Error>>,
@@ -125,7 +128,8 @@ impl SharedPlace {
         }
     }
 
-    /// Sees that it is a store with that check of a secret, or makes it one.
+    /// Checks that the place is a store with this check of the secret, or makes an empty
+    /// place one.
     pub(crate) async fn enter(&self, check: &str) -> Result<(), Error> {
         let (path, mark) = (
             self.prefix.clone().join(MARK),
@@ -144,7 +148,7 @@ impl SharedPlace {
             .put_opts(&path, mark.clone().into(), PutMode::Create.into());
         match self.within(put).await {
             Ok(_) => Ok(()),
-            // Another server has, just now.
+            // Another server has made it at the same time.
             Err(Error::Store(object_store::Error::AlreadyExists { .. })) => {
                 compare(&self.mark(&path).await?.unwrap_or_default(), &mark)
             }

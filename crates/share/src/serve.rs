@@ -1,5 +1,5 @@
-//! What a server asks of a shared store, done: many questions at a time, each within its
-//! own, and what goes wrong told in words.
+//! Serves the requests of one server to a shared store: many at a time, each with a timeout;
+//! errors are returned as text.
 
 use std::io::{Read, Write};
 use std::sync::mpsc::SyncSender;
@@ -15,24 +15,24 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::error::Error;
-use crate::evict::Keeper;
+use crate::evict::{self, Keeper};
 use crate::place::SharedPlace;
 
-/// Blocks that are fetched side by side, of all questions.
+/// Maximum number of blocks fetched at a time, over all requests.
 const SIDE_BY_SIDE: usize = 4;
 
-/// Serves one server, which speaks over `input` and hears over `output`, until it has
-/// ended; what it has sent is stored then.
+/// Serves one server, which writes requests to `input` and reads replies from `output`,
+/// until `input` ends. Everything sent before that is stored.
 ///
 /// # Errors
-/// When the system gives no thread or no timer.
+/// If the system gives no thread or timer.
 pub fn serve(
     place: SharedPlace,
     mut input: impl Read + Send + 'static,
     mut output: impl Write + Send + 'static,
 ) -> Result<(), Error> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    // What is read or written waits for the other side, in threads of its own.
+    // Pipes block, so they are read and written by separate threads.
     let (asked, mut questions) = tokio::sync::mpsc::channel(1);
     let (answers, said) = mpsc::sync_channel::<ShareMessage>(1);
     thread::Builder::new().spawn(move || {
@@ -53,6 +53,7 @@ pub fn serve(
         let desk = Arc::new(Desk {
             place,
             keeper: Mutex::default(),
+            evicting: Mutex::default(),
             fetching: Arc::new(Semaphore::new(SIDE_BY_SIDE)),
             answers,
         });
@@ -60,7 +61,8 @@ pub fn serve(
         while let Some(message) = questions.recv().await {
             while tasks.try_join_next().is_some() {}
             if message.verb == ShareVerb::Forget {
-                // What was sent before is stored first, and what is asked later is gone.
+                // Requests before this one are finished first; those after it find the
+                // blocks removed.
                 while tasks.join_next().await.is_some() {}
                 desk.clone().answer(message).await;
             } else {
@@ -69,32 +71,35 @@ pub fn serve(
         }
         while tasks.join_next().await.is_some() {}
     });
-    // A folder on a network that hangs holds the thread that asked it.
+    // A blocking thread may hang in a folder on a network.
     runtime.shutdown_background();
     let _ = talks.join();
     Ok(())
 }
 
-/// A block that was fetched, and its place among those side by side until it is told.
+/// A block that was fetched; it counts towards [`SIDE_BY_SIDE`] until it is sent.
 struct Fetched {
     name: String,
     bytes: Bytes,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 struct Desk {
     place: SharedPlace,
+    /// Locked for moments only, because every fetch asks it.
     keeper: Mutex<Keeper>,
+    /// Locked while the store is listed.
+    evicting: Mutex<()>,
     fetching: Arc<Semaphore>,
     answers: SyncSender<ShareMessage>,
 }
 
-/// What went wrong, for a message; nothing where nothing did.
+/// The error as text; empty if there is none.
 fn words<T>(result: &Result<T, Error>) -> String {
     result.as_ref().err().map(in_short).unwrap_or_default()
 }
 
-/// Errors of a store may bring whole pages.
+/// The text of an error in one line of about 400 characters: a store may return whole pages.
 fn in_short(error: &Error) -> String {
     let mut text = error.to_string();
     if let Some((at, _)) = text.char_indices().nth(400) {
@@ -139,7 +144,7 @@ impl Desk {
             }
             ShareVerb::Remove => {
                 if let Some(path) = self.place.path_of(&name) {
-                    // One that has gone meanwhile is as well; one that stays stays a miss.
+                    // It may be gone already; if it cannot be removed, it remains a miss.
                     let _ = self.place.within(self.place.store.delete(&path)).await;
                 }
             }
@@ -149,19 +154,19 @@ impl Desk {
                 let end = ShareMessage::new(ShareVerb::End, number, words(&forgotten));
                 self.say(end.with(count.to_le_bytes().into())).await;
             }
-            // What it says itself.
+            // Replies.
             ShareVerb::Opened | ShareVerb::Found | ShareVerb::End | ShareVerb::Stored => {}
         }
     }
 
-    /// Waits until the server has taken what was said before.
+    /// Sends a reply; waits until the one before has been written.
     async fn say(&self, message: ShareMessage) {
         let answers = self.answers.clone();
-        // Who has ended hears nothing.
+        // Fails if the server has ended.
         let _ = tokio::task::spawn_blocking(move || answers.send(message)).await;
     }
 
-    /// The objects of these names, up to the first that is not there.
+    /// Sends the objects of these names, up to the first that is not there.
     async fn get(&self, number: u32, names: &str) -> Result<(), Error> {
         let names: Vec<String> = names.lines().map(str::to_owned).collect();
         let objects = stream::iter(names.into_iter().map(|name| self.object(name)));
@@ -177,8 +182,8 @@ impl Desk {
     }
 
     async fn object(&self, name: String) -> Result<Option<Fetched>, Error> {
-        // Places are had in turn, so that the first of each question is never the last.
-        let Ok(place) = self.fetching.clone().acquire_owned().await else {
+        // Permits are given in order, so that each request gets its first block early.
+        let Ok(permit) = self.fetching.clone().acquire_owned().await else {
             return Ok(None);
         };
         let Some(path) = self.place.path_of(&name) else {
@@ -191,8 +196,8 @@ impl Desk {
         };
         match self.place.within(get).await {
             Ok((written, bytes)) => {
-                // A store knows when something was written, not when it was used: what is
-                // used in its older half is written anew.
+                // A store records when a block was written, not when it was used. So a block
+                // of the older half that is used is written again.
                 if self.keeper.lock().await.is_old(written.into()) {
                     let again = PutPayload::from(bytes.clone());
                     let _ = self.place.within(self.place.store.put(&path, again)).await;
@@ -200,7 +205,7 @@ impl Desk {
                 Ok(Some(Fetched {
                     name,
                     bytes,
-                    _place: place,
+                    _permit: permit,
                 }))
             }
             Err(Error::Store(object_store::Error::NotFound { .. })) => Ok(None),
@@ -228,13 +233,19 @@ impl Desk {
         Ok(())
     }
 
-    /// One look at a time; what it cannot do the next one, or another server's, does.
+    /// Lists the store and removes what is too much, unless that is under way. If it fails,
+    /// the next listing, or another server's, does it.
     async fn look(&self) {
-        if let Ok(mut keeper) = self.keeper.try_lock() {
-            let _ = keeper.look(&self.place).await;
+        let Ok(_evicting) = self.evicting.try_lock() else {
+            return;
+        };
+        self.keeper.lock().await.begin();
+        if let Ok(old) = evict::evict(&self.place).await {
+            self.keeper.lock().await.end(old);
         }
     }
 
+    /// Removes all blocks of an owner; returns how many.
     async fn forget(&self, owner: &str) -> Result<usize, Error> {
         let blocks = self.place.blocks();
         let begin = format!("{owner}-");

@@ -1,5 +1,5 @@
-//! What a store that several machines share promises, over a folder, over memory, and over
-//! stores that lie, fail and hang.
+//! A store that several machines share, over a folder, over memory, and over stores with
+//! changed contents, failures and hangs.
 
 mod common;
 
@@ -34,7 +34,7 @@ fn what_one_server_has_computed_another_finds() {
         assert!(!asks, "all of it is here");
         one.leave();
         let mut two = Machine::new(place());
-        // Complete blocks are shared; what is behind the last one is computed.
+        // Complete blocks are shared; the tokens after the last one are computed.
         assert_eq!(two.fetched(b"me", &long), 3 * BLOCK_TOKENS);
         assert_eq!(two.fetched(b"me", &short), 0);
         assert_eq!(two.fetched(b"you", &long), 0);
@@ -45,7 +45,7 @@ fn what_one_server_has_computed_another_finds() {
         );
         let first = &two.store.chain(&whose(b"me"), &long)[0];
         assert!(two.store.was_fetched(first) && !two.store.was_fetched(first));
-        // A longer text, of which this machine adds the rest for the others.
+        // A longer text, whose further blocks this machine adds for the others.
         let longer: Vec<i32> = long.iter().copied().chain(text(3, 300)).collect();
         assert_eq!(two.fetched(b"me", &longer), 3 * BLOCK_TOKENS);
         two.put(b"me", &longer);
@@ -95,7 +95,7 @@ fn what_was_changed_in_a_shared_store_is_a_miss_and_goes() {
         assert_eq!(reader.store.stats().shared_rejected, u64::from(!same));
         reader.leave();
         rejected += u64::from(!same);
-        // Removed, so that it can be put there anew.
+        // A changed object is removed, so that it can be stored again.
         assert_eq!(objects(&*store).len(), if same { 3 } else { 2 });
         store_at(&*store, path, bytes.clone());
     }
@@ -120,7 +120,7 @@ fn another_secret_is_refused_in_words_and_finds_nothing() {
         ShareSecret::new(b"  too short\n"),
         Err(StoreError::Secret { len: 9, .. })
     ));
-    // Whoever forges the mark still has other names, and cannot make the seals.
+    // With a forged mark the names still differ, and the seals are wrong.
     let mark = Path::from("p/delayline-kv-shared");
     let kept = objects(&*store);
     common::run(store.delete(&mark)).expect("it is there");
@@ -158,7 +158,7 @@ fn names_tell_nothing_of_texts_and_owners() {
         .map(|(path, _)| path.to_string())
         .collect();
     assert_eq!((local.len(), names.len()), (3, 3));
-    // The names in the folder follow from the texts for whoever has the model.
+    // The names in the folder can be computed from the texts by anyone with the model.
     for part in local.iter().flat_map(|name| name.split(['-', '.'])) {
         let told = names.iter().any(|name| name.contains(part));
         assert!(!told || part == "block", "{part} is in {names:?}");
@@ -190,8 +190,8 @@ fn a_place_that_is_not_ours_is_refused_and_left_alone() {
     assert!(SharedPlace::open(file.to_str().expect("a name"), SIZE).is_err());
 }
 
-/// Three servers write at random; one ends, another dies without a word, and the last one
-/// keeps the size.
+/// Three servers write at random; one ends, another is cut off, and the last one keeps the
+/// size.
 #[test]
 fn the_size_is_kept_by_whoever_is_left() {
     let mut rng = Rng::new(delayline_testing::seed());
@@ -211,7 +211,7 @@ fn the_size_is_kept_by_whoever_is_left() {
             machines[at].put_bytes(b"", &text(texts, 64), &[1; 20_000]);
         }
         machines.iter_mut().for_each(Machine::settle);
-        // Each may have written a step more than it has looked at, and a block.
+        // Each may have written a step since it listed the store, and a block.
         let over = machines.len() as u64 * (size / 64 + 21_000);
         assert!(
             bytes() <= size + over,
@@ -226,7 +226,7 @@ fn the_size_is_kept_by_whoever_is_left() {
             _ => drop(machines.pop()),
         }
     }
-    // What is smaller from now on is made so by the first that comes.
+    // The first server with a smaller size makes the store smaller.
     let smaller = SharedPlace::new(store.clone(), "", size / 4);
     let mut last = Machine::new(smaller);
     last.put(b"", &text(0, 64));
@@ -248,7 +248,7 @@ fn what_is_used_stays_in_a_shared_store() {
         writer.put_bytes(b"", &text(100 + n, 64), &[1; 20_000]);
         writer.settle();
         if n % 10 == 0 {
-            // Another machine, which has nothing in its own folder.
+            // Another machine, with an empty folder.
             let mut reader = Machine::new(place());
             reader.settle();
             assert_eq!(reader.fetched_any(b"", &used), 64, "after {n}");
@@ -277,7 +277,7 @@ fn a_store_that_hangs_is_a_miss_and_told_once() {
     assert_eq!(two.fetched(b"", &text), 0);
     let told = two.store.trouble().expect("told");
     assert!(told.contains("did not answer within 20ms"), "{told}");
-    // It rests: nobody waits for it again, and what is computed is kept here.
+    // It is left alone for a while: nobody waits for it, and blocks are kept locally.
     assert!(!two.store.fetch(&whose(b""), &common::text(2, 256), None));
     two.put(b"", &text);
     assert_eq!(two.found(b"", &text), 256);
@@ -311,6 +311,23 @@ fn a_store_that_fails_is_a_miss_told_once_and_used_again_when_it_works() {
     let mut three = Machine::new(place());
     assert_eq!(three.fetched(b"", &text(1, 128)), 128);
     assert_eq!(three.fetched(b"", &text(20, 128)), 128);
+}
+
+/// Blocks are found while the store is being listed, however long that takes.
+#[test]
+fn a_listing_that_hangs_holds_up_no_fetch() {
+    let adverse = Arc::new(Adverse::default());
+    let place = || SharedPlace::new(adverse.clone(), "", SIZE);
+    let mut one = Machine::new(place());
+    one.put(b"", &text(1, 128));
+    one.leave();
+    adverse.lists_hang.store(true, Ordering::SeqCst);
+    let mut two = Machine::new(place());
+    assert_eq!(two.fetched(b"", &text(1, 128)), 128);
+    two.put(b"", &text(2, 128));
+    two.settle();
+    assert_eq!(two.store.trouble(), None);
+    two.abandon();
 }
 
 #[test]

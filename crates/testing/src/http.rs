@@ -1,5 +1,5 @@
-//! A server for the tests of those who fetch: answers as it is told, cuts off where it is
-//! told, and remembers what it was asked.
+//! An HTTP server for tests: sends the replies that a test gives it, can cut them off, and
+//! records requests.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,14 +10,14 @@ use std::sync::{Arc, Mutex};
 /// A request.
 #[derive(Clone, Debug)]
 pub struct HttpRequest {
-    /// Its target.
+    /// The request target.
     pub path: String,
-    /// Names in small letters.
+    /// Header values by their names in lower case.
     pub headers: BTreeMap<String, String>,
 }
 
 impl HttpRequest {
-    /// The bytes of a file that are asked for.
+    /// The range of bytes requested: the first byte, and the end (exclusive).
     pub fn range(&self) -> Option<(usize, usize)> {
         let (from, until) = self
             .headers
@@ -28,20 +28,20 @@ impl HttpRequest {
     }
 }
 
-/// An answer.
+/// A reply.
 #[derive(Clone, Debug, Default)]
 pub struct HttpReply {
-    /// Such as 200.
+    /// The status code, such as 200.
     pub status: u16,
-    /// Beside the length.
+    /// Headers other than `content-length` and `connection`.
     pub headers: Vec<(String, String)>,
-    /// As its length says.
+    /// The body; `content-length` is its length.
     pub body: Vec<u8>,
-    /// So many bytes of the body are sent, whatever its length says.
+    /// If set, only this many bytes of the body are sent.
     pub cut: Option<usize>,
 }
 
-/// A server on this machine that answers so, one request a connection.
+/// A server on this machine; one request per connection.
 #[derive(Debug)]
 pub struct FakeServer {
     /// Its address, `http://127.0.0.1:PORT`.
@@ -50,10 +50,10 @@ pub struct FakeServer {
 }
 
 impl FakeServer {
-    /// Starts it, for as long as the test runs.
+    /// Starts a server that replies with `answer`. It runs until the test's process ends.
     ///
     /// # Panics
-    /// Where no port can be had.
+    /// If no port can be bound.
     pub fn start(answer: impl Fn(&HttpRequest) -> HttpReply + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
@@ -70,10 +70,10 @@ impl FakeServer {
         Self { endpoint, asked }
     }
 
-    /// What it was asked since this was last called.
+    /// The requests since this was last called.
     ///
     /// # Panics
-    /// When answering panicked.
+    /// If the server's thread panicked.
     pub fn asked(&self) -> Vec<HttpRequest> {
         std::mem::take(&mut *self.asked.lock().expect("a list"))
     }

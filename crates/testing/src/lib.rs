@@ -1,5 +1,5 @@
-//! What the tests of all crates share: a seed, what to do where a test cannot run, and a
-//! server that answers as a test wants.
+//! Helpers for the tests of all crates: seeds, tests that cannot run on a machine, models
+//! with more metadata, and an HTTP server.
 #![forbid(unsafe_code)]
 
 pub mod http;
@@ -7,12 +7,12 @@ pub mod http;
 use std::fmt::Display;
 use std::io::{self, Write};
 
-/// Tells that the calling test cannot run on this machine, and why. The caller
-/// then returns.
+/// Reports that the calling test cannot run on this machine, and why. The caller
+/// returns after it.
 ///
 /// A test that did not run must not look like one that passed. So the reason is
-/// printed past the capture of the test harness, and in continuous integration
-/// (`CI=true`), where everything has to run, the test fails.
+/// printed directly to standard error, which the test harness does not capture, and in
+/// continuous integration (`CI=true`), where everything has to run, the test fails.
 ///
 /// ```
 /// # fn mounted() -> Result<(), std::io::Error> { Ok(()) }
@@ -27,7 +27,7 @@ use std::io::{self, Write};
 pub fn cannot_run(why: impl Display) {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("a test");
-    // Where standard error is closed there is nobody to tell.
+    // Standard error may be closed.
     _ = writeln!(io::stderr(), "SKIPPED {test}: {why}");
     assert!(
         !must_run(std::env::var("CI").ok().as_deref()),
@@ -39,7 +39,7 @@ pub fn cannot_run(why: impl Display) {
 /// when a case fails.
 ///
 /// # Panics
-/// When `SEED` is no whole number.
+/// If `SEED` is not a whole number.
 pub fn seed() -> u64 {
     let now = || {
         let since = std::time::UNIX_EPOCH.elapsed();
@@ -54,17 +54,17 @@ pub fn seed() -> u64 {
     seed
 }
 
-/// Whether that value of `CI` says that every test must run.
+/// Whether this value of `CI` means that every test must run.
 fn must_run(ci: Option<&str>) -> bool {
     !matches!(ci, None | Some("" | "0" | "false"))
 }
 
-/// A number as a GGUF file's metadata has it.
+/// A number in a GGUF file's metadata.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum MetadataNumber {
-    /// A whole one.
+    /// A 32-bit unsigned integer.
     U32(u32),
-    /// Any.
+    /// A 32-bit floating-point number.
     F32(f32),
 }
 
@@ -80,8 +80,8 @@ impl From<f32> for MetadataNumber {
     }
 }
 
-/// A GGUF file, of tensors at multiples of 32 bytes, with more metadata: numbers by their
-/// keys.
+/// The bytes of a GGUF file whose alignment is 32 bytes, with `numbers` added to its
+/// metadata.
 pub fn with_numbers<N>(file: &[u8], numbers: &[(&str, N)]) -> Vec<u8>
 where
     N: Into<MetadataNumber> + Copy,
@@ -101,12 +101,13 @@ where
             MetadataNumber::F32(number) => key(name, f32_type, &number.to_le_bytes()),
         };
     }
-    // A text that makes it whole steps, so that the tensors stay where they are.
+    // A string that pads the addition to a multiple of the alignment, so that the tensors
+    // stay aligned.
     let len = key("general.filler", text_type, &[]) + 8;
     let filler = len.next_multiple_of(32) - len;
     more.extend((filler as u64).to_le_bytes());
     more.resize(more.len() + filler, b'x');
-    // Behind magic, version and the number of tensors is that of the keys.
+    // The number of keys follows magic, version and the number of tensors.
     let keys = u64::from_le_bytes(file[16..24].try_into().expect("8 bytes"));
     let keys = keys + numbers.len() as u64 + 1;
     [&file[..16], &keys.to_le_bytes(), &more, &file[24..]].concat()

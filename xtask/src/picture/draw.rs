@@ -1,5 +1,5 @@
-//! A lap as SVG: lanes over one time axis, on a card of its own so that it can
-//! be read on light and dark pages. It knows nothing of traces.
+//! Draws a lap as SVG: lanes over one time axis, on an opaque card, so that it can be read
+//! on light and dark pages.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -13,7 +13,7 @@ const HEIGHT: f64 = 444.0;
 const LEFT: f64 = 150.0;
 const RIGHT: f64 = 976.0;
 
-/// The lanes: top and height.
+/// Top and height of each lane.
 const READS: (f64, f64) = (80.0, 128.0);
 const COMPUTE: (f64, f64) = (222.0, 36.0);
 const WAITING: (f64, f64) = (264.0, 18.0);
@@ -22,7 +22,7 @@ const AXIS: f64 = 350.0;
 const LEGEND: f64 = 400.0;
 const REMARK: f64 = 424.0;
 
-/// Neighbouring extents differ; none is the red of waiting.
+/// Colours of consecutive extents; none is like the red of stalls.
 const EXTENTS: [&str; 5] = ["#2f6db3", "#35a79c", "#8661b5", "#e0a12e", "#6cb4e4"];
 const STAYS: &str = "#b4bac2";
 const FETCH: &str = "#39424e";
@@ -69,7 +69,7 @@ impl Page {
         ));
     }
 
-    /// What a lane is called, and a figure about it, in two lines if there is room.
+    /// The name of a lane and a figure about it, in two lines if there is room.
     fn name(&mut self, lane: (f64, f64), name: &str, figure: &str) {
         let (middle, two) = (lane.0 + lane.1 / 2.0, lane.1 > 30.0);
         let (x, up, down) = if two {
@@ -85,7 +85,7 @@ impl Page {
     fn bars(&mut self, colour: &str, bars: &[(Stretch, f64, f64)]) {
         let mut path = String::new();
         for (at, top, height) in bars {
-            // What is too short to be seen is shown all the same.
+            // Bars too short to be seen are made wider.
             let width = (at.length_us() * self.px_per_us).max(0.6);
             let x = self.x(at.from_us);
             let _ = write!(path, "M{x:.1} {top:.1}h{width:.1}v{height:.1}h-{width:.1}z");
@@ -237,7 +237,7 @@ impl Page {
                 x += 13.0;
             }
             self.text(x + 4.0, LEGEND, "class=\"pale\"", text);
-            // No font is known here: a middling width of a letter must do.
+            // The font is not known: assume an average width of a letter.
             x += 4.0 + 7.3 * text.len() as f64 + 12.0;
         }
         self.text(
@@ -253,8 +253,8 @@ fn colour(rank: usize) -> &'static str {
     EXTENTS[rank % EXTENTS.len()]
 }
 
-/// Distance between marks on the axis: 1, 2 or 5 times a power of ten, so that
-/// there are four to ten of them.
+/// Distance between marks on the axis: 1, 2 or 5 times a power of ten, for four to ten
+/// marks.
 fn tick_us(length_us: f64) -> f64 {
     let least = length_us / 10.0;
     let power = 10_f64.powf(least.log10().floor());
@@ -264,7 +264,7 @@ fn tick_us(length_us: f64) -> f64 {
     factor.unwrap_or(10.0) * power
 }
 
-/// Three digits in units of a thousand, as drives are sold.
+/// Bytes with three digits, in decimal units.
 fn decimal_bytes(bytes: f64) -> String {
     let (value, unit) = match bytes {
         1e9.. => (bytes / 1e9, "GB"),

@@ -1,23 +1,23 @@
-//! Which lap of a trace is shown, and what is in it. It knows that laps begin
-//! with run 0, nothing of how they are drawn.
+//! Chooses the lap of a trace to show, and cuts it from the trace. A lap begins with
+//! run 0.
 
 use std::collections::BTreeSet;
 
 use super::trace::{Read, Run, Stretch, Trace};
 
-/// A whole lap: from its run 0 to the next lap's.
+/// A complete lap: from its run 0 to that of the next lap.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Span {
-    /// Its place among the trace's laps.
+    /// Its index among the trace's laps.
     pub number: usize,
     pub at: Stretch,
     pub runs: usize,
 }
 
-/// Fewest decoding laps among which one can be called usual.
+/// Minimum number of decoding laps to take the median of.
 const ENOUGH: usize = 3;
 
-/// The laps of a trace but the last, of which nobody knows where it ends.
+/// The laps of a trace except the last, whose end is not known.
 pub(crate) fn laps(runs: &[Run]) -> Vec<Span> {
     let starts: Vec<usize> = (0..runs.len()).filter(|i| runs[*i].number == 0).collect();
     let spans = starts.windows(2).enumerate().map(|(number, pair)| Span {
@@ -33,12 +33,12 @@ pub(crate) fn laps(runs: &[Run]) -> Vec<Span> {
 
 /// The decoding lap of median length.
 ///
-/// A prompt's laps come first. They skip the output head and so have fewer runs
-/// than a decoding lap, all but the last of them; so the decoding laps are those
-/// at the end with equally many runs, without the first.
+/// A prompt's laps come first. All but the last of them skip the output head and so have
+/// fewer runs than a decoding lap. So the decoding laps are those at the end with the same
+/// number of runs, without the first of these.
 ///
 /// # Errors
-/// There are too few of them, as a message.
+/// A message if there are too few of them.
 pub(crate) fn steady(laps: &[Span]) -> Result<Span, String> {
     let alike = laps
         .iter()
@@ -48,7 +48,7 @@ pub(crate) fn steady(laps: &[Span]) -> Result<Span, String> {
     let mut decoding = laps.get(first + 1..).unwrap_or_default().to_vec();
     if decoding.len() < ENOUGH {
         return Err(format!(
-            "{} decoding laps are whole, and {ENOUGH} are needed to see which is usual; generate more tokens (`-n 12`)",
+            "{} decoding laps are complete, but {ENOUGH} are needed; generate more tokens (`-n 12`)",
             decoding.len()
         ));
     }
@@ -61,10 +61,10 @@ impl Stretch {
         self.to_us - self.from_us
     }
 
-    /// What of it lies in `frame`, counted from the frame's beginning.
+    /// The part of it within `frame`, relative to the frame's beginning.
     fn within(&self, frame: &Stretch) -> Option<Stretch> {
         let (from, to) = (self.from_us.max(frame.from_us), self.to_us.min(frame.to_us));
-        // A moment inside is kept, a neighbour that ends at the border is not.
+        // An empty stretch inside is kept; one that ends where the frame begins is not.
         let inside = self.from_us >= frame.from_us || to > from;
         (from <= to && from < frame.to_us && inside).then_some(Stretch {
             from_us: from - frame.from_us,
@@ -73,22 +73,22 @@ impl Stretch {
     }
 }
 
-/// A lap with everything in it, its times counted from its beginning.
+/// A lap with all its events; times are relative to its beginning.
 #[derive(Debug)]
 pub(crate) struct Lap {
     pub length_us: f64,
     /// Reads under way at some time of the lap.
     pub reads: Vec<Read>,
-    /// Compute, without the waiting inside it.
+    /// Compute, without the stalls within.
     pub runs: Vec<Run>,
     pub stalls: Vec<Stretch>,
-    /// From time 0 to the end of the lap.
+    /// Times, from 0 on, each with the bytes of the window in use from then on.
     pub window: Vec<(f64, u64)>,
-    /// Extents that are read in each lap; others stay in memory.
+    /// Extents that were read; the others stay in memory.
     pub streamed: BTreeSet<u32>,
-    /// Bytes that came in this lap.
+    /// Bytes of the reads that ended in this lap.
     pub bytes: u64,
-    /// Number of runs before waiting was cut out of them.
+    /// Number of runs before stalls were cut out of them.
     pub run_count: usize,
 }
 
@@ -155,8 +155,8 @@ impl Lap {
         busy
     }
 
-    /// The streamed extent that a run computes with, its place among all of them;
-    /// `None` if it has enough with what stays.
+    /// The rank of the streamed extent that a run computes with; `None` if it uses only
+    /// resident ones.
     pub fn streamed_by(&self, run: &Run) -> Option<usize> {
         let extent = run
             .extents
@@ -166,13 +166,13 @@ impl Lap {
         Some(self.rank(*extent))
     }
 
-    /// The place of an extent among those that are streamed.
+    /// Index of an extent among the streamed ones.
     pub fn rank(&self, extent: u32) -> usize {
         self.streamed.range(..extent).count()
     }
 }
 
-/// `run` without `stalls`, which stand in the order of time.
+/// The pieces of `run` outside `stalls`, which are in order of time.
 fn without(run: Stretch, stalls: &[Stretch]) -> Vec<Stretch> {
     let mut pieces = Vec::new();
     let mut from_us = run.from_us;
@@ -284,7 +284,7 @@ mod tests {
             bytes: 10,
         };
         let trace = Trace {
-            // Before it, into it, within it, at one moment, out of it, after it.
+            // Before it, into it, within it, empty, out of it, after it.
             reads: vec![
                 read(80.0, 100.0, Some(1)),
                 read(90.0, 110.0, Some(3)),
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_is_cut_out_of_compute() {
+    fn stalls_are_cut_out_of_compute() {
         let cases = [
             (vec![], vec![at(10.0, 20.0)]),
             (vec![at(0.0, 10.0), at(20.0, 30.0)], vec![at(10.0, 20.0)]),

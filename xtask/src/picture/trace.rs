@@ -1,4 +1,4 @@
-//! What a Chrome trace of the line says: who was busy from when to when. It
+//! Parses a Chrome trace of the line into reads, runs and stalls with their times. It
 //! knows the names of the line's tracks, not what a lap is.
 
 use std::collections::HashMap;
@@ -12,15 +12,15 @@ pub(crate) struct Stretch {
     pub to_us: f64,
 }
 
-/// A read, from when it was asked for until the line saw that it was over.
+/// A read, from its submission until the line reaped its completion.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Read {
     pub at: Stretch,
-    /// Which place it took in the medium's queue.
+    /// Its lane in the medium's queue.
     pub lane: u32,
-    /// For which extent; `None` for rows and experts, read when they are named.
+    /// The extent; `None` for rows and experts.
     pub extent: Option<u32>,
-    /// Bytes that came.
+    /// Bytes read.
     pub bytes: u64,
 }
 
@@ -28,9 +28,9 @@ pub(crate) struct Read {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Run {
     pub at: Stretch,
-    /// Its place in the lap.
+    /// Its number in the lap.
     pub number: u32,
-    /// Extents it held, the latest last.
+    /// The extents leased when it began, the latest last.
     pub extents: Vec<u32>,
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct Trace {
     pub reads: Vec<Read>,
     pub runs: Vec<Run>,
     pub stalls: Vec<Stretch>,
-    /// Bytes of the window in use, each from its moment (µs) on.
+    /// Times in µs, each with the bytes of the window in use from then on.
     pub window: Vec<(f64, u64)>,
 }
 
@@ -69,7 +69,7 @@ struct Args {
     landed: Option<u64>,
 }
 
-/// Something that began and has not ended.
+/// An event that has begun and not ended.
 struct Open {
     from_us: f64,
     name: String,
@@ -77,11 +77,11 @@ struct Open {
 }
 
 impl Trace {
-    /// Reads the JSON that `--trace` writes. What had not ended when the trace
-    /// did is left out.
+    /// Parses the JSON that `--trace` writes. Events that do not end within the trace are
+    /// left out.
     ///
     /// # Errors
-    /// What is wrong with the text, as a message.
+    /// A message if the text is not such a trace.
     pub fn parse(text: &[u8]) -> Result<Self, String> {
         let file: File = serde_json::from_slice(text).map_err(|error| {
             format!("not JSON as `delayline run --trace FILE` writes it: {error}")
@@ -122,7 +122,7 @@ impl Trace {
                 _ => {}
             }
         }
-        // They stand in the order of their ends; the order of beginnings is wanted.
+        // They are in the order of their ends.
         trace
             .runs
             .sort_by(|a, b| a.at.from_us.total_cmp(&b.at.from_us));

@@ -1,3 +1,6 @@
+//! Lists of hot experts: kept, written in turns, damaged, forged, of another model, and
+//! with another file in their place.
+
 use std::os::unix::fs::symlink;
 
 use delayline_testing::seed;
@@ -11,7 +14,7 @@ fn empty() -> HotLaps {
     HotLaps::new(vec![8, 8, 4], 2)
 }
 
-/// A lap of one row: an expert of each layer.
+/// A lap of one row that uses an expert of each layer.
 fn used(expert: u32) -> [(u32, u32); 3] {
     [(0, expert % 8), (1, (expert + 1) % 8), (2, expert % 4)]
 }
@@ -28,7 +31,7 @@ fn all_of(laps: &HotLaps) -> Vec<Vec<(u32, Vec<u16>)>> {
         .collect()
 }
 
-/// What is read beside a model, and what is said of it.
+/// The list read beside a model, and the notice.
 fn read(model: &Path, hash: u64) -> (HotLaps, Option<String>) {
     let mut laps = empty();
     let told = HotnessFile::open(model).read(&mut laps, hash);
@@ -94,7 +97,7 @@ fn the_file_is_made_when_there_is_something_in_it_and_is_read_again() {
     assert_eq!(file.read(&mut laps, MODEL), None);
     file.write(&mut laps, MODEL).expect("nothing to write");
     assert!(!path.exists() && !file.has_name());
-    // The file is written many times while it is open, and each time all of it.
+    // It is written several times while it is open.
     for lap in 0..7 {
         laps.add(1, used(lap));
         file.write(&mut laps, MODEL).expect("it is written");
@@ -113,7 +116,7 @@ fn the_file_is_made_when_there_is_something_in_it_and_is_read_again() {
     assert_eq!(names.count(), 1, "nothing else is left");
 }
 
-/// Beside a model, a file that two lists were written to.
+/// A model, and the bytes of its file after two lists were written.
 fn two_lists(dir: &Path) -> (PathBuf, Vec<u8>) {
     let model = dir.join("m.gguf");
     let file = HotnessFile::open(&model);
@@ -140,7 +143,7 @@ fn a_list_that_is_not_whole_is_not_used() {
         assert_eq!(told.is_some(), got == 0 && !bytes.is_empty(), "{what}");
         got
     };
-    // Of a write that was cut short the list before is left.
+    // After an interrupted write the list before it is left.
     for len in 0..bytes.len() {
         check(&bytes[..len], &format!("{len} bytes"));
     }
@@ -181,7 +184,7 @@ fn a_list_that_was_made_up_with_a_sound_checksum_is_not_used() {
     std::fs::write(&path, &good).expect("it is written");
     let (laps, told) = read(&model, MODEL);
     assert_eq!((laps.len(), told), (1, None));
-    // The number goes round.
+    // The number wraps around.
     let file = HotnessFile::open(&model);
     let mut laps = empty();
     assert_eq!(file.read(&mut laps, MODEL), None);
@@ -227,7 +230,7 @@ fn what_is_another_file_is_left_alone_and_told_once() {
     let bytes = std::fs::read(&path).expect("still there");
     assert_eq!(bytes, b"somebody's notes");
     std::fs::remove_file(&path).expect("removed");
-    // A link could lead anywhere.
+    // A link is not followed.
     let other = dir.path().join("other");
     std::fs::write(&other, "").expect("it is written");
     symlink(&other, &path).expect("a link");

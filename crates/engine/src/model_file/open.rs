@@ -1,5 +1,5 @@
-//! Opens the files of a part and reads its header, leaving nothing of it in the
-//! page cache. Knows nothing of what headers say.
+//! Opens the files of a part and reads its header, leaving nothing in the page cache. Does
+//! not interpret headers.
 
 use std::fs::File;
 use std::io::Read;
@@ -13,12 +13,12 @@ use super::{Part, PartFile};
 use crate::error::{Error, mib};
 use crate::striped::{InOrder, Manifest};
 
-/// A header up to this length is read whatever the budget is, in bytes: what comes of
-/// it is measured.
+/// A header up to this length in bytes is read whatever the budget is; the memory that
+/// it takes is measured later.
 const USUAL_HEADER: u64 = 16 << 20;
 
-/// A longer one may take this part of the budget: while it is loaded it is in memory
-/// once here, once as what llama.cpp reads it from, and in pieces twice or thrice.
+/// A longer one may be an eighth of the budget: while the model is loaded it is in memory
+/// here, in the file that llama.cpp reads, and in pieces two or three times more.
 const HEADER_SHARE: u64 = 8;
 
 /// Opens all files of a striped part.
@@ -97,7 +97,7 @@ fn read_header(
             needed: needed.saturating_mul(HEADER_SHARE),
             weights: 0,
             detail: format!(
-                "its header alone has {} or more, of which llama.cpp makes several times as much",
+                "its header alone has at least {}, and llama.cpp needs several times as much for it",
                 mib(needed)
             ),
         },
@@ -142,16 +142,16 @@ pub(crate) fn advise(file: &File, advice: i32) {
     unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, advice) };
 }
 
-/// The first hole of a file within `range`; none where the file system knows of none.
+/// The first hole of a file within `range`, if the file system reports one.
 pub(super) fn first_hole(file: &File, range: Range<u64>) -> Option<Range<u64>> {
     let seek = |from: u64, whence: i32| {
         let from = libc::off_t::try_from(from).ok()?;
-        // SAFETY: asks of an open descriptor; nobody reads at its own position any more.
+        // SAFETY: a query on an open descriptor; its position is not used.
         let found = unsafe { libc::lseek(file.as_raw_fd(), from, whence) };
         u64::try_from(found).ok()
     };
     let start = seek(range.start, libc::SEEK_HOLE).filter(|&start| start < range.end)?;
-    // There may be nothing behind it.
+    // The hole may reach to the end of the file.
     let end = seek(start, libc::SEEK_DATA).unwrap_or(range.end);
     Some(start..end.min(range.end))
 }

@@ -1,5 +1,4 @@
-//! What a part's header says: its place in a split model, its weights, the
-//! model's facts. Opens nothing.
+//! Interprets a part's header: its place in a split model, its weights, the model's facts.
 
 use delayline_gguf::{Header, Value};
 
@@ -18,7 +17,7 @@ pub(super) fn check_part(part: &Part, no: usize, count: u16) -> Result<Vec<Weigh
         return Err(Error::Split {
             path: part.path.clone(),
             message: format!(
-                "its header does not say that it is part {} of {count}; its name does",
+                "its name says that it is part {} of {count}, but its header does not",
                 no + 1
             ),
         });

@@ -1,5 +1,5 @@
-//! Keys of the architecture: a table of what each may hold. One that is missing is
-//! for llama.cpp to refuse, or to do without.
+//! Keys of the architecture: a table of the values allowed. llama.cpp itself refuses
+//! missing keys that it needs.
 
 use delayline_gguf::{Header, Value};
 
@@ -8,25 +8,25 @@ use delayline_gguf::{Header, Value};
 const MOST_LAYERS: u64 = 512;
 const MOST_EXPERTS: u64 = 1024;
 
-/// Far beyond any real model: what is larger makes llama.cpp's products of sizes
-/// wrap around.
+/// Far beyond any real model; with larger values llama.cpp's products of sizes would
+/// overflow.
 const MOST_WIDTH: u64 = 1 << 24;
 const MOST_HEADS: u64 = 1 << 16;
 
-/// What a key may hold; of an array, each element.
+/// The values allowed for a key, or for each element of an array. Values of other types
+/// are not checked, because llama.cpp refuses them.
 enum Expected {
-    /// A whole number, if it is one.
+    /// A whole number in this range, both ends included.
     Within(u64, u64),
-    /// A number of 0 or more, if it is one.
+    /// A floating-point number of 0 or more.
     NotNegative,
-    /// One of these words, if it is one.
+    /// One of these strings.
     OneOf(&'static [&'static str]),
 }
 
 use Expected::{NotNegative, OneOf, Within};
 
-/// By the key behind the architecture's name. What is of another type than
-/// llama.cpp expects, it refuses itself.
+/// By key, without the architecture's name.
 const TABLE: &[(&str, Expected)] = &[
     ("block_count", Within(1, MOST_LAYERS)),
     ("embedding_length", Within(1, MOST_WIDTH)),
@@ -48,8 +48,8 @@ const TABLE: &[(&str, Expected)] = &[
     ),
 ];
 
-/// Holds the keys of the header's architecture against the table; numbers that
-/// are none are refused wherever they stand.
+/// Checks the keys of the header's architecture against the table, and that all of them
+/// are finite if they are floating-point numbers.
 pub fn check(header: &Header<'_>) -> Result<(), String> {
     let arch = header.get_str("general.architecture").unwrap_or_default();
     for (key, value) in &header.metadata {
@@ -74,7 +74,7 @@ pub fn check(header: &Header<'_>) -> Result<(), String> {
     }
 }
 
-/// Heads of keys and values are shared by equal numbers of the other heads.
+/// Checks that the number of key heads divides the number of heads.
 fn check_heads(header: &Header<'_>, arch: &str) -> Result<(), String> {
     let heads = |suffix: &str| {
         let mut heads = Vec::new();
@@ -92,15 +92,16 @@ fn check_heads(header: &Header<'_>, arch: &str) -> Result<(), String> {
     for (heads, groups) in pairs.take(layers) {
         if *groups > 0 && !heads.is_multiple_of(*groups) {
             return Err(format!(
-                "its header shares {groups} heads of keys among {heads} heads, expected a divisor"
+                "its header has {groups} heads of keys among {heads} heads, expected a divisor of \
+                 {heads}"
             ));
         }
     }
     Ok(())
 }
 
-/// Calls `each` with a scalar, or with what is in an array of them; a string's
-/// array has none.
+/// Calls `each` with the value, or with each element of an array; elements that are
+/// strings are skipped.
 fn try_each(
     value: &Value<'_>,
     mut each: impl FnMut(&Value<'_>) -> Result<(), String>,
@@ -156,7 +157,7 @@ fn wrong(key: &str, value: &Value<'_>, expected: &str) -> String {
             let word: String = word.chars().take(40).collect();
             format!("its header says that {key} is {word:?}, expected {expected}")
         }
-        _ => format!("its header says something else of {key} than {expected}"),
+        _ => format!("its header has a wrong value of {key}, expected {expected}"),
     }
 }
 
@@ -171,12 +172,12 @@ fn within(arch: &str, suffix: &str, value: u64, least: u64, most: u64) -> Result
     }
 }
 
-/// What experts' keys may say beside each other.
+/// Checks the keys of experts against each other.
 pub fn check_experts(header: &Header<'_>) -> Result<(), String> {
     let arch = header.get_str("general.architecture").unwrap_or_default();
     let number = |suffix: &str| header.get_u64(&format!("{arch}.{suffix}"));
     let experts = number("expert_count").unwrap_or(0);
-    // These call themselves mixtures of one, which llama.cpp takes for none.
+    // These models give the numbers of a mixture, but llama.cpp treats them as dense.
     let dense = experts <= 1 && arch.starts_with("hunyuan");
     if let Some(used) = most_used(header, arch)
         && !dense
@@ -200,7 +201,7 @@ pub fn check_experts(header: &Header<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// Experts that a token uses, in the layer that uses most.
+/// Maximum over layers of the experts that a token uses.
 fn most_used(header: &Header<'_>, arch: &str) -> Option<u64> {
     let value = header.get(&format!("{arch}.expert_used_count"))?;
     match value.as_array() {

@@ -1,11 +1,11 @@
-//! Number formats of tensors by their role: ggml's kernels add and multiply vectors
-//! of 32-bit floats alone, and have no products of integers and of the formats in
-//! which they keep activations.
+//! Checks places and number formats of tensors. ggml's kernels add and multiply only
+//! vectors of 32-bit floats, and have no products for integers and for the formats of
+//! activations.
 
 use delayline_gguf::{Header, Tensor, TensorType};
 
-/// How the names of vectors end that are added to activations, multiplied with
-/// them, or stretch their rotation.
+/// Ends of the names of vectors that are added to activations, multiplied with them, or
+/// used as rope factors.
 const VECTORS: &[&str] = &[
     "norm.weight",
     "norm.bias",
@@ -15,11 +15,11 @@ const VECTORS: &[&str] = &[
     "rope_factors_short.weight",
 ];
 
-/// A table of experts by token, whole numbers by design.
+/// A table of experts by token, which holds integers.
 const TABLE_OF_IDS: &str = "tid2eid";
 
-/// Refuses tensors that do not lie one behind the other as the header names them:
-/// llama.cpp looks for them nowhere else.
+/// Refuses tensors that are not in the order of the header without gaps: llama.cpp
+/// requires that.
 pub fn check_places(header: &Header<'_>) -> Result<(), String> {
     let mut expected = header.data_offset;
     for tensor in &header.tensors {
@@ -36,7 +36,7 @@ pub fn check_places(header: &Header<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// Refuses a format that no kernel computes with in the tensor's role.
+/// Refuses a number format with which no kernel computes in the tensor's role.
 pub fn check(tensor: &Tensor) -> Result<(), String> {
     let is_vector = VECTORS.iter().any(|end| tensor.name.ends_with(end));
     let refused = |expected: &str| {

@@ -1,9 +1,9 @@
-//! Headers that llama.cpp would abort or crash on, and such that it takes.
+//! Headers that llama.cpp would abort or crash on, and similar ones that it accepts.
 
 use super::check;
 use delayline_gguf::{Array, Header, TensorSpec, TensorType, Value, write};
 
-/// What becomes of a header with these keys of its architecture.
+/// The result of checking a header with these keys of its architecture.
 fn said(arch: &'static str, keys: &[(&str, Value<'static>)]) -> Result<(), String> {
     let mut metadata = vec![("general.architecture".into(), Value::from(arch))];
     for (key, value) in keys {
@@ -176,7 +176,7 @@ fn tensors_have_a_type_that_their_role_computes_with() {
         for name in vectors {
             assert_eq!(said(name, ty).is_ok(), ty == TensorType::F32, "{name} {ty}");
         }
-        // Known by having no half or float of their own to be multiplied with.
+        // Types without a product with activations.
         let no_weights = ["i8", "i16", "i32", "i64", "f64", "q8_1", "q8_K"].contains(&ty.name());
         assert_eq!(said("blk.0.attn_q.weight", ty).is_err(), no_weights, "{ty}");
     }

@@ -1,4 +1,4 @@
-//! The vocabulary: llama.cpp wants as many tokens as there are different texts.
+//! Checks the vocabulary: llama.cpp requires that all tokens have different texts.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -7,12 +7,12 @@ use delayline_gguf::{Array, Header};
 /// Far beyond any real vocabulary.
 const MOST_TOKENS: u64 = 1 << 24;
 
-/// Refuses a vocabulary on which llama.cpp would abort, or that it would do without.
+/// Refuses a vocabulary on which llama.cpp would abort, and models without one.
 pub fn check(header: &Header<'_>) -> Result<(), String> {
     if let Some("none" | "no_vocab") = header.get_str("tokenizer.ggml.model") {
-        return Err("it has no vocabulary, without which there is no text".into());
+        return Err("it has no vocabulary, which text needs".into());
     }
-    // One that is missing or of another type, llama.cpp refuses.
+    // llama.cpp itself refuses one that is missing or of another type.
     let Some(tokens) = header.get_array("tokenizer.ggml.tokens") else {
         return Ok(());
     };
@@ -31,14 +31,14 @@ pub fn check(header: &Header<'_>) -> Result<(), String> {
     }
 }
 
-/// A text that two tokens have, as llama.cpp reads them: up to a zero byte, and a
-/// name of its own in place of none.
+/// A text that two tokens have. Like llama.cpp, reads texts up to a zero byte and ignores
+/// empty ones, which llama.cpp gives different names.
 fn twice<'a>(tokens: &'a Array<'_>) -> Option<&'a [u8]> {
     let texts = || {
         let cut = |text: &'a [u8]| text.split(|&byte| byte == 0).next().unwrap_or_default();
         tokens.strings().map(cut).filter(|text| !text.is_empty())
     };
-    // Hashes take an eighth of a set's memory; those that agree are looked at.
+    // Hashes take an eighth of a set's memory; only texts with equal hashes are compared.
     let hasher = RandomState::new();
     let mut hashes: Vec<u64> = texts().map(|text| hasher.hash_one(text)).collect();
     hashes.sort_unstable();

@@ -1,5 +1,5 @@
-//! A medium from above is made ready before the first lap that counts: it may want
-//! to know how long the compute of a lap is.
+//! Prepares a medium of `Options::maker` before the first lap; it may need to know the
+//! compute time of a lap.
 
 use delayline_line::Clock;
 use delayline_medium::MediumSite;
@@ -9,11 +9,11 @@ use crate::backend::Backend;
 use crate::error::Error;
 use crate::model_file::ModelFile;
 
-/// Laps in which the compute is measured, where somebody wants it.
+/// Number of laps in which the compute is measured.
 const MEASURED_LAPS: u32 = 3;
 
 impl Stream {
-    /// Makes the medium ready; where it wants the compute, that is measured before.
+    /// Prepares the medium; if it needs the compute time, measures that first.
     pub(crate) fn fill<B: Backend>(
         &mut self,
         backend: &mut B,
@@ -39,8 +39,8 @@ impl Stream {
         Ok(made?)
     }
 
-    /// Compute of a lap of one token, in seconds: the shortest of a few laps. The
-    /// first also brings what stays.
+    /// Compute of a lap of one token, in seconds: the shortest of a few laps. An earlier lap
+    /// loads what stays.
     fn measure<B: Backend>(&mut self, backend: &mut B, file: &ModelFile) -> Result<f64, Error> {
         let mut least_s = f64::INFINITY;
         for lap in 0..=MEASURED_LAPS {

@@ -1,9 +1,9 @@
-//! What holds for every header, whatever its bytes: for the tests and for the fuzzer.
+//! Checks that hold for every header and seal, whatever its bytes: for the tests and for
+//! the fuzzer.
 
 use delayline_gguf::{Error, Header, SealCheck, is_seal, parts};
 
-/// Parses as a whole file and as the start of a large one, and looks at
-/// everything that comes out.
+/// Parses `bytes` as a whole file and as the start of a large one, and checks the result.
 pub fn look(bytes: &[u8]) {
     for file_len in [bytes.len() as u64, 1 << 40] {
         match Header::parse(bytes, file_len) {
@@ -16,7 +16,7 @@ pub fn look(bytes: &[u8]) {
     }
 }
 
-/// What a header promises.
+/// Checks what a parsed header guarantees.
 #[allow(dead_code, reason = "each user takes its part")]
 pub fn hold(header: &Header<'_>, file_len: u64) {
     let mut ends: Vec<(u64, u64)> = header.tensors.iter().map(|t| (t.at, t.end())).collect();
@@ -37,7 +37,7 @@ pub fn hold(header: &Header<'_>, file_len: u64) {
     }
 }
 
-/// Holds bytes as a seal against themselves: refused or sound, whatever they are.
+/// Checks `bytes` as a seal: any outcome is right but a panic or an endless message.
 #[allow(dead_code, reason = "each user takes its part")]
 pub fn look_at_seal(bytes: &[u8]) {
     let _ = is_seal(bytes);

@@ -1,7 +1,7 @@
-//! Headers put together byte by byte, so that they can be wrong in every way.
+//! Headers put together byte by byte, so that any part of them can be wrong.
 #![allow(dead_code, reason = "each test binary uses its share")]
 
-/// A header that says what it is told to.
+/// The fields of a header, valid or not.
 #[derive(Clone)]
 pub struct Raw {
     pub magic: [u8; 4],

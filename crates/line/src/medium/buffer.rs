@@ -1,14 +1,14 @@
-//! Who may use which bytes of a memory: a region lends buffers that do not
-//! overlap, and takes them back. It knows positions, not the memory itself.
+//! Ownership of the bytes of a memory: a region lends buffers that do not overlap,
+//! and takes them back. It knows positions, not the memory itself.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Which region a buffer is of; no two regions of a process have the same.
+/// Identifies a region; unique in a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RegionId(u64);
 
 impl RegionId {
-    /// Of empty buffers, which are of no region.
+    /// The region of empty buffers, which belong to none.
     const NONE: Self = Self(0);
 
     fn next() -> Self {
@@ -17,13 +17,13 @@ impl RegionId {
     }
 }
 
-/// Consecutive bytes of a region, owned: it is neither `Clone` nor `Copy` and
-/// comes from [`Region::lend`] alone, so that no two of them overlap. It moves
+/// Consecutive bytes of a region, owned: it is neither `Clone` nor `Copy`, and only
+/// [`Region::lend`] makes one, so that no two overlap. It moves
 /// into an [`Op`](crate::Op), belongs to the operation until that completes, and
-/// comes back in its [`Completion`](crate::Completion). One that is dropped stays
-/// lent for ever.
+/// is returned in its [`Completion`](crate::Completion). A buffer that is dropped
+/// stays lent for good.
 #[derive(Debug, PartialEq, Eq)]
-#[must_use = "a buffer that is not given back stays lent for ever"]
+#[must_use = "a buffer that is not given back stays lent for good"]
 pub struct Buffer {
     region: RegionId,
     at: u64,
@@ -31,7 +31,7 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// No bytes, of no region.
+    /// A buffer without bytes or region.
     pub fn empty() -> Self {
         let (region, at, len) = (RegionId::NONE, 0, 0);
         Self { region, at, len }
@@ -57,10 +57,10 @@ impl Buffer {
         self.len == 0
     }
 
-    /// The first `len` bytes, and the rest.
+    /// Splits off the first `len` bytes.
     ///
     /// # Panics
-    /// When it is not that long.
+    /// If it is shorter.
     pub fn split_at(self, len: u32) -> (Self, Self) {
         let Self {
             region,
@@ -76,10 +76,10 @@ impl Buffer {
         (Self { region, at, len }, rest)
     }
 
-    /// This buffer and the one behind it as one.
+    /// This buffer and the one that follows it in memory as one.
     ///
     /// # Panics
-    /// When `next` does not begin where this one ends.
+    /// If `next` does not begin where this one ends.
     pub fn join(self, next: Self) -> Self {
         if next.is_empty() {
             return self;
@@ -89,7 +89,7 @@ impl Buffer {
         }
         assert!(
             self.region == next.region && self.at + u64::from(self.len) == next.at,
-            "{next:?} is not behind {self:?}"
+            "{next:?} does not follow {self:?}"
         );
         Self {
             len: self.len + next.len,
@@ -98,19 +98,19 @@ impl Buffer {
     }
 }
 
-/// The right to lend the bytes of one memory. There is one for each memory,
-/// made with it.
+/// Lends the bytes of one memory. There is one region for each memory.
 #[derive(Debug)]
 pub struct Region {
     id: RegionId,
     len: u64,
-    /// What is lent, in order: as many entries as operations are under way.
+    /// Start and length of what is lent, in order; about one entry for each operation
+    /// under way.
     lent: Vec<(u64, u32)>,
 }
 
 impl Region {
-    /// A new region of `len` bytes, of which nothing is lent. Buffers of it are
-    /// of use with a memory that was made with it, or a medium without bytes.
+    /// A new region of `len` bytes, of which nothing is lent. Its buffers work only
+    /// with the memory that was made with it, or with a medium without bytes.
     pub fn new(len: u64) -> Self {
         Self {
             id: RegionId::next(),
@@ -119,7 +119,7 @@ impl Region {
         }
     }
 
-    /// Which it is.
+    /// Its identifier.
     pub fn id(&self) -> RegionId {
         self.id
     }
@@ -142,7 +142,7 @@ impl Region {
     /// Lends `len` bytes at `at`.
     ///
     /// # Panics
-    /// When they are not all within the region, or some are lent already.
+    /// If they are not all within the region, or some are lent already.
     pub fn lend(&mut self, at: u64, len: u32) -> Buffer {
         let end = at.saturating_add(u64::from(len));
         assert!(
@@ -171,7 +171,7 @@ impl Region {
     /// Takes a buffer back, or a part of one that was split.
     ///
     /// # Panics
-    /// When it is of another region.
+    /// If it is of another region.
     pub fn take_back(&mut self, buffer: Buffer) {
         if buffer.is_empty() {
             return;
@@ -223,7 +223,7 @@ mod tests {
                         }
                         region.take_back(lent);
                         assert!(region.is_whole());
-                        region.take_back_all_of(LEN as u32);
+                        region.lend_and_take_back_all(LEN as u32);
                     }
                 }
             }
@@ -231,8 +231,8 @@ mod tests {
     }
 
     impl Region {
-        /// Everything can be lent, so nothing was.
-        fn take_back_all_of(&mut self, len: u32) {
+        /// Checks that nothing is lent, by lending everything.
+        fn lend_and_take_back_all(&mut self, len: u32) {
             let all = self.lend(0, len);
             self.take_back(all);
             assert!(self.is_whole());
@@ -264,7 +264,7 @@ mod tests {
                         let out = parts.iter().flatten().any(|part| !part.is_empty());
                         assert_eq!(region.is_whole(), !out);
                     }
-                    region.take_back_all_of(9);
+                    region.lend_and_take_back_all(9);
                 }
             }
         }
@@ -277,7 +277,7 @@ mod tests {
         let joined = Buffer::empty().join(a).join(b).join(Buffer::empty());
         assert_eq!((joined.at(), joined.len()), (0, 5));
         region.take_back(joined);
-        region.take_back_all_of(8);
+        region.lend_and_take_back_all(8);
         let (a, c) = (region.lend(0, 3), region.lend(4, 2));
         let apart = std::panic::AssertUnwindSafe(|| a.join(c));
         assert!(std::panic::catch_unwind(apart).is_err());

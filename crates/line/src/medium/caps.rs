@@ -1,7 +1,7 @@
 //! What a medium can do, as figures; no behaviour.
 
-/// Of what offset, length and memory position of reads and writes must be
-/// multiples, in bytes.
+/// What offset, length and memory position of reads and writes must be multiples of,
+/// in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Alignment {
     /// First byte in the part.
@@ -23,47 +23,47 @@ impl Alignment {
     }
 }
 
-/// Bytes per second when the queue is never empty, where they are known.
+/// Rates while the queue is never empty; `None` where they are not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rates {
     /// Of reads alone.
     pub read_bytes_per_s: Option<u64>,
     /// Of writes alone.
     pub write_bytes_per_s: Option<u64>,
-    /// Of both together, when half of the bytes are read and half written.
+    /// Sum of both, when half of the bytes are read and half written.
     pub mixed_bytes_per_s: Option<u64>,
 }
 
-/// What becomes of written bytes when the power fails.
+/// Which written bytes survive a power cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// They are gone, and with the process too: a sync promises nothing.
+    /// None, nor the end of the process: a sync promises nothing.
     Volatile,
-    /// What a sync has settled is kept, any of the rest may be.
+    /// Those written before a successful sync; of the others, any may.
     Synced,
 }
 
 /// What a medium can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caps {
-    /// How many operations it takes before completions must be reaped.
+    /// Maximum number of operations under way.
     pub depth: usize,
     /// Alignment of reads and writes.
     pub align: Alignment,
     /// Longest operation in bytes.
     pub largest_len: u32,
-    /// Length from which on operations reach the full rate, in bytes.
+    /// Shortest operation that reaches the full rate, in bytes.
     pub best_len: u32,
     /// Rates as far as they are known.
     pub rates: Rates,
-    /// Whether it takes writes; else they complete with an error.
+    /// Whether it can write; if not, writes complete with an error.
     pub writable: bool,
-    /// What is left of what was written.
+    /// Which written bytes survive a power cut.
     pub durability: Durability,
 }
 
 impl Default for Caps {
-    /// One operation at a time, of whole pages, read only.
+    /// One operation at a time, of whole pages, read-only.
     fn default() -> Self {
         Self {
             depth: 1,

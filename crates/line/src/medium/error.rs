@@ -1,4 +1,4 @@
-//! Why an operation of a medium failed, with the system's error as it came.
+//! The errors of a medium, with the system's error unchanged.
 
 use std::io;
 use std::sync::Arc;
@@ -10,33 +10,33 @@ use super::Asked;
 /// Why an operation failed. Cheap to clone: the system's error is shared.
 #[derive(Clone, Debug, Error)]
 pub enum MediumError {
-    /// This operation failed; another attempt may go well.
+    /// This operation failed; another attempt may succeed.
     #[error("{medium}: {asked} failed: {source}")]
     Failed {
         /// File or device, for a person.
         medium: String,
         /// The operation.
         asked: Asked,
-        /// The reason, with its kind.
+        /// The system's error.
         source: Arc<io::Error>,
     },
     /// The medium as a whole is gone (a cut fiber, a pulled drive, no power).
     #[error("{medium}: the medium is gone: {source}")]
     Gone {
-        /// Which one.
+        /// File or device, for a person.
         medium: String,
-        /// What is known of it.
+        /// The cause, as far as it is known.
         source: Arc<io::Error>,
     },
-    /// The medium never does this: it is read only, there is no such part, or
+    /// The medium cannot do this: it is read-only, there is no such part, or
     /// the write does not end within its part.
     #[error("{medium}: {asked} is refused: {source}")]
     Refused {
-        /// Which one.
+        /// File or device, for a person.
         medium: String,
         /// The operation.
         asked: Asked,
-        /// Why, in words.
+        /// The reason.
         source: Arc<io::Error>,
     },
 }
@@ -59,7 +59,7 @@ impl MediumError {
         }
     }
 
-    /// `medium` does not do what was `asked`.
+    /// `medium` cannot do what was `asked`.
     pub fn refused(medium: impl Into<String>, asked: Asked, source: io::Error) -> Self {
         Self::Refused {
             medium: medium.into(),
@@ -99,7 +99,7 @@ impl MediumError {
 }
 
 impl PartialEq for MediumError {
-    /// Whether both say the same of the same kind of failure.
+    /// Whether kind and message are the same.
     fn eq(&self, other: &Self) -> bool {
         self.kind() == other.kind() && self.to_string() == other.to_string()
     }

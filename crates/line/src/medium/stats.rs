@@ -1,10 +1,10 @@
-//! What a medium has done, and what it has to tell; no behaviour but counting.
+//! Counters and events of a medium.
 
 use std::fmt;
 
 use super::{MediumError, Verb};
 
-/// What became of the operations of one verb.
+/// Counters of the operations of one verb.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Operations completed, failed ones included.
@@ -13,10 +13,9 @@ pub struct Tally {
     pub bytes: u64,
     /// Operations that failed.
     pub errors: u64,
-    /// From submitting to reaping, all operations together, in nanoseconds; 0
-    /// where it is not measured.
+    /// Sum of the times from submitting to reaping, in nanoseconds; 0 if not measured.
     pub latency_ns: u64,
-    /// The longest of them, in nanoseconds.
+    /// The longest of these times, in nanoseconds.
     pub longest_ns: u64,
 }
 
@@ -29,8 +28,8 @@ pub struct Stats {
     pub writes: Tally,
     /// Syncs.
     pub syncs: Tally,
-    /// Time with at least one operation under way, until its completion was
-    /// reaped, in nanoseconds; 0 where it is not measured.
+    /// Time with at least one operation submitted and not reaped, in nanoseconds; 0 if
+    /// not measured.
     pub busy_ns: u64,
 }
 
@@ -62,7 +61,7 @@ impl Stats {
         tally.longest_ns = tally.longest_ns.max(latency_ns);
     }
 
-    /// Bytes read and written per second of busy time; 0 before the first.
+    /// Bytes read and written per second of busy time; 0 if there is none.
     pub fn rate_bytes_per_s(&self) -> f64 {
         if self.busy_ns == 0 {
             0.0
@@ -72,28 +71,28 @@ impl Stats {
     }
 }
 
-/// Of what kind an event is.
+/// The kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventClass {
     /// It works, but not in the best way.
     Fallback,
-    /// It has lost what it held, so many bytes, and goes on without.
+    /// It has lost bytes that it held, and continues without them.
     Lost {
         /// Bytes of the parts, each counted once.
         bytes: u64,
     },
-    /// What it lost begins to come back.
+    /// It has begun to restore what it lost.
     Recovering,
-    /// All that it lost is back.
+    /// All that it lost is restored.
     Recovered,
 }
 
-/// Something of a medium that a person should know.
+/// An event of a medium that a person should know of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MediumEvent {
-    /// Of what kind.
+    /// Its kind.
     pub class: EventClass,
-    /// In words.
+    /// A message for a person.
     pub message: String,
 }
 

@@ -1,5 +1,5 @@
-//! Which items are in memory, and which operation is next: completions go in,
-//! operations come out. It does not wait.
+//! Which items are in memory, and which operation is next: takes completions and returns
+//! operations. It does not wait.
 
 use super::{Stack, StackError};
 use crate::flights::{Landing, Target, Verdict};
@@ -11,19 +11,19 @@ use crate::{Clock, Completion, Medium, Op};
 pub(super) enum State {
     /// In memory, being filled by the caller.
     Filling,
-    /// In memory alone.
+    /// Only in memory.
     Here,
     /// In memory, being written.
     Leaving,
     /// In memory and on the medium.
     Both,
-    /// On the medium alone.
+    /// Only on the medium.
     Away,
     /// On the medium, being read.
     Coming,
-    /// In memory, in the caller's hands after a pop.
+    /// In memory, leased by a pop.
     Leased,
-    /// Nowhere: popped and given back, below one that is not.
+    /// Popped and given back, below an item that is not.
     Gone,
 }
 
@@ -31,7 +31,7 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Item {
     pub pos: u64,
-    /// Where it goes on the part.
+    /// First byte in the part.
     pub offset: u64,
     pub len: u64,
     pub state: State,
@@ -68,7 +68,7 @@ impl Item {
 }
 
 impl<M: Medium, C: Clock> Stack<M, C> {
-    /// Position of an item of `len` bytes that is pushed now.
+    /// Position of the next item, of `len` bytes.
     pub(super) fn after_top(&self, len: u64) -> u64 {
         let head = self.items.back().map_or(0, Item::end);
         let room = self.config.room;
@@ -79,13 +79,13 @@ impl<M: Medium, C: Clock> Stack<M, C> {
         }
     }
 
-    /// Memory position of position `pos`.
+    /// Memory position of stack position `pos`.
     pub(super) fn memory(&self, pos: u64) -> u64 {
         self.config.at + pos % self.config.room
     }
 
-    /// Whether the positions up to `end` have the memory to themselves; asks for what is
-    /// still missing.
+    /// Whether positions up to `end` can be used without overwriting an item; if not,
+    /// starts to spill what is in the way.
     pub(super) fn make_room(&mut self, end: u64) -> Result<bool, StackError> {
         let room = self.config.room;
         while let Some(item) = self.items.get_mut(self.low)
@@ -102,7 +102,7 @@ impl<M: Medium, C: Clock> Stack<M, C> {
                     self.spill_below(end);
                     return Ok(false);
                 }
-                // A refill that a push has overtaken.
+                // A refill still under way.
                 State::Coming => return Ok(false),
                 State::Away => {}
                 State::Filling | State::Leased | State::Gone => {
@@ -114,7 +114,7 @@ impl<M: Medium, C: Clock> Stack<M, C> {
         Ok(true)
     }
 
-    /// All that lies in the way of `end` leaves together.
+    /// Starts to spill all items in the way of `end`.
     fn spill_below(&mut self, end: u64) {
         let room = self.config.room;
         let items = self.items.iter_mut().skip(self.low);
@@ -125,12 +125,12 @@ impl<M: Medium, C: Clock> Stack<M, C> {
         }
     }
 
-    /// Whether an item is whole in memory with nothing under way; asks for it otherwise.
+    /// Whether an item is whole in memory with nothing under way; if not, requests it.
     pub(super) fn bring(&mut self, index: usize) -> Result<bool, StackError> {
         let item = &mut self.items[index];
         match item.state {
             State::Here | State::Both => Ok(true),
-            // What is not launched need not be written any more.
+            // Writes that were not launched are not needed.
             State::Leaving if item.under_way == 0 => {
                 item.state = State::Here;
                 Ok(true)
@@ -140,7 +140,7 @@ impl<M: Medium, C: Clock> Stack<M, C> {
                 Ok(false)
             }
             State::Coming => Ok(false),
-            // A refill that failed: its memory is still its own.
+            // A refill that failed: its memory is still reserved.
             State::Away if index >= self.low => {
                 item.begin(State::Coming);
                 Ok(false)
@@ -159,7 +159,7 @@ impl<M: Medium, C: Clock> Stack<M, C> {
         }
     }
 
-    /// Asks for what was spilled last, as far as there is room below what is in memory.
+    /// Requests spilled items, the newest first, as far as there is room.
     fn refill(&mut self) {
         let top = self.items.back().map_or(0, Item::end);
         while let Some(index) = self.low.checked_sub(1) {
@@ -191,7 +191,7 @@ impl<M: Medium, C: Clock> Stack<M, C> {
         Some(self.flights.launch(target, span))
     }
 
-    /// What leaves is launched from the oldest on, what comes from the newest.
+    /// Reads are launched first, for the newest items first; writes for the oldest first.
     fn next_span(&mut self) -> Option<(Target, PartSpan)> {
         let unlaunched =
             |item: &Item, state| item.state == state && item.issued < item.len && !item.failed;
@@ -245,7 +245,7 @@ impl<M: Medium, C: Clock> Stack<M, C> {
         self.end(target);
     }
 
-    /// An operation on an item is over, for good.
+    /// Ends an operation that will not be retried.
     fn end(&mut self, target: Target) {
         let item = &mut self.items[index(target)];
         item.under_way -= 1;
@@ -260,7 +260,7 @@ impl<M: Medium, C: Clock> Stack<M, C> {
         };
     }
 
-    /// What went wrong, if anything did; the next call tries again.
+    /// The failure, if there is one; the next call retries.
     pub(super) fn take_failure(&mut self) -> Option<StackError> {
         let (refill, failure) = self.failure.take()?;
         let (part, offset, attempts) = (failure.part, failure.offset, failure.attempts);

@@ -1,5 +1,5 @@
-//! The compute's side of the state machine: which extent it wants, whether it is
-//! there, its lease. It does not know how reads come about.
+//! The compute's side of the state machine: which extent it waits for, whether that is
+//! in memory, and its lease. It does not know how reads are made.
 
 use delayline_plan::{ExtentId, Use};
 
@@ -11,7 +11,7 @@ use crate::types::Lease;
 use crate::window::{Phase, Room};
 
 impl State {
-    /// Turns to one extent: passes over what was enqueued before it and makes room.
+    /// Prepares to wait for an extent: skips what was enqueued before it and makes room.
     pub(crate) fn aim(&mut self, wanted: Use) -> Result<Aim, LineError> {
         let id = wanted.extent;
         let Some((_, is)) = self.resident(id) else {
@@ -28,7 +28,7 @@ impl State {
                 self.set(id, Presence::Queued);
             }
         }
-        // It may stand further back as well; there it will be found read.
+        // If it is further back as well, it will have been read by then.
         if self.resident_queue.front() != Some(&(0, id)) {
             self.resident_queue.push_front((0, id));
         }
@@ -37,12 +37,12 @@ impl State {
 
     fn aim_at_front(&mut self, wanted: Use) -> Result<Aim, LineError> {
         let Use { extent: id, mode } = wanted;
-        // It will be whole on the medium only when that lease is back.
+        // It can be read again only after that lease is returned and written.
         if self.is_being_changed(id) {
             return Err(LineError::BeingChanged { extent: id });
         }
-        let is_it = |entry: &Entry| (entry.extent, entry.mode) == (id, mode);
-        let on_demand = self.passing(id).enqueued == 0 || !self.future.iter().any(is_it);
+        let matches = |entry: &Entry| (entry.extent, entry.mode) == (id, mode);
+        let on_demand = self.passing(id).enqueued == 0 || !self.future.iter().any(matches);
         if on_demand {
             self.base -= 1;
             self.cursor = self.base;
@@ -50,7 +50,7 @@ impl State {
             self.future.push_front(Entry { extent, mode, load });
             self.passing(id).enqueued += 1;
         }
-        while !is_it(&self.future[0]) {
+        while !matches(&self.future[0]) {
             self.gap |= self.future[0].load.is_some();
             self.skip_front();
         }
@@ -70,16 +70,16 @@ impl State {
         Ok(aim)
     }
 
-    /// Sees to it that the first entry will find room once reads under way are
-    /// over; false if the leases leave none.
+    /// Makes sure that the first entry has room once reads under way are over; false if
+    /// the leases leave none.
     fn make_room(&mut self, afresh: bool) -> bool {
         let Entry { extent, load, .. } = self.future[0];
         let len = self.extent(extent).len;
         match self.window.room(&self.loads, load, len) {
             Room::Never => return false,
-            // Off the plan an extent goes right behind the leases. Behind what
-            // was prefetched or skipped it would, once leased, keep the room
-            // between from the extents that are leased together with it.
+            // If `afresh`, the extent goes right after the leases. If what was
+            // prefetched or skipped lay between, that room would be lost to the extents
+            // leased together with it.
             Room::Made if !afresh => return true,
             Room::Made | Room::BehindLeases => {}
         }
@@ -101,7 +101,7 @@ impl State {
         true
     }
 
-    /// Whether [`State::take`] has an answer.
+    /// Whether [`State::take`] can return a lease or an error.
     pub(crate) fn ready(&self, aim: Aim) -> bool {
         let load = match aim {
             Aim::Front { .. } => self.future[0].load,
@@ -114,7 +114,7 @@ impl State {
         load.is_some_and(|key| self.loads[key].settled())
     }
 
-    /// Leases what [`State::ready`] said is there.
+    /// Leases an extent for which [`State::ready`] is true, or returns its error.
     pub(crate) fn take(&mut self, aim: Aim, wanted: Use) -> Result<Lease, LineError> {
         let lease = match aim {
             Aim::Resident(_) => self.take_resident(wanted)?,
@@ -145,7 +145,7 @@ impl State {
         let key = load.expect("a load that is ready");
         let load = &mut self.loads[key];
         if let Some(failure) = load.failure.take() {
-            // It keeps its place and is read anew, from the start.
+            // It keeps its place and is read again from the start.
             self.counters.bytes_wasted += load.landed;
             (load.issued, load.missing, load.landed) = (0, load.len, 0);
             self.cursor = self.base;
@@ -166,7 +166,7 @@ impl State {
         })
     }
 
-    /// Gives an acquire up. What was enqueued stays enqueued.
+    /// Ends an acquire without a lease. What was enqueued stays enqueued.
     pub(crate) fn cancel(&mut self, aim: Aim) {
         if let Aim::Front { on_demand } = aim {
             self.urgent = false;

@@ -1,6 +1,5 @@
 //! The medium's side of the state machine: which operation is next, and what its
-//! completion changes. It does not know who waits for it, but for the one extent
-//! that cannot wait.
+//! completion changes.
 
 use delayline_plan::ExtentId;
 
@@ -12,10 +11,9 @@ use crate::window::{Key, Load, Phase};
 use crate::{Completion, Op};
 
 impl State {
-    /// The next operation to submit: what failed before, then fetches, then in
-    /// turns what is to be written and the future in its order, and while the
-    /// window is full the resident extents that come later in it, which need no room;
-    /// guesses last.
+    /// The next operation to submit. Retries come first, then fetches, then writes and
+    /// reads in turns, then syncs, then guesses. Reads follow the order of the future;
+    /// while the window is full, resident extents that come later, which need no room.
     pub(crate) fn next_op(&mut self) -> Option<Op> {
         while let Some(target) = self.flights.next_again() {
             if self.wanted(target) {
@@ -105,12 +103,12 @@ impl State {
         }
     }
 
-    /// Gives the cursor's entry a place, if its first read finds room there. An
-    /// extent that somebody waits for must find room as a whole, since nothing
-    /// before it will be released meanwhile, and right behind the leases, or a
-    /// gap would stay between them.
+    /// Places the cursor's entry in the window, if there is room for its first read. An
+    /// extent that an acquire waits for must have room as a whole, because nothing before
+    /// it will be released meanwhile, and be right after the leases, or a gap would
+    /// remain between them.
     fn place(&mut self, Entry { extent, mode, .. }: Entry) -> Option<Key> {
-        // Until it is written, the bytes there are old.
+        // Until the changes are written, the bytes on the medium are old.
         if self.passing(extent).changing > 0 {
             return None;
         }
@@ -143,7 +141,7 @@ impl State {
         Some(key)
     }
 
-    /// The first resident extent with reads to launch: where it was enqueued.
+    /// The sequence number of the first resident extent with reads to launch.
     fn next_resident(&mut self) -> Option<u64> {
         loop {
             let &(seq, id) = self.resident_queue.front()?;
@@ -174,6 +172,7 @@ impl State {
         Some((key, self.cut(key, len)))
     }
 
+    /// The next `len` bytes of a load, as a span to launch.
     pub(super) fn cut(&mut self, key: Key, len: u64) -> PartSpan {
         let extent = self.extent(self.loads[key].extent);
         let load = &mut self.loads[key];
@@ -188,7 +187,8 @@ impl State {
         span
     }
 
-    fn sent(&mut self, read: Op, target: Target) -> Op {
+    /// Counts and traces an operation that is submitted.
+    fn sent(&mut self, op: Op, target: Target) -> Op {
         match target {
             Target::Load(_) | Target::Fetch(_) => self.counters.reads += 1,
             Target::WriteBack(_) => self.counters.writes += 1,
@@ -196,15 +196,15 @@ impl State {
         }
         let extent = self.extent_of(target);
         self.trace.push(|| EventKind::Submitted {
-            read: read.id,
-            lane: self.flights.lane_of(read.id),
+            read: op.id,
+            lane: self.flights.lane_of(op.id),
             extent,
-            bytes: read.buffer.len(),
+            bytes: op.buffer.len(),
         });
-        read
+        op
     }
 
-    /// Takes a completion in.
+    /// Processes a completion.
     pub(crate) fn land(&mut self, completion: Completion) {
         let landing = self.flights.land(completion, &self.part_lens);
         let extent = self.extent_of(landing.target);
@@ -264,7 +264,7 @@ impl State {
         self.end_op(target, rest);
     }
 
-    /// An operation is over, for good; it lacks `rest` bytes.
+    /// Ends an operation that will not be retried; `rest` of its bytes were not moved.
     fn end_op(&mut self, target: Target, rest: u64) {
         let key = match target {
             Target::Fetch(number) => return self.fetches.settle(number, rest),
@@ -286,6 +286,7 @@ impl State {
         }
     }
 
+    /// Whether an operation is worth retrying.
     fn wanted(&self, target: Target) -> bool {
         match target {
             Target::Fetch(number) => self.fetches.wanted(number),

@@ -1,5 +1,5 @@
-//! The way back: which changed bytes are written next, what a finished write frees,
-//! and syncs. A write that failed keeps its bytes until another attempt is asked for.
+//! Writing back: which changed bytes are written next, what a finished write frees,
+//! and syncs. After a failed write the bytes stay in memory until the next attempt.
 
 use std::collections::VecDeque;
 
@@ -12,15 +12,16 @@ use crate::trace::EventKind;
 use crate::types::{Lease, PartSpan};
 use crate::window::{Key, Load, Phase};
 
-/// Changed extents on their way back, and the parts that hold them.
+/// Changed extents to write, and the parts to sync.
 #[derive(Debug, Default)]
 pub(crate) struct WriteBack {
     /// Dirty loads with writes to launch and none that failed, oldest first.
     queue: VecDeque<Key>,
-    /// Loads of which a write was given up, and nothing is under way.
+    /// Dirty loads of which a write failed, with nothing under way.
     failed: Vec<Key>,
-    /// Loads that are not written, and their bytes.
+    /// Number of dirty loads.
     loads: usize,
+    /// Sum of their bytes.
     bytes: u64,
     /// Whether the last operation launched was a write: reads and writes take turns.
     last: bool,
@@ -28,7 +29,7 @@ pub(crate) struct WriteBack {
     unsynced: Vec<bool>,
     /// Syncs to launch.
     syncs: Vec<u16>,
-    /// Syncs not over.
+    /// Number of syncs not completed.
     syncing: usize,
     sync_failure: Option<Failure>,
 }
@@ -51,7 +52,7 @@ impl WriteBack {
         !self.last
     }
 
-    /// Notes what was launched.
+    /// Records that an operation was launched.
     pub(crate) fn launched(&mut self, target: Target) {
         self.last = matches!(target, Target::WriteBack(_));
     }
@@ -60,7 +61,7 @@ impl WriteBack {
         self.syncs.pop()
     }
 
-    /// Whether every write is over, also where it failed.
+    /// Whether every write has succeeded or failed.
     pub(crate) fn is_settled(&self) -> bool {
         self.loads == self.failed.len()
     }
@@ -78,7 +79,7 @@ impl WriteBack {
 }
 
 impl State {
-    /// Takes a lease back whose bytes have changed.
+    /// Takes back a lease whose bytes have changed.
     pub(crate) fn write_back(&mut self, lease: Lease) {
         let Lease {
             extent, at, key, ..
@@ -105,7 +106,7 @@ impl State {
                 self.leased -= load.len;
                 self.writes.add(key, load);
             }
-            // Leased twice at a time, and the first one's bytes are on their way.
+            // It was leased twice, and is being written since the first lease came back.
             (None, Some((_, Presence::Writing(key)))) => self.loads[key].changed_again = true,
             (None, _) => {
                 let load = Load::new(extent, 0, 0, at, range.len);
@@ -117,7 +118,7 @@ impl State {
         self.trace.push(|| EventKind::Release(extent));
     }
 
-    /// The next write, at most as long as the longest operation.
+    /// The next write, of at most [`crate::Config::read_len`] bytes.
     pub(crate) fn next_write(&mut self) -> Option<(Target, PartSpan)> {
         let key = *self.writes.queue.front()?;
         let load = &self.loads[key];
@@ -129,7 +130,7 @@ impl State {
         Some((Target::WriteBack(key), self.cut(key, len)))
     }
 
-    /// A write is over, for good.
+    /// Ends a write that will not be retried.
     pub(crate) fn end_write(&mut self, key: Key) {
         let load = &mut self.loads[key];
         load.under_way -= 1;
@@ -163,8 +164,8 @@ impl State {
         self.note_fill();
     }
 
-    /// What went wrong with writes, if anything did. Their bytes are still there,
-    /// and will be written again.
+    /// The first error of failed writes, if there are any. All failed writes are queued
+    /// again.
     pub(crate) fn take_write_failure(&mut self) -> Option<LineError> {
         let mut first = None;
         for key in std::mem::take(&mut self.writes.failed) {
@@ -178,7 +179,7 @@ impl State {
         first
     }
 
-    /// Asks for a sync of every part that was written to.
+    /// Queues a sync of every part that was written to.
     pub(crate) fn begin_sync(&mut self) {
         let writes = &mut self.writes;
         for (part, unsynced) in writes.unsynced.iter_mut().enumerate() {
@@ -206,7 +207,7 @@ impl State {
         })
     }
 
-    /// Whether a lease is out under which the extent changes.
+    /// Whether the extent is leased to be changed.
     pub(crate) fn is_being_changed(&mut self, extent: ExtentId) -> bool {
         self.passing(extent).changing > 0
             && (0..self.window.count()).any(|place| {

@@ -1,5 +1,5 @@
-//! A medium in virtual time that keeps what is written, delays, shortens and fails, and
-//! watches that what is under way is left alone.
+//! A simulated drive in virtual time that keeps what is written. It delays, shortens and
+//! fails operations, and checks that memory under way is not touched.
 
 use std::cell::RefCell;
 use std::io;
@@ -32,9 +32,9 @@ pub struct Drive {
 struct Pending {
     due_ns: u64,
     op: Op,
-    /// What a write found in memory when it began.
+    /// The bytes to write, as they were in memory at submission.
     bytes: Vec<u8>,
-    /// How many entries of `unsynced` a sync settles.
+    /// How many entries of `unsynced` a sync covers.
     settles: usize,
 }
 
@@ -47,7 +47,7 @@ fn in_memory(op: &Op) -> Range<usize> {
 }
 
 impl Drive {
-    /// A drive of `disk` bytes beside a memory of `memory` bytes; how it behaves comes
+    /// A drive of `disk` bytes and a memory of `memory` bytes; its behaviour is drawn
     /// from `rng`.
     pub fn new(memory: u64, disk: u64, fault_percent: u64, rng: &mut Rng) -> Self {
         Self {
@@ -82,7 +82,7 @@ impl Drive {
                 moved = self.rng.below(u64::from(moved)) as u32;
                 result = Ok(moved);
             } else {
-                // Some of it may have moved all the same.
+                // Some bytes may have been moved nevertheless.
                 moved = self.rng.below(u64::from(moved) + 1) as u32;
                 let broken = io::Error::other("broken");
                 result = Err(MediumError::failed("drive", op.asked(), broken));
@@ -122,10 +122,10 @@ impl Medium for Drive {
         assert!(self.under_way.len() < self.caps.depth, "queue overrun");
         let mut bytes = Vec::new();
         for other in self.under_way.iter().map(|pending| &pending.op) {
-            // A read that nobody wants any more may meet a write.
+            // A read that was dropped may overlap a write.
             let twice = (op.verb, other.verb) == (Verb::Write, Verb::Write)
                 && overlap(&on_disk(&op), &on_disk(other));
-            assert!(!twice, "{op:?} meets {other:?} on the drive");
+            assert!(!twice, "{op:?} overlaps {other:?} on the drive");
         }
         match op.verb {
             Verb::Read => self.memory.borrow_mut()[in_memory(&op)].fill(0xEE),

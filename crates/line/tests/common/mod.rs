@@ -1,5 +1,5 @@
-//! A simulated medium in virtual time that watches the line: it fills buffers with
-//! garbage until their read completes, and refuses a read into memory that is
+//! A simulated medium in virtual time that checks the line: it fills buffers with
+//! garbage until their read completes, and panics on a read into memory that is
 //! in use. It does not know which reads should come.
 #![allow(dead_code, missing_docs)]
 
@@ -35,7 +35,7 @@ impl Clock for Time {
     }
 }
 
-/// A small generator (SplitMix64): a seed is all there is to a failure.
+/// A small generator (SplitMix64), so that a seed reproduces a failure.
 #[derive(Clone, Debug)]
 pub struct Rng(pub u64);
 
@@ -59,13 +59,13 @@ pub struct Manner {
     pub depth: usize,
     pub ns_per_page: u64,
     pub latency_ns: u64,
-    /// Each read takes up to so much longer, by chance: they overtake each other.
+    /// Maximum random delay of a read, so that reads complete out of order.
     pub jitter_ns: u64,
     pub short_percent: u64,
     pub error_percent: u64,
-    /// Reads that start in this range of part 0 fail, always.
+    /// Reads that start in this range of part 0 always fail.
     pub broken: Range<u64>,
-    /// The whole medium fails, for good.
+    /// Every read fails as of a medium that is gone.
     pub gone: bool,
 }
 
@@ -92,7 +92,7 @@ pub struct Sim {
     pub memory: Vec<u8>,
     /// Memory that nothing may be read into.
     pub guarded: Vec<Range<u64>>,
-    /// Reads that came back with an error or too few bytes.
+    /// Reads that completed with an error or too few bytes.
     pub faults: u64,
     window: u64,
     part_lens: Vec<u64>,
@@ -104,7 +104,7 @@ pub struct Sim {
 
 const GARBAGE: u8 = 0xEE;
 
-/// Fills `out` with what the file holds from `offset` on.
+/// Fills `out` with the file's bytes from `offset` on.
 fn file(part: u16, offset: u64, out: &mut [u8]) {
     let key = u64::from(part) << 60;
     let word = |n: usize| {
@@ -132,7 +132,7 @@ impl Sim {
         self.under_way.len()
     }
 
-    /// Whether memory from `at` on holds `len` bytes of the file.
+    /// Whether memory from `at` on holds the `len` bytes of the file at `offset`.
     pub fn holds(&self, part: u16, offset: u64, len: u64, at: u64) -> bool {
         let len = len.min(self.part_lens[usize::from(part)] - offset) as usize;
         let mut page = [0; PAGE as usize];
@@ -214,7 +214,7 @@ impl Medium for Sim {
             .iter()
             .position(|(due_ns, _)| *due_ns <= now_ns)
         {
-            // swap_remove hands over what is due in no particular order.
+            // Completions are returned in no particular order.
             let (_, op) = self.under_way.swap_remove(n);
             let completion = self.complete(op);
             done.push(completion);
@@ -228,7 +228,7 @@ impl Medium for Sim {
     fn events(&mut self, _: &mut Vec<MediumEvent>) {}
 }
 
-/// A line over a simulated medium, and what is needed to check it.
+/// A line over a simulated medium, with its setup for checks.
 pub struct Bench {
     pub line: Line<Sim, Rc<Time>>,
     pub time: Rc<Time>,
@@ -237,9 +237,9 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Extents of `pages` pages, one behind the other in one part that ends
-    /// `cut` bytes before the last one does; `resident` ones live behind the
-    /// window. Behind those are `spare` pages for fetches.
+    /// Consecutive extents of `pages` pages in one part, which ends `cut` bytes before
+    /// the last one does. The homes of `resident` ones follow the window in memory, then
+    /// `spare` pages for fetches.
     pub fn new(
         pages: &[u64],
         resident: &[usize],
@@ -302,7 +302,7 @@ impl Bench {
         ends.max().unwrap_or(self.line.medium().window)
     }
 
-    /// Bytes of an extent that its file holds.
+    /// Bytes of an extent within its file.
     pub fn bytes(&self, id: ExtentId) -> u64 {
         let extent = self.extents[id.index()];
         extent
@@ -310,7 +310,7 @@ impl Bench {
             .min(self.line.medium().part_lens[0] - extent.offset)
     }
 
-    /// Acquires, checks that all bytes are there, and guards them from now on.
+    /// Acquires an extent, checks all its bytes, and guards them from now on.
     pub fn acquire(&mut self, id: ExtentId) -> Result<Lease, LineError> {
         let lease = self.line.acquire(id)?;
         assert_eq!(lease.extent(), id);
@@ -339,7 +339,7 @@ impl Bench {
         );
     }
 
-    /// Checks a lease a last time and gives it back.
+    /// Checks a lease's bytes again and releases it.
     pub fn release(&mut self, lease: Lease) {
         self.verify(&lease);
         // A resident extent stays guarded: it must never be read again.

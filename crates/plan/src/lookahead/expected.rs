@@ -1,15 +1,14 @@
-//! How often a row is expected to be used, in 256 classes: given beforehand, or
-//! counted.
+//! How often a row is expected to be used, in 256 classes: given, or counted.
 
-/// What orders rows that no announced batch uses.
+/// The order in which rows that no announced batch uses are given up.
 #[derive(Clone, Debug)]
 pub enum ExpectedUse {
-    /// Nothing is known: the one goes that was used longest ago.
+    /// No figures: the least recently used row goes first.
     Unknown,
-    /// A class for each row, given up in rising order.
+    /// A class for each row; the lowest goes first.
     Given(Box<[u8]>),
-    /// Uses of each row so far. All are halved when one has 255, unless that was
-    /// the case less than as many uses ago as there are rows.
+    /// Uses of each row so far. All are halved when one reaches 255, but not again
+    /// within as many uses as there are rows.
     Counted {
         /// Uses of each row.
         uses: Box<[u8]>,
@@ -19,7 +18,7 @@ pub enum ExpectedUse {
 }
 
 impl ExpectedUse {
-    /// To be counted, for so many rows.
+    /// Counted from zero, for `rows` rows.
     pub fn counted(rows: usize) -> Self {
         Self::Counted {
             uses: vec![0; rows].into(),
@@ -27,8 +26,8 @@ impl ExpectedUse {
         }
     }
 
-    /// From figures in proportion to the uses that are expected: an eighth of an
-    /// octave is a class, from the largest figure down.
+    /// From figures proportional to expected uses: one class per eighth of an octave,
+    /// from the largest figure down.
     pub fn from_figures(figures: &[f32]) -> Self {
         let largest = figures.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
         let class = |&figure: &f32| match figure > 0.0 {
@@ -47,7 +46,7 @@ impl ExpectedUse {
         }
     }
 
-    /// A row is used; whether all classes have changed.
+    /// Counts a use of a row; returns whether all counts were halved.
     pub(super) fn count(&mut self, row: u32) -> bool {
         let Self::Counted { uses, since } = self else {
             return false;

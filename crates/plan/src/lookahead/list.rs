@@ -28,7 +28,7 @@ impl List {
     }
 }
 
-/// Each slot's neighbours, before and behind it.
+/// The slots before and after each slot.
 #[derive(Clone, Debug)]
 pub(super) struct Links(Vec<(u32, u32)>);
 
@@ -47,7 +47,7 @@ impl Links {
         list.last = slot;
     }
 
-    /// Takes a slot out of the list in which it is.
+    /// Removes a slot from the list that holds it.
     pub(super) fn remove(&mut self, list: &mut List, slot: u32) {
         let (before, behind) = self.0[slot as usize];
         match before {

@@ -1,11 +1,12 @@
-//! The yardstick: what could be kept if the whole trace were known.
+//! Reference for other policies: Belady's, which knows the whole trace, and a lower
+//! bound of the bytes that any policy reads.
 //!
-//! Giving up what is used again latest, and not taking in what is used later than
-//! all that is kept, misses least where all items have one length (Belady, "A
+//! Evicting the item used again latest, and not admitting one used later than all
+//! that are kept, misses least where all items have one length (Belady, "A
 //! study of replacement algorithms for a virtual-storage computer", 1966). With
-//! different lengths, or batches whose items cannot be given up while they are in
-//! use, it is only a good choice. If parts of items could be kept, and given up as
-//! soon as they have been used, it would be the best there is: that is the bound.
+//! different lengths, or batches whose items cannot be evicted while they are in
+//! use, it is good but not optimal. It is optimal if parts of items can be kept and
+//! dropped as soon as they have been used, which gives the lower bound.
 
 use super::Policy;
 use crate::replay::Trace;
@@ -15,8 +16,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 /// The batch of an item that is not used again.
 const NEVER: u64 = u64::MAX;
 
-/// Gives up what is used again latest. For the very trace that it was made from.
-/// A touch takes time in the logarithm of what is kept.
+/// Evicts the item used again latest. Valid only for the trace it was made from. A
+/// touch takes time logarithmic in the number of kept items.
 #[derive(Clone, Debug)]
 pub struct Belady {
     uses: Uses,
@@ -24,7 +25,7 @@ pub struct Belady {
 }
 
 impl Belady {
-    /// Of this trace, from its beginning.
+    /// For `trace`, from its beginning.
     pub fn new(trace: &Trace) -> Self {
         Self {
             uses: Uses::new(trace),
@@ -32,7 +33,7 @@ impl Belady {
         }
     }
 
-    /// What is used again latest, of what is not in use, and when that is.
+    /// The item used again latest of those not in use, and the batch that uses it.
     fn latest(&self, in_use: &HashSet<ExtentId>) -> Option<(u64, ExtentId)> {
         let mut latest = self.kept.iter().rev();
         latest.find(|(_, item)| !in_use.contains(item)).copied()
@@ -68,7 +69,7 @@ impl Policy for Belady {
     }
 }
 
-/// The batches in which each item is still used.
+/// By item: the batches to come that use it.
 #[derive(Clone, Debug)]
 struct Uses(HashMap<ExtentId, VecDeque<u64>>);
 
@@ -99,11 +100,11 @@ impl Uses {
     }
 }
 
-/// The least that a memory of `capacity` bytes has to read for a trace, in bytes:
-/// no policy reads less, even one that knows the whole trace and keeps parts of
-/// items. What a batch uses passes beside the memory. A part of an item is worth
-/// as much as any other that is used again in the same batch, so giving up what is
-/// used again latest, byte by byte, is best.
+/// The fewest bytes that a memory of `capacity` bytes has to read for a trace: no
+/// policy reads less, even one that knows the whole trace and keeps parts of items.
+/// What a batch uses need not be in that memory. All bytes used again in the same
+/// batch are worth the same, so evicting those used again latest, byte by byte, is
+/// optimal.
 pub fn least_read_bytes(trace: &Trace, capacity: u64) -> u64 {
     let mut uses = Uses::new(trace);
     // Bytes kept of each item, by the next batch that uses it.

@@ -1,15 +1,14 @@
-//! First come, stays: what is used first stays for ever. On a cycle that hits in
-//! proportion to the memory, which no recency can.
+//! First come, first kept: items used first stay for good. On a cycle its hits are in
+//! proportion to the memory; least recently used has none there.
 
 use super::Policy;
 use crate::types::ExtentId;
 use std::collections::HashSet;
 
-/// First come, stays. Constant time for everything, but for what is in use when room
-/// has to be made.
+/// First come, first kept. Constant time, except that an eviction skips items in use.
 #[derive(Clone, Debug, Default)]
 pub struct FirstCome {
-    /// In the order in which they came.
+    /// In order of arrival.
     kept: Vec<ExtentId>,
 }
 
@@ -24,7 +23,7 @@ impl Policy for FirstCome {
         None
     }
 
-    /// What came last goes first: it is the one that passes.
+    /// The last to arrive goes first, so that the others stay.
     fn evict(&mut self, in_use: &HashSet<ExtentId>) -> Option<ExtentId> {
         let last = self.kept.iter().rposition(|item| !in_use.contains(item))?;
         Some(self.kept.remove(last))

@@ -1,17 +1,17 @@
-//! Least frequently used, with aging: what was popular once does not stay for
-//! ever.
+//! Least frequently used, with aging, so that items popular once do not stay for
+//! good.
 //!
 //! The priority of an item is its number of uses while it is kept plus the
 //! priority of the last victim when it was last used, as in Greedy-Dual-Size with
 //! frequency and a cost in proportion to size (Cherkasova, "Improving WWW proxies
 //! performance with Greedy-Dual-Size-Frequency caching policy", HP 1998). Of
-//! equals the one that was used longest ago goes.
+//! equals the least recently used goes.
 
 use super::Policy;
 use crate::types::ExtentId;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// Frequency with aging. A touch takes time in the logarithm of what is kept.
+/// Frequency with aging. A touch takes time logarithmic in the number of kept items.
 #[derive(Clone, Debug, Default)]
 pub struct Frequency {
     now: u64,

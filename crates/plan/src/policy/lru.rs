@@ -1,14 +1,14 @@
-//! Least recently used: gives up what has not been used for longest.
+//! Least recently used: evicts the item whose last use is longest ago.
 
 use super::Policy;
 use crate::types::ExtentId;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// Least recently used. A touch takes time in the logarithm of what is kept.
+/// Least recently used. A touch takes time logarithmic in the number of kept items.
 #[derive(Clone, Debug, Default)]
 pub struct Lru {
     now: u64,
-    /// When each kept item was last used, and the other way round.
+    /// By kept item: time of its last use. `by_use` is the inverse.
     used: HashMap<ExtentId, u64>,
     by_use: BTreeMap<u64, ExtentId>,
 }

@@ -1,20 +1,20 @@
-//! Next use: gives up what is expected to be used again latest, by what has been
-//! announced and, beyond that, by how often and how lately an item was used.
+//! Next use: evicts the item expected to be used again latest, from announcements
+//! and otherwise from how often and how recently an item was used.
 //!
-//! An announced item counts as used before all others. Of those, the rate of an
-//! item is the sum of its past uses, each worth half as much after every half-life
-//! that has gone by. The logarithm of that sum, taken back to time 0, orders items
-//! once and for all: time lowers all alike, and only a use raises one. Where items
-//! are used in groups that take turns, as experts are with their layers, the time
-//! until the group's turn is added to the reciprocal of the rate.
+//! An announced item counts as used before all others. For the others, the rate of
+//! use is the sum of past uses, each halved with every half-life that has passed. The
+//! order of items is that of the logarithm of this sum, scaled back to time 0, which
+//! changes only when an item is used. Where items are used in groups that take turns,
+//! as experts are with their layers, the expected wait is the reciprocal of the rate
+//! plus the time until the group's turn.
 
 use super::Policy;
 use crate::types::ExtentId;
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
-/// Expected next use. A touch takes time in the logarithm of what is kept and
-/// remembered; a victim also in proportion to the number of groups.
+/// Expected next use. A touch takes time logarithmic in the number of kept and
+/// remembered items; a victim also in proportion to the number of groups.
 #[derive(Clone, Debug)]
 pub struct NextUse {
     /// Time after which a use is worth half, in the unit of `time`.
@@ -31,7 +31,7 @@ pub struct NextUse {
     items: HashMap<ExtentId, Standing>,
     /// Kept and not announced, by group; the least worth first.
     expected: Vec<BTreeSet<(Worth, ExtentId)>>,
-    /// Kept and announced, by when.
+    /// Kept and announced, by the time of the next announced use.
     certain: BTreeSet<(u64, ExtentId)>,
     /// Remembered, not kept; the least worth first.
     gone: BTreeSet<(Worth, ExtentId)>,
@@ -87,14 +87,14 @@ impl Ord for Worth {
 }
 
 impl NextUse {
-    /// For items that are all alike. A use is worth half after `half_life` touches
-    /// of any items; so many items that are not kept are `remembered`.
+    /// For items of a single group. A use counts half after `half_life` touches of any
+    /// items. The uses of up to `remembered` items that are not kept are remembered.
     pub fn new(half_life: f64, remembered: usize) -> Self {
         Self::in_turns(half_life, remembered, Vec::new())
     }
 
     /// For items of groups that take turns, in the order of their numbers:
-    /// `group_of` has one value an item. A use is worth half after `half_life` laps
+    /// `group_of` has one value per item. A use counts half after `half_life` laps
     /// over all groups.
     pub fn in_turns(half_life: f64, remembered: usize, group_of: Vec<u32>) -> Self {
         let groups = group_of.iter().max().map_or(1, |last| last + 1);
@@ -117,7 +117,7 @@ impl NextUse {
         self.group_of.get(item.index()).copied().unwrap_or(0)
     }
 
-    /// Lets time go on to a touch of `group`.
+    /// Advances the time to a touch of `group`.
     fn advance(&mut self, group: u32) {
         self.touches += 1;
         let groups = self.expected.len() as f64;
@@ -130,13 +130,13 @@ impl NextUse {
         self.group = group;
     }
 
-    /// What an item is worth; one that is not remembered as if used just now.
+    /// The worth of an item; of one not remembered, as if it were used now.
     fn worth(&self, item: ExtentId) -> Worth {
         let now = || Worth::NONE.with_use(self.time / self.half_life);
         self.items.get(&item).map_or_else(now, |s| s.worth)
     }
 
-    /// When an item of this group and worth is expected, from now on.
+    /// Expected time until an item of this group and worth is used.
     fn wait(&self, group: u32, worth: Worth) -> f64 {
         let groups = self.expected.len() as u32;
         if groups == 1 {
@@ -149,7 +149,7 @@ impl NextUse {
         f64::from(turn) / f64::from(groups) + 1.0 / a_lap
     }
 
-    /// Takes an item out of the order in which it is.
+    /// Removes an item from its order.
     fn lift(&mut self, item: ExtentId) -> Option<Standing> {
         let standing = self.items.remove(&item)?;
         let key = (standing.worth, item);
@@ -162,7 +162,7 @@ impl NextUse {
         Some(standing)
     }
 
-    /// Puts an item that was lifted, or is new, in its order.
+    /// Puts an item that is new or was lifted into its order.
     fn put(&mut self, item: ExtentId, worth: Worth, is_kept: bool) {
         let group = self.group(item) as usize;
         let place = match (is_kept, self.next(item)) {
@@ -183,12 +183,12 @@ impl NextUse {
         }
     }
 
-    /// When an item is announced next.
+    /// Time of an item's next announced use.
     fn next(&self, item: ExtentId) -> Option<u64> {
         self.announced.get(&item)?.front().copied()
     }
 
-    /// Drops announcements of an item for times before now.
+    /// Drops announcements of an item for past times.
     fn expire(&mut self, item: ExtentId) {
         if let Some(ahead) = self.announced.get_mut(&item) {
             while ahead.front().is_some_and(|&at| at < self.touches) {
@@ -200,7 +200,7 @@ impl NextUse {
         }
     }
 
-    /// Puts announced items that were not used in time where they belong.
+    /// Drops past announcements of all kept items, and orders those anew.
     fn expire_all(&mut self) {
         while let Some(&(at, item)) = self.certain.first()
             && at < self.touches
@@ -212,7 +212,8 @@ impl NextUse {
         }
     }
 
-    /// The kept and not announced item that is expected last, and how long that is.
+    /// The kept item, of those not announced, that is expected last, and its expected
+    /// wait.
     fn latest(&self, in_use: &HashSet<ExtentId>) -> Option<(f64, ExtentId)> {
         let of_group = |(group, order): (u32, &BTreeSet<(Worth, ExtentId)>)| {
             let least = order.iter().find(|(_, item)| !in_use.contains(item))?;
@@ -221,16 +222,14 @@ impl NextUse {
         let groups = (0..).zip(&self.expected).filter_map(of_group);
         groups.max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)))
     }
-}
 
-impl NextUse {
-    /// The kept and announced item that is used last, and when.
+    /// The kept item, of those announced, that is used last, and when.
     fn latest_certain(&self, in_use: &HashSet<ExtentId>) -> Option<(u64, ExtentId)> {
         let mut latest = self.certain.iter().rev();
         latest.find(|(_, item)| !in_use.contains(item)).copied()
     }
 
-    /// A kept item is only remembered from now on.
+    /// Moves a kept item to those only remembered.
     fn give_up(&mut self, item: ExtentId) {
         let worth = self.worth(item);
         self.lift(item);

@@ -1,30 +1,32 @@
-//! Two queues and a memory of those that went: what is used again while it passes
-//! through a small queue, or soon after, goes on to a large one (Yang et al., "FIFO
-//! queues are all you need for cache eviction", SOSP 2023).
+//! S3-FIFO: an item used again while it passes through a small queue, or soon after
+//! it has left it, goes on to the main queue (Yang et al., "FIFO queues are all you
+//! need for cache eviction", SOSP 2023).
 
 use super::Policy;
 use crate::types::ExtentId;
 use std::collections::{HashMap, HashSet, VecDeque};
 
-/// Uses that are counted of an item, at most.
+/// Maximum count of an item's uses.
 const USES_MAX: u8 = 3;
 
-/// Small and main queue. Amortized constant time for everything.
+/// Small and main queue. Amortized constant time, except that [`Policy::keep`]
+/// searches the items remembered.
 #[derive(Clone, Debug)]
 pub struct S3Fifo {
-    /// The small queue gives up before the main queue from this length on.
+    /// From this length on, the small queue evicts rather than the main queue.
     small_len: usize,
-    /// How many that went are remembered.
+    /// Maximum length of `ghosts`.
     remembered: usize,
     small: VecDeque<ExtentId>,
     main: VecDeque<ExtentId>,
+    /// Items evicted from the small queue.
     ghosts: VecDeque<ExtentId>,
-    /// Uses of what is kept since it came or last passed the end of its queue.
+    /// By kept item: uses since it arrived or last reached the end of its queue.
     uses: HashMap<ExtentId, u8>,
 }
 
 impl S3Fifo {
-    /// For so many kept items, of which a tenth is in the small queue.
+    /// For `capacity` kept items, a tenth of them in the small queue.
     pub fn new(capacity: usize) -> Self {
         Self {
             small_len: (capacity / 10).max(1),
@@ -40,7 +42,7 @@ impl S3Fifo {
         self.uses.get(&item).copied().unwrap_or(0)
     }
 
-    /// One step at the end of the small queue: the item there goes or goes on.
+    /// Evicts the item at the end of the small queue, or moves it to the main queue.
     fn leave_small(&mut self, in_use: &HashSet<ExtentId>) -> Option<ExtentId> {
         let item = self.small.pop_front()?;
         if self.uses(item) > 0 || in_use.contains(&item) {
@@ -55,7 +57,7 @@ impl S3Fifo {
         Some(item)
     }
 
-    /// One step at the end of the main queue: the item there goes or goes round.
+    /// Evicts the item at the end of the main queue, or moves it back to the start.
     fn leave_main(&mut self, in_use: &HashSet<ExtentId>) -> Option<ExtentId> {
         let item = self.main.pop_front()?;
         let uses = self.uses(item);
@@ -97,7 +99,7 @@ impl Policy for S3Fifo {
         if self.uses.keys().all(|item| in_use.contains(item)) {
             return None;
         }
-        // Each goes from one queue to the other once, and round until nothing is counted.
+        // Each item changes queues at most once, and then goes round until its count is 0.
         for _ in 0..kept * (usize::from(USES_MAX) + 2) {
             let gone = match self.small.len() >= self.small_len || self.main.is_empty() {
                 true => self.leave_small(in_use),

@@ -1,7 +1,6 @@
-//! What the tests share: a seeded generator and shorthand for plans. Knows only
-//! the public types.
+//! Shared by the tests: a seeded generator, and shorthand for plans.
 
-// Every test file is a program of its own and uses a part of this.
+// Each test file is compiled with its own copy and uses a part of it.
 #![allow(dead_code)]
 
 use delayline_plan::{ALIGN, Extent, ExtentId, Plan, Run};
@@ -10,7 +9,7 @@ use delayline_plan::{ALIGN, Extent, ExtentId, Plan, Run};
 pub struct Random(pub u64);
 
 impl Random {
-    /// Any number.
+    /// A uniformly distributed number.
     pub fn any(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -24,14 +23,14 @@ impl Random {
         low + self.any() % (high - low + 1)
     }
 
-    /// True once in `n` times.
+    /// True with probability 1/`n`.
     pub fn once_in(&mut self, n: u64) -> bool {
         self.any().is_multiple_of(n)
     }
 }
 
-/// Calls `case` with as many generators, from a fresh seed that is printed, so
-/// that it is shown when a case fails; `SEED=n` gives it instead.
+/// Calls `case` with `count` generators. The seed is fresh and printed, so that it is
+/// shown when a case fails; `SEED=n` repeats a run.
 pub fn random_cases(count: u64, mut case: impl FnMut(&mut Random)) {
     let seed = delayline_testing::seed();
     for index in 0..count {
@@ -40,13 +39,13 @@ pub fn random_cases(count: u64, mut case: impl FnMut(&mut Random)) {
     }
 }
 
-/// Extents of these lengths in blocks of `ALIGN`, one behind the other.
+/// Consecutive extents of these lengths in blocks of `ALIGN`.
 pub fn extents(blocks: &[u64]) -> Vec<Extent> {
     plan(blocks, &[]).extents
 }
 
-/// A plan whose extents have the given lengths in blocks of `ALIGN`, and whose
-/// runs need the given extents and take the given compute.
+/// A plan of extents with lengths in blocks of `ALIGN`, and of runs, each with the
+/// extents it reads and its compute.
 pub fn plan(blocks: &[u64], runs: &[(Vec<u32>, f64)]) -> Plan {
     let mut offset = 0;
     let extents = blocks.iter().map(|&b| {
@@ -64,10 +63,12 @@ pub fn plan(blocks: &[u64], runs: &[(Vec<u32>, f64)]) -> Plan {
     Plan::cycle(extents.collect(), runs.collect())
 }
 
-/// Extents of 1 to `most` blocks; most runs need one that is new, some share
-/// one, some need an earlier one again; compute 0 to 4 a run.
-pub fn random_plan(random: &mut Random, extents: u32, most: u64) -> Plan {
-    let blocks: Vec<u64> = (0..extents).map(|_| random.between(1, most)).collect();
+/// Extents of 1 to `blocks_max` blocks. Each run reads one or more new extents, some an
+/// earlier one again; the compute of a run is 0 to 4.
+pub fn random_plan(random: &mut Random, extents: u32, blocks_max: u64) -> Plan {
+    let blocks: Vec<u64> = (0..extents)
+        .map(|_| random.between(1, blocks_max))
+        .collect();
     let mut runs: Vec<(Vec<u32>, f64)> = Vec::new();
     for extent in 0..extents {
         match runs.last_mut() {
@@ -86,12 +87,12 @@ pub fn random_plan(random: &mut Random, extents: u32, most: u64) -> Plan {
     plan(&blocks, &runs)
 }
 
-/// The bits of `mask` as one value an extent.
+/// The bits of `mask` as one value per extent.
 pub fn subset(mask: u32, extents: usize) -> Vec<bool> {
     (0..extents).map(|i| mask >> i & 1 == 1).collect()
 }
 
-/// The other values.
+/// The negation of each value.
 pub fn inverse(of: &[bool]) -> Vec<bool> {
     of.iter().map(|v| !v).collect()
 }

@@ -1,4 +1,4 @@
-"""`serve --kv-shared` of several servers over a bucket of a real S3 server, moto's."""
+"""`serve --kv-shared` with several servers over a bucket of moto's S3 server."""
 
 import json
 import os
@@ -123,7 +123,7 @@ def test_what_one_server_has_computed_another_finds(bucket, tmp_path_factory):
     assert again == ((tokens - 1) // 64 * 64, tokens, text)
     assert two.figure('kv_hit_tokens_total{tier="shared"}') == again[0]
     assert two.figure('kv_hit_tokens_total{tier="flash"}') == 0
-    # From its own folder by now.
+    # From its own folder this time.
     two.ask("Another text, so that this one is not in memory. " * 60)
     assert two.figure("kv_shared_found_blocks_total") == again[0] // 64
     assert "shared" not in two.end()
@@ -144,7 +144,7 @@ def test_what_was_changed_in_the_bucket_is_computed_and_put_right(bucket, tmp_pa
     assert two.figure('kv_rejected_blocks_total{reason="unsealed"}') == 1
     two.end()
     assert sorted(bucket.blocks("changed")) == sorted(names)
-    # The first block was removed and put there anew.
+    # The first block was removed and stored again.
     three = Server(tmp_path_factory.mktemp("three"), bucket.url, place)
     assert three.ask() == (64, tokens, text)
     three.end()
@@ -171,7 +171,7 @@ def test_the_size_is_kept(bucket, tmp_path_factory):
         one.ask(f"{number} {TEXT}")
     one.end()
     taken = sum(one["Size"] for one in bucket.objects("size/blocks/"))
-    # A block may have come since it was looked at.
+    # A block may have been written since the last listing.
     assert size / 2 < taken <= size + (2 << 20)
 
 

@@ -1,4 +1,4 @@
-//! Machines with a folder of their own and a shared store, and stores that misbehave.
+//! Machines with a local folder and a shared store, and a store that fails or hangs.
 
 use std::fmt;
 use std::future::Future;
@@ -28,18 +28,18 @@ pub fn root() -> Root {
     Root::new(&[b"a model"])
 }
 
-/// A text that parts from every other at its first token.
+/// A text whose first token differs from that of every other.
 pub fn text(number: i32, len: usize) -> Vec<i32> {
     (0..len as i32).map(|n| number * 10_000 + n).collect()
 }
 
-/// What is computed for these tokens.
+/// The contents of a block that ends with these tokens.
 pub fn bytes_of(owner: &[u8], tokens: &[i32]) -> Vec<u8> {
     let bytes = tokens.iter().flat_map(|token| token.to_le_bytes());
     owner.iter().copied().chain(bytes).collect()
 }
 
-/// A server's end, of a store that another thread reaches.
+/// The server's end of a connection to a store, which another thread serves.
 pub fn link(place: SharedPlace, secret: &[u8]) -> std::result::Result<ShareLink, StoreError> {
     Ok(connect(place, secret)?.0)
 }
@@ -52,7 +52,7 @@ fn connect(place: SharedPlace, secret: &[u8]) -> std::result::Result<Connected, 
     let reaches = thread::spawn(move || {
         let output = theirs.try_clone().expect("another handle");
         delayline_share::serve(place, input, output).expect("threads");
-        // As a process that ends.
+        // As when a process ends.
         let _ = theirs.shutdown(Shutdown::Both);
     });
     let cut = ours.try_clone().expect("another handle");
@@ -62,7 +62,7 @@ fn connect(place: SharedPlace, secret: &[u8]) -> std::result::Result<Connected, 
     Ok((link, cut, reaches))
 }
 
-/// Says that it has ended when it is dropped, as a pipe does.
+/// Ends the stream when it is dropped, as a pipe does.
 struct Talking(UnixStream);
 
 impl std::io::Write for Talking {
@@ -81,7 +81,7 @@ impl Drop for Talking {
     }
 }
 
-/// A server's store.
+/// A machine with its store.
 pub struct Machine {
     pub folder: TempDir,
     pub store: Store,
@@ -133,7 +133,7 @@ impl Machine {
         }
     }
 
-    /// Tokens that are here, with their right bytes.
+    /// Number of tokens in the local folder; checks their bytes.
     pub fn found(&mut self, owner: &[u8], tokens: &[i32]) -> usize {
         let mut end = 0;
         for block in self.store.find(&Namespace::new(owner, b""), tokens) {
@@ -146,13 +146,13 @@ impl Machine {
         end
     }
 
-    /// As [`Machine::found`], after the shared store was asked.
+    /// Like [`Machine::found`], after fetching from the shared store.
     pub fn fetched(&mut self, owner: &[u8], tokens: &[i32]) -> usize {
         self.wait_for(owner, tokens);
         self.found(owner, tokens)
     }
 
-    /// As [`Machine::fetched`], whatever the bytes are.
+    /// Like [`Machine::fetched`], without checking the bytes.
     pub fn fetched_any(&mut self, owner: &[u8], tokens: &[i32]) -> usize {
         self.wait_for(owner, tokens);
         let found = self.store.find(&Namespace::new(owner, b""), tokens);
@@ -171,14 +171,14 @@ impl Machine {
         self.store.get(block).expect("it is here")
     }
 
-    /// Until what it has sent is stored, or refused.
+    /// Waits until what it has sent is stored or refused.
     pub fn settle(&mut self) {
         while self.store.sends() {
             thread::yield_now();
         }
     }
 
-    /// Ends as servers do, and waits for the program that reaches the store.
+    /// Ends as servers do, and waits for the thread that serves the store.
     pub fn leave(self) {
         let Self {
             store,
@@ -193,20 +193,26 @@ impl Machine {
         }
     }
 
-    /// Ends in the midst of it.
+    /// Ends after its connection is cut.
     pub fn die(mut self) {
         self.cut();
         self.leave();
     }
 
-    /// The program that reaches the store has gone.
+    /// Ends without waiting for the thread that serves the store.
+    pub fn abandon(mut self) {
+        self.reaches = None;
+        self.leave();
+    }
+
+    /// Cuts the connection, as when the program that reaches the store ends.
     pub fn cut(&mut self) {
         let socket = self.socket.take().expect("not cut yet");
         socket.shutdown(Shutdown::Both).expect("it was open");
     }
 }
 
-/// Ends a future.
+/// Runs a future to its end.
 pub fn run<T>(what: impl Future<Output = T>) -> T {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.build().expect("a runtime").block_on(what)
@@ -237,6 +243,8 @@ pub fn store_at(store: &dyn ObjectStore, path: &Path, bytes: Vec<u8>) {
 pub struct Adverse {
     inner: InMemory,
     pub hangs: AtomicBool,
+    /// Only listing hangs.
+    pub lists_hang: AtomicBool,
     pub fails: AtomicBool,
 }
 
@@ -289,7 +297,10 @@ impl ObjectStore for Adverse {
     }
 
     fn list(&self, under: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(under).boxed()
+        match self.lists_hang.load(Ordering::SeqCst) {
+            true => futures_util::stream::pending().boxed(),
+            false => self.inner.list(under).boxed(),
+        }
     }
 
     async fn list_with_delimiter(&self, under: Option<&Path>) -> Result<ListResult> {
