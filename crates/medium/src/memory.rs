@@ -200,6 +200,21 @@ impl Memory {
         self.advise(&range, libc::MADV_NOHUGEPAGE).ok();
     }
 
+    /// Asks the processor for bytes that are read soon: bytes that a drive has written
+    /// are often in no cache. What lies outside the memory is not asked for.
+    pub(crate) fn prefetch(&self, bytes: Range<u64>) {
+        #[cfg(target_arch = "x86_64")]
+        for at in (bytes.start..bytes.end.min(self.len)).step_by(64) {
+            // SAFETY: `at` is within the mapping, and a hint reads nothing.
+            unsafe {
+                use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+                _mm_prefetch::<_MM_HINT_T0>(self.base.as_ptr().add(at as usize).cast());
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = bytes;
+    }
+
     /// Copies the bytes at `at` out. While a read into them is under way they may be
     /// of any mixture: the caller holds a lease on them, or is a test.
     ///
