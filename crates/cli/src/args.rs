@@ -474,6 +474,9 @@ pub struct SynthArgs {
     /// Split the model into N files, 1 to 999 [default: one file, not split]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=999))]
     pub parts: Option<u16>,
+    /// Have tokens choose experts as in a trained mixture (qwen3-30b-a3b, mixtral-8x7b): some more often than others, much the same from token to token, and mostly those that the layer before would name
+    #[arg(long)]
+    pub routing: bool,
     /// Replace files that are there already
     #[arg(long)]
     pub force: bool,

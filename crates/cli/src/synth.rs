@@ -29,7 +29,10 @@ pub fn run(args: &SynthArgs, output: &Output) -> Result<()> {
 }
 
 fn make(args: &SynthArgs, output: &Output) -> Result<Summary> {
-    let shape = Blueprint::named(&args.shape).context("the shape has no description")?;
+    let mut shape = Blueprint::named(&args.shape).context("the shape has no description")?;
+    if args.routing {
+        shape = shape.routed()?;
+    }
     let quant = Quant::from_name(&args.quant).context("the type is not known")?;
     if !args.force {
         refuse_to_overwrite(&args.out, args.parts)?;
@@ -120,6 +123,7 @@ mod tests {
             quant: "q4_0".into(),
             seed: 1,
             parts,
+            routing: false,
             force,
         }
     }

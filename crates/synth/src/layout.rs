@@ -32,7 +32,7 @@ pub(crate) fn lay_out(
     split: Option<u16>,
 ) -> Result<Vec<Part>, Error> {
     let tensors = match model {
-        Blueprint::Shape(shape) => tensors(shape, quant),
+        Blueprint::Shape(shape) | Blueprint::Routed(shape) => tensors(shape, quant),
         Blueprint::Arch(arch) => arch.tensors(quant),
     };
     let mut metadata = metadata(model, quant)?;

@@ -25,6 +25,7 @@ mod error;
 mod layout;
 mod metadata;
 mod quant;
+mod routing;
 mod shape;
 mod shapes;
 mod tensors;

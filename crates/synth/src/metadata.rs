@@ -22,7 +22,7 @@ const QUANTIZATION_VERSION: u32 = 2;
 /// All metadata of a file that is not split.
 pub(crate) fn metadata(model: &Blueprint, quant: Quant) -> Result<Metadata, Error> {
     let (name, arch, (keys, vocab)) = match model {
-        Blueprint::Shape(shape) => (
+        Blueprint::Shape(shape) | Blueprint::Routed(shape) => (
             shape.name,
             shape.arch.name(),
             (architecture(shape), shape.vocab),

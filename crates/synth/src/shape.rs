@@ -1,6 +1,7 @@
 //! What a model's shape is: the numbers from which its tensors and metadata
 //! follow. Which shapes exist is in `shapes.rs`.
 
+use crate::Error;
 use crate::arch::TinyArch;
 
 /// Families of models that differ in their tensors.
@@ -90,6 +91,8 @@ pub struct Shape {
 pub enum Blueprint {
     /// The shape of a real model, or a small one of its family.
     Shape(Shape),
+    /// The same where tokens choose experts as they do in trained models.
+    Routed(Shape),
     /// A tiny model of any architecture.
     Arch(TinyArch),
 }
@@ -117,6 +120,25 @@ impl Blueprint {
     pub fn named(name: &str) -> Option<Self> {
         let shape = crate::shape(name).map(Self::Shape);
         shape.or_else(|| TinyArch::named(name).map(Self::Arch))
+    }
+
+    /// The same model, a mixture, with choices of experts as trained models make them.
+    ///
+    /// # Errors
+    /// It is none whose experts are known, or its head is its embedding.
+    pub fn routed(self) -> Result<Self, Error> {
+        match self {
+            Self::Shape(shape) if shape.experts.is_some() && !shape.tied => Ok(Self::Routed(shape)),
+            Self::Routed(_) => Ok(self),
+            Self::Shape(Shape { name, .. }) => Err(Error::Routing { name }),
+            Self::Arch(arch) => Err(Error::Routing { name: arch.name() }),
+        }
+    }
+
+    /// The names of those that can be [`routed`](Self::routed).
+    pub fn routable() -> impl Iterator<Item = &'static str> {
+        let named = Self::names().filter_map(|name| Some((name, Self::named(name)?)));
+        named.filter_map(|(name, model)| model.routed().is_ok().then_some(name))
     }
 
     /// The names of all, real models first.
