@@ -30,6 +30,9 @@ pub fn run(args: &SynthArgs, output: &Output) -> Result<()> {
 
 fn make(args: &SynthArgs, output: &Output) -> Result<Summary> {
     let mut shape = Blueprint::named(&args.shape).context("the shape has no description")?;
+    if let Some(layers) = args.layers {
+        shape = shape.with_layers(layers);
+    }
     if args.routing {
         shape = shape.routed()?;
     }
@@ -123,6 +126,7 @@ mod tests {
             quant: "q4_0".into(),
             seed: 1,
             parts,
+            layers: None,
             routing: false,
             force,
         }

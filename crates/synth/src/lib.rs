@@ -33,7 +33,7 @@ mod vocab;
 mod weights;
 mod write;
 
-pub use arch::{TinyArch, tiny_archs};
+pub use arch::{SizedArch, TinyArch, sized_archs, tiny_archs};
 pub use error::Error;
 pub use layout::size;
 pub use quant::Quant;

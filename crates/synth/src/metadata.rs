@@ -27,7 +27,8 @@ pub(crate) fn metadata(model: &Blueprint, quant: Quant) -> Result<Metadata, Erro
             shape.arch.name(),
             (architecture(shape), shape.vocab),
         ),
-        Blueprint::Arch(arch) => (arch.name(), arch.arch(), arch.keys()),
+        Blueprint::Arch(arch) => (arch.name(), arch.arch(), arch.table().keys()),
+        Blueprint::Sized(arch) => (arch.name(), arch.arch(), arch.table().keys()),
     };
     let mut out = general(name, arch, quant);
     out.extend(keys);

@@ -2,7 +2,7 @@
 //! follow. Which shapes exist is in `shapes.rs`.
 
 use crate::Error;
-use crate::arch::TinyArch;
+use crate::arch::{SizedArch, TinyArch};
 
 /// Families of models that differ in their tensors.
 #[allow(missing_docs)]
@@ -95,6 +95,8 @@ pub enum Blueprint {
     Routed(Shape),
     /// A tiny model of any architecture.
     Arch(TinyArch),
+    /// One of many architectures in the sizes of a real model.
+    Sized(SizedArch),
 }
 
 impl From<&Shape> for Blueprint {
@@ -109,6 +111,12 @@ impl From<TinyArch> for Blueprint {
     }
 }
 
+impl From<SizedArch> for Blueprint {
+    fn from(arch: SizedArch) -> Self {
+        Self::Sized(arch)
+    }
+}
+
 impl From<&Blueprint> for Blueprint {
     fn from(model: &Blueprint) -> Self {
         model.clone()
@@ -119,6 +127,7 @@ impl Blueprint {
     /// That of this name.
     pub fn named(name: &str) -> Option<Self> {
         let shape = crate::shape(name).map(Self::Shape);
+        let shape = shape.or_else(|| SizedArch::named(name).map(Self::Sized));
         shape.or_else(|| TinyArch::named(name).map(Self::Arch))
     }
 
@@ -132,6 +141,22 @@ impl Blueprint {
             Self::Routed(_) => Ok(self),
             Self::Shape(Shape { name, .. }) => Err(Error::Routing { name }),
             Self::Arch(arch) => Err(Error::Routing { name: arch.name() }),
+            Self::Sized(arch) => Err(Error::Routing { name: arch.name() }),
+        }
+    }
+
+    /// The same model with its first layers alone, where there are more.
+    #[must_use]
+    pub fn with_layers(self, layers: u32) -> Self {
+        let cut = |shape: Shape| Shape {
+            n_layers: shape.n_layers.min(layers),
+            ..shape
+        };
+        match self {
+            Self::Shape(shape) => Self::Shape(cut(shape)),
+            Self::Routed(shape) => Self::Routed(cut(shape)),
+            Self::Sized(arch) => Self::Sized(arch.with_layers(layers)),
+            Self::Arch(_) => self,
         }
     }
 
@@ -143,7 +168,8 @@ impl Blueprint {
 
     /// The names of all, real models first.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        crate::names().chain(crate::tiny_archs().map(TinyArch::name))
+        let real = crate::names().chain(crate::sized_archs().map(SizedArch::name));
+        real.chain(crate::tiny_archs().map(TinyArch::name))
     }
 }
 

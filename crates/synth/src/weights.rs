@@ -98,6 +98,15 @@ fn fill(ty: TensorType, width: f32, random: &mut Random, bytes: &mut [u8]) {
             let scale = random.sign() * uniform(32.0) / SIX_BITS_RMS;
             put_super_scales(block, scale, 15.5);
         }),
+        TensorType::MXFP4 => blocks.for_each(|block| {
+            // Of two powers of two, so that the mean square is right. The root mean square
+            // of the quants is 5.852, and the exponent counts from 2^-128.
+            let scale = width / 5.852;
+            let floor = scale.log2().floor();
+            let above = (scale / floor.exp2()).powi(2);
+            let up = u8::from(random.unit() < (above - 1.0) / 3.0);
+            block[0] = (floor + 128.0) as u8 + up;
+        }),
         TensorType::Q6_K => blocks.for_each(|block| {
             // Scales from 8 to 15 of either sign, whose root mean square is
             // 11.73: large enough to keep the half-precision factor normal.

@@ -172,7 +172,7 @@ impl Filling {
     fn new(model: &Blueprint, parts: &[Part], seed: u64) -> Filling {
         let routing = match model {
             Blueprint::Routed(shape) => Some(Routing::new(shape, seed)),
-            Blueprint::Shape(_) | Blueprint::Arch(_) => None,
+            Blueprint::Shape(_) | Blueprint::Arch(_) | Blueprint::Sized(_) => None,
         };
         let pools = Pools::new(parts, seed);
         Filling { pools, routing }

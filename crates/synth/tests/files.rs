@@ -73,6 +73,15 @@ fn values(ty: TensorType, b: &[u8]) -> Vec<f64> {
             let d = half(b, 0);
             b[2..].iter().map(|&q| d * f64::from(q as i8)).collect()
         }
+        TensorType::MXFP4 => {
+            let quants = [0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0];
+            let value = |q: &f64| match *q as usize {
+                q @ 0..8 => quants[q],
+                q => -quants[q - 8],
+            };
+            let d = (f64::from(b[0]) - 128.0).exp2();
+            nibbles(&b[1..]).iter().map(|q| d * value(q)).collect()
+        }
         TensorType::Q4_K | TensorType::Q5_K => super_block(ty, b),
         TensorType::Q6_K => {
             let d = half(b, 208);
