@@ -85,6 +85,8 @@ enum Kind {
     Position(u64),
     /// Values: all but the shared segment.
     Content,
+    /// What attention adds: nothing to the shared segment, on which its own sight rests.
+    Addition,
     /// The shared segment has this factor.
     Router(f32),
 }
@@ -130,6 +132,10 @@ impl Routing {
                 (Kind::Position(self.head_dim), size / steps)
             }
             "attn_v" => (Kind::Content, width / SIGNED_RMS),
+            "attn_output" => {
+                let width = (tensor.dims[0] as f32).sqrt().recip();
+                (Kind::Addition, width / SIGNED_RMS)
+            }
             "ffn_gate_inp" => {
                 let mut random = Random::new(self.seed ^ mix(layer));
                 let (least, most) = SKEW;
@@ -147,6 +153,7 @@ impl Routing {
             Kind::Position(_) => 2,
             Kind::Content => 3,
             Kind::Router(_) => 4,
+            Kind::Addition => 5,
         };
         Some(Fill::Rows(RowFill {
             kind,
@@ -222,6 +229,11 @@ impl RowFill {
             }
             Kind::Position(head) => self.add_random(row % head, 1.0, shared),
             Kind::Content => self.add_random(row, 1.0, rest),
+            Kind::Addition if row < self.shared as u64 => {}
+            Kind::Addition => {
+                self.add_random(row << 1, 1.0, shared);
+                self.add_random(row << 1 | 1, 1.0, rest);
+            }
             Kind::Router(skew) => {
                 self.add_random(row << 1, skew, shared);
                 self.add_random(row << 1 | 1, 1.0, rest);
