@@ -478,6 +478,12 @@ pub struct SynthArgs {
     /// Split the model into N files, 1 to 999 [default: one file, not split]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=999))]
     pub parts: Option<u16>,
+    /// Write the first N layers alone, where all would be too large: of deepseek-v3 4 are 12 GB, of all 61 380 GB [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub layers: Option<u32>,
+    /// Have tokens choose experts as in a trained mixture (qwen3-30b-a3b, mixtral-8x7b): some more often than others, much the same from token to token, and mostly those that the layer before would name
+    #[arg(long)]
+    pub routing: bool,
     /// Replace files that are there already
     #[arg(long)]
     pub force: bool,
@@ -563,8 +569,8 @@ pub struct CompletionsArgs {
 fn shapes() -> Vec<PossibleValue> {
     let tables =
         delayline_synth::tiny_archs().map(|arch| PossibleValue::new(arch.name()).hide(true));
-    let shapes = delayline_synth::names().map(PossibleValue::new);
-    shapes.chain(tables).collect()
+    let real = delayline_synth::names().chain(delayline_synth::sized_archs().map(|arch| arch.name()));
+    real.map(PossibleValue::new).chain(tables).collect()
 }
 
 fn stripe_unit(text: &str) -> Result<u64, String> {

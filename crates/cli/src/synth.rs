@@ -31,8 +31,11 @@ pub fn run(args: &SynthArgs, output: &Output) -> Result<()> {
 
 fn make(args: &SynthArgs, output: &Output) -> Result<Summary> {
     let mut shape = Blueprint::named(&args.shape).context("the shape has no description")?;
-    if let Some(used) = args.experts_used {
-        use_experts(&mut shape, used)?;
+    if let Some(layers) = args.layers {
+        shape = shape.with_layers(layers);
+    }
+    if args.routing {
+        shape = shape.routed()?;
     }
     let quant = Quant::from_name(&args.quant).context("the type is not known")?;
     if !args.force {
@@ -145,6 +148,8 @@ mod tests {
             quant: "q4_0".into(),
             seed: 1,
             parts,
+            layers: None,
+            routing: false,
             force,
         }
     }

@@ -42,7 +42,14 @@ pub enum Error {
         /// How many tensors there are.
         tensors: usize,
     },
-    /// A vocabulary of this size cannot be made up.
+    /// A model without choices that could be made like a trained one's.
+    #[error("{name} cannot have the routing of a trained model, expected one of {}",
+            crate::Blueprint::routable().collect::<Vec<_>>().join(", "))]
+    Routing {
+        /// The model's name.
+        name: &'static str,
+    },
+    /// A vocabulary beyond what can be made up.
     #[error("cannot make up {vocab} tokens, expected {least} to {most}")]
     Vocab {
         /// How many were asked for.

@@ -32,8 +32,9 @@ pub(crate) fn lay_out(
     split: Option<u16>,
 ) -> Result<Vec<Part>, Error> {
     let tensors = match model {
-        Blueprint::Shape(shape) => tensors(shape, quant),
-        Blueprint::Arch(arch) => arch.tensors(quant),
+        Blueprint::Shape(shape) | Blueprint::Routed(shape) => tensors(shape, quant),
+        Blueprint::Arch(arch) => arch.table().tensors(quant),
+        Blueprint::Sized(arch) => arch.table().tensors(quant),
     };
     let mut metadata = metadata(model, quant)?;
     let Some(count) = split else {

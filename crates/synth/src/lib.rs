@@ -25,6 +25,7 @@ mod error;
 mod layout;
 mod metadata;
 mod quant;
+mod routing;
 mod shape;
 mod shapes;
 mod tensors;
@@ -32,7 +33,7 @@ mod vocab;
 mod weights;
 mod write;
 
-pub use arch::{TinyArch, tiny_archs};
+pub use arch::{SizedArch, TinyArch, sized_archs, tiny_archs};
 pub use error::Error;
 pub use layout::size;
 pub use quant::Quant;

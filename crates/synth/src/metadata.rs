@@ -22,12 +22,13 @@ const QUANTIZATION_VERSION: u32 = 2;
 /// All metadata of a file that is not split.
 pub(crate) fn metadata(model: &Blueprint, quant: Quant) -> Result<Metadata, Error> {
     let (name, arch, (keys, vocab)) = match model {
-        Blueprint::Shape(shape) => (
+        Blueprint::Shape(shape) | Blueprint::Routed(shape) => (
             shape.name,
             shape.arch.name(),
             (architecture(shape), shape.vocab),
         ),
-        Blueprint::Arch(arch) => (arch.name(), arch.arch(), arch.keys()),
+        Blueprint::Arch(arch) => (arch.name(), arch.arch(), arch.table().keys()),
+        Blueprint::Sized(arch) => (arch.name(), arch.arch(), arch.table().keys()),
     };
     let mut out = general(name, arch, quant);
     out.extend(keys);

@@ -12,6 +12,9 @@ pub enum Quant {
     Q8_0,
     Q4_0,
     Q4KM,
+    /// The experts in four bits with a power of two as scale, as gpt-oss is published; all
+    /// else in eight.
+    Mxfp4,
 }
 
 /// The role of a tensor, which decides its type and its values.
@@ -35,7 +38,13 @@ pub(crate) enum Role {
 
 impl Quant {
     /// All of them.
-    pub const ALL: [Quant; 4] = [Quant::F16, Quant::Q8_0, Quant::Q4_0, Quant::Q4KM];
+    pub const ALL: [Quant; 5] = [
+        Quant::F16,
+        Quant::Q8_0,
+        Quant::Q4_0,
+        Quant::Q4KM,
+        Quant::Mxfp4,
+    ];
 
     /// Its name, such as `q4_k_m`.
     pub fn name(self) -> &'static str {
@@ -44,6 +53,7 @@ impl Quant {
             Quant::Q8_0 => "q8_0",
             Quant::Q4_0 => "q4_0",
             Quant::Q4KM => "q4_k_m",
+            Quant::Mxfp4 => "mxfp4",
         }
     }
 
@@ -60,17 +70,20 @@ impl Quant {
             Quant::Q4_0 => 2,
             Quant::Q8_0 => 7,
             Quant::Q4KM => 15,
+            Quant::Mxfp4 => 38,
         }
     }
 
     /// The type of a tensor with rows of `row` values in layer `layer`.
-    pub(crate) fn tensor_type(self, shape: &Shape, role: Role, layer: u32, row: u64) -> TensorType {
+    pub(crate) fn tensor_type(self, shape: &Shape, role: Role, layer: u32, dims: &[u64]) -> TensorType {
+        let (row, is_expert) = (dims[0], dims.len() == 3);
         if matches!(role, Role::Ones | Role::Small | Role::Decay) {
             return TensorType::F32;
         }
         let wanted = match self {
             Quant::F16 => TensorType::F16,
-            Quant::Q8_0 => TensorType::Q8_0,
+            Quant::Mxfp4 if is_expert => TensorType::MXFP4,
+            Quant::Q8_0 | Quant::Mxfp4 => TensorType::Q8_0,
             Quant::Q4_0 | Quant::Q4KM => self.four_bit_type(shape, role, layer),
         };
         fall_back(wanted, row)
@@ -135,7 +148,7 @@ mod tests {
     fn types_of_a_mixture() {
         let check = |name: &str, quant: Quant, role: Role, layer: u32, row: u64, expect| {
             let shape = crate::shape(name).unwrap();
-            let got = quant.tensor_type(&shape, role, layer, row);
+            let got = quant.tensor_type(&shape, role, layer, &[row]);
             assert_eq!(got, expect, "{name} {quant:?} {role:?} {layer} {row}");
         };
         use TensorType::*;

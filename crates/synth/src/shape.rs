@@ -1,7 +1,8 @@
 //! The type of a model's shape: the numbers that determine its tensors and metadata.
 //! `shapes.rs` lists the shapes.
 
-use crate::arch::TinyArch;
+use crate::Error;
+use crate::arch::{SizedArch, TinyArch};
 
 /// Families of models that differ in their tensors.
 #[allow(missing_docs)]
@@ -90,8 +91,12 @@ pub struct Shape {
 pub enum Blueprint {
     /// The shape of a real model, or a small one of its family.
     Shape(Shape),
+    /// The same where tokens choose experts as they do in trained models.
+    Routed(Shape),
     /// A tiny model of any architecture.
     Arch(TinyArch),
+    /// One of many architectures in the sizes of a real model.
+    Sized(SizedArch),
 }
 
 impl From<&Shape> for Blueprint {
@@ -106,6 +111,12 @@ impl From<TinyArch> for Blueprint {
     }
 }
 
+impl From<SizedArch> for Blueprint {
+    fn from(arch: SizedArch) -> Self {
+        Self::Sized(arch)
+    }
+}
+
 impl From<&Blueprint> for Blueprint {
     fn from(model: &Blueprint) -> Self {
         model.clone()
@@ -116,12 +127,49 @@ impl Blueprint {
     /// The shape or tiny model of this name.
     pub fn named(name: &str) -> Option<Self> {
         let shape = crate::shape(name).map(Self::Shape);
+        let shape = shape.or_else(|| SizedArch::named(name).map(Self::Sized));
         shape.or_else(|| TinyArch::named(name).map(Self::Arch))
+    }
+
+    /// The same model, a mixture, with choices of experts as trained models make them.
+    ///
+    /// # Errors
+    /// It is none whose experts are known, or its head is its embedding.
+    pub fn routed(self) -> Result<Self, Error> {
+        match self {
+            Self::Shape(shape) if shape.experts.is_some() && !shape.tied => Ok(Self::Routed(shape)),
+            Self::Routed(_) => Ok(self),
+            Self::Shape(Shape { name, .. }) => Err(Error::Routing { name }),
+            Self::Arch(arch) => Err(Error::Routing { name: arch.name() }),
+            Self::Sized(arch) => Err(Error::Routing { name: arch.name() }),
+        }
+    }
+
+    /// The same model with its first layers alone, where there are more.
+    #[must_use]
+    pub fn with_layers(self, layers: u32) -> Self {
+        let cut = |shape: Shape| Shape {
+            n_layers: shape.n_layers.min(layers),
+            ..shape
+        };
+        match self {
+            Self::Shape(shape) => Self::Shape(cut(shape)),
+            Self::Routed(shape) => Self::Routed(cut(shape)),
+            Self::Sized(arch) => Self::Sized(arch.with_layers(layers)),
+            Self::Arch(_) => self,
+        }
+    }
+
+    /// The names of those that can be [`routed`](Self::routed).
+    pub fn routable() -> impl Iterator<Item = &'static str> {
+        let named = Self::names().filter_map(|name| Some((name, Self::named(name)?)));
+        named.filter_map(|(name, model)| model.routed().is_ok().then_some(name))
     }
 
     /// The names of all, real models first.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        crate::names().chain(crate::tiny_archs().map(TinyArch::name))
+        let real = crate::names().chain(crate::sized_archs().map(SizedArch::name));
+        real.chain(crate::tiny_archs().map(TinyArch::name))
     }
 }
 

@@ -44,7 +44,7 @@ impl List<'_> {
     fn add(&mut self, name: &str, role: Role, dims: &[u64]) {
         let ty = self
             .quant
-            .tensor_type(self.shape, role, self.layer, dims[0]);
+            .tensor_type(self.shape, role, self.layer, dims);
         self.out.push((TensorSpec::new(name, ty, dims), role));
     }
 

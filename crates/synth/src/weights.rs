@@ -1,6 +1,7 @@
-//! Random quantised weights. Their values have mean 0 and standard deviation 1/√row, about
-//! as in a trained layer, so that activations neither vanish nor grow. Knows nothing of the
-//! roles of tensors.
+//! Random weights, quantised: blocks of every type used here whose values look
+//! like a trained layer's, zero on average and 1/√row wide, so that activations
+//! neither vanish nor grow; and values that are given, laid in these types. What the weights
+//! are for is not known here.
 
 use delayline_gguf::TensorType;
 
@@ -97,6 +98,15 @@ fn fill(ty: TensorType, width: f32, random: &mut Random, bytes: &mut [u8]) {
             let scale = random.sign() * uniform(32.0) / SIX_BITS_RMS;
             put_super_scales(block, scale, 15.5);
         }),
+        TensorType::MXFP4 => blocks.for_each(|block| {
+            // Of two powers of two, so that the mean square is right. The root mean square
+            // of the quants is 5.852, and the exponent counts from 2^-128.
+            let scale = width / 5.852;
+            let floor = scale.log2().floor();
+            let above = (scale / floor.exp2()).powi(2);
+            let up = u8::from(random.unit() < (above - 1.0) / 3.0);
+            block[0] = (floor + 128.0) as u8 + up;
+        }),
         TensorType::Q6_K => blocks.for_each(|block| {
             // Scales from 8 to 15 of either sign, with root mean square 11.73. Larger ones
             // would make the half-precision factor subnormal.
@@ -126,6 +136,101 @@ fn put_super_scales(block: &mut [u8], scale: f32, middle: f32) {
     for both in &mut block[12..16] {
         *both = (*both & 15) * 17;
     }
+}
+
+/// Appends values that are given in steps of `step`: whole ones from -7 to 7 that any
+/// type holds, from -31 to 31 where there are six bits, any where there are 16.
+pub(crate) fn put_steps(ty: TensorType, step: f32, values: &[f32], out: &mut Vec<u8>) {
+    let mut put = |value: f32| out.extend_from_slice(&f16_bits(value).to_le_bytes());
+    match ty {
+        TensorType::F32 => {
+            for value in values {
+                out.extend_from_slice(&(value * step).to_le_bytes());
+            }
+            return;
+        }
+        TensorType::F16 => {
+            values.iter().for_each(|value| put(value * step));
+            return;
+        }
+        _ => {}
+    }
+    for values in values.chunks_exact(ty.block_len() as usize) {
+        let at = out.len();
+        out.resize(at + ty.block_bytes() as usize, 0);
+        let block = &mut out[at..];
+        let above = |middle: f32| move |at: usize| (values[at] + middle) as u8;
+        match ty {
+            TensorType::Q8_0 => {
+                put_f16(block, 0, step);
+                for (byte, value) in block[2..].iter_mut().zip(values) {
+                    *byte = (*value as i8).to_le_bytes()[0];
+                }
+            }
+            TensorType::Q4_0 => {
+                put_f16(block, 0, step);
+                put_nibbles(&mut block[2..], 16, above(8.0));
+            }
+            TensorType::Q5_0 => {
+                put_f16(block, 0, step);
+                put_fifth_bits(&mut block[2..6], above(16.0));
+                put_nibbles(&mut block[6..], 16, above(16.0));
+            }
+            TensorType::Q5_1 => {
+                put_f16(block, 0, step);
+                put_f16(block, 2, -16.0 * step);
+                put_fifth_bits(&mut block[4..8], above(16.0));
+                put_nibbles(&mut block[8..], 16, above(16.0));
+            }
+            TensorType::Q4_K => {
+                put_even_scales(block, step, step);
+                put_nibbles(&mut block[16..], 32, above(8.0));
+            }
+            TensorType::Q5_K => {
+                put_even_scales(block, step, 2.0 * step);
+                for at in 0..256 {
+                    block[16 + at % 32] |= above(16.0)(at) >> 4 << (at / 32);
+                }
+                put_nibbles(&mut block[48..], 32, above(16.0));
+            }
+            TensorType::Q6_K => {
+                put_f16(block, 208, step);
+                block[192..208].fill(1);
+                for at in 0..256 {
+                    let (half, group, q) = (at / 128, at % 128 / 32, above(32.0)(at));
+                    let low = half * 64 + group % 2 * 32 + at % 32;
+                    block[low] |= (q & 15) << (group / 2 * 4);
+                    block[128 + half * 32 + at % 32] |= q >> 4 << (group * 2);
+                }
+            }
+            other => unreachable!("no row is laid in {other}"),
+        }
+    }
+}
+
+/// Four bits of each value: a group of `half` in the low halves of bytes, the next in the
+/// high ones.
+fn put_nibbles(bytes: &mut [u8], half: usize, value: impl Fn(usize) -> u8) {
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        let first = at / half * 2 * half + at % half;
+        *byte = value(first) & 15 | value(first + half) << 4;
+    }
+}
+
+fn put_fifth_bits(bytes: &mut [u8], value: impl Fn(usize) -> u8) {
+    for at in 0..32 {
+        bytes[at / 8] |= value(at) >> 4 << (at % 8);
+    }
+}
+
+/// The scales of a Q4_K or Q5_K block whose groups all have the scale `step` and eight
+/// times `eighth` below zero.
+fn put_even_scales(block: &mut [u8], step: f32, eighth: f32) {
+    put_f16(block, 0, step);
+    put_f16(block, 2, eighth);
+    block[4..8].fill(1);
+    block[8..12].fill(8);
+    block[12..16].fill(1 | 8 << 4);
 }
 
 fn put_f16(block: &mut [u8], at: usize, value: f32) {
@@ -163,15 +268,15 @@ fn prime_from(n: u64) -> u64 {
 
 /// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
 /// generators", 2014): eight random bytes at a time from a counter.
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut random = Random(seed);
         Random(random.next())
     }
 
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -188,6 +293,11 @@ impl Random {
     /// 1 or -1.
     fn sign(&mut self) -> f32 {
         if self.next() >> 63 == 0 { 1.0 } else { -1.0 }
+    }
+
+    /// Uniform from 0 to 1.
+    pub(crate) fn unit(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u64 << 24) as f32
     }
 
     /// Uniform from -1 to 1.

@@ -4,6 +4,7 @@
 use crate::Error;
 use crate::layout::{Part, lay_out};
 use crate::quant::{Quant, Role};
+use crate::routing::{Fill, Routing, RowFill};
 use crate::shape::Blueprint;
 use crate::weights::Pool;
 use delayline_gguf::{Sealer, Tensor, TensorType, part_path};
@@ -41,8 +42,10 @@ pub fn write(
     out: &Path,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Summary, Error> {
-    let parts = lay_out(&model.into(), quant, None)?;
-    write_parts(parts, seed, vec![out.to_owned()], progress)
+    let model = model.into();
+    let parts = lay_out(&model, quant, None)?;
+    let filling = Filling::new(&model, &parts, seed);
+    write_parts(parts, filling, vec![out.to_owned()], progress)
 }
 
 /// Writes the same model in `parts` parts. For an `out` of `NAME.gguf` they are
@@ -63,27 +66,24 @@ pub fn write_split(
         _ => out.to_owned(),
     };
     let paths = (0..parts).map(|no| part_path(&stem, no, parts)).collect();
-    write_parts(
-        lay_out(&model.into(), quant, Some(parts))?,
-        seed,
-        paths,
-        progress,
-    )
+    let model = model.into();
+    let parts = lay_out(&model, quant, Some(parts))?;
+    let filling = Filling::new(&model, &parts, seed);
+    write_parts(parts, filling, paths, progress)
 }
 
 fn write_parts(
     parts: Vec<Part>,
-    seed: u64,
+    mut filling: Filling,
     paths: Vec<PathBuf>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Summary, Error> {
     let bytes = parts.iter().map(|part| part.layout.file_len).sum();
-    let mut pools = Pools::new(&parts, seed);
     let mut before = 0;
     let (mut temporaries, mut seals) = (Vec::new(), Vec::new());
     for (part, path) in parts.iter().zip(&paths) {
         let mut sink = Sink::create(path, part.layout.file_len)?;
-        write_part(part, &mut sink, &mut pools, &mut |done| {
+        write_part(part, &mut sink, &mut filling, &mut |done| {
             progress(before + done, bytes);
         })?;
         before += sink.written;
@@ -110,25 +110,30 @@ fn write_parts(
 fn write_part(
     part: &Part,
     sink: &mut Sink,
-    pools: &mut Pools,
+    filling: &mut Filling,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(), Error> {
     sink.write(&part.layout.header)?;
     for (tensor, &role) in part.layout.tensors.iter().zip(&part.roles) {
         sink.pad_to(tensor.at)?;
-        let constant = match role {
-            Role::Ones => Some(1_f32),
-            Role::Decay => Some(-1_f32),
+        let fill = filling.routing.as_ref().and_then(|it| it.fill(tensor));
+        let fill = fill.or(match role {
+            Role::Ones => Some(Fill::Constant(1.0)),
+            Role::Decay => Some(Fill::Constant(-1.0)),
             _ => None,
-        };
-        if let Some(constant) = constant {
-            sink.write(&constant.to_le_bytes().repeat(tensor.len as usize / 4))?;
-            continue;
-        }
-        for piece in pools.take(tensor) {
-            for chunk in piece.chunks(WRITE_BYTES) {
-                sink.write(chunk)?;
-                progress(sink.written);
+        });
+        match fill {
+            Some(Fill::Constant(value)) => {
+                sink.write(&value.to_le_bytes().repeat(tensor.len as usize / 4))?;
+            }
+            Some(Fill::Rows(rows)) => write_rows(tensor, &rows, sink, progress)?,
+            None => {
+                for piece in filling.pools.take(tensor) {
+                    for chunk in piece.chunks(WRITE_BYTES) {
+                        sink.write(chunk)?;
+                        progress(sink.written);
+                    }
+                }
             }
         }
     }
@@ -137,7 +142,44 @@ fn write_part(
     Ok(())
 }
 
-/// The random weights: one pool for each type and row length.
+fn write_rows(
+    tensor: &Tensor,
+    rows: &RowFill,
+    sink: &mut Sink,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), Error> {
+    let mut values = vec![0.0; tensor.dims[0] as usize];
+    let mut bytes = Vec::with_capacity(WRITE_BYTES);
+    let count = tensor.dims[1..].iter().product();
+    for row in 0..count {
+        rows.put(tensor.ty, row, &mut values, &mut bytes);
+        if bytes.len() >= WRITE_BYTES || row + 1 == count {
+            sink.write(&bytes)?;
+            progress(sink.written);
+            bytes.clear();
+        }
+    }
+    Ok(())
+}
+
+/// What the tensors of a model are filled from.
+struct Filling {
+    pools: Pools,
+    routing: Option<Routing>,
+}
+
+impl Filling {
+    fn new(model: &Blueprint, parts: &[Part], seed: u64) -> Filling {
+        let routing = match model {
+            Blueprint::Routed(shape) => Some(Routing::new(shape, seed)),
+            Blueprint::Shape(_) | Blueprint::Arch(_) | Blueprint::Sized(_) => None,
+        };
+        let pools = Pools::new(parts, seed);
+        Filling { pools, routing }
+    }
+}
+
+/// The random weights, of one kind for each type and length of row.
 struct Pools {
     pools: HashMap<(TensorType, u64), Pool>,
 }

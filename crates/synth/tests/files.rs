@@ -72,6 +72,15 @@ fn values(ty: TensorType, b: &[u8]) -> Vec<f64> {
             let d = half(b, 0);
             b[2..].iter().map(|&q| d * f64::from(q as i8)).collect()
         }
+        TensorType::MXFP4 => {
+            let quants = [0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0];
+            let value = |q: &f64| match *q as usize {
+                q @ 0..8 => quants[q],
+                q => -quants[q - 8],
+            };
+            let d = (f64::from(b[0]) - 128.0).exp2();
+            nibbles(&b[1..]).iter().map(|q| d * value(q)).collect()
+        }
         TensorType::Q4_K | TensorType::Q5_K => super_block(ty, b),
         TensorType::Q6_K => {
             let d = half(b, 208);
@@ -153,7 +162,7 @@ fn weights_are_finite_centred_and_as_wide_as_they_should_be() {
     }
     let mut types: Vec<&str> = types.into_iter().collect();
     types.sort_unstable();
-    let all = ["f16", "q4_0", "q4_K", "q5_0", "q5_1", "q6_K", "q8_0"];
+    let all = ["f16", "mxfp4", "q4_0", "q4_K", "q5_0", "q5_1", "q6_K", "q8_0"];
     assert_eq!(types, all);
 }
 

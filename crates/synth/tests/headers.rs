@@ -2,7 +2,10 @@
 //! sizes of real models are those of their published files.
 
 use delayline_gguf::{Header, TensorType, Value};
-use delayline_synth::{Arch, Error, Quant, Shape, TinyArch, names, shape, size, tiny_archs, write};
+use delayline_synth::{
+    Arch, Blueprint, Error, Quant, Shape, SizedArch, TinyArch, names, shape, size, sized_archs,
+    tiny_archs, write,
+};
 use std::collections::HashSet;
 
 /// Sizes of published files of the real models in GB, to within 3 %; for Gemma 3 those of the
@@ -36,6 +39,53 @@ fn sizes_are_those_of_the_real_models() {
     check("phi3-mini", Quant::F16, 7.64);
     check("smollm2-135m", Quant::Q8_0, 0.145);
     check("smollm2-135m", Quant::F16, 0.271);
+}
+
+/// Parameters of the published models as their cards and papers give them, without vision
+/// and without layers that predict further tokens, and sizes of published files.
+#[test]
+fn sizes_are_those_of_real_models_of_the_table() {
+    let check = |name: &str, quant: Quant, expected: f64| {
+        let model = SizedArch::named(name).unwrap();
+        let got = size(model, quant).unwrap() as f64 / 1e9;
+        println!("{name} {quant:?}: {got} GB of {expected}");
+        assert!((got / expected - 1.0).abs() < 0.02, "{name} {quant:?}: {got} GB");
+    };
+    // ggml-org/gpt-oss-20b-GGUF and gpt-oss-120b-GGUF.
+    check("gpt-oss-20b", Quant::Mxfp4, 12.11);
+    check("gpt-oss-120b", Quant::Mxfp4, 63.39);
+    let billions = |name: &str, parameters: f64| check(name, Quant::F16, 2.0 * parameters);
+    // The model card of gpt-oss (arXiv 2508.10925), table 1.
+    billions("gpt-oss-20b", 20.91);
+    billions("gpt-oss-120b", 116.83);
+    // What llama.cpp counts in the converted models.
+    billions("qwen3.5-9b", 8.95);
+    billions("qwen3.5-35b-a3b", 34.66);
+    // zai-org/GLM-4.5-Air: 106 billion.
+    billions("glm-4.5-air", 106.0);
+    // DeepSeek-V3 technical report (arXiv 2412.19437).
+    billions("deepseek-v3", 671.0);
+    // zai-org/GLM-5: 744 billion.
+    billions("glm-5", 744.0);
+    // deepseek-ai/DeepSeek-V4-Flash: 284 billion.
+    billions("deepseek-v4-flash", 284.0);
+    // google/gemma-3n-E4B, its text part in llama.cpp.
+    billions("gemma-3n-e4b", 6.87);
+    assert_eq!(sized_archs().count(), 9);
+}
+
+/// The first layers alone are as large as the table says of them.
+#[test]
+fn fewer_layers_are_the_first_ones() {
+    for model in sized_archs() {
+        let name = model.name();
+        let bytes = |layers| size(model.with_layers(layers), Quant::F16).unwrap();
+        let all = model.layers();
+        assert_eq!(bytes(all + 1), size(model, Quant::F16).unwrap(), "{name}");
+        assert!(bytes(4) < bytes(5) && bytes(all - 1) < bytes(all), "{name}");
+        assert_eq!(model.with_layers(4).layers(), 4);
+        assert_eq!(Blueprint::named(name), Some(model.into()));
+    }
 }
 
 #[test]
