@@ -152,11 +152,12 @@ pub fn experts_report(route: &ExpertRoute, shares: &[f64]) -> Report {
     let count = route.layers.iter().map(|layer| layer.count).max();
     Report {
         title: format!(
-            "Experts of {}: {layers} layers of {}, {} of which a token uses, {} in all",
+            "Experts of {}: {} of {}, {} of which a token uses, {} in all",
             match route.model.is_empty() {
                 true => "a model",
                 false => &route.model,
             },
+            format::counted(layers, "layer"),
             count.unwrap_or(0),
             route.chosen,
             format::si(route.expert_bytes() as f64, "B"),
@@ -165,9 +166,10 @@ pub fn experts_report(route: &ExpertRoute, shares: &[f64]) -> Report {
         tables: vec![table],
         notes: vec![
             format!(
-                "Counted are the {tokens} tokens in the last three quarters of the answer; the \
-                 prompt is read first. A share is of the bytes of all experts, frames for those \
-                 that are read for one use included."
+                "Counted: {} in the last three quarters of the answer; the prompt is read first. A \
+                 share is of the bytes of all experts, frames for those that are read for one use \
+                 included.",
+                format::counted(tokens, "token")
             ),
             "next-use is what the program does. belady knows the whole route and is out of \
              reach: it is the yardstick."

@@ -244,9 +244,12 @@ pub fn graph_report(
     let wanted: u64 = trace.batches.iter().map(|batch| batch.len() as u64).sum();
     let mut report = Report {
         title: format!(
-            "Predicted: {} batches of {name}, {wanted} of {} rows of {}, read from a drive",
-            trace.batches.len(),
-            trace.rows,
+            "Predicted: {} of {name}, {wanted} of {} of {}, read from a drive",
+            match trace.batches.len() {
+                1 => "1 batch".to_owned(),
+                batches => format!("{batches} batches"),
+            },
+            format::counted(trace.rows, "row"),
             format::si(trace.row_len as f64, "B"),
         ),
         notes: vec![

@@ -87,6 +87,12 @@ fn amplifier(library: &mut Library, design: &link::Design) -> Result<String, Cla
             },
         ))));
     };
+    for id in ids.clone() {
+        // Claims are about power and money: what has none cannot be judged.
+        for key in ["power", "price"] {
+            library.figure(&format!("{id}.{key}"))?;
+        }
+    }
     let is_plain = design.booster.is_none() && design.pumps.is_empty();
     if is_plain && ids.all(|id| id == first) {
         return Ok(first.to_owned());

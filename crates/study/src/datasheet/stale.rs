@@ -8,6 +8,7 @@ use serde_json::json;
 use thiserror::Error;
 
 use super::{Figure, Library, SheetKind, Tag};
+use crate::report::format::counted;
 use crate::report::{Input, Report, ReportTable};
 
 /// Months after which a price or a product is named as old.
@@ -108,9 +109,9 @@ pub fn stale_note(library: &Library, inputs: &[Input], as_of: AsOf) -> Option<St
         .collect::<Vec<_>>()
         .join(", ");
     let named = match (named.is_empty(), others) {
-        (true, _) => format!("{others} figures of products"),
+        (true, _) => format!("{} of products", counted(others, "figure")),
         (false, 0) => named,
-        (false, _) => format!("{named}, and {others} other figures"),
+        (false, _) => format!("{named}, and {}", counted(others, "other figure")),
     };
     Some(format!(
         "Older than six months in {as_of}: {named}. `study sheets --stale` lists them."

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::datasheet::{Library, SheetKind};
 use crate::interval::Interval;
-use crate::report::format::{count_range, dollars, dollars_range, percent, si, si_range};
+use crate::report::format::{count_range, counted, dollars, dollars_range, percent, si, si_range};
 use crate::report::{
     Axis, Headline, Plot, PlotMark, PlotShape, Report, ReportTable, Series, Whisker,
 };
@@ -164,9 +164,9 @@ fn answer(rows: &[Row]) -> String {
         return String::new();
     };
     format!(
-        "{} gives each sequence most, {} tokens per second; a million tokens cost least from {}, {}.",
+        "{} gives each sequence most, {} per second; a million tokens cost least from {}, {}.",
         fastest.name_among(rows),
-        si_range(fastest.decoded.tokens_per_s, ""),
+        counted(si_range(fastest.decoded.tokens_per_s, ""), "token"),
         cheapest.name_among(rows),
         dollars_range(cheapest.decoded.dollars_per_million),
     )

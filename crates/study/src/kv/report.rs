@@ -59,9 +59,9 @@ pub fn kv_report(name: &str, trace: &KvTrace, sizes: &[u64]) -> Report {
     });
     Report {
         title: format!(
-            "{name}: {} requests of {} tokens, as the store of KV caches would have met them",
-            trace.len(),
-            format::si(wanted as f64, "")
+            "{name}: {} of {}, as the store of KV caches would have met them",
+            format::counted(trace.len(), "request"),
+            format::counted(format::si(wanted as f64, ""), "token")
         ),
         answer: format!(
             "Of all tokens of prompts the program's policy finds again {}; {} could be at most.",

@@ -36,7 +36,7 @@ pub enum Error {
     },
     /// More light than the amplifier of the band can give.
     #[error(
-        "{key} = {launch_dbm} dBm is not possible: {channels} channels would need {total_dbm:.1} dBm, expected at most {accepted_dbm:.2} dBm each, since the amplifier gives {max_output_dbm} dBm"
+        "{key} = {launch_dbm} dBm is not possible: the band (channels: {channels}) would need {total_dbm:.1} dBm, expected at most {accepted_dbm:.2} dBm each, since the amplifier gives {max_output_dbm} dBm"
     )]
     LaunchPower {
         /// The key of the launch power.

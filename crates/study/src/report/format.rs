@@ -116,6 +116,14 @@ pub fn percent(share: f64) -> String {
     format!("{} %", digits(share * 100.0))
 }
 
+/// `1 token`, `0 tokens`, `1.2 k tokens`: a written count and what is counted, which is one
+/// of them or several.
+pub fn counted(count: impl std::fmt::Display, one: &str) -> String {
+    let count = count.to_string();
+    let several = if count == "1" { "" } else { "s" };
+    format!("{count} {one}{several}")
+}
+
 fn prefix(value: f64) -> (f64, &'static str) {
     if value == 0.0 || !value.is_finite() {
         return (1.0, "");

@@ -2,7 +2,7 @@
 //! columns by their names.
 
 use super::{Base, best_row};
-use crate::report::format::{digits, si};
+use crate::report::format::{counted, digits, si};
 use crate::report::{Axis, COLOURS, Plot, PlotShape, Report, ReportTable, Series};
 use crate::setting::Setting;
 
@@ -65,8 +65,8 @@ pub fn report(base: &Base, settings: &[Setting], csv: &str) -> Report {
         ),
         answer: best.map_or("No row has an answer.".to_owned(), |(row, tokens)| {
             format!(
-                "Most for each sequence is {} tokens per second, with {}.",
-                si(tokens, ""),
+                "Most for each sequence is {} per second, with {}.",
+                counted(si(tokens, ""), "token"),
                 set(row)
             )
         }),

@@ -9,7 +9,7 @@ use super::{
     TrainedModel, contenders, offload_rows, simulate_step,
 };
 use crate::datasheet::Library;
-use crate::report::format::{digits, dollars_range, percent, si, si_range};
+use crate::report::format::{counted, digits, dollars_range, percent, si, si_range};
 use crate::report::{Axis, Headline, Plot, PlotMark, PlotShape, Report, ReportTable, Series};
 
 /// Batches that are shown, as multiples of the break-even batch.
@@ -120,10 +120,9 @@ pub fn train_report(library: &Library, question: &TrainQuestion) -> Result<Repor
             model.name, recipe.what
         ),
         answer: format!(
-            "With {} tokens a step or more the drives move as fast as it computes, and with {} or \
-             more training from flash takes no longer than in memory; a step of {} takes {} × as \
-             long.",
-            si(even.ceil(), ""),
+            "With {} a step or more the drives move as fast as it computes, and with {} or more \
+             training from flash takes no longer than in memory; a step of {} takes {} × as long.",
+            counted(si(even.ceil(), ""), "token"),
             si(step.free_tokens(waits).ceil(), ""),
             si(tokens, ""),
             si(asked.simulated.step_s / asked.step.in_memory_s(), ""),
