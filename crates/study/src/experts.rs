@@ -1,6 +1,5 @@
-//! Which experts of a mixture would stay in memory: a recorded route replayed under
-//! every policy, the one that the program uses among them, beside what knowing the
-//! whole route would give.
+//! Replays a recorded route of a mixture's experts under every caching policy, the program's
+//! own among them, and under Belady's policy, which knows the whole route.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -16,7 +15,7 @@ use thiserror::Error;
 
 use crate::report::{Report, ReportTable, format};
 
-/// A longer route is none; a token of a large model takes 20 kB.
+/// Maximum length of a route file in bytes; a token of a large model takes 20 kB.
 const ROUTE_BYTES_MAX: u64 = 256 << 20;
 
 /// Why a file is no route.
@@ -30,7 +29,7 @@ pub enum RouteFileError {
         /// Why.
         source: io::Error,
     },
-    /// It is none.
+    /// It is not a route.
     #[error("{path} is no recorded route of experts")]
     Unsound {
         /// Which file.
@@ -58,7 +57,7 @@ pub fn read_route(path: &Path) -> Result<ExpertRoute, RouteFileError> {
 
 fn read(path: &Path) -> io::Result<String> {
     let wrong = |what| io::Error::new(io::ErrorKind::InvalidData, what);
-    // A pipe would keep whoever opens it waiting.
+    // Opening a pipe would block.
     if !std::fs::metadata(path)?.is_file() {
         return Err(wrong("it is no regular file"));
     }
@@ -197,7 +196,7 @@ fn row_json(route: &ExpertRoute, row: &ExpertRow) -> serde_json::Value {
 mod tests {
     use super::*;
 
-    /// Two layers of four experts, of which each token uses one, round and round.
+    /// Two layers of four experts, of which each token uses one, in turns.
     fn round() -> ExpertRoute {
         let mut text = String::from("0,0,0,0,0,0,0,0,4096\n0,0,0,1,0,0,0,0,4096\n");
         for step in 0..40 {
@@ -220,7 +219,7 @@ mod tests {
             assert_eq!(done(policy, 1.0).hit_share(), 1.0, "{policy}");
             assert_eq!(done(policy, 1.0).tokens, 30, "{policy}");
         }
-        // Round and round, the least recently used is the next that is wanted.
+        // In turns, the least recently used is the next that is used.
         assert_eq!(done("lru", 0.5).hits, 0);
         assert_eq!(done("lru", 0.5).bytes_per_token(), 8192.0);
         // Of four frames one passes: three of eight stay.

@@ -1,5 +1,5 @@
-//! Which keys a data sheet of each kind has, what they measure and what they
-//! may be. The one place to add a key; knows no value.
+//! Which keys a data sheet of each kind has, their dimension and their limits. The one place to
+//! add a key.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,5 @@
-//! How old figures are: prices and products change, so that those older than six
-//! months are named. Knows no clock; the day is given.
+//! The age of figures: prices and products that are older than six months are named. The day
+//! is given by the caller.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! Tables and plots of decoding. Knows no terminal.
+//! Tables and plots of decoding.
 
 use rayon::prelude::*;
 use serde_json::json;
@@ -119,7 +119,7 @@ pub fn report(
                 and beside it the bound that nothing beats."
             .to_owned(),
         tables: vec![brief(speed(&rows)), brief(cost(&rows))],
-        notes: notes(library, &rows),
+        notes: [notes(library, &rows), without_effect(ask, &rows)].concat(),
         json: json!({"rows": rows}),
         ..Report::default()
     };
@@ -357,6 +357,25 @@ fn notes(library: &Library, rows: &[Row]) -> Vec<String> {
         ));
     }
     notes
+}
+
+/// Options that mean nothing to an accelerator's own memory, where one is asked about.
+fn without_effect(ask: &CaseOptions, rows: &[Row]) -> Vec<String> {
+    let given = [
+        ("--window", ask.window_bytes.is_some()),
+        ("--resident", ask.resident_bytes > 0 && ask.plan.is_none()),
+        ("--feed", ask.feed_bytes_per_s > 0.0),
+    ];
+    let given = given.into_iter().filter(|(_, given)| *given);
+    let given: Vec<&str> = given.map(|(option, _)| option).collect();
+    let own = rows.iter().any(|row| row.decoded.medium.unit.id == OWN);
+    match own && !given.is_empty() {
+        true => vec![format!(
+            "Its own memory keeps all weights and is as fast as it is: {} changes nothing there.",
+            given.join(", ")
+        )],
+        false => Vec::new(),
+    }
 }
 
 /// What the software is taken to reach.

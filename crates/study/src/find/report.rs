@@ -1,4 +1,4 @@
-//! What was found, as a table with its best first. Knows no terminal.
+//! The result of a search as a table, the best first.
 
 use serde_json::json;
 
@@ -140,22 +140,30 @@ fn notes(library: &Library, question: &FindQuestion, found: &Found) -> Vec<Strin
     }
     let most = machines().map(|one| one.decoded.accelerators).max();
     notes.extend(most.and_then(extrapolated));
+    // What is said of several media is said once.
+    let mut said: Vec<(String, Vec<&str>)> = Vec::new();
     for (id, fastest) in &found.too_slow {
         let name = library
             .any(id)
             .map_or("its own memory", |sheet| &sheet.name);
         let bound = counted(si(*fastest, ""), "token");
-        notes.push(match *fastest {
-            0.0 => format!("{name}: no machine holds the model and the context."),
-            fastest if fastest < question.tokens_per_s => format!(
-                "{name}: no machine does it; the bound of the fastest is {bound} per second."
-            ),
+        let why = match *fastest {
+            0.0 => "no machine holds the model and the context".to_owned(),
+            fastest if fastest < question.tokens_per_s => {
+                format!("no machine does it; the bound of the fastest is {bound} per second")
+            }
             _ => format!(
-                "{name}: none of the machines that were simulated does it, though the bound of \
-                 the fastest is {bound} per second."
+                "none of the machines that were simulated does it, though the bound of the \
+                 fastest is {bound} per second"
             ),
-        });
+        };
+        match said.iter_mut().find(|(other, _)| *other == why) {
+            Some((_, names)) => names.push(name),
+            None => said.push((why, vec![name])),
+        }
     }
+    let said = said.into_iter();
+    notes.extend(said.map(|(why, names)| format!("{}: {why}.", names.join(", "))));
     notes
 }
 

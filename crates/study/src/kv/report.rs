@@ -1,4 +1,4 @@
-//! What a replay found, as a report.
+//! The result of a replay as a report.
 
 use serde_json::json;
 
@@ -8,9 +8,15 @@ use crate::report::{
     Axis, Headline, Plot, PlotMark, PlotShape, Report, ReportTable, Series, format,
 };
 
-/// Replays a trace with room for so many tokens, under all policies.
-pub fn kv_report(name: &str, trace: &KvTrace, sizes: &[u64]) -> Report {
-    let rows = replayed(trace, sizes);
+/// Replays a trace with room for so many tokens, under all policies. `done` is called after
+/// each replay, from any thread.
+pub fn kv_report(
+    name: &str,
+    trace: &KvTrace,
+    sizes: &[u64],
+    done: &(dyn Fn() + Sync),
+) -> Report {
+    let rows = replayed(trace, sizes, done);
     let wanted = trace.tokens();
     let shares = Shares { wanted };
     let mut table = ReportTable::new(

@@ -1,4 +1,4 @@
-//! Policies to compare with: whatever ranks lowest goes, of a chain the end first.
+//! Policies to compare with: the block that ranks lowest goes first, of a chain the end.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -1,5 +1,4 @@
-//! Watts and dollars of a link by component, from data sheets. Knows counts and
-//! prices, no physics.
+//! Power and price of a link by component, from counts and data sheets.
 
 use serde::Serialize;
 

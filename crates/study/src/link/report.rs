@@ -1,5 +1,4 @@
-//! The report on a link: in all, band by band, lap by lap, component by
-//! component and, if asked, channel by channel. Knows no terminal.
+//! The report on a link: in all, by band, by lap, by component and, if asked, by channel.
 
 use serde_json::json;
 

@@ -1,6 +1,5 @@
-//! Loops of light as media: as a design's optics decide, or as they were said. Each bit
-//! is made into light and back once a turn, whether anyone reads it or not: that power
-//! is standby. Knows no needs.
+//! Loops of light as media, as their optics decide or as they were said. Each bit is sent again
+//! in every turn, read or not, so that all of their power is standby.
 
 use delayline_fiber::LoopSpec;
 

@@ -1,5 +1,5 @@
-//! What can be wrong with a link, told by key, value and accepted range. Knows
-//! nothing of files; the key is the one that a design file uses.
+//! What can be wrong with a link, named by key, value and accepted range; keys are those of
+//! design files.
 
 use thiserror::Error;
 

@@ -1,5 +1,4 @@
-//! A sweep as a page: tokens per second over what was varied, and the rows. Knows the
-//! columns by their names.
+//! A sweep as a page: tokens per second over what was varied, and the rows.
 
 use super::{Base, best_row};
 use crate::report::format::{counted, digits, si};

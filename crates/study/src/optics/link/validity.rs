@@ -1,5 +1,4 @@
-//! What the models are not valid for, said in the result instead of passed over.
-//! Knows the models' assumptions, not how they compute.
+//! Warnings for what lies beyond the validity of the models.
 
 use std::collections::BTreeMap;
 
