@@ -326,7 +326,7 @@ fn wrong_input_is_named() {
             "or more, because",
         ),
         (
-            "study graph --row 1GB --rows 1000000000 --batches 1 --draws 1",
+            "study graph --row 1PB --batches 1 --draws 1",
             1,
             "do not fit into that of this machine",
         ),

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use serde_json::json;
 use thiserror::Error;
 
-use crate::report::{Report, ReportTable, format};
+use crate::report::{Axis, Plot, PlotShape, Report, ReportTable, Series, format};
 
 /// Maximum length of a route file in bytes; a token of a large model takes 20 kB.
 const ROUTE_BYTES_MAX: u64 = 256 << 20;
@@ -163,6 +163,7 @@ pub fn experts_report(route: &ExpertRoute, shares: &[f64]) -> Report {
         ),
         answer: format!("Experts that are in memory when they are used, by next-use: {hits}."),
         tables: vec![table],
+        plots: vec![plot(&rows)],
         notes: vec![
             format!(
                 "Counted: {} in the last three quarters of the answer; the prompt is read first. A \
@@ -176,6 +177,33 @@ pub fn experts_report(route: &ExpertRoute, shares: &[f64]) -> Report {
         ],
         json: rows.iter().map(|row| row_json(route, row)).collect(),
         ..Report::default()
+    }
+}
+
+/// Hits over the memory, a line for each policy.
+fn plot(rows: &[ExpertRow]) -> Plot {
+    let series = policies().map(|policy| {
+        let of_it = rows.iter().filter(|row| row.policy == policy);
+        let mut points: Vec<(f64, f64)> = of_it
+            .map(|row| (100.0 * row.share, 100.0 * row.done.hit_share()))
+            .collect();
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        Series {
+            name: policy.to_owned(),
+            points,
+            dashed: policy == BELADY,
+            ..Series::default()
+        }
+    });
+    Plot {
+        title: "Experts that are in memory when they are used, over the memory".to_owned(),
+        caption: "Broken: what knowing the whole route would give.".to_owned(),
+        shape: PlotShape::Lines {
+            x: Axis::log("memory, of the bytes of all experts", "%"),
+            y: Axis::linear("in memory when used", "%"),
+            series: series.collect(),
+            marks: Vec::new(),
+        },
     }
 }
 

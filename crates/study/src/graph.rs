@@ -9,7 +9,8 @@ use delayline_plan::{ALIGN, ReadCost, RowPolicy, replay_rows, sweep};
 use rayon::prelude::*;
 use serde_json::json;
 
-use crate::report::{Report, ReportTable, format};
+use crate::interval::Interval;
+use crate::report::{Axis, Plot, PlotShape, Report, ReportTable, Whisker, format};
 
 /// Longest read of a sweep, as the loader's largest.
 const READ_MAX: u64 = 1 << 20;
@@ -325,6 +326,7 @@ pub fn graph_report(
             objects.push(row_json(trace, drive, row));
         }
         report.tables.push(table);
+        report.plots.push(plot(drive, rows()));
         answers.extend(rows().filter(|row| row.is_default).map(|row| {
             let times = row.single_s / row.swept_s.max(f64::MIN_POSITIVE);
             let share = format::percent(row.share);
@@ -341,6 +343,29 @@ pub fn graph_report(
     );
     report.json = objects.into();
     Ok(report)
+}
+
+/// What an epoch's reads take on a drive, singly and in sweeps.
+fn plot<'a>(drive: &GraphDrive, rows: impl Iterator<Item = &'a GraphRow>) -> Plot {
+    let whiskers = rows.flat_map(|row| {
+        let memory = format::percent(row.share);
+        let whisker = |how: &str, seconds| Whisker {
+            name: format!("{}, {memory}, {how}", row.policy),
+            value: Interval::exact(seconds),
+        };
+        [
+            whisker("singly", row.single_s),
+            whisker("in sweeps", row.swept_s),
+        ]
+    });
+    Plot {
+        title: format!("What the reads take on {}", drive.name),
+        caption: "Predicted, from the drive's two limits.".to_owned(),
+        shape: PlotShape::Whiskers {
+            x: Axis::log("time", "s"),
+            rows: whiskers.collect(),
+        },
+    }
 }
 
 fn row_json(trace: &RowTrace, drive: &GraphDrive, row: &GraphRow) -> serde_json::Value {

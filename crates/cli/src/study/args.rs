@@ -438,13 +438,13 @@ pub struct GraphStudyArgs {
     )]
     pub fanouts: Vec<i64>,
     /// Rows of a trace that is drawn
-    #[arg(long, value_name = "N", default_value_t = 2_000_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 500_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
     pub rows: u32,
     /// Bytes of a row
     #[arg(long, value_name = "SIZE", default_value = "512B", value_parser = parse_size)]
     pub row: u64,
     /// Draws of a batch; what is drawn twice is read once
-    #[arg(long, value_name = "N", default_value_t = 12_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 3_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub draws: u32,
     /// How unequal rows are: the n-th is drawn in proportion to 1 / n^SKEW
     #[arg(long, value_name = "SKEW", default_value_t = 0.7, value_parser = skew, allow_hyphen_values = true)]

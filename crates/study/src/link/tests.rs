@@ -626,7 +626,7 @@ fn a_booster_is_passed_once() {
 #[test]
 fn what_is_not_published_is_left_out_and_said() {
     let mut library = Library::embedded();
-    let text = design("\"edfa\"", "\"opa\"");
+    let text = design("\"edfa\"", "\"opa\"").replace("span_km = 80.0", "span_km = 40.0");
     let id = "mine.toml";
     library.add_design(id, Design::parse(&text).unwrap(), id);
     let answer = answer(&library.design(id).unwrap(), &library).unwrap();

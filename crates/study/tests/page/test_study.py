@@ -118,11 +118,7 @@ def test_the_answer_is_the_first_sentence(open_page, name):
     assert any(letter.isdigit() for letter in first.inner_text())
 
 
-# Those with a plot.
-PLOTTED = [name for name in COMMANDS if name not in ("sheets", "experts", "graph")]
-
-
-@pytest.mark.parametrize("name", PLOTTED)
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "sheets"])
 def test_values_are_shown_to_the_mouse_and_to_the_keyboard(open_page, name):
     page = open_page(name)
     point = page.locator(".point").first
