@@ -569,7 +569,8 @@ pub struct CompletionsArgs {
 fn shapes() -> Vec<PossibleValue> {
     let tables =
         delayline_synth::tiny_archs().map(|arch| PossibleValue::new(arch.name()).hide(true));
-    let real = delayline_synth::names().chain(delayline_synth::sized_archs().map(|arch| arch.name()));
+    let real =
+        delayline_synth::names().chain(delayline_synth::sized_archs().map(|arch| arch.name()));
     real.map(PossibleValue::new).chain(tables).collect()
 }
 

@@ -16,8 +16,8 @@ use delayline_study::datasheet::{AsOf, Library, SheetKind};
 use delayline_study::decode::{self, CaseGrid, CaseOptions, MeasuredMedium, PlanFile};
 use delayline_study::experts::{experts_report, read_route};
 use delayline_study::find::{FindQuestion, Wish, best_weight, find_report};
-use delayline_study::graph::{GraphDrive, graph_report};
-use delayline_study::kv::{kv_report, read_trace};
+use delayline_study::graph::{self, GraphDrive, graph_report};
+use delayline_study::kv::{self, kv_report, read_trace};
 use delayline_study::link;
 use delayline_study::media::{self, Need};
 use delayline_study::model::LanguageModel;
@@ -114,15 +114,22 @@ pub fn run(args: &StudyArgs, output: &Output) -> Result<()> {
                 .iter()
                 .filter_map(|name| GraphDrive::named(name))
                 .collect();
-            let answer = |_: &Asked, _| Ok(graph_report(&name, &trace, &args.share, &drives)?);
-            answered(&library, &nothing, common, answer, None)?
+            let total = graph::replays(args.share.len(), drives.len());
+            with_progress(output, "replays", total as u64, |done| {
+                let answer =
+                    |_: &Asked, _| Ok(graph_report(&name, &trace, &args.share, &drives, done)?);
+                answered(&library, &nothing, common, answer, None)
+            })?
         }
         StudyCommand::Kv(args) => {
             let trace = read_trace(&args.trace)?;
             let name = args.trace.file_stem().unwrap_or_default();
             let name = name.to_string_lossy();
-            let answer = |_: &Asked, _| Ok(kv_report(&name, &trace, &args.size));
-            answered(&library, &nothing, common, answer, None)?
+            let total = kv::replays(args.size.len());
+            with_progress(output, "replays", total as u64, |done| {
+                let answer = |_: &Asked, _| Ok(kv_report(&name, &trace, &args.size, done));
+                answered(&library, &nothing, common, answer, None)
+            })?
         }
         StudyCommand::Train(args) => {
             let answer = |asked: &Asked, _| {
@@ -154,6 +161,29 @@ pub fn run(args: &StudyArgs, output: &Output) -> Result<()> {
         }
     };
     show(report, &library, common, output)
+}
+
+/// Does `work` on another thread, with a line of progress over what it says is done.
+fn with_progress<T: Send>(
+    output: &Output,
+    what: &str,
+    total: u64,
+    work: impl FnOnce(&(dyn Fn() + Sync)) -> T + Send,
+) -> T {
+    let done = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        let work = scope.spawn(|| {
+            work(&|| {
+                done.fetch_add(1, Ordering::Relaxed);
+            })
+        });
+        let mut progress = output.count(what, total);
+        while !work.is_finished() {
+            std::thread::sleep(LOOK);
+            progress.set(done.load(Ordering::Relaxed));
+        }
+        work.join().expect("a study does not panic")
+    })
 }
 
 /// What a graph's batches want, or what is drawn in place of them, and what it is called.
@@ -418,19 +448,30 @@ fn grid(asked: &Asked, args: &DecodeArgs, media: &[String]) -> CaseGrid {
     let ask = &asked.ask;
     let one = |given: bool, name: &str, ids: &[String]| match given {
         true => vec![name.to_owned()],
-        false => ids.to_vec(),
+        false => each_once(ids),
     };
     CaseGrid {
         models: match &ask.plan {
             Some(plan) => vec![plan.model.clone()],
             None => one(ask.weights_bytes.is_some(), "weights", &args.model),
         },
-        accelerators: args.accelerator.clone(),
+        accelerators: each_once(&args.accelerator),
         media: one(ask.measured.is_some(), "measured", media),
         batches: asked
             .batch
-            .map_or_else(|| args.batch.clone(), |batch| vec![batch]),
+            .map_or_else(|| each_once(&args.batch), |batch| vec![batch]),
     }
+}
+
+/// What was typed twice is compared once.
+fn each_once<T: Clone + PartialEq>(all: &[T]) -> Vec<T> {
+    let mut once: Vec<T> = Vec::new();
+    for one in all {
+        if !once.contains(one) {
+            once.push(one.clone());
+        }
+    }
+    once
 }
 
 fn decode_report(

@@ -31,6 +31,9 @@ pub fn run(args: &SynthArgs, output: &Output) -> Result<()> {
 
 fn make(args: &SynthArgs, output: &Output) -> Result<Summary> {
     let mut shape = Blueprint::named(&args.shape).context("the shape has no description")?;
+    if let Some(used) = args.experts_used {
+        use_experts(&mut shape, used)?;
+    }
     if let Some(layers) = args.layers {
         shape = shape.with_layers(layers);
     }
@@ -61,7 +64,7 @@ fn make(args: &SynthArgs, output: &Output) -> Result<Summary> {
 fn use_experts(shape: &mut Blueprint, used: u32) -> Result<()> {
     let experts = match shape {
         Blueprint::Shape(shape) => shape.experts.as_mut(),
-        Blueprint::Arch(_) => None,
+        _ => None,
     };
     let Some(experts) = experts else {
         return Err(config::conflict(

@@ -250,10 +250,32 @@ fn odd_questions_have_answers() {
             "The C band carries nothing",
         ),
         ("link fiber:hollow-core,length=1km", "in 1 span", "1 spans"),
+        (
+            "find --tokens 1 --medium own --accelerator lpu",
+            "Nothing gives 1 token per second",
+            "1 tokens",
+        ),
+        // Rates as optics has them.
+        (
+            "media dram --hold 31GB --feed 256Tbit/s",
+            "feed it at 32 TB/s",
+            "error",
+        ),
+        // Ranges of counts are whole but for rounding, and what is named twice is one thing.
+        (
+            "sweep --set batch=1..64:4:log --model llama-8b --medium own",
+            "\n16,",
+            "error:",
+        ),
+        (
+            "decode --medium own --window 1GB",
+            "--window changes nothing there",
+            "error",
+        ),
         // A step has at least one token.
         (
             "train --units 1000000",
-            "With 1 tokens a step or more",
+            "With 1 token a step or more",
             "\n0 ",
         ),
     ] {
@@ -265,6 +287,10 @@ fn odd_questions_have_answers() {
     }
     let twice = &objects(&delayline("study media ssd dram ssd --json", &[]))[0]["media"];
     assert_eq!(twice.as_array().map(Vec::len), Some(2));
+    let twice = "study decode --model llama-8b,llama-8b --accelerator b200,b200 --medium own \
+                 --batch 1,1 --json";
+    let twice = &objects(&delayline(twice, &[]))[0]["rows"];
+    assert_eq!(twice.as_array().map(Vec::len), Some(1));
 }
 
 #[test]
@@ -290,6 +316,33 @@ fn wrong_input_is_named() {
         ("study train --medium hbf", 1, "`write_rate`"),
         ("study train --parameters 774M", 2, "--layers"),
         ("study train --memory 1MB", 1, "are not enough"),
+        (
+            "study train --rate 1GB/s --write-rate 1B/s --mixed-rate 100GB/s",
+            1,
+            "at most 2 B/s, twice the slower",
+        ),
+        (
+            "study decode --medium hbf --window 64KiB",
+            1,
+            "or more, because",
+        ),
+        (
+            "study graph --row 1PB --batches 1 --draws 1",
+            1,
+            "do not fit into that of this machine",
+        ),
+        ("study claims 1 --loop dram", 1, "`dram` is no loop"),
+        (
+            "study media fiber:c-l,length=0km",
+            1,
+            "`fiber:c-l,length=0km` is not possible",
+        ),
+        (
+            "study sweep --medium hbf --set feed=0B/s,1TB/s",
+            2,
+            "different units",
+        ),
+        ("study decode --medium hbf --feed 3Zbit/s", 2, "256Tbit/s"),
         ("study train --compute 3", 2, "310GFLOP/s"),
         (
             "study train --parameters 100T --layers 9",

@@ -1,6 +1,5 @@
-//! Which experts of a mixture would stay in memory: a recorded route replayed under
-//! every policy, the one that the program uses among them, beside what knowing the
-//! whole route would give.
+//! Replays a recorded route of a mixture's experts under every caching policy, the program's
+//! own among them, and under Belady's policy, which knows the whole route.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -14,9 +13,9 @@ use rayon::prelude::*;
 use serde_json::json;
 use thiserror::Error;
 
-use crate::report::{Report, ReportTable, format};
+use crate::report::{Axis, Plot, PlotShape, Report, ReportTable, Series, format};
 
-/// A longer route is none; a token of a large model takes 20 kB.
+/// Maximum length of a route file in bytes; a token of a large model takes 20 kB.
 const ROUTE_BYTES_MAX: u64 = 256 << 20;
 
 /// Why a file is no route.
@@ -30,7 +29,7 @@ pub enum RouteFileError {
         /// Why.
         source: io::Error,
     },
-    /// It is none.
+    /// It is not a route.
     #[error("{path} is no recorded route of experts")]
     Unsound {
         /// Which file.
@@ -58,7 +57,7 @@ pub fn read_route(path: &Path) -> Result<ExpertRoute, RouteFileError> {
 
 fn read(path: &Path) -> io::Result<String> {
     let wrong = |what| io::Error::new(io::ErrorKind::InvalidData, what);
-    // A pipe would keep whoever opens it waiting.
+    // Opening a pipe would block.
     if !std::fs::metadata(path)?.is_file() {
         return Err(wrong("it is no regular file"));
     }
@@ -152,22 +151,25 @@ pub fn experts_report(route: &ExpertRoute, shares: &[f64]) -> Report {
     let count = route.layers.iter().map(|layer| layer.count).max();
     Report {
         title: format!(
-            "Experts of {}: {layers} layers of {}, {} of which a token uses, {} in all",
+            "Experts of {}: {} of {}, {} of which a token uses, {} in all",
             match route.model.is_empty() {
                 true => "a model",
                 false => &route.model,
             },
+            format::counted(layers, "layer"),
             count.unwrap_or(0),
             route.chosen,
             format::si(route.expert_bytes() as f64, "B"),
         ),
         answer: format!("Experts that are in memory when they are used, by next-use: {hits}."),
         tables: vec![table],
+        plots: vec![plot(&rows)],
         notes: vec![
             format!(
-                "Counted are the {tokens} tokens in the last three quarters of the answer; the \
-                 prompt is read first. A share is of the bytes of all experts, frames for those \
-                 that are read for one use included."
+                "Counted: {} in the last three quarters of the answer; the prompt is read first. A \
+                 share is of the bytes of all experts, frames for those that are read for one use \
+                 included.",
+                format::counted(tokens, "token")
             ),
             "next-use is what the program does. belady knows the whole route and is out of \
              reach: it is the yardstick."
@@ -175,6 +177,33 @@ pub fn experts_report(route: &ExpertRoute, shares: &[f64]) -> Report {
         ],
         json: rows.iter().map(|row| row_json(route, row)).collect(),
         ..Report::default()
+    }
+}
+
+/// Hits over the memory, a line for each policy.
+fn plot(rows: &[ExpertRow]) -> Plot {
+    let series = policies().map(|policy| {
+        let of_it = rows.iter().filter(|row| row.policy == policy);
+        let mut points: Vec<(f64, f64)> = of_it
+            .map(|row| (100.0 * row.share, 100.0 * row.done.hit_share()))
+            .collect();
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        Series {
+            name: policy.to_owned(),
+            points,
+            dashed: policy == BELADY,
+            ..Series::default()
+        }
+    });
+    Plot {
+        title: "Experts that are in memory when they are used, over the memory".to_owned(),
+        caption: "Broken: what knowing the whole route would give.".to_owned(),
+        shape: PlotShape::Lines {
+            x: Axis::log("memory, of the bytes of all experts", "%"),
+            y: Axis::linear("in memory when used", "%"),
+            series: series.collect(),
+            marks: Vec::new(),
+        },
     }
 }
 
@@ -195,7 +224,7 @@ fn row_json(route: &ExpertRoute, row: &ExpertRow) -> serde_json::Value {
 mod tests {
     use super::*;
 
-    /// Two layers of four experts, of which each token uses one, round and round.
+    /// Two layers of four experts, of which each token uses one, in turns.
     fn round() -> ExpertRoute {
         let mut text = String::from("0,0,0,0,0,0,0,0,4096\n0,0,0,1,0,0,0,0,4096\n");
         for step in 0..40 {
@@ -218,7 +247,7 @@ mod tests {
             assert_eq!(done(policy, 1.0).hit_share(), 1.0, "{policy}");
             assert_eq!(done(policy, 1.0).tokens, 30, "{policy}");
         }
-        // Round and round, the least recently used is the next that is wanted.
+        // In turns, the least recently used is the next that is used.
         assert_eq!(done("lru", 0.5).hits, 0);
         assert_eq!(done("lru", 0.5).bytes_per_token(), 8192.0);
         // Of four frames one passes: three of eight stay.

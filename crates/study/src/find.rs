@@ -1,6 +1,6 @@
-//! The machine that does what is asked: over media, accelerators, how many of both, and
-//! how many sequences share a lap. The closed form searches, the simulation confirms.
-//! Knows no terminal.
+//! Search for the cheapest or coolest machine that gives each user a rate: over media,
+//! accelerators, their number, units of the medium and the batch. A closed form searches, the
+//! simulation confirms.
 
 mod report;
 
@@ -23,9 +23,9 @@ pub use report::find_report;
 const MOST_ACCELERATORS: u32 = 128;
 /// Largest number of times that a loop holds the model.
 const MOST_COPIES: u32 = 64;
-/// Machines of a medium that are simulated before it is given up.
+/// Maximum number of machines that are simulated for each medium and round.
 const TRIED: usize = 4;
-/// How often the closed form is asked for more, where the simulation gives less.
+/// Rounds, each of which asks the closed form for more because the simulation gave less.
 const ROUNDS: usize = 3;
 
 /// What makes a machine the best.
@@ -417,9 +417,9 @@ impl<'a> Search<'a> {
         self.candidates.sort_by(|a, b| a.cost.total_cmp(&b.cost));
         for candidate in self.candidates.into_iter().take(TRIED) {
             let Candidate { case, machines, .. } = candidate;
-            // Where the measured laps begin and end, a part in a thousand.
+            // The simulation is exact to about a part in a thousand.
             let enough = |rate: f64| rate >= tokens * 0.999;
-            // Typical figures alone tell soonest that it does not do.
+            // Typical figures first: that rules out most, at a third of the work.
             let Ok(rate) = typical_tokens_per_s(&case) else {
                 continue;
             };

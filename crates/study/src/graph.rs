@@ -1,7 +1,6 @@
-//! What a drive would make of a graph's mini-batches: a trace of feature rows replayed
-//! under the loader's own look-ahead, under what knows the whole trace, and under what
-//! knows nothing of it; each missed row read alone, or in sweeps. Predicted: the time is
-//! that of the drive's two limits, reads a second and bytes a second.
+//! Replays the feature rows of a graph's mini-batches on a drive: under the loader's own
+//! look-ahead, Belady's policy, SIEVE and LRU, each missed row read singly or in sweeps. Times
+//! are predicted from the drive's two limits, reads a second and bytes a second.
 
 use std::ops::Range;
 
@@ -10,10 +9,14 @@ use delayline_plan::{ALIGN, ReadCost, RowPolicy, replay_rows, sweep};
 use rayon::prelude::*;
 use serde_json::json;
 
-use crate::report::{Report, ReportTable, format};
+use crate::interval::Interval;
+use crate::report::{Axis, Plot, PlotShape, Report, ReportTable, Whisker, format};
 
 /// Longest read of a sweep, as the loader's largest.
 const READ_MAX: u64 = 1 << 20;
+
+/// The loader's tables over the memory that it is given, at most.
+const TABLES: f64 = 0.15;
 
 /// A drive by its two limits.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -122,8 +125,13 @@ const POLICIES: [(&str, Option<RowPolicy>); 4] = [
 /// A replay: memory as a share of the file, a policy, and drives for which it is the same.
 type Case<'a> = (f64, (&'static str, Option<RowPolicy>), &'a [GraphDrive]);
 
+/// How many replays [`replayed`] makes.
+pub fn replays(shares: usize, drives: usize) -> usize {
+    shares * (POLICIES.len() - 1 + drives)
+}
+
 /// Replays a trace under all policies with memories of these shares of the file, on all
-/// drives.
+/// drives. `told` is called after each replay, from any thread.
 ///
 /// # Errors
 /// [`Error::Budget`] where a memory is too small.
@@ -131,12 +139,16 @@ pub fn replayed(
     trace: &RowTrace,
     shares: &[f64],
     drives: &[GraphDrive],
+    told: &(dyn Fn() + Sync),
 ) -> Result<Vec<GraphRow>, Error> {
     // The look-ahead reads by what a drive is; what the others miss is the same on all.
     let apart = |rival: Option<RowPolicy>| match rival {
         None => 1,
         Some(_) => drives.len().max(1),
     };
+    for &share in shares {
+        check_memory(share * trace.rows as f64 * trace.row_len as f64)?;
+    }
     let mut cases: Vec<Case> = Vec::new();
     for &share in shares {
         for policy in POLICIES {
@@ -185,10 +197,24 @@ pub fn replayed(
             reads: done.reads.count,
             bytes: done.reads.bytes,
         };
+        told();
         Ok(done.into_iter().map(row).collect())
     };
     let all: Result<Vec<Vec<GraphRow>>, Error> = cases.par_iter().map(rows).collect();
     Ok(all?.into_iter().flatten().collect())
+}
+
+/// The loader's tables grow with the memory that it is given, and the replay has them all.
+fn check_memory(memory: f64) -> Result<(), Error> {
+    let tables = (memory * TABLES) as usize;
+    match Vec::<u8>::new().try_reserve_exact(tables) {
+        Ok(()) => Ok(()),
+        Err(_) => Err(Error::Graph(format!(
+            "the loader's tables for a memory of {} do not fit into that of this machine; take \
+             a smaller share, fewer rows or shorter ones",
+            format::si(memory, "B")
+        ))),
+    }
 }
 
 /// What was read so far.
@@ -231,7 +257,7 @@ impl<'a> Replay<'a> {
     }
 }
 
-/// The same as a report.
+/// The same as a report. `told` is called after each replay, from any thread.
 ///
 /// # Errors
 /// [`Error::Budget`] where a memory is too small.
@@ -240,13 +266,17 @@ pub fn graph_report(
     trace: &RowTrace,
     shares: &[f64],
     drives: &[GraphDrive],
+    told: &(dyn Fn() + Sync),
 ) -> Result<Report, Error> {
     let wanted: u64 = trace.batches.iter().map(|batch| batch.len() as u64).sum();
     let mut report = Report {
         title: format!(
-            "Predicted: {} batches of {name}, {wanted} of {} rows of {}, read from a drive",
-            trace.batches.len(),
-            trace.rows,
+            "Predicted: {} of {name}, {wanted} of {} of {}, read from a drive",
+            match trace.batches.len() {
+                1 => "1 batch".to_owned(),
+                batches => format!("{batches} batches"),
+            },
+            format::counted(trace.rows, "row"),
             format::si(trace.row_len as f64, "B"),
         ),
         notes: vec![
@@ -262,7 +292,7 @@ pub fn graph_report(
         ..Report::default()
     };
     let (mut answers, mut objects) = (Vec::new(), Vec::new());
-    let all = replayed(trace, shares, drives)?;
+    let all = replayed(trace, shares, drives, told)?;
     for drive in drives {
         let rows = || all.iter().filter(|row| row.drive == drive.name);
         let mut table = ReportTable::new(
@@ -296,6 +326,7 @@ pub fn graph_report(
             objects.push(row_json(trace, drive, row));
         }
         report.tables.push(table);
+        report.plots.push(plot(drive, rows()));
         answers.extend(rows().filter(|row| row.is_default).map(|row| {
             let times = row.single_s / row.swept_s.max(f64::MIN_POSITIVE);
             let share = format::percent(row.share);
@@ -312,6 +343,29 @@ pub fn graph_report(
     );
     report.json = objects.into();
     Ok(report)
+}
+
+/// What an epoch's reads take on a drive, singly and in sweeps.
+fn plot<'a>(drive: &GraphDrive, rows: impl Iterator<Item = &'a GraphRow>) -> Plot {
+    let whiskers = rows.flat_map(|row| {
+        let memory = format::percent(row.share);
+        let whisker = |how: &str, seconds| Whisker {
+            name: format!("{}, {memory}, {how}", row.policy),
+            value: Interval::exact(seconds),
+        };
+        [
+            whisker("singly", row.single_s),
+            whisker("in sweeps", row.swept_s),
+        ]
+    });
+    Plot {
+        title: format!("What the reads take on {}", drive.name),
+        caption: "Predicted, from the drive's two limits.".to_owned(),
+        shape: PlotShape::Whiskers {
+            x: Axis::log("time", "s"),
+            rows: whiskers.collect(),
+        },
+    }
 }
 
 fn row_json(trace: &RowTrace, drive: &GraphDrive, row: &GraphRow) -> serde_json::Value {
@@ -345,7 +399,7 @@ mod tests {
     fn sweeps_pay_where_reads_are_few_and_policies_are_ordered() {
         let times = |name| {
             let drive = GraphDrive::named(name).expect("a drive");
-            let rows = replayed(&trace(), &[0.125], &[drive]).expect("it fits");
+            let rows = replayed(&trace(), &[0.125], &[drive], &|| ()).expect("it fits");
             let [ours, belady, sieve, lru] = rows[..] else {
                 panic!("four policies: {rows:?}")
             };
@@ -365,10 +419,10 @@ mod tests {
     fn drives_side_by_side_are_each_as_alone() {
         let (trace, shares) = (trace(), [0.05, 0.125]);
         let drives = GraphDrive::ALL;
-        let together = replayed(&trace, &shares, &drives).expect("it fits");
+        let together = replayed(&trace, &shares, &drives, &|| ()).expect("it fits");
         assert_eq!(together.len(), shares.len() * POLICIES.len() * drives.len());
         for drive in drives {
-            let alone = replayed(&trace, &shares, &[drive]).expect("it fits");
+            let alone = replayed(&trace, &shares, &[drive], &|| ()).expect("it fits");
             let of_it = together.iter().filter(|row| row.drive == drive.name);
             assert!(of_it.eq(&alone), "{}", drive.name);
         }
@@ -396,5 +450,21 @@ mod tests {
         assert_eq!(done.single.count, 8_192);
         assert_eq!(drive.seconds(done.single), 8_192.0 / 3_000.0);
         assert_eq!(done.swept_s, f64::from(32 << 20) / 125e6);
+    }
+
+    /// Memory whose tables this machine cannot hold is refused; each replay is told.
+    #[test]
+    fn tables_that_do_not_fit_are_refused_and_replays_are_counted() {
+        let mut trace = trace();
+        let count = std::sync::atomic::AtomicUsize::new(0);
+        let told = || {
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        };
+        let drives = &GraphDrive::ALL[..2];
+        replayed(&trace, &[0.125, 0.25], drives, &told).expect("it fits");
+        assert_eq!(count.into_inner(), replays(2, 2));
+        trace.row_len = 1 << 50;
+        let error = replayed(&trace, &[0.125], drives, &|| ()).expect_err("too large");
+        assert!(error.to_string().contains("do not fit"), "{error}");
     }
 }

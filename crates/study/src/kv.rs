@@ -1,6 +1,6 @@
-//! How often a prompt's KV cache would be found again: a recorded trace of requests put
-//! through the index and the policy of the program's own store, in virtual time, beside
-//! LRU, beside what knows the whole trace, and beside a store without a limit.
+//! Replays recorded requests against a store of KV caches, to see how much of their prompts it
+//! would find again: under the index and policy of the `kv` crate, LRU, Belady's policy, and
+//! without a limit.
 
 mod report;
 mod rival;
@@ -20,9 +20,9 @@ use trace::Use;
 pub enum KvPolicy {
     /// The program's own: how often a block was used, with aging.
     Frequency,
-    /// What was used longest ago goes.
+    /// The block that was used longest ago goes first.
     Lru,
-    /// What is used latest of all goes, or is not written at all. Knows the whole trace.
+    /// The block whose next use is furthest away goes first, or is not written at all.
     Belady,
     /// Everything stays.
     Unlimited,
@@ -116,8 +116,14 @@ impl Shelf for KvIndex<u32, u32> {
     }
 }
 
-/// Replays a trace under all policies with room for so many tokens.
-pub fn replayed(trace: &KvTrace, sizes: &[u64]) -> Vec<KvRow> {
+/// How many replays [`replayed`] makes for so many sizes.
+pub fn replays(sizes: usize) -> usize {
+    (KvPolicy::ALL.len() - 1) * sizes + 1
+}
+
+/// Replays a trace under all policies with room for so many tokens. `done` is called after
+/// each replay, from any thread.
+pub fn replayed(trace: &KvTrace, sizes: &[u64], done: &(dyn Fn() + Sync)) -> Vec<KvRow> {
     let limited = KvPolicy::ALL
         .into_iter()
         .filter(|&policy| policy != KvPolicy::Unlimited);
@@ -128,12 +134,14 @@ pub fn replayed(trace: &KvTrace, sizes: &[u64]) -> Vec<KvRow> {
         .collect();
     cases.push((KvPolicy::Unlimited, None));
     let row = |&(policy, size): &(KvPolicy, Option<u64>)| {
-        replay(
+        let row = replay(
             trace,
             policy,
             size,
             &mut *policy.shelf(size.unwrap_or(u64::MAX), trace),
-        )
+        );
+        done();
+        row
     };
     cases.par_iter().map(row).collect()
 }
@@ -155,7 +163,7 @@ fn replay(trace: &KvTrace, policy: KvPolicy, size: Option<u64>, shelf: &mut dyn 
             row.hit_tokens += u64::from(used.tokens);
         }
         for used in &uses[found..] {
-            // What was left behind a block that went is computed again, and is there.
+            // It may be there although a block before it was evicted.
             if shelf.has(used.block) {
                 continue;
             }

@@ -1,6 +1,5 @@
-//! The question `study link`: a fiber loop from a design file and data sheets to
-//! what it carries, holds, takes and costs. Knows the optics as functions and
-//! the data sheets as figures; knows no command line.
+//! `study link`: from a design file and data sheets to what a fiber loop carries, holds, draws
+//! and costs. The physics is in `optics`.
 
 mod answer;
 mod carried;

@@ -1,6 +1,5 @@
-//! Media side by side: what one unit of each holds, delivers, draws and costs,
-//! and how many it takes to hold so much and feed it so fast. Knows data sheets
-//! and arithmetic; does not know models or time.
+//! Media side by side: what one unit of each holds, delivers, draws and costs, and how many
+//! units hold so much and feed it so fast.
 
 mod light;
 mod report;

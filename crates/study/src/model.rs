@@ -1,5 +1,5 @@
-//! A language model as what a lap reads and computes. Knows sizes and the
-//! expected choice of experts; does not know media or time.
+//! A language model as the bytes that a lap reads and the operations it computes, with the
+//! expected choice of experts.
 
 use serde::Serialize;
 

@@ -1,5 +1,5 @@
-//! Which figure's range moves an answer most: each is set to both of its ends, all others
-//! as they are. Knows answers as numbers, not what they are of.
+//! Which figure's range moves an answer most: each figure is set to both ends of its range,
+//! all others typical.
 
 use rayon::prelude::*;
 use serde::Serialize;

@@ -1,5 +1,5 @@
-//! `--set`: a figure of a data sheet, or a parameter of a case, and the values that it
-//! takes instead, with their unit. Knows what can be set; runs nothing.
+//! `--set`: a figure of a data sheet or a parameter of a case, the values that it takes, and
+//! their unit.
 
 use std::str::FromStr;
 
@@ -44,6 +44,12 @@ pub enum SettingError {
          feed=8TB/s or c-l.length=10..1000km:21:log"
     )]
     Syntax(String),
+    /// Values of one setting in different units.
+    #[error(
+        "`{0}` has values in different units: expected one unit, behind the last value or behind \
+         each"
+    )]
+    Units(String),
     /// A whole number was asked for.
     #[error("{name} is {value}, but must be a whole number from {least} to 4294967295")]
     Whole {
@@ -76,7 +82,7 @@ pub enum SettingError {
         /// The one that its data sheet has.
         first: String,
     },
-    /// A parameter that there is not.
+    /// An unknown parameter.
     #[error("{0}; or one of {own}", own = own())]
     Unknown(SheetError),
     /// A value that a figure cannot have.
@@ -104,13 +110,23 @@ impl FromStr for Setting {
         if name.is_empty() {
             return Err(fail());
         }
-        let (values, unit) = parse_values(values[1..].trim()).ok_or_else(fail)?;
+        let values = values[1..].trim();
+        let (values, unit) = parse_values(values).ok_or_else(|| match units(values) {
+            ..2 => fail(),
+            _ => SettingError::Units(text.to_owned()),
+        })?;
         Ok(Self {
             name: name.to_owned(),
             values,
             unit,
         })
     }
+}
+
+/// A quantity as it is typed, with one of the units of its dimension, in base units.
+pub fn quantity(text: &str, dimension: Dimension) -> Option<f64> {
+    let (value, unit) = number(text)?;
+    Some(value * dimension.factor(unit)?)
 }
 
 /// A number and the unit behind it.
@@ -158,6 +174,16 @@ fn parse_values(text: &str) -> Option<(Vec<f64>, String)> {
         false => from + (to - from) * at(n),
     };
     Some(((0..count).map(value).collect(), unit))
+}
+
+/// How many different units a list of values has; 0 if it is none.
+fn units(text: &str) -> usize {
+    let all: Option<Vec<(f64, &str)>> = text.split(',').map(number).collect();
+    let units = all.unwrap_or_default().into_iter().map(|(_, unit)| unit);
+    let mut units: Vec<&str> = units.filter(|unit| !unit.is_empty()).collect();
+    units.sort_unstable();
+    units.dedup();
+    units.len()
 }
 
 /// The values, if each has the unit of the last or none.
@@ -211,6 +237,11 @@ impl Setting {
 
     fn count(&self, value: f64, ask: &mut CaseOptions) -> Result<Option<u32>, SettingError> {
         let least = u32::from(self.name == "batch");
+        // A logarithmic range may miss a whole number by rounding.
+        let value = match (value - value.round()).abs() <= 1e-9 * value.abs() {
+            true => value.round(),
+            false => value,
+        };
         let counts = f64::from(least)..=f64::from(u32::MAX);
         if value.fract() != 0.0 || !counts.contains(&value) || !self.unit.is_empty() {
             return Err(SettingError::Whole {
@@ -301,10 +332,13 @@ mod tests {
             "x=inf",
             "x=1,,2",
             "x=1..2:9999999",
-            "x=1km,2m",
         ] {
             let error = text.parse::<Setting>().expect_err(text).to_string();
             assert!(error.contains("FROM..TO:COUNT"), "{error}");
+        }
+        for text in ["x=1km,2m", "feed=0B/s,1TB/s"] {
+            let error = text.parse::<Setting>().expect_err(text).to_string();
+            assert!(error.contains("different units"), "{error}");
         }
     }
 
@@ -326,6 +360,13 @@ mod tests {
         let (_, changed) = set("window=50MB").expect("a size");
         assert_eq!(changed.window_bytes, Some(50_000_000));
         set("hollow.group_index=1.1").expect("a plain number has no unit");
+        let quarters: Setting = "units=1..64:4:log".parse().expect("a range");
+        for (index, units) in [1, 4, 16, 64].into_iter().enumerate() {
+            let mut ask = CaseOptions::default();
+            let set = quarters.apply(index, &mut Library::embedded(), &mut ask);
+            set.expect("whole numbers, but for rounding");
+            assert_eq!(ask.units, units);
+        }
         for (text, parts) in [
             (
                 "c-l.length=400",

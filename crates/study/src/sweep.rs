@@ -1,5 +1,4 @@
-//! Decoding over ranges of parameters, in parallel, as rows for a spreadsheet.
-//! Knows which parameters there are; does not know files or terminals.
+//! Decoding over ranges of parameters, in parallel, as rows of CSV.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

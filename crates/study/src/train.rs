@@ -1,6 +1,6 @@
-//! Training with weights and the optimizer's state on flash: what a step moves, from which
-//! batch on that is free, what it costs beside memory that holds everything. By closed
-//! form, and by running the real line and the real activations in virtual time.
+//! Training with weights and optimizer state on flash: what a step moves, the batch from which
+//! the drives keep up, and what it costs beside keeping everything in memory. By closed form, and
+//! by running the real line and the real activations in virtual time.
 
 mod behemoth;
 mod g10;

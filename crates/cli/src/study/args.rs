@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
-use delayline_study::datasheet::AsOf;
+use delayline_study::datasheet::{AsOf, Dimension};
 use delayline_study::graph::GraphDrive;
-use delayline_study::setting::Setting;
+use delayline_study::setting::{Setting, quantity};
 use delayline_study::train::Recipe;
 
 use crate::size::{parse_rate, parse_size};
@@ -67,6 +67,15 @@ fn flop_per_s(text: &str) -> Result<f64> {
     let number = text.trim().trim_end_matches("FLOP/s");
     let value = count(number).filter(|flop| (1e6..=1e21).contains(flop));
     value.context("expected operations a second, such as 310GFLOP/s or 400TFLOP/s")
+}
+
+/// Bytes per second: `2.8GB/s` as everywhere, or `256Tbit/s` as optics has it.
+fn rate(text: &str) -> Result<f64> {
+    if !text.trim().ends_with("bit/s") {
+        return parse_rate(text);
+    }
+    let value = quantity(text, Dimension::DataRate).filter(|rate| (1.0..9e18).contains(rate));
+    value.context("expected a rate such as 8TB/s or 256Tbit/s, at least 1 byte per second")
 }
 
 fn skew(text: &str) -> Result<f64> {
@@ -221,7 +230,7 @@ pub struct MediaArgs {
         long,
         value_name = "RATE",
         default_value = "32TB/s",
-        value_parser = parse_rate,
+        value_parser = rate,
         allow_hyphen_values = true
     )]
     pub feed: f64,
@@ -342,7 +351,7 @@ pub struct MachineArgs {
     #[arg(long, value_name = "ID", default_value = "tuned")]
     pub software: String,
     /// Enough units of the medium for this rate, such as 32TB/s
-    #[arg(long, value_name = "RATE", value_parser = parse_rate, allow_hyphen_values = true)]
+    #[arg(long, value_name = "RATE", value_parser = rate, allow_hyphen_values = true)]
     pub feed: Option<f64>,
     /// The window through which weights pass [default: on the chip or in the memory beside it, whichever is better]
     #[arg(long, value_name = "SIZE", value_parser = parse_size, allow_hyphen_values = true)]
@@ -351,7 +360,7 @@ pub struct MachineArgs {
     #[arg(long, value_name = "SIZE", value_parser = parse_size, allow_hyphen_values = true)]
     pub resident: Option<u64>,
     /// A medium of this measured rate, such as 2.8GB/s, instead of one of a data sheet
-    #[arg(long, value_name = "RATE", value_parser = parse_rate, allow_hyphen_values = true)]
+    #[arg(long, value_name = "RATE", value_parser = rate, allow_hyphen_values = true)]
     pub rate: Option<f64>,
     /// Its latency in microseconds
     #[arg(
@@ -429,13 +438,13 @@ pub struct GraphStudyArgs {
     )]
     pub fanouts: Vec<i64>,
     /// Rows of a trace that is drawn
-    #[arg(long, value_name = "N", default_value_t = 2_000_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 500_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
     pub rows: u32,
     /// Bytes of a row
     #[arg(long, value_name = "SIZE", default_value = "512B", value_parser = parse_size)]
     pub row: u64,
     /// Draws of a batch; what is drawn twice is read once
-    #[arg(long, value_name = "N", default_value_t = 12_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 3_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub draws: u32,
     /// How unequal rows are: the n-th is drawn in proportion to 1 / n^SKEW
     #[arg(long, value_name = "SKEW", default_value_t = 0.7, value_parser = skew, allow_hyphen_values = true)]
@@ -503,13 +512,13 @@ pub struct TrainStudyArgs {
     #[arg(long, value_name = "RATE", value_parser = flop_per_s, allow_hyphen_values = true)]
     pub compute: Option<f64>,
     /// Rate of reading as measured, such as 3.5GB/s, instead of the drives'
-    #[arg(long, value_name = "RATE", value_parser = parse_rate, allow_hyphen_values = true)]
+    #[arg(long, value_name = "RATE", value_parser = rate, allow_hyphen_values = true)]
     pub rate: Option<f64>,
     /// Rate of writing [default: as of reading]
-    #[arg(long, value_name = "RATE", value_parser = parse_rate, requires = "rate", allow_hyphen_values = true)]
+    #[arg(long, value_name = "RATE", value_parser = rate, requires = "rate", allow_hyphen_values = true)]
     pub write_rate: Option<f64>,
     /// Both together, half of it read and half written [default: one after the other]
-    #[arg(long, value_name = "RATE", value_parser = parse_rate, requires = "rate", allow_hyphen_values = true)]
+    #[arg(long, value_name = "RATE", value_parser = rate, requires = "rate", allow_hyphen_values = true)]
     pub mixed_rate: Option<f64>,
     /// Memory for weights and state [default: what six layers take]
     #[arg(long, value_name = "SIZE", value_parser = parse_size, allow_hyphen_values = true)]

@@ -1,5 +1,5 @@
-//! Claims about another loop: any that the other commands take, put in the place of the
-//! one that was said. Knows no claim.
+//! Claims about another loop than the one that was said: any loop that the other commands take
+//! is put in its place.
 
 use std::fmt::Write;
 
@@ -26,6 +26,15 @@ pub fn about(library: &Library, id: &str) -> Result<Library, ClaimError> {
     if let Ok(sheet) = library.sheet(SheetKind::Loop, id) {
         changed.put(LOOP, sheet.clone());
         return Ok(changed);
+    }
+    if library.sheet(SheetKind::Design, id).is_err() {
+        let loops = [SheetKind::Design, SheetKind::Loop];
+        let loops = loops.into_iter().flat_map(|kind| library.of_kind(kind));
+        let expected: Vec<&str> = loops.map(|sheet| sheet.id.as_str()).collect();
+        return Err(ClaimError::NoLoop {
+            id: id.to_owned(),
+            expected: expected.join(", "),
+        });
     }
     let design = library.design(id).map_err(MediaError::from)?;
     let kinds = design.kinds();
@@ -87,6 +96,12 @@ fn amplifier(library: &mut Library, design: &link::Design) -> Result<String, Cla
             },
         ))));
     };
+    for id in ids.clone() {
+        // Claims are about power and money: what has none cannot be judged.
+        for key in ["power", "price"] {
+            library.figure(&format!("{id}.{key}"))?;
+        }
+    }
     let is_plain = design.booster.is_none() && design.pumps.is_empty();
     if is_plain && ids.all(|id| id == first) {
         return Ok(first.to_owned());

@@ -1,5 +1,4 @@
-//! All claims in their order, and what they share. Each takes its numbers from
-//! the data sheets.
+//! All claims in their order, and what they share.
 
 use super::loops::{amplifiers, conveyor, fiber_price, growth, in_flight, keeping};
 use super::passive::passive;

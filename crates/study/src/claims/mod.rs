@@ -1,7 +1,6 @@
-//! What was said about the idea, answered with numbers: each claim computed
-//! from the data sheets, judged, and turned around: at which value of an input
-//! would the verdict be another. Knows media and models; holds no figure of its
-//! own.
+//! What was said about the idea, answered with numbers: each claim is computed from the data
+//! sheets and judged, and for each input the value is found at which the verdict would change.
+//! No figure is in the code.
 
 mod about;
 mod list;
@@ -90,6 +89,14 @@ pub struct Claim {
 /// Why a claim has no answer: a data sheet lacks what it takes.
 #[derive(Debug, Error)]
 pub enum ClaimError {
+    /// Claims are about loops.
+    #[error("`{id}` is no loop: claims are about loops, such as {expected}")]
+    NoLoop {
+        /// What was named.
+        id: String,
+        /// The loops that there are.
+        expected: String,
+    },
     /// A sheet or figure.
     #[error(transparent)]
     Sheet(#[from] SheetError),
@@ -135,12 +142,12 @@ impl Verdict {
     }
 }
 
-/// How finely a figure's possible values are searched, on each side.
+/// Steps of the search over a figure's possible values, on each side.
 const STEPS: i32 = 400;
 /// By how much a step changes it: the search ends at e^12, 160,000 times more
 /// or less.
 const STEP: f64 = 0.03;
-/// How often the place is halved in on.
+/// Bisection steps.
 const HALVINGS: usize = 60;
 
 /// The value of the figure `path` nearest to its present one at which `margin`

@@ -1,4 +1,4 @@
-//! Claim 12, about light that goes round without being made anew. Knows one design.
+//! Claim 12: light that goes several laps between regenerations.
 
 use super::list::{finding, paths, value};
 use super::{Claim, ClaimError, less, turn};
@@ -8,10 +8,10 @@ use crate::link;
 use crate::media::MediaError;
 use crate::report::format::digits;
 
-/// The fiber in which light lasts longest.
+/// The design with the lowest loss.
 const PASSIVE: &str = "hollow-core";
 
-/// A loop that is made anew after so many laps.
+/// A loop that is regenerated after so many laps.
 struct Kept {
     laps: f64,
     bytes: f64,

@@ -1,4 +1,4 @@
-//! The verdicts as tables and break-even curves. Knows no terminal.
+//! The verdicts as tables and break-even curves.
 
 use serde_json::json;
 

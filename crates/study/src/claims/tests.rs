@@ -257,3 +257,14 @@ fn at_the_break_even_both_cost_the_same() {
     let (dram, light) = (price("dram"), price(super::list::LOOP));
     assert!((dram / light - 1.0).abs() < 1e-6, "{dram} against {light}");
 }
+
+#[test]
+fn claims_are_about_loops() {
+    let error = about(&Library::embedded(), "dram")
+        .expect_err("it is none")
+        .to_string();
+    assert!(
+        error.contains("`dram` is no loop") && error.contains("hollow-core"),
+        "{error}"
+    );
+}

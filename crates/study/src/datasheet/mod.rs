@@ -87,7 +87,7 @@ pub struct Figure {
     pub tag: Tag,
 }
 
-/// A thing and its figures.
+/// A data sheet: what it describes, and its figures.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Sheet {
     /// What figures are named by.

@@ -1,4 +1,4 @@
-//! Data sheets to look at. Knows no terminal.
+//! Reports of data sheets: the list, single sheets, and the widest ranges.
 
 use serde_json::json;
 

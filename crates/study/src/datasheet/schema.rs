@@ -1,5 +1,5 @@
-//! Which keys a data sheet of each kind has, what they measure and what they
-//! may be. The one place to add a key; knows no value.
+//! Which keys a data sheet of each kind has, their dimension and their limits. The one place to
+//! add a key.
 
 use serde::{Deserialize, Serialize};
 
@@ -138,8 +138,8 @@ const AMPLIFIER: &[Key] = &[
     key("noise_figure", Decibel, "dB", 3.0, 20.0),
     key("gain", Decibel, "dB", 0.0, 60.0),
     key("output_power", DecibelMilliwatt, "dBm", -20.0, 40.0),
-    key("power", Power, "W", 0.0, 1e4),
-    key("price", Price, "$", 0.0, 1e7),
+    key("power", Power, "W", 0.0, 1e4).optional(),
+    key("price", Price, "$", 0.0, 1e7).optional(),
 ];
 
 const TRANSCEIVER: &[Key] = &[

@@ -1,5 +1,5 @@
-//! How old figures are: prices and products change, so that those older than six
-//! months are named. Knows no clock; the day is given.
+//! The age of figures: prices and products that are older than six months are named. The day
+//! is given by the caller.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,6 +8,7 @@ use serde_json::json;
 use thiserror::Error;
 
 use super::{Figure, Library, SheetKind, Tag};
+use crate::report::format::counted;
 use crate::report::{Input, Report, ReportTable};
 
 /// Months after which a price or a product is named as old.
@@ -108,9 +109,9 @@ pub fn stale_note(library: &Library, inputs: &[Input], as_of: AsOf) -> Option<St
         .collect::<Vec<_>>()
         .join(", ");
     let named = match (named.is_empty(), others) {
-        (true, _) => format!("{others} figures of products"),
+        (true, _) => format!("{} of products", counted(others, "figure")),
         (false, 0) => named,
-        (false, _) => format!("{named}, and {others} other figures"),
+        (false, _) => format!("{named}, and {}", counted(others, "other figure")),
     };
     Some(format!(
         "Older than six months in {as_of}: {named}. `study sheets --stale` lists them."

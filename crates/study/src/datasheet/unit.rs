@@ -1,5 +1,5 @@
-//! The units that data sheets may be written in. Everything is converted to the
-//! base unit of its dimension on reading; knows no sheet and no key.
+//! The units that data sheets may be written in. Everything is converted to the base unit of
+//! its dimension on reading.
 
 /// What kind of quantity a figure is. The base unit is what
 /// [`Figure::value`](super::Figure::value) is in.

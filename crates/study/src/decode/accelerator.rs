@@ -1,4 +1,4 @@
-//! What computes: arithmetic, memory on the chip and beside it, power and price.
+//! Accelerators: arithmetic, memory on the chip and beside it, power and price.
 
 use serde::Serialize;
 

@@ -1,5 +1,4 @@
-//! From names to a case: which data sheets, which figures given instead. Knows
-//! the library; runs nothing.
+//! From names and options to a case of decoding.
 
 use std::sync::Arc;
 

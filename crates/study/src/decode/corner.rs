@@ -1,5 +1,5 @@
-//! A case at one end of the ranges of its figures, or in the middle: what the
-//! simulation and the closed form start from. Knows no money.
+//! A case with all figures typical, or all at one end of their ranges: the input of the
+//! simulation and of the closed form.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,5 @@
-//! What a lap uses, in order: the plan, what of it stays, and what is known only
-//! when the lap gets there. Knows bytes; does not know rates or time.
+//! What a lap uses, in order: the plan, what of it stays, and what is known only when the lap
+//! gets there. Bytes only; rates and times are elsewhere.
 
 use delayline_plan::{
     ALIGN, Extent, ExtentId, MemoryShare, NEAR_BYTES, Plan, Residency, Run, Schedule, choose,
@@ -11,6 +11,8 @@ const EXTENT_MAX: u64 = 4 << 20;
 const EXTENTS_A_LAP: f64 = 4096.0;
 /// How many extents a window holds at least.
 const EXTENTS_A_WINDOW: u64 = 16;
+/// Maximum number of extents of a simulated lap.
+const EXTENTS_MAX: f64 = 2_097_152.0;
 /// How often some layers that stand for all fill the room for what is under way.
 const WINDOWS_A_PART: f64 = 4.0;
 
@@ -149,6 +151,11 @@ impl Course {
         let runs: f64 = self.plan.runs.iter().map(|run| run.compute).sum();
         runs + self.demands.iter().map(|d| d.compute).sum::<f64>()
     }
+}
+
+/// The smallest window whose extents, of `bytes` that pass it, are not too many to simulate.
+pub(super) fn least_window(bytes: f64) -> u64 {
+    (bytes / EXTENTS_MAX * EXTENTS_A_WINDOW as f64).ceil() as u64
 }
 
 /// The length of extents that suits a window and the certain bytes of a lap, in bytes.

@@ -1,9 +1,8 @@
-//! What feeds a lap, as the media of the program in virtual time: a drive that
-//! answers on demand, or a loop in which everything comes by.
+//! What feeds a lap, as the program's media in virtual time: a drive that answers on demand, or
+//! a loop in which everything comes by.
 //!
-//! Virtual time is counted in ticks. How long a tick is follows from the case:
-//! short enough that an extent takes thousands of them. So it makes no
-//! difference whether a machine is of mercury or of light.
+//! Virtual time is counted in ticks, of which an extent takes thousands whatever the medium's
+//! speed, so that mercury and light run the same code.
 
 use delayline_fiber::{
     CodingTask, FiberLoop, LoopSpec, LoopTiming, PlacedExtent, interleaved, optimum,
@@ -98,7 +97,7 @@ pub(super) fn comes_by(
     let phase_s = match course.is_even {
         false => optimum(&task, &on_loop).phase_s,
         true => {
-            // A rounding error is no turn.
+            // A rounding error does not count as a turn.
             let turns = (compute_s / ring.lap_s - 1e-9).ceil().max(1.0);
             interleaved(&task, &on_loop, turns)
         }

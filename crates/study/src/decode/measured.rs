@@ -1,5 +1,5 @@
-//! The formula of decoding held against systems that were measured, named with their
-//! sources: a table with its misses. Knows no simulation; these systems keep all weights.
+//! The formula of decoding held against measured systems, named with their sources. All of them
+//! keep all weights in memory, so nothing is simulated.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;

@@ -1,6 +1,5 @@
 //! Tokens per second of a model on an accelerator that is fed by a medium: by
 //! running the real line in virtual time, and beside it the bound of a closed form.
-//! Knows what a lap costs; does not know terminals.
 //!
 //! The rules, in one place:
 //!
@@ -66,8 +65,8 @@ pub use room::{Window, WindowPlace};
 pub use simulate::{SimulatedLap, SimulatedMachine, simulate};
 pub use software::Software;
 
-/// How many laps are measured: of a short one some periods of whatever repeats,
-/// of a long one fewer, or a part, so that they have about so many reads together.
+/// How many laps are measured: several of a short one, so that periodic effects average out;
+/// fewer of a long one, or a part of one, with about so many reads in all.
 const LAPS: std::ops::RangeInclusive<u64> = 1..=24;
 const READS: u64 = 20_000;
 /// What share of the experts must be needed for the order to be certain again.
@@ -92,7 +91,7 @@ pub struct Case {
     pub unit: Unit,
     /// At least this many units; otherwise as many as hold the weights.
     pub units: u32,
-    /// Enough units for this rate, in bytes per second; 0 for no matter.
+    /// Enough units for this rate, in bytes per second; 0 if any rate will do.
     pub feed_bytes_per_s: f64,
     /// Sequences that share a lap.
     pub batch: u32,
@@ -303,7 +302,7 @@ fn decoded(
     let read_bits_per_s = Interval::exact(laps.passing_bytes * 8.0) / lap_s;
     let medium_w = medium.standby_w + read_bits_per_s * case.unit.energy_j_per_bit;
     let batch = f64::from(case.batch);
-    // Reading takes its energy however long it takes; standing by takes power.
+    // Energy of reading does not depend on the time of a lap; standby does.
     let standing_w = medium.standby_w + case.accelerator.power_w;
     let read_j = case.unit.energy_j_per_bit * (laps.passing_bytes * 8.0);
     let joules_per_token = (standing_w * lap_s + read_j) / batch;
@@ -348,7 +347,7 @@ fn run(at: &At<'_>) -> Result<SimulatedLap, LineError> {
             events: 0,
         });
     }
-    // Where everything comes by, a lap is whole turns, and only all of it stands for it.
+    // On a loop a lap is whole turns, so no part of it can stand for all.
     let part = match at.machine.feed {
         SimulatedFeed::OnDemand { .. } => at.course.part(READS),
         SimulatedFeed::ComesBy { .. } => None,
@@ -361,8 +360,7 @@ fn run(at: &At<'_>) -> Result<SimulatedLap, LineError> {
     };
     let laps = (READS / course.reads().max(1)).clamp(*LAPS.start(), *LAPS.end());
     let lap = simulate(&machine, course, laps as u32)?;
-    // Where the measured laps begin and end, a read more or less is counted: a few parts
-    // in ten thousand.
+    // The measured laps may count one read more or less: a few parts in ten thousand.
     Ok(SimulatedLap {
         lap_s: (times * lap.lap_s).max(at.roofline.lap_s()),
         stall_s: times * lap.stall_s,

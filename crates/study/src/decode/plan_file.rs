@@ -13,13 +13,13 @@ use super::course::{Course, Demand};
 
 /// The format that this program writes and reads.
 const VERSION: u32 = 1;
-/// More files than any model has.
+/// Maximum number of files.
 const PARTS_MAX: usize = 10_000;
-/// More extents, runs or demands than any model has.
+/// Maximum number of extents, of runs and of demands.
 const COUNT_MAX: usize = 1 << 20;
-/// More reads than any lap has, what it asks for on the way included.
+/// Maximum number of reads of a lap, demands included.
 const READS_MAX: u64 = 1 << 22;
-/// More bytes than any model has.
+/// Maximum number of bytes.
 const BYTES_MAX: u64 = 1 << 50;
 
 /// The file.
@@ -80,7 +80,7 @@ pub enum PlanError {
         /// Why.
         source: std::io::Error,
     },
-    /// It is no plan.
+    /// It is not a plan.
     #[error("{path} is no plan as `delayline inspect --plan` writes it: {what}")]
     Unsound {
         /// The file.

@@ -1,4 +1,4 @@
-//! Tables and plots of decoding. Knows no terminal.
+//! Tables and plots of decoding.
 
 use rayon::prelude::*;
 use serde_json::json;
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::datasheet::{Library, SheetKind};
 use crate::interval::Interval;
-use crate::report::format::{count_range, dollars, dollars_range, percent, si, si_range};
+use crate::report::format::{count_range, counted, dollars, dollars_range, percent, si, si_range};
 use crate::report::{
     Axis, Headline, Plot, PlotMark, PlotShape, Report, ReportTable, Series, Whisker,
 };
@@ -119,7 +119,7 @@ pub fn report(
                 and beside it the bound that nothing beats."
             .to_owned(),
         tables: vec![brief(speed(&rows)), brief(cost(&rows))],
-        notes: notes(library, &rows),
+        notes: [notes(library, &rows), without_effect(ask, &rows)].concat(),
         json: json!({"rows": rows}),
         ..Report::default()
     };
@@ -164,9 +164,9 @@ fn answer(rows: &[Row]) -> String {
         return String::new();
     };
     format!(
-        "{} gives each sequence most, {} tokens per second; a million tokens cost least from {}, {}.",
+        "{} gives each sequence most, {} per second; a million tokens cost least from {}, {}.",
         fastest.name_among(rows),
-        si_range(fastest.decoded.tokens_per_s, ""),
+        counted(si_range(fastest.decoded.tokens_per_s, ""), "token"),
         cheapest.name_among(rows),
         dollars_range(cheapest.decoded.dollars_per_million),
     )
@@ -357,6 +357,25 @@ fn notes(library: &Library, rows: &[Row]) -> Vec<String> {
         ));
     }
     notes
+}
+
+/// Options that mean nothing to an accelerator's own memory, where one is asked about.
+fn without_effect(ask: &CaseOptions, rows: &[Row]) -> Vec<String> {
+    let given = [
+        ("--window", ask.window_bytes.is_some()),
+        ("--resident", ask.resident_bytes > 0 && ask.plan.is_none()),
+        ("--feed", ask.feed_bytes_per_s > 0.0),
+    ];
+    let given = given.into_iter().filter(|(_, given)| *given);
+    let given: Vec<&str> = given.map(|(option, _)| option).collect();
+    let own = rows.iter().any(|row| row.decoded.medium.unit.id == OWN);
+    match own && !given.is_empty() {
+        true => vec![format!(
+            "Its own memory keeps all weights and is as fast as it is: {} changes nothing there.",
+            given.join(", ")
+        )],
+        false => Vec::new(),
+    }
 }
 
 /// What the software is taken to reach.

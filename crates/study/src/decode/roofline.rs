@@ -1,5 +1,4 @@
-//! The closed form: what a lap takes at least, from three rates. Knows no
-//! extents and no order.
+//! The closed form: the least that a lap takes, from three rates.
 
 use serde::Serialize;
 

@@ -1,10 +1,12 @@
-//! Where the window, the weights that stay and the context lie: on the chip, or in
-//! the memory beside it. Everything lies somewhere, and has the rate of that place.
+//! Where the window, the weights that stay and the context lie, on the chip or in the memory
+//! beside it: each needs room there and passes at the rate of that place.
 
 use serde::Serialize;
 
+use super::course::least_window;
 use super::{Case, DecodeError, Software};
 use crate::interval::Corner;
+use crate::report::format::si;
 
 /// Where the window lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -73,7 +75,22 @@ impl Case {
             false => left,
         };
         let in_memory = if has_memory { left } else { 0.0 };
+        let least = least_window(match self.unit.lap_s {
+            Some(_) => self.model.weights_bytes - stays,
+            None => self.model.needed_bytes(self.batch),
+        });
+        let least = least.max(super::WINDOW_MIN);
         if let Some(bytes) = self.window_bytes {
+            if bytes < least {
+                return Err(DecodeError::Value {
+                    what: "the window",
+                    got: si(bytes as f64, "B"),
+                    expected: format!(
+                        "{} or more, because a lap in smaller pieces takes too long to simulate",
+                        si(least as f64, "B")
+                    ),
+                });
+            }
             let place = match bytes as f64 {
                 size if size <= on_chip => WindowPlace::OnChip,
                 size if size <= in_memory => WindowPlace::Memory,
@@ -91,15 +108,16 @@ impl Case {
                 .max(self.feed_bytes_per_s)
                 .min(self.accelerator.home().1.high);
             let wanted = LATENCIES * rate * self.unit.latency_s.high;
-            let bytes = wanted.clamp(IN_MEMORY.0, IN_MEMORY.1).min(in_memory);
+            let wanted = wanted.clamp(IN_MEMORY.0, IN_MEMORY.1);
+            let bytes = wanted.max(least as f64).min(in_memory);
             windows.push(Window {
                 bytes: bytes as u64,
                 place: WindowPlace::Memory,
             });
         }
-        windows.retain(|window| window.bytes >= super::WINDOW_MIN);
+        windows.retain(|window| window.bytes >= least);
         match windows.is_empty() {
-            true => Err(self.no_room(super::WINDOW_MIN as f64, left)),
+            true => Err(self.no_room(least as f64, left)),
             false => Ok(windows),
         }
     }

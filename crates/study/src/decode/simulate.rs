@@ -1,5 +1,4 @@
-//! Laps of the real line in virtual time. Knows a course and what feeds it; does
-//! not know what they cost or what they are.
+//! Laps of the real line in virtual time, from a course and what feeds it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -46,8 +45,8 @@ pub struct SimulatedLap {
     pub events: u64,
 }
 
-/// Runs some laps until the window is full and the loop has found its pace, and
-/// `laps` more, and tells the average of those.
+/// The average of `laps` laps in the steady state: some before them fill the window and
+/// settle the loop.
 ///
 /// # Errors
 /// [`LineError`] when the window is too small for what is leased together.
@@ -56,7 +55,7 @@ pub fn simulate(
     course: &Course,
     laps: u32,
 ) -> Result<SimulatedLap, LineError> {
-    // Prices and powers change no lap: many questions come down to the same ones.
+    // Prices and powers change no lap, so many questions share their laps.
     let key = key(machine, course, laps);
     if let Some(lap) = known().get(&key) {
         return Ok(*lap);
@@ -71,7 +70,7 @@ pub fn simulate(
 
 /// Everything that decides a lap.
 fn key(machine: &SimulatedMachine, course: &Course, laps: u32) -> u128 {
-    // Taken apart whole, so that nothing new is forgotten here.
+    // Destructured, so that a new field cannot be forgotten.
     let Course {
         plan,
         residency,

@@ -367,6 +367,45 @@ fn a_model_that_the_chip_holds_only_computes() {
     }
 }
 
+/// A window that cuts a lap into more pieces than can be simulated is refused, with the
+/// least that can; one of that size is simulated.
+#[test]
+fn a_window_too_small_to_simulate_is_refused_with_the_least_that_is_not() {
+    let library = Library::embedded();
+    let mut case = case(&library, "llama-8b", "b200", "hbf");
+    case.window_bytes = Some(1 << 16);
+    let error = decode(&library, &case)
+        .expect_err("too many pieces")
+        .to_string();
+    let least = super::course::least_window(case.model.needed_bytes(1));
+    assert!(error.contains("or more, because"), "{error}");
+    case.window_bytes = Some(least.max(WINDOW_MIN));
+    decode(&library, &case).expect("few enough");
+}
+
+/// What is asked of an accelerator's own memory and means nothing to it is told.
+#[test]
+fn options_without_effect_are_told() {
+    let library = Library::embedded();
+    let grid = CaseGrid {
+        models: vec!["llama-8b".to_owned()],
+        accelerators: vec!["b200".to_owned()],
+        media: vec!["own".to_owned()],
+        batches: vec![1],
+    };
+    let notes = |ask: &CaseOptions| {
+        let told = report(&library, ask, &grid, false).expect("it runs").notes;
+        told.join(" ")
+    };
+    assert!(!notes(&CaseOptions::default()).contains("changes nothing"));
+    let ask = CaseOptions {
+        window_bytes: Some(1 << 30),
+        feed_bytes_per_s: 8e12,
+        ..CaseOptions::default()
+    };
+    assert!(notes(&ask).contains("--window, --feed changes nothing there"));
+}
+
 #[test]
 fn what_cannot_be_is_named() {
     let library = Library::embedded();

@@ -1,11 +1,11 @@
-//! What was found, as a table with its best first. Knows no terminal.
+//! The result of a search as a table, the best first.
 
 use serde_json::json;
 
 use super::{FindQuestion, Found, FoundMachine, Wish, find};
 use crate::datasheet::Library;
 use crate::decode::{DecodeError, PORTS, extrapolated};
-use crate::report::format::{count_range, dollars_range, si, si_range};
+use crate::report::format::{count_range, counted, dollars_range, si, si_range};
 use crate::report::{Axis, Headline, Plot, PlotShape, Report, ReportTable, Whisker};
 
 /// The best machine of each medium, and in a sentence the best of all.
@@ -20,8 +20,9 @@ pub fn find_report(library: &Library, question: &FindQuestion) -> Result<Report,
         users => format!("for each of {users} users"),
     };
     let asked = format!(
-        "{} tokens per second {whom} of {model} with a context of {}",
-        question.tokens_per_s, question.context
+        "{} per second {whom} of {model} with a context of {}",
+        counted(question.tokens_per_s, "token"),
+        question.context
     );
     let mut report = Report {
         title: asked.clone(),
@@ -129,9 +130,9 @@ fn table(found: &Found) -> ReportTable {
 
 fn notes(library: &Library, question: &FindQuestion, found: &Found) -> Vec<String> {
     let mut notes = vec![format!(
-        "{} machines were looked at by the closed form; of each medium the best that does it in \
-         the simulation is told. Units and batch are of one machine, price and power of all.",
-        found.looked_at
+        "Looked at by the closed form: {}; of each medium the best that does it in the simulation \
+         is told. Units and batch are of one machine, price and power of all.",
+        counted(found.looked_at, "machine")
     )];
     let machines = || found.machines.iter();
     if machines().any(|one| one.medium != "own") {
@@ -139,22 +140,30 @@ fn notes(library: &Library, question: &FindQuestion, found: &Found) -> Vec<Strin
     }
     let most = machines().map(|one| one.decoded.accelerators).max();
     notes.extend(most.and_then(extrapolated));
+    // What is said of several media is said once.
+    let mut said: Vec<(String, Vec<&str>)> = Vec::new();
     for (id, fastest) in &found.too_slow {
         let name = library
             .any(id)
             .map_or("its own memory", |sheet| &sheet.name);
-        let bound = si(*fastest, "");
-        notes.push(match *fastest {
-            0.0 => format!("{name}: no machine holds the model and the context."),
-            fastest if fastest < question.tokens_per_s => format!(
-                "{name}: no machine does it; the bound of the fastest is {bound} tokens per second."
-            ),
+        let bound = counted(si(*fastest, ""), "token");
+        let why = match *fastest {
+            0.0 => "no machine holds the model and the context".to_owned(),
+            fastest if fastest < question.tokens_per_s => {
+                format!("no machine does it; the bound of the fastest is {bound} per second")
+            }
             _ => format!(
-                "{name}: none of the machines that were simulated does it, though the bound of \
-                 the fastest is {bound} tokens per second."
+                "none of the machines that were simulated does it, though the bound of the \
+                 fastest is {bound} per second"
             ),
-        });
+        };
+        match said.iter_mut().find(|(other, _)| *other == why) {
+            Some((_, names)) => names.push(name),
+            None => said.push((why, vec![name])),
+        }
     }
+    let said = said.into_iter();
+    notes.extend(said.map(|(why, names)| format!("{}: {why}.", names.join(", "))));
     notes
 }
 

@@ -1,4 +1,4 @@
-//! What is found against every machine of a small search, and questions that cannot be.
+//! The search against every machine of a small space, and questions that make no sense.
 
 use super::*;
 
@@ -147,4 +147,25 @@ fn questions_that_cannot_be_are_named() {
     );
     refused(&|q| q.accelerators = vec!["abacus".to_owned()], "`abacus`");
     refused(&|q| q.software = "fast".to_owned(), "`fast`");
+}
+
+/// What is true of several media is said once, with all of their names.
+#[test]
+fn media_that_fail_alike_are_named_together() {
+    let mut asked = question(1e12, 1, Wish::Cheapest);
+    asked.media = ["hbf", "hbm4", "dram"].map(str::to_owned).to_vec();
+    asked.accelerators = vec!["b200".to_owned()];
+    let told = find_report(&Library::embedded(), &asked).expect("it can be asked");
+    let said = told
+        .notes
+        .iter()
+        .filter(|note| note.contains("no machine does it"));
+    let said: Vec<&String> = said.collect();
+    assert_eq!(said.len(), 1, "{:?}", told.notes);
+    assert!(
+        ["DDR5", "Flash", "HBM4"]
+            .iter()
+            .all(|name| said[0].contains(name)),
+        "{said:?}"
+    );
 }

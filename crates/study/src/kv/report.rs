@@ -1,4 +1,4 @@
-//! What a replay found, as a report.
+//! The result of a replay as a report.
 
 use serde_json::json;
 
@@ -8,9 +8,10 @@ use crate::report::{
     Axis, Headline, Plot, PlotMark, PlotShape, Report, ReportTable, Series, format,
 };
 
-/// Replays a trace with room for so many tokens, under all policies.
-pub fn kv_report(name: &str, trace: &KvTrace, sizes: &[u64]) -> Report {
-    let rows = replayed(trace, sizes);
+/// Replays a trace with room for so many tokens, under all policies. `done` is called after
+/// each replay, from any thread.
+pub fn kv_report(name: &str, trace: &KvTrace, sizes: &[u64], done: &(dyn Fn() + Sync)) -> Report {
+    let rows = replayed(trace, sizes, done);
     let wanted = trace.tokens();
     let shares = Shares { wanted };
     let mut table = ReportTable::new(
@@ -59,9 +60,9 @@ pub fn kv_report(name: &str, trace: &KvTrace, sizes: &[u64]) -> Report {
     });
     Report {
         title: format!(
-            "{name}: {} requests of {} tokens, as the store of KV caches would have met them",
-            trace.len(),
-            format::si(wanted as f64, "")
+            "{name}: {} of {}, as the store of KV caches would have met them",
+            format::counted(trace.len(), "request"),
+            format::counted(format::si(wanted as f64, ""), "token")
         ),
         answer: format!(
             "Of all tokens of prompts the program's policy finds again {}; {} could be at most.",

@@ -3,7 +3,11 @@
 use std::path::Path;
 
 use super::trace::parsed;
-use super::*;
+use super::{replayed as replayed_telling, *};
+
+fn replayed(trace: &KvTrace, sizes: &[u64]) -> Vec<KvRow> {
+    replayed_telling(trace, sizes, &|| ())
+}
 
 /// A request of `tokens`, with these ids.
 fn request(tokens: u32, ids: &[u32]) -> String {
@@ -149,4 +153,15 @@ fn the_program_s_policy_is_no_worse_than_lru_on_recorded_traces() {
             assert!((share - known).abs() < 0.01, "{name}, {size}: {share}");
         }
     }
+}
+
+#[test]
+fn each_replay_is_told() {
+    let trace = parsed(&request(512, &[0])).expect("a trace");
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let told = || {
+        count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    };
+    replayed_telling(&trace, &[512, 1024], &told);
+    assert_eq!(count.into_inner(), replays(2));
 }

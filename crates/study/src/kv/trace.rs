@@ -17,9 +17,9 @@ const PART: usize = 512;
 const BLOCKS: u32 = (PART / BLOCK_TOKENS) as u32;
 /// What the first block of a request stands behind.
 const NOTHING: u32 = u32::MAX;
-/// A longer line is no request: 16 MiB hold ids of a billion tokens.
+/// Maximum length of a line: 16 MiB hold ids of a billion tokens.
 const LINE_MAX: u64 = 16 << 20;
-/// Uses of blocks in all, 40 bytes each.
+/// Maximum number of uses of blocks, 40 bytes each.
 const USES_MAX: usize = 100_000_000;
 
 /// Why a file is no trace.
@@ -108,7 +108,7 @@ impl KvTrace {
             .map(|(start, &end)| &self.uses[start..end])
     }
 
-    /// From its text; what is wrong is told with its line.
+    /// Parses the text; errors name their line.
     fn parse(text: impl BufRead, path: &str) -> Result<Self, KvTraceError> {
         let failed = |source| KvTraceError::Read {
             path: path.to_owned(),
@@ -231,7 +231,7 @@ pub fn read_trace(path: &Path) -> Result<KvTrace, KvTraceError> {
         path: path.display().to_string(),
         source,
     };
-    // A pipe would keep whoever opens it waiting.
+    // Opening a pipe would block.
     if !std::fs::metadata(path).map_err(failed)?.is_file() {
         let what = "it is no regular file";
         return Err(failed(std::io::Error::new(

@@ -113,6 +113,8 @@ pub fn answer(design: &Design, library: &Library) -> Result<Answer, Error> {
     let solved = solved(design, library)?;
     let carried = solved.carried();
     let delay = lap_s(design, library)?;
+    let cost = cost(design, library, &carried)?;
+    let marks = [carried.marks, cost.marks()].concat();
     Ok(Answer {
         design: design.clone(),
         net_rate_bit_per_s: carried.net_rate_bit_per_s,
@@ -120,8 +122,8 @@ pub fn answer(design: &Design, library: &Library) -> Result<Answer, Error> {
         bytes_in_flight: carried.net_rate_bit_per_s * delay / 8.0,
         laps_before_regeneration: carried.laps_before_regeneration,
         mean_snr_db: carried.mean_snr_db,
-        cost: cost(design, library, &carried)?,
-        marks: carried.marks,
+        cost,
+        marks,
         typical: solved.typical,
     })
 }

@@ -1,5 +1,5 @@
-//! What the optics say of a design, as far as power, money and capacity follow from
-//! it; each line is solved once. Knows no prices.
+//! What the optics say of a design, as far as power, money and capacity follow from it. Each
+//! line is solved once and remembered.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};
@@ -84,7 +84,7 @@ pub fn carried(design: &Design, library: &Library) -> Result<Carried, Error> {
     Ok(carried)
 }
 
-/// Tells lines apart by everything that their solution depends on.
+/// Everything that a line's solution depends on, hashed.
 fn key(design: &Design, library: &Library) -> Result<String, Error> {
     let mut hash = Xxh3::new();
     for &corner in library.corners() {

@@ -1,5 +1,4 @@
-//! Watts and dollars of a link by component, from data sheets. Knows counts and
-//! prices, no physics.
+//! Power and price of a link by component, from counts and data sheets.
 
 use serde::Serialize;
 
@@ -27,6 +26,9 @@ pub struct Item {
     pub price_usd: Interval,
     /// The data sheet's id.
     pub sheet: String,
+    /// What its data sheet does not say, power or price; it counts as nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<&'static str>,
 }
 
 /// All components.
@@ -38,6 +40,27 @@ pub struct Cost {
     pub power_w: Interval,
     /// All money.
     pub price_usd: Interval,
+}
+
+impl Cost {
+    /// Whether the power or the price of a component is not known.
+    pub fn lacks(&self, what: &str) -> bool {
+        self.items.iter().any(|item| item.unknown.contains(&what))
+    }
+
+    /// What is left out of power and price.
+    pub fn marks(&self) -> Vec<String> {
+        let mark = |item: &Item| {
+            let what = item.unknown.join(" and no ");
+            format!(
+                "{}: no {what} is published. It is left out of the whole, which is a lower bound; \
+                 a sheet of one's own (--datasheets) can give it.",
+                item.name
+            )
+        };
+        let lacking = self.items.iter().filter(|item| !item.unknown.is_empty());
+        lacking.map(mark).collect()
+    }
 }
 
 /// Counts, prices and powers of a design of which the optics say this. Each lit core has
@@ -75,6 +98,7 @@ pub fn cost(design: &Design, library: &Library, carried: &Carried) -> Result<Cos
             power_w: Interval::exact(0.0),
             price_usd: fiber.get("price") * (length_km * 1e3),
             sheet: fiber.id.clone(),
+            unknown: Vec::new(),
         });
     }
     Ok(Cost {
@@ -85,13 +109,18 @@ pub fn cost(design: &Design, library: &Library, carried: &Carried) -> Result<Cos
 }
 
 fn amplifiers(sheet: &Sheet, of: &str, count: f64) -> Item {
+    let known = |key| sheet.find(key).unwrap_or(Interval::exact(0.0));
     Item {
         name: format!("{}, {of}", sheet.name),
         count,
         unit: "amplifiers",
-        power_w: sheet.get("power") * count,
-        price_usd: sheet.get("price") * count,
+        power_w: known("power") * count,
+        price_usd: known("price") * count,
         sheet: sheet.id.clone(),
+        unknown: ["power", "price"]
+            .into_iter()
+            .filter(|key| sheet.find(key).is_none())
+            .collect(),
     }
 }
 
@@ -104,5 +133,6 @@ fn transceivers(design: &Design, library: &Library, carried: &Carried) -> Result
         power_w: sheet.get("energy") * carried.net_rate_bit_per_s,
         price_usd: sheet.get("price") * carried.net_rate_bit_per_s,
         sheet: sheet.id.clone(),
+        unknown: Vec::new(),
     })
 }

@@ -1,5 +1,5 @@
-//! A link as someone writes it down: a TOML file of names of data sheets and
-//! quantities with their units in the keys. Knows the file, not the physics.
+//! A link as a user writes it: a TOML file of names of data sheets and quantities, with their
+//! units in the keys.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,4 @@
-//! From the few figures of a fiber's data sheet to its properties over all
-//! bands. Knows which law each property follows; does not know what light does.
+//! From the few figures of a fiber's data sheet to its properties over all bands.
 
 use crate::datasheet::Sheet;
 use crate::interval::{Corner, Interval};

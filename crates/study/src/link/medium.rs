@@ -1,5 +1,5 @@
-//! A design as a medium to run a model from: the loop's length, delay and net
-//! rate, and how the light decays that goes round in it. Knows no model.
+//! A design as a medium to run a model from: length, delay and net rate of the loop, and how
+//! its light decays.
 
 use delayline_fiber::LoopSpec;
 use serde::Serialize;

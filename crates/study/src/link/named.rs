@@ -1,5 +1,5 @@
 //! A loop by its name, as every command takes it: a design of the program, a file, or
-//! `fiber:NAME` with parameters. Knows what may be typed; solves nothing.
+//! `fiber:NAME` with parameters.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use delayline_fiber::Quantity;
 use thiserror::Error as ThisError;
 
 use super::design::{Design, PRESETS, preset};
-use crate::datasheet::Library;
+use crate::datasheet::{Library, SheetError};
 use crate::interval::Interval;
 use crate::optics;
 
@@ -25,6 +25,14 @@ pub enum NameError {
         name: String,
         /// The part of it that is wrong.
         word: String,
+    },
+    /// A length or a number of laps that a loop cannot have.
+    #[error("`{name}` is not possible")]
+    Value {
+        /// The whole name.
+        name: String,
+        /// What is accepted.
+        source: SheetError,
     },
     /// A file that cannot be read.
     #[error(
@@ -99,7 +107,10 @@ pub fn named(library: &mut Library, name: &str) -> Result<String, NameError> {
         given.push(key);
         let path = format!("{name}.{key}");
         let set = library.set(&path, Interval::exact(written));
-        set.map_err(|_| wrong(word))?;
+        set.map_err(|source| NameError::Value {
+            name: name.to_owned(),
+            source,
+        })?;
     }
     Ok(name.to_owned())
 }

@@ -1,5 +1,4 @@
-//! The report on a link: in all, band by band, lap by lap, component by
-//! component and, if asked, channel by channel. Knows no terminal.
+//! The report on a link: in all, by band, by lap, by component and, if asked, by channel.
 
 use serde_json::json;
 
@@ -42,8 +41,8 @@ pub fn report(library: &Library, id: &str, channels: bool) -> Result<Report, Err
             "It carries {} and holds {}, for {} and {}.",
             si_range(answer.net_rate_bit_per_s, "bit/s"),
             si_range(answer.bytes_in_flight, "B"),
-            si_range(answer.cost.power_w, "W"),
-            dollars_range(answer.cost.price_usd)
+            power(&answer),
+            price(&answer)
         ),
         headline: Some(headline(answer.net_rate_bit_per_s.typical)),
         intro: "Typical figures of the data sheets; in brackets what becomes of the line when all \
@@ -62,6 +61,22 @@ pub fn report(library: &Library, id: &str, channels: bool) -> Result<Report, Err
     sheets.extend(design.bands.iter().map(|band| band.amplifier.as_str()));
     report.cite(library, &sheets);
     Ok(report)
+}
+
+fn power(answer: &Answer) -> String {
+    at_least(answer, "power") + &si_range(answer.cost.power_w, "W")
+}
+
+fn price(answer: &Answer) -> String {
+    at_least(answer, "price") + &dollars_range(answer.cost.price_usd)
+}
+
+/// Said before what leaves out a component.
+fn at_least(answer: &Answer, what: &str) -> String {
+    match answer.cost.lacks(what) {
+        true => "at least ".to_owned(),
+        false => String::new(),
+    }
 }
 
 /// The net rate of a design, as the number that its report comes down to.
@@ -98,8 +113,8 @@ fn in_all(answer: &Answer) -> ReportTable {
     );
     row("mean SNR", decibel_range(answer.mean_snr_db));
     row("bandwidth", si(line.bandwidth_thz * 1e12, "Hz"));
-    row("power", si_range(answer.cost.power_w, "W"));
-    row("price", dollars_range(answer.cost.price_usd));
+    row("power", power(answer));
+    row("price", price(answer));
     table
 }
 
@@ -193,8 +208,14 @@ fn components(answer: &Answer) -> ReportTable {
                 1.0 => format!("1 {}", item.unit.trim_end_matches('s')),
                 count => format!("{} {}", digits(count), item.unit),
             },
-            si_range(item.power_w, "W"),
-            dollars_range(item.price_usd),
+            match item.unknown.contains(&"power") {
+                true => "–".to_owned(),
+                false => si_range(item.power_w, "W"),
+            },
+            match item.unknown.contains(&"price") {
+                true => "–".to_owned(),
+                false => dollars_range(item.price_usd),
+            },
         ]);
     }
     table

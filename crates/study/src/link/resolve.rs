@@ -1,5 +1,5 @@
-//! From a design and data sheets to a line of the optics, with every figure at
-//! one corner of its range. Knows which direction of a figure is the good one.
+//! From a design and data sheets to a line of the optics, with every figure at one corner of
+//! its range.
 
 use super::design::{BandDesign, Design, PumpDesign, SpanDesign};
 use super::fiber::fiber;

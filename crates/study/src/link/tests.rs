@@ -621,3 +621,41 @@ fn a_booster_is_passed_once() {
     let more = price("booster.input_dbm = -10.0") - price("");
     assert!((more - edfa).abs() < 1e-6 * price(""), "{more} {edfa}");
 }
+
+/// A component without a published power or price is left out of the whole, which is said.
+#[test]
+fn what_is_not_published_is_left_out_and_said() {
+    let mut library = Library::embedded();
+    let text = design("\"edfa\"", "\"opa\"").replace("span_km = 80.0", "span_km = 40.0");
+    let id = "mine.toml";
+    library.add_design(id, Design::parse(&text).unwrap(), id);
+    let answer = answer(&library.design(id).unwrap(), &library).unwrap();
+    for what in ["power", "price"] {
+        assert!(answer.cost.lacks(what));
+    }
+    assert!(
+        answer
+            .marks
+            .join(" ")
+            .contains("no power and no price is published"),
+        "{:?}",
+        answer.marks
+    );
+    let told = report(&library, id, false).unwrap();
+    assert_eq!(
+        told.answer.matches("at least").count(),
+        2,
+        "{}",
+        told.answer
+    );
+    let given = "[opa]\n\
+                 power = { value = 30, unit = 'W', source = 'me', date = '2026', tag = 'assumption' }\n\
+                 price = { value = 20000, unit = '$', source = 'me', date = '2026', tag = 'assumption' }";
+    library.add("mine", given).unwrap();
+    let whole = super::answer(&library.design(id).unwrap(), &library).unwrap();
+    assert!(!whole.cost.lacks("power") && !whole.cost.lacks("price"));
+    let count = whole.cost.items.iter().find(|item| item.sheet == "opa");
+    let count = count.unwrap().count;
+    let more_w = whole.cost.power_w.typical - answer.cost.power_w.typical;
+    assert!((more_w - 30.0 * count).abs() < 1e-6, "{more_w} of {count}");
+}

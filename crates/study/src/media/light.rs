@@ -1,6 +1,5 @@
-//! Loops of light as media: as a design's optics decide, or as they were said. Each bit
-//! is made into light and back once a turn, whether anyone reads it or not: that power
-//! is standby. Knows no needs.
+//! Loops of light as media, as their optics decide or as they were said. Each bit is sent again
+//! in every turn, read or not, so that all of their power is standby.
 
 use delayline_fiber::LoopSpec;
 
@@ -9,6 +8,7 @@ use crate::datasheet::{Library, Sheet, SheetKind};
 use crate::interval::Interval;
 use crate::link;
 use crate::optics::units::LIGHT_M_PER_S;
+use crate::report::format::counted;
 
 /// What goes round in a loop, and what keeps it going.
 struct Turn {
@@ -56,7 +56,7 @@ pub(super) fn designed(library: &Library, sheet: &Sheet) -> Result<Unit, MediaEr
         rate_bytes_per_s: carried.net_rate_bit_per_s / 8.0,
         delay_s: link::lap_s(&design, library)?,
         parts: cost.items.iter().map(part).collect(),
-        marks: carried.marks,
+        marks: [carried.marks, cost.marks()].concat(),
     };
     Ok(Unit {
         name: name(library, sheet, &design),
@@ -79,6 +79,8 @@ pub(super) fn said(library: &Library, sheet: &Sheet) -> Result<Unit, MediaError>
     let fiber = part("fiber", SheetKind::Fiber)?;
     let transceiver = part("transceiver", SheetKind::Transceiver)?;
     let amplifier = part("amplifier", SheetKind::Amplifier)?;
+    let of_each =
+        |key: &str| Ok::<_, MediaError>(library.figure(&format!("{}.{key}", amplifier.id))?.value);
 
     let length_m = sheet.get("length");
     let delay_s = delay_s(length_m, fiber.get("group_index"));
@@ -93,8 +95,8 @@ pub(super) fn said(library: &Library, sheet: &Sheet) -> Result<Unit, MediaError>
         },
         CostPart {
             name: amplifier.name.clone(),
-            power_w: amplifiers * amplifier.get("power"),
-            price: amplifiers * amplifier.get("price"),
+            power_w: amplifiers * of_each("power")?,
+            price: amplifiers * of_each("price")?,
         },
         CostPart {
             name: fiber.name.clone(),
@@ -118,9 +120,10 @@ fn too_far(sheet: &Sheet, fiber: &Sheet, amplifier: &Sheet) -> Option<String> {
     let gain_db = amplifier.get("gain").high;
     (sites > 0.0 && lost_db > gain_db).then(|| {
         format!(
-            "as it was said it has {sites} sites of amplifiers, however long it is: over {:.0} km \
+            "as it was said it has {} of amplifiers, however long it is: over {:.0} km \
              {lost_db:.0} dB are lost between two, of which an amplifier makes up {gain_db:.0}. A \
              design has amplifiers, power and price by its length.",
+            counted(sites, "site"),
             length_m * 1e-3
         )
     })

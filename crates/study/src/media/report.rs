@@ -1,5 +1,4 @@
-//! The one table: all media sized for the same need, with plots. Knows no
-//! terminal.
+//! The table of media, all sized for the same need, with plots.
 
 use rayon::prelude::*;
 use serde_json::json;
@@ -60,6 +59,11 @@ fn answer(sized: &[Sized]) -> String {
     };
     let costs = dollars_range(cheapest.price);
     let draws = si_range(coolest.power_w, "W");
+    if let [one] = sized {
+        let units = count_range(Interval::exact(one.units.typical));
+        let name = &one.unit.name;
+        return format!("It takes {units} of {name}, for {costs} and {draws}.");
+    }
     match cheapest.unit.id == coolest.unit.id {
         true => format!(
             "{} costs least, {costs}, and draws least, {draws}.",

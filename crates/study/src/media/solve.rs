@@ -1,6 +1,5 @@
-//! The inverse of a loop's capacity: which length holds so much. Longer holds more until
-//! the light carries less for it, so every number of spans may be the first. Knows no
-//! terminal.
+//! The inverse of a loop's capacity: the shortest length that holds so much. Longer loops hold
+//! more until the light carries less for it.
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -13,11 +12,11 @@ use crate::interval::Interval;
 use crate::report::format::{digits, dollars_range, si, si_range};
 use crate::report::{Headline, Report, ReportTable};
 
-/// Lengths that are tried between two, to find where it begins to hold.
+/// Lengths that are tried in an interval.
 const TRIED: usize = 12;
-/// How often the distance is divided by that.
+/// Rounds, each of which divides the interval by that.
 const ROUNDS: usize = 3;
-/// How far a loop is looked at, in times its own length.
+/// The longest loop that is tried, as a multiple of its own length.
 const LONGEST: f64 = 1e5;
 
 /// Why there is no such length.
@@ -76,7 +75,8 @@ pub fn length_for(library: &Library, id: &str, bytes: f64) -> Result<SolvedLengt
     let own_km = own_km.value.typical * 1e-3;
     let name = library.any(id).map_err(MediaError::from)?.name.clone();
     let at = |km: f64| -> Option<SolvedLength> {
-        let mut changed = library.clone();
+        // Typical figures decide; the ends of their ranges are solved for the answer alone.
+        let mut changed = library.clone().typically();
         changed
             .set(&format!("{id}.length"), Interval::exact(km))
             .ok()?;
@@ -88,7 +88,7 @@ pub fn length_for(library: &Library, id: &str, bytes: f64) -> Result<SolvedLengt
         })
     };
     let holds = |one: &SolvedLength| one.unit.capacity_bytes.typical >= bytes * (1.0 - 1e-9);
-    // Nothing that is shorter than this at its own rate holds it: longer carries less.
+    // At its own rate a loop has to be this long, and longer loops carry less.
     let at_own_rate_km = own_km * bytes / own.capacity_bytes.typical;
     let (mut from, mut to) = (at_own_rate_km.min(own_km * LONGEST), own_km * LONGEST);
     let mut best: Option<SolvedLength> = None;
@@ -128,15 +128,23 @@ pub fn length_for(library: &Library, id: &str, bytes: f64) -> Result<SolvedLengt
         length_km: own_km,
         unit: own,
     });
-    best.ok_or(SolveError::Never {
+    let best = best.ok_or(SolveError::Never {
         name: most.name,
         bytes,
         most_bytes: most.unit.capacity_bytes.typical,
         at_km: most.length_km,
+    })?;
+    let mut changed = library.clone();
+    changed
+        .set(&format!("{id}.length"), Interval::exact(best.length_km))
+        .map_err(MediaError::from)?;
+    Ok(SolvedLength {
+        unit: unit(&changed, id)?,
+        ..best
     })
 }
 
-/// Shorter than at its own rate a loop holds it only where it carries more than that.
+/// Adds shorter lengths, with which a loop may carry more than at its own.
 fn with_own(mut lengths: Vec<f64>, own_km: f64) -> Vec<f64> {
     let first = lengths[0];
     if first > own_km {
@@ -146,6 +154,14 @@ fn with_own(mut lengths: Vec<f64>, own_km: f64) -> Vec<f64> {
     }
     lengths.sort_by(f64::total_cmp);
     lengths
+}
+
+/// `200 km`, or `12 m` of what is shorter than a kilometre.
+fn kilometres(km: f64) -> String {
+    match km < 1.0 {
+        true => si(km * 1e3, "m"),
+        false => format!("{} km", digits(km)),
+    }
 }
 
 /// The lengths with which each of `media` holds `bytes`.
@@ -167,7 +183,7 @@ pub fn solve_report(library: &Library, media: &[String], bytes: f64) -> Result<R
     for one in &solved {
         table.row([
             one.unit.name.clone(),
-            format!("{} km", digits(one.length_km)),
+            kilometres(one.length_km),
             si_range(one.unit.capacity_bytes, "B"),
             si(one.unit.rate_bytes_per_s.typical, "B/s"),
             si(one.unit.latency_s.typical, "s"),
@@ -177,8 +193,8 @@ pub fn solve_report(library: &Library, media: &[String], bytes: f64) -> Result<R
     }
     let sentence = solved.first().map_or(String::new(), |one| {
         format!(
-            "{} km of {} hold {}: the shortest length that does, to a hundredth.",
-            digits(one.length_km),
+            "{} of {} hold {}: the shortest length that does, to a hundredth.",
+            kilometres(one.length_km),
             one.name,
             si(bytes, "B"),
         )

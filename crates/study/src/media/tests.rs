@@ -129,3 +129,17 @@ fn what_is_no_need_or_no_medium_is_named() {
     assert!(size("paper", 1.0, 1.0).contains("`paper` is no medium"));
     assert!(size("h100", 1.0, 1.0).contains("hbm4"));
 }
+
+#[test]
+fn one_medium_is_compared_with_none() {
+    let need = Need {
+        bytes: 31e9,
+        rate_bytes_per_s: 0.0,
+    };
+    let told = report(&Library::embedded(), need, &["dram".to_owned()]).expect("it is embedded");
+    assert!(
+        told.answer.starts_with("It takes 1 of DDR5, for $"),
+        "{}",
+        told.answer
+    );
+}

@@ -1,5 +1,4 @@
-//! Amplifiers: how much noise they add and how much light they can give. Knows
-//! no fiber; what they are made of and cost is a matter of data sheets.
+//! Amplifiers: how much noise they add and how much light they can give.
 
 use super::units::{PLANCK_J_S, linear};
 

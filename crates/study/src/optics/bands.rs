@@ -1,5 +1,4 @@
 //! The bands of a silica fiber, by their names in ITU-T G-series supplement 39.
-//! Knows no fiber and no amplifier.
 
 use serde::{Deserialize, Serialize};
 

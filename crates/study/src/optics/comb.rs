@@ -1,5 +1,5 @@
-//! The comb of channels that share a fiber, checked when it is made: sorted,
-//! within the bands, none over another. Knows no powers and no formats.
+//! The comb of channels that share a fiber, checked when it is made: sorted, within the bands,
+//! none over another.
 
 use super::bands::{BANDS_NM, Band};
 use super::error::{Accepted, Error, accepted};

@@ -1,5 +1,5 @@
-//! What can be wrong with a link, told by key, value and accepted range. Knows
-//! nothing of files; the key is the one that a design file uses.
+//! What can be wrong with a link, named by key, value and accepted range; keys are those of
+//! design files.
 
 use thiserror::Error;
 
@@ -36,7 +36,7 @@ pub enum Error {
     },
     /// More light than the amplifier of the band can give.
     #[error(
-        "{key} = {launch_dbm} dBm is not possible: {channels} channels would need {total_dbm:.1} dBm, expected at most {accepted_dbm:.2} dBm each, since the amplifier gives {max_output_dbm} dBm"
+        "{key} = {launch_dbm} dBm is not possible: the band (channels: {channels}) would need {total_dbm:.1} dBm, expected at most {accepted_dbm:.2} dBm each, since the amplifier gives {max_output_dbm} dBm"
     )]
     LaunchPower {
         /// The key of the launch power.

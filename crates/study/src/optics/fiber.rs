@@ -1,5 +1,4 @@
-//! A fiber over the bands: what it takes from light, how it spreads pulses, how
-//! strongly light changes its own path. Knows no channels and no powers.
+//! A fiber over all bands: loss, dispersion, mode area, nonlinearity and Raman gain.
 
 mod area;
 mod attenuation;

@@ -1,6 +1,5 @@
-//! Nonlinear interference noise by the Gaussian-noise model in its forms, each
-//! its own file. All give the noise power of each channel as if it arose at the
-//! fiber's input. Knows no amplifiers.
+//! Nonlinear interference noise by the Gaussian-noise model, each of its forms in a file. All
+//! give the noise power of each channel as if it arose at the fiber's input.
 
 mod closed;
 mod isrs;

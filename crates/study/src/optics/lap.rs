@@ -1,5 +1,4 @@
 //! The loop as a store: how long a lap takes and how many bytes it holds.
-//! Knows only length, speed and rate, not how the rate comes about.
 
 use super::units::LIGHT_M_PER_S;
 

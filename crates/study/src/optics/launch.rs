@@ -1,6 +1,5 @@
-//! The search for launch powers: for each group of channels a level and a tilt
-//! over frequency, such that the whole comb carries most. Knows no formats; the
-//! measure is what ideal shaping would carry.
+//! The search for launch powers: for each group of channels a level and a tilt over frequency
+//! that maximise what the whole comb would carry with ideal shaping.
 
 use super::comb::Comb;
 use super::link::OpticalLine;

@@ -1,6 +1,5 @@
-//! A line of spans round which a comb of channels goes: from fiber, amplifiers
-//! and transceivers to what each channel carries. Knows neither files nor
-//! prices.
+//! A line of spans closed to a loop: from fiber, amplifiers and transceivers to what each
+//! channel carries.
 
 mod report;
 mod validity;

@@ -1,6 +1,5 @@
-//! The physics of a fiber loop: what light does on its way round. Pure
-//! functions of quantities with units in their names; each formula names its
-//! source. Knows neither prices nor models of language.
+//! The physics of a fiber loop: pure functions of quantities with units in their names; each
+//! formula names its source. No data sheets and no prices.
 
 pub mod amplifier;
 pub mod bands;

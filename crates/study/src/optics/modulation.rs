@@ -1,5 +1,5 @@
-//! Formats of modulation and error correction: the SNR that a format needs, and
-//! the bits that it carries. Knows no link.
+//! Modulation formats and error correction: the SNR that a format needs, and the bits that it
+//! carries.
 
 mod error_rate;
 mod fec;

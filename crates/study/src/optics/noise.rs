@@ -1,5 +1,5 @@
-//! What one span does to every channel: loss, gain that makes up for it, the
-//! noise of the amplifier and of nonlinearity. Knows no formats.
+//! What one span does to every channel: loss, the gain that makes up for it, and the noise of
+//! amplifiers and of nonlinearity.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,5 @@
-//! The power of every channel along a fiber: attenuation and the Raman
-//! scattering from each to each, solved numerically. Knows no noise.
+//! The power of every channel along a fiber: attenuation and Raman scattering between all
+//! channels, solved numerically.
 
 mod pumped;
 

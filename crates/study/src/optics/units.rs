@@ -1,5 +1,4 @@
-//! Constants of nature and conversions between the units that optics is
-//! written in: decibels, wavelengths, frequencies. Knows no fiber.
+//! Constants of nature, and conversions between decibels, wavelengths and frequencies.
 
 /// Speed of light in vacuum (exact, SI).
 pub const LIGHT_M_PER_S: f64 = 299_792_458.0;

@@ -1,4 +1,4 @@
-//! Numbers for people: three digits and a prefix. Knows no table.
+//! Numbers for people: three digits and a prefix.
 
 use crate::interval::Interval;
 
@@ -41,7 +41,7 @@ pub fn digits(value: f64) -> String {
 /// A number for a message, as it was written, except for those too long to read
 /// with all their zeros: `1e300`.
 pub fn plain(value: f64) -> String {
-    // What a conversion of units leaves behind is no digit that was written.
+    // Rounding errors of a conversion are not shown.
     let value = format!("{value:.13e}").parse().unwrap_or(value);
     match value.abs() {
         size if size == 0.0 || (1e-9..1e15).contains(&size) || !value.is_finite() => {
@@ -116,6 +116,14 @@ pub fn percent(share: f64) -> String {
     format!("{} %", digits(share * 100.0))
 }
 
+/// `1 token`, `0 tokens`, `1.2 k tokens`: a written count and what is counted, which is one
+/// of them or several.
+pub fn counted(count: impl std::fmt::Display, one: &str) -> String {
+    let count = count.to_string();
+    let several = if count == "1" { "" } else { "s" };
+    format!("{count} {one}{several}")
+}
+
 fn prefix(value: f64) -> (f64, &'static str) {
     if value == 0.0 || !value.is_finite() {
         return (1.0, "");
@@ -179,5 +187,17 @@ mod tests {
         );
         assert_eq!(count_range(Interval::new(16.0, 20.0, 20.0)), "20 (16–20)");
         assert_eq!(count_range(Interval::new(1e4, 2e4, 2e4)), "20 k (10–20)");
+    }
+
+    #[test]
+    fn one_is_not_several() {
+        for (count, expected) in [
+            ("0", "0 tokens"),
+            ("1", "1 token"),
+            ("1.5", "1.5 tokens"),
+            ("1 (0.5–2)", "1 (0.5–2) tokens"),
+        ] {
+            assert_eq!(counted(count, "token"), expected);
+        }
     }
 }

@@ -56,8 +56,8 @@ fn add_table(out: &mut String, table: &ReportTable) {
     if !table.title.is_empty() {
         let _ = writeln!(out, "<h2>{}</h2>", escape(&table.title));
     }
-    // Few short columns stand together, so that the eye finds its way across;
-    // rows of sentences become paragraphs where there is no room.
+    // Tables of few short columns are kept narrow; rows of sentences become paragraphs
+    // on small screens.
     let prose = table.rows.iter().flatten().any(|cell| is_prose(cell));
     let class = match (prose, table.heads.len()) {
         (true, _) => " class=\"prose\"",
@@ -82,7 +82,7 @@ fn add_table(out: &mut String, table: &ReportTable) {
         }
         out.push_str("<tr>");
         for (column, (cell, &words)) in row.iter().zip(&text).enumerate() {
-            // What is only told with a range is set smaller than what counts.
+            // The range is set smaller than the typical value.
             let cell = escape(cell);
             let cell = match cell.split_once(" (") {
                 Some((first, rest)) if rest.ends_with(')') && rest.contains('–') => {

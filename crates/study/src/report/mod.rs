@@ -1,5 +1,5 @@
-//! What a study found, ready to be shown: tables, plots, notes and the figures
-//! that it rests on. Knows no terminal; [`html`] makes a page of it.
+//! A study's result, ready to be shown: tables, plots, notes and the figures that it rests on.
+//! [`html`] makes a page of it.
 
 pub mod format;
 pub mod html;
@@ -24,11 +24,11 @@ pub struct Report {
     pub answer: String,
     /// How it came about, in a sentence or two; may be empty.
     pub intro: String,
-    /// In order of reading.
+    /// Before the plots.
     pub tables: Vec<ReportTable>,
-    /// In order of looking.
+    /// In the order in which they are shown.
     pub plots: Vec<Plot>,
-    /// Tables to look something up in: behind the plots.
+    /// Reference tables, behind the plots.
     pub details: Vec<ReportTable>,
     /// What one should know about the results.
     pub notes: Vec<String>,

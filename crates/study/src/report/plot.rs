@@ -1,4 +1,4 @@
-//! What can be plotted. Knows no pixels.
+//! The kinds of plots and their values.
 
 /// A direction of a plot.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,4 +1,4 @@
-//! From values to places on an axis, and where its ticks are. Knows no SVG.
+//! From values to places on an axis, and the places of its ticks.
 
 use super::plot::Axis;
 

@@ -1,5 +1,4 @@
-//! Plots as SVG. Colours are classes, which the page's style resolves for light
-//! and dark. Knows no results.
+//! Plots as SVG. Colours are classes, which the page's style resolves for light and dark.
 
 mod axes;
 mod lines;
@@ -76,8 +75,8 @@ fn line(out: &mut String, class: &str, (x1, y1): (f64, f64), (x2, y2): (f64, f64
     );
 }
 
-/// Something with a value, which is shown under the mouse and to the keyboard; `shape`
-/// is drawn at `(x, y)`.
+/// A mark whose value is shown on hover and on keyboard focus; `shape` is drawn at
+/// `(x, y)`.
 fn point(out: &mut String, shape: &str, (x, y): (f64, f64), value: &str) {
     // To the side where there is room.
     let (dx, class) = match x > 0.6 * WIDTH {
@@ -94,7 +93,7 @@ fn point(out: &mut String, shape: &str, (x, y): (f64, f64), value: &str) {
     );
 }
 
-/// Room that a text takes, about.
+/// Approximate width of a text.
 fn width_of(text: &str) -> f64 {
     text.chars().count() as f64 * 7.0
 }

@@ -1,8 +1,7 @@
-//! A sweep as a page: tokens per second over what was varied, and the rows. Knows the
-//! columns by their names.
+//! A sweep as a page: tokens per second over what was varied, and the rows.
 
 use super::{Base, best_row};
-use crate::report::format::{digits, si};
+use crate::report::format::{counted, digits, si};
 use crate::report::{Axis, COLOURS, Plot, PlotShape, Report, ReportTable, Series};
 use crate::setting::Setting;
 
@@ -65,8 +64,8 @@ pub fn report(base: &Base, settings: &[Setting], csv: &str) -> Report {
         ),
         answer: best.map_or("No row has an answer.".to_owned(), |(row, tokens)| {
             format!(
-                "Most for each sequence is {} tokens per second, with {}.",
-                si(tokens, ""),
+                "Most for each sequence is {} per second, with {}.",
+                counted(si(tokens, ""), "token"),
                 set(row)
             )
         }),

@@ -9,7 +9,7 @@ use super::{
     TrainedModel, contenders, offload_rows, simulate_step,
 };
 use crate::datasheet::Library;
-use crate::report::format::{digits, dollars_range, percent, si, si_range};
+use crate::report::format::{count_range, counted, digits, dollars_range, percent, si, si_range};
 use crate::report::{Axis, Headline, Plot, PlotMark, PlotShape, Report, ReportTable, Series};
 
 /// Batches that are shown, as multiples of the break-even batch.
@@ -70,7 +70,7 @@ impl TrainQuestion {
     }
 }
 
-/// A batch and what becomes of it.
+/// A batch and its results.
 struct Row {
     step: TrainStep,
     waiting: u32,
@@ -88,6 +88,9 @@ pub fn train_report(library: &Library, question: &TrainQuestion) -> Result<Repor
     let (store, drives) = &question.drives;
     let machine = TrainMachine::of(library, accelerator, store)?;
     let (model, recipe) = (&question.model, question.recipe);
+    if let Some(rates) = question.rates {
+        check_rates(rates)?;
+    }
     let count = f64::from(*accelerators);
     let step = question.step(library, &machine)?;
     let tokens = step.tokens;
@@ -95,7 +98,7 @@ pub fn train_report(library: &Library, question: &TrainQuestion) -> Result<Repor
     let even = step.break_even_tokens(waits);
     let batches: Vec<f64> = std::iter::once(tokens)
         .chain(MULTIPLES.map(|times| times * even))
-        // Less than a token is no step.
+        // A step has at least one token.
         .filter(|&tokens| tokens >= 1.0)
         .collect();
     let rows: Result<Vec<Row>, TrainError> = batches
@@ -120,10 +123,9 @@ pub fn train_report(library: &Library, question: &TrainQuestion) -> Result<Repor
             model.name, recipe.what
         ),
         answer: format!(
-            "With {} tokens a step or more the drives move as fast as it computes, and with {} or \
-             more training from flash takes no longer than in memory; a step of {} takes {} × as \
-             long.",
-            si(even.ceil(), ""),
+            "With {} a step or more the drives move as fast as it computes, and with {} or more \
+             training from flash takes no longer than in memory; a step of {} takes {} × as long.",
+            counted(si(even.ceil(), ""), "token"),
             si(step.free_tokens(waits).ceil(), ""),
             si(tokens, ""),
             si(asked.simulated.step_s / asked.step.in_memory_s(), ""),
@@ -153,6 +155,8 @@ pub fn train_report(library: &Library, question: &TrainQuestion) -> Result<Repor
         ..Report::default()
     };
     if !measured {
+        let elsewhere = memory_elsewhere(&step, &machine, count);
+        report.notes.extend(elsewhere);
         let range = machine.break_even_tokens(&recipe, f64::from(*drives) / count);
         report.notes.insert(
             0,
@@ -164,6 +168,36 @@ pub fn train_report(library: &Library, question: &TrainQuestion) -> Result<Repor
     }
     report.cite(library, &[accelerator, store, "training", "economy"]);
     Ok(report)
+}
+
+/// Half of what is moved is read and half written: neither is faster than it is alone.
+fn check_rates(rates: DriveRates) -> Result<(), TrainError> {
+    let most = 2.0 * rates.read.min(rates.write);
+    match rates.mixed <= most * (1.0 + 1e-9) {
+        true => Ok(()),
+        false => Err(TrainError::Value {
+            what: "the rate of both together",
+            got: si(rates.mixed, "B/s"),
+            expected: format!(
+                "at most {}, twice the slower of reading and writing",
+                si(most, "B/s")
+            ),
+        }),
+    }
+}
+
+/// Said where weights and state in passing do not fit beside the accelerators.
+fn memory_elsewhere(step: &TrainStep, machine: &TrainMachine, count: f64) -> Option<String> {
+    let (own, _) = machine.accelerator.home();
+    let own = own.typical * count;
+    (step.memory as f64 > own).then(|| {
+        format!(
+            "What stays and what passes takes {}, more than the {} of the accelerators: the rest \
+             is in the host's memory, of which neither rate nor price is counted.",
+            si(step.memory as f64, "B"),
+            si(own, "B")
+        )
+    })
 }
 
 impl Row {
@@ -295,7 +329,7 @@ fn contenders_table(all: &[Contender]) -> ReportTable {
                 || "–".to_owned(),
                 |years| {
                     let days = years * 365.25;
-                    si_range(days, "days")
+                    format!("{} days", count_range(days))
                 },
             ),
             dollars_range(one.dollars_per_billion),

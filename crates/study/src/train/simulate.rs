@@ -1,22 +1,25 @@
-//! A step in virtual time: the real line there and back, and the real activations. Does not
-//! know what is trained.
+//! A step in virtual time: the real line there and back, and the real activations.
 
 use delayline_line::{Clock, Config, Line, LineSetup, Region, Walk};
 use delayline_medium::{Dram, Link, Memory, Simulated, VirtualClock};
-use delayline_plan::{ALIGN, MemoryShare, NEAR_BYTES, Schedule, Use, choose, run_times};
+use delayline_plan::{
+    ALIGN, DriveRates, MemoryShare, NEAR_BYTES, Schedule, Use, choose, run_times,
+};
 use delayline_train::{ActivationId, Activations};
 
 use super::{TrainError, TrainStep};
 
 /// Pumps in a run: a layer has as many modules, of which each is a chance.
 const PUMPS: u32 = 8;
-/// Operations that an extent of the longest is divided into.
+/// Operations that the longest extent is divided into.
 const PIECES: u64 = 32;
-/// Most operations at once.
+/// Maximum number of operations at once.
 const DEPTH_MAX: usize = 4096;
-/// Operations at once of what activations are moved by.
+/// Operations at once of the drive of activations.
 const DEPTH: usize = 64;
-/// Steps that are measured, behind one that is not.
+/// Seconds of a step that a clock of nanoseconds counts well.
+const CLOCKED_S: std::ops::RangeInclusive<f64> = 1e-3..=1e6;
+/// Steps that are measured, after one that is not.
 const STEPS: u32 = 3;
 
 /// What a step took, in the steady state.
@@ -43,6 +46,31 @@ fn aligned(bytes: u64) -> u64 {
 /// # Errors
 /// [`TrainError`] when the memory is too small.
 pub fn simulate_step(step: &TrainStep, waiting: u32) -> Result<SimulatedStep, TrainError> {
+    let closed_s = step.closed_form_s(f64::from(waiting) / f64::from(step.layers));
+    // The clock counts nanoseconds: much shorter and much longer steps run at other rates.
+    let times = match CLOCKED_S.contains(&closed_s) {
+        true => 1.0,
+        false => closed_s,
+    };
+    let rates = step.rates;
+    let scaled = TrainStep {
+        flop_per_s: step.flop_per_s * times,
+        rates: DriveRates {
+            read: rates.read * times,
+            write: rates.write * times,
+            mixed: rates.mixed * times,
+        },
+        ..*step
+    };
+    let simulated = simulate_clocked(&scaled, waiting)?;
+    Ok(SimulatedStep {
+        step_s: simulated.step_s * times,
+        stall_s: simulated.stall_s * times,
+        ..simulated
+    })
+}
+
+fn simulate_clocked(step: &TrainStep, waiting: u32) -> Result<SimulatedStep, TrainError> {
     let plan = step.plan(waiting);
     let schedule = Schedule::new(&plan, NEAR_BYTES);
     let longest = plan.extents.iter().map(|e| e.len).max().unwrap_or(ALIGN);
@@ -81,7 +109,7 @@ pub fn simulate_step(step: &TrainStep, waiting: u32) -> Result<SimulatedStep, Tr
             retries: 0,
         },
     };
-    // There are no bytes, so the memory has no end.
+    // No bytes are stored, so the memory is unlimited.
     let mut line = Line::new(medium, clock.clone(), Region::new(u64::MAX), setup)?;
     let times = run_times(&plan, step.in_memory_s());
     let lay = |line: &mut Line<Simulated, VirtualClock>| {

@@ -245,3 +245,58 @@ fn flash_lets_one_accelerator_train_what_many_hold() {
     let error = TrainMachine::of(&library, "b200", "hbf").expect_err("no rate of writing is known");
     assert!(error.to_string().contains("write_rate"), "{error}");
 }
+
+/// A clock of nanoseconds would lose what is far shorter than a second, or far longer.
+#[test]
+fn steps_of_any_length_are_simulated() {
+    let usual = step("adamw", 0.7);
+    for times in [1e-15, 1e-6, 1.0, 1e6, 1e15] {
+        let step = TrainStep {
+            flop_per_s: usual.flop_per_s * times,
+            rates: DriveRates::reading(1.5e9 * times),
+            ..usual
+        };
+        let waiting = step.best_waiting();
+        let took = simulate_step(&step, waiting).expect("it runs").step_s;
+        let same = simulate_step(&usual, waiting).expect("it runs").step_s / times;
+        assert!((took / same - 1.0).abs() < 1e-3, "{times}: {took} {same}");
+        assert!(took >= step.bound_s(waiting) * (1.0 - 1e-6));
+    }
+}
+
+#[test]
+fn a_question_that_contradicts_itself_is_refused_and_memory_elsewhere_is_told() {
+    let library = Library::embedded();
+    let mut question = TrainQuestion {
+        model: TrainedModel {
+            name: "1B".to_owned(),
+            parameters: 1e9,
+            layers: 32,
+        },
+        recipe: recipe("adamw"),
+        tokens: None,
+        accelerator: ("lpu".to_owned(), 1),
+        drives: ("ssd".to_owned(), 1),
+        flop_per_s: None,
+        rates: None,
+        memory: None,
+    };
+    let notes = train_report(&library, &question).expect("it can be").notes;
+    let told = |notes: &[String]| {
+        notes
+            .iter()
+            .any(|note| note.contains("host's memory, of which"))
+    };
+    assert!(told(&notes), "{notes:?}");
+    question.accelerator.0 = "b200".to_owned();
+    let notes = train_report(&library, &question).expect("it can be").notes;
+    assert!(!told(&notes), "{notes:?}");
+    for (mixed, is_possible) in [(2e9, true), (2.1e9, false)] {
+        question.rates = Some(DriveRates {
+            read: 5e9,
+            write: 1e9,
+            mixed,
+        });
+        assert_eq!(train_report(&library, &question).is_ok(), is_possible);
+    }
+}

@@ -27,10 +27,18 @@ COMMANDS = {
               "c-l.length=100..400km:4", "--out", "sweep.csv"],
     "train": ["train", "--model", "llama-8b"],
     "kv": ["kv", "requests.jsonl", "--size", "1100,2k,4k"],
+    "experts": ["experts", "tiny.route.csv", "--share", "0.25,0.5,1"],
+    "graph": ["graph", "--rows", "200000", "--draws", "2000", "--batches", "40"],
     "sheets": ["sheets", "c-l", "dram"],
 }
 # With room for two, each policy finds another number of these again.
 REQUESTS = [{"input_length": 512, "hash_ids": [id]} for id in [0, 0, 0, 0, 1, 2, 0, 3, 4, 5, 3]]
+# Half of the choices fall on two of eight experts.
+ROUTE = ["# model=tiny n_expert=8"] + [
+    f"0,1,{step},{layer},0,{step // 2 % 2 if step % 2 == 0 else (step * 5 + layer) % 8},0.5,0,8192"
+    for step in range(64)
+    for layer in range(3)
+]
 SCREENS = {
     "desk": {"viewport": {"width": 1200, "height": 900}},
     "dark": {"viewport": {"width": 1200, "height": 900}, "color_scheme": "dark"},
@@ -54,6 +62,7 @@ def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     lines = "".join(json.dumps(request) + "\n" for request in REQUESTS)
     (folder / "requests.jsonl").write_text(lines)
+    (folder / "tiny.route.csv").write_text("\n".join(ROUTE) + "\n")
     made = {}
 
     def page(name):

@@ -1,5 +1,4 @@
-//! The effective area of the mode over frequency: light of longer wavelength
-//! spreads wider. Knows no nonlinearity.
+//! The effective area of the mode over frequency.
 
 use std::f64::consts::PI;
 

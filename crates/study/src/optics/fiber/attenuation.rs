@@ -1,4 +1,4 @@
-//! The loss of a fiber over wavelength. Knows no connectors.
+//! The loss of a fiber over wavelength.
 
 use crate::optics::units::{LIGHT_M_PER_S, wavelength_nm};
 

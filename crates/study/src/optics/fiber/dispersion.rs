@@ -1,5 +1,4 @@
-//! Chromatic dispersion: how much later light of another colour arrives. Knows
-//! no pulses and no nonlinearity.
+//! Chromatic dispersion over wavelength.
 
 use std::f64::consts::PI;
 

@@ -1,5 +1,4 @@
-//! Raman gain of the glass over the shift in frequency. Knows no mode and no
-//! channels.
+//! Raman gain of the glass over the shift in frequency.
 
 use std::f64::consts::PI;
 use std::sync::OnceLock;

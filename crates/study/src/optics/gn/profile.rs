@@ -1,7 +1,6 @@
-//! The GN model integrated over a power profile that was solved numerically:
-//! any band, any Raman scattering. A channel with itself is exact; two channels
-//! take the product of their spectra; mixing of three is left out, as GNPy
-//! leaves it out. Knows no amplifiers.
+//! The GN model integrated over a numerically solved power profile: any band, any Raman
+//! scattering. A channel with itself is exact; two channels take the product of their spectra;
+//! mixing of three is left out, as in GNPy.
 
 use std::f64::consts::{FRAC_PI_2, PI};
 

@@ -1,6 +1,5 @@
-//! How strongly a channel's power profile mixes at a phase mismatch, and the
-//! integral of that: tabulated once a channel, so that each pair of channels is
-//! a look-up. Knows no frequencies.
+//! How strongly a channel's power profile mixes at a phase mismatch, and the integral of that:
+//! tabulated once a channel, so that each pair of channels is a look-up.
 
 use std::f64::consts::PI;
 

@@ -1,5 +1,4 @@
-//! What there is to say of a line: channel by channel, group by group, lap by
-//! lap, and in all. Knows how to add up, not how to compute.
+//! Results of a line: by channel, by group, by lap, and in all.
 
 use serde::Serialize;
 

@@ -1,5 +1,4 @@
-//! What the models are not valid for, said in the result instead of passed over.
-//! Knows the models' assumptions, not how they compute.
+//! Warnings for what lies beyond the validity of the models.
 
 use std::collections::BTreeMap;
 
@@ -83,7 +82,7 @@ fn low_dispersion(at: &At<'_>) -> Vec<ValidityMark> {
     }
     let mark = |(band, channels): (String, usize)| ValidityMark {
         text: format!(
-            "{channels} channels have less than {LEAST_DISPERSION_PS_PER_NM_KM} ps/nm/km: the GN model does not hold there, and mixing of three channels is left out; their nonlinear noise is too low an estimate"
+            "less than {LEAST_DISPERSION_PS_PER_NM_KM} ps/nm/km at {channels} of its channels: the GN model does not hold there, and mixing of three channels is left out; the nonlinear noise is too low an estimate"
         ),
         about: format!("{band} band"),
     };

@@ -1,5 +1,5 @@
-//! Raman amplification: pumps beside the channels, of which some run against them, and
-//! the light that scatters from pumps by itself. Knows no other amplifiers.
+//! Raman amplification: pumps that run with or against the channels, and the spontaneous
+//! Raman scattering that they cause.
 
 use std::ops::Range;
 
@@ -12,11 +12,11 @@ use crate::optics::units::PLANCK_J_S;
 
 /// Least number of steps along a pumped fiber.
 const LEAST_STEPS: usize = 64;
-/// Most steps: light that changes faster is not followed.
+/// Maximum number of steps; light that changes faster is not resolved.
 const MOST_STEPS: usize = 2000;
-/// Sweeps to and fro before it is said that the powers do not settle.
+/// Sweeps to and fro after which the powers count as unsettled.
 const SWEEPS: usize = 100;
-/// Largest change of a pump's logarithm from sweep to sweep that counts as none.
+/// Change of a pump's logarithm from sweep to sweep below which it counts as settled.
 const SETTLED: f64 = 1e-6;
 /// Boltzmann's constant times a buried fiber's 283 K, as GNPy has it, in joules.
 const THERMAL_J: f64 = 1.380_649e-23 * 283.0;
@@ -132,11 +132,11 @@ impl PumpedEquations {
             with.reverse();
             now.reverse();
             let mut pairs = now.iter().flatten().zip(against.iter().flatten());
-            // What is not a number is near to nothing, and never settles.
+            // NaN is never near, and so never settles.
             let near = pairs.all(|(a, b)| (a - b).abs() < SETTLED);
             let mut all = with.iter().chain(&now).flatten();
             settled = near && all.all(|ln| ln.is_finite());
-            // Half of the way: strong pumps would swing.
+            // Half steps: with whole ones strong pumps oscillate.
             let half = |(a, b): (&Vec<f64>, &Vec<f64>)| -> Vec<f64> {
                 a.iter().zip(b).map(|(a, b)| (a + b) / 2.0).collect()
             };

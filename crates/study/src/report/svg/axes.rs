@@ -1,4 +1,4 @@
-//! Axes: their grid, ticks and names. Knows no values between them.
+//! Axes: grid, ticks and names.
 
 use std::fmt::Write;
 

@@ -8,7 +8,7 @@ use super::axes::{self, tick};
 use super::{COLOURS, Frame, WIDTH, line, open, point, text, width_of};
 
 const HEIGHT: f64 = 400.0;
-/// Most dots of a line.
+/// Maximum number of dots on a line.
 const DOTS: usize = 30;
 /// Height of a row of labels.
 const LABEL: f64 = 16.0;
@@ -107,7 +107,7 @@ fn names(out: &mut String, series: &[Series], place: impl Fn(&(f64, f64)) -> Opt
         series.iter().enumerate().filter_map(end).collect();
     ends.sort_by(|a, b| a.3.total_cmp(&b.3));
     let height = |rows: &[String]| NAME * rows.len().max(1) as f64;
-    // Down from above, then up again from the lower edge.
+    // Pushed down where they overlap, then up again from the lower edge.
     for index in 1..ends.len() {
         let above = &ends[index - 1];
         let least = above.3 + height(&above.0);
@@ -173,7 +173,7 @@ fn curve(
             joined(piece.iter().filter_map(|(_, at)| *at))
         );
     }
-    // Dots to point at, unless they would say nothing; of many points every so manieth.
+    // Dots to point at, unless they would say nothing; of many points every n-th.
     let level = matches!(series.points[..], [(_, left), (_, right)] if left == right);
     if level {
         return;
