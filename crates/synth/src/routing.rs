@@ -256,7 +256,7 @@ impl RowFill {
     fn add_random(&self, key: u64, factor: f32, values: &mut [f32]) {
         let mut random = Random::new(self.seed ^ mix(key));
         for value in values {
-            let steps = (random.next() >> 32) * SIGNED_STEPS >> 32;
+            let steps = ((random.next() >> 32) * SIGNED_STEPS) >> 32;
             *value += (steps as f32 - 7.0) * factor;
         }
     }
