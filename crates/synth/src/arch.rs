@@ -282,7 +282,9 @@ impl Table {
 
     /// A number, one that is named, or a product of such.
     fn number(&self, word: &str) -> Option<u64> {
-        let factors = word.split('*').map(|factor| self.word(factor).parse::<u64>().ok());
+        let factors = word
+            .split('*')
+            .map(|factor| self.word(factor).parse::<u64>().ok());
         factors.product()
     }
 

@@ -75,7 +75,13 @@ impl Quant {
     }
 
     /// The type of a tensor with rows of `row` values in layer `layer`.
-    pub(crate) fn tensor_type(self, shape: &Shape, role: Role, layer: u32, dims: &[u64]) -> TensorType {
+    pub(crate) fn tensor_type(
+        self,
+        shape: &Shape,
+        role: Role,
+        layer: u32,
+        dims: &[u64],
+    ) -> TensorType {
         let (row, is_expert) = (dims[0], dims.len() == 3);
         if matches!(role, Role::Ones | Role::Small | Role::Decay) {
             return TensorType::F32;

@@ -42,9 +42,7 @@ struct List<'s> {
 
 impl List<'_> {
     fn add(&mut self, name: &str, role: Role, dims: &[u64]) {
-        let ty = self
-            .quant
-            .tensor_type(self.shape, role, self.layer, dims);
+        let ty = self.quant.tensor_type(self.shape, role, self.layer, dims);
         self.out.push((TensorSpec::new(name, ty, dims), role));
     }
 

@@ -163,7 +163,9 @@ fn weights_are_finite_centred_and_as_wide_as_they_should_be() {
     }
     let mut types: Vec<&str> = types.into_iter().collect();
     types.sort_unstable();
-    let all = ["f16", "mxfp4", "q4_0", "q4_K", "q5_0", "q5_1", "q6_K", "q8_0"];
+    let all = [
+        "f16", "mxfp4", "q4_0", "q4_K", "q5_0", "q5_1", "q6_K", "q8_0",
+    ];
     assert_eq!(types, all);
 }
 

@@ -48,7 +48,10 @@ fn sizes_are_those_of_real_models_of_the_table() {
         let model = SizedArch::named(name).unwrap();
         let got = size(model, quant).unwrap() as f64 / 1e9;
         println!("{name} {quant:?}: {got} GB of {expected}");
-        assert!((got / expected - 1.0).abs() < 0.02, "{name} {quant:?}: {got} GB");
+        assert!(
+            (got / expected - 1.0).abs() < 0.02,
+            "{name} {quant:?}: {got} GB"
+        );
     };
     // ggml-org/gpt-oss-20b-GGUF and gpt-oss-120b-GGUF.
     check("gpt-oss-20b", Quant::Mxfp4, 12.11);

@@ -49,7 +49,9 @@ impl Weights {
             match tensor.ty {
                 TensorType::F32 => {
                     let words = bytes.chunks_exact(4);
-                    words.map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+                    words
+                        .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+                        .collect()
                 }
                 TensorType::F16 => bytes.chunks_exact(2).map(half).collect(),
                 other => panic!("{other} in a file of halves"),
@@ -72,18 +74,26 @@ fn half(bytes: &[u8]) -> f32 {
         0 => fraction * 2f32.powi(-24),
         _ => (1.0 + fraction / 1024.0) * 2f32.powi(exponent - 15),
     };
-    if bits & 0x8000 == 0 { magnitude } else { -magnitude }
+    if bits & 0x8000 == 0 {
+        magnitude
+    } else {
+        -magnitude
+    }
 }
 
 fn normed(x: &[f32], gain: &[f32]) -> Vec<f32> {
     let square = x.iter().map(|x| x * x).sum::<f32>() / x.len() as f32;
     let scale = square.sqrt().recip();
-    x.iter().zip(gain).map(|(x, gain)| x * scale * gain).collect()
+    x.iter()
+        .zip(gain)
+        .map(|(x, gain)| x * scale * gain)
+        .collect()
 }
 
 fn product(matrix: &[f32], x: &[f32]) -> Vec<f32> {
     let rows = matrix.chunks_exact(x.len());
-    rows.map(|row| row.iter().zip(x).map(|(a, b)| a * b).sum()).collect()
+    rows.map(|row| row.iter().zip(x).map(|(a, b)| a * b).sum())
+        .collect()
 }
 
 fn rotate(x: &mut [f32], position: usize, base: f32) {
@@ -117,7 +127,9 @@ fn attended(weights: &Weights, layer: u32, model: &Shape, inputs: &[Vec<f32>]) -
         heads.collect()
     };
     let (queries, keys) = (side("attn_q", "attn_q_norm"), side("attn_k", "attn_k_norm"));
-    let contents = inputs.iter().map(|x| product(weights.get(layer, "attn_v"), x));
+    let contents = inputs
+        .iter()
+        .map(|x| product(weights.get(layer, "attn_v"), x));
     let contents: Vec<Vec<f32>> = contents.collect();
     let read = |at: usize| {
         let scores = keys[..=at].iter().map(|key| {
@@ -142,15 +154,16 @@ fn figures(model: &Shape, weights: &Weights, tokens: &[u32]) -> RouteFigures {
     let width = model.n_embd as usize;
     let table = &weights.0["token_embd.weight"];
     let embeddings = tokens.iter().map(|token| *token as usize * width);
-    let mut x: Vec<Vec<f32>> = embeddings.map(|at| table[at..at + width].to_vec()).collect();
+    let mut x: Vec<Vec<f32>> = embeddings
+        .map(|at| table[at..at + width].to_vec())
+        .collect();
     let mut routed: Vec<Vec<f32>> = Vec::new();
     let mut out = RouteFigures {
         overlap_range: (1.0, 0.0),
         ..RouteFigures::default()
     };
-    let share = |a: &[usize], b: &[usize]| {
-        a.iter().filter(|a| b.contains(a)).count() as f64 / USED as f64
-    };
+    let share =
+        |a: &[usize], b: &[usize]| a.iter().filter(|a| b.contains(a)).count() as f64 / USED as f64;
     let mean = |all: &[f64]| all.iter().sum::<f64>() / all.len() as f64;
     let layers = f64::from(model.n_layers);
     for layer in 0..model.n_layers {
@@ -167,11 +180,17 @@ fn figures(model: &Shape, weights: &Weights, tokens: &[u32]) -> RouteFigures {
         routed = x.iter().map(|x| normed(x, norm)).collect();
         let chosen: Vec<Vec<usize>> = routed.iter().map(choose).collect();
         if layer > 0 {
-            let guessed = before.iter().zip(&chosen).map(|(x, chosen)| share(chosen, &choose(x)));
+            let guessed = before
+                .iter()
+                .zip(&chosen)
+                .map(|(x, chosen)| share(chosen, &choose(x)));
             out.predicted += mean(&guessed.collect::<Vec<_>>()) / (layers - 1.0);
         }
         let mut uses = [0; EXPERTS];
-        chosen.iter().flatten().for_each(|expert| uses[*expert] += 1);
+        chosen
+            .iter()
+            .flatten()
+            .for_each(|expert| uses[*expert] += 1);
         uses.sort_unstable();
         let hottest: i32 = uses[EXPERTS - 8..].iter().sum();
         out.hot += f64::from(hottest) / (tokens.len() * USED) as f64 / layers;
@@ -209,15 +228,29 @@ fn experts_are_chosen_as_in_real_routes() {
     let figures = figures(&model, &weights, &tokens);
     println!("{figures:?}");
     let holds = |what: &str, value: f64, least: f64, most: f64| {
-        assert!((least..=most).contains(&value), "{what}: {value} is not in {least} to {most}");
+        assert!(
+            (least..=most).contains(&value),
+            "{what}: {value} is not in {least} to {most}"
+        );
     };
-    let RouteFigures { hot, overlap, overlap_range, predicted } = figures;
+    let RouteFigures {
+        hot,
+        overlap,
+        overlap_range,
+        predicted,
+    } = figures;
     holds("hottest", hot, 0.36, 0.60);
     holds("overlap with the token before", overlap[0], 0.28, 0.50);
     holds("with that 8 before", overlap[1], 0.18, 0.38);
     holds("with that 32 before", overlap[2], 0.15, 0.36);
-    assert!(overlap[0] > overlap[1], "neighbours have more in common: {overlap:?}");
-    assert!(overlap_range.1 > 2.0 * overlap_range.0, "layers differ: {overlap_range:?}");
+    assert!(
+        overlap[0] > overlap[1],
+        "neighbours have more in common: {overlap:?}"
+    );
+    assert!(
+        overlap_range.1 > 2.0 * overlap_range.0,
+        "layers differ: {overlap_range:?}"
+    );
     holds("predicted", predicted, 0.75, 0.95);
 }
 
@@ -244,7 +277,10 @@ fn only_mixtures_with_a_head_are_routed() {
         assert_eq!(routed.is_ok(), is_mixture, "{name}");
         if let Err(error) = routed {
             let message = error.to_string();
-            assert!(message.contains(name) && message.contains("qwen3-30b-a3b"), "{message}");
+            assert!(
+                message.contains(name) && message.contains("qwen3-30b-a3b"),
+                "{message}"
+            );
         }
     }
 }
