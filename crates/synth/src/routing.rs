@@ -50,7 +50,7 @@ const EXPERTS_GAIN: f32 = 0.5;
 /// How much more than the rest routers see of the shared segment: in the first layer, and
 /// the least and the most in the others, between which layers differ.
 const SKEW_FIRST: f32 = 0.2;
-const SKEW: (f32, f32) = (0.4, 1.8);
+const SKEW: (f32, f32) = (0.4, 2.4);
 
 /// A choice of weights for one model.
 pub(crate) struct Routing {
