@@ -151,6 +151,7 @@ mod tests {
             quant: "q4_0".into(),
             seed: 1,
             parts,
+            experts_used: None,
             layers: None,
             routing: false,
             force,
