@@ -260,6 +260,11 @@ fn at_the_break_even_both_cost_the_same() {
 
 #[test]
 fn claims_are_about_loops() {
-    let error = about(&Library::embedded(), "dram").expect_err("it is none").to_string();
-    assert!(error.contains("`dram` is no loop") && error.contains("hollow-core"), "{error}");
+    let error = about(&Library::embedded(), "dram")
+        .expect_err("it is none")
+        .to_string();
+    assert!(
+        error.contains("`dram` is no loop") && error.contains("hollow-core"),
+        "{error}"
+    );
 }

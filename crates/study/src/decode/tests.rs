@@ -374,7 +374,9 @@ fn a_window_too_small_to_simulate_is_refused_with_the_least_that_is_not() {
     let library = Library::embedded();
     let mut case = case(&library, "llama-8b", "b200", "hbf");
     case.window_bytes = Some(1 << 16);
-    let error = decode(&library, &case).expect_err("too many pieces").to_string();
+    let error = decode(&library, &case)
+        .expect_err("too many pieces")
+        .to_string();
     let least = super::course::least_window(case.model.needed_bytes(1));
     assert!(error.contains("or more, because"), "{error}");
     case.window_bytes = Some(least.max(WINDOW_MIN));

@@ -156,8 +156,16 @@ fn media_that_fail_alike_are_named_together() {
     asked.media = ["hbf", "hbm4", "dram"].map(str::to_owned).to_vec();
     asked.accelerators = vec!["b200".to_owned()];
     let told = find_report(&Library::embedded(), &asked).expect("it can be asked");
-    let said = told.notes.iter().filter(|note| note.contains("no machine does it"));
+    let said = told
+        .notes
+        .iter()
+        .filter(|note| note.contains("no machine does it"));
     let said: Vec<&String> = said.collect();
     assert_eq!(said.len(), 1, "{:?}", told.notes);
-    assert!(["DDR5", "Flash", "HBM4"].iter().all(|name| said[0].contains(name)), "{said:?}");
+    assert!(
+        ["DDR5", "Flash", "HBM4"]
+            .iter()
+            .all(|name| said[0].contains(name)),
+        "{said:?}"
+    );
 }

@@ -10,12 +10,7 @@ use crate::report::{
 
 /// Replays a trace with room for so many tokens, under all policies. `done` is called after
 /// each replay, from any thread.
-pub fn kv_report(
-    name: &str,
-    trace: &KvTrace,
-    sizes: &[u64],
-    done: &(dyn Fn() + Sync),
-) -> Report {
+pub fn kv_report(name: &str, trace: &KvTrace, sizes: &[u64], done: &(dyn Fn() + Sync)) -> Report {
     let rows = replayed(trace, sizes, done);
     let wanted = trace.tokens();
     let shares = Shares { wanted };

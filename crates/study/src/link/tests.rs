@@ -634,12 +634,20 @@ fn what_is_not_published_is_left_out_and_said() {
         assert!(answer.cost.lacks(what));
     }
     assert!(
-        answer.marks.join(" ").contains("no power and no price is published"),
+        answer
+            .marks
+            .join(" ")
+            .contains("no power and no price is published"),
         "{:?}",
         answer.marks
     );
     let told = report(&library, id, false).unwrap();
-    assert_eq!(told.answer.matches("at least").count(), 2, "{}", told.answer);
+    assert_eq!(
+        told.answer.matches("at least").count(),
+        2,
+        "{}",
+        told.answer
+    );
     let given = "[opa]\n\
                  power = { value = 30, unit = 'W', source = 'me', date = '2026', tag = 'assumption' }\n\
                  price = { value = 20000, unit = '$', source = 'me', date = '2026', tag = 'assumption' }";

@@ -79,7 +79,8 @@ pub(super) fn said(library: &Library, sheet: &Sheet) -> Result<Unit, MediaError>
     let fiber = part("fiber", SheetKind::Fiber)?;
     let transceiver = part("transceiver", SheetKind::Transceiver)?;
     let amplifier = part("amplifier", SheetKind::Amplifier)?;
-    let of_each = |key: &str| Ok::<_, MediaError>(library.figure(&format!("{}.{key}", amplifier.id))?.value);
+    let of_each =
+        |key: &str| Ok::<_, MediaError>(library.figure(&format!("{}.{key}", amplifier.id))?.value);
 
     let length_m = sheet.get("length");
     let delay_s = delay_s(length_m, fiber.get("group_index"));

@@ -137,5 +137,9 @@ fn one_medium_is_compared_with_none() {
         rate_bytes_per_s: 0.0,
     };
     let told = report(&Library::embedded(), need, &["dram".to_owned()]).expect("it is embedded");
-    assert!(told.answer.starts_with("It takes 1 of DDR5, for $"), "{}", told.answer);
+    assert!(
+        told.answer.starts_with("It takes 1 of DDR5, for $"),
+        "{}",
+        told.answer
+    );
 }

@@ -2,7 +2,9 @@
 
 use delayline_line::{Clock, Config, Line, LineSetup, Region, Walk};
 use delayline_medium::{Dram, Link, Memory, Simulated, VirtualClock};
-use delayline_plan::{ALIGN, DriveRates, MemoryShare, NEAR_BYTES, Schedule, Use, choose, run_times};
+use delayline_plan::{
+    ALIGN, DriveRates, MemoryShare, NEAR_BYTES, Schedule, Use, choose, run_times,
+};
 use delayline_train::{ActivationId, Activations};
 
 use super::{TrainError, TrainStep};

@@ -282,7 +282,11 @@ fn a_question_that_contradicts_itself_is_refused_and_memory_elsewhere_is_told() 
         memory: None,
     };
     let notes = train_report(&library, &question).expect("it can be").notes;
-    let told = |notes: &[String]| notes.iter().any(|note| note.contains("host's memory, of which"));
+    let told = |notes: &[String]| {
+        notes
+            .iter()
+            .any(|note| note.contains("host's memory, of which"))
+    };
     assert!(told(&notes), "{notes:?}");
     question.accelerator.0 = "b200".to_owned();
     let notes = train_report(&library, &question).expect("it can be").notes;
