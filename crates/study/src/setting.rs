@@ -169,9 +169,16 @@ fn parse_values(text: &str) -> Option<(Vec<f64>, String)> {
         return None;
     }
     let at = |n: usize| n as f64 / (count - 1) as f64;
-    let value = |n| match log {
-        true => from * (to / from).powf(at(n)),
-        false => from + (to - from) * at(n),
+    let value = |n| {
+        let value = match log {
+            true => from * (to / from).powf(at(n)),
+            false => from + (to - from) * at(n),
+        };
+        // Whole numbers are missed by rounding alone.
+        match (value - value.round()).abs() <= 1e-9 * value.abs() {
+            true => value.round(),
+            false => value,
+        }
     };
     Some(((0..count).map(value).collect(), unit))
 }
@@ -237,11 +244,6 @@ impl Setting {
 
     fn count(&self, value: f64, ask: &mut CaseOptions) -> Result<Option<u32>, SettingError> {
         let least = u32::from(self.name == "batch");
-        // A logarithmic range may miss a whole number by rounding.
-        let value = match (value - value.round()).abs() <= 1e-9 * value.abs() {
-            true => value.round(),
-            false => value,
-        };
         let counts = f64::from(least)..=f64::from(u32::MAX);
         if value.fract() != 0.0 || !counts.contains(&value) || !self.unit.is_empty() {
             return Err(SettingError::Whole {

@@ -10,7 +10,9 @@ use super::{
 };
 use crate::datasheet::{Library, SheetKind};
 use crate::interval::Interval;
-use crate::report::format::{count_range, counted, dollars, dollars_range, percent, si, si_range};
+use crate::report::format::{
+    capitalised, count_range, counted, dollars, dollars_range, percent, si, si_range,
+};
 use crate::report::{
     Axis, Headline, Plot, PlotMark, PlotShape, Report, ReportTable, Series, Whisker,
 };
@@ -165,7 +167,7 @@ fn answer(rows: &[Row]) -> String {
     };
     format!(
         "{} gives each sequence most, {} per second; a million tokens cost least from {}, {}.",
-        fastest.name_among(rows),
+        capitalised(&fastest.name_among(rows)),
         counted(si_range(fastest.decoded.tokens_per_s, ""), "token"),
         cheapest.name_among(rows),
         dollars_range(cheapest.decoded.dollars_per_million),

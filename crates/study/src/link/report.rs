@@ -8,7 +8,7 @@ use crate::interval::Interval;
 use crate::optics::link::{ChannelReport, GroupReport, LineReport};
 use crate::optics::modulation::Format;
 use crate::optics::noise::{Accumulation, NoiseModel};
-use crate::report::format::{count_range, digits, dollars_range, si, si_range};
+use crate::report::format::{capitalised, count_range, digits, dollars_range, si, si_range};
 use crate::report::{Axis, Bar, Headline, Plot, PlotMark, PlotShape, Report, ReportTable, Series};
 
 /// What there is to say of the design of the sheet `id`; `channels` adds a row for each channel.
@@ -86,13 +86,6 @@ pub fn headline(net_rate_bit_per_s: f64) -> Headline {
         value: net_rate_bit_per_s,
         unit: "bit/s",
     }
-}
-
-/// As at the beginning of a sentence.
-fn capitalised(name: &str) -> String {
-    let mut letters = name.chars();
-    let first = letters.next().map(char::to_uppercase);
-    first.into_iter().flatten().chain(letters).collect()
 }
 
 fn in_all(answer: &Answer) -> ReportTable {

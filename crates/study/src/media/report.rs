@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{CostPart, Delivery, MediaError, Need, Sized, ids, size};
 use crate::datasheet::{Library, SheetKind};
 use crate::interval::Interval;
-use crate::report::format::{count_range, dollars_range, si, si_range};
+use crate::report::format::{capitalised, count_range, dollars_range, si, si_range};
 use crate::report::{
     Axis, Bar, COLOURS, Headline, Plot, PlotMark, PlotShape, Report, ReportTable, Series, Whisker,
 };
@@ -67,11 +67,12 @@ fn answer(sized: &[Sized]) -> String {
     match cheapest.unit.id == coolest.unit.id {
         true => format!(
             "{} costs least, {costs}, and draws least, {draws}.",
-            cheapest.unit.name
+            capitalised(&cheapest.unit.name)
         ),
         false => format!(
             "{} costs least, {costs}; {} draws least, {draws}.",
-            cheapest.unit.name, coolest.unit.name
+            capitalised(&cheapest.unit.name),
+            coolest.unit.name
         ),
     }
 }

@@ -116,6 +116,13 @@ pub fn percent(share: f64) -> String {
     format!("{} %", digits(share * 100.0))
 }
 
+/// As at the beginning of a sentence.
+pub fn capitalised(name: &str) -> String {
+    let mut letters = name.chars();
+    let first = letters.next().map(char::to_uppercase);
+    first.into_iter().flatten().chain(letters).collect()
+}
+
 /// `1 token`, `0 tokens`, `1.2 k tokens`: a written count and what is counted, which is one
 /// of them or several.
 pub fn counted(count: impl std::fmt::Display, one: &str) -> String {

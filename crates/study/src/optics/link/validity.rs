@@ -82,7 +82,12 @@ fn low_dispersion(at: &At<'_>) -> Vec<ValidityMark> {
     }
     let mark = |(band, channels): (String, usize)| ValidityMark {
         text: format!(
-            "less than {LEAST_DISPERSION_PS_PER_NM_KM} ps/nm/km at {channels} of its channels: the GN model does not hold there, and mixing of three channels is left out; the nonlinear noise is too low an estimate"
+            "{} less than {LEAST_DISPERSION_PS_PER_NM_KM} ps/nm/km: the GN model does not hold there, and mixing of three channels is left out; {} nonlinear noise is too low an estimate",
+            match channels {
+                1 => "1 channel has".to_owned(),
+                channels => format!("{channels} channels have"),
+            },
+            if channels == 1 { "its" } else { "their" }
         ),
         about: format!("{band} band"),
     };
