@@ -26,7 +26,7 @@ fn a_request_is_rendered_as_it_is() {
         ),
         ("{{ raise_exception('not so') }}", body, Err("not so")),
         ("{% for %}", body, Err("cannot be used")),
-        ("x", "[]", Err("no chat request")),
+        ("x", "[]", Err("not a chat request")),
     ] {
         fs::write(&template, source).expect("written");
         fs::write(&request, request_text).expect("written");
