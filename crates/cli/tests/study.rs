@@ -243,7 +243,6 @@ fn odd_questions_have_answers() {
             "taken to have ports",
             "were not measured",
         ),
-        // Amplifiers of a band that carries nothing.
         (
             "link fiber:hollow-core,length=74800km",
             "The L band carries nothing",
@@ -255,7 +254,6 @@ fn odd_questions_have_answers() {
             "Nothing gives 1 token per second",
             "1 tokens",
         ),
-        // Rates as optics has them.
         (
             "media dram --hold 31GB --feed 256Tbit/s",
             "feed it at 32 TB/s",
@@ -272,7 +270,6 @@ fn odd_questions_have_answers() {
             "--window changes nothing there",
             "error",
         ),
-        // A step has at least one token.
         (
             "train --units 1000000",
             "With 1 token a step or more",
