@@ -247,7 +247,7 @@ pub fn hotness_path(model: &Path) -> PathBuf {
 
 impl HotnessFile {
     /// Opens the file of a model, or prepares to create it. If it cannot be opened, that is
-    /// reported by [`HotnessFile::write`].
+    /// reported by `HotnessFile::write`.
     pub fn open(model: &Path) -> Self {
         let path = hotness_path(model);
         let open = |write: bool, flags| {
