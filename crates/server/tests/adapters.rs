@@ -32,7 +32,9 @@ fn joined(events: &[(String, Value)], name: &str, pointer: &str) -> String {
 
 /// A tool that must be called, in OpenAI's form of chats.
 fn forced() -> Value {
-    let parameters = json!({"type": "object", "properties": {"on": {"type": "boolean"}},
+    // One value alone is allowed: between two the demo model is nearly undecided, and which it
+    // says depends on the processor's rounding.
+    let parameters = json!({"type": "object", "properties": {"on": {"const": true}},
         "required": ["on"], "additionalProperties": false});
     let tools =
         json!([{"type": "function", "function": {"name": "act", "parameters": parameters}}]);
