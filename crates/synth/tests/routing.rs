@@ -254,7 +254,7 @@ fn experts_are_chosen_as_in_real_routes() {
     holds("predicted", predicted, 0.75, 0.95);
 }
 
-/// The head names the next token, and next to it the one after.
+/// The head names the next token and the one after, which of them first is left to chance.
 #[test]
 fn what_is_said_goes_on() {
     let seed = delayline_testing::seed();
@@ -264,7 +264,9 @@ fn what_is_said_goes_on() {
     for token in [259, 700, 1500, 3997] {
         let width = model.n_embd as usize;
         let logits = product(head, &table[token * width..][..width]);
-        assert_eq!(best(&logits, 2), [token + 1, token + 2]);
+        let mut named = best(&logits, 2);
+        named.sort_unstable();
+        assert_eq!(named, [token + 1, token + 2]);
     }
 }
 
