@@ -7,6 +7,7 @@ mod show;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -37,7 +38,7 @@ use args::{
     StudyCommand, SweepArgs, TrainStudyArgs,
 };
 
-/// How often the progress of a sweep is looked at.
+/// How often the progress of long work is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Runs the command.
@@ -115,7 +116,7 @@ pub fn run(args: &StudyArgs, output: &Output) -> Result<()> {
                 .filter_map(|name| GraphDrive::named(name))
                 .collect();
             let total = graph::replays(args.share.len(), drives.len());
-            with_progress(output, "replays", total as u64, |done| {
+            with_progress(output, "replays", total as u64, |_, done| {
                 let answer =
                     |_: &Asked, _| Ok(graph_report(&name, &trace, &args.share, &drives, done)?);
                 answered(&library, &nothing, common, answer, None)
@@ -126,7 +127,7 @@ pub fn run(args: &StudyArgs, output: &Output) -> Result<()> {
             let name = args.trace.file_stem().unwrap_or_default();
             let name = name.to_string_lossy();
             let total = kv::replays(args.size.len());
-            with_progress(output, "replays", total as u64, |done| {
+            with_progress(output, "replays", total as u64, |_, done| {
                 let answer = |_: &Asked, _| Ok(kv_report(&name, &trace, &args.size, done));
                 answered(&library, &nothing, common, answer, None)
             })?
@@ -163,24 +164,28 @@ pub fn run(args: &StudyArgs, output: &Output) -> Result<()> {
     show(report, &library, common, output)
 }
 
-/// Does `work` on another thread, with a line of progress over what it says is done.
+/// Does `work` on another thread, with a line of progress over what it says is done. It is
+/// given what tells it to stop, after Ctrl-C where that is watched for.
 fn with_progress<T: Send>(
     output: &Output,
     what: &str,
     total: u64,
-    work: impl FnOnce(&(dyn Fn() + Sync)) -> T + Send,
+    work: impl FnOnce(&AtomicBool, &(dyn Fn() + Sync)) -> T + Send,
 ) -> T {
-    let done = AtomicU64::new(0);
+    let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (stop, done) = (&stop, &done);
     std::thread::scope(|scope| {
-        let work = scope.spawn(|| {
-            work(&|| {
+        let (works, ended) = channel::<()>();
+        let work = scope.spawn(move || {
+            let _works = works;
+            work(stop, &|| {
                 done.fetch_add(1, Ordering::Relaxed);
             })
         });
         let mut progress = output.count(what, total);
-        while !work.is_finished() {
-            std::thread::sleep(LOOK);
+        while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
             progress.set(done.load(Ordering::Relaxed));
+            stop.fetch_or(interrupt::asked(), Ordering::Relaxed);
         }
         work.join().expect("a study does not panic")
     })
@@ -606,22 +611,8 @@ fn run_sweep(
         )?;
     }
     let rows = sweep::rows(&common.set)? as u64;
-    let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
-    let csv = std::thread::scope(|scope| {
-        let work = scope.spawn(|| {
-            sweep::sweep(library, &ask, &base, &common.set, &stop, || {
-                done.fetch_add(1, Ordering::Relaxed);
-            })
-        });
-        let mut progress = output.count("decoding", rows);
-        while !work.is_finished() {
-            std::thread::sleep(LOOK);
-            progress.set(done.load(Ordering::Relaxed));
-            if interrupt::asked() {
-                stop.store(true, Ordering::Relaxed);
-            }
-        }
-        work.join().expect("a sweep does not panic")
+    let csv = with_progress(output, "decoding", rows, |stop, done| {
+        sweep::sweep(library, &ask, &base, &common.set, stop, done)
     });
     if interrupt::asked() {
         return Err(Interrupted.into());

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use delayline_engine::seal_path;
-use delayline_synth::{Blueprint, Quant, Summary, size, write, write_split};
+use delayline_synth::{Blueprint, Error, Quant, Summary, size, write, write_split};
 use serde_json::json;
 
 use crate::args::SynthArgs;
@@ -32,7 +32,8 @@ pub fn run(args: &SynthArgs, output: &Output) -> Result<()> {
 fn make(args: &SynthArgs, output: &Output) -> Result<Summary> {
     let mut shape = Blueprint::named(&args.shape).context("the shape has no description")?;
     if let Some(used) = args.experts_used {
-        use_experts(&mut shape, used)?;
+        let wrong = |error: Error| config::conflict(&error.to_string());
+        shape = shape.with_experts_used(used).map_err(wrong)?;
     }
     if let Some(layers) = args.layers {
         shape = shape.with_layers(layers);
@@ -58,27 +59,6 @@ fn make(args: &SynthArgs, output: &Output) -> Result<Summary> {
         written::write(&seal_path(path), FileKind::Seal, |out| out.write_all(seal))?;
     }
     Ok(summary)
-}
-
-/// Has a token use as many experts as asked for.
-fn use_experts(shape: &mut Blueprint, used: u32) -> Result<()> {
-    let experts = match shape {
-        Blueprint::Shape(shape) => shape.experts.as_mut(),
-        _ => None,
-    };
-    let Some(experts) = experts else {
-        return Err(config::conflict(
-            "--experts-used is for the shapes of real mixtures of experts, such as qwen3-30b-a3b",
-        ));
-    };
-    if used > experts.count {
-        return Err(config::conflict(&format!(
-            "a token cannot use {used} experts: a layer has {}",
-            experts.count
-        )));
-    }
-    experts.used = used;
-    Ok(())
 }
 
 fn report(summary: &Summary, seconds: f64, output: &Output) -> Result<()> {

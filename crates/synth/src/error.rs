@@ -42,6 +42,20 @@ pub enum Error {
         /// How many tensors there are.
         tensors: usize,
     },
+    /// A model whose number of experts a token uses cannot be changed.
+    #[error(
+        "how many experts a token uses can be chosen for the shapes of mixtures of experts alone, \
+         such as qwen3-30b-a3b"
+    )]
+    NoExperts,
+    /// More experts than there are, or none.
+    #[error("a token cannot use {used} experts: a layer has {count}")]
+    ExpertsUsed {
+        /// How many were asked for.
+        used: u32,
+        /// How many a layer has.
+        count: u32,
+    },
     /// A model without choices that could be made like a trained one's.
     #[error("{name} cannot have the routing of a trained model, expected one of {}",
             crate::Blueprint::routable().collect::<Vec<_>>().join(", "))]

@@ -145,6 +145,24 @@ impl Blueprint {
         }
     }
 
+    /// The same model, a mixture, of which a token uses so many experts.
+    ///
+    /// # Errors
+    /// It is none whose experts are known, or a layer has fewer.
+    pub fn with_experts_used(mut self, used: u32) -> Result<Self, Error> {
+        let experts = match &mut self {
+            Self::Shape(shape) | Self::Routed(shape) => shape.experts.as_mut(),
+            Self::Arch(_) | Self::Sized(_) => None,
+        };
+        let experts = experts.ok_or(Error::NoExperts)?;
+        if !(1..=experts.count).contains(&used) {
+            let count = experts.count;
+            return Err(Error::ExpertsUsed { used, count });
+        }
+        experts.used = used;
+        Ok(self)
+    }
+
     /// The same model with its first layers alone, where there are more.
     #[must_use]
     pub fn with_layers(self, layers: u32) -> Self {
