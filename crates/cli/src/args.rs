@@ -229,7 +229,7 @@ pub struct EngineArgs {
     /// Compute threads [default: at most one for each core that this process may use, and fewer while other programs use the cores and fewer are faster]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
     pub threads: Option<u32>,
-    /// Tokens of context: prompt and answers together [default: at most 4096, an eighth of --memory]
+    /// Tokens of context: prompt and answers together [default: as many as an eighth of --memory holds, at most 4096, or the model's own where all of it is in memory]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
     pub ctx: Option<u32>,
     /// Maximum number of tokens that share a lap while a prompt is read [default: by threads and --memory]

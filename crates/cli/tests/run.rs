@@ -291,6 +291,22 @@ fn a_closed_pipe_ends_it_quietly() {
 }
 
 #[test]
+fn where_all_is_in_memory_the_context_is_the_models_own() {
+    let cache = |memory: &str, more: &str| {
+        let args = format!("run --temp 0 --raw --json -n 1 --memory {memory} {more}");
+        let output = delayline(&args, &[&model(), "-p", "A"]);
+        let events = objects(&output);
+        number(events.last().expect("an end"), "/memory/kv_bytes")
+    };
+    // The model was trained on 8,192 tokens.
+    let own = cache("2GiB", "");
+    assert_eq!(own, cache("2GiB", "--ctx 8192"));
+    assert_eq!(own, 2.0 * cache("2GiB", "--ctx 4096"));
+    let least = cache("600MiB", "");
+    assert!(least <= 600.0 * MIB / 8.0 && least < own / 2.0, "{least}");
+}
+
+#[test]
 fn ctrl_c_ends_it_with_the_figures() {
     let args = "run --threads 1 --ctx 4096 --temp 0 --memory 180MiB --raw --json";
     let mut child = command(args, &[&model(), "-p", "1, 2, 3, 4, 5, 6, 7,"])

@@ -2,10 +2,11 @@
 //! graphs, announces each node before computing it, and binds the node's weights to the
 //! addresses that it is given.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use delayline_line::Lease;
-use delayline_medium::Memory;
+use delayline_medium::{Memory, Team};
 
 use crate::arena::FrameBinding;
 use crate::error::Error;
@@ -129,6 +130,12 @@ pub trait Backend: Bind {
     /// # Errors
     /// If the threads cannot be started.
     fn use_threads(&mut self, threads: u32) -> Result<(), Error>;
+
+    /// Its threads, which share other work while it computes nothing: between laps, and
+    /// during the calls of [`Feed`]. None if there is one thread only.
+    fn team(&self) -> Option<Rc<dyn Team>> {
+        None
+    }
 }
 
 /// Where the bytes of a weight are while a node computes.

@@ -85,8 +85,11 @@ pub fn native(ledger: &Ledger, file: &ModelFile, base: u64, shape: &ContextShape
     let weights = file.weight_bytes() + tied;
     let facts = file.facts();
     let widest = facts.embedding.max(facts.feed_forward);
-    // llama.cpp's default micro-batch of 512 rows, a few activations wide.
-    let buffers = 512 * widest * 16 + u64::from(shape.seqs) * facts.vocab * 8 + (32 << 20);
+    // A micro-batch, a few activations wide, and its mask where the context is long.
+    let rows = u64::from(NATIVE_ROWS);
+    let mask = rows * u64::from(shape.ctx.saturating_sub(MASKED)) * MASK;
+    let outputs = u64::from(shape.seqs) * facts.vocab * 8;
+    let buffers = rows * widest * 16 + mask + outputs + (32 << 20);
     let kv = kv_bytes(file, shape.ctx, shape.kv);
     let mut ledger = ledger.clone();
     ledger.book(Account::Program, base);
@@ -191,6 +194,42 @@ pub fn context(file: &ModelFile, options: &Options, total: u64, shape: &ContextS
     }
     .tokens()
 }
+
+/// The context of a single sequence where all weights are in memory, so that a longer one
+/// makes no lap longer: the model's own, or as much of it as an eighth of the budget holds,
+/// but not less than `shape` has.
+pub fn own_context(
+    file: &ModelFile,
+    options: &Options,
+    total: u64,
+    shape: &ContextShape,
+) -> ContextShape {
+    let trained = file.facts().context.clamp(1, u64::from(u32::MAX)) as u32;
+    let mut own = match (options.ctx, shape.seqs) {
+        (None, 1) => ContextShape {
+            ctx: trained.max(shape.ctx),
+            ..*shape
+        },
+        _ => *shape,
+    };
+    let rows = u64::from(options.ubatch.unwrap_or(NATIVE_ROWS));
+    while own.ctx > shape.ctx
+        && kv_bytes(file, own.ctx, own.kv) + rows * u64::from(own.ctx) * MASK > total / 8
+    {
+        own.ctx = (own.ctx / 2).max(shape.ctx);
+    }
+    own
+}
+
+/// Rows of llama.cpp's default micro-batch.
+pub const NATIVE_ROWS: u32 = 512;
+
+/// Bytes of attention's mask for a row and a token of context: once in 32 and once in 16
+/// bits.
+const MASK: u64 = 6;
+
+/// Tokens of context whose mask is in the constant part of the buffers.
+const MASKED: u32 = 4096;
 
 /// Maximum share of the budget for the KV cache of several sequences.
 const KV_MOST: f64 = 0.5;

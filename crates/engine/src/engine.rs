@@ -124,11 +124,14 @@ impl<B: Backend> Engine<B> {
         let insists = options.maker.as_ref().is_some_and(|maker| maker.insists());
         let streams = insists || file.stripe_unit().is_some();
         if options.way == Way::Auto && !streams {
-            let native = budget::native(&ledger, &file, base, &shape);
-            if native.spent() <= total {
+            let own = budget::own_context(&file, options, total, &shape);
+            let fits =
+                |shape: &ContextShape| budget::native(&ledger, &file, base, shape).spent() <= total;
+            if let Some(shape) = [own, shape].into_iter().find(fits) {
                 drop(model);
+                let rows = options.ubatch.unwrap_or(budget::NATIVE_ROWS);
                 let shape = ContextShape {
-                    ubatch: options.ubatch.unwrap_or(512).clamp(1, shape.ctx).max(seqs),
+                    ubatch: rows.clamp(1, shape.ctx).max(seqs),
                     ..shape
                 };
                 return Self::whole(loader, file, Load::Native, shape, total, options.unchecked);

@@ -125,7 +125,7 @@ impl Stream {
         let clock = medium.clock();
         let clock = clock.unwrap_or_else(|| Rc::new(RealClock::default()));
         let source = LineSource {
-            medium: Checked::new(medium, memory.clone(), checks),
+            medium: Checked::new(medium, memory.clone(), checks).with_team(backend.team()),
             region,
             clock: clock.clone(),
         };

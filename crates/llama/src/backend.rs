@@ -9,7 +9,7 @@ use delayline_engine::{
     Backend, Bind, Binding, Class, ContextShape, Engine, Error, Feed, FrameBinding, Graph, Load,
     Loader, ModelFile, Names, Options, UseId,
 };
-use delayline_medium::Memory;
+use delayline_medium::{Memory, Team};
 
 use crate::bind::TensorUse;
 use crate::context::Context;
@@ -293,6 +293,10 @@ impl Backend for LlamaBackend {
 
     fn use_threads(&mut self, threads: u32) -> Result<(), Error> {
         self.context.use_threads(threads)
+    }
+
+    fn team(&self) -> Option<Rc<dyn Team>> {
+        Some(self.context.threads())
     }
 }
 

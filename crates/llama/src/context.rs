@@ -2,8 +2,6 @@
 //! micro-batch, so one call is one lap. Knows nothing of feeding.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,6 +13,7 @@ use crate::log;
 use crate::piece::Piece;
 use crate::pump::{Pump, on_abort, on_node};
 use crate::sys;
+use crate::threads::Pools;
 use delayline_engine::{ContextShape, Error, FlashAttention, KvType};
 
 /// A context with its persistent threads; freed on drop.
@@ -32,9 +31,8 @@ pub struct Context {
     /// Tokens that sliding attention sees; 0 without such layers.
     pub(crate) attention_window: u32,
     pub(crate) snapshots: Snapshots,
-    // The pools and the model are freed after the context, which points into both. One pool
-    // for each number of threads that was used: in a larger pool, idle threads would spin.
-    pools: BTreeMap<u32, Threads>,
+    // The pools and the model are freed after the context, which points into both.
+    pools: Rc<Pools>,
     _model: Arc<Model>,
 }
 
@@ -111,7 +109,7 @@ impl Context {
                 true => snapshot_room(announced.get().states, shape.seqs),
                 false => 0,
             }),
-            pools: BTreeMap::new(),
+            pools: Rc::default(),
             _model: model.clone(),
         };
         context.use_threads(shape.threads)?;
@@ -124,11 +122,8 @@ impl Context {
     /// # Errors
     /// When the threads cannot be started.
     pub fn use_threads(&mut self, n: u32) -> Result<(), Error> {
-        let pool = match self.pools.entry(n) {
-            Entry::Occupied(pool) => pool.into_mut(),
-            Entry::Vacant(place) => place.insert(Threads::new(n)?),
-        };
-        let (context, pool) = (self.ptr.as_ptr(), pool.0.as_ptr());
+        let pool = self.pools.select(n)?;
+        let (context, pool) = (self.ptr.as_ptr(), pool.as_ptr());
         // SAFETY: both are live and do not compute; the pool is freed after the context.
         // The one that was attached before is put to sleep by the next lap.
         unsafe {
@@ -137,6 +132,11 @@ impl Context {
             sys::llama_set_n_threads(context, n as i32, n as i32);
         }
         Ok(())
+    }
+
+    /// Its threads, for work between the runs of a graph.
+    pub fn threads(&self) -> Rc<Pools> {
+        self.pools.clone()
     }
 
     /// For llama.cpp's functions; valid as long as `self`.
@@ -238,32 +238,6 @@ fn ggml_type(kv: KvType) -> sys::ggml_type {
         KvType::F16 => sys::GGML_TYPE_F16,
         KvType::Q8_0 => sys::GGML_TYPE_Q8_0,
         KvType::Q4_0 => sys::GGML_TYPE_Q4_0,
-    }
-}
-
-/// A pool of threads. Without one, llama.cpp would create and join threads at every run of
-/// nodes. They spin before they sleep, because runs follow each other closely.
-struct Threads(NonNull<sys::ggml_threadpool>);
-
-impl Threads {
-    fn new(n: u32) -> Result<Self, Error> {
-        // SAFETY: a plain struct by value; the pool is checked for null.
-        let pool = unsafe {
-            let mut params = sys::ggml_threadpool_params_default(n as i32);
-            params.poll = 50;
-            sys::ggml_threadpool_new(&mut params)
-        };
-        NonNull::new(pool).map(Self).ok_or_else(|| Error::Llama {
-            what: "start its threads",
-            message: format!("{n} threads were refused"),
-        })
-    }
-}
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        // SAFETY: live and freed once; the context that used it is gone.
-        unsafe { sys::ggml_threadpool_free(self.0.as_ptr()) }
     }
 }
 

@@ -25,6 +25,7 @@ mod session;
 mod special;
 mod sys;
 mod thoughts;
+mod threads;
 mod tier;
 mod tokenize;
 mod vocab;

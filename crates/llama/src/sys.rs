@@ -28,16 +28,16 @@ pub use raw::{
 // field or a constant or look up a set.
 pub use raw::{
     ggml_build_forward_expand, ggml_free, ggml_graph_compute, ggml_graph_overhead_custom,
-    ggml_graph_plan, ggml_init, ggml_nbytes, ggml_new_graph_custom, ggml_set_abort_callback,
-    ggml_threadpool_free, ggml_threadpool_new, ggml_threadpool_params_default,
-    llama_context_default_params, llama_free, llama_get_memory, llama_log_set,
-    llama_model_default_params, llama_model_free, llama_model_get_vocab, llama_model_has_decoder,
-    llama_model_has_encoder, llama_model_is_diffusion, llama_model_is_hybrid,
-    llama_model_is_recurrent, llama_model_n_swa, llama_n_ctx, llama_pooling_type,
-    llama_sampler_chain_default_params, llama_sampler_chain_get, llama_sampler_free,
-    llama_set_n_threads, llama_vocab_bos, llama_vocab_eos, llama_vocab_get_add_bos,
-    llama_vocab_get_add_eos, llama_vocab_is_eog, llama_vocab_n_tokens, llama_vocab_sep,
-    llama_vocab_type,
+    ggml_graph_plan, ggml_init, ggml_map_custom1, ggml_nbytes, ggml_new_graph_custom,
+    ggml_new_tensor_1d, ggml_set_abort_callback, ggml_threadpool_free, ggml_threadpool_new,
+    ggml_threadpool_params_default, llama_context_default_params, llama_free, llama_get_memory,
+    llama_log_set, llama_model_default_params, llama_model_free, llama_model_get_vocab,
+    llama_model_has_decoder, llama_model_has_encoder, llama_model_is_diffusion,
+    llama_model_is_hybrid, llama_model_is_recurrent, llama_model_n_swa, llama_n_ctx,
+    llama_pooling_type, llama_sampler_chain_default_params, llama_sampler_chain_get,
+    llama_sampler_free, llama_set_n_threads, llama_vocab_bos, llama_vocab_eos,
+    llama_vocab_get_add_bos, llama_vocab_get_add_eos, llama_vocab_is_eog, llama_vocab_n_tokens,
+    llama_vocab_sep, llama_vocab_type,
 };
 
 /// An exception that llama.cpp threw.

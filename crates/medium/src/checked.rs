@@ -8,7 +8,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use delayline_line::{
@@ -24,6 +26,10 @@ const BLOCK: usize = CHECK_BLOCK as usize;
 
 /// Bytes that one poll checks, or a little more: it ends with a whole read.
 const AT_ONCE: u32 = 64 << 10;
+
+/// Bytes from which on a read is hashed by all threads: to wake them takes as long as one
+/// of them needs for some ten kilobytes.
+const SHARED: u32 = 128 << 10;
 
 /// Maximum number of wrong reads that are reported as events.
 const TOLD: u64 = 8;
@@ -177,12 +183,22 @@ pub struct CheckCounts {
     pub wrong: u64,
 }
 
+/// Threads that do the same work at the same time, each its share.
+pub trait Team {
+    /// Calls `work` once on each thread, the caller's among them, with the thread's number
+    /// and how many there are, and returns when all calls have returned.
+    fn all(&self, work: &(dyn Fn(usize, usize) + Sync));
+}
+
 /// The medium inside, and its hashes.
 pub struct Checked<M> {
     inner: M,
     memory: Arc<Memory>,
     /// None: nothing is checked.
     checks: Option<Checks>,
+    team: Option<Rc<dyn Team>>,
+    /// Room for the hashes of one read.
+    hashes: Vec<AtomicU64>,
     /// Part and offset of the reads under way, by their id.
     asked: HashMap<u64, (u16, u64)>,
     /// Completions that were not checked yet.
@@ -202,6 +218,8 @@ impl<M: Medium> Checked<M> {
             inner,
             memory,
             checks,
+            team: None,
+            hashes: Vec::new(),
             asked: HashMap::new(),
             arrived: VecDeque::new(),
             come: Vec::new(),
@@ -209,6 +227,12 @@ impl<M: Medium> Checked<M> {
             counts: CheckCounts::default(),
             events: Vec::new(),
         }
+    }
+
+    /// Hashes large reads with a team of threads instead of one.
+    #[must_use]
+    pub fn with_team(self, team: Option<Rc<dyn Team>>) -> Self {
+        Self { team, ..self }
     }
 
     /// The medium inside.
@@ -271,11 +295,13 @@ impl<M: Medium> Checked<M> {
             offset,
             len: come,
         };
+        read.hash_blocks(self.team.as_deref(), &mut self.hashes);
+        let hashes = read.numbered(&self.hashes);
         let end = at + u64::from(len);
         let counts = &mut self.counts;
         let right = match checks.whole(part, offset, len, self.begun.remove(&end)) {
             Some((known, first, sum)) => {
-                let new = read.hashes().fold(sum, add);
+                let new = hashes.fold(sum, add);
                 counts.learned_bytes += u64::from(known.sum.map_or(come, |_| 0));
                 counts.checked_bytes += u64::from(known.sum.map_or(0, |_| come));
                 let right = !whole || *known.sum.get_or_insert(new) == new;
@@ -285,7 +311,7 @@ impl<M: Medium> Checked<M> {
                 }
                 right
             }
-            None => checks.blocks(part, &read, counts),
+            None => checks.blocks(part, offset, hashes, counts),
         };
         counts.ns += start.elapsed().as_nanos() as u64;
         if !right {
@@ -334,8 +360,14 @@ impl Checks {
     }
 
     /// Compares each block with its known hash, or learns it; whether all were right.
-    fn blocks(&mut self, part: u16, read: &Read<'_>, counts: &mut CheckCounts) -> bool {
-        let first = read.offset / CHECK_BLOCK;
+    fn blocks(
+        &mut self,
+        part: u16,
+        offset: u64,
+        hashes: impl Iterator<Item = (u64, u64)>,
+        counts: &mut CheckCounts,
+    ) -> bool {
+        let first = offset / CHECK_BLOCK;
         let at = self
             .scattered
             .partition_point(|s| (s.part, s.blocks.end) <= (part, first));
@@ -344,7 +376,7 @@ impl Checks {
             return true;
         };
         let mut right = true;
-        for (hash, block) in read.hashes() {
+        for (hash, block) in hashes {
             while block >= range.blocks.end {
                 match ranges.next() {
                     Some(next) => range = next,
@@ -379,19 +411,47 @@ struct Read<'a> {
 }
 
 impl Read<'_> {
-    /// The hash of each block, and its number.
-    fn hashes(&self) -> impl Iterator<Item = (u64, u64)> {
+    /// The number of its blocks.
+    fn blocks(&self) -> usize {
+        (self.len as usize).div_ceil(BLOCK)
+    }
+
+    /// Hashes all blocks into the beginning of `hashes`.
+    fn hash_blocks(&self, team: Option<&dyn Team>, hashes: &mut Vec<AtomicU64>) {
+        let blocks = self.blocks();
+        if hashes.len() < blocks {
+            hashes.resize_with(blocks, AtomicU64::default);
+        }
+        let hashes = &hashes[..blocks];
+        match team.filter(|_| self.len >= SHARED) {
+            Some(team) => team.all(&|thread, threads| {
+                let share = blocks * thread / threads..blocks * (thread + 1) / threads;
+                self.hash_share(share.start, &hashes[share]);
+            }),
+            None => self.hash_share(0, hashes),
+        }
+    }
+
+    /// Hashes as many blocks as `hashes` has room for, the first of them block `first`.
+    fn hash_share(&self, first: usize, hashes: &[AtomicU64]) {
         let mut bytes = [0; BLOCK];
-        (0..self.len).step_by(BLOCK).map(move |from| {
-            let bytes = &mut bytes[..BLOCK.min((self.len - from) as usize)];
+        let end = self.at + u64::from(self.len);
+        for (block, out) in (first..).zip(hashes) {
+            let at = self.at + (block * BLOCK) as u64;
+            let bytes = &mut bytes[..BLOCK.min((end - at) as usize)];
             // Two blocks ahead hashing is a fifth faster where it waits for memory.
-            let ahead = self.at + u64::from(from) + 2 * BLOCK as u64;
-            let end = self.at + u64::from(self.len);
+            let ahead = at + 2 * BLOCK as u64;
             self.memory.prefetch(ahead..end.min(ahead + BLOCK as u64));
-            self.memory.copy_out(self.at + u64::from(from), bytes);
-            let block = (self.offset + u64::from(from)) / CHECK_BLOCK;
-            (nonzero((self.hash)(bytes)), block)
-        })
+            self.memory.copy_out(at, bytes);
+            out.store(nonzero((self.hash)(bytes)), Ordering::Relaxed);
+        }
+    }
+
+    /// The hashes, each with the number of its block in the part.
+    fn numbered<'a>(&self, hashes: &'a [AtomicU64]) -> impl Iterator<Item = (u64, u64)> + use<'a> {
+        let hashes = hashes[..self.blocks()].iter();
+        let hashes = hashes.map(|hash| hash.load(Ordering::Relaxed));
+        hashes.zip(self.offset / CHECK_BLOCK..)
     }
 }
 

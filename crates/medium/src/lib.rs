@@ -52,7 +52,7 @@ mod simulated;
 mod stripe;
 mod uring;
 
-pub use checked::{CHECK_BLOCK, CheckCounts, Checked, Checks, KnownRead, sum_of_blocks};
+pub use checked::{CHECK_BLOCK, CheckCounts, Checked, Checks, KnownRead, Team, sum_of_blocks};
 pub use clock::{Pace, RealClock, VirtualClock};
 pub use crash::Crash;
 pub use direct::DirectIo;

@@ -1,14 +1,16 @@
 //! That no wrong byte is passed on from a medium that lies, checked against a seal or
 //! against the first read. `SEED=n` sets the seed, `LIES=n` the number of lies.
 
+use std::cell::Cell;
 use std::hash::Hasher;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use delayline_line::{Medium, Op, Region};
-use delayline_medium::{Checked, Checks, Dram, Faults, Faulty, Memory, Rng};
+use delayline_medium::{Checked, Checks, Dram, Faults, Faulty, Memory, Rng, Team};
 
 const PAGE: u64 = 4096;
-const PAGES: u64 = 64;
+const PAGES: u64 = 256;
 /// The last page of the part is not whole.
 const LEN: u64 = PAGES * PAGE - 1000;
 const RETRIES: u32 = 3;
@@ -20,7 +22,26 @@ fn hash(block: &[u8]) -> u64 {
     hasher.finish()
 }
 
+/// Threads that are made for each work.
+struct Threads {
+    count: usize,
+    works: Cell<u64>,
+}
+
+impl Team for Threads {
+    fn all(&self, work: &(dyn Fn(usize, usize) + Sync)) {
+        self.works.set(self.works.get() + 1);
+        std::thread::scope(|scope| {
+            for thread in 1..self.count {
+                scope.spawn(move || work(thread, self.count));
+            }
+            work(0, self.count);
+        });
+    }
+}
+
 struct Bench {
+    team: Rc<Threads>,
     medium: Checked<Faulty<Dram>>,
     memory: Arc<Memory>,
     region: Region,
@@ -54,8 +75,14 @@ impl Bench {
             know.unwrap();
         }
         let faulty = Faulty::new(dram, Faults::default(), rng.next_u64()).spoiling(memory.clone());
+        let team = Rc::new(Threads {
+            count: 2 + rng.below(3) as usize,
+            works: Cell::default(),
+        });
+        let medium = Checked::new(faulty, memory.clone(), Some(checks));
         Self {
-            medium: Checked::new(faulty, memory.clone(), Some(checks)),
+            medium: medium.with_team(Some(team.clone())),
+            team,
             memory,
             region,
             truth,
@@ -102,7 +129,9 @@ impl Bench {
             0 => self.read(rng.below(PAGES / 8) * 4, 4),
             _ => {
                 let page = PAGES / 2 + rng.below(PAGES / 2);
-                self.read(page, 1 + rng.below(PAGES - page).min(6))
+                // Now and then one that the team shares.
+                let most = if rng.below(64) == 0 { PAGES } else { 6 };
+                self.read(page, 1 + rng.below(PAGES - page).min(most))
             }
         }
     }
@@ -139,6 +168,8 @@ fn no_lie_is_believed() {
             counts.wrong
         );
         assert!(good > told / 2 && counts.wrong > told / 4);
+        let shared = bench.team.works.get();
+        assert!(shared > told / 1000, "{shared} reads were shared");
         bench.medium.inner_mut().set_faults(Faults::default());
         (0..1000).for_each(|_| assert!(bench.read_any(&mut rng), "the drive is well again"));
     }
