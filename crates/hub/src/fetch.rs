@@ -141,7 +141,7 @@ impl Hub {
     ///
     /// # Errors
     /// [`Error::Unreachable`], [`Error::Refused`], [`Error::Unclear`] if the name matches
-    /// none or several, and [`Error::Senseless`].
+    /// none or several, and [`Error::InvalidResponse`].
     pub fn model(&self, name: &HubName) -> Result<RemoteModel, Error> {
         let repo = &name.repo;
         let mut answer = self.get(&format!("api/models/{repo}/revision/main?blobs=true"))?;
@@ -151,9 +151,9 @@ impl Hub {
         self.accept(&answer, repo)?;
         let body = answer.into_body().into_with_config().limit(LONGEST_ANSWER);
         let said: Repository = serde_json::from_reader(body.reader())
-            .map_err(|error| self.senseless(format!("{repo}: {error}")))?;
+            .map_err(|error| self.invalid_response(format!("{repo}: {error}")))?;
         if said.sha.is_empty() || !said.sha.bytes().all(|c| c.is_ascii_alphanumeric()) {
-            return Err(self.senseless(format!("a revision `{}`", said.sha.escape_debug())));
+            return Err(self.invalid_response(format!("a revision `{}`", said.sha.escape_debug())));
         }
         let mut all = Vec::new();
         for sibling in &said.siblings {
@@ -200,7 +200,7 @@ impl Hub {
                 None => self.head(&resolve(repo, &said.sha, path), path)?,
             };
             if sha256.len() != 64 || !sha256.bytes().all(|c| c.is_ascii_hexdigit()) {
-                return Err(self.senseless(format!(
+                return Err(self.invalid_response(format!(
                     "no checksum of {}, so that what is fetched could not be checked",
                     path.display()
                 )));
@@ -230,7 +230,7 @@ impl Hub {
         let len = header("x-linked-size").or_else(|| header("content-length"));
         let len = len.and_then(|len| len.parse().ok());
         let what = || format!("no length of {}", path.display());
-        let len = len.ok_or_else(|| self.senseless(what()))?;
+        let len = len.ok_or_else(|| self.invalid_response(what()))?;
         Ok((sum.unwrap_or_default(), len))
     }
 
@@ -321,8 +321,8 @@ impl Hub {
         }
     }
 
-    pub(crate) fn senseless(&self, what: String) -> Error {
-        Error::Senseless {
+    pub(crate) fn invalid_response(&self, what: String) -> Error {
+        Error::InvalidResponse {
             endpoint: self.endpoint.clone(),
             what,
         }
