@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use delayline_graph::{
     EpochFigures, Error, FeatureFile, GraphBench, GraphBenchReport, GraphFolder, GraphShape,
-    RowsAs, bench_graph, repack_features, write_graph,
+    RowFormat, bench_graph, repack_features, write_graph,
 };
 use serde_json::json;
 
@@ -74,7 +74,7 @@ fn repack(args: &GraphRepackArgs, output: &Output) -> Result<()> {
         &[rows, columns] => Some((rows, columns)),
         other => bail!("--shape has {} numbers, expected ROWS,COLUMNS", other.len()),
     };
-    let given = RowsAs {
+    let given = RowFormat {
         shape,
         element: args.dtype,
         offset: args.offset,
@@ -136,7 +136,7 @@ fn show(bench: &GraphBench, report: &GraphBenchReport, output: &Output) -> Resul
     output.object(&json!({
         "command": "graph bench", "memory": bench.memory, "batches": bench.batches,
         "batch_size": bench.batch_size, "fanouts": bench.fanouts, "seed": bench.seed,
-        "rows_kept": report.rows_kept, "most_ahead": report.most_ahead,
+        "rows_kept": report.rows_kept, "most_ahead": report.max_ahead,
         "digest": format!("{:016x}", report.digest), "cost": cost,
         "epochs": report.epochs.iter().map(epoch_object).collect::<Vec<_>>(),
     }))?;
@@ -144,7 +144,7 @@ fn show(bench: &GraphBench, report: &GraphBenchReport, output: &Output) -> Resul
         "{} rows stay in {}, at most {} batches ahead",
         report.rows_kept,
         format_size(bench.memory),
-        report.most_ahead
+        report.max_ahead
     ))?;
     if let Some(cost) = report.cost {
         output.line(format_args!(
