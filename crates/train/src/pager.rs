@@ -275,6 +275,7 @@ impl<M: Medium, C: Clock> Pager<M, C> {
         item.transfer = None;
         (item.state, item.dirty, item.fresh, item.wrong) = (State::Empty, false, false, 0);
         item.failure = None;
+        self.forget_write_failure(id);
         match was {
             State::Here => self.arena.free(at),
             State::Coming => {
@@ -490,6 +491,13 @@ impl<M: Medium, C: Clock> Pager<M, C> {
 
     fn note_peak(&mut self) {
         self.counters.peak = self.counters.peak.max(self.arena.used());
+    }
+
+    /// Forgets the error of an item whose bytes are on the medium now, or not needed.
+    fn forget_write_failure(&mut self, id: ItemId) {
+        if self.write_failure.as_ref().is_some_and(|(of, _)| *of == id) {
+            self.write_failure = None;
+        }
     }
 
     /// Returns the error of a failed write, if there was one. The item is still in memory.

@@ -5,8 +5,9 @@
 mod common;
 
 use common::{checked, crash, layout, memory, parts, step};
-use delayline_medium::{Faults, Faulty, Rng};
-use delayline_train::{Activations, Error, StateStore};
+use delayline_medium::{Faults, Faulty, Memory, Rng};
+use delayline_plan::Mode;
+use delayline_train::{Activations, Error, StateLayout, StateStore};
 
 #[test]
 fn faults_of_a_drive_are_errors_and_the_last_commit_is_intact() {
@@ -88,10 +89,48 @@ fn faults_of_a_drive_are_errors_and_the_last_commit_is_intact() {
 }
 
 #[test]
+fn a_failed_write_that_succeeds_later_is_not_reported() {
+    const LEN: u64 = 64 << 10;
+    let layout = StateLayout {
+        lens: vec![LEN; 3],
+        waiting: vec![LEN],
+        twin: true,
+        payload: 8,
+    };
+    // Three extents fit besides the commit record.
+    let (memory, region) = Memory::new((64 << 10) + 3 * LEN).unwrap();
+    let inner = crash(parts(&layout), &memory);
+    let medium = Faulty::new(inner, Faults::default(), 1).spoiling(memory.clone());
+    let mut store = StateStore::create(medium, (memory, region), layout).unwrap();
+    let write = |store: &mut StateStore<_>, extent, mode| {
+        let lease = store.acquire(extent, mode).unwrap();
+        store.release(lease);
+    };
+    store.medium_mut().set_faults(Faults {
+        broken: vec![(1, 0..LEN)],
+        ..Faults::default()
+    });
+    write(&mut store, 0, Mode::Write);
+    (0..100).for_each(|_| store.pump());
+    assert_eq!(store.counters().bytes_written, 0);
+    assert!(store.medium().counts().broken > 0);
+    store.medium_mut().set_faults(Faults::default());
+    write(&mut store, 1, Mode::Write);
+    write(&mut store, 2, Mode::Write);
+    store.commit(b"first").unwrap();
+    // Extent 3 needs the memory of extent 2, which has to be written first.
+    let held = [0, 1].map(|extent| store.acquire(extent, Mode::Read).unwrap());
+    write(&mut store, 2, Mode::Modify);
+    write(&mut store, 3, Mode::Write);
+    held.into_iter().for_each(|lease| store.release(lease));
+    store.commit(b"second").unwrap();
+}
+
+#[test]
 fn activations_come_back_as_they_were_or_not_at_all() {
     let rng = &mut Rng::new(delayline_testing::seed());
     for round in 0..60 {
-        let (memory, region) = delayline_medium::Memory::new(64 << 12).unwrap();
+        let (memory, region) = Memory::new(64 << 12).unwrap();
         let inner = crash(vec![vec![0; 1 << 20]], &memory);
         let faults = Faults {
             reorder: true,
@@ -140,7 +179,7 @@ fn activations_come_back_as_they_were_or_not_at_all() {
 
 #[test]
 fn activations_that_do_not_fit_are_written_and_read_about_once() {
-    let (memory, region) = delayline_medium::Memory::new(1 << 20).unwrap();
+    let (memory, region) = Memory::new(1 << 20).unwrap();
     let medium = crash(vec![vec![0; 8 << 20]], &memory);
     let mut stack = Activations::new(medium, (memory.clone(), region), 8 << 20);
     let ids: Vec<_> = (0..64)

@@ -335,6 +335,7 @@ impl<M: Medium, C: Clock> Pager<M, C> {
             (true, None) => {
                 (item.dirty, item.fresh) = (false, true);
                 (item.from, item.sum) = (item.to, transfer.sum);
+                self.forget_write_failure(id);
             }
             (true, Some(error)) => {
                 let failure = (id, Failure::Medium(error));
