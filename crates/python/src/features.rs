@@ -8,12 +8,14 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict};
 use std::path::PathBuf;
+use std::process;
 use std::sync::{Mutex, PoisonError};
 
 /// The base class of `delayline.Features`.
 #[pyclass(subclass, module = "delayline._native")]
 pub(crate) struct NativeFeatures {
     features: Mutex<Features>,
+    process: u32,
     rows: u64,
     columns: u64,
     element: ElementType,
@@ -33,6 +35,12 @@ impl NativeFeatures {
         py: Python<'_>,
         work: impl FnOnce(&mut Features) -> Result<T, Error> + Send,
     ) -> PyResult<T> {
+        // Checked before locking: a thread that held the mutex at a fork is not in the child,
+        // so it would stay locked for ever there.
+        let (opened, here) = (self.process, process::id());
+        if opened != here {
+            return Err(exception(Error::Forked { opened, here }));
+        }
         let locked = || {
             let mut features = self.features.lock().unwrap_or_else(PoisonError::into_inner);
             work(&mut features)
@@ -84,6 +92,7 @@ impl NativeFeatures {
         let features = Features::new(file, memory).map_err(exception)?;
         Ok(Self {
             features: Mutex::new(features),
+            process: process::id(),
             rows,
             columns,
             element,

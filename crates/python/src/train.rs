@@ -54,7 +54,7 @@ struct Owned<T, B> {
     process: u32,
 }
 
-impl<T: Send, B: Send> Owned<T, B> {
+impl<T, B> Owned<T, B> {
     fn new(inside: T) -> Arc<Self> {
         Arc::new(Self {
             inside: Mutex::new(Some(inside)),
@@ -70,7 +70,11 @@ impl<T: Send, B: Send> Owned<T, B> {
         py: Python<'_>,
         take_back: impl Fn(&mut T, B) -> Result<Option<B>, Error> + Send + Sync,
         work: impl FnOnce(&mut T) -> Result<R, Error> + Send,
-    ) -> PyResult<R> {
+    ) -> PyResult<R>
+    where
+        T: Send,
+        B: Send,
+    {
         let (opened, here) = (self.process, process::id());
         if opened != here {
             return Err(exception(Error::Forked { opened, here }));
@@ -87,6 +91,14 @@ impl<T: Send, B: Send> Owned<T, B> {
             work(inside)
         };
         py.detach(locked).map_err(exception)
+    }
+
+    /// Notes that a lease has ended. A fork must not wait for the mutex, and has nothing to
+    /// give back.
+    fn give_back(&self, lease: B) {
+        if self.process == process::id() {
+            self.lock_back().push(lease);
+        }
     }
 
     fn lock_back(&self) -> std::sync::MutexGuard<'_, Vec<B>> {
@@ -124,9 +136,9 @@ enum Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         match self {
-            Self::State(owned, lease) => owned.lock_back().extend(lease.take()),
-            Self::Activation(owned, back) => owned.lock_back().extend(back.take()),
-        }
+            Self::State(owned, lease) => lease.take().map(|lease| owned.give_back(lease)),
+            Self::Activation(owned, back) => back.take().map(|back| owned.give_back(back)),
+        };
     }
 }
 
@@ -374,7 +386,7 @@ pub(crate) struct NativeActivation {
 
 impl Drop for NativeActivation {
     fn drop(&mut self) {
-        self.owned.lock_back().push(Back::Removed(self.id));
+        self.owned.give_back(Back::Removed(self.id));
     }
 }
 

@@ -279,7 +279,7 @@ def test_a_drive_that_returns_wrong_bytes_ends_the_epoch(tmp_path):
         file.seek(128)
         file.write((-x).tobytes())
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    # Another name is a harmless cause of the change of the inode, which `write` also made.
+    # The write has changed the inode's ctime. A new hard link is an innocent reason for that.
     os.link(path, tmp_path / "other name")
     with pytest.raises(OSError, match="other bytes came than are known"):
         epoch()

@@ -72,6 +72,11 @@ def test_state_dicts_copies_and_files_see_the_weights_as_they_are(streamed, tmp_
         start, end = header[name]["data_offsets"]
         found = torch.frombuffer(bytearray(data[8 + length + start:8 + length + end]), dtype=torch.float32)
         assert torch.equal(found.view(header[name]["shape"]), param.data)
+    # An export that fails leaves nothing.
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError):
+        store.export(tmp_path / "folder")
+    assert not (tmp_path / "folder.partial").exists()
     mine, other = there_optimizer.state_dict(), here_optimizer.state_dict()
     assert mine["state"].keys() == other["state"].keys()
     for index, state in other["state"].items():

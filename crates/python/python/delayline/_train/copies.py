@@ -1,5 +1,6 @@
 """Copies of weights on the drive: in state dicts, in copies of the model, and in files."""
 
+import contextlib
 import json
 import os
 import weakref
@@ -78,15 +79,21 @@ def write_safetensors(session, path):
     text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
     text += b" " * (-len(text) % 8)
     partial = f"{os.fspath(path)}.partial"
-    with open(partial, "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        with torch.no_grad():
-            for index, entry in enumerate(session.entries):
-                session.store._progress.tick(lambda: f"{path}: {index} of {len(session.entries)} weights")
-                tensor = session.lease(entry, "read")
-                file.write(memoryview(tensor.contiguous().view(-1).view(torch.uint8).numpy()))
-                del tensor
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-    session.store._progress.end()
+    try:
+        with open(partial, "wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            with torch.no_grad():
+                for index, entry in enumerate(session.entries):
+                    session.store._progress.tick(lambda: f"{path}: {index} of {len(session.entries)} weights")
+                    tensor = session.lease(entry, "read")
+                    file.write(memoryview(tensor.contiguous().view(-1).view(torch.uint8).numpy()))
+                    del tensor
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(partial)
+        raise
+    finally:
+        session.store._progress.end()
