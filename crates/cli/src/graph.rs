@@ -102,15 +102,8 @@ fn repack(args: &GraphRepackArgs, output: &Output) -> Result<()> {
 
 fn bench(args: &GraphBenchArgs, output: &Output) -> Result<()> {
     let graph = GraphFolder::open(&args.dir)?;
-    let bench = GraphBench {
-        memory: args.memory,
-        fanouts: args.fanouts.clone(),
-        batch_size: args.batch_size as usize,
-        batches: args.batches as usize,
-        epochs: args.epochs.into(),
-        seed: args.seed,
-    };
-    let total = u64::from(args.batches) * u64::from(args.epochs);
+    let bench = args.sampling.bench(args.epochs, args.memory);
+    let total = bench.batches as u64 * bench.epochs;
     let mut bar = output.count("batches", total);
     let report = bench_graph(graph, &bench, None, &mut |done| {
         bar.set(done);
