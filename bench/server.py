@@ -1,5 +1,5 @@
-"""What bench/serve and bench/overload share: `delayline serve` as a process
-within a memory cgroup, and clients of it. Standard library only."""
+"""Shared by the benchmarks of the server: `delayline serve` as a process in a memory
+cgroup, and its clients. Uses only the standard library."""
 
 import atexit
 import http.client
@@ -23,7 +23,7 @@ def fail(message):
 
 
 class Cap:
-    """A memory cgroup with a limit, version 1 or 2; what is in it may not swap."""
+    """A memory cgroup, version 1 or 2, with a limit and without swap."""
 
     def __init__(self, limit_bytes):
         v1 = Path("/sys/fs/cgroup/memory")
@@ -44,10 +44,10 @@ class Cap:
                 if (self.dir / name).exists():
                     (self.dir / name).write_text(str(value))
         except OSError as error:
-            fail(f"cannot make a memory cgroup, which takes root's rights: {error}")
+            fail(f"cannot make a memory cgroup: {error}; run this as root")
 
     def join(self):
-        """Called in the process that is to be held."""
+        """Puts the calling process into the cgroup."""
         (self.dir / "cgroup.procs").write_text(str(os.getpid()))
 
     def peak_bytes(self):
@@ -66,12 +66,12 @@ class Cap:
             try:
                 return self.dir.rmdir()
             except OSError:
-                # The last process may still be leaving.
+                # The last process may still be ending.
                 time.sleep(0.05)
 
 
 class Server:
-    """`delayline serve`, held to `memory_bytes` from outside."""
+    """`delayline serve` in a cgroup of `memory_bytes`."""
 
     def __init__(self, model, memory_bytes, *options):
         self.cap = Cap(memory_bytes)
@@ -91,7 +91,7 @@ class Server:
         else:
             kills = self.cap.kills()
             self.stop()
-            fail("the server was killed for want of memory" if kills else "no server started")
+            fail("the server was killed because of its memory" if kills else "the server did not start; see above")
         host, port = said["address"].rsplit(":", 1)
         self.host, self.port, self.model = host, int(port), said["model"]
 
@@ -99,7 +99,7 @@ class Server:
         return http.client.HTTPConnection(self.host, self.port, timeout=timeout_s)
 
     def get(self, path):
-        """A status and a body."""
+        """The status and the body of a response."""
         connection = self.connect()
         try:
             connection.request("GET", path)
@@ -109,7 +109,7 @@ class Server:
             connection.close()
 
     def metrics(self):
-        """All samples of `/metrics` that have no labels, by name."""
+        """The values of `/metrics` that have no labels, by name."""
         samples = re.findall(r"^delayline_(\w+) ([0-9.eE+-]+)$", self.get("/metrics")[1], re.MULTILINE)
         return {name: float(value) for name, value in samples}
 
@@ -118,14 +118,14 @@ class Server:
         return int(re.search(r"^VmHWM:\s+(\d+)", status, re.MULTILINE)[1]) << 10
 
     def kill(self):
-        """Ends it, whatever it does, and its cgroup."""
+        """Kills the server if it is running, and removes the cgroup."""
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
         self.cap.remove()
 
     def stop(self):
-        """Asks it to end; its exit status."""
+        """Asks the server to stop. Returns its exit status, or None if it does not stop."""
         self.process.send_signal(signal.SIGTERM)
         self.process.stdout.close()
         try:
@@ -137,7 +137,7 @@ class Server:
 
 
 class Stream(threading.Thread):
-    """A client that streams one answer and notes when each piece of it came."""
+    """A client that streams one answer and records when each piece arrives."""
 
     def __init__(self, server, body):
         super().__init__()
@@ -175,7 +175,7 @@ class Stream(threading.Thread):
 
 
 def all_at_once(streams):
-    """Starts them, waits for their ends, and fails if one was not answered."""
+    """Runs all streams at once, and fails if one of them did."""
     for stream in streams:
         stream.start()
     for stream in streams:

@@ -1,5 +1,5 @@
-"""Writes crates/study/tests/golden/gnpy.json: what GNPy 3.0.1 says of the cases
-that the optics are tested against (crates/study/tests/optics_gnpy.rs).
+"""Writes crates/study/tests/golden/gnpy.json: the results of GNPy 3.0.1 for the cases of
+the optics' tests (crates/study/tests/optics_gnpy.rs).
 
     python3 -m venv VENV && VENV/bin/pip install gnpy==3.0.1
     VENV/bin/python validation/gnpy_golden.py
@@ -21,7 +21,7 @@ OUT = Path(__file__).parent.parent / "crates/study/tests/golden/gnpy.json"
 
 
 def simulate(raman, method="gn_model_analytic", computed=None, step_m=50.0):
-    """GNPy keeps its settings in one global object."""
+    """Sets GNPy's settings, which are global."""
     SimParams.set_params(
         {
             "raman_params": {
@@ -72,7 +72,7 @@ def comb(first_thz, spacing_ghz, channels, symbol_rate_gbd, powers_dbm):
 
 
 def closed_form():
-    """Closed-form GN over C+L with a dispersion slope and a ramp of powers."""
+    """Closed-form GN model over C+L, with a dispersion slope and a ramp of launch powers."""
     simulate(raman=False)
     powers = np.linspace(-2, 3, 110)
     signal = comb(186.1, 100, 110, 64, powers)
@@ -82,9 +82,9 @@ def closed_form():
 
 
 def power_profile():
-    """Raman scattering over S+C+L: what is left after 80 km, and on the way.
+    """Raman scattering over S+C+L: the power left after 80 km and after 20 km.
 
-    Euler's steps of 50 m leave an error of about 0.01 dB.
+    GNPy's Euler steps of 50 m have an error of about 0.01 dB.
     """
     simulate(raman=True)
     signal = comb(186.1, 150, 120, 130, 2.0)
@@ -98,7 +98,8 @@ def power_profile():
 
 
 def integrated():
-    """GN integrated over a profile with Raman scattering, C+L, seven channels."""
+    """GN model integrated over a power profile with Raman scattering, for seven channels of
+    C+L."""
     computed = [1, 10, 20, 30, 40, 50, 56]
     simulate(raman=True, method="ggn_spectrally_separated", computed=computed)
     signal = comb(186.1, 200, 56, 130, 4.0)
@@ -113,10 +114,11 @@ def integrated():
 
 
 def ten_spans():
-    """Ten spans of 80 km with closed-form GN and amplifiers of 5 dB noise figure.
+    """Ten spans of 80 km with the closed-form GN model and amplifiers with a noise figure of
+    5 dB.
 
-    Each amplifier makes up for the loss; its noise is reckoned here, as GNPy
-    does, h*f*B*F*G.
+    Each amplifier compensates the loss of its span. Its noise is computed here with GNPy's
+    formula, h*f*B*F*G.
     """
     simulate(raman=False)
     planck = 6.62607015e-34
@@ -134,10 +136,11 @@ def ten_spans():
 
 
 def hybrid(pumps, launch_dbm):
-    """A Raman-pumped span of 100 km over the C band with an EDFA of 5 dB behind it.
+    """A Raman-pumped span of 100 km over the C band, followed by an EDFA with a noise figure
+    of 5 dB.
 
-    The Raman equations, the spontaneous scattering and the integrated nonlinear noise
-    are GNPy's; the EDFA makes up for what is left of the loss, as in ten_spans().
+    GNPy computes the Raman equations, the spontaneous scattering and the integrated nonlinear
+    noise. The EDFA compensates the rest of the loss, as in ten_spans().
     """
     computed = [1, 16, 32, 48]
     simulate(raman=True, method="ggn_spectrally_separated", computed=computed)
@@ -184,7 +187,7 @@ def hybrid(pumps, launch_dbm):
 
 
 def main():
-    # The program has its own shape of the Raman gain. With GNPy's, both solve
+    # The program has another Raman gain profile. The tests use GNPy's, so that both solve
     # the same equations.
     raman = {
         "shift_thz": (DEFAULT_RAMAN_COEFFICIENT["frequency_offset"] * 1e-12).tolist(),

@@ -1,5 +1,5 @@
-"""Times GNPy on the cases of `bench/optics`: prints the seconds of the best of
-several rounds. GNPy's own steps and tolerances are those of gnpy_golden.py."""
+"""Times GNPy on a case of `bench/optics`: prints the seconds of the fastest of several
+rounds. GNPy's steps and tolerances are those of gnpy_golden.py."""
 
 import sys
 import time

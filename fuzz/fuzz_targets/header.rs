@@ -1,4 +1,4 @@
-//! Parses any bytes as a header.
+//! Parses arbitrary bytes as the header of a GGUF file.
 #![no_main]
 
 #[path = "../../crates/gguf/tests/look/mod.rs"]

@@ -1,4 +1,4 @@
-//! Checks any bytes as a seal.
+//! Parses arbitrary bytes as the seal of a model.
 #![no_main]
 
 #[path = "../../crates/gguf/tests/look/mod.rs"]

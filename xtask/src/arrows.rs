@@ -71,18 +71,21 @@ pub(crate) fn check(sources: &[Source], edges: &[Edge], modules: &[Module]) -> V
     for edge in edges {
         if !drawn.iter().any(|(_, arrow)| arrow == edge) {
             let message = format!(
-                "the arrow {edge} is not in the picture of {FILE}; do without the dependency, or draw it"
+                "the arrow {edge} is not in the picture of {FILE}; remove the dependency, or draw it"
             );
             findings.push(Finding::error(&edge.from, message));
         }
         if !edge.test_only && !is_used(edge, modules) {
-            let message = format!("declares delayline-{} and does not use it", edge.to);
+            let message = format!(
+                "declares delayline-{} and does not use it; remove the dependency",
+                edge.to
+            );
             findings.push(Finding::error(&edge.from, message));
         }
     }
     for (line, arrow) in &drawn {
         if !edges.contains(arrow) {
-            let message = format!("no manifest declares {arrow}; take the arrow away");
+            let message = format!("no manifest declares {arrow}; remove the arrow");
             findings.push(Finding::error(format!("{FILE}:{line}"), message));
         }
     }

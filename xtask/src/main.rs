@@ -1,7 +1,7 @@
-//! `cargo xtask check`: checks of the repository itself. `cargo xtask picture`: the picture
-//! in its README. `cargo xtask simulate`: the engine in virtual time for a number of
-//! minutes. Each check is a separate file that turns sources or metadata into findings;
-//! this file runs them and prints the findings.
+//! `cargo xtask check`: checks of the repository itself. `cargo xtask picture`: draws the
+//! picture of a lap in its README. `cargo xtask simulate`: runs the engine in virtual time
+//! for a number of minutes. Each check is a separate file that turns sources or metadata
+//! into findings; this file runs them and prints the findings.
 #![forbid(unsafe_code)]
 
 mod advisories;
@@ -90,9 +90,9 @@ fn main() -> ExitCode {
     match words.as_slice() {
         ["check", names @ ..] => check(names),
         ["picture", trace, out] => picture(trace, out),
-        ["picture", ..] => usage("a picture needs a trace to read and a file to write"),
+        ["picture", ..] => usage("`picture` needs a trace to read and a file to write"),
         ["simulate", "--minutes", minutes] => simulate(minutes),
-        ["simulate", ..] => usage("a simulation needs `--minutes` and how many"),
+        ["simulate", ..] => usage("`simulate` needs `--minutes` with a number"),
         _ => usage("expected the word `check`, `picture` or `simulate`"),
     }
 }

@@ -1,6 +1,6 @@
-//! Checks that `unsafe` is only in three crates and one file of a fourth, that all others
-//! forbid it at their roots, and that the bindings of llama.cpp are named in one file,
-//! which catches exceptions.
+//! Checks that `unsafe` is only in three crates and one file of a fourth, that all other
+//! crates forbid it at their roots, and that only one file names the bindings of llama.cpp:
+//! the one that catches exceptions.
 
 use crate::files::Source;
 use crate::finding::Finding;
@@ -40,7 +40,7 @@ pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
                 let place = format!("{}:{}", source.path, number + 1);
                 findings.push(Finding::error(
                     place,
-                    "unsafe code is for the crates medium, engine and llama, and python/src/train.rs, alone",
+                    "unsafe code is only for the crates medium, engine and llama, and python/src/train.rs",
                 ));
             }
         }

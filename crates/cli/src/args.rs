@@ -14,7 +14,7 @@ use crate::size::{Budget, parse_count, parse_rate, parse_size};
 mod graph;
 mod serve;
 
-pub use graph::{GraphBenchArgs, GraphCommand, GraphRepackArgs, GraphSynthArgs};
+pub use graph::{GraphBenchArgs, GraphCommand, GraphRepackArgs, GraphSynthArgs, MiniBatchArgs};
 pub use serve::{KvArgs, KvScopeArg, KvShareArgs, ServeArgs};
 
 const EXAMPLES: &str = "\

@@ -116,24 +116,24 @@ pub fn run(args: &BatchArgs, output: &Output) -> Result<()> {
 /// Opens the model for as many sequences as were asked for, else as many as the budget has
 /// room for.
 fn opened(args: &BatchArgs, engine: &Options) -> Result<Desk> {
-    let mut riders = args.batch.unwrap_or(SEQUENCES);
+    let mut slots = args.batch.unwrap_or(SEQUENCES);
     loop {
-        match Desk::open(config(args, engine, riders)?) {
+        match Desk::open(config(args, engine, slots)?) {
             Err(ServerError::Runtime(Error::Budget { .. }))
-                if args.batch.is_none() && riders > 1 =>
+                if args.batch.is_none() && slots > 1 =>
             {
-                riders /= 2;
+                slots /= 2;
             }
             opened => return Ok(opened?),
         }
     }
 }
 
-fn config(args: &BatchArgs, engine: &Options, riders: u32) -> Result<ServerConfig> {
+fn config(args: &BatchArgs, engine: &Options, slots: u32) -> Result<ServerConfig> {
     Ok(ServerConfig {
         model: args.model.clone(),
         engine: engine.clone(),
-        riders,
+        slots,
         address: ([127, 0, 0, 1], 0).into(),
         keys: Vec::new(),
         insecure: false,
@@ -148,7 +148,7 @@ fn config(args: &BatchArgs, engine: &Options, riders: u32) -> Result<ServerConfi
         kv: None,
         kv_scope: KvScope::Key,
         limits: Limits {
-            queue: 2 * riders.max(32) as usize,
+            queue: 2 * slots.max(32) as usize,
             queue_time: Some(FOREVER),
             request_time: Some(FOREVER),
             ..Limits::default()
@@ -164,7 +164,7 @@ fn answer(
     results: Results,
     output: &Output,
 ) -> Result<Results> {
-    let threads = (desk.started().seats + 2).min(left.len());
+    let threads = (desk.started().slots + 2).min(left.len());
     let work = Work {
         desk,
         lines,

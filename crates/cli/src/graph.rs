@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use delayline_graph::{
     EpochFigures, Error, FeatureFile, GraphBench, GraphBenchReport, GraphFolder, GraphShape,
-    RowsAs, bench_graph, repack_features, write_graph,
+    RowFormat, bench_graph, repack_features, write_graph,
 };
 use serde_json::json;
 
@@ -74,7 +74,7 @@ fn repack(args: &GraphRepackArgs, output: &Output) -> Result<()> {
         &[rows, columns] => Some((rows, columns)),
         other => bail!("--shape has {} numbers, expected ROWS,COLUMNS", other.len()),
     };
-    let given = RowsAs {
+    let given = RowFormat {
         shape,
         element: args.dtype,
         offset: args.offset,
@@ -102,15 +102,8 @@ fn repack(args: &GraphRepackArgs, output: &Output) -> Result<()> {
 
 fn bench(args: &GraphBenchArgs, output: &Output) -> Result<()> {
     let graph = GraphFolder::open(&args.dir)?;
-    let bench = GraphBench {
-        memory: args.memory,
-        fanouts: args.fanouts.clone(),
-        batch_size: args.batch_size as usize,
-        batches: args.batches as usize,
-        epochs: args.epochs.into(),
-        seed: args.seed,
-    };
-    let total = u64::from(args.batches) * u64::from(args.epochs);
+    let bench = args.sampling.bench(args.epochs, args.memory);
+    let total = bench.batches as u64 * bench.epochs;
     let mut bar = output.count("batches", total);
     let report = bench_graph(graph, &bench, None, &mut |done| {
         bar.set(done);
@@ -136,7 +129,7 @@ fn show(bench: &GraphBench, report: &GraphBenchReport, output: &Output) -> Resul
     output.object(&json!({
         "command": "graph bench", "memory": bench.memory, "batches": bench.batches,
         "batch_size": bench.batch_size, "fanouts": bench.fanouts, "seed": bench.seed,
-        "rows_kept": report.rows_kept, "most_ahead": report.most_ahead,
+        "rows_kept": report.rows_kept, "most_ahead": report.max_ahead,
         "digest": format!("{:016x}", report.digest), "cost": cost,
         "epochs": report.epochs.iter().map(epoch_object).collect::<Vec<_>>(),
     }))?;
@@ -144,7 +137,7 @@ fn show(bench: &GraphBench, report: &GraphBenchReport, output: &Output) -> Resul
         "{} rows stay in {}, at most {} batches ahead",
         report.rows_kept,
         format_size(bench.memory),
-        report.most_ahead
+        report.max_ahead
     ))?;
     if let Some(cost) = report.cost {
         output.line(format_args!(

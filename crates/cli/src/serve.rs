@@ -133,7 +133,7 @@ fn config(args: &ServeArgs) -> Result<ServerConfig> {
     Ok(ServerConfig {
         model: args.model.clone(),
         engine: config::options(&args.engine, way)?,
-        riders: args.batch,
+        slots: args.batch,
         address: SocketAddr::new(args.access.host, args.access.port),
         keys: args.access.api_key.clone(),
         insecure: args.access.insecure,
@@ -168,7 +168,7 @@ fn tell_of(started: &Started, output: &Output) -> Result<()> {
         "address": started.address.to_string(),
         "model": started.model,
         "medium": started.source.to_string(),
-        "max_sequences": started.seats,
+        "max_sequences": started.slots,
         "context_tokens": started.ctx,
         "kv_tokens": started.cells,
         "limit_sequences": started.limit,
@@ -186,8 +186,8 @@ fn tell_of(started: &Started, output: &Output) -> Result<()> {
     output.line(format_args!("model    {}", started.model))?;
     output.line(format_args!("lap      {}", lap(started)))?;
     output.line(format_args!(
-        "riders   up to {} sequences a lap; the KV cache ({}) holds {} tokens, one sequence up to {}",
-        started.seats,
+        "slots    up to {} sequences a lap; the KV cache ({}) holds {} tokens, one sequence up to {}",
+        started.slots,
         format_size(ledger.kv_bytes),
         started.cells,
         started.ctx
@@ -241,7 +241,7 @@ fn limit(started: &Started) -> String {
         Some(limit) if limit < 1.0 => {
             "compute, from the first sequence on: each more makes a lap longer".into()
         }
-        Some(limit) if limit >= started.seats as f64 => format!(
+        Some(limit) if limit >= started.slots as f64 => format!(
             "the medium, however many ride: compute would be longer from {limit:.0} sequences on"
         ),
         Some(limit) => format!(

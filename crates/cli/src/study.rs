@@ -11,7 +11,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use delayline_graph::{Error as GraphError, GraphBench, GraphFolder, RowTrace, TraceShape};
+use delayline_graph::{Error as GraphError, GraphFolder, RowTrace, TraceShape};
 use delayline_plan::DriveRates;
 use delayline_study::datasheet::{AsOf, Library, SheetKind};
 use delayline_study::decode::{self, CaseGrid, CaseOptions, MeasuredMedium, PlanFile};
@@ -191,16 +191,16 @@ fn with_progress<T: Send>(
     })
 }
 
-/// What a graph's batches want, or what is drawn in place of them, and what it is called.
+/// The rows that the batches of a graph use, or a random trace, and its name.
 fn trace_of(args: &GraphStudyArgs, output: &Output) -> Result<(String, RowTrace)> {
     let Some(dir) = &args.dir else {
         let shape = TraceShape {
             rows: args.rows,
             row_len: args.row,
-            batches: args.batches,
+            batches: args.sampling.batches,
             draws: args.draws,
             skew: args.skew,
-            seed: args.seed,
+            seed: args.sampling.seed,
         };
         return Ok((
             "a trace that was drawn".to_owned(),
@@ -209,15 +209,9 @@ fn trace_of(args: &GraphStudyArgs, output: &Output) -> Result<(String, RowTrace)
     };
     interrupt::watch();
     let graph = GraphFolder::open(dir)?;
-    let bench = GraphBench {
-        memory: 0,
-        fanouts: args.fanouts.clone(),
-        batch_size: args.batch_size as usize,
-        batches: args.batches as usize,
-        epochs: args.epochs.into(),
-        seed: args.seed,
-    };
-    let total = u64::from(args.batches) * u64::from(args.epochs);
+    // Sampling alone does not depend on the memory.
+    let bench = args.sampling.bench(args.epochs, 0);
+    let total = bench.batches as u64 * bench.epochs;
     let mut bar = output.count("batches", total);
     let trace = RowTrace::sampled(&graph, &bench, &mut |done| {
         bar.set(done);

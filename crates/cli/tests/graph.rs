@@ -61,7 +61,7 @@ fn features_are_written_anew_and_nothing_else_is_replaced() {
     assert_eq!(std::fs::read(&out).expect("there")[4096..], bytes[20..]);
     for (args, to, words) in [
         (args.to_owned(), &out, "--force"),
-        (format!("{args} --force"), &text, "is no .npy file"),
+        (format!("{args} --force"), &text, "is not a .npy file"),
         (args.replace("5,4", "5"), &out, "expected ROWS,COLUMNS"),
         (
             args.replace("int8", "int9"),

@@ -7,31 +7,20 @@ use std::fs;
 use std::process::Output;
 
 use common::{command, delayline, model, objects, stderr, text};
-use delayline_testing::http::{FakeServer, HttpReply, HttpRequest};
+use delayline_testing::http::{FakeHubFile, FakeServer, HttpReply};
 use sha2::{Digest, Sha256};
 
 /// A hub that has the demo model.
 fn hub(bytes: Vec<u8>, sum: &str) -> FakeServer {
-    let listing = format!(
-        r#"{{"sha": "c0ffee", "siblings": [{{"rfilename": "demo-Q4_1.gguf",
-            "lfs": {{"sha256": "{sum}", "size": {}}}}}]}}"#,
-        bytes.len()
-    );
-    FakeServer::start(move |asked: &HttpRequest| match asked.range() {
-        Some((from, until)) => HttpReply {
-            status: 206,
-            headers: vec![(
-                "content-range".into(),
-                format!("bytes {from}-{}/{}", until - 1, bytes.len()),
-            )],
-            body: bytes[from..until].to_vec(),
-            cut: None,
-        },
-        None => HttpReply {
-            status: 200,
-            body: listing.clone().into_bytes(),
-            ..HttpReply::default()
-        },
+    let file = FakeHubFile {
+        name: "demo-Q4_1.gguf",
+        len: bytes.len(),
+        sha256: sum,
+    };
+    let listing = HttpReply::hub_repository("c0ffee", &[file]);
+    FakeServer::start(move |request| match request.range() {
+        Some(_) => HttpReply::file(request, &bytes),
+        None => listing.clone(),
     })
 }
 

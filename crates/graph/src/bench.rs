@@ -1,6 +1,6 @@
-//! The loader alone, measured: batches are sampled by a thread of their own, announced
-//! as far as the memory allows, and gathered, while nobody computes. What was missed is
-//! held against what other policies would have missed on the same trace.
+//! Measures the loader alone: a thread samples batches, which are announced as far ahead
+//! as the memory allows and gathered, without any training. The missed rows are compared
+//! with those of other policies on the same trace.
 
 use crate::{Error, Features, GraphFolder, NeighborSampler, Subgraph, WrapFlash};
 use delayline_medium::Rng;
@@ -9,86 +9,87 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::Instant;
 
-/// Batches that are sampled and not announced, at most.
+/// Maximum number of batches that are sampled and not yet announced.
 const SAMPLED: usize = 4;
 
-/// Rows that are recorded for the other policies at most; they take some 20 bytes each,
-/// beside the memory that is measured.
+/// Maximum number of rows in a recorded trace. Each takes about 20 bytes, which the
+/// budget does not include.
 const MAX_TRACE: usize = 1 << 26;
 
-/// What is measured.
+/// The parameters of a measurement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GraphBench {
     /// Bytes of memory for features.
     pub memory: u64,
-    /// Neighbours that a node takes along, for each hop; -1 for all.
+    /// Neighbours to sample of each node, for each hop; -1 for all.
     pub fanouts: Vec<i64>,
-    /// Seeds of a batch.
+    /// Seed nodes in a batch.
     pub batch_size: usize,
-    /// Batches of an epoch; each epoch has the same seeds in another order.
+    /// Batches in an epoch. Each epoch has the same seed nodes in another order.
     pub batches: usize,
-    /// How many epochs.
+    /// Number of epochs.
     pub epochs: u64,
-    /// What is drawn depends on this alone.
+    /// Seed of everything random.
     pub seed: u64,
 }
 
-/// What an epoch took and did.
+/// The figures of one epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct EpochFigures {
-    /// Seconds.
+    /// Duration in seconds.
     pub seconds: f64,
-    /// Of these, seconds spent waiting for rows.
+    /// Seconds of it spent waiting for rows.
     pub wait_s: f64,
     /// Rows of all batches.
     pub rows: u64,
     /// Rows that were not in memory.
     pub rows_missed: u64,
-    /// Reads, further attempts included.
+    /// Number of reads, retries included.
     pub reads: u64,
-    /// Bytes that were read.
+    /// Bytes read.
     pub bytes_read: u64,
     /// Rows that Belady's policy would have missed in this epoch, knowing all epochs.
     pub belady_missed: u64,
     /// Rows that SIEVE would have missed.
     pub sieve_missed: u64,
-    /// Rows that would have been missed if the one went that was used longest ago.
+    /// Rows that LRU would have missed.
     pub lru_missed: u64,
-    /// Seconds for Belady's missed rows at the drive's rate, batch by batch, pages and
-    /// gaps shared within each; `None` where the rate was not measured.
+    /// Seconds that the drive needs to read the rows that Belady's policy misses, batch by
+    /// batch; reads are merged within a batch. `None` if the drive was not measured.
     pub belady_s: Option<f64>,
 }
 
 impl EpochFigures {
-    /// The least that the epoch could have taken, as a share of what it took, at most 1:
-    /// all but the waiting, or Belady's reads, whichever is longer.
+    /// The minimum duration of the epoch divided by its duration, at most 1. The minimum
+    /// is the longer of the time without waiting and of [`EpochFigures::belady_s`]. `None`
+    /// if the drive was not measured.
     pub fn share_of_limit(&self) -> Option<f64> {
         let limit_s = self.belady_s?.max(self.seconds - self.wait_s);
         Some((limit_s / self.seconds).min(1.0))
     }
 }
 
-/// What was measured.
+/// The result of a measurement.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GraphBenchReport {
-    /// Each epoch.
+    /// The figures of each epoch.
     pub epochs: Vec<EpochFigures>,
-    /// Rows that fit into memory; the other policies were given as many.
+    /// Rows that fit into memory; the other policies are given as many.
     pub rows_kept: u64,
-    /// Most batches that were announced at once.
-    pub most_ahead: usize,
-    /// What a read costs on this drive, where it was measured.
+    /// Maximum number of batches announced at once.
+    pub max_ahead: usize,
+    /// Cost of a read on this drive, if it was measured.
     pub cost: Option<ReadCost>,
-    /// Digest of all rows in order, to compare two ways of gathering them.
+    /// Digest of all rows in order. Two ways of gathering the same rows give the same.
     pub digest: u64,
 }
 
-/// Runs the epochs through `wrap`, if there is one. `progress` is told how many batches
-/// are done; `false` stops.
+/// Runs the epochs, through the medium that `wrap` makes if there is one. `progress` is
+/// called with the number of batches done, and returns false to stop.
 ///
 /// # Errors
-/// [`Error::Graph`] when the graph has fewer nodes than seeds are wanted,
-/// [`Error::Interrupted`], and whatever can go wrong with reading.
+/// [`Error::Graph`] if the graph has fewer nodes than there are seeds, or the trace would
+/// be too long; [`Error::Interrupted`]; and the errors of [`Features::take`].
 pub fn bench_graph(
     graph: GraphFolder,
     bench: &GraphBench,
@@ -114,7 +115,7 @@ pub fn bench_graph(
                 for seeds in seeds.chunks(bench.batch_size) {
                     let batch = sampler.sample(topology, epoch, seeds);
                     let batch = batch.map(|batch| (held_bytes(&batch), batch.nodes));
-                    // Whoever has stopped needs no more.
+                    // The epoch has ended early.
                     if sampled.send(batch).is_err() {
                         return;
                     }
@@ -130,12 +131,13 @@ pub fn bench_graph(
     Ok(report)
 }
 
+/// The seed nodes of every epoch, in random order.
 pub(crate) fn first_seeds(nodes: u32, bench: &GraphBench) -> Result<Vec<i64>, Error> {
     let wanted = bench.batches.saturating_mul(bench.batch_size);
     if wanted == 0 || wanted > nodes as usize {
         return Err(Error::Graph(format!(
-            "{} batches of {} seeds are asked for, expected 1 to {nodes} seeds, as many as there \
-             are nodes",
+            "{} batches of {} seeds are requested, expected 1 to {nodes} seeds in all (the number \
+             of nodes); ask for fewer or smaller batches",
             bench.batches, bench.batch_size
         )));
     }
@@ -145,24 +147,24 @@ pub(crate) fn first_seeds(nodes: u32, bench: &GraphBench) -> Result<Vec<i64>, Er
     Ok(seeds)
 }
 
-/// The order of an epoch's seeds.
+/// Puts the seed nodes in the order of an epoch.
 pub(crate) fn shuffle_epoch(seeds: &mut [i64], seed: u64, epoch: u64) {
     shuffle(seeds, &mut Rng::new(seed ^ epoch.rotate_left(32)));
 }
 
-/// Bytes that are held for a batch, as the Python loader counts them: int64 ids of nodes,
-/// and of each edge two ends and its number.
+/// Bytes that a sampled batch takes, as the Python loader counts them: all numbers are
+/// int64, one for a node and three for an edge (both ends and its number).
 pub(crate) fn held_bytes(batch: &Subgraph) -> u64 {
     8 * batch.nodes.len() as u64 + 24 * batch.edges.len() as u64
 }
 
-/// Refuses traces that would take too much memory to compare policies on.
+/// Refuses a trace of so many rows that it would take too much memory.
 pub(crate) fn within_trace(rows: usize) -> Result<(), Error> {
     match rows > MAX_TRACE {
         false => Ok(()),
         true => Err(Error::Graph(format!(
-            "more than {MAX_TRACE} rows are wanted in all, which is more than the other policies \
-             are compared on: ask for fewer batches or epochs"
+            "the batches have more than {MAX_TRACE} rows in all, which is the longest trace that \
+             policies are compared on: ask for fewer batches or epochs"
         ))),
     }
 }
@@ -173,6 +175,7 @@ fn shuffle(list: &mut [i64], rng: &mut Rng) {
     }
 }
 
+/// Bytes and nodes of a sampled batch.
 type Sampled = Result<(u64, Vec<u32>), Error>;
 
 fn run_epoch(
@@ -199,7 +202,7 @@ fn run_epoch(
             trace.push(nodes.clone());
             features.announce(nodes, held)?;
             ahead += 1;
-            report.most_ahead = report.most_ahead.max(ahead);
+            report.max_ahead = report.max_ahead.max(ahead);
         }
         let Some(count) = features.next_rows() else {
             break;
@@ -207,7 +210,7 @@ fn run_epoch(
         rows.resize(count * features.file().row_len() as usize, 0);
         features.take(&mut rows)?;
         (ahead, done) = (ahead - 1, done + 1);
-        // A few bytes of each row tell rows apart, and take no time.
+        // The first bytes of a row tell rows apart; a digest of all bytes would take time.
         for row in rows.chunks(features.file().row_len() as usize) {
             let head = row
                 .iter()
@@ -235,7 +238,7 @@ fn run_epoch(
     })
 }
 
-/// Replays the trace under the other policies.
+/// Replays the trace with the other policies.
 fn compare(features: &Features, trace: &[Vec<u32>], batches: usize, report: &mut GraphBenchReport) {
     let (rows, slots) = (features.file().rows as usize, report.rows_kept as usize);
     let epochs = &mut report.epochs;

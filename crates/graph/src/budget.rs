@@ -1,40 +1,44 @@
-//! How a memory is divided: reads that arrive, rows that stay, what they are held
-//! against, and what is known of the batches ahead. Pure.
+//! Divides the memory between arriving reads, resident rows, checksums, and tables for
+//! the batches ahead. Pure.
 
 use crate::Error;
 use delayline_medium::CHECK_BLOCK;
 use delayline_plan::{ALIGN, Lookahead};
 
-/// Chunks that reads arrive in, each with a ticket of its own.
+/// Number of chunks in the landing area. The reads into one chunk share a ticket.
 pub(crate) const CHUNKS: u64 = 8;
 
-/// Bytes of an announced row besides the tables of `Lookahead`: where it goes in the
-/// batch, and its slot when it is there.
+/// Bytes of an announced row besides the tables of `Lookahead`: its index in the batch,
+/// and its slot.
 const ORDER_BYTES: u64 = 24;
 
-/// The thread's stack, the ring, and what is too small to count.
+/// Bytes for the thread's stack, the io_uring, and small items.
 const FIXED: u64 = 256 << 10;
 
-/// The parts of a memory, in bytes and rows.
+/// The parts of the memory, in bytes and rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shares {
-    /// Of each chunk; a multiple of `ALIGN`.
+    /// Bytes of a chunk; a multiple of `ALIGN`.
     pub chunk: u64,
-    /// From one slot to the next, in bytes.
+    /// Bytes from the start of one slot to the next.
     pub stride: u64,
-    /// Rows that fit.
+    /// Number of rows that fit.
     pub slots: u32,
-    /// For batches ahead.
+    /// Bytes for batches ahead.
     pub ahead: u64,
-    /// Whether uses are counted, a byte a row of the file.
+    /// Whether uses are counted, in one byte for each row of the file.
     pub counted: bool,
-    /// Whether bytes are held against those that came first, by a hash a block.
+    /// Whether bytes that are read again are compared with the first reading, by one hash
+    /// for each block.
     pub checked: bool,
 }
 
 impl Shares {
-    /// Of `memory` bytes, for a file of `rows` rows of `row_len`. `given` says that
-    /// expected uses, a byte a row, are there already.
+    /// Divides `memory` bytes, for a file of `rows` rows of `row_len` bytes. `given` says
+    /// that the expected uses are known, in one byte for each row.
+    ///
+    /// # Errors
+    /// [`Error::Budget`] with the smallest memory that works.
     pub fn new(memory: u64, row_len: u64, rows: u64, given: bool) -> Result<Self, Error> {
         let divide = |memory| Self::divide(memory, row_len, rows, given);
         divide(memory).ok_or_else(|| {
@@ -58,13 +62,13 @@ impl Shares {
         })
     }
 
-    /// `None` where fewer rows fit than it takes to go on.
+    /// `None` if fewer than the minimum of rows fit.
     fn divide(memory: u64, row_len: u64, rows: u64, given: bool) -> Option<Self> {
-        const LEAST: u64 = 64;
-        // A row may begin and end within a page.
-        let least_chunk = (row_len + 2 * ALIGN).next_multiple_of(ALIGN);
+        const MIN_SLOTS: u64 = 64;
+        // Whole pages are read, and a row may begin and end within one.
+        let min_chunk = (row_len + 2 * ALIGN).next_multiple_of(ALIGN);
         let chunk = (memory / 16 / CHUNKS / ALIGN * ALIGN).clamp(64 << 10, 1 << 20);
-        let chunk = chunk.max(least_chunk);
+        let chunk = chunk.max(min_chunk);
         let stride = row_len.next_multiple_of(8);
         let counted = !given && rows <= memory / 16;
         let uses = if given || counted { rows } else { 0 };
@@ -73,10 +77,11 @@ impl Shares {
         let hashes = if checked { hashes } else { 0 };
         let ahead = memory / 4;
         let rest = memory.checked_sub(CHUNKS * chunk + FIXED + uses + hashes + ahead)?;
-        // The table's size goes in powers of two: what fits is found by halving.
+        // The size of the tables is not linear in the number of slots, so the maximum is
+        // found by bisection.
         let fits = |slots: u64| slots * stride + tables(slots, ahead) <= rest;
-        let most = (rest / stride).min(rows).min(u64::from(u32::MAX - 1));
-        let (mut low, mut high) = (0, most + 1);
+        let max_slots = (rest / stride).min(rows).min(u64::from(u32::MAX - 1));
+        let (mut low, mut high) = (0, max_slots + 1);
         while high - low > 1 {
             let middle = low.midpoint(high);
             match fits(middle) {
@@ -84,7 +89,7 @@ impl Shares {
                 false => high = middle,
             }
         }
-        (low >= LEAST.min(rows)).then_some(Self {
+        (low >= MIN_SLOTS.min(rows)).then_some(Self {
             chunk,
             stride,
             slots: low as u32,
@@ -94,32 +99,34 @@ impl Shares {
         })
     }
 
-    /// Bytes of all that reads and rows take.
+    /// Bytes of the landing area and all slots.
     pub fn len(&self) -> u64 {
         CHUNKS * self.chunk + u64::from(self.slots) * self.stride
     }
 
-    /// Where a slot is.
+    /// The memory position of a slot.
     pub fn at(&self, slot: u32) -> u64 {
         CHUNKS * self.chunk + u64::from(slot) * self.stride
     }
 
-    /// Rows that may be announced with room in the tables.
+    /// Number of announced rows that the tables have room for.
     pub fn ahead_rows(&self) -> u64 {
         self.ahead / (2 * row_ahead_bytes())
     }
 }
 
-/// Bytes that an announced row takes until its batch was handed out.
+/// Bytes that an announced row takes until its batch is taken.
 pub(crate) const fn row_ahead_bytes() -> u64 {
     Lookahead::AHEAD_BYTES + ORDER_BYTES
 }
 
-/// Bytes of hashes of all rows' blocks, of which the first and the last may be cut.
+/// Bytes of the hashes of all blocks of the rows; the first and the last block may be
+/// partial.
 fn hash_bytes(row_len: u64, rows: u64) -> u64 {
     8 * ((row_len.saturating_mul(rows)) / CHECK_BLOCK + 2)
 }
 
+/// Bytes of the tables of `Lookahead`.
 fn tables(slots: u64, ahead: u64) -> u64 {
     Lookahead::table_bytes(slots, ahead / (2 * row_ahead_bytes()))
 }
@@ -129,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_parts_fit_and_what_is_asked_for_instead_is_the_least() {
+    fn the_parts_fit_and_the_least_memory_is_named() {
         for row_len in [1, 100, 512, 4096, 100_000] {
             for rows in [1, 63, 10_000, 1 << 31] {
                 for given in [false, true] {

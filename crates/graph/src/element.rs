@@ -1,9 +1,9 @@
-//! Types of feature elements, by the names that NumPy and PyTorch have for them. The
-//! rows are bytes to everybody else.
+//! The types of feature elements, with their names in NumPy and PyTorch. The rest of the
+//! crate sees rows as bytes.
 
 use std::fmt;
 
-/// What a feature is stored as. Little-endian.
+/// The type of a feature element. Numbers are little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ElementType {
     /// 32-bit floating point.
@@ -12,16 +12,16 @@ pub enum ElementType {
     F64,
     /// 16-bit floating point.
     F16,
-    /// The upper half of an `F32`.
+    /// 16-bit brain floating point, the upper half of an `F32`.
     Bf16,
-    /// Signed bytes.
+    /// 8-bit signed integer.
     I8,
-    /// Unsigned bytes.
+    /// 8-bit unsigned integer.
     U8,
 }
 
 impl ElementType {
-    /// All of them.
+    /// All types.
     pub const ALL: [Self; 6] = [
         Self::F32,
         Self::F64,
@@ -41,7 +41,7 @@ impl ElementType {
         }
     }
 
-    /// PyTorch's name.
+    /// The name in PyTorch, such as `float32`.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "float32",
@@ -53,10 +53,10 @@ impl ElementType {
         }
     }
 
-    /// By PyTorch's name.
+    /// The type of that name in PyTorch, with or without `torch.` before it.
     ///
     /// # Errors
-    /// In words, when it is none of them.
+    /// A message if there is none.
     pub fn from_name(name: &str) -> Result<Self, String> {
         let name = name.strip_prefix("torch.").unwrap_or(name);
         let found = Self::ALL.into_iter().find(|element| element.name() == name);
@@ -66,20 +66,24 @@ impl ElementType {
         })
     }
 
-    /// As a .npy header says it.
+    /// The `descr` of a .npy header.
     pub(crate) fn descr(self) -> &'static str {
         match self {
             Self::F32 => "<f4",
             Self::F64 => "<f8",
             Self::F16 => "<f2",
-            // NumPy has no name for it.
+            // NumPy does not have this type and writes two bytes without a type.
             Self::Bf16 => "|V2",
             Self::I8 => "|i1",
             Self::U8 => "|u1",
         }
     }
 
-    /// By a .npy header's `descr`; what has no type is `untyped`.
+    /// The type that the `descr` of a .npy header names. Two bytes without a type (`|V2`)
+    /// are `untyped`.
+    ///
+    /// # Errors
+    /// A message if features cannot have this type.
     pub(crate) fn from_npy(descr: &str, untyped: Option<Self>) -> Result<Self, String> {
         let (order, kind) = match descr.split_at_checked(1) {
             Some((order @ ("<" | ">" | "|" | "="), kind)) => (order, kind),
@@ -95,15 +99,15 @@ impl ElementType {
             "V2" if untyped == Some(Self::Bf16) => Self::Bf16,
             "V2" => {
                 return Err(
-                    "elements are two bytes of no type (|V2), as bfloat16 is saved; give \
-                     dtype=\"bfloat16\" to read them as that"
+                    "elements are two bytes without a type (|V2), as NumPy saves bfloat16; give \
+                     dtype=\"bfloat16\" if they are"
                         .into(),
                 );
             }
             _ => {
                 let names = Self::ALL.map(Self::name).join(", ");
                 return Err(format!(
-                    "elements of type {descr:?} cannot be read; expected one of {names}, convert the array by astype"
+                    "elements of type {descr:?} cannot be read; expected one of {names}: convert the array by astype"
                 ));
             }
         };

@@ -1,4 +1,4 @@
-//! What can go wrong with feature files, graphs and reading rows, as values.
+//! The errors of feature files, graphs and gathering.
 
 use delayline_line::{LineError, MediumError};
 use delayline_medium::{MemoryError, OpenError};
@@ -6,15 +6,15 @@ use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
 
-/// Why features or a graph cannot be used.
+/// An error of features or of a graph.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The file cannot be opened or examined.
-    #[error("{}: cannot read it: {source}", path.display())]
+    /// A file or folder cannot be opened or read.
+    #[error("{}: cannot be read: {source}", path.display())]
     Open {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         source: io::Error,
     },
     /// The file is not an array that can be read row by row.
@@ -25,7 +25,7 @@ pub enum Error {
         /// What is wrong, what was expected and what to do.
         what: String,
     },
-    /// The file has not the bytes that its shape says.
+    /// The file is shorter than its shape needs.
     #[error(
         "{}: {rows} rows of {row_len} bytes from byte {offset} on need {need} bytes, but the file \
          has {have}; it is cut short, or has another shape",
@@ -34,18 +34,18 @@ pub enum Error {
     Length {
         /// The file.
         path: PathBuf,
-        /// Rows of the shape.
+        /// Number of rows.
         rows: u64,
         /// Bytes of a row.
         row_len: u64,
-        /// First byte of row 0.
+        /// Offset of row 0 in bytes.
         offset: u64,
-        /// Bytes that there should be.
+        /// Length that the file should have at least.
         need: u64,
-        /// Bytes that there are.
+        /// Length of the file.
         have: u64,
     },
-    /// The file is not what it was when it was opened.
+    /// The file was changed after it was opened.
     #[error(
         "{}: the file has changed since it was opened; nothing more is read from it, open it again",
         path.display()
@@ -57,21 +57,21 @@ pub enum Error {
     /// A row that the file does not have.
     #[error("row {row} is asked for, but the features have {rows} rows (0 to {})", rows.saturating_sub(1))]
     NoSuchRow {
-        /// What was asked for.
+        /// The row.
         row: i64,
-        /// How many there are.
+        /// Number of rows in the file.
         rows: u64,
     },
-    /// The memory does not suffice.
+    /// Not enough memory is allowed.
     #[error(
         "a memory of {memory} bytes is too small for rows of {row_len} bytes: allow at least {need}"
     )]
     Budget {
-        /// What was allowed.
+        /// Bytes that are allowed.
         memory: u64,
         /// Bytes of a row.
         row_len: u64,
-        /// What would work.
+        /// The fewest bytes that work.
         need: u64,
     },
     /// Rows could not be read.
@@ -81,78 +81,78 @@ pub enum Error {
     Read {
         /// The file.
         path: PathBuf,
-        /// First byte that did not come.
+        /// Offset in the file of the first byte that could not be read.
         offset: u64,
-        /// How often it was asked for.
+        /// Number of attempts.
         attempts: u32,
-        /// What the last attempt said.
+        /// The error of the last attempt.
         source: MediumError,
     },
-    /// The line cannot work.
+    /// The read-ahead engine failed.
     #[error(transparent)]
     Line(#[from] LineError),
-    /// The medium cannot be opened.
+    /// The file cannot be opened for direct reads.
     #[error(transparent)]
     Medium(#[from] OpenError),
-    /// Memory cannot be had.
+    /// The memory cannot be allocated.
     #[error(transparent)]
     Memory(#[from] MemoryError),
     /// The thread that reads cannot be started.
-    #[error("cannot start the thread that reads: {source}; allow more threads")]
+    #[error("cannot start the thread that reads: {source}; allow this process more threads")]
     Thread {
-        /// The system's reason.
+        /// The system's error.
         source: io::Error,
     },
     /// Nothing was announced, or an error has ended the epoch.
-    #[error("no batch is announced: an epoch that met an error has ended, start the next one")]
+    #[error("no batch is announced; after an error the epoch is over, begin the next one")]
     NothingAhead,
-    /// The buffer for a batch is not as long as its rows.
-    #[error("the buffer has {have} bytes, but the batch has {need}")]
+    /// The buffer for a batch has the wrong length.
+    #[error("the buffer has {have} bytes, expected {need}, the length of the batch")]
     Buffer {
         /// Bytes of the buffer.
         have: usize,
         /// Bytes of the batch.
         need: usize,
     },
-    /// Rows were to be gathered beside batches that are announced.
+    /// Rows cannot be gathered while batches are announced.
     #[error(
-        "batches are announced that were not taken: end that epoch first, or open the file once more"
+        "announced batches have not been taken: end that epoch first, or open the file a second time"
     )]
     Busy,
-    /// The thread that reads has ended, as it does when a medium loses a read.
+    /// The thread that reads has ended, because a read was submitted and never completed.
     #[error("the thread that reads features has stopped after an error; open the features again")]
     Stopped,
-    /// A child of the process that opened the features uses them.
+    /// The features are used in a fork of the process that opened them.
     #[error(
         "these features were opened in process {opened}, and this is process {here}: a forked worker \
          has neither their memory nor their thread; gather in the process that opened them, or open them here"
     )]
     Forked {
-        /// Where they were opened.
+        /// The process that opened them.
         opened: u32,
-        /// Where they are used.
+        /// The process that uses them.
         here: u32,
     },
-    /// A file cannot be written.
+    /// A file or folder cannot be written.
     #[error("{}: cannot be written: {source}; nothing of it is left", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         source: io::Error,
     },
-    /// Something is where a graph was to be written.
+    /// The output exists already.
     #[error("{} is there already{why}", path.display())]
     Exists {
-        /// What is there.
+        /// The output.
         path: PathBuf,
-        /// What to do, or why it is not replaced.
+        /// The rest of the message: why it is not replaced, and what to do.
         why: &'static str,
     },
-    /// Whoever is told of the progress has asked to stop.
+    /// The caller stopped the work.
     #[error("interrupted")]
     Interrupted,
-    /// A graph that cannot be sampled.
+    /// A graph, or the parameters of sampling, cannot be used.
     #[error("{0}")]
     Graph(String),
 }

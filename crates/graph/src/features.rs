@@ -1,8 +1,8 @@
-//! Features as whoever trains sees them: announce batches, take them in order. The
-//! thread behind starts with the first announcement.
+//! The interface to the rows of a file: batches are announced, and taken in the same
+//! order. The thread that reads starts with the first announcement.
 
 use crate::budget::{Shares, row_ahead_bytes};
-use crate::gather::{BatchRow, Command, Gatherer, Portion, Told};
+use crate::gather::{BatchRow, Command, GatherEvent, Gatherer, Portion};
 use crate::{Error, FeatureFile, GatherReport};
 use delayline_line::{Config, Line, LineSetup, Medium, Region};
 use delayline_medium::{Checked, Checks, Flash, FlashOptions, Memory, RealClock, read_rates};
@@ -15,51 +15,53 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Reads at once: more gain nothing on the drives that we measured.
+/// Maximum number of reads at once. More gained nothing on the drives that we measured.
 const DEPTH: usize = 128;
 
-/// How often a read that failed is tried again.
+/// Maximum number of retries of a read.
 const RETRIES: u32 = 3;
 
-/// How long each of two rates is measured, and how often: the best counts, for whatever
-/// else uses the drive can only make it look worse.
+/// How long each of two rates is measured.
 const PROBE: Duration = Duration::from_millis(30);
+
+/// How often each rate is measured. The highest counts, because other users of the drive
+/// can only lower it.
 const PROBES: usize = 3;
 
-/// Puts a medium around the file's, a faulty one say.
+/// Makes a medium around that of the file, for example a faulty one in tests.
 pub type WrapFlash = Box<dyn FnOnce(Flash, Arc<Memory>) -> Box<dyn Medium> + Send>;
 
-/// Rows of a file, gathered for one batch after the other within a memory.
+/// The rows of a file, gathered batch by batch within a bounded memory.
 pub struct Features {
     file: Arc<FeatureFile>,
     memory: u64,
-    /// The process that opened it: a forked one has no thread.
+    /// The process that opened it. A fork of it does not have the thread.
     process: u32,
     expected: Option<ExpectedUse>,
     wrap: Option<WrapFlash>,
     running: Option<Running>,
-    /// Rows and bytes held elsewhere, of the batches that are announced.
+    /// Of each announced batch: its rows, and the bytes that the caller holds for it.
     ahead: VecDeque<(usize, u64)>,
-    /// When the first of the batches that are announced was.
+    /// When the first of the announced batches was announced.
     since: Option<Instant>,
     report: GatherReport,
 }
 
-/// The thread, and what it shares.
+/// The thread, and what is shared with it.
 struct Running {
     memory: Arc<Memory>,
     shares: Shares,
     commands: Sender<Command>,
-    told: Receiver<Told>,
+    events: Receiver<GatherEvent>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Features {
-    /// Rows of `file` in `memory` bytes: what stays, what arrives and what is known of
-    /// batches ahead.
+    /// The rows of `file`, within `memory` bytes for resident rows, arriving reads and the
+    /// tables for batches ahead.
     ///
     /// # Errors
-    /// [`Error::Budget`] when that is too little.
+    /// [`Error::Budget`] if the memory is too small.
     pub fn new(file: FeatureFile, memory: u64) -> Result<Self, Error> {
         Shares::new(memory, file.row_len(), file.rows, false)?;
         Ok(Self {
@@ -75,18 +77,19 @@ impl Features {
         })
     }
 
-    /// The same through another medium.
+    /// The same, read through the medium that `wrap` makes.
     pub fn through(mut self, wrap: WrapFlash) -> Self {
         self.wrap = Some(wrap);
         self
     }
 
-    /// Says how often each row is expected to be used, one figure a row in any unit:
-    /// what is expected most stays. Otherwise uses are counted. Only before anything
-    /// was announced does it change anything; a list of another length is refused.
+    /// Sets how often each row is expected to be used, in any unit, one number for each
+    /// row. Of the rows that no announced batch uses, those with the largest numbers stay.
+    /// Without these numbers, uses are counted. It has no effect after the first
+    /// announcement, or if the memory has no room for the numbers.
     ///
     /// # Errors
-    /// [`Error::Graph`].
+    /// [`Error::Graph`] if the list does not have one number for each row.
     pub fn expect(&mut self, figures: &[f32]) -> Result<(), Error> {
         if figures.len() as u64 != self.file.rows {
             return Err(Error::Graph(format!(
@@ -95,24 +98,25 @@ impl Features {
                 self.file.rows
             )));
         }
-        // A class of each row has to fit beside what is kept.
+        // One byte for each row is kept.
         if Shares::new(self.memory, self.file.row_len(), self.file.rows, true).is_ok() {
             self.expected = Some(ExpectedUse::from_figures(figures));
         }
         Ok(())
     }
 
-    /// The file.
+    /// The file of the rows.
     pub fn file(&self) -> &FeatureFile {
         &self.file
     }
 
-    /// Announces a batch behind all others; its rows begin to be read. `held` bytes
-    /// are held elsewhere until it is taken, and count.
+    /// Announces the next batch and starts to read its rows. `held` is the number of bytes
+    /// that the caller holds for the batch until it is taken; they count as memory for
+    /// batches ahead.
     ///
     /// # Errors
-    /// [`Error::NoSuchRow`], [`Error::Forked`], and what can go wrong when the thread
-    /// is started.
+    /// [`Error::NoSuchRow`], [`Error::Forked`], [`Error::Stopped`], and the errors of
+    /// starting the thread.
     pub fn announce(&mut self, rows: Vec<u32>, held: u64) -> Result<(), Error> {
         self.check_process()?;
         let all = self.file.rows;
@@ -134,8 +138,8 @@ impl Features {
         sent.map_err(|_| Error::Stopped)
     }
 
-    /// Whether there is room to announce one more batch like those before. There
-    /// always is for one.
+    /// Whether there is room to announce one more batch of average size. True if none is
+    /// announced.
     pub fn wants_more(&self) -> bool {
         let Some(running) = &self.running else {
             return self.ahead.is_empty();
@@ -151,16 +155,18 @@ impl Features {
             && one_more(held + rows * row_ahead_bytes()) <= running.shares.ahead
     }
 
-    /// Rows of the batch that is taken next.
+    /// Number of rows of the batch that is taken next; `None` if none is announced.
     pub fn next_rows(&self) -> Option<usize> {
         self.ahead.front().map(|(rows, _)| *rows)
     }
 
-    /// Waits for the first announced batch and copies its rows to `out`, one behind
-    /// the other in the order of the announcement.
+    /// Waits for the first announced batch and copies its rows to `out`, consecutively and
+    /// in the order in which they were announced.
     ///
     /// # Errors
-    /// What ended the epoch: then nothing is announced any more, and `out` is of no use.
+    /// [`Error::Buffer`] if `out` has another length than the batch, and
+    /// [`Error::NothingAhead`]. After any other error the epoch is over: nothing is
+    /// announced any more, and the content of `out` is undefined.
     pub fn take(&mut self, out: &mut [u8]) -> Result<(), Error> {
         self.check_process()?;
         let rows = self.next_rows().ok_or(Error::NothingAhead)?;
@@ -187,13 +193,13 @@ impl Features {
     fn fill(&mut self, out: &mut [u8]) -> Result<(), Error> {
         let running = self.running.as_ref().ok_or(Error::NothingAhead)?;
         loop {
-            let asked = Instant::now();
-            let told = running.told.recv().map_err(|_| Error::Stopped)?;
-            self.report.wait_s += asked.elapsed().as_secs_f64();
-            let portion = match told {
-                Told::Portion(portion) => portion,
-                Told::Failed(error) => return Err(error),
-                Told::Ended => return Err(Error::NothingAhead),
+            let since = Instant::now();
+            let event = running.events.recv().map_err(|_| Error::Stopped)?;
+            self.report.wait_s += since.elapsed().as_secs_f64();
+            let portion = match event {
+                GatherEvent::Portion(portion) => portion,
+                GatherEvent::Failed(error) => return Err(error),
+                GatherEvent::Ended => return Err(Error::NothingAhead),
             };
             running.copy(&portion, self.file.row_len() as usize, out);
             _ = running.commands.send(Command::Retire);
@@ -207,7 +213,7 @@ impl Features {
         }
     }
 
-    /// Forgets what is announced, at the end of an epoch or before.
+    /// Ends an epoch and forgets the batches that are announced.
     pub fn end(&mut self) {
         self.ahead.clear();
         self.count_time(false);
@@ -216,17 +222,17 @@ impl Features {
         }
         let Some(running) = &self.running else { return };
         if running.commands.send(Command::End).is_ok() {
-            while let Ok(told) = running.told.recv() {
-                if matches!(told, Told::Ended) {
+            while let Ok(event) = running.events.recv() {
+                if matches!(event, GatherEvent::Ended) {
                     return;
                 }
             }
         }
-        // It stops where a medium has lost a read: the next announcement says so.
+        // The thread has stopped. The next announcement returns the error.
     }
 
-    /// Gathers rows at once, with nothing announced before: for whoever cannot say
-    /// what comes next.
+    /// Gathers rows without announcing them ahead, for callers that do not know what comes
+    /// next.
     ///
     /// # Errors
     /// As [`Features::announce`] and [`Features::take`]; [`Error::Busy`] while batches
@@ -239,13 +245,13 @@ impl Features {
         self.take(out)
     }
 
-    /// What was done so far.
+    /// The figures since the features were opened.
     pub fn report(&self) -> GatherReport {
         self.report
     }
 
-    /// Adds the time since the first announcement to the time of epochs; it goes on
-    /// where batches are `left`.
+    /// Adds the time since `since` to the time of epochs. If batches are `left`, the next
+    /// interval begins now.
     fn count_time(&mut self, left: bool) {
         if let Some(since) = self.since.take() {
             self.report.elapsed_s += since.elapsed().as_secs_f64();
@@ -276,8 +282,8 @@ impl Features {
         (self.report.memory, self.report.rows_kept) = (self.memory, u64::from(shares.slots));
         let (memory, region) = Memory::new(shares.len())?;
         let lookahead = Lookahead::new(shares.slots, shares.ahead_rows() as usize, expected);
-        let (commands, obeys) = channel();
-        let (tells, told) = channel();
+        let (commands, receiver) = channel();
+        let (sender, events) = channel();
         let (opens, opened) = channel();
         let wrap = self.wrap.take();
         let shared = memory.clone();
@@ -296,8 +302,8 @@ impl Features {
                 lookahead,
                 shares,
                 cost,
-                commands: obeys,
-                told: tells,
+                commands: receiver,
+                events: sender,
             };
             gatherer.run();
         };
@@ -310,7 +316,7 @@ impl Features {
             memory,
             shares,
             commands,
-            told,
+            events,
             thread: Some(thread),
         })
     }
@@ -321,7 +327,7 @@ impl Drop for Features {
         let is_here = self.check_process().is_ok();
         if let Some(mut running) = self.running.take() {
             let thread = running.thread.take();
-            // Without it the thread ends.
+            // The thread ends when the channel is closed.
             drop(running.commands);
             if let Some(thread) = thread.filter(|_| is_here) {
                 _ = thread.join();
@@ -331,7 +337,7 @@ impl Drop for Features {
 }
 
 impl Running {
-    /// Copies the rows of a portion to where they go in a batch.
+    /// Copies the rows of a portion to their places in the batch.
     fn copy(&self, portion: &Portion, row_len: usize, out: &mut [u8]) {
         for &(slot, index) in &portion.rows {
             let to = index as usize * row_len;
@@ -341,6 +347,7 @@ impl Running {
     }
 }
 
+/// The line that reads the file.
 fn open(
     file: &FeatureFile,
     region: Region,
@@ -364,8 +371,8 @@ fn open(
         Some(wrap) => wrap(flash, memory.clone()),
         None => Box::new(flash),
     };
-    // A drive that brings other bytes than it did before is asked again, and then not
-    // believed.
+    // If the drive returns other bytes than at the first reading, the read is retried, and
+    // then fails.
     let checks = shares.checked.then(|| {
         let mut checks = Checks::new(vec![file.len()], xxh3_64);
         checks.add_scattered([(0, file.bytes_of_rows())]);
@@ -385,8 +392,8 @@ fn open(
     Ok(Line::new(medium, RealClock::new(), region, setup)?)
 }
 
-/// What a read costs, from short reads and longer ones; `None` where the file is too
-/// small to tell, or it cannot be measured.
+/// The cost of a read, from the rates of short and of long reads; `None` if the file is
+/// too small to tell, or the drive cannot be measured.
 fn measure(path: &Path, len: u64, memory: u64) -> Option<ReadCost> {
     const LONG: u32 = 64 << 10;
     let depth = (memory / 8 / u64::from(LONG)).clamp(1, 32) as usize;

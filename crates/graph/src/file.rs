@@ -1,5 +1,5 @@
-//! A file of feature rows: where row n is, and whether the file is still the one that
-//! was opened. It reads the header alone.
+//! A file of feature rows: the place of each row, and whether the file was changed after
+//! it was opened. Reads only the header.
 
 use crate::npy::{NPY_HEADER_MAX, NPY_MAGIC};
 use crate::{ElementType, Error, NpyHeader};
@@ -9,40 +9,42 @@ use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// What is said of a file beside its name; a raw one needs a shape and a type.
+/// The format of a file of rows. A raw file needs a shape and a type; a .npy file has both
+/// in its header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RowsAs {
-    /// Rows, and elements of each.
+pub struct RowFormat {
+    /// Number of rows, and of elements in each.
     pub shape: Option<(u64, u64)>,
-    /// What the elements are.
+    /// The type of the elements.
     pub element: Option<ElementType>,
-    /// First byte of row 0 in a raw file; `None` for 0, or behind the header of a
-    /// .npy file.
+    /// Offset of row 0 in a raw file, in bytes. `None` means 0 in a raw file, and in a
+    /// .npy file the end of the header.
     pub offset: Option<u64>,
 }
 
-/// Rows of equal length, one behind the other.
+/// A file with consecutive rows of equal length.
 #[derive(Debug)]
 pub struct FeatureFile {
     path: PathBuf,
     file: File,
     fingerprint: Fingerprint,
-    /// What the elements are.
+    /// The type of the elements.
     pub element: ElementType,
-    /// How many rows; at most 2^32 - 1.
+    /// Number of rows, at most 2^32 - 2.
     pub rows: u64,
-    /// Elements of a row.
+    /// Number of elements in a row.
     pub columns: u64,
-    /// First byte of row 0.
+    /// Offset of row 0 in bytes.
     pub offset: u64,
 }
 
 impl FeatureFile {
-    /// Opens a .npy file, or a raw one whose shape and type are given.
+    /// Opens a .npy file, or a raw file whose shape and type are given.
     ///
     /// # Errors
-    /// [`Error`], when it cannot be read, or is not what it should be.
-    pub fn open(path: &Path, given: &RowsAs) -> Result<Self, Error> {
+    /// [`Error::Open`] if it cannot be read, [`Error::Format`] if it is not an array of
+    /// rows or not the one that is given, [`Error::Length`] if it is too short.
+    pub fn open(path: &Path, given: &RowFormat) -> Result<Self, Error> {
         let refused = |source| Error::Open {
             path: path.to_owned(),
             source,
@@ -50,9 +52,8 @@ impl FeatureFile {
         let mut file = File::open(path).map_err(refused)?;
         let fingerprint = Fingerprint::of(&file).map_err(refused)?;
         let mut start = Vec::new();
-        let most = NPY_HEADER_MAX as u64;
         (&mut file)
-            .take(most)
+            .take(NPY_HEADER_MAX as u64)
             .read_to_end(&mut start)
             .map_err(refused)?;
         let format = |what: String| Error::Format {
@@ -100,7 +101,7 @@ impl FeatureFile {
         }
     }
 
-    /// Where it is.
+    /// The path with which it was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -115,7 +116,7 @@ impl FeatureFile {
         self.fingerprint.size
     }
 
-    /// Never: there is a row at least.
+    /// Always false: a file has at least one row.
     pub fn is_empty(&self) -> bool {
         false
     }
@@ -125,21 +126,21 @@ impl FeatureFile {
         self.columns * self.element.size()
     }
 
-    /// The bytes of a row.
+    /// The byte range of a row in the file.
     pub fn bytes_of(&self, row: u32) -> Range<u64> {
         let start = self.offset + u64::from(row) * self.row_len();
         start..start + self.row_len()
     }
 
-    /// The bytes of all rows.
+    /// The byte range of all rows in the file.
     pub(crate) fn bytes_of_rows(&self) -> Range<u64> {
         self.offset..self.offset + self.rows * self.row_len()
     }
 
-    /// Checks that the file is the one that was opened.
+    /// Checks that the file was not changed after it was opened.
     ///
     /// # Errors
-    /// [`Error::Changed`], [`Error::Open`].
+    /// [`Error::Changed`]; [`Error::Open`] if the file cannot be examined.
     pub fn check_unchanged(&self) -> Result<(), Error> {
         let path = || self.path.clone();
         let now = Fingerprint::of(&self.file).map_err(|source| Error::Open {
@@ -153,11 +154,11 @@ impl FeatureFile {
     }
 }
 
-/// Type, shape and first byte.
+/// Type, shape, and offset of row 0.
 type Found = (ElementType, (u64, u64), u64);
 
-/// What is given, where there is no header.
-fn of_raw(start: &[u8], given: &RowsAs) -> Result<Found, String> {
+/// The format of a raw file, as given.
+fn of_raw(start: &[u8], given: &RowFormat) -> Result<Found, String> {
     match (given.element, given.shape) {
         (Some(element), Some(shape)) => Ok((element, shape, given.offset.unwrap_or(0))),
         _ => Err(match NpyHeader::parse(start, None) {
@@ -169,8 +170,8 @@ fn of_raw(start: &[u8], given: &RowsAs) -> Result<Found, String> {
     }
 }
 
-/// What a .npy header says; what is given has to agree with it.
-fn of_npy(start: &[u8], given: &RowsAs) -> Result<Found, String> {
+/// The format in a .npy header, with which the given format must agree.
+fn of_npy(start: &[u8], given: &RowFormat) -> Result<Found, String> {
     let header = NpyHeader::parse(start, given.element)?;
     let &[rows, columns] = header.shape.as_slice() else {
         return Err(format!(
@@ -185,8 +186,8 @@ fn of_npy(start: &[u8], given: &RowsAs) -> Result<Found, String> {
     );
     if asked != found {
         return Err(format!(
-            "the file says {} of the shape {:?}, but {} of the shape {:?} is asked for; leave dtype \
-             and shape out, or give the offset of raw bytes",
+            "the file holds {} of the shape {:?}, but {} of the shape {:?} is asked for; leave dtype \
+             and shape out, or give an offset to read it as raw bytes",
             found.0, found.1, asked.0, asked.1
         ));
     }

@@ -1,19 +1,20 @@
-//! A graph in a folder: features, edges by their target, and labels, as .npy files that
-//! NumPy reads as well.
+//! A graph in a folder: features, edges ordered by target, and labels, as .npy files that
+//! NumPy can read too.
 
 use crate::npy::{NPY_HEADER_MAX, npy_list};
-use crate::{Error, FeatureFile, RowsAs, Topology};
+use crate::{Error, FeatureFile, RowFormat, Topology};
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// Features, a row a node.
+/// Features: one row for each node.
 pub(crate) const FEATURES: &str = "node_feat.npy";
-/// For each node the first of the edges into it, and their number; int64.
+/// For each node the index of the first edge into it, and at the end the number of edges;
+/// int64.
 pub(crate) const STARTS: &str = "indptr.npy";
-/// For each edge its source; int32.
+/// The source of each edge; int32.
 pub(crate) const SOURCES: &str = "indices.npy";
-/// For each node its class; int64.
+/// The class of each node; int64.
 pub(crate) const LABELS: &str = "labels.npy";
 
 /// A graph with features on flash and edges in memory.
@@ -29,14 +30,15 @@ impl GraphFolder {
     /// Opens the features and reads the edges of the graph in `dir`.
     ///
     /// # Errors
-    /// [`Error`] when a file cannot be read or is not what it should be, and where
-    /// features and edges are of different graphs.
+    /// As [`FeatureFile::open`], also for the edges; [`Error::Graph`] if the edges are not
+    /// a graph with one node for each row of the features.
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        let features = FeatureFile::open(&dir.join(FEATURES), &RowsAs::default())?;
+        let features = FeatureFile::open(&dir.join(FEATURES), &RowFormat::default())?;
         let starts = read_list(&dir.join(STARTS), "<i8", u64::from_le_bytes)?;
         if starts.len() as u64 != features.rows + 1 {
             return Err(Error::Graph(format!(
-                "{}: {} starts of columns, expected {}, one more than the features have rows",
+                "{}: {} numbers, expected {}, one more than the features have rows; take both \
+                 files from one graph",
                 dir.join(STARTS).display(),
                 starts.len(),
                 features.rows + 1
@@ -50,7 +52,7 @@ impl GraphFolder {
     }
 }
 
-/// The numbers of a .npy file, of `N` bytes each.
+/// The numbers in a .npy file, of `N` bytes each.
 fn read_list<T, const N: usize>(
     path: &Path,
     descr: &str,
@@ -71,7 +73,7 @@ fn read_list<T, const N: usize>(
         .read_to_end(&mut start)
         .map_err(refused)?;
     let (len, data_at) = npy_list(&start, descr).map_err(format)?;
-    // What the header says is believed only as far as there are bytes for it.
+    // Checked before anything is allocated.
     let have = file.metadata().map_err(refused)?.len();
     let need = len
         .checked_mul(N as u64)
@@ -92,7 +94,7 @@ fn read_list<T, const N: usize>(
     Ok(numbers)
 }
 
-/// Where a file or folder of this name lies, so that what becomes it can be made beside it.
+/// The folder that contains `path`. Output is made there and renamed when it is complete.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

@@ -1,8 +1,8 @@
-//! The thread that owns the line: what is announced goes through the look-ahead, its
-//! missing rows are read in sweeps over the file, arrive in chunks and move to their
-//! slots; batches that are whole are told of. Whoever computes calls for a second now
-//! and then, reads last milliseconds: so here, unlike in inference, a thread has
-//! something to do.
+//! The thread that owns the line. Announced batches pass through the look-ahead, their
+//! missing rows are read in sweeps over the file, land in chunks and move to their slots,
+//! and portions whose rows are all there are handed out. It is a thread, unlike in
+//! inference, because training computes for up to a second between two calls, while the
+//! reads that a drive takes at once last milliseconds.
 
 use crate::budget::{CHUNKS, Shares};
 use crate::{Error, FeatureFile};
@@ -18,52 +18,52 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 /// A row, and its index in the batch.
 pub(crate) type BatchRow = (u32, u32);
 
-/// What the thread is told.
+/// A command to the thread.
 pub(crate) enum Command {
-    /// A batch comes behind all others. Its rows are rows of the file, in order.
+    /// The next batch, with its rows in ascending order. All of them are in the file.
     Announce(Vec<BatchRow>),
-    /// The first portion that was told of has been copied.
+    /// The oldest portion that was handed out has been copied.
     Retire,
-    /// Nothing of what was announced is wanted; told of by [`Told::Ended`].
+    /// Forget the announced batches; the thread answers with [`GatherEvent::Ended`].
     End,
 }
 
-/// What it tells.
-pub(crate) enum Told {
-    /// Rows of the first batch that were not told of yet are in memory.
+/// A message from the thread.
+pub(crate) enum GatherEvent {
+    /// The next rows of the first batch are in memory.
     Portion(Portion),
-    /// Nothing more comes of what was announced.
+    /// The announced batches cannot be gathered.
     Failed(Error),
-    /// All announcements before [`Command::End`] are forgotten.
+    /// All batches announced before [`Command::End`] are forgotten.
     Ended,
 }
 
-/// Rows of a batch that are all in memory until it is retired.
+/// Rows of a batch, which stay in memory until [`Command::Retire`].
 pub(crate) struct Portion {
-    /// Slots, and indices in the batch.
+    /// The slot of each row, and its index in the batch.
     pub rows: Vec<BatchRow>,
-    /// Whether the batch is whole with it.
+    /// Whether it is the last portion of the batch.
     pub is_last: bool,
-    /// Rows of it that were read.
+    /// Number of its rows that were not in memory.
     pub missed: u64,
-    /// What the line has done so far.
+    /// The counters of the line so far.
     pub counters: Counters,
 }
 
-/// A portion that is announced and not told of yet.
+/// A portion that is announced and not handed out yet.
 struct Announced {
-    /// Rows of the whole batch in order.
+    /// Rows of the whole batch, in ascending order.
     batch: Rc<Vec<BatchRow>>,
-    /// Those of this portion.
+    /// The range of this portion in `batch`.
     part: Range<usize>,
     is_last: bool,
     missed: u64,
-    /// The sweep that reads what it misses, once it is staged.
+    /// Number of the sweep that reads its missing rows, once it is staged.
     sweep: u64,
 }
 
 impl Announced {
-    fn wanted(&self) -> &[BatchRow] {
+    fn rows(&self) -> &[BatchRow] {
         &self.batch[self.part.clone()]
     }
 }
@@ -71,48 +71,55 @@ impl Announced {
 /// A read of a sweep.
 struct SweepRead {
     bytes: Range<u64>,
-    /// How many of the rows that are awaited come with it.
+    /// Number of missed rows in these bytes.
     rows: usize,
     ends_sweep: bool,
 }
 
-/// A chunk of the landing area under way.
+/// A chunk of the landing area that is being read.
 struct Chunk {
     ticket: Ticket,
+    /// Its memory position.
     at: u64,
-    /// Rows, and where each lands.
+    /// The rows in it, with their memory positions.
     rows: Vec<(MissedRow, u64)>,
-    /// Sweeps that are over when it has landed.
+    /// Number of sweeps that end with it.
     ends_sweeps: u64,
 }
 
-/// Rows of a portion at most, of which several fit into so many slots. What is done to
-/// one takes less time than a drive needs for the reads that it has.
+/// Maximum number of rows in a portion. Several portions fit into `slots`, and to plan one
+/// takes less time than the drive needs for the reads that it has.
 pub(crate) fn portion_rows(slots: usize) -> usize {
     (slots / 16).clamp(1, 4096)
 }
 
-/// Rows that the first sweep of an epoch may read, of batches of `len`.
+/// Maximum number of rows that the first sweep of an epoch reads, for batches of `len` rows.
 pub(crate) fn first_sweep(len: usize, slots: usize) -> usize {
     len.min(slots / 16)
 }
 
-/// Reads that are left of a sweep when the next one is laid behind it, which takes a while.
+/// The reads of the next sweep are enqueued when fewer than this are left of the sweep
+/// before, because planning them takes a while.
 const FEW_READS: usize = 1024;
 
-/// How many rows that were missed may be in memory before their batches, in so many
-/// `slots`: a quarter if sweeps over a file of `len` bytes then read a tenth less by sharing
-/// pages and gaps, or else an eighth, and what stays is the rest. What two batches miss,
-/// if half of the memory holds it, so that one is read while the other computes.
-pub(crate) fn most_outstanding(slots: usize, len: u64, gap: u64, batch_missed: usize) -> usize {
+/// Maximum number of missed rows that are in memory, or being read, before their batch is
+/// handed out.
+///
+/// A quarter of the `slots` if sweeps over a file of `len` bytes then read a tenth fewer
+/// bytes by sharing pages and gaps, otherwise an eighth; the other slots are for rows that
+/// stay. At least the missed rows of two batches, up to half of the slots, so that one
+/// batch is read while the other computes.
+pub(crate) fn max_outstanding(slots: usize, len: u64, gap: u64, batch_missed: usize) -> usize {
     let near = delayline_plan::ALIGN + gap;
     let apart = len as f64 / (slots / 4).max(1) as f64;
+    // The probability that a row has another one so near behind it, if rows are spread at
+    // random.
     let shared = 1.0 - (-(near as f64) / apart).exp();
-    let most = if shared > 0.1 { slots / 4 } else { slots / 8 };
-    most.max((2 * batch_missed).min(slots / 2))
+    let rows = if shared > 0.1 { slots / 4 } else { slots / 8 };
+    rows.max((2 * batch_missed).min(slots / 2))
 }
 
-/// All that the thread has.
+/// The state of the thread.
 pub(crate) struct Gatherer<M: Medium> {
     pub line: Line<M, RealClock>,
     pub memory: Arc<Memory>,
@@ -121,31 +128,33 @@ pub(crate) struct Gatherer<M: Medium> {
     pub shares: Shares,
     pub cost: Option<ReadCost>,
     pub commands: Receiver<Command>,
-    pub told: Sender<Told>,
+    pub events: Sender<GatherEvent>,
 }
 
-/// Where the epoch stands.
+/// The state of an epoch.
 #[derive(Default)]
 struct Epoch {
-    /// Not told of. The look-ahead knows the first ones, of which the first are staged.
+    /// Portions that are not handed out. The look-ahead knows the first `known` of them,
+    /// and the first `staged` of these have slots.
     portions: VecDeque<Announced>,
     known: usize,
     staged: usize,
-    /// Told of and not retired.
+    /// Number of portions handed out and not retired.
     out: usize,
-    /// What the next sweep reads, so far.
+    /// The rows of the next sweep so far.
     planned: Vec<MissedRow>,
-    /// Reads of sweeps that are not under way, and their rows in the same order.
+    /// Reads that are not submitted, and their rows in the same order.
     reads: VecDeque<SweepRead>,
     awaited: VecDeque<MissedRow>,
     under_way: VecDeque<Chunk>,
+    /// Memory positions of the chunks that are free.
     free_chunks: Vec<u64>,
-    /// Sweeps begun, and sweeps that are over.
+    /// Number of sweeps begun, and of those that are over.
     sweeps: u64,
     sweeps_done: u64,
-    /// Rows that the next sweep may read.
+    /// Maximum number of rows in the next sweep.
     ramp: usize,
-    /// Rows that the batch before this one missed, and this one so far.
+    /// Missed rows of the last whole batch, and of the current one so far.
     batch_missed: usize,
     missed_so_far: usize,
     failed: bool,
@@ -161,20 +170,20 @@ impl Epoch {
 }
 
 impl<M: Medium> Gatherer<M> {
-    /// Works until nobody can tell it anything more.
+    /// Runs until the channel of commands is closed.
     pub fn run(mut self) {
         let mut epoch = Epoch::new(&self.shares);
         let mut is_idle = true;
         loop {
             if is_idle {
                 match self.commands.recv() {
-                    Ok(command) => self.obey(&mut epoch, command),
+                    Ok(command) => self.handle(&mut epoch, command),
                     Err(_) => return,
                 }
             }
             loop {
                 match self.commands.try_recv() {
-                    Ok(command) => self.obey(&mut epoch, command),
+                    Ok(command) => self.handle(&mut epoch, command),
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => return self.end(&mut epoch),
                 }
@@ -183,9 +192,9 @@ impl<M: Medium> Gatherer<M> {
             is_idle = !matches!(advanced, Ok(true));
             if let Err(error) = advanced {
                 let is_lost = matches!(error, Error::Line(LineError::Lost { .. }));
-                _ = self.told.send(Told::Failed(error));
+                _ = self.events.send(GatherEvent::Failed(error));
                 if is_lost {
-                    // Reads may still come into any of the memory.
+                    // The read may still write to the memory.
                     return;
                 }
                 self.end(&mut epoch);
@@ -194,9 +203,9 @@ impl<M: Medium> Gatherer<M> {
         }
     }
 
-    fn obey(&mut self, epoch: &mut Epoch, command: Command) {
+    fn handle(&mut self, epoch: &mut Epoch, command: Command) {
         match command {
-            // What comes before it is known that the epoch has failed.
+            // Sent before the caller received the error.
             Command::Announce(_) | Command::Retire if epoch.failed => {}
             Command::Announce(rows) => self.announce(epoch, rows),
             Command::Retire => {
@@ -205,21 +214,21 @@ impl<M: Medium> Gatherer<M> {
             }
             Command::End => {
                 self.end(epoch);
-                _ = self.told.send(Told::Ended);
+                _ = self.events.send(GatherEvent::Ended);
             }
         }
     }
 
-    /// Cuts a batch into portions of which several fit at once, by row, so that pages
-    /// are shared within them.
+    /// Cuts a batch into portions, several of which fit at once. They are consecutive in
+    /// the order of rows, so that the rows of a portion share pages.
     fn announce(&mut self, epoch: &mut Epoch, batch: Vec<BatchRow>) {
         let slots = self.lookahead.slots();
-        let (batch, most) = (Rc::new(batch), portion_rows(slots));
+        let (batch, part_len) = (Rc::new(batch), portion_rows(slots));
         epoch.ramp = epoch.ramp.max(first_sweep(batch.len(), slots));
         let mut from = 0;
         loop {
-            let mut to = (from + most).min(batch.len());
-            // All of a row is in one portion.
+            let mut to = (from + part_len).min(batch.len());
+            // All uses of a row are in one portion.
             while to > 0 && to < batch.len() && batch[to].0 == batch[to - 1].0 {
                 to += 1;
             }
@@ -237,14 +246,15 @@ impl<M: Medium> Gatherer<M> {
         }
     }
 
-    /// Does a little of what can be done, so that the drive never waits for the rest, and
-    /// waits for the oldest chunk where that is all; whether anything was done.
+    /// Does a small part of the work that is possible, so that the drive does not wait for
+    /// all of it. If only the oldest chunk can make progress, waits for it. Returns whether
+    /// anything was done.
     fn advance(&mut self, epoch: &mut Epoch) -> Result<bool, Error> {
         self.begin_sweep(epoch);
-        self.launch(epoch);
+        self.submit(epoch);
         self.line.pump()?;
         let planned = self.plan(epoch);
-        self.tell(epoch)?;
+        self.hand_out(epoch)?;
         let chunk = epoch.under_way.front();
         let is_due = chunk.is_some_and(|chunk| !planned || self.line.is_settled(&chunk.ticket));
         if is_due && let Some(chunk) = epoch.under_way.pop_front() {
@@ -253,8 +263,8 @@ impl<M: Medium> Gatherer<M> {
         Ok(planned || is_due)
     }
 
-    /// Makes a portion known, or else stages one: the more is known, the better is chosen
-    /// what stays.
+    /// Adds a portion to the look-ahead, or else stages one. Known portions come first: the
+    /// more batches the look-ahead knows, the better it chooses what stays.
     fn plan(&mut self, epoch: &mut Epoch) -> bool {
         let known = self.make_known(epoch);
         let is_busy = !epoch.reads.is_empty();
@@ -264,44 +274,45 @@ impl<M: Medium> Gatherer<M> {
         self.stage(epoch) || known
     }
 
-    /// Tells the look-ahead of a portion if its tables have room.
+    /// Adds the next portion to the look-ahead if its tables have room.
     fn make_known(&mut self, epoch: &mut Epoch) -> bool {
         let Some(portion) = epoch.portions.get(epoch.known) else {
             return false;
         };
         let announced = self.lookahead.announced();
-        let most = self.shares.ahead_rows() as usize;
-        if announced > 0 && announced + portion.part.len() > most {
+        let max_rows = self.shares.ahead_rows() as usize;
+        if announced > 0 && announced + portion.part.len() > max_rows {
             return false;
         }
-        let mut rows: Vec<u32> = portion.wanted().iter().map(|&(row, _)| row).collect();
+        let mut rows: Vec<u32> = portion.rows().iter().map(|&(row, _)| row).collect();
         rows.dedup();
         self.lookahead.announce(rows);
         epoch.known += 1;
         true
     }
 
-    /// Rows that may be outstanding.
-    fn most(&self, epoch: &Epoch) -> usize {
+    /// Maximum number of outstanding rows.
+    fn max_outstanding(&self, epoch: &Epoch) -> usize {
         let (slots, len) = (self.lookahead.slots(), self.file.len());
-        most_outstanding(slots, len, self.gap(), epoch.batch_missed)
+        max_outstanding(slots, len, self.gap(), epoch.batch_missed)
     }
 
-    /// Whether the next sweep is as long as it may be: all that may be outstanding, for the
-    /// longer it is the more pages are read once for several portions. The first sweeps of
-    /// an epoch are short, for nothing is there to compute with.
+    /// Whether the next sweep has its maximum length: all rows that may be outstanding,
+    /// because in a long sweep more portions share a page. The first sweeps of an epoch are
+    /// short, because nothing can be computed until they are over.
     fn is_full(&self, epoch: &Epoch) -> bool {
-        epoch.planned.len() >= epoch.ramp.min(self.most(epoch)).max(1)
+        let max_rows = epoch.ramp.min(self.max_outstanding(epoch));
+        epoch.planned.len() >= max_rows.max(1)
     }
 
-    /// Stages a portion for the next sweep, if there is room.
+    /// Adds a portion to the next sweep, if there is room.
     fn stage(&mut self, epoch: &mut Epoch) -> bool {
         let before = epoch.planned.len();
         if self.is_full(epoch) {
             return false;
         }
-        let most = self.most(epoch);
-        if !self.lookahead.stage(most, &mut epoch.planned) {
+        let max_rows = self.max_outstanding(epoch);
+        if !self.lookahead.stage(max_rows, &mut epoch.planned) {
             return false;
         }
         let portion = &mut epoch.portions[epoch.staged];
@@ -311,11 +322,11 @@ impl<M: Medium> Gatherer<M> {
         true
     }
 
-    /// Lays the reads of the next sweep behind those that are left of the one before, once
-    /// these are few; a short one only when little else is outstanding.
+    /// Enqueues the reads of the next sweep when few are left of the one before. A sweep
+    /// that is not full begins only when few other rows are outstanding.
     fn begin_sweep(&mut self, epoch: &mut Epoch) {
         let others = self.lookahead.outstanding() - epoch.planned.len();
-        let is_long = self.is_full(epoch) || others <= self.most(epoch) / 2;
+        let is_long = self.is_full(epoch) || others <= self.max_outstanding(epoch) / 2;
         if epoch.planned.is_empty() || epoch.reads.len() >= FEW_READS || !is_long {
             return;
         }
@@ -327,10 +338,12 @@ impl<M: Medium> Gatherer<M> {
         epoch.awaited.extend(missed);
     }
 
+    /// Longest gap between two rows, in bytes, that is read rather than skipped.
     fn gap(&self) -> u64 {
         self.cost.map_or(0, |cost| cost.gap())
     }
 
+    /// The reads for missed rows, which are in ascending order and not empty.
     fn reads_for(&self, missed: &[MissedRow]) -> Vec<SweepRead> {
         let places = missed.iter().map(|missed| self.file.bytes_of(missed.row));
         let reads = sweep(places, self.gap(), self.shares.chunk);
@@ -348,8 +361,8 @@ impl<M: Medium> Gatherer<M> {
         reads.into_iter().enumerate().map(with_rows).collect()
     }
 
-    /// Fills free chunks with reads.
-    fn launch(&mut self, epoch: &mut Epoch) {
+    /// Submits reads into the free chunks.
+    fn submit(&mut self, epoch: &mut Epoch) {
         while !epoch.reads.is_empty()
             && let Some(at) = epoch.free_chunks.pop()
         {
@@ -383,7 +396,7 @@ impl<M: Medium> Gatherer<M> {
         }
     }
 
-    /// Waits for a chunk and moves its rows to their slots.
+    /// Waits for a chunk and copies its rows to their slots.
     fn land(&mut self, epoch: &mut Epoch, chunk: Chunk) -> Result<(), Error> {
         self.line
             .fetched(chunk.ticket)
@@ -398,8 +411,8 @@ impl<M: Medium> Gatherer<M> {
         Ok(())
     }
 
-    /// Tells of the portions that are whole. Before, the file has to be the same still.
-    fn tell(&mut self, epoch: &mut Epoch) -> Result<(), Error> {
+    /// Hands out the portions whose rows are all in memory, if the file is unchanged.
+    fn hand_out(&mut self, epoch: &mut Epoch) -> Result<(), Error> {
         while epoch.staged > 0 && epoch.portions[0].sweep <= epoch.sweeps_done {
             self.line.pump()?;
             self.file.check_unchanged()?;
@@ -412,10 +425,10 @@ impl<M: Medium> Gatherer<M> {
             }
             let slot = |row| self.lookahead.slot_of(row).expect("staged");
             let rows = portion
-                .wanted()
+                .rows()
                 .iter()
                 .map(|&(row, index)| (slot(row), index));
-            _ = self.told.send(Told::Portion(Portion {
+            _ = self.events.send(GatherEvent::Portion(Portion {
                 rows: rows.collect(),
                 is_last: portion.is_last,
                 missed: portion.missed,
@@ -425,11 +438,11 @@ impl<M: Medium> Gatherer<M> {
         Ok(())
     }
 
-    /// Forgets what is announced. What no completed sweep has read is not kept, and
-    /// nothing of a file that has changed.
+    /// Forgets the announced batches. Rows of completed sweeps stay in memory, unless the
+    /// file has changed.
     fn end(&mut self, epoch: &mut Epoch) {
         for chunk in epoch.under_way.drain(..) {
-            // What comes now is wanted by nobody.
+            // These rows are discarded, so an error does not matter.
             _ = self.line.fetched(chunk.ticket);
         }
         let whole = |portion: &&Announced| portion.sweep <= epoch.sweeps_done;
@@ -442,7 +455,7 @@ impl<M: Medium> Gatherer<M> {
         *epoch = Epoch::new(&self.shares);
     }
 
-    /// Why rows did not come: a file that is another one now explains the rest.
+    /// The error of a failed read. If the file has changed, that is the cause.
     fn describe(&self, error: LineError) -> Error {
         if let Err(changed) = self.file.check_unchanged() {
             return changed;

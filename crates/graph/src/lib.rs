@@ -1,6 +1,7 @@
-//! Graph networks from flash: mini-batches are sampled ahead, so the feature rows that
-//! the next ones want are known. They are read in sweeps over the file, each page once
-//! for many batches, and what is wanted first stays.
+//! Feature rows for graph neural networks, read from flash. Mini-batches are sampled
+//! ahead, so the rows of the next ones are known: they are read in sweeps over the file,
+//! each page once for many batches, and the rows that are used soonest stay in memory.
+//! Knows neither Python nor PyTorch.
 //!
 //! ```
 //! use delayline_graph::*;
@@ -10,10 +11,10 @@
 //! let path = dir.path().join("rows");
 //! let bytes: Vec<u8> = (0..12).flat_map(|n| (n as f32).to_le_bytes()).collect();
 //! std::fs::write(&path, &bytes).unwrap();
-//! let shape = RowsAs { shape: Some((6, 2)), element: Some(ElementType::F32), offset: None };
+//! let shape = RowFormat { shape: Some((6, 2)), element: Some(ElementType::F32), offset: None };
 //! let mut features = Features::new(FeatureFile::open(&path, &shape)?, 2 << 20)?;
 //!
-//! // A ring of six nodes; a batch takes along one neighbour, and that one's.
+//! // A ring of six nodes. Each hop samples one neighbour of a node.
 //! let (sources, targets) = ([0, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 0]);
 //! let graph = Topology::from_edges(6, &sources, &targets)?;
 //! let sampler = NeighborSampler::new(&[1, 1], 7)?;
@@ -23,7 +24,7 @@
 //!     .collect::<Result<_, _>>()?;
 //! assert_eq!(batches[0].nodes, [0, 5, 4]);
 //!
-//! // Both are announced before the first is taken.
+//! // Both batches are announced before the first is taken.
 //! for batch in &batches {
 //!     features.announce(batch.nodes.clone(), 0)?;
 //! }
@@ -59,7 +60,7 @@ pub use bench::{EpochFigures, GraphBench, GraphBenchReport, bench_graph};
 pub use element::ElementType;
 pub use error::Error;
 pub use features::{Features, WrapFlash};
-pub use file::{FeatureFile, RowsAs};
+pub use file::{FeatureFile, RowFormat};
 pub use folder::GraphFolder;
 pub use npy::{NPY_HEADER_MAX, NPY_MAGIC, NpyHeader};
 pub use repack::repack_features;

@@ -1,33 +1,33 @@
-//! The header of a .npy file (NumPy enhancement proposal 1, versions 1 to 3), which
-//! may be hostile. Pure: bytes in, a shape or words out.
+//! The header of a .npy file (NumPy enhancement proposal 1, versions 1 to 3), parsed from
+//! bytes that may be hostile. Pure.
 
 use crate::ElementType;
 
-/// An array in a .npy file.
+/// The header of a .npy file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NpyHeader {
-    /// What its elements are.
+    /// The type of the elements.
     pub element: ElementType,
-    /// Lengths of its dimensions.
+    /// The lengths of the dimensions.
     pub shape: Vec<u64>,
-    /// Where its first byte is.
+    /// Offset of the first element in bytes.
     pub data_at: u64,
 }
 
-/// What every such file begins with.
+/// The first bytes of every .npy file.
 pub const NPY_MAGIC: &[u8; 6] = b"\x93NUMPY";
 
-/// Longest header that is read, in bytes.
+/// Maximum length of a header in bytes.
 pub const NPY_HEADER_MAX: usize = 64 << 10;
 
 impl NpyHeader {
-    /// Reads the header that `start`, the first [`NPY_HEADER_MAX`] bytes of a file or
-    /// all of a shorter one, begins with. Elements of two bytes and no type, as
-    /// bfloat16 is saved, are what `untyped` says.
+    /// Parses the header at the beginning of `start`: the first [`NPY_HEADER_MAX`] bytes of
+    /// a file, or all of a shorter file. Elements of two bytes without a type, as NumPy
+    /// saves bfloat16, are of the type `untyped`.
     ///
     /// # Errors
-    /// In words, when it is not the header of an array in C order whose elements are
-    /// known.
+    /// A message if it is not the header of an array in C order with elements of an
+    /// [`ElementType`].
     pub fn parse(start: &[u8], untyped: Option<ElementType>) -> Result<Self, String> {
         let (fields, data_at) = Fields::of_file(start)?;
         Ok(Self {
@@ -38,10 +38,10 @@ impl NpyHeader {
     }
 }
 
-/// Length of the headers that NumPy writes.
+/// Length of the headers that NumPy writes, in bytes.
 pub(crate) const NPY_HEADER: usize = 128;
 
-/// A header of `header_len` bytes, `descr` being the type of the elements as NumPy writes it.
+/// A header of `header_len` bytes; `descr` is the type of the elements as NumPy writes it.
 pub(crate) fn npy_header(descr: &str, shape: &[u64], header_len: usize) -> Vec<u8> {
     let lengths: Vec<String> = shape.iter().map(|len| format!("{len},")).collect();
     let fields = format!(
@@ -58,10 +58,11 @@ pub(crate) fn npy_header(descr: &str, shape: &[u64], header_len: usize) -> Vec<u
     header
 }
 
-/// Length and first byte of a list of numbers of the type `descr`.
+/// The number of elements of a one-dimensional array of the type `descr`, and the offset of
+/// the first.
 ///
 /// # Errors
-/// In words, as [`NpyHeader::parse`], and where it is another type or no list.
+/// As [`NpyHeader::parse`], and if the array has another type or number of dimensions.
 pub(crate) fn npy_list(start: &[u8], descr: &str) -> Result<(u64, u64), String> {
     let (fields, data_at) = Fields::of_file(start)?;
     match fields.shape.as_slice() {
@@ -77,7 +78,7 @@ fn shorten(text: &str) -> String {
     text.trim().chars().take(120).collect()
 }
 
-/// The three entries of the dictionary, which is a Python literal.
+/// The three entries of the header, which is a Python dictionary.
 #[derive(Default)]
 struct Fields {
     descr: String,
@@ -86,11 +87,13 @@ struct Fields {
 }
 
 impl Fields {
-    /// The header of a file that begins with `start`, and where its data does.
+    /// Parses the header at the beginning of `start`. Also returns its length, where the
+    /// data begins.
     fn of_file(start: &[u8]) -> Result<(Self, u64), String> {
         if start.starts_with(b"PK\x03\x04") {
             return Err(
-                "this is a .npz archive, expected a .npy file; save the array by numpy.save".into(),
+                "this is a .npz archive, expected a .npy file; save the array with numpy.save"
+                    .into(),
             );
         }
         if !start.starts_with(NPY_MAGIC) {
@@ -110,7 +113,8 @@ impl Fields {
             }
             _ => {
                 return Err(format!(
-                    "version {version} of the .npy format, expected 1 to 3; save the array anew"
+                    "version {version} of the .npy format, expected 1 to 3; save the array with \
+                     numpy.save"
                 ));
             }
         };
@@ -121,12 +125,12 @@ impl Fields {
         }
         let text = start.get(from..from + len).ok_or_else(cut)?;
         let text =
-            std::str::from_utf8(text).map_err(|_| "the .npy header is no text".to_owned())?;
+            std::str::from_utf8(text).map_err(|_| "the .npy header is not text".to_owned())?;
         let fields = Fields::parse(text)
             .ok_or_else(|| format!("cannot understand the .npy header {:?}", shorten(text)))?;
         if fields.fortran {
             return Err(
-                "the array is in Fortran order, expected C order: its rows are scattered; \
+                "the array is in Fortran order, expected C order (rows that are consecutive); \
                         save numpy.ascontiguousarray of it"
                     .into(),
             );
@@ -134,7 +138,7 @@ impl Fields {
         Ok((fields, (from + len) as u64))
     }
 
-    /// `None` where it is not such a dictionary with each entry once.
+    /// `None` unless the text is such a dictionary with each entry once.
     fn parse(text: &str) -> Option<Self> {
         let (mut fields, mut seen) = (Self::default(), [false; 3]);
         let mut rest = text.trim().strip_prefix('{')?.strip_suffix('}')?.trim();
@@ -172,7 +176,7 @@ impl Fields {
     }
 }
 
-/// A string in quotes without escapes, and what follows.
+/// A quoted string without escapes, and the text behind it.
 fn quoted(text: &str) -> Option<(&str, &str)> {
     let mark = text.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
     let (inside, after) = text[1..].split_once(mark)?;

@@ -1,6 +1,6 @@
-//! Features written anew so that row 0 begins a page: a .npy file for everybody else. NumPy
-//! puts its header before the rows, so that of rows of 512 bytes every eighth lies in two
-//! pages and costs both.
+//! Copies features to a .npy file whose row 0 begins a page. NumPy writes a header of 128
+//! bytes before the rows, so that of rows of 512 bytes every eighth lies in two pages, and
+//! both have to be read.
 
 use crate::folder::folder_of;
 use crate::npy::{NPY_MAGIC, npy_header};
@@ -15,12 +15,13 @@ use std::path::Path;
 /// Bytes that are copied at once.
 const PIECE: usize = 4 << 20;
 
-/// Writes the rows of `from` to `out`, which has its name only when all is there. With
-/// `force` a .npy file is replaced; nothing else ever is, nor `from` itself.
+/// Writes the rows of `from` to the file `out`, which appears only when it is complete.
+/// With `force`, a .npy file at `out` is replaced, but no other file, and never `from`
+/// itself.
 ///
 /// # Errors
 /// [`Error::Exists`], [`Error::Write`], [`Error::Open`], [`Error::Changed`],
-/// [`Error::Interrupted`]; nothing is left then.
+/// [`Error::Interrupted`]. After an error, nothing is left of `out`.
 pub fn repack_features(
     from: &FeatureFile,
     out: &Path,
@@ -34,7 +35,7 @@ pub fn repack_features(
     };
     let mut file = tempfile::Builder::new()
         .prefix(".delayline-")
-        // Readable by whom the user lets read, not by the user alone.
+        // The umask applies, as to other files; the default is for the user only.
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(folder_of(out))
         .map_err(refused)?;
@@ -47,7 +48,7 @@ pub fn repack_features(
     copy_rows(from, file.as_file_mut(), &refused, progress)?;
     from.check_unchanged()?;
     file.as_file().sync_all().map_err(refused)?;
-    // Whatever has come there meanwhile counts.
+    // Something may have been written there meanwhile.
     check_free(from, out, force)?;
     let kept = match force {
         true => file.persist(out),
@@ -87,6 +88,7 @@ fn copy_rows(
     }
 }
 
+/// Refuses to write to `out` if that would replace something that it must not.
 fn check_free(from: &FeatureFile, out: &Path, force: bool) -> Result<(), Error> {
     let exists = |why| Error::Exists {
         path: out.to_owned(),
@@ -98,7 +100,7 @@ fn check_free(from: &FeatureFile, out: &Path, force: bool) -> Result<(), Error> 
     let is_source =
         matches!((fs::canonicalize(out), fs::canonicalize(from.path())), (Ok(a), Ok(b)) if a == b);
     if is_source {
-        return Err(exists(", for it is what is read: choose another name"));
+        return Err(exists(" and is the file that is read: choose another name"));
     }
     let mut head = [0; 6];
     let is_array = found.is_file()
@@ -110,7 +112,7 @@ fn check_free(from: &FeatureFile, out: &Path, force: bool) -> Result<(), Error> 
         (true, true) => Ok(()),
         (true, false) => Err(exists("; choose another name, or replace it with --force")),
         (false, _) => Err(exists(
-            " and is no .npy file, so it is not replaced: choose another name",
+            " and is not a .npy file, so it is not replaced: choose another name",
         )),
     }
 }

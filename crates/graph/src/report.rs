@@ -1,44 +1,46 @@
-//! What gathering has done, as figures.
+//! The figures of gathering.
 
 use delayline_plan::ReadCost;
 
-/// What was gathered so far.
+/// The figures of gathering since the features were opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct GatherReport {
-    /// Batches handed out.
+    /// Number of batches taken.
     pub batches: u64,
-    /// Rows in them.
+    /// Number of rows in them.
     pub rows: u64,
-    /// Rows that were not in memory.
+    /// Rows of these that were not in memory.
     pub rows_missed: u64,
-    /// Reads, further attempts included.
+    /// Number of reads, retries included.
     pub reads: u64,
-    /// Bytes that were read.
+    /// Bytes read.
     pub bytes_read: u64,
-    /// Further attempts of reads that failed or came short.
+    /// Number of retries of reads that failed or were short.
     pub retried: u64,
-    /// Seconds that whoever asked for a batch has waited for rows.
+    /// Seconds that callers waited for rows.
     pub wait_s: f64,
-    /// Seconds from the first batch that was announced to the last that was taken,
-    /// of all epochs.
+    /// Seconds from the first announcement of an epoch to the last batch taken, summed over
+    /// all epochs.
     pub elapsed_s: f64,
     /// Rows that fit into memory.
     pub rows_kept: u64,
     /// Bytes of memory allowed.
     pub memory: u64,
-    /// What a read costs on this drive, where it was measured.
+    /// Cost of a read on this drive, if it was measured.
     pub cost: Option<ReadCost>,
 }
 
 impl GatherReport {
-    /// The least that the epochs so far could have taken, in seconds: the longer of all
-    /// but the waiting, and these reads at the drive's measured rate.
+    /// The minimum duration of the epochs so far in seconds: the longer of the time without
+    /// waiting, and of the time that the drive needs for the same reads. `None` if the
+    /// drive was not measured.
     pub fn limit_s(&self) -> Option<f64> {
         let drive_s = self.cost?.seconds(self.reads, self.bytes_read);
         Some(drive_s.max(self.elapsed_s - self.wait_s))
     }
 
-    /// That limit as a share of the time that was taken, at most 1.
+    /// [`GatherReport::limit_s`] divided by the duration, at most 1. `None` if the drive was
+    /// not measured or nothing was gathered.
     pub fn share_of_limit(&self) -> Option<f64> {
         let limit_s = self.limit_s().filter(|_| self.elapsed_s > 0.0)?;
         Some((limit_s / self.elapsed_s).min(1.0))

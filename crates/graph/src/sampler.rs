@@ -1,15 +1,15 @@
-//! Which neighbours a mini-batch takes along. Each draw is a function of the seed, the
-//! epoch, the seeds of the batch, the hop and the node, and of nothing else: whoever
-//! samples the batch, and when, draws the same.
+//! Samples neighbours for mini-batches. Each draw is a function of the sampler's seed, the
+//! epoch, the seed nodes of the batch, the hop and the node, so that threads, workers and
+//! look-ahead do not change it.
 
 use crate::{Error, Topology};
 use delayline_medium::Rng;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-/// What a batch is sampled with.
+/// Samples the neighbours of seed nodes, hop by hop.
 #[derive(Clone, Debug)]
 pub struct NeighborSampler {
-    /// Neighbours a node takes along, for each hop; `None` for all.
+    /// Neighbours to sample of each node, for each hop; `None` for all.
     fanouts: Vec<Option<u32>>,
     seed: u64,
 }
@@ -17,7 +17,8 @@ pub struct NeighborSampler {
 /// The sampled nodes and edges of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subgraph {
-    /// Nodes of the graph: the seeds in their order, then the others as they were met.
+    /// Ids in the graph: the seed nodes in their order, then the others in the order in
+    /// which they were reached.
     pub nodes: Vec<u32>,
     /// For each edge the index of its source in `nodes`.
     pub rows: Vec<u32>,
@@ -25,23 +26,24 @@ pub struct Subgraph {
     pub columns: Vec<u32>,
     /// For each edge its number in the graph.
     pub edges: Vec<u64>,
-    /// Nodes that each hop adds, the seeds first.
+    /// Number of seed nodes, then of the nodes that each hop adds.
     pub nodes_of_hop: Vec<usize>,
-    /// Edges that each hop adds.
+    /// Number of edges that each hop adds.
     pub edges_of_hop: Vec<usize>,
 }
 
 impl NeighborSampler {
-    /// Of so many neighbours a hop; -1 takes all.
+    /// A sampler with one hop for each number in `fanouts`: the neighbours to sample of
+    /// each node, or -1 for all.
     ///
     /// # Errors
-    /// [`Error::Graph`] when there is no hop or a number is out of range.
+    /// [`Error::Graph`] if there is no hop or a number is out of range.
     pub fn new(fanouts: &[i64], seed: u64) -> Result<Self, Error> {
         let fanout = |&fanout: &i64| match fanout {
             -1 => Ok(None),
             0..=0xffff_fffe => Ok(Some(fanout as u32)),
             _ => Err(Error::Graph(format!(
-                "{fanout} neighbours a hop, expected 0 or more, or -1 for all"
+                "{fanout} neighbours in a hop, expected 0 or more, or -1 for all"
             ))),
         };
         if fanouts.is_empty() {
@@ -54,12 +56,12 @@ impl NeighborSampler {
         })
     }
 
-    /// Samples the batch of these seeds. Each node takes its neighbours once, in the
-    /// hop after it was met. A seed that is named twice is there twice, each with the
-    /// same neighbours; the edges from it come from the first.
+    /// Samples the batch of these seed nodes. The neighbours of a node are sampled once, in
+    /// the hop after the one that reached it. A seed node that is listed twice is in the
+    /// batch twice, with the same neighbours; where it is a source, its first index is used.
     ///
     /// # Errors
-    /// [`Error::Graph`] when the graph has no such node.
+    /// [`Error::Graph`] if a seed node is not in the graph.
     pub fn sample(&self, graph: &Topology, epoch: u64, seeds: &[i64]) -> Result<Subgraph, Error> {
         let mut out = Subgraph::default();
         let mut met = FxHashMap::default();
@@ -109,8 +111,12 @@ impl NeighborSampler {
         Ok(out)
     }
 
-    /// How often each node is expected in an epoch whose seeds are these, but for a
-    /// factor and for what a batch shares: the chance to be drawn, hop by hop.
+    /// For each node the expected number of times that an epoch with these seed nodes draws
+    /// it: the sum over the hops. It ignores that a batch contains a node once, however
+    /// often it was drawn.
+    ///
+    /// # Panics
+    /// If a seed node is not in the graph.
     pub fn expected_uses(
         &self,
         graph: &Topology,
@@ -141,7 +147,7 @@ impl NeighborSampler {
     }
 }
 
-/// The index of a node in the batch, which it joins if it is new.
+/// The index of a node in the batch; adds it if it is new.
 fn index_of(node: u32, met: &mut FxHashMap<u32, u32>, nodes: &mut Vec<u32>) -> u32 {
     *met.entry(node).or_insert_with(|| {
         nodes.push(node);
@@ -149,15 +155,15 @@ fn index_of(node: u32, met: &mut FxHashMap<u32, u32>, nodes: &mut Vec<u32>) -> u
     })
 }
 
-/// One number of two, each bit of which depends on all of theirs.
+/// A hash of two numbers.
 fn mix(a: u64, b: u64) -> u64 {
     Rng::new(a.rotate_left(23) ^ Rng::new(b).next_u64()).next_u64()
 }
 
-/// Calls `take` with `count` of the numbers below `of`, each once, any set of them as
-/// likely (Floyd; Bentley and Floyd, "A sample of brilliance", CACM 1987).
+/// Calls `take` with `count` different numbers below `of`; all sets are equally likely
+/// (Floyd's algorithm: Bentley and Floyd, "A sample of brilliance", CACM 1987).
 fn choose(of: u64, count: u64, rng: &mut Rng, take: &mut impl FnMut(u64)) {
-    /// Up to here a list is searched faster than a set.
+    /// Up to this number a list is searched faster than a set.
     const FEW: u64 = 64;
     let mut few: Vec<u64> = Vec::new();
     let mut many: FxHashSet<u64> = FxHashSet::default();

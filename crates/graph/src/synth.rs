@@ -1,6 +1,6 @@
-//! Graphs to measure with: a degree-corrected block model (Karrer and Newman, Phys.
-//! Rev. E 83, 016107, 2011) whose blocks are the labels. Which node is popular, and
-//! which class it has, has nothing to do with its number, as in real graphs.
+//! Synthetic graphs for benchmarks: a degree-corrected block model (Karrer and Newman,
+//! Phys. Rev. E 83, 016107, 2011) whose blocks are the labels. The ids are permuted, so
+//! that a node's degree and class do not depend on its id, as in real graphs.
 
 use crate::Error;
 use crate::folder::{FEATURES, LABELS, SOURCES, STARTS, folder_of};
@@ -16,34 +16,34 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
-/// What tells a folder that was written here.
+/// The file that marks a folder written by this module, and how it begins.
 const MARK: &str = "graph.json";
 const MARK_HEAD: &str = "{\"delayline_graph\":1";
 
-/// Share of edges that stay in their class, in 256ths.
+/// Share of edges within a class, in 256ths. The others are drawn from all classes.
 const WITHIN: u64 = 192;
 
-/// How far classes lie apart in each column; the noise goes from -1 to 1.
+/// The mean of a class in each column is plus or minus this; the noise goes from -1 to 1.
 const SIGNAL: f32 = 0.06;
 
-/// Sizes of a graph.
+/// The sizes of a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GraphShape {
-    /// What it is called.
+    /// The name of the shape.
     pub name: &'static str,
-    /// How many nodes.
+    /// Number of nodes.
     pub nodes: u32,
-    /// How many edges.
+    /// Number of edges.
     pub edges: u64,
-    /// Features of a node, each an f32.
+    /// Number of features of a node; each is an f32.
     pub columns: u32,
-    /// How many labels.
+    /// Number of classes, from 1 to the number of nodes.
     pub classes: u32,
 }
 
 impl GraphShape {
-    /// Those with a name: papers100M's proportions at a tenth of its size, IGB's (a row
-    /// is a page), and one for tests.
+    /// The named shapes: one with the proportions of papers100M at a tenth of its size, one
+    /// with those of IGB (a row is a page), and one for tests.
     pub const ALL: [Self; 3] = [
         Self {
             name: "papers-mini",
@@ -68,27 +68,28 @@ impl GraphShape {
         },
     ];
 
-    /// By its name.
+    /// The shape of that name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|shape| shape.name == name)
     }
 
-    /// Bytes of all that is written but for headers.
+    /// Bytes of all arrays, without their headers.
     pub fn bytes(&self) -> u64 {
         let nodes = u64::from(self.nodes);
         4 * nodes * u64::from(self.columns) + 4 * self.edges + 8 * (nodes + 1) + 8 * nodes
     }
 }
 
-/// Told how many bytes are written; `false` stops.
+/// Called with the number of bytes written so far; returns false to stop.
 pub type Progress<'a> = &'a mut dyn FnMut(u64) -> bool;
 
-/// Writes a graph into the folder `out`, which has its name only when all is there. The
-/// bytes depend on `shape` and `seed` alone. With `force` an earlier graph that was
-/// written here is replaced; nothing else ever is.
+/// Writes a graph to the folder `out`, which appears only when it is complete. The bytes
+/// depend only on `shape` and `seed`. With `force`, a graph that this function wrote is
+/// replaced, but nothing else.
 ///
 /// # Errors
-/// [`Error::Exists`], [`Error::Write`], [`Error::Interrupted`]; nothing is left then.
+/// [`Error::Exists`], [`Error::Write`], [`Error::Open`], [`Error::Interrupted`]. After an
+/// error, nothing is left of the new graph.
 pub fn write_graph(
     shape: &GraphShape,
     seed: u64,
@@ -103,7 +104,7 @@ pub fn write_graph(
     };
     let hidden = || {
         let mut builder = tempfile::Builder::new();
-        // Readable by whom the user lets read, not by the user alone.
+        // The umask applies, as to other folders; the default is for the user only.
         let all = Permissions::from_mode(0o777);
         builder
             .prefix(".delayline-")
@@ -116,27 +117,27 @@ pub fn write_graph(
         io::ErrorKind::Interrupted => Error::Interrupted,
         _ => refused(error),
     })?;
-    // Whatever has come there meanwhile counts.
+    // Something may have been written there meanwhile.
     check_free(out, force)?;
     let old = hidden().map_err(refused)?;
     if out.exists() {
         fs::rename(out, old.path().join("old")).map_err(refused)?;
     }
     if let Err(error) = fs::rename(dir.path(), out) {
-        // What was there goes back; where even that fails it stays beside.
+        // The old graph gets its name back. If that fails too, it is kept beside it.
         let kept = old.path().join("old");
         if kept.exists() && fs::rename(&kept, out).is_err() {
             _ = old.keep();
         }
         return Err(refused(error));
     }
-    // It has another name now.
+    // The folder was renamed, so there is nothing to remove.
     _ = dir.keep();
     Ok(())
 }
 
-/// Whether `out` may be written: nothing or an empty folder is there, or by `force` a
-/// folder that holds a graph written here and nothing else.
+/// Checks that `out` may be written: it does not exist, is an empty folder, or, with
+/// `force`, is a folder with a graph of this module and nothing else.
 fn check_free(out: &Path, force: bool) -> Result<(), Error> {
     let exists = |why| Error::Exists {
         path: out.to_owned(),
@@ -173,10 +174,10 @@ fn check_free(out: &Path, force: bool) -> Result<(), Error> {
     }
 }
 
-/// Nodes that are drawn together, by whichever thread is free. The bytes depend on it.
+/// Nodes that a thread draws together. The bytes depend on it.
 const BLOCK: u32 = 1 << 14;
 
-/// Pieces that wait to be told of.
+/// Maximum number of written blocks whose progress is not reported yet.
 const FINISHED: usize = 64;
 
 struct Writer<'a> {
@@ -188,21 +189,21 @@ struct Writer<'a> {
     model: Model,
 }
 
-/// What all nodes follow from.
+/// The random numbers that all nodes share.
 struct Model {
     shape: GraphShape,
     seed: u64,
-    /// The place of each node in the model, where class and popularity follow from it,
-    /// and the node at each place.
+    /// The place of each node, from which its class and its popularity follow.
     place_of: Vec<u32>,
+    /// The node at each place.
     node_at: Vec<u32>,
-    /// The first edge into each node, and their number.
+    /// The first edge into each node, and at the end the number of edges.
     starts: Vec<u64>,
-    /// The middle of each class.
-    middles: Vec<f32>,
+    /// The means of all columns of the first class, then of the second, and so on.
+    means: Vec<f32>,
 }
 
-/// Appends what a file has of some nodes.
+/// Appends the bytes of some nodes in a file.
 type Fill = fn(&Model, Range<u32>, &mut Vec<u8>);
 
 impl<'a> Writer<'a> {
@@ -251,8 +252,8 @@ impl<'a> Writer<'a> {
         fs::write(self.dir.join(MARK), mark)
     }
 
-    /// Writes a file, of which `fill` says what it has of nodes, and `place_of` where that
-    /// of a node begins: as many blocks at once as there are processors.
+    /// Writes a file, with one thread for each processor. `fill` makes the bytes of some
+    /// nodes; `place_of` returns their offset behind the header.
     fn file(
         &mut self,
         name: &str,
@@ -279,7 +280,7 @@ impl<'a> Writer<'a> {
                 );
                 let at = NPY_HEADER as u64 + place_of(model, from);
                 let written = file.write_all_at(&bytes, at).map(|()| bytes.len() as u64);
-                // Whoever has stopped needs no more.
+                // The receiver is gone after an error.
                 if written.is_err() | out.send(written).is_err() {
                     return;
                 }
@@ -317,7 +318,7 @@ impl Model {
             place_of[node as usize] = place;
         }
         let mut rng = Rng::new(seed ^ 0x0063_6c61_7373_6573);
-        let middles = (0..shape.columns as usize * shape.classes as usize)
+        let means = (0..shape.columns as usize * shape.classes as usize)
             .map(|_| if rng.chance(0.5) { SIGNAL } else { -SIGNAL })
             .collect();
         Self {
@@ -326,11 +327,11 @@ impl Model {
             seed,
             place_of,
             node_at,
-            middles,
+            means,
         }
     }
 
-    /// Numbers for a file's part of the nodes from `first` on.
+    /// The generator for a block of nodes in a file; `first` is the first node.
     fn rng(&self, file: u64, first: u32) -> Rng {
         Rng::new(Rng::new(self.seed ^ file).next_u64() ^ u64::from(first))
     }
@@ -339,33 +340,34 @@ impl Model {
         self.place_of[node as usize] % self.shape.classes
     }
 
-    /// The middle of the node's class and noise, which hides it: what tells the class
-    /// is the mean over a neighbourhood.
+    /// The mean of the node's class plus noise. The noise is so large that only the mean
+    /// over a neighbourhood tells the class.
     fn features(&self, nodes: Range<u32>, out: &mut Vec<u8>) {
         let columns = self.shape.columns as usize;
         let mut rng = self.rng(0x0066_6561_7475_7265, nodes.start);
         for node in nodes {
             let class = self.class_of(node) as usize;
-            for middles in self.middles[class * columns..][..columns].chunks(4) {
+            for means in self.means[class * columns..][..columns].chunks(4) {
                 let (drawn, mut row) = (rng.next_u64(), [0; 16]);
-                for (index, (bytes, middle)) in row.chunks_mut(4).zip(middles).enumerate() {
+                for (index, (bytes, mean)) in row.chunks_mut(4).zip(means).enumerate() {
                     let noise = f32::from((drawn >> (16 * index)) as i16) / 32768.0;
-                    bytes.copy_from_slice(&(middle + noise).to_le_bytes());
+                    bytes.copy_from_slice(&(mean + noise).to_le_bytes());
                 }
-                out.extend_from_slice(&row[..4 * middles.len()]);
+                out.extend_from_slice(&row[..4 * means.len()]);
             }
         }
     }
 
-    /// Behind the last node is the number of all edges.
+    /// The last node is followed by the number of edges.
     fn starts(&self, nodes: Range<u32>, out: &mut Vec<u8>) {
         let ends_all = u32::from(nodes.end == self.shape.nodes);
         let starts = &self.starts[nodes.start as usize..(nodes.end + ends_all) as usize];
         out.extend(starts.iter().flat_map(|start| start.to_le_bytes()));
     }
 
-    /// Most edges come from the target's class; how often from a node falls with the
-    /// power -2/3 of its rank, so that degrees have the exponent 2.5.
+    /// Most edges come from the target's class. Within a class, the probability of a source
+    /// is proportional to its rank to the power -2/3, so that the degrees follow a power
+    /// law with the exponent 2.5.
     fn sources(&self, targets: Range<u32>, out: &mut Vec<u8>) {
         const UNIT: f64 = 1.0 / (1u64 << 53) as f64;
         let (nodes, classes) = (self.shape.nodes, self.shape.classes);
@@ -391,7 +393,8 @@ impl Model {
     }
 }
 
-/// Edges into each node, few into most of them.
+/// For each node the index of the first edge into it, and at the end the number of edges.
+/// Most nodes have few edges.
 fn starts(shape: &GraphShape, seed: u64) -> Vec<u64> {
     let weights = || {
         let mut rng = Rng::new(seed ^ 0x0064_6567_7265_6573);

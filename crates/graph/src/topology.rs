@@ -1,9 +1,9 @@
-//! The edges of a graph in memory, by their target: compressed sparse columns, with
-//! 32 bits an id where they fit. It knows numbers of nodes, not their features.
+//! The edges of a graph in memory, ordered by target: compressed sparse columns, with ids
+//! of 32 bits if they fit. Does not know features.
 
 use crate::Error;
 
-/// Ids in as few bytes as they need.
+/// A list of ids, of 32 bits each if the largest fits.
 #[derive(Clone, Debug)]
 enum Ids {
     Short(Box<[u32]>),
@@ -40,13 +40,12 @@ impl Ids {
     }
 }
 
-/// An edge into a node: where it comes from, and its number in the list that the
-/// graph was made of.
+/// An edge into a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InEdge {
-    /// The node at its other end.
+    /// The node that it comes from.
     pub source: u32,
-    /// Its number.
+    /// Its number in the list of edges that the graph was made of.
     pub edge: u64,
 }
 
@@ -54,22 +53,24 @@ pub struct InEdge {
 #[derive(Clone, Debug)]
 pub struct Topology {
     nodes: u32,
-    /// For each node the first of its edges; one more entry at the end.
+    /// For each node the index of the first edge into it, and at the end the number of
+    /// edges.
     starts: Ids,
+    /// The source of each edge.
     sources: Box<[u32]>,
-    /// Number of each; `None` where they are in this order.
+    /// The number of each edge; `None` if it is its index.
     edges: Option<Ids>,
 }
 
 impl Topology {
-    /// From lists of sources and targets.
+    /// A graph from a list of the edges' sources and one of their targets.
     ///
     /// # Errors
-    /// As [`Topology::from_pairs`], and when the lists differ in length.
+    /// As [`Topology::from_pairs`], and if the lists differ in length.
     pub fn from_edges(nodes: u64, sources: &[i64], targets: &[i64]) -> Result<Self, Error> {
         if sources.len() != targets.len() {
             return Err(Error::Graph(format!(
-                "edges with {} sources and {} targets, expected as many of both",
+                "edges with {} sources and {} targets, expected equal numbers",
                 sources.len(),
                 targets.len()
             )));
@@ -77,12 +78,13 @@ impl Topology {
         Self::from_pairs(nodes, sources.len(), |edge| (sources[edge], targets[edge]))
     }
 
-    /// From `len` edges, of which `edge` tells source and target, in any order; the
-    /// edges into a node keep theirs. Takes time in proportion to their number, and
-    /// what stays is all it takes but for one figure a node.
+    /// A graph from `len` edges in any order; `edge` returns the source and the target of
+    /// an edge by its number. The edges into a node keep their order. Takes time
+    /// proportional to the number of edges, and during construction one number for each
+    /// node in addition to the result.
     ///
     /// # Errors
-    /// [`Error::Graph`] when there are too many nodes or an id is out of range.
+    /// [`Error::Graph`] if there are too many nodes or an id is out of range.
     pub fn from_pairs(
         nodes: u64,
         len: usize,
@@ -129,12 +131,13 @@ impl Topology {
         })
     }
 
-    /// From compressed columns: for each node the first of the edges into it, one more
-    /// entry at the end, and the source of each edge. Edges are numbered in this order.
+    /// A graph from compressed columns. `starts` has for each node the index of the first
+    /// edge into it, and at the end the number of edges; `sources` has the source of each
+    /// edge. Edges are numbered in this order.
     ///
     /// # Errors
-    /// [`Error::Graph`] when there are too many nodes, `starts` does not rise from 0 to
-    /// the number of edges, or an id is out of range.
+    /// [`Error::Graph`] if there are too many nodes, `starts` does not rise from 0 to the
+    /// number of edges, or an id is out of range.
     pub fn from_columns(starts: &[u64], sources: Vec<u32>) -> Result<Self, Error> {
         let edges = sources.len() as u64;
         let nodes = starts.len().saturating_sub(1);
@@ -147,8 +150,8 @@ impl Topology {
         };
         if first != 0 || last != edges || !starts.is_sorted() {
             return Err(Error::Graph(format!(
-                "the starts of columns go from {first} to {last}, expected them to rise from 0 to \
-                 the number of edges, {edges}"
+                "the starts of the columns go from {first} to {last}, expected numbers that rise \
+                 from 0 to the number of edges, {edges}"
             )));
         }
         if let Some(index) = sources.iter().position(|&source| source >= count) {
@@ -169,28 +172,35 @@ impl Topology {
         })
     }
 
-    /// How many nodes.
+    /// Number of nodes.
     pub fn nodes(&self) -> u32 {
         self.nodes
     }
 
-    /// How many edges.
+    /// Number of edges.
     pub fn edges(&self) -> u64 {
         self.sources.len() as u64
     }
 
-    /// Bytes that it takes.
+    /// Bytes of memory that it takes.
     pub fn bytes(&self) -> u64 {
         let edges = self.edges.as_ref().map_or(0, Ids::bytes);
         self.starts.bytes() + 4 * self.edges() + edges
     }
 
-    /// How many edges go into a node.
+    /// Number of edges into a node.
+    ///
+    /// # Panics
+    /// If the node is not in the graph.
     pub fn degree(&self, node: u32) -> u64 {
         self.starts.get(node as usize + 1) - self.starts.get(node as usize)
     }
 
-    /// One of the edges into a node, by its number among these.
+    /// The edge with this index among the edges into a node; the index is less than the
+    /// node's degree.
+    ///
+    /// # Panics
+    /// If the node is not in the graph, or the graph has no such edge.
     pub fn edge_into(&self, node: u32, index: u64) -> InEdge {
         let place = (self.starts.get(node as usize) + index) as usize;
         InEdge {

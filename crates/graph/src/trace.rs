@@ -1,40 +1,47 @@
-//! Which rows batches want, one after the other, and what the loader would miss of them:
-//! its own look-ahead and its own division of the memory, without a drive. Nobody computes,
-//! so what a sweep has read is used up while the next one is read.
+//! Traces of the rows that batches use, and which of them the loader misses. The replay has
+//! the loader's look-ahead, division of memory and rule for sweeps, but neither a drive nor
+//! training: the rows of a sweep are used up while the next one is read.
 
 use crate::bench::{first_seeds, held_bytes, shuffle_epoch, within_trace};
 use crate::budget::{Shares, row_ahead_bytes};
-use crate::gather::{first_sweep, most_outstanding, portion_rows};
+use crate::gather::{first_sweep, max_outstanding, portion_rows};
 use crate::{Error, GraphBench, GraphFolder, NeighborSampler};
 use delayline_medium::Rng;
 use delayline_plan::{ExpectedUse, Lookahead, ReadCost};
 use std::collections::VecDeque;
 
-/// Bytes that are held for a sampled row, edges included, where no graph tells them.
-const HELD_A_ROW: u64 = 48;
+/// Bytes that the loader holds for a sampled row, edges included, if there is no graph to
+/// count them.
+const HELD_PER_ROW: u64 = 48;
 
-/// A trace that is drawn: the n-th most popular row is wanted in proportion to
-/// 1 / n^`skew`, each time anew.
+/// Maximum number of rows of a drawn trace.
+const MAX_ROWS: u32 = 1_000_000_000;
+
+/// Maximum bytes of a row, as in a file of features.
+const MAX_ROW_LEN: u64 = 8 << 24;
+
+/// A random trace: each draw is independent, and the probability of the n-th most popular
+/// row is proportional to 1 / n^`skew`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TraceShape {
-    /// Rows of the file.
+    /// Rows of the file, at most a billion.
     pub rows: u32,
     /// Bytes of a row.
     pub row_len: u64,
-    /// Batches.
+    /// Number of batches.
     pub batches: u32,
-    /// Draws of a batch; a row that is drawn twice is in it once.
+    /// Draws in a batch. A row that is drawn twice is in the batch once.
     pub draws: u32,
-    /// How unequal rows are; 0 for all equal.
+    /// The exponent of the popularity; 0 if all rows are equally popular.
     pub skew: f64,
-    /// What is drawn depends on this alone.
+    /// Seed of the draws.
     pub seed: u64,
 }
 
-/// Rows and held bytes of the batch that a portion ends, if it ends one.
-type Ends = Option<(u64, u64)>;
+/// Of the last portion of a batch: the batch's rows and held bytes.
+type BatchEnd = Option<(u64, u64)>;
 
-/// The rows that batches want.
+/// The rows that a sequence of batches uses.
 #[derive(Clone, Debug, Default)]
 pub struct RowTrace {
     /// Rows of the file.
@@ -43,19 +50,19 @@ pub struct RowTrace {
     pub row_len: u64,
     /// Rows of each batch, each once.
     pub batches: Vec<Vec<u32>>,
-    /// Bytes that are held for each batch until it is handed out.
+    /// Bytes that the loader holds for each batch until it is taken.
     held: Vec<u64>,
-    /// How often each row is expected to be used, but for a factor.
+    /// How often each row is expected to be used, in any unit.
     expected: Vec<f32>,
 }
 
 impl RowTrace {
-    /// What `bench` samples from a graph. `progress` is told how many batches are sampled;
-    /// `false` stops.
+    /// The batches that `bench` samples from a graph. `progress` is called with the number
+    /// of batches sampled, and returns false to stop.
     ///
     /// # Errors
-    /// [`Error::Graph`] when the graph has fewer nodes than seeds are wanted or too many
-    /// rows are, [`Error::Interrupted`].
+    /// [`Error::Graph`] if the graph has fewer nodes than there are seeds, or the trace
+    /// would be too long; [`Error::Interrupted`].
     pub fn sampled(
         graph: &GraphFolder,
         bench: &GraphBench,
@@ -87,19 +94,23 @@ impl RowTrace {
         Ok(trace)
     }
 
-    /// A trace of this shape.
+    /// A random trace.
     ///
     /// # Errors
-    /// [`Error::Graph`] when it wants too many rows, or there are none.
+    /// [`Error::Graph`] if the trace would be too long, or the shape has no rows or too many
+    /// or too long ones.
     pub fn drawn(shape: &TraceShape) -> Result<Self, Error> {
         within_trace(shape.batches as usize * shape.draws as usize)?;
-        const MOST: u32 = 1_000_000_000;
-        if !(1..=MOST).contains(&shape.rows) || shape.row_len == 0 {
-            let what = "a trace needs rows of 1 byte or more, expected 1 row to a billion";
-            return Err(Error::Graph(what.into()));
+        if !(1..=MAX_ROWS).contains(&shape.rows) || !(1..=MAX_ROW_LEN).contains(&shape.row_len) {
+            return Err(Error::Graph(format!(
+                "a trace of {} rows of {} bytes, expected 1 row to {MAX_ROWS} of 1 byte to \
+                 {MAX_ROW_LEN}",
+                shape.rows, shape.row_len
+            )));
         }
         let rows = u64::from(shape.rows);
-        // Popular rows do not lie side by side: the factor is prime, so each is met once.
+        // Spreads popular rows over the file. The factor is a prime greater than the number
+        // of rows, so each row has one rank.
         let row_of = |rank: u64| (rank * 4_294_967_291 % rows) as u32;
         let mut expected = vec![0.0; rows as usize];
         for rank in 0..rows {
@@ -109,10 +120,11 @@ impl RowTrace {
         let mut draw = || {
             const UNIT: f64 = 1.0 / (1u64 << 53) as f64;
             let drawn = (rng.next_u64() >> 11) as f64 * UNIT;
-            let (most, power) = ((rows + 1) as f64, 1.0 - shape.skew);
+            // The inverse of the cumulative distribution, integrated from 1 to `end`.
+            let (end, power) = ((rows + 1) as f64, 1.0 - shape.skew);
             let place = match power.abs() < 1e-6 {
-                true => most.powf(drawn),
-                false => (1.0 + drawn * (most.powf(power) - 1.0)).powf(1.0 / power),
+                true => end.powf(drawn),
+                false => (1.0 + drawn * (end.powf(power) - 1.0)).powf(1.0 / power),
             };
             row_of((place as u64).clamp(1, rows) - 1)
         };
@@ -128,26 +140,26 @@ impl RowTrace {
             row_len: shape.row_len,
             held: batches
                 .iter()
-                .map(|b| HELD_A_ROW * b.len() as u64)
+                .map(|b| HELD_PER_ROW * b.len() as u64)
                 .collect(),
             batches,
             expected,
         })
     }
 
-    /// How many rows stay in `memory` bytes.
+    /// Number of rows that fit into `memory` bytes.
     ///
     /// # Errors
-    /// [`Error::Budget`].
+    /// [`Error::Budget`] if the memory is too small.
     pub fn rows_kept(&self, memory: u64) -> Result<u32, Error> {
         Ok(Shares::new(memory, self.row_len, self.rows, true)?.slots)
     }
 
-    /// Calls `swept` with the rows that each sweep of the loader reads, in order of place,
-    /// with `memory` bytes and on a drive of this cost.
+    /// Replays the trace with `memory` bytes, on a drive with that cost of a read. Calls
+    /// `swept` with the rows that each sweep reads, in ascending order.
     ///
     /// # Errors
-    /// [`Error::Budget`].
+    /// [`Error::Budget`] if the memory is too small.
     pub fn ahead(
         &self,
         memory: u64,
@@ -163,12 +175,12 @@ impl RowTrace {
         let slots = shares.slots as usize;
         let part = portion_rows(slots);
         let file_len = self.rows * self.row_len;
-        // Batches that are announced: rows and bytes; of these the portions that the
-        // look-ahead does not know, and those it knows, each with the batch it ends.
-        let (mut coming, mut rows, mut held) =
-            (self.batches.iter().zip(&self.held).peekable(), 0, 0);
-        let mut unknown: VecDeque<(Vec<u32>, Ends)> = VecDeque::new();
-        let mut known: VecDeque<Ends> = VecDeque::new();
+        let mut coming = self.batches.iter().zip(&self.held).peekable();
+        // Rows and held bytes of the announced batches.
+        let (mut rows, mut held) = (0, 0);
+        // Their portions: those that the look-ahead does not know yet, and those it knows.
+        let mut unknown: VecDeque<(Vec<u32>, BatchEnd)> = VecDeque::new();
+        let mut known: VecDeque<BatchEnd> = VecDeque::new();
         let (mut under_way, mut ramp) = (0, 0);
         let (mut batch_missed, mut missed_so_far) = (0, 0);
         loop {
@@ -197,13 +209,13 @@ impl RowTrace {
             if known.is_empty() {
                 return Ok(());
             }
-            let most = most_outstanding(slots, file_len, cost.gap(), batch_missed);
+            let max_rows = max_outstanding(slots, file_len, cost.gap(), batch_missed);
             let (mut missed, mut staged) = (Vec::new(), 0);
-            if under_way == 0 || lookahead.outstanding() <= most / 2 {
-                let most = most.min(lookahead.outstanding() + ramp);
+            if under_way == 0 || lookahead.outstanding() <= max_rows / 2 {
+                let max_rows = max_rows.min(lookahead.outstanding() + ramp);
                 loop {
                     let before = missed.len();
-                    if !lookahead.stage(most, &mut missed) {
+                    if !lookahead.stage(max_rows, &mut missed) {
                         break;
                     }
                     missed_so_far += missed.len() - before;

@@ -1,4 +1,4 @@
-//! What is measured, on a small graph: figures that have to agree with each other.
+//! The measurement of the loader, on a small graph: its figures agree with each other.
 
 use delayline_graph::{Error, GraphBench, GraphFolder, GraphShape, bench_graph, write_graph};
 
@@ -48,7 +48,7 @@ fn policies_are_ordered_and_rows_do_not_depend_on_the_memory() {
             "{report:?}"
         );
     }
-    // Where all fits, each row is missed once by everybody.
+    // If all rows fit, every policy misses each row once.
     let missed = large.epochs.iter().map(|e| e.rows_missed).sum::<u64>();
     assert_eq!(
         missed,

@@ -1,7 +1,7 @@
-//! The memory that was allowed is kept by the process as the kernel counts it. Alone in
-//! its program, for nothing else may allocate beside it.
+//! The process stays within the memory that is allowed, as the kernel counts it. The only
+//! test in its program, because nothing else may allocate meanwhile.
 
-use delayline_graph::{ElementType, FeatureFile, Features, RowsAs};
+use delayline_graph::{ElementType, FeatureFile, Features, RowFormat};
 use delayline_medium::Rng;
 use std::fs;
 use std::io::Write;
@@ -10,7 +10,7 @@ const ROWS: u32 = 200_000;
 const ROW: usize = 512;
 const MIB: u64 = 1 << 20;
 
-/// Bytes that the process has in memory now, or had at most.
+/// A size in bytes from the status of the process.
 fn status(name: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status
@@ -30,19 +30,19 @@ fn the_process_grows_by_the_memory_that_was_allowed_and_no_more() {
         file.write_all(&row.to_le_bytes().repeat(ROW / 4)).unwrap();
     }
     drop(file);
-    let given = RowsAs {
+    let given = RowFormat {
         shape: Some((u64::from(ROWS), ROW as u64 / 4)),
         element: Some(ElementType::F32),
         offset: None,
     };
     let mut rng = Rng::new(1);
     let mut batch = |len| -> Vec<u32> { (0..len).map(|_| rng.below(ROWS.into()) as u32).collect() };
-    // Short batches, of which many are ahead, and some longer than the smaller memory.
+    // Short batches, many of which are ahead, and some longer than the smaller memory.
     let batches: Vec<Vec<u32>> = (0..300)
         .map(|n| batch(if n % 50 == 0 { 20_000 } else { 1000 }))
         .collect();
     let mut out = vec![1; 20_000 * ROW];
-    // The program's own code comes into memory when it first runs.
+    // A first run, so that the program's code is in memory.
     let rows = FeatureFile::open(&path, &given).unwrap();
     let mut first = Features::new(rows, 2 * MIB).unwrap();
     first
@@ -50,7 +50,7 @@ fn the_process_grows_by_the_memory_that_was_allowed_and_no_more() {
         .unwrap();
     drop(first);
     for allowed in [4 * MIB, 24 * MIB] {
-        // What was used before and given back to the allocator is not new.
+        // Resets the peak.
         fs::write("/proc/self/clear_refs", "5").unwrap();
         let before = status("VmRSS:");
         let rows = FeatureFile::open(&path, &given).unwrap();

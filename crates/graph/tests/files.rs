@@ -1,7 +1,7 @@
-//! Feature files, sound and hostile: what can be read is read as NumPy means it, and
-//! everything else is refused in words.
+//! Feature files, valid and hostile: what NumPy writes is read as NumPy reads it, and
+//! everything else is refused with a message.
 
-use delayline_graph::{ElementType, Error, FeatureFile, NpyHeader, RowsAs};
+use delayline_graph::{ElementType, Error, FeatureFile, NpyHeader, RowFormat};
 use delayline_medium::Rng;
 use std::path::PathBuf;
 
@@ -47,7 +47,7 @@ fn headers_are_read_as_numpy_writes_them() {
     let untyped = npy(1, &header("|V2", "False", "(7, 12)"));
     let found = NpyHeader::parse(&untyped, Some(Bf16)).unwrap();
     assert_eq!(found.element, Bf16);
-    // Any order, double quotes, the long numbers of Python 2, no dimension.
+    // Entries in any order, double quotes, long integers of Python 2.
     let odd = "{\"shape\":(7L,) ,\"descr\":\"<f4\",\"fortran_order\":False}";
     assert_eq!(NpyHeader::parse(&npy(1, odd), None).unwrap().shape, [7]);
     let none = header("<f4", "False", "()");
@@ -60,7 +60,7 @@ fn headers_are_read_as_numpy_writes_them() {
 }
 
 #[test]
-fn what_is_no_array_of_rows_is_refused_in_words() {
+fn what_is_not_an_array_of_rows_is_refused_with_a_message() {
     let cases: [(Vec<u8>, &str); 17] = [
         (b"PK\x03\x04rest".to_vec(), "this is a .npz archive"),
         (b"raw".to_vec(), "not a .npy file; give shape and dtype"),
@@ -140,7 +140,7 @@ fn written(bytes: &[u8]) -> Written {
     Written(dir, path)
 }
 
-fn words(bytes: &[u8], given: &RowsAs) -> String {
+fn words(bytes: &[u8], given: &RowFormat) -> String {
     let file = written(bytes);
     let refused = FeatureFile::open(&file.1, given).unwrap_err().to_string();
     assert!(refused.contains("x: "), "the file is named: {refused}");
@@ -155,7 +155,7 @@ fn shape_and_bytes_have_to_agree() {
         file.extend(vec![0; bytes]);
         file
     };
-    let none = RowsAs::default();
+    let none = RowFormat::default();
     let good = written(&with_rows("(3, 5)", 60));
     let file = FeatureFile::open(&good.1, &none).unwrap();
     assert_eq!(
@@ -182,7 +182,7 @@ fn shape_and_bytes_have_to_agree() {
             "{words}"
         );
     }
-    let other = RowsAs {
+    let other = RowFormat {
         shape: Some((5, 3)),
         ..none
     };
@@ -194,8 +194,8 @@ fn shape_and_bytes_have_to_agree() {
 }
 
 #[test]
-fn raw_rows_are_what_is_said_of_them() {
-    let raw = |shape, offset| RowsAs {
+fn raw_rows_have_the_format_that_is_given() {
+    let raw = |shape, offset| RowFormat {
         shape,
         element: Some(ElementType::F16),
         offset,
@@ -213,9 +213,9 @@ fn raw_rows_are_what_is_said_of_them() {
     assert!(unsaid.contains("give shape and dtype"), "{unsaid}");
     let far = words(&[0; 70], &raw(Some((6, 5)), Some(u64::MAX)));
     assert!(far.contains("the file has 70"), "{far}");
-    let nowhere = FeatureFile::open(&good.0.path().join("y"), &RowsAs::default());
+    let nowhere = FeatureFile::open(&good.0.path().join("y"), &RowFormat::default());
     assert!(matches!(nowhere, Err(Error::Open { .. })));
-    let folder = FeatureFile::open(good.0.path(), &RowsAs::default());
+    let folder = FeatureFile::open(good.0.path(), &RowFormat::default());
     assert!(matches!(folder, Err(Error::Open { .. })));
     assert!(ElementType::from_name("torch.bfloat16").is_ok());
     assert!(

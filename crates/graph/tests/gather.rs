@@ -1,7 +1,7 @@
-//! What is gathered is what is in the file, whatever the memory, the batches and the
-//! drive; and what cannot be is said in words.
+//! Gathered rows are those of the file, whatever the memory, the batches and the drive
+//! do; what cannot be gathered is an error.
 
-use delayline_graph::{ElementType, Error, FeatureFile, Features, RowsAs};
+use delayline_graph::{ElementType, Error, FeatureFile, Features, RowFormat};
 use delayline_medium::{FaultSwitch, Faults, Faulty, Rng};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const COLUMNS: u64 = 96;
 const ROW: usize = 4 * COLUMNS as usize;
 
-/// Every row says its number.
+/// The bytes of a row, which follow from its number.
 fn row_bytes(row: u32) -> Vec<u8> {
     let number = |column: u32| (row * 1000 + column) as f32;
     (0..COLUMNS as u32)
@@ -29,12 +29,12 @@ fn written(dir: &Path, rows: u32) -> PathBuf {
 }
 
 fn open(path: &Path, memory: u64) -> Features {
-    let file = FeatureFile::open(path, &RowsAs::default()).unwrap();
+    let file = FeatureFile::open(path, &RowFormat::default()).unwrap();
     assert_eq!((file.columns, file.element), (COLUMNS, ElementType::F32));
     Features::new(file, memory).unwrap()
 }
 
-/// Random batches, of which some rows are far more likely.
+/// Random batches; a tenth of the rows is far more likely.
 fn batches(rng: &mut Rng, rows: u32, count: usize, len: u64) -> Vec<Vec<u32>> {
     let row = |rng: &mut Rng| {
         let bound = if rng.chance(0.5) { rows / 10 } else { rows };
@@ -50,7 +50,8 @@ fn check(rows: &[u32], got: &[u8]) {
     }
 }
 
-/// Takes all batches with as many ahead as there is room for; stops at an error.
+/// Takes and checks all batches, with as many ahead as there is room for. Stops at an
+/// error.
 fn epoch(features: &mut Features, batches: &[Vec<u32>]) -> Result<usize, Error> {
     let (mut announced, mut taken) = (0, 0);
     while taken < batches.len() {
@@ -74,7 +75,7 @@ fn every_row_is_the_files() {
     let mut rng = Rng::new(delayline_testing::seed());
     for memory in [1400 << 10, 2 << 20, 6 << 20, 64 << 20] {
         let mut features = open(&path, memory);
-        // Batches longer than what fits into the smaller ones.
+        // Some batches are longer than what fits into the smaller memories.
         let batches = batches(&mut rng, 20_000, 40, 6000);
         for _ in 0..2 {
             assert_eq!(epoch(&mut features, &batches).unwrap(), 40);
@@ -93,7 +94,7 @@ fn every_row_is_the_files() {
 }
 
 #[test]
-fn an_epoch_that_is_left_leaves_nothing_behind() {
+fn an_epoch_that_is_left_early_does_not_affect_the_next() {
     let dir = tempfile::tempdir().unwrap();
     let path = written(dir.path(), 5000);
     let mut rng = Rng::new(delayline_testing::seed());
@@ -115,7 +116,7 @@ fn an_epoch_that_is_left_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_drive_that_fails_ends_the_epoch_in_words_and_nothing_wrong_is_handed_out() {
+fn a_drive_that_fails_ends_the_epoch_and_no_wrong_row_is_returned() {
     let dir = tempfile::tempdir().unwrap();
     let path = written(dir.path(), 20_000);
     let mut rng = Rng::new(delayline_testing::seed());
@@ -137,7 +138,7 @@ fn a_drive_that_fails_ends_the_epoch_in_words_and_nothing_wrong_is_handed_out() 
     assert_eq!(epoch(&mut features, &batches).unwrap(), 30);
     assert!(features.report().retried > 0);
     for round in 0..10 {
-        // A range of bytes that can never be read, in a part that is surely used.
+        // A range of bytes that cannot be read, in a part of the file that is used.
         let from = rng.below(100) * 70_000;
         switch.set(Faults {
             broken: vec![(0, from..from + 400_000)],
@@ -150,7 +151,7 @@ fn a_drive_that_fails_ends_the_epoch_in_words_and_nothing_wrong_is_handed_out() 
                     "{error}"
                 );
             }
-            // All of the range may be in memory.
+            // The whole range may be in memory.
             Ok(taken) => assert_eq!(taken, 30, "{round}"),
             Err(error) => panic!("{error}"),
         }
@@ -204,7 +205,7 @@ fn a_file_that_changes_is_not_read_any_more() {
     let mut file = &old;
     file.seek(SeekFrom::Start(1 << 20)).unwrap();
     file.write_all(&[1]).unwrap();
-    // Also what is in memory: it is of another file.
+    // Also for rows in memory, because they are of the old file.
     for row in [7, 4000, 7] {
         let error = features.gather(vec![row], &mut out).unwrap_err();
         assert!(
@@ -220,10 +221,10 @@ fn a_file_that_changes_is_not_read_any_more() {
 }
 
 #[test]
-fn what_cannot_be_gathered_is_refused_in_words() {
+fn what_cannot_be_gathered_is_refused_with_a_message() {
     let dir = tempfile::tempdir().unwrap();
     let path = written(dir.path(), 100);
-    let file = || FeatureFile::open(&path, &RowsAs::default()).unwrap();
+    let file = || FeatureFile::open(&path, &RowFormat::default()).unwrap();
     let small = Features::new(file(), 100 << 10).err().unwrap().to_string();
     assert!(
         small.contains("too small for rows of 384 bytes: allow at least"),
@@ -246,13 +247,13 @@ fn what_cannot_be_gathered_is_refused_in_words() {
     ));
     let expected = features.expect(&[1.0; 99]).unwrap_err().to_string();
     assert!(expected.contains("of 99 rows"), "{expected}");
-    // A batch of no rows is a batch.
+    // A batch without rows is allowed.
     let mut features = Features::new(file(), need).unwrap();
     features.gather(Vec::new(), &mut []).unwrap();
 }
 
 #[test]
-fn a_drive_that_lies_is_asked_again_and_then_not_believed() {
+fn a_read_with_wrong_bytes_is_retried_and_then_fails() {
     let dir = tempfile::tempdir().unwrap();
     let path = written(dir.path(), 20_000);
     let mut rng = Rng::new(delayline_testing::seed());
@@ -262,7 +263,7 @@ fn a_drive_that_lies_is_asked_again_and_then_not_believed() {
         let faulty = Faulty::new(flash, Faults::default(), seed).spoiling(memory);
         Box::new(faulty.with_switch(inner))
     }));
-    // What is true has been seen once.
+    // All rows are read correctly once.
     let all: Vec<Vec<u32>> = (0..20)
         .map(|n| (n * 1000..n * 1000 + 1000).collect())
         .collect();
@@ -276,7 +277,7 @@ fn a_drive_that_lies_is_asked_again_and_then_not_believed() {
     };
     let mut retried = features.report().retried;
     switch.set(lies(0.01));
-    // `epoch` holds each row against what was written.
+    // `epoch` checks each row.
     match epoch(&mut features, &batches) {
         Ok(taken) => assert_eq!(taken, 30),
         Err(error) => assert!(matches!(error, Error::Read { .. }), "{error}"),

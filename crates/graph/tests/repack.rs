@@ -1,11 +1,11 @@
-//! Features that are written anew: the same rows, from the beginning of a page on.
+//! Repacked features have the same rows, and row 0 begins a page.
 
-use delayline_graph::{ElementType, Error, FeatureFile, RowsAs, repack_features};
+use delayline_graph::{ElementType, Error, FeatureFile, RowFormat, repack_features};
 use std::fs;
 use std::path::Path;
 
 fn raw(path: &Path, element: ElementType) -> FeatureFile {
-    let given = RowsAs {
+    let given = RowFormat {
         shape: Some((100, 8)),
         element: Some(element),
         offset: Some(3),
@@ -23,10 +23,10 @@ fn rows_and_their_type_stay_and_row_0_begins_a_page() {
         fs::write(&path, &bytes).unwrap();
         let out = dir.path().join(element.name());
         repack_features(&raw(&path, element), &out, false, &mut |_| true).unwrap();
-        // NumPy has no bfloat16: such a file is told what it is.
-        let given = RowsAs {
+        // NumPy does not have bfloat16, so the type is given.
+        let given = RowFormat {
             element: Some(element).filter(|&element| element == ElementType::Bf16),
-            ..RowsAs::default()
+            ..RowFormat::default()
         };
         let written = FeatureFile::open(&out, &given).unwrap();
         let shape = (written.rows, written.columns, written.element);
@@ -36,7 +36,7 @@ fn rows_and_their_type_stay_and_row_0_begins_a_page() {
 }
 
 #[test]
-fn nothing_but_an_array_is_replaced_and_what_is_stopped_leaves_nothing() {
+fn only_an_array_is_replaced_and_an_interrupted_copy_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("raw");
     fs::write(&path, vec![7; 3 + 800]).unwrap();
@@ -63,8 +63,8 @@ fn nothing_but_an_array_is_replaced_and_what_is_stopped_leaves_nothing() {
             "{there:?}"
         );
     }
-    // Nor itself.
-    let array = FeatureFile::open(&out, &RowsAs::default()).unwrap();
+    // An array does not replace itself.
+    let array = FeatureFile::open(&out, &RowFormat::default()).unwrap();
     let itself = repack_features(&array, &out, true, &mut |_| true).unwrap_err();
     assert!(
         itself.to_string().contains("choose another name"),

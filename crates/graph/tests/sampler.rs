@@ -1,4 +1,5 @@
-//! Neighbours are drawn from the graph's own edges, fairly, and the same whoever draws.
+//! Neighbours are drawn from the edges of the graph, with equal probability, and draws
+//! repeat.
 
 use delayline_graph::{InEdge, NeighborSampler, Subgraph, Topology};
 use delayline_medium::Rng;
@@ -51,7 +52,7 @@ fn a_topology_holds_each_edge_once_in_its_order() {
 }
 
 #[test]
-fn ids_out_of_range_are_refused_in_words() {
+fn ids_out_of_range_are_refused_with_a_message() {
     for (sources, targets, expect) in [
         (
             vec![0, 3],
@@ -82,7 +83,7 @@ fn ids_out_of_range_are_refused_in_words() {
     assert!(NeighborSampler::new(&[2, -2], 0).is_err());
 }
 
-/// What any sample has to be.
+/// Checks what holds for every sample.
 fn check(graph: &Topology, fanouts: &[i64], seeds: &[i64], sampled: &Subgraph) {
     assert_eq!(
         sampled.nodes_of_hop.iter().sum::<usize>(),
@@ -155,7 +156,7 @@ fn samples_are_of_the_graph_and_repeat() {
         let sampled = sampler.sample(&graph, 3, &seeds).unwrap();
         check(&graph, &fanouts, &seeds, &sampled);
         let elsewhere = std::thread::scope(|scope| {
-            // On another thread, with others drawn in between.
+            // On another thread, with other draws in between.
             let thread = scope.spawn(|| {
                 sampler.sample(&graph, 2, &seeds).unwrap();
                 sampler.clone().sample(&graph.clone(), 3, &seeds).unwrap()
@@ -184,7 +185,7 @@ fn draws_are_fair_and_differ_by_seed_epoch_and_batch() {
             .iter()
             .for_each(|edge| count[*edge as usize] += 1);
     }
-    // A quarter of the epochs each; six standard deviations are 370.
+    // Each edge is expected in a quarter of the epochs; six standard deviations are 370.
     let expect = EPOCHS as f64 / 4.0;
     assert!(
         count.iter().all(|&n| (f64::from(n) - expect).abs() < 370.0),
@@ -201,7 +202,7 @@ fn draws_are_fair_and_differ_by_seed_epoch_and_batch() {
         ]);
         assert!(equal < 3, "one of them may be drawn twice, not all");
     }
-    // Large numbers of neighbours too are each once.
+    // A large sample has no edge twice either.
     let wide: Vec<i64> = (1..500).collect();
     let graph = Topology::from_edges(500, &wide, &vec![0; 499]).unwrap();
     let sampler = NeighborSampler::new(&[300], 1).unwrap();
@@ -224,7 +225,7 @@ fn expected_uses_are_what_samples_use() {
         for seed in 0..nodes as i64 {
             let sampled = sampler.sample(&graph, epoch, &[seed]).unwrap();
             used[seed as usize] += 1;
-            // The expectation is of edges: several from one node count each.
+            // Edges are expected: several from one node count each.
             for row in sampled.rows {
                 used[sampled.nodes[row as usize] as usize] += 1;
             }

@@ -1,4 +1,4 @@
-//! Synthetic graphs: what is written, and that nothing else is replaced.
+//! Synthetic graphs: what they contain, and that nothing else is replaced.
 
 use delayline_graph::{Error, GraphFolder, GraphShape, write_graph};
 use std::fs;
@@ -35,10 +35,10 @@ fn edges_stay_mostly_in_a_class_and_few_nodes_are_popular() {
             uses[edge.source as usize] += 1;
         }
     }
-    // 0.75, and a seventh of the rest.
+    // Expected: 0.75, and a seventh of the rest.
     let share = within as f64 / SMALL.edges as f64;
     assert!((0.76..0.81).contains(&share), "{share}");
-    // The cube root of a tenth of the ranks.
+    // Expected: the cube root of 0.1, for the tenth of the nodes with the most edges.
     uses.sort_unstable();
     let popular: u32 = uses[2_700..].iter().sum();
     let share = f64::from(popular) / SMALL.edges as f64;
@@ -74,7 +74,7 @@ fn only_an_earlier_graph_is_replaced_and_only_by_force() {
     assert_eq!(labels(&out), before);
     write(2, true).unwrap();
     assert_ne!(labels(&out), before);
-    // With something of the user's in it, and as a file.
+    // A folder with another file in it, and a file.
     fs::write(out.join("notes"), "mine").unwrap();
     let refused = write(3, true).unwrap_err().to_string();
     assert!(refused.contains("not replaced"), "{refused}");
@@ -86,7 +86,7 @@ fn only_an_earlier_graph_is_replaced_and_only_by_force() {
 }
 
 #[test]
-fn what_is_stopped_leaves_nothing() {
+fn an_interrupted_graph_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let shape = GraphShape {
         columns: 4_000,
@@ -103,7 +103,7 @@ fn what_is_stopped_leaves_nothing() {
 }
 
 #[test]
-fn a_graph_whose_files_do_not_agree_is_refused_in_words() {
+fn a_graph_whose_files_do_not_agree_is_refused_with_a_message() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("g");
     write_graph(&SMALL, 1, &out, false, &mut |_| true).unwrap();

@@ -1,4 +1,5 @@
-//! What the loader would do with a trace is what it does, and between the best and the rest.
+//! The replay of a trace misses what the loader misses: no less than the optimum, and less
+//! than LRU.
 
 use delayline_graph::{
     Error, GraphBench, GraphFolder, GraphShape, RowTrace, TraceShape, bench_graph, write_graph,
@@ -45,7 +46,7 @@ fn the_replay_misses_no_less_than_belady_and_less_than_recency() {
     let ours = ahead(&trace, memory);
     assert!(ours >= others(&trace, memory, RowPolicy::Belady));
     assert!(ours < others(&trace, memory, RowPolicy::Lru));
-    // Where all fits, each row is missed once.
+    // If all rows fit, each is missed once.
     let memory = 64 << 20;
     assert_eq!(
         ahead(&trace, memory),
@@ -87,9 +88,16 @@ fn the_replay_misses_what_the_loader_misses() {
 }
 
 #[test]
-fn traces_that_cannot_be_are_refused_in_words() {
-    let none = RowTrace::drawn(&TraceShape { rows: 0, ..SHAPE }).unwrap_err();
-    assert!(none.to_string().contains("expected 1 row"), "{none}");
+fn invalid_traces_are_refused_with_a_message() {
+    for (rows, row_len) in [(0, 512), (u32::MAX, 512), (1, 0), (1, u64::MAX)] {
+        let shape = TraceShape {
+            rows,
+            row_len,
+            ..SHAPE
+        };
+        let refused = RowTrace::drawn(&shape).unwrap_err();
+        assert!(refused.to_string().contains("expected 1 row"), "{refused}");
+    }
     let long = RowTrace::drawn(&TraceShape {
         batches: u32::MAX,
         ..SHAPE

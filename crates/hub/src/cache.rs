@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::name::{self, ModelFiles};
+use crate::name::{self, ModelFiles, RepoFile};
 use crate::{Error, HubName};
 
 /// Maximum depth to which the folders of a repository are searched.
@@ -70,7 +70,7 @@ impl HubCache {
             )));
         };
         match name.choose(&models) {
-            Ok(one) if one.missing == 0 => Ok(snapshot.join(&one.files[0])),
+            Ok(one) if one.missing == 0 => Ok(snapshot.join(&one.files[0].path)),
             Ok(one) => Err(lacks(format!(
                 "{} parts of {} are not in {cache}",
                 one.missing, one.name
@@ -90,7 +90,7 @@ impl HubCache {
             let snapshot = snapshot(&folder)?;
             let models = files(&snapshot).into_iter().map(move |model| CachedModel {
                 repo: format!("{org}/{repo}"),
-                path: snapshot.join(&model.files[0]),
+                path: snapshot.join(&model.files[0].path),
                 name: model.name,
                 bytes: model.bytes,
                 missing: model.missing,
@@ -142,7 +142,7 @@ fn files(folder: &Path) -> Vec<ModelFiles> {
     name::models(files)
 }
 
-fn search(root: &Path, folder: &Path, depth: usize, files: &mut Vec<(PathBuf, u64)>) {
+fn search(root: &Path, folder: &Path, depth: usize, files: &mut Vec<RepoFile>) {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     for path in entries.map(|entry| entry.path()) {
         // After an interrupted fetch a link may point to nothing.
@@ -152,7 +152,11 @@ fn search(root: &Path, folder: &Path, depth: usize, files: &mut Vec<(PathBuf, u6
         if found.is_dir() && depth < MAX_DEPTH {
             search(root, &path, depth + 1, files);
         } else if let Ok(within) = path.strip_prefix(root) {
-            files.push((within.to_owned(), found.len()));
+            files.push(RepoFile {
+                path: within.to_owned(),
+                len: found.len(),
+                sha256: None,
+            });
         }
     }
 }

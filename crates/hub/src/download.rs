@@ -212,7 +212,7 @@ fn fetch_piece(
             Some((from, total)) if from == partial.len && total == whence.file.len => until,
             _ => {
                 let what = format!("{name}: a piece of another place or of another length");
-                return Err(whence.hub.senseless(what));
+                return Err(whence.hub.invalid_response(what));
             }
         },
         // The server ignores ranges and sends the whole file.
@@ -223,12 +223,12 @@ fn fetch_piece(
         429 | 500..=599 => return Ok(Some(format!("status {}", answer.status()))),
         416 => {
             let what = format!("{name} ends before byte {}", partial.len);
-            return Err(whence.hub.senseless(what));
+            return Err(whence.hub.invalid_response(what));
         }
         _ => {
             whence.hub.accept(&answer, &name)?;
             let what = format!("status {} for {name}", answer.status());
-            return Err(whence.hub.senseless(what));
+            return Err(whence.hub.invalid_response(what));
         }
     };
     let mut body = answer.into_body().into_reader();
@@ -238,7 +238,7 @@ fn fetch_piece(
             Ok(0) => return Ok(None),
             Ok(got) if partial.len + got as u64 > most => {
                 let what = format!("more bytes than {name} has");
-                return Err(whence.hub.senseless(what));
+                return Err(whence.hub.invalid_response(what));
             }
             Ok(got) => partial.push(&bytes[..got])?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

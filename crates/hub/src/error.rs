@@ -61,7 +61,7 @@ pub enum Error {
     },
     /// The hub's response is malformed or contradicts itself.
     #[error("{endpoint} sent an invalid response: {what}")]
-    Senseless {
+    InvalidResponse {
         /// Address of the hub.
         endpoint: String,
         /// What is wrong with the response.

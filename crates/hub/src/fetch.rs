@@ -11,7 +11,7 @@ use ureq::http::Response;
 use ureq::{Agent, Body};
 
 use crate::download::{self, Whence};
-use crate::name::{self, ModelFiles};
+use crate::name::{self, RepoFile};
 use crate::{Error, HubCache, HubName};
 
 /// Address of the hub, unless `HF_ENDPOINT` gives another.
@@ -141,7 +141,7 @@ impl Hub {
     ///
     /// # Errors
     /// [`Error::Unreachable`], [`Error::Refused`], [`Error::Unclear`] if the name matches
-    /// none or several, and [`Error::Senseless`].
+    /// none or several, and [`Error::InvalidResponse`].
     pub fn model(&self, name: &HubName) -> Result<RemoteModel, Error> {
         let repo = &name.repo;
         let mut answer = self.get(&format!("api/models/{repo}/revision/main?blobs=true"))?;
@@ -151,17 +151,21 @@ impl Hub {
         self.accept(&answer, repo)?;
         let body = answer.into_body().into_with_config().limit(LONGEST_ANSWER);
         let said: Repository = serde_json::from_reader(body.reader())
-            .map_err(|error| self.senseless(format!("{repo}: {error}")))?;
+            .map_err(|error| self.invalid_response(format!("{repo}: {error}")))?;
         if said.sha.is_empty() || !said.sha.bytes().all(|c| c.is_ascii_alphanumeric()) {
-            return Err(self.senseless(format!("a revision `{}`", said.sha.escape_debug())));
+            return Err(self.invalid_response(format!("a revision `{}`", said.sha.escape_debug())));
         }
         let mut all = Vec::new();
-        for sibling in &said.siblings {
+        for sibling in said.siblings {
             let path = PathBuf::from(&sibling.rfilename);
             let plain = |part| matches!(part, Component::Normal(_));
             if path.components().all(plain) && !sibling.rfilename.contains(char::is_control) {
                 let len = sibling.lfs.as_ref().map(|lfs| lfs.size).or(sibling.size);
-                all.push((path, len.unwrap_or(0)));
+                all.push(RepoFile {
+                    path,
+                    len: len.unwrap_or(0),
+                    sha256: sibling.lfs.map(|lfs| lfs.sha256),
+                });
             }
         }
         let models = name::models(all);
@@ -174,44 +178,34 @@ impl Hub {
             let why = format!("{} of its parts are not there", chosen.missing);
             return Err(self.refused(&chosen.name, why));
         }
-        let commit = said.sha.clone();
-        let files = self.files(chosen, &said, repo)?;
+        let files = chosen.files.iter();
+        let files = files.map(|file| self.remote_file(file, repo, &said.sha));
         Ok(RemoteModel {
+            files: files.collect::<Result<_, _>>()?,
             repo: repo.clone(),
-            commit,
             name: chosen.name.clone(),
-            files,
+            commit: said.sha,
         })
     }
 
-    fn files(
-        &self,
-        chosen: &ModelFiles,
-        said: &Repository,
-        repo: &str,
-    ) -> Result<Vec<RemoteFile>, Error> {
-        let file = |path: &PathBuf| {
-            let siblings = &mut said.siblings.iter();
-            let lfs = siblings
-                .find(|sibling| Path::new(&sibling.rfilename) == path)
-                .and_then(|sibling| sibling.lfs.as_ref());
-            let (sha256, len) = match lfs {
-                Some(lfs) => (lfs.sha256.clone(), lfs.size),
-                None => self.head(&resolve(repo, &said.sha, path), path)?,
-            };
-            if sha256.len() != 64 || !sha256.bytes().all(|c| c.is_ascii_hexdigit()) {
-                return Err(self.senseless(format!(
-                    "no checksum of {}, so that what is fetched could not be checked",
-                    path.display()
-                )));
-            }
-            Ok(RemoteFile {
-                path: path.clone(),
-                len,
-                sha256: sha256.to_ascii_lowercase(),
-            })
+    /// A listed file with its checksum, which is requested if it is not listed.
+    fn remote_file(&self, file: &RepoFile, repo: &str, commit: &str) -> Result<RemoteFile, Error> {
+        let path = &file.path;
+        let (sha256, len) = match &file.sha256 {
+            Some(sha256) => (sha256.clone(), file.len),
+            None => self.head(&resolve(repo, commit, path), path)?,
         };
-        chosen.files.iter().map(file).collect()
+        if sha256.len() != 64 || !sha256.bytes().all(|c| c.is_ascii_hexdigit()) {
+            return Err(self.invalid_response(format!(
+                "no checksum of {}, so that what is fetched could not be checked",
+                path.display()
+            )));
+        }
+        Ok(RemoteFile {
+            path: path.clone(),
+            len,
+            sha256: sha256.to_ascii_lowercase(),
+        })
     }
 
     /// Checksum and length of a file, from the hub's headers before it redirects.
@@ -230,7 +224,7 @@ impl Hub {
         let len = header("x-linked-size").or_else(|| header("content-length"));
         let len = len.and_then(|len| len.parse().ok());
         let what = || format!("no length of {}", path.display());
-        let len = len.ok_or_else(|| self.senseless(what()))?;
+        let len = len.ok_or_else(|| self.invalid_response(what()))?;
         Ok((sum.unwrap_or_default(), len))
     }
 
@@ -321,8 +315,8 @@ impl Hub {
         }
     }
 
-    pub(crate) fn senseless(&self, what: String) -> Error {
-        Error::Senseless {
+    pub(crate) fn invalid_response(&self, what: String) -> Error {
+        Error::InvalidResponse {
             endpoint: self.endpoint.clone(),
             what,
         }

@@ -72,25 +72,36 @@ impl HubName {
     }
 }
 
+/// A file in a repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RepoFile {
+    /// Path within the repository.
+    pub path: PathBuf,
+    /// Length in bytes.
+    pub len: u64,
+    /// SHA-256 in hexadecimal digits, if the repository lists it.
+    pub sha256: Option<String>,
+}
+
 /// The files of one model in a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ModelFiles {
     /// Path of its file without the extension and, for a split model, without the number.
     pub name: String,
-    /// Its file, or its parts in order, within the repository.
-    pub files: Vec<PathBuf>,
+    /// Its file, or its parts in order.
+    pub files: Vec<RepoFile>,
     /// Sum of their lengths.
     pub bytes: u64,
     /// Number of parts that are missing.
     pub missing: usize,
 }
 
-/// The models that the files of a repository, given with their lengths, belong to. Files
-/// other than GGUF are ignored.
-pub(crate) fn models(mut files: Vec<(PathBuf, u64)>) -> Vec<ModelFiles> {
-    files.sort();
+/// The models that the files of a repository belong to. Files other than GGUF are ignored.
+pub(crate) fn models(mut files: Vec<RepoFile>) -> Vec<ModelFiles> {
+    files.sort_by(|a, b| a.path.cmp(&b.path));
     let mut all: BTreeMap<(String, usize), ModelFiles> = BTreeMap::new();
-    for (path, bytes) in files {
+    for file in files {
+        let path = &file.path;
         if path.extension().is_none_or(|ending| ending != "gguf") {
             continue;
         }
@@ -111,9 +122,9 @@ pub(crate) fn models(mut files: Vec<(PathBuf, u64)>) -> Vec<ModelFiles> {
                 bytes: 0,
                 missing: parts,
             });
-        model.bytes = model.bytes.saturating_add(bytes);
+        model.bytes = model.bytes.saturating_add(file.len);
         model.missing = model.missing.saturating_sub(1);
-        model.files.push(path);
+        model.files.push(file);
     }
     all.into_values().collect()
 }

@@ -5,17 +5,10 @@ use std::fs;
 use std::path::Path;
 
 use delayline_hub::{Error, Hub, HubCache, HubName};
-use delayline_testing::http::{FakeServer, HttpReply, HttpRequest};
+use delayline_testing::http::{FakeHubFile, FakeServer, HttpReply, HttpRequest};
 use sha2::{Digest, Sha256};
 
 const COMMIT: &str = "abc123def";
-
-fn reply(status: u16) -> HttpReply {
-    HttpReply {
-        status,
-        ..HttpReply::default()
-    }
-}
 
 /// The hub at a server.
 fn hub(server: &FakeServer) -> Hub {
@@ -31,44 +24,14 @@ fn sha256(bytes: &[u8]) -> String {
 
 /// A hub's description of a repository with these files.
 fn listing(files: &[(&str, &[u8])]) -> HttpReply {
-    let files: Vec<String> = files
-        .iter()
-        .map(|(name, bytes)| {
-            let (len, sum) = (bytes.len(), sha256(bytes));
-            format!(
-                r#"{{"rfilename": "{name}", "size": {len}, "blobId": "1",
-                    "lfs": {{"sha256": "{sum}", "size": {len}, "pointerSize": 134}}}}"#
-            )
-        })
-        .collect();
-    HttpReply {
-        body: format!(
-            r#"{{"id": "x", "sha": "{COMMIT}", "siblings": [{}]}}"#,
-            files.join(",")
-        )
-        .into_bytes(),
-        ..reply(200)
-    }
-}
-
-/// The requested piece of a file.
-fn piece(asked: &HttpRequest, bytes: &[u8]) -> HttpReply {
-    let Some((from, until)) = asked.range() else {
-        return HttpReply {
-            body: bytes.to_vec(),
-            ..reply(200)
-        };
-    };
-    if from >= bytes.len() {
-        return reply(416);
-    }
-    let until = until.min(bytes.len());
-    let range = format!("bytes {from}-{}/{}", until - 1, bytes.len());
-    HttpReply {
-        headers: vec![("content-range".into(), range)],
-        body: bytes[from..until].to_vec(),
-        ..reply(206)
-    }
+    let sums: Vec<String> = files.iter().map(|(_, bytes)| sha256(bytes)).collect();
+    let files = files.iter().zip(&sums);
+    let files = files.map(|((name, bytes), sha256)| FakeHubFile {
+        name,
+        len: bytes.len(),
+        sha256,
+    });
+    HttpReply::hub_repository(COMMIT, &files.collect::<Vec<_>>())
 }
 
 /// Bytes that differ from seed to seed.
@@ -132,11 +95,11 @@ fn what_a_name_means_is_fetched_once() {
             ("two words/m-BF16-00002-of-00002.gguf", &parts[1]),
         ]),
         path => match path.strip_prefix(&format!("/org/m/resolve/{COMMIT}/")) {
-            Some("m-Q4_K_M.gguf") => piece(asked, &small),
-            Some("m-Q8_0.gguf") => piece(asked, &large),
-            Some("two%20words/m-BF16-00001-of-00002.gguf") => piece(asked, &parts[0]),
-            Some("two%20words/m-BF16-00002-of-00002.gguf") => piece(asked, &parts[1]),
-            _ => reply(404),
+            Some("m-Q4_K_M.gguf") => HttpReply::file(asked, &small),
+            Some("m-Q8_0.gguf") => HttpReply::file(asked, &large),
+            Some("two%20words/m-BF16-00001-of-00002.gguf") => HttpReply::file(asked, &parts[0]),
+            Some("two%20words/m-BF16-00002-of-00002.gguf") => HttpReply::file(asked, &parts[1]),
+            _ => HttpReply::status(404),
         },
     });
     let (_dir, cache) = cache();
@@ -187,7 +150,7 @@ fn what_was_cut_off_goes_on_where_it_was() {
     let hub = FakeServer::start(move |asked| match asked.path.starts_with("/api/") {
         true => listing(&[("m-Q4_K_M.gguf", &file)]),
         false => {
-            let piece = piece(asked, &file);
+            let piece = HttpReply::file(asked, &file);
             let cut = piece.body.len().min(200_000);
             HttpReply {
                 cut: Some(cut),
@@ -221,7 +184,7 @@ fn nothing_that_a_hub_gets_wrong_is_used() {
     type Wrong = fn(&HttpRequest, &[u8]) -> HttpReply;
     let wrong: [(&str, Wrong); 10] = [
         ("stopped after 100000 of 150000", |asked, file| {
-            let piece = piece(asked, file);
+            let piece = HttpReply::file(asked, file);
             let from = asked.range().map_or(0, |(from, _)| from);
             HttpReply {
                 cut: Some(100_000usize.saturating_sub(from)),
@@ -232,32 +195,34 @@ fn nothing_that_a_hub_gets_wrong_is_used() {
         ("stopped after 90000 of 150000", |_, file| HttpReply {
             body: file.to_vec(),
             cut: Some(90_000),
-            ..reply(200)
+            ..HttpReply::status(200)
         }),
         ("do not have the checksum", |asked, file| {
-            let mut piece = piece(asked, file);
+            let mut piece = HttpReply::file(asked, file);
             piece.body[7] ^= 1;
             piece
         }),
         ("more bytes than", |_, file| HttpReply {
             body: [file, b"and more"].concat(),
-            ..reply(200)
+            ..HttpReply::status(200)
         }),
         ("stopped after 149999", |_, file| HttpReply {
             body: file[..file.len() - 1].to_vec(),
-            ..reply(200)
+            ..HttpReply::status(200)
         }),
         ("of another length", |asked, file| {
-            piece(asked, &file[..file.len() - 1])
+            HttpReply::file(asked, &file[..file.len() - 1])
         }),
         ("of another place", |asked, file| {
-            let mut piece = piece(asked, file);
+            let mut piece = HttpReply::file(asked, file);
             piece.headers[0].1 = format!("bytes 1-{}/{}", file.len() - 1, file.len());
             piece
         }),
-        ("status 503", |_, _| reply(503)),
-        ("terms may have to be accepted", |_, _| reply(403)),
-        ("it does not exist", |_, _| reply(404)),
+        ("status 503", |_, _| HttpReply::status(503)),
+        ("terms may have to be accepted", |_, _| {
+            HttpReply::status(403)
+        }),
+        ("it does not exist", |_, _| HttpReply::status(404)),
     ];
     let check = |says: &str, answer: Wrong| {
         let file = bytes(150_000);
@@ -285,9 +250,9 @@ fn nothing_that_a_hub_says_leaves_the_cache() {
         FakeServer::start(move |asked| match asked.path.starts_with("/api/") {
             true => HttpReply {
                 body: body.clone(),
-                ..reply(200)
+                ..HttpReply::status(200)
             },
-            false => piece(asked, b"GGUF"),
+            false => HttpReply::file(asked, b"GGUF"),
         })
     };
     let sum = sha256(b"GGUF");
@@ -353,13 +318,13 @@ fn the_token_goes_to_the_hub_alone() {
     let file = bytes(5000);
     let expect = file.clone();
     let bytes_of = file.clone();
-    let elsewhere = FakeServer::start(move |asked| piece(asked, &bytes_of));
+    let elsewhere = FakeServer::start(move |asked| HttpReply::file(asked, &bytes_of));
     let there = elsewhere.endpoint.replace("127.0.0.1", "localhost");
     let hub = FakeServer::start(move |asked| match asked.path.starts_with("/api/") {
         true => listing(&[("m-Q4_K_M.gguf", &file)]),
         false => HttpReply {
             headers: vec![("location".into(), format!("{there}/bytes"))],
-            ..reply(302)
+            ..HttpReply::status(302)
         },
     });
     let (_dir, cache) = cache();
@@ -387,17 +352,17 @@ fn a_checksum_may_be_in_the_headers_of_a_file() {
         "/api/models/org/m?blobs=true" => HttpReply {
             body: format!(r#"{{"sha": "{COMMIT}", "siblings": [{{"rfilename": "m.gguf"}}]}}"#)
                 .into_bytes(),
-            ..reply(200)
+            ..HttpReply::status(200)
         },
-        path if path.starts_with("/api/") => reply(404),
-        _ if asked.range().is_some() => piece(asked, &file),
+        path if path.starts_with("/api/") => HttpReply::status(404),
+        _ if asked.range().is_some() => HttpReply::file(asked, &file),
         _ => HttpReply {
             headers: vec![
                 ("x-linked-etag".into(), format!("\"{}\"", sha256(&file))),
                 ("x-linked-size".into(), file.len().to_string()),
                 ("location".into(), "http://localhost:1/".into()),
             ],
-            ..reply(302)
+            ..HttpReply::status(302)
         },
     });
     let (_dir, cache) = cache();

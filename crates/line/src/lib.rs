@@ -62,7 +62,6 @@ mod fetches;
 mod flights;
 mod line;
 mod medium;
-mod stack;
 mod state;
 mod trace;
 mod types;
@@ -76,7 +75,6 @@ pub use medium::{
     Alignment, Asked, Buffer, Caps, Completion, Durability, EventClass, Medium, MediumError,
     MediumEvent, Op, Rates, Region, RegionId, Stats, Tally, Verb,
 };
-pub use stack::{Stack, StackConfig, StackCounters, StackError, StackLease};
 pub use trace::{CHROME_HEAD, Event, EventKind, write_chrome};
 pub use types::{Config, Counters, Lease, LineSetup, PartSpan, Ticket};
 pub use walk::Walk;

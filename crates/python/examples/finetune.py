@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Fine-tunes all weights of SmolLM2-135M on real text, in less memory than the state of
-its optimizer alone would take.
+its optimizer takes.
 
     make demo                                        # fetches the model
     pip install torch crates/python
     python crates/python/examples/finetune.py        # about half an hour on two cores; --steps 20 for less
 
-The weights are those of the demo model, turned into float32; the text is the language
-reference that comes with Python, or the files that --text names. Run it again and it goes
-on where it was: the folder is the checkpoint.
+The weights are those of the demo model, converted to float32. The text is the language
+reference that comes with Python, or the files that --text names. The folder is the
+checkpoint: run it again to continue.
 """
 
 import argparse
@@ -25,13 +25,13 @@ import delayline.torch as flash
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
-# The vocabulary is the largest weight by far. In parts, none is large: neither its state
-# nor its gradients nor the logits are ever in memory as a whole.
+# The vocabulary is the largest weight by far. It is split into so many parts, so that its
+# state, its gradient and the logits are never in memory as a whole.
 PARTS = 8
 
 
 class Block(nn.Module):
-    """A block of Llama, with the names that its weights have in the file."""
+    """A block of Llama, whose weights have the names of the file."""
 
     def __init__(self, width, inner, heads, kv_heads, epsilon):
         super().__init__()
@@ -55,7 +55,7 @@ class Block(nn.Module):
 
 
 def turn(x, turns):
-    """Rotary positions: the file has the weights so that neighbours are pairs."""
+    """Rotary position embedding. In the file's order of weights, neighbours are pairs."""
     cos, sin = turns
     even, odd = x[..., 0::2], x[..., 1::2]
     return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2)
@@ -107,15 +107,15 @@ class Llama(nn.Module):
 
 
 class Tokenizer:
-    """Byte-level pairs, as the file has them."""
+    """Byte pair encoding with the vocabulary of the file."""
 
-    # Digits each by itself; a space belongs to the word behind it.
+    # Each digit is a word; a space belongs to the word after it.
     WORDS = re.compile(r"'(?:s|t|re|ve|m|ll|d)| ?[^\W\d_]+|\d| ?(?:[^\s\w]|_)+|\s+(?!\S)|\s+")
 
     def __init__(self, figures):
         self.ids = {token: index for index, token in enumerate(figures["tokenizer.ggml.tokens"])}
         self.ranks = {tuple(pair.split(" ")): rank for rank, pair in enumerate(figures["tokenizer.ggml.merges"])}
-        # Bytes that are no printable characters stand for others from 256 on.
+        # Bytes that are not printable are written as characters from 256 on.
         printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
         others = [byte for byte in range(256) if byte not in printable]
         self.characters = {byte: chr(byte) for byte in printable} | {byte: chr(256 + n) for n, byte in enumerate(others)}
@@ -142,6 +142,7 @@ def text_of(paths):
 
 
 def peak():
+    """The maximum of memory that this process has used, in bytes."""
     found = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
     return int(found.split()[1]) * 1024
 

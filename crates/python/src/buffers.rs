@@ -1,16 +1,19 @@
-//! Numbers over the border: lists of ids in, byte arrays out, of which a tensor can be
-//! made without a copy.
+//! Lists of ids from Python, and byte arrays to Python, from which a tensor is made without
+//! a copy.
 
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyByteArray;
 
-/// What PyTorch aligns its own memory to. Products of matrices may round differently
-/// elsewhere, and a batch shall give the bits that it gives in memory.
+/// Alignment of PyTorch's own memory in bytes. Matrix products may round differently at
+/// another alignment, and a batch must give the same bits as features in memory.
 const ALIGNMENT: usize = 64;
 
-/// The numbers in an object with a buffer of 64-bit integers.
+/// The ids in an object with a buffer of 64-bit integers.
+///
+/// # Errors
+/// `ValueError` if it has no such buffer, or not one consecutive dimension.
 pub(crate) fn ids(object: &Bound<'_, PyAny>) -> PyResult<PyBuffer<i64>> {
     let buffer = PyBuffer::<i64>::get(object).map_err(|_| {
         PyValueError::new_err(
@@ -18,14 +21,14 @@ pub(crate) fn ids(object: &Bound<'_, PyAny>) -> PyResult<PyBuffer<i64>> {
         )
     })?;
     if buffer.dimensions() != 1 || !buffer.is_c_contiguous() {
-        let words = "expected ids in one dimension, one behind the other";
-        return Err(PyValueError::new_err(words));
+        let message =
+            "expected ids in one dimension, in consecutive memory: make the array contiguous";
+        return Err(PyValueError::new_err(message));
     }
     Ok(buffer)
 }
 
-/// A byte array of which `fill` fills `len` bytes, from the offset on that is
-/// returned, which is aligned.
+/// A byte array that contains `len` aligned bytes, which `fill` writes, and their offset.
 pub(crate) fn aligned<'py>(
     py: Python<'py>,
     len: usize,
@@ -39,7 +42,7 @@ pub(crate) fn aligned<'py>(
     Ok((array, offset))
 }
 
-/// The numbers as a byte array of 64-bit integers.
+/// The ids as 64-bit integers in a byte array.
 pub(crate) fn of_ids<'py, T: Copy + Into<u64>>(
     py: Python<'py>,
     ids: &[T],

@@ -1,38 +1,46 @@
-//! Features for Python. The interpreter is let go while rows are waited for.
+//! Features for Python. Other threads of Python run while a call waits for rows.
 
 use crate::buffers::{aligned, ids};
 use crate::errors::exception;
 use crate::size;
-use delayline_graph::{ElementType, Error, FeatureFile, Features, RowsAs};
+use delayline_graph::{ElementType, Error, FeatureFile, Features, RowFormat};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict};
 use std::path::PathBuf;
+use std::process;
 use std::sync::{Mutex, PoisonError};
 
-/// `delayline.Features` without its conveniences.
+/// The base class of `delayline.Features`.
 #[pyclass(subclass, module = "delayline._native")]
 pub(crate) struct NativeFeatures {
     features: Mutex<Features>,
+    process: u32,
     rows: u64,
     columns: u64,
     element: ElementType,
     path: PathBuf,
 }
 
-/// Ids as rows of a file.
+/// Converts ids to rows of a file with `rows` rows.
 fn rows_of(ids: &[i64], rows: u64) -> Result<Vec<u32>, Error> {
     let row = |&row: &i64| u32::try_from(row).map_err(|_| Error::NoSuchRow { row, rows });
     ids.iter().map(row).collect()
 }
 
 impl NativeFeatures {
-    /// Works on the features while other threads of Python run.
+    /// Calls `work` with the features while other threads of Python run.
     fn with<T: Send>(
         &self,
         py: Python<'_>,
         work: impl FnOnce(&mut Features) -> Result<T, Error> + Send,
     ) -> PyResult<T> {
+        // Checked before locking: a thread that held the mutex at a fork is not in the child,
+        // so it would stay locked for ever there.
+        let (opened, here) = (self.process, process::id());
+        if opened != here {
+            return Err(exception(Error::Forked { opened, here }));
+        }
         let locked = || {
             let mut features = self.features.lock().unwrap_or_else(PoisonError::into_inner);
             work(&mut features)
@@ -40,7 +48,7 @@ impl NativeFeatures {
         py.detach(locked).map_err(exception)
     }
 
-    /// A byte array of so many rows, filled by `work`.
+    /// A byte array with `rows` rows that `work` writes, and their offset.
     fn filled<'py>(
         &self,
         py: Python<'py>,
@@ -67,14 +75,14 @@ impl NativeFeatures {
     ) -> PyResult<Self> {
         let memory = size::bytes(memory)?;
         let element = match dtype {
-            // A torch.dtype says its name; others are names.
+            // Either a name, or a torch.dtype, whose string is its name.
             Some(dtype) => {
                 let name = dtype.str()?.to_string();
                 Some(ElementType::from_name(&name).map_err(PyValueError::new_err)?)
             }
             None => None,
         };
-        let given = RowsAs {
+        let given = RowFormat {
             shape,
             element,
             offset,
@@ -84,6 +92,7 @@ impl NativeFeatures {
         let features = Features::new(file, memory).map_err(exception)?;
         Ok(Self {
             features: Mutex::new(features),
+            process: process::id(),
             rows,
             columns,
             element,
@@ -91,25 +100,25 @@ impl NativeFeatures {
         })
     }
 
-    /// Rows, and elements of each.
+    /// Number of rows, and of elements in each.
     #[getter]
     fn shape(&self) -> (u64, u64) {
         (self.rows, self.columns)
     }
 
-    /// Name of the elements' type, as PyTorch has it.
+    /// The name of the elements' type in PyTorch.
     #[getter]
     fn dtype(&self) -> &'static str {
         self.element.name()
     }
 
-    /// The file.
+    /// The path of the file.
     #[getter]
     fn path(&self) -> PathBuf {
         self.path.clone()
     }
 
-    /// Announces a batch by its ids; `held` bytes are held for it elsewhere.
+    /// Announces the next batch by its ids; the caller holds `held` bytes for it.
     fn announce(&self, py: Python<'_>, rows: &Bound<'_, PyAny>, held: u64) -> PyResult<()> {
         let rows = rows_of(&ids(rows)?.to_vec(py)?, self.rows).map_err(exception)?;
         self.with(py, |features| features.announce(rows, held))
@@ -120,14 +129,14 @@ impl NativeFeatures {
         self.with(py, |features| Ok(features.wants_more()))
     }
 
-    /// Takes the first announced batch: a byte array, and where its rows begin.
+    /// Takes the first announced batch: a byte array, and the offset of its rows.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyByteArray>, usize)> {
         let next = |features: &mut Features| features.next_rows().ok_or(Error::NothingAhead);
         let rows = self.with(py, next)?;
         self.filled(py, rows, Features::take)
     }
 
-    /// Gathers rows that were not announced.
+    /// Gathers rows that were not announced: a byte array, and the offset of the rows.
     fn gather_bytes<'py>(
         &self,
         py: Python<'py>,
@@ -138,7 +147,7 @@ impl NativeFeatures {
         self.filled(py, count, |features, out| features.gather(rows, out))
     }
 
-    /// Forgets what is announced.
+    /// Ends an epoch and forgets the announced batches.
     fn end(&self, py: Python<'_>) -> PyResult<()> {
         self.with(py, |features| {
             features.end();
@@ -146,7 +155,7 @@ impl NativeFeatures {
         })
     }
 
-    /// Says how often each row is expected to be used: 32-bit floats, in bytes.
+    /// Sets how often each row is expected to be used, as the bytes of 32-bit floats.
     fn expect(&self, py: Python<'_>, figures: &[u8]) -> PyResult<()> {
         let figures: Vec<f32> = figures
             .as_chunks()
@@ -157,7 +166,7 @@ impl NativeFeatures {
         self.with(py, |features| features.expect(&figures))
     }
 
-    /// What was done so far, by name.
+    /// The figures so far, by name.
     fn figures<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let report = self.with(py, |features| Ok(features.report()))?;
         let figures = PyDict::new(py);

@@ -1,4 +1,4 @@
-//! Weights of GGUF files for Python, as numbers in 32 bits.
+//! The tensors of GGUF files for Python, as 32-bit floats.
 
 use delayline_gguf::{Array, Header, Tensor, Value, ValueType, parts, read_header};
 use pyo3::IntoPyObjectExt;
@@ -10,13 +10,13 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// Longest header that is read.
-const MOST_HEADER: u64 = 1 << 30;
+/// Maximum length of a header in bytes.
+const MAX_HEADER: u64 = 1 << 30;
 
-/// Bytes of a tensor that are read at once, about.
+/// Bytes of a tensor that are read at once, rounded up to whole blocks.
 const PIECE: u64 = 1 << 20;
 
-/// A file of a model, or all of its parts.
+/// The file of a model, or all of its parts.
 #[pyclass(frozen, module = "delayline._native")]
 pub(crate) struct NativeGguf {
     parts: Vec<Part>,
@@ -33,10 +33,10 @@ struct Part {
 impl Part {
     fn open(path: &Path) -> PyResult<Self> {
         let failed = |error: std::io::Error| {
-            let words = format!("{}: {error}", path.display());
+            let message = format!("{}: {error}", path.display());
             match error.kind() {
-                ErrorKind::NotFound => PyFileNotFoundError::new_err(words),
-                _ => PyOSError::new_err(words),
+                ErrorKind::NotFound => PyFileNotFoundError::new_err(message),
+                _ => PyOSError::new_err(message),
             }
         };
         let wrong = |error: &dyn std::error::Error| {
@@ -44,7 +44,7 @@ impl Part {
         };
         let mut file = File::open(path).map_err(failed)?;
         let len = file.metadata().map_err(failed)?.len();
-        let header = read_header(&mut file, len, MOST_HEADER).map_err(|error| wrong(&error))?;
+        let header = read_header(&mut file, len, MAX_HEADER).map_err(|error| wrong(&error))?;
         let tensors = Header::parse(&header, len)
             .map_err(|error| wrong(&error))?
             .tensors;
@@ -58,9 +58,10 @@ impl Part {
     }
 
     fn parsed(&self) -> Header<'_> {
-        Header::parse(&self.header, self.len).expect("it was parsed before")
+        Header::parse(&self.header, self.len).expect("it was parsed when it was opened")
     }
 
+    /// Reads a tensor and writes its elements to `numbers`, 4 bytes each.
     fn read(&self, tensor: &Tensor, numbers: &mut [u8]) -> PyResult<()> {
         let block = tensor.ty.block_bytes();
         let mut piece = vec![0; (PIECE.next_multiple_of(block).min(tensor.len)) as usize];
@@ -74,7 +75,7 @@ impl Part {
                 PyOSError::new_err(format!("{}: {name}: {error}", self.path.display()))
             })?;
             let put = |number: f32| {
-                let to = numbers.next().expect("as many as its blocks have");
+                let to = numbers.next().expect("the shape fits the blocks");
                 to.copy_from_slice(&number.to_le_bytes());
             };
             let taken = tensor.ty.numbers(&piece[..some], put);
@@ -109,14 +110,14 @@ impl NativeGguf {
         })
     }
 
-    /// Names of all tensors, in order.
+    /// The names of all tensors, in the order of the file.
     fn names(&self) -> Vec<&str> {
         let tensors = self.parts.iter().flat_map(|part| &part.tensors);
         tensors.map(|tensor| &*tensor.name).collect()
     }
 
-    /// The numbers of a tensor, 32 bits each, and its dimensions, the contiguous one
-    /// last.
+    /// The elements of a tensor as 32-bit floats in a byte array, and its shape, with the
+    /// contiguous dimension last.
     fn read<'py>(
         &self,
         py: Python<'py>,
@@ -133,7 +134,7 @@ impl NativeGguf {
         Ok((bytes?, tensor.shape().iter().rev().copied().collect()))
     }
 
-    /// Keys and values of the first part; strings that are not text are bytes.
+    /// The metadata of the first part. In lists, strings that are not UTF-8 are bytes.
     fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let found = PyDict::new(py);
         for (key, value) in self.parts[0].parsed().metadata {
@@ -143,6 +144,7 @@ impl NativeGguf {
     }
 }
 
+/// A value of the metadata as an object of Python.
 fn object<'py>(py: Python<'py>, value: &Value<'_>) -> PyResult<Bound<'py, PyAny>> {
     match value {
         Value::U8(value) => value.into_bound_py_any(py),

@@ -1,6 +1,6 @@
-//! The native half of the Python package `delayline`. It carries values over the
-//! border; what they mean is said in `delayline-graph`, `delayline-train` and in the
-//! package. Unsafe code hands memory to the interpreter, in `train.rs` alone.
+//! The native half of the Python package `delayline`. Converts values between Python and
+//! Rust, and nothing else: their meaning is in `delayline-graph`, `delayline-train` and the
+//! package. Only `train.rs` has unsafe code, which gives the interpreter access to memory.
 
 use pyo3::prelude::*;
 
@@ -12,7 +12,7 @@ mod sampler;
 mod size;
 mod train;
 
-/// What `delayline/__init__.py` and `delayline/pyg.py` are made of.
+/// The module `delayline._native`.
 #[pymodule(gil_used = true)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<features::NativeFeatures>()?;

@@ -1,4 +1,4 @@
-//! The sampler for Python, with the graph that it samples.
+//! The neighbour sampler for Python, with its graph.
 
 use crate::buffers::{ids, of_ids};
 use crate::errors::exception;
@@ -6,14 +6,15 @@ use delayline_graph::{NeighborSampler, Topology};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes};
 
-/// The native part of `delayline.pyg.Sampler`.
+/// A sampler of a graph, for `delayline.pyg.Sampler`.
 #[pyclass(module = "delayline._native", frozen)]
 pub(crate) struct NativeSampler {
     graph: Topology,
     sampler: NeighborSampler,
 }
 
-/// Nodes, rows, columns and edges as 64-bit integers, nodes of each hop, and edges.
+/// The nodes, rows, columns and edges as 64-bit integers in byte arrays, the number of nodes
+/// of each hop, and the number of edges of each hop.
 type Sampled<'py> = (
     Bound<'py, PyByteArray>,
     Bound<'py, PyByteArray>,
@@ -25,7 +26,7 @@ type Sampled<'py> = (
 
 #[pymethods]
 impl NativeSampler {
-    /// Of so many nodes and the edges from `sources` to `targets`.
+    /// A sampler of a graph with `nodes` nodes and edges from `sources` to `targets`.
     #[new]
     fn new(
         py: Python<'_>,
@@ -42,7 +43,7 @@ impl NativeSampler {
         Ok(Self { graph, sampler })
     }
 
-    /// Samples the batch of these seeds.
+    /// Samples the batch of these seed nodes.
     fn sample<'py>(
         &self,
         py: Python<'py>,
@@ -62,8 +63,8 @@ impl NativeSampler {
         ))
     }
 
-    /// How often each node is expected to be used in an epoch with these seeds, as
-    /// 32-bit floats.
+    /// How often each node is expected to be used in an epoch with these seed nodes, as the
+    /// bytes of 32-bit floats. Seeds that are not in the graph are ignored.
     fn expected_uses<'py>(
         &self,
         py: Python<'py>,
@@ -83,7 +84,7 @@ impl NativeSampler {
         Ok(PyBytes::new(py, &bytes))
     }
 
-    /// Bytes that the graph takes.
+    /// Bytes of memory that the graph takes.
     #[getter]
     fn nbytes(&self) -> u64 {
         self.graph.bytes()

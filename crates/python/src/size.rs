@@ -1,9 +1,9 @@
-//! Sizes as people write them: a number of bytes, or a number and a unit.
+//! Parses sizes: a number of bytes, or a number with a unit.
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-/// Units, in bytes.
+/// Units and their bytes. `B` is the last, because the others end with it.
 const UNITS: [(&str, f64); 9] = [
     ("KiB", 1024.0),
     ("MiB", 1_048_576.0),
@@ -16,7 +16,10 @@ const UNITS: [(&str, f64); 9] = [
     ("B", 1.0),
 ];
 
-/// Bytes of `"4GiB"`, or of a number.
+/// The bytes of a size such as `"4GiB"`, or of an integer.
+///
+/// # Errors
+/// `ValueError` if it is neither.
 pub(crate) fn bytes(size: &Bound<'_, PyAny>) -> PyResult<u64> {
     if let Ok(bytes) = size.extract::<u64>() {
         return Ok(bytes);
@@ -26,7 +29,7 @@ pub(crate) fn bytes(size: &Bound<'_, PyAny>) -> PyResult<u64> {
             .repr()
             .map_or_else(|_| "this".to_owned(), |repr| repr.to_string());
         PyValueError::new_err(format!(
-            "a memory of {got}: expected a size such as \"4GiB\" or \"500MB\", or a number of bytes"
+            "{got}: expected a size such as \"4GiB\" or \"500MB\", or a number of bytes"
         ))
     };
     let text: String = size.extract().map_err(|_| wrong())?;

@@ -1,7 +1,8 @@
-//! The store and activations for Python. A lease is an object with a buffer, of which a
-//! tensor is made without a copy: it holds the lease until its last view is gone. The
-//! interpreter is let go while bytes are waited for.
+//! The store and activations for Python. A lease is an object with a buffer, from which a
+//! tensor is made without a copy; it lasts until the last view of the tensor is gone. Other
+//! threads of Python run while a call waits for bytes.
 
+use crate::errors::message;
 use crate::size;
 use delayline_medium::{Flash, Memory};
 use delayline_plan::Mode;
@@ -12,31 +13,23 @@ use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
-use std::error::Error as _;
 use std::ffi::c_int;
 use std::path::PathBuf;
 use std::process;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// The exception for an error of `delayline-train`.
 fn exception(error: Error) -> PyErr {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(reason) = source {
-        let reason_words = reason.to_string();
-        if !words.contains(&reason_words) {
-            words = format!("{words}: {reason_words}");
-        }
-        source = reason.source();
-    }
+    let message = message(&error);
     match error {
-        Error::NoRoom { .. } => PyMemoryError::new_err(words),
+        Error::NoRoom { .. } => PyMemoryError::new_err(message),
         Error::Memory { .. } | Error::Layout { .. } | Error::Record { .. } => {
-            PyValueError::new_err(words)
+            PyValueError::new_err(message)
         }
         Error::Nothing { .. } | Error::Held { .. } | Error::Broken | Error::Forked { .. } => {
-            PyRuntimeError::new_err(words)
+            PyRuntimeError::new_err(message)
         }
-        _ => PyOSError::new_err(words),
+        _ => PyOSError::new_err(message),
     }
 }
 
@@ -52,15 +45,16 @@ fn set_counters(figures: &Bound<'_, PyDict>, counters: &TrainCounters) -> PyResu
     figures.set_item("commits", counters.commits)
 }
 
-/// What is behind a lease: gone with a process that has forked, but not for its child.
+/// A store or activations, shared with their leases. Only the process that opened them uses
+/// and closes them, not a fork of it.
 struct Owned<T, B> {
     inside: Mutex<Option<T>>,
-    /// Leases that have ended since somebody last looked.
+    /// Leases that have ended since the last call.
     back: Mutex<Vec<B>>,
     process: u32,
 }
 
-impl<T: Send, B: Send> Owned<T, B> {
+impl<T, B> Owned<T, B> {
     fn new(inside: T) -> Arc<Self> {
         Arc::new(Self {
             inside: Mutex::new(Some(inside)),
@@ -69,21 +63,25 @@ impl<T: Send, B: Send> Owned<T, B> {
         })
     }
 
-    /// Works on it while other threads of Python run; leases that have ended are taken
-    /// back before.
+    /// Takes back the leases that have ended, and then calls `work`, while other threads of
+    /// Python run.
     fn with<R: Send>(
         &self,
         py: Python<'_>,
         take_back: impl Fn(&mut T, B) -> Result<Option<B>, Error> + Send + Sync,
         work: impl FnOnce(&mut T) -> Result<R, Error> + Send,
-    ) -> PyResult<R> {
+    ) -> PyResult<R>
+    where
+        T: Send,
+        B: Send,
+    {
         let (opened, here) = (self.process, process::id());
         if opened != here {
             return Err(exception(Error::Forked { opened, here }));
         }
         let locked = || {
             let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
-            let inside = inside.as_mut().expect("it is there until it is dropped");
+            let inside = inside.as_mut().expect("it is taken only in drop");
             let back = std::mem::take(&mut *self.lock_back());
             let mut later = Vec::new();
             for one in back {
@@ -95,6 +93,14 @@ impl<T: Send, B: Send> Owned<T, B> {
         py.detach(locked).map_err(exception)
     }
 
+    /// Notes that a lease has ended. A fork must not wait for the mutex, and has nothing to
+    /// give back.
+    fn give_back(&self, lease: B) {
+        if self.process == process::id() {
+            self.lock_back().push(lease);
+        }
+    }
+
     fn lock_back(&self) -> std::sync::MutexGuard<'_, Vec<B>> {
         self.back.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -102,11 +108,11 @@ impl<T: Send, B: Send> Owned<T, B> {
 
 impl<T, B> Drop for Owned<T, B> {
     fn drop(&mut self) {
-        let inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut inside = inside;
         if self.process != process::id() {
-            // What is under way belongs to the parent.
-            std::mem::forget(inside.take());
+            // The operations under way belong to the parent. The mutex is not locked: if
+            // another thread held it at the fork, it would stay locked for ever here.
+            let inside = self.inside.get_mut();
+            std::mem::forget(inside.unwrap_or_else(PoisonError::into_inner).take());
         }
     }
 }
@@ -114,13 +120,14 @@ impl<T, B> Drop for Owned<T, B> {
 type OwnedStore = Owned<StateFolder, StateLease>;
 type OwnedActivations = Owned<Activations<Flash>, Back>;
 
-/// How a hold on an activation ended.
+/// How the use of an activation ended.
 enum Back {
     Filled(ActivationId),
     Taken(ActivationId),
     Removed(ActivationId),
 }
 
+/// Gives a lease back when it is dropped.
 enum Hold {
     State(Arc<OwnedStore>, Option<StateLease>),
     Activation(Arc<OwnedActivations>, Option<Back>),
@@ -129,13 +136,13 @@ enum Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         match self {
-            Self::State(owned, lease) => owned.lock_back().extend(lease.take()),
-            Self::Activation(owned, back) => owned.lock_back().extend(back.take()),
-        }
+            Self::State(owned, lease) => lease.take().map(|lease| owned.give_back(lease)),
+            Self::Activation(owned, back) => back.take().map(|back| owned.give_back(back)),
+        };
     }
 }
 
-/// Bytes of the window for as long as it lives.
+/// A lease: bytes of the store's memory, for as long as the object lives.
 #[pyclass(frozen, module = "delayline._native")]
 pub(crate) struct NativeLease {
     memory: Arc<Memory>,
@@ -158,9 +165,9 @@ impl NativeLease {
         let lease = slf.get();
         let bytes = lease.memory.ptr(lease.at).cast_mut();
         let len = lease.len as ffi::Py_ssize_t;
-        // SAFETY: the view is the interpreter's own. The bytes are mapped and nobody
-        // else's while the lease is out: the object holds the memory and the lease, and
-        // the view holds the object.
+        // SAFETY: the view is the interpreter's. The bytes stay mapped and are used by
+        // nobody else while the lease lasts: the view keeps the object alive, and the object
+        // the memory and the lease.
         let failed =
             unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), bytes.cast(), len, 0, flags) };
         match failed {
@@ -179,7 +186,9 @@ fn mode_of(mode: &str) -> PyResult<Mode> {
         "read" => Ok(Mode::Read),
         "write" => Ok(Mode::Write),
         "modify" => Ok(Mode::Modify),
-        _ => Err(PyValueError::new_err("expected read, write or modify")),
+        _ => Err(PyValueError::new_err(format!(
+            "a lease to {mode:?}, expected read, write or modify"
+        ))),
     }
 }
 
@@ -219,7 +228,7 @@ impl NativeStore {
 
 #[pymethods]
 impl NativeStore {
-    /// A new one in a folder.
+    /// Creates a store in a folder.
     #[staticmethod]
     fn create(
         py: Python<'_>,
@@ -228,45 +237,45 @@ impl NativeStore {
         lens: Vec<u64>,
         waiting: Vec<u64>,
         twin: bool,
-        words: u64,
+        payload: u64,
     ) -> PyResult<Self> {
         let layout = StateLayout {
             lens,
             waiting,
             twin,
-            words,
+            payload,
         };
         let folder = py.detach(|| StateFolder::create(&path, memory, layout));
         folder.map(Self::of).map_err(exception)
     }
 
-    /// The one in a folder, as its last commit left it.
+    /// Opens the store in a folder, with the content of its last commit.
     #[staticmethod]
     fn open(py: Python<'_>, path: PathBuf, memory: u64) -> PyResult<Self> {
         let folder = py.detach(|| StateFolder::open(&path, memory));
         folder.map(Self::of).map_err(exception)
     }
 
-    /// Whether there is one in a folder.
+    /// Whether a folder contains a store.
     #[staticmethod]
     fn exists(path: PathBuf) -> bool {
         StateFolder::exists(&path)
     }
 
-    /// The caller's bytes of the last commit in a folder, and the lengths of its extents.
+    /// The caller's data in the last commit in a folder, and the lengths of its extents.
     #[staticmethod]
     fn peek(py: Python<'_>, path: PathBuf) -> PyResult<(Bound<'_, PyBytes>, Vec<u64>)> {
-        let (words, lens) = StateFolder::peek(&path).map_err(exception)?;
-        Ok((PyBytes::new(py, &words), lens))
+        let (payload, lens) = StateFolder::peek(&path).map_err(exception)?;
+        Ok((PyBytes::new(py, &payload), lens))
     }
 
-    /// The bytes of the last commit.
-    fn words<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let words = self.with(py, |folder| Ok(folder.words().to_vec()))?;
-        Ok(PyBytes::new(py, &words))
+    /// The caller's data in the last commit.
+    fn payload<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let payload = self.with(py, |folder| Ok(folder.payload().to_vec()))?;
+        Ok(PyBytes::new(py, &payload))
     }
 
-    /// Waits for an extent.
+    /// Waits for an extent and leases it.
     fn lease(&self, py: Python<'_>, extent: u32, mode: &str) -> PyResult<NativeLease> {
         let mode = mode_of(mode)?;
         let Some(&len) = self.lens.get(extent as usize) else {
@@ -281,7 +290,7 @@ impl NativeStore {
         })
     }
 
-    /// Waits for several that are used together.
+    /// Waits for several extents that are used together, and leases them.
     fn lease_together(
         &self,
         py: Python<'_>,
@@ -305,7 +314,7 @@ impl NativeStore {
         Ok(leases.into_iter().map(native).collect())
     }
 
-    /// An extent that waits will not change any more before the commit.
+    /// Says that an extent that waits does not change before the next commit.
     fn write_soon(&self, py: Python<'_>, extent: u32) -> PyResult<()> {
         self.with(py, |folder| {
             folder.write_soon(extent);
@@ -313,18 +322,18 @@ impl NativeStore {
         })
     }
 
-    /// An extent that waited holds nothing any more.
+    /// Empties an extent that waited.
     fn forget(&self, py: Python<'_>, extent: u32) -> PyResult<()> {
         self.with(py, |folder| folder.forget(extent))
     }
 
-    /// Whether an address is in the window.
+    /// Whether an address is in the store's memory.
     fn holds(&self, address: usize) -> bool {
         let start = self.memory.ptr(0).addr();
         (start..start + self.memory.len() as usize).contains(&address)
     }
 
-    /// Takes back what was let go of, and moves what is to be moved.
+    /// Takes back leases that have ended, and submits reads and writes.
     fn pump(&self, py: Python<'_>) -> PyResult<()> {
         self.with(py, |folder| {
             folder.pump();
@@ -332,20 +341,20 @@ impl NativeStore {
         })
     }
 
-    /// A step is over.
-    fn turn(&self, py: Python<'_>) -> PyResult<()> {
+    /// Ends a step.
+    fn end_step(&self, py: Python<'_>) -> PyResult<()> {
         self.with(py, |folder| {
-            folder.turn();
+            folder.end_step();
             Ok(())
         })
     }
 
-    /// Makes everything durable, with these bytes.
-    fn commit(&self, py: Python<'_>, words: &[u8]) -> PyResult<()> {
-        self.with(py, |folder| folder.commit(words))
+    /// Makes all extents and `payload` durable.
+    fn commit(&self, py: Python<'_>, payload: &[u8]) -> PyResult<()> {
+        self.with(py, |folder| folder.commit(payload))
     }
 
-    /// What was done so far, by name.
+    /// The figures so far, by name.
     fn figures<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         use delayline_line::Medium;
         let (counters, stats) = self.with(py, |folder| {
@@ -366,7 +375,7 @@ pub(crate) struct NativeActivations {
     memory: Arc<Memory>,
 }
 
-/// One activation; gone with this object.
+/// An activation, which is removed when this object is gone.
 #[pyclass(frozen, module = "delayline._native")]
 pub(crate) struct NativeActivation {
     id: ActivationId,
@@ -377,11 +386,11 @@ pub(crate) struct NativeActivation {
 
 impl Drop for NativeActivation {
     fn drop(&mut self) {
-        self.owned.lock_back().push(Back::Removed(self.id));
+        self.owned.give_back(Back::Removed(self.id));
     }
 }
 
-/// Takes a hold back; one that is to be removed waits until nobody has it.
+/// Takes an activation back. Returns one that cannot be removed yet, because it is leased.
 fn take_back(activations: &mut Activations<Flash>, back: Back) -> Result<Option<Back>, Error> {
     match back {
         Back::Filled(id) => activations.filled(id),
@@ -404,7 +413,7 @@ impl NativeActivations {
         })
     }
 
-    /// A new one, and the lease to fill it through.
+    /// Makes a new activation, and a lease to write its bytes.
     fn push(&self, py: Python<'_>, len: u64) -> PyResult<(NativeActivation, NativeLease)> {
         let pushed = |activations: &mut Activations<Flash>| activations.push(len);
         let (id, at) = self.owned.with(py, take_back, pushed)?;
@@ -419,14 +428,14 @@ impl NativeActivations {
         Ok((activation, lease))
     }
 
-    /// What was done so far, by name.
+    /// The figures so far, by name.
     fn figures<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let (counters, most) = self.owned.with(py, take_back, |activations| {
-            Ok((activations.counters(), activations.most_bytes()))
+        let (counters, peak_bytes) = self.owned.with(py, take_back, |activations| {
+            Ok((activations.counters(), activations.peak_bytes()))
         })?;
         let figures = PyDict::new(py);
         set_counters(&figures, &counters)?;
-        figures.set_item("most_bytes", most)?;
+        figures.set_item("most_bytes", peak_bytes)?;
         figures.set_item("memory", self.memory.len())?;
         Ok(figures)
     }
@@ -443,7 +452,7 @@ fn lease(activation: &NativeActivation, at: u64, hold: Hold) -> NativeLease {
 
 #[pymethods]
 impl NativeActivation {
-    /// Waits for it.
+    /// Waits for the activation and leases it.
     fn lease(&self, py: Python<'_>) -> PyResult<NativeLease> {
         let id = self.id;
         let taken = |activations: &mut Activations<Flash>| activations.take(id);
@@ -453,7 +462,7 @@ impl NativeActivation {
     }
 }
 
-/// Bytes of a size such as `"2GiB"`.
+/// The bytes of a size such as `"2GiB"`.
 #[pyfunction]
 pub(crate) fn size_of(size: &Bound<'_, PyAny>) -> PyResult<u64> {
     size::bytes(size)

@@ -1,4 +1,4 @@
-"""Features without PyTorch: NumPy's files, and errors as Python knows them."""
+"""Features without PyTorch: files of NumPy, and exceptions."""
 
 import os
 import threading
@@ -47,7 +47,7 @@ def test_types_of_elements(tmp_path, dtype):
     assert (rows(raw, ids, dtype) == x[ids]).all()
 
 
-def test_what_cannot_be_read_is_said(saved, tmp_path):
+def test_what_cannot_be_read_is_an_error(saved, tmp_path):
     x, path = saved
     np.save(tmp_path / "fortran.npy", np.asfortranarray(x))
     np.save(tmp_path / "big.npy", x.astype(">f4"))
@@ -92,7 +92,7 @@ def test_a_file_that_changes(saved):
         features.gather(np.array([1]))
 
 
-def test_a_forked_process_is_told_and_hurts_nobody(saved):
+def test_a_forked_process_gets_an_error_and_does_no_harm(saved):
     x, path = saved
     features = delayline.Features(path, memory="2MiB")
     features.gather(np.array([1]))
@@ -107,7 +107,7 @@ def test_a_forked_process_is_told_and_hurts_nobody(saved):
     assert (rows(features, [4999, 1], np.float32) == x[[4999, 1]]).all()
     child = os.fork()
     if child == 0:
-        # Its end of the features is dropped; the thread is not waited for.
+        # Must not wait for the thread, which only the parent has.
         del features
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -1,4 +1,4 @@
-"""Loaders with features on flash against the same loaders with features in memory."""
+"""Loaders with features on flash give the same batches as with features in memory."""
 
 import os
 
@@ -74,7 +74,7 @@ def same(a, b):
 @pytest.mark.parametrize("memory", ["2MiB", "64MiB"])
 def test_batches_are_those_in_memory(graph, options, memory):
     here = {name: options[name] for name in ("shuffle", "drop_last") if name in options}
-    # Workers that live on draw from the generator once.
+    # Persistent workers draw from the generator only once.
     if options.get("persistent_workers"):
         here |= {name: options[name] for name in ("num_workers", "persistent_workers")}
     loader = ahead_of(graph, memory, **options)
@@ -145,7 +145,7 @@ def test_a_real_graph(tmp_path):
 
     a, _ = losses(epochs(), 34, 4)
     b, _ = losses((batch for _ in range(30) for batch in flash), 34, 4)
-    assert a == b and sum(b[-5:]) < sum(b[:5]) / 2, "and something is learned"
+    assert a == b and sum(b[-5:]) < sum(b[:5]) / 2, "something is learned"
 
 
 def test_epochs_differ_and_repeat(graph):
@@ -195,7 +195,7 @@ def test_an_epoch_that_is_left_and_passes_that_overlap(graph):
         assert torch.equal(batch.x, graph[1].x[batch.n_id])
 
 
-def test_what_does_not_fit_is_said(graph, tmp_path):
+def test_what_does_not_fit_is_an_error(graph, tmp_path):
     bare, full, path = graph
     features = delayline.Features(path, memory="2MiB")
     sampler = delayline.pyg.Sampler(bare, [2])
@@ -259,9 +259,9 @@ def test_bfloat16(tmp_path):
     assert got.dtype == torch.bfloat16 and torch.equal(got, x[::7])
 
 
-def test_a_drive_that_lies_ends_the_epoch(tmp_path):
-    """Bytes change and the file system says nothing, as with a drive that fails silently:
-    what is read again is held against what came first."""
+def test_a_drive_that_returns_wrong_bytes_ends_the_epoch(tmp_path):
+    """Bytes change without a new modification time, as on a drive that fails silently. They
+    are compared with the first reading."""
     x = np.random.default_rng().standard_normal((NODES, 512), dtype=np.float32)
     path = tmp_path / "x.npy"
     np.save(path, x)
@@ -271,7 +271,7 @@ def test_a_drive_that_lies_ends_the_epoch(tmp_path):
 
     def epoch():
         for batch in loader:
-            assert np.array_equal(batch.x.numpy(), x[batch.n_id.numpy()]), "nothing wrong is handed out"
+            assert np.array_equal(batch.x.numpy(), x[batch.n_id.numpy()]), "no wrong row is returned"
 
     epoch()
     whole, before = path.read_bytes(), os.stat(path)
@@ -279,7 +279,7 @@ def test_a_drive_that_lies_ends_the_epoch(tmp_path):
         file.seek(128)
         file.write((-x).tobytes())
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    # Another name explains to whoever asks why the inode has changed.
+    # The write has changed the inode's ctime. A new hard link is an innocent reason for that.
     os.link(path, tmp_path / "other name")
     with pytest.raises(OSError, match="other bytes came than are known"):
         epoch()
@@ -318,8 +318,8 @@ def test_ids_out_of_range_end_the_epoch(graph, also, workers):
 
 
 def test_a_file_of_another_shape_in_its_place(graph, tmp_path):
-    """The file that was opened goes on being read, whatever has its name now; one that is
-    written over is not."""
+    """If the file is replaced, the one that was opened is still read. If it is overwritten,
+    that is an error."""
     path = tmp_path / "x.npy"
     path.write_bytes(graph[2].read_bytes())
     os.utime(path, (1, 1))
@@ -335,7 +335,7 @@ def test_a_file_of_another_shape_in_its_place(graph, tmp_path):
     data = Data(edge_index=graph[0].edge_index % (NODES // 2), num_nodes=NODES // 2)
     loader = delayline.pyg.ahead(loader_of_one(data), x=delayline.Features(path, memory="2MiB"))
     next(iter(loader))
-    # Written over: as long as before, and of another shape.
+    # Overwritten with an array of the same length and another shape.
     np.save(path, np.ones((COLUMNS, NODES // 2), np.float32))
     with pytest.raises(OSError, match="has changed since it was opened"):
         list(loader)

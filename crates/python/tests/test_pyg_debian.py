@@ -1,5 +1,5 @@
-"""A network on a real graph: the packages of Debian and what they depend on, from the lists
-that apt keeps. Which section a package is in follows from its description and from its
+"""Trains a network on a real graph: Debian's packages and their dependencies, from the lists
+of apt. The network predicts the section of a package from its description and its
 neighbours."""
 
 import os
@@ -28,9 +28,9 @@ def cannot_run(why):
 
 
 def packages():
-    """Name, section, description and dependencies of each package that apt knows."""
+    """The fields of each package that apt knows, by name."""
     if not shutil.which("apt-get"):
-        cannot_run("this is no Debian: there are no lists of packages")
+        cannot_run("this is not Debian: there are no lists of packages")
     named = ["apt-get", "indextargets", "--format", "$(FILENAME)", "Created-By: Packages"]
     files = subprocess.run(named, capture_output=True, text=True, check=True).stdout.split()
     files = [file for file in files if os.path.exists(file)]
@@ -81,8 +81,8 @@ class Net(torch.nn.Module):
 
 
 def accuracy(debian, *, from_flash, sees_edges=True):
-    """Of a network after two epochs, on packages that it was not trained on; and its losses.
-    Without edges, it sees a package's own words alone."""
+    """The accuracy of a network after two epochs, on packages that it was not trained on, and
+    its losses. Without edges it sees only the words of each package itself."""
     data, x, path, order = debian
     data, half = data.clone(), len(order) // 2
     if not from_flash:
@@ -98,7 +98,7 @@ def accuracy(debian, *, from_flash, sees_edges=True):
             data, node_sampler=sampler, input_nodes=seeds, batch_size=1024, shuffle=True, generator=generator
         )
         if from_flash:
-            # An eighth of the features.
+            # Memory for an eighth of the features.
             loader = delayline.pyg.ahead(loader, x=delayline.Features(path, memory=x.nbytes // 8))
         for epoch in range(epochs):
             if not from_flash:
@@ -124,7 +124,7 @@ def accuracy(debian, *, from_flash, sees_edges=True):
     return right / (len(order) - half), losses
 
 
-def test_accuracy_is_that_of_memory_and_above_a_network_without_edges(debian):
+def test_accuracy_equals_memory_and_exceeds_a_network_without_edges(debian):
     flash, memory = accuracy(debian, from_flash=True), accuracy(debian, from_flash=False)
     assert flash == memory
     alone, _ = accuracy(debian, from_flash=True, sees_edges=False)

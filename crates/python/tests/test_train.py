@@ -1,4 +1,4 @@
-"""Training from the drive gives the bits of training in memory."""
+"""Training from the drive has the same bits as training in memory."""
 
 import functools
 
@@ -27,7 +27,7 @@ def freeze(model):
 
 
 class Masters(torch.optim.Optimizer):
-    """AdamW on masters in fp32 of weights in bf16."""
+    """AdamW with fp32 master copies of bf16 weights."""
 
     def __init__(self, params, lr):
         super().__init__(params, {"lr": lr})
@@ -50,7 +50,7 @@ class Masters(torch.optim.Optimizer):
                 param.copy_(master)
 
 
-# The promise is of a hundred steps.
+# The specification promises a hundred steps.
 LONG = {"make": functools.partial(GPT, width=32, blocks=2), "steps": 100, "memory": "512KiB"}
 CASES = {
     "adamw for-loop": dict(options={"foreach": False}, **LONG),
@@ -102,7 +102,7 @@ def compile_function(model):
         model.blocks[index] = torch.compile(block)
 
 
-def test_masters_give_the_bits_of_a_loop_written_out(tmp_path):
+def test_master_weights_give_the_bits_of_an_explicit_loop(tmp_path):
     torch.manual_seed(5)
     model, generator, losses = GPT(width=32, blocks=2).bfloat16(), torch.Generator().manual_seed(9), []
     masters = [param.detach().float() for param in model.parameters()]

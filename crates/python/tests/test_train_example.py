@@ -1,4 +1,4 @@
-"""Weights of GGUF files, and the example that fine-tunes a real model from them."""
+"""Tensors of GGUF files, and the example that fine-tunes a real model."""
 
 import os
 import pathlib
@@ -74,9 +74,9 @@ def example(folder, steps):
 )
 def test_the_example_fine_tunes_in_less_memory_than_its_optimizer_has_state(tmp_path):
     (first, last), peak, state = example(tmp_path / "run", 4)
-    # A model that reads English; the weights would be wrong otherwise.
+    # The loss of a model that knows English: the weights were read correctly.
     assert first[0] == 0 and 2.0 < first[1] < 4.0
     assert last[0] == 4 and last[1] < first[1]
     assert state == 1026 and peak < state
-    # And it goes on where it was.
+    # A second run continues the first.
     assert example(tmp_path / "run", 4)[0] == [last, last]

@@ -1,5 +1,5 @@
-"""A process that trains from the drive has the store's memory, that of the activations, PyTorch,
-and what a step passes through wherever it is trained."""
+"""The memory of a process that trains from the drive: that of the store, that of the
+activations, PyTorch, and the temporary tensors that a step also has in memory."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import pytest
 
 MIB = 1 << 20
 
-# Stands for itself in a process of its own, so that nothing else counts.
+# Runs in a separate process, so that nothing else is counted.
 CHILD = '''
 import contextlib, json, sys
 import torch
@@ -22,7 +22,7 @@ from train_models import GPT, text_loss, VOCABULARY
 folder, store_memory, spill, clip = json.loads(sys.argv[1])
 
 def high(reset=False):
-    """Most bytes that this process had since the last reset."""
+    """The maximum of memory that this process has used since the last reset, in bytes."""
     found = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
     if reset:
         open("/proc/self/clear_refs", "w").write("5")
@@ -70,7 +70,7 @@ for step in range(3):
     optimizer.step()
     optimizer.zero_grad()
     if not folder:
-        # State is there from the first step on.
+        # The optimizer's state exists from the end of the first step on.
         state, kept = 3 * bytes_ if step else bytes_, sum(saved.values())
         phases.append((forward - state - kept, backward - state - max(kept, bytes_), high() - 4 * bytes_))
 print(json.dumps({{"losses": losses, "bytes": bytes_, "saved": sum(saved.values()), "high": high(), "phases": phases}}))
@@ -87,14 +87,15 @@ def run(*options, **environment):
 
 @pytest.mark.parametrize("clip", [None, 1.0])
 def test_a_process_stays_in_what_it_was_given(clip, tmp_path):
-    # In memory the same allocator, so that only what is in use counts.
+    # The allocator has the same setting in memory, so that only used memory is compared.
     here = run(None, None, None, clip, MALLOC_MMAP_THRESHOLD_=str(MIB))
-    # With PyTorch itself. What a phase has less of than was assumed makes these too few.
+    # The temporary tensors, and PyTorch itself. Underestimated if a phase has less state or
+    # fewer activations than is subtracted.
     transients = max(max(phases) for phases in here["phases"])
     store, spill = 24 * MIB, 16 * MIB
     there = run(str(tmp_path / "run"), store, spill, clip)
     assert there["losses"] == here["losses"]
     allowed = store + spill + transients + 64 * MIB
-    # What is streamed would be seen if it stayed.
+    # The streamed bytes are so many that it would be seen if they stayed in memory.
     assert 4 * here["bytes"] > 5 * 64 * MIB and here["saved"] > 64 * MIB
     assert there["high"] <= allowed, f"{there['high'] / MIB:.0f} MiB, allowed {allowed / MIB:.0f}"

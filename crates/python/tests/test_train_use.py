@@ -1,4 +1,4 @@
-"""What people do with a streamed model beside training it, and what is refused."""
+"""Uses of a streamed model besides training, and uses that are refused."""
 
 import contextlib
 import copy
@@ -24,7 +24,7 @@ torch.set_num_threads(2)
 
 @pytest.fixture
 def streamed(tmp_path):
-    """A model from the drive after two steps, and the same in memory."""
+    """A model after two steps in memory, and the same from the drive."""
     made = []
     torch.manual_seed(3)
     for folder in (None, tmp_path):
@@ -72,6 +72,11 @@ def test_state_dicts_copies_and_files_see_the_weights_as_they_are(streamed, tmp_
         start, end = header[name]["data_offsets"]
         found = torch.frombuffer(bytearray(data[8 + length + start:8 + length + end]), dtype=torch.float32)
         assert torch.equal(found.view(header[name]["shape"]), param.data)
+    # An export that fails leaves nothing.
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError):
+        store.export(tmp_path / "folder")
+    assert not (tmp_path / "folder.partial").exists()
     mine, other = there_optimizer.state_dict(), here_optimizer.state_dict()
     assert mine["state"].keys() == other["state"].keys()
     for index, state in other["state"].items():
@@ -101,7 +106,7 @@ def test_what_is_loaded_is_trained_on(streamed, tmp_path):
     there_optimizer.load_state_dict(here_optimizer.state_dict())
 
 
-def test_a_weight_that_is_away_says_so(streamed):
+def test_a_use_of_a_weight_on_the_drive_is_an_error(streamed):
     model = streamed[1][0]
     for touch in (lambda w: w.sum(), lambda w: w.clone(), lambda w: w.add_(1), lambda w: w.data.numpy(), lambda w: w[0, 0].item()):
         with pytest.raises(RuntimeError, match="up.weight is on the drive"):
@@ -141,7 +146,7 @@ def _unscale(optimizer):
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=[case[0] for case in REFUSED])
-def test_what_cannot_work_is_refused_in_words(case, tmp_path):
+def test_what_cannot_work_is_refused_with_a_message(case, tmp_path):
     _, options, deed, words = case
     store = flash.Store(tmp_path, memory="1MiB")
     model, optimizer = flash.stream(GPT(), torch.optim.AdamW, lr=1e-3, store=store, **options)
@@ -190,7 +195,7 @@ def test_a_store_in_use_is_refused_and_a_worker_does_not_have_it(streamed, tmp_p
     model, optimizer, store = streamed[1]
     with pytest.raises(OSError, match="another process uses this store"):
         flash.stream(GPT(), torch.optim.AdamW, lr=1e-3, store=flash.Store(tmp_path, memory="1MiB"))
-    # Workers are forked while the window is in use, and may outlive the store.
+    # Workers are forked while the store is in use, and may outlive it.
     class Words(torch.utils.data.Dataset):
         def __len__(self):
             return 6
@@ -219,7 +224,7 @@ def test_a_store_in_use_is_refused_and_a_worker_does_not_have_it(streamed, tmp_p
 
 
 class Doubled(torch.autograd.Function):
-    """A custom function that keeps a weight."""
+    """A custom function that saves a weight."""
 
     @staticmethod
     def forward(ctx, x, weight):
@@ -233,8 +238,8 @@ class Doubled(torch.autograd.Function):
 
 
 class Odd(nn.Module):
-    """A weight that only a function of its own sees, one that is scaled outside of its
-    module, and hooks of the user's."""
+    """A weight that only a custom function uses, one that is scaled outside of its module,
+    and saved-tensor hooks of the user."""
 
     def __init__(self):
         super().__init__()
@@ -262,7 +267,7 @@ def test_odd_uses_of_weights_give_the_same_bits(tmp_path):
     memory = train(**arguments)
     drive = train(folder=tmp_path, **arguments)
     assert_same(memory, drive)
-    # All but weights, which the user's hooks do not see.
+    # The user's hooks get all saved tensors except weights.
     assert seen[1] > 0.5 * seen[0]
 
 
@@ -275,7 +280,7 @@ def test_a_weight_that_somebody_keeps_holds_its_room_and_is_never_garbage(stream
     text_loss(model, text_batch(generator)).backward()
     handle.remove()
     assert len(kept) == 1
-    # It is the store's memory, which the update in the backward pass has changed.
+    # It is the store's memory, which the update in the backward pass changes.
     optimizer.step()
     after = model.state_dict()["blocks.0.up.weight"]
     assert torch.equal(kept[0], after) and not torch.equal(kept[0], before)
@@ -286,7 +291,7 @@ def test_a_weight_that_somebody_keeps_holds_its_room_and_is_never_garbage(stream
 
 
 def read_between_steps(step, model, optimizer, store, seen):
-    """What people read between two steps, another thing each time."""
+    """Reads something between two steps, another thing each time."""
     kind, batch = step % 7, text_batch(torch.Generator().manual_seed(1))
     model.eval()
     if kind == 0:
@@ -302,7 +307,7 @@ def read_between_steps(step, model, optimizer, store, seen):
         with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
             seen.append(text_loss(model, batch))
     elif kind == 5:
-        # Some updates are made and others wait; a restart follows.
+        # Some updates are made and others wait. A restart follows.
         with torch.no_grad():
             seen.append(model.blocks[1](torch.ones(1, 4, 64)))
         if store is not None:
@@ -312,7 +317,7 @@ def read_between_steps(step, model, optimizer, store, seen):
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_whoever_reads_between_steps_sees_updates_that_wait(accumulate, tmp_path):
+def test_reads_between_steps_see_the_updates_that_wait(accumulate, tmp_path):
     seen = {None: [], tmp_path: []}
     for folder in seen:
         between = lambda *what: read_between_steps(*what, seen[folder])
@@ -366,7 +371,7 @@ def test_a_step_writes_no_byte_twice(clip, written, tmp_path):
     assert 3 * written * reports[3]["trained"] <= moved <= 1.01 * 3 * written * reports[3]["trained"] + records
 
 
-def test_report_says_what_was_done(streamed):
+def test_the_report_has_the_figures(streamed):
     store = streamed[1][2]
     report = store.report(endurance="600TB")
     assert report["steps"] == 2 and report["commits"] == 3
@@ -390,7 +395,7 @@ def test_wear_is_counted_over_runs(tmp_path):
         return store.report(endurance=10**9)
 
     first = run(2)
-    # Moving there is no part of a step.
+    # Moving the model to the store is not part of a step.
     assert first["written_in_all"] == first["bytes_written"]
     assert first["step_bytes_written"] < first["bytes_written"] / 2
     assert 12 * first["trained"] <= first["step_bytes_written"] < 20 * first["trained"]
@@ -399,15 +404,15 @@ def test_wear_is_counted_over_runs(tmp_path):
     assert (second["steps"], second["steps_in_all"]) == (3, 5)
     stored = first["written_in_all"] + second["bytes_written"]
     activations = second["written_in_all"] - stored
-    # What the first run wrote after its last commit had begun is missing; what does not
-    # fit of the activations went to the drive as well.
+    # What the first run wrote from its last commit on is missing. Activations that did not
+    # fit were written too.
     assert -(1 << 20) < activations - written_in(tmp_path) <= 0 and activations > 0
     per_step = second["step_bytes_written"] + written_in(tmp_path) / 3
     assert second["steps_left"] == int((10**9 - second["written_in_all"]) / per_step)
     assert "5 steps of all runs" in str(second)
 
 
-def test_long_work_shows_a_line_and_takes_it_away(tmp_path, capsys, monkeypatch):
+def test_long_work_shows_a_line_and_removes_it(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("delayline._train.progress._EVERY", 0.0)
     store = flash.Store(tmp_path / "run", memory="1MiB", progress=True)
     model, optimizer = flash.stream(GPT(blocks=1), torch.optim.AdamW, lr=1e-3, store=store)
@@ -420,13 +425,13 @@ def test_long_work_shows_a_line_and_takes_it_away(tmp_path, capsys, monkeypatch)
     assert capsys.readouterr().err == "\r\x1b[K"
     store.export(tmp_path / "model.safetensors")
     assert f"model.safetensors: {count - 1} of {count} weights" in capsys.readouterr().err
-    # Where nobody looks, nothing is shown.
+    # Nothing is shown if stderr is not a terminal.
     store = flash.Store(tmp_path / "other", memory="1MiB")
     flash.stream(GPT(blocks=1), torch.optim.AdamW, lr=1e-3, store=store)
     assert capsys.readouterr().err == ""
 
 
-def test_a_step_that_failed_goes_on_or_says_that_it_cannot(tmp_path, monkeypatch):
+def test_training_continues_after_a_read_failed(tmp_path, monkeypatch):
     made = []
     for fails in (False, True):
         torch.manual_seed(3)
@@ -435,7 +440,7 @@ def test_a_step_that_failed_goes_on_or_says_that_it_cannot(tmp_path, monkeypatch
         batch = text_batch(torch.Generator().manual_seed(4))
         text_loss(model, batch).backward()
         optimizer.step()
-        # The updates of that step are made as this forward pass wants the weights.
+        # The updates of that step are made when the forward pass uses the weights.
         if fails:
             session = optimizer.session
             together, left = session.together, [7]
@@ -500,7 +505,7 @@ def run(folder, steps, out):
         scheduler.step()
     os.write(out, (repr((loss.item(), scheduler.get_last_lr())) + str(sum(v.double().sum().item() for v in model.state_dict().values()))).encode())
 
-# Forks from a process that has only imported.
+# Each run is a fork of a process that has only imported the modules.
 for line in sys.stdin:
     folder, steps = line.split()
     into, out = os.pipe()
@@ -541,8 +546,8 @@ def test_a_killed_run_goes_on_to_the_bits_of_one_that_was_not(tmp_path):
     whole = run(tmp_path / "whole", 10**9)
     assert whole != "killed"
     for index in range(kills):
-        # Odd numbers of marks are within a step, even ones between optimizer.step() and
-        # scheduler.step().
+        # After an odd number of marks the run is within a step; after an even number it is
+        # between optimizer.step() and scheduler.step().
         assert run(tmp_path / f"killed{index // 5}", draw.randrange(1, 9)) == "killed"
         if index % 5 == 4:
             assert run(tmp_path / f"killed{index // 5}", 10**9) == whole

@@ -13,7 +13,8 @@ VOCABULARY = 300
 
 
 class Block(nn.Module):
-    """Attention read outside of its module, and dropout."""
+    """A block with dropout, and with attention whose weights are used outside of their
+    module."""
 
     def __init__(self, width, heads, kind=None):
         super().__init__()
@@ -30,8 +31,8 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """With a bare parameter, a tied head, a buffer that changes, and blocks that may be
-    checkpointed."""
+    """A model with a parameter of its own, a tied head, a buffer that changes, and blocks
+    that may be checkpointed."""
 
     def __init__(self, width=64, blocks=3, heads=4, checkpointed=None):
         super().__init__()
@@ -56,7 +57,7 @@ class GPT(nn.Module):
 
 
 class Images(nn.Module):
-    """Convolutions in another order of memory, and batch norm with its buffers."""
+    """A model with convolutions in channels-last order, and batch norm with its buffers."""
 
     def __init__(self):
         super().__init__()
@@ -91,7 +92,7 @@ def image_loss(model, batch):
 def train(make, optimizer, options, *, folder=None, steps=100, clip=None, accumulate=1, memory="1MiB",
           batch=text_batch, loss=text_loss, autocast=False, keep=None, restarts=(), schedule=None,
           spill="256KiB", params=None, prepare=None, between=None, after=None):
-    """Losses of all steps and the weights at their end; in memory, or from a folder."""
+    """The losses of all steps and the final weights, of training in memory or from a folder."""
     torch.manual_seed(5)
     generator = torch.Generator().manual_seed(9)
     model, losses = make(), []
@@ -140,7 +141,7 @@ def train(make, optimizer, options, *, folder=None, steps=100, clip=None, accumu
 
 
 def assert_same(memory, drive):
-    """No bit differs."""
+    """Checks that no bit differs."""
     for step, (here, there) in enumerate(zip(memory[0], drive[0], strict=True)):
         assert here == there, f"loss {step}: {here} in memory, {there} from the drive"
     assert memory[1].keys() == drive[1].keys()

@@ -63,7 +63,7 @@ pub struct App {
     /// Default sampling parameters, from the model's file.
     pub sampling: Sampling,
     /// Maximum number of sequences that share a lap.
-    pub seats: usize,
+    pub slots: usize,
     /// The limits of what clients may use.
     pub limits: Limits,
     /// Maximum time of a request in the queue.
@@ -421,7 +421,7 @@ impl App {
                         "{} requests wait already: try again later",
                         self.shared.queue.len()
                     ),
-                    self.shared.retry_after_s(self.seats),
+                    self.shared.retry_after_s(self.slots),
                 ),
                 Refused::Closed => {
                     ApiError::unavailable("the server is stopping and takes no more requests", None)

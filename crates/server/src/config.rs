@@ -13,10 +13,10 @@ use crate::intake;
 pub struct ServerConfig {
     /// The model's file.
     pub model: PathBuf,
-    /// How to run it; `seqs` is set by [`ServerConfig::riders`], `reserve` by the server.
+    /// How to run it; `seqs` is set by [`ServerConfig::slots`], `reserve` by the server.
     pub engine: delayline_engine::Options,
     /// Maximum number of sequences that share a lap.
-    pub riders: u32,
+    pub slots: u32,
     /// Where to listen; with port 0 the system chooses one.
     pub address: SocketAddr,
     /// The API keys, of which a client must send one; if empty, none is needed.
@@ -244,7 +244,7 @@ mod tests {
         ServerConfig {
             model: PathBuf::new(),
             engine: delayline_engine::Options::default(),
-            riders: 1,
+            slots: 1,
             address: address.parse().expect("an address"),
             keys: key.map(str::to_owned).into_iter().collect(),
             insecure,

@@ -93,7 +93,7 @@ fn crowded(app: &App) -> ApiError {
         "no slot became free in {} s: try again later",
         app.queue_time.as_secs()
     );
-    ApiError::unavailable(message, Some(app.shared.retry_after_s(app.seats)))
+    ApiError::unavailable(message, Some(app.shared.retry_after_s(app.slots)))
 }
 
 /// Computes the embeddings of texts, as many at a time as share a lap.
@@ -107,7 +107,7 @@ pub async fn embeddings(app: &App, mut asked: Embeddings) -> Result<Value, ApiEr
     let mut waits = true;
     let mut from = 0;
     while !asked.requests.is_empty() {
-        let wave = asked.requests.len().min(app.seats.max(1));
+        let wave = asked.requests.len().min(app.slots.max(1));
         let wave: Vec<_> = asked.requests.drain(..wave).collect();
         let mut left = wave.len();
         let mut updates = numbered(app.queue(wave, asked.at)?);

@@ -140,9 +140,9 @@ impl Shared {
 
     /// When a slot may be free, in seconds: the length of the queue times the average time
     /// for which a sequence keeps its slot.
-    pub fn retry_after_s(&self, seats: usize) -> u64 {
+    pub fn retry_after_s(&self, slots: usize) -> u64 {
         let slot_ms = self.slot_ms.load(Ordering::Relaxed);
-        let turns = (self.queue.len() / seats.max(1)) as u64 + 1;
+        let turns = (self.queue.len() / slots.max(1)) as u64 + 1;
         (slot_ms * turns).div_ceil(1000).clamp(1, 600)
     }
 }

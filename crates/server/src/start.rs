@@ -41,7 +41,7 @@ pub struct Started {
     /// The model's name in the API.
     pub model: String,
     /// Maximum number of sequences that share a lap.
-    pub seats: usize,
+    pub slots: usize,
     /// Maximum number of tokens of a sequence, prompt and answer.
     pub ctx: usize,
     /// Number of tokens in the KV cache, of all sequences.
@@ -233,7 +233,7 @@ pub(crate) fn core(config: ServerConfig, address: SocketAddr) -> Result<Core, Er
         ctx: started.ctx,
         default_tokens: started.default_tokens,
         sampling: opened.sampling,
-        seats: started.seats,
+        slots: started.slots,
         keys: config.keys,
         kv_scope: config.kv_scope,
         flushes,
@@ -350,7 +350,7 @@ fn open(config: &ServerConfig, shared: &Shared) -> Result<(Batcher, Opened), Err
     };
     let options = Options {
         rate: device,
-        seqs: Some(config.riders.max(1)),
+        seqs: Some(config.slots.max(1)),
         reserve: config.limits.reserve(longest(&config.engine)) + staging,
         grammars: true,
         spare: config.kv.is_some(),
@@ -395,12 +395,12 @@ fn open(config: &ServerConfig, shared: &Shared) -> Result<(Batcher, Opened), Err
             Template::of(&vocab).map_err(|error| error.to_string()),
         ),
     };
-    let (seats, ctx) = (batcher.slots(), batcher.ctx());
+    let (slots, ctx) = (batcher.slots(), batcher.ctx());
     let cost = batcher.cost();
     let started = Started {
         address: config.address,
         model: name(&config.model),
-        seats,
+        slots,
         ctx,
         cells,
         default_tokens: ctx,
@@ -484,7 +484,7 @@ fn describe(started: &Started, limits: &Limits, opened: &Opened) -> Machine {
         device_bytes_per_s: opened.device,
         compute_s: started.compute_s,
         limit_sequences: started.limit,
-        max_sequences: started.seats as u32,
+        max_sequences: started.slots as u32,
         max_queued: limits.queue as u32,
         context_tokens: started.ctx as u32,
         threads: opened.threads,

@@ -125,7 +125,7 @@ fn what_was_hot_is_read_while_nobody_asks() {
     config.model.clone_from(&model);
     let least = Options {
         weights: Some(0),
-        seqs: Some(config.riders),
+        seqs: Some(config.slots),
         ..config.engine.clone()
     };
     let Err(Error::Budget { weights, .. }) = delayline_llama::open(&model, &least) else {

@@ -23,7 +23,7 @@ fn on(faults: &FaultSwitch, limits: Limits) -> ServerConfig {
             maker: Some(wrapped(faulty)),
             ..config.engine
         },
-        riders: 1,
+        slots: 1,
         limits,
         ..config
     }

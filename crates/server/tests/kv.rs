@@ -368,7 +368,7 @@ fn a_shared_store_that_says_nothing_is_waited_for_no_longer_than_it_is_worth() {
 fn clients_with_one_system_prompt_compute_it_once() {
     const CLIENTS: usize = 8;
     let config = ServerConfig {
-        riders: CLIENTS as u32,
+        slots: CLIENTS as u32,
         ..config()
     };
     let (server, client) = start(config);

@@ -13,9 +13,9 @@ use delayline_engine::Options;
 use delayline_server::{Limits, ServerConfig};
 use serde_json::json;
 
-fn with_limits(riders: u32, limits: Limits) -> ServerConfig {
+fn with_limits(slots: u32, limits: Limits) -> ServerConfig {
     ServerConfig {
-        riders,
+        slots,
         limits,
         ..config()
     }

@@ -65,7 +65,7 @@ fn config() -> ServerConfig {
             maker: Some(wrapped(|medium| Box::new(Gated(medium)))),
             ..Options::default()
         },
-        riders: 2,
+        slots: 2,
         address: SocketAddr::from(([127, 0, 0, 1], 0)),
         keys: Vec::new(),
         insecure: false,

@@ -41,6 +41,64 @@ pub struct HttpReply {
     pub cut: Option<usize>,
 }
 
+/// A file in the description of a repository on the Hugging Face hub.
+#[derive(Clone, Copy, Debug)]
+pub struct FakeHubFile<'a> {
+    /// Path within the repository.
+    pub name: &'a str,
+    /// Length in bytes.
+    pub len: usize,
+    /// SHA-256 in hexadecimal digits.
+    pub sha256: &'a str,
+}
+
+impl HttpReply {
+    /// A reply without a body.
+    pub fn status(status: u16) -> Self {
+        Self {
+            status,
+            ..Self::default()
+        }
+    }
+
+    /// The bytes of a file that are requested: a range of them, or all.
+    pub fn file(request: &HttpRequest, bytes: &[u8]) -> Self {
+        let Some((from, until)) = request.range() else {
+            return Self {
+                body: bytes.to_vec(),
+                ..Self::status(200)
+            };
+        };
+        if from >= bytes.len() {
+            return Self::status(416);
+        }
+        let until = until.min(bytes.len());
+        let range = format!("bytes {from}-{}/{}", until - 1, bytes.len());
+        Self {
+            headers: vec![("content-range".into(), range)],
+            body: bytes[from..until].to_vec(),
+            ..Self::status(206)
+        }
+    }
+
+    /// The hub's description of a repository with these files.
+    pub fn hub_repository(commit: &str, files: &[FakeHubFile<'_>]) -> Self {
+        let file = |FakeHubFile { name, len, sha256 }: &FakeHubFile<'_>| {
+            format!(
+                r#"{{"rfilename": "{name}", "size": {len}, "blobId": "1",
+                    "lfs": {{"sha256": "{sha256}", "size": {len}, "pointerSize": 134}}}}"#
+            )
+        };
+        let files: Vec<String> = files.iter().map(file).collect();
+        let files = files.join(",");
+        let body = format!(r#"{{"id": "x", "sha": "{commit}", "siblings": [{files}]}}"#);
+        Self {
+            body: body.into_bytes(),
+            ..Self::status(200)
+        }
+    }
+}
+
 /// A server on this machine; one request per connection.
 #[derive(Debug)]
 pub struct FakeServer {

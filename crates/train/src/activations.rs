@@ -1,6 +1,6 @@
-//! Activations: pushed by the forward pass, taken by the backward pass in about reverse
-//! order, each as often as it is wanted, and then dropped. The oldest are spilled, and
-//! only when room is wanted. It does not know what they are.
+//! Activations: the forward pass pushes them, the backward pass takes them in roughly
+//! reverse order, each any number of times, and then removes them. The oldest are spilled,
+//! only when room is needed. Does not know what they contain.
 
 use crate::arena::ItemId;
 use crate::order::{Order, Reverse};
@@ -12,25 +12,26 @@ use delayline_plan::{ALIGN, Mode};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Name of an activation.
+/// The id of an activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ActivationId(u32);
 
-/// Activations in a bounded memory, the rest on a medium.
+/// Activations in a bounded memory; those that do not fit are on a medium.
 pub struct Activations<M: Medium> {
     pager: Pager<M, RealClock>,
-    /// Items that are not in use, by length.
+    /// Items without an activation, by length.
     idle: BTreeMap<u64, Vec<ItemId>>,
-    /// First byte of the part that was never used.
+    /// End of the part of the medium that items have been given.
     end: u64,
     capacity: u64,
+    /// Bytes of all activations, and the maximum of that so far.
     live: u64,
-    /// Most bytes that were live at once.
-    most: u64,
+    peak: u64,
 }
 
 impl<M: Medium> Activations<M> {
-    /// None yet. They are spilled to part 0 of the medium, of `capacity` bytes.
+    /// No activations yet. They are spilled to part 0 of the medium, which has `capacity`
+    /// bytes.
     pub fn new(medium: M, memory: (Arc<Memory>, Region), capacity: u64) -> Self {
         let order = Order::Reverse(Reverse::default());
         Self {
@@ -39,15 +40,16 @@ impl<M: Medium> Activations<M> {
             end: 0,
             capacity,
             live: 0,
-            most: 0,
+            peak: 0,
         }
     }
 
-    /// A new one of `len` bytes on top of all others: where its bytes are to be put.
-    /// [`Activations::release`] says that they are there.
+    /// Makes a new activation of `len` bytes. Returns its id, and the memory position to
+    /// write its bytes to; call [`Activations::filled`] when they are written.
     ///
     /// # Errors
-    /// [`Error`]; there is none then.
+    /// [`Error::Memory`] if it is longer than the memory or the medium is full, and the
+    /// errors of making room. No activation is made then.
     pub fn push(&mut self, len: u64) -> Result<(ActivationId, u64), Error> {
         let len = len.max(1).next_multiple_of(ALIGN);
         if len > self.pager.len() {
@@ -69,36 +71,38 @@ impl<M: Medium> Activations<M> {
             order.made(item);
         }
         self.live += len;
-        self.most = self.most.max(self.live);
+        self.peak = self.peak.max(self.live);
         Ok((ActivationId(item), at))
     }
 
-    /// The bytes of a new one are there.
+    /// Gives back a new activation whose bytes are written.
     pub fn filled(&mut self, id: ActivationId) {
         self.pager.release(id.0, Mode::Write, true);
         self.pager.pump();
     }
 
-    /// Waits until one is in memory, and holds it there; says where.
+    /// Waits until an activation is in memory and holds it there. Returns its memory
+    /// position.
     ///
     /// # Errors
-    /// [`Error`]; asking again tries again.
+    /// [`Error::Moved`], [`Error::Checksum`], [`Error::NoRoom`] or [`Error::Lost`]. Another
+    /// call tries again.
     pub fn take(&mut self, id: ActivationId) -> Result<u64, Error> {
         self.pager.acquire(id.0, Mode::Read)
     }
 
-    /// Gives back one that was taken; it can be taken again.
+    /// Gives back an activation that was taken. It can be taken again.
     pub fn release(&mut self, id: ActivationId) {
         self.pager.release(id.0, Mode::Read, false);
     }
 
-    /// Nobody will take it again. Its bytes are gone.
+    /// Removes an activation and its bytes.
     ///
     /// # Errors
     /// [`Error::Lost`].
     ///
     /// # Panics
-    /// When it is held.
+    /// If it is held.
     pub fn remove(&mut self, id: ActivationId) -> Result<(), Error> {
         if let Order::Reverse(order) = &mut self.pager.order {
             order.gone(id.0);
@@ -110,22 +114,22 @@ impl<M: Medium> Activations<M> {
         Ok(())
     }
 
-    /// Whether it is held.
+    /// Whether an activation is being filled, or was taken and not given back.
     pub fn is_held(&self, id: ActivationId) -> bool {
         self.pager.is_held(id.0)
     }
 
-    /// Bytes of those that are not removed.
+    /// Bytes of all activations, each rounded up to whole pages.
     pub fn bytes(&self) -> u64 {
         self.live
     }
 
-    /// Most bytes that there were at once.
-    pub fn most_bytes(&self) -> u64 {
-        self.most
+    /// The maximum of [`Activations::bytes`] so far.
+    pub fn peak_bytes(&self) -> u64 {
+        self.peak
     }
 
-    /// The memory that they pass through.
+    /// The memory that they are in while they are held.
     pub fn memory(&self) -> &Arc<Memory> {
         &self.pager.memory
     }
@@ -135,17 +139,17 @@ impl<M: Medium> Activations<M> {
         &self.pager.medium
     }
 
-    /// The medium, to set it up.
+    /// The medium, to change its settings.
     pub fn medium_mut(&mut self) -> &mut M {
         &mut self.pager.medium
     }
 
-    /// What was done so far.
+    /// The counters so far.
     pub fn counters(&self) -> TrainCounters {
         self.pager.counters
     }
 
-    /// Takes in what has completed and submits what is wanted. Never waits.
+    /// Handles completed operations and submits new ones. Never waits.
     pub fn pump(&mut self) {
         self.pager.pump();
     }

@@ -1,32 +1,33 @@
-//! Which bytes of the memory belong to which item. Items are placed anywhere, because
-//! leases end in any order; it does not know why an item is wanted.
+//! Which bytes of the memory belong to which item. Items can be anywhere, because leases
+//! end in any order. Does not know why an item is needed.
 
 use std::collections::BTreeMap;
 
 /// Index of an item in the pager.
 pub(crate) type ItemId = u32;
 
-/// Up to this many bytes an item goes to the upper end of a gap, others to the lower:
-/// so that small ones do not lie scattered between large ones.
+/// Items of up to this many bytes are placed at the upper end of a gap, others at the
+/// lower end, so that small items do not lie between large ones.
 const SMALL: u64 = 64 << 10;
 
-/// What stands in the way of an item's bytes being used for another.
+/// Whether the bytes of an item may be used for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// They may go: the next use is that far away. `wait` where an operation has to
-    /// end first.
+    /// They may. `distance` is the number of uses of other items before its next use;
+    /// `wait` says that an operation has to end first.
     MayGo { distance: u64, wait: bool },
-    /// They have to stay.
+    /// They may not.
     Stays,
 }
 
 /// A place for an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
+    /// Its memory position.
     pub at: u64,
-    /// Items that lie there now.
+    /// Items that are there now.
     pub evict: Vec<ItemId>,
-    /// Whether one of them has to be waited for.
+    /// Whether an operation on one of them has to end first.
     pub wait: bool,
 }
 
@@ -36,8 +37,8 @@ struct Segment {
     item: Option<ItemId>,
 }
 
-/// The memory as segments without gaps between them; two free ones are never
-/// neighbours.
+/// The memory as consecutive segments, each free or of one item. Two free segments are
+/// never adjacent.
 #[derive(Debug)]
 pub(crate) struct Arena {
     segments: BTreeMap<u64, Segment>,
@@ -61,9 +62,10 @@ impl Arena {
         self.used
     }
 
-    /// The best place for `len` bytes: the smallest gap that holds them, or else where
-    /// the item that is wanted soonest is wanted latest; of what is large, the lowest.
-    /// `None` where items that stay leave no room.
+    /// The best place for `len` bytes. That is the smallest free segment that is long
+    /// enough. If there is none, it is the place whose items are used latest: each place is
+    /// judged by its item that is used soonest. A large item takes the lowest place instead.
+    /// `None` if the items that stay leave no room.
     pub fn find(&self, len: u64, judge: impl Fn(ItemId) -> Verdict) -> Option<Found> {
         let gaps = self.segments.iter().filter(|(_, s)| s.item.is_none());
         let fitting = gaps.filter(|(_, s)| s.len >= len);
@@ -90,8 +92,8 @@ impl Arena {
                 (at, s.len, s.item, s.item.map_or(gap, &judge))
             })
             .collect();
-        // What is large goes as low as it can: two that lie anywhere may leave no room for
-        // a third.
+        // Large items are placed as low as possible: two that were anywhere could leave no
+        // room for a third.
         let is_large = len > self.len / 8;
         let mut best: Option<(u64, bool, u64, usize, usize)> = None;
         for first in 0..all.len() {
@@ -126,10 +128,10 @@ impl Arena {
         })
     }
 
-    /// Gives an item free bytes.
+    /// Gives free bytes to an item.
     ///
     /// # Panics
-    /// When they are not free.
+    /// If they are not free.
     pub fn take(&mut self, at: u64, len: u64, item: ItemId) {
         let (&start, &gap) = self.segments.range(..=at).next_back().expect("a segment");
         assert!(
@@ -150,10 +152,10 @@ impl Arena {
         self.used += len;
     }
 
-    /// Takes an item's bytes back.
+    /// Frees the bytes of an item.
     ///
     /// # Panics
-    /// When no item begins at `at`.
+    /// If no item begins at `at`.
     pub fn free(&mut self, at: u64) {
         let segment = self.segments.get_mut(&at).expect("a segment begins there");
         assert!(segment.item.take().is_some(), "it was free");
@@ -188,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn gaps_come_first_and_then_what_is_wanted_last() {
+    fn free_places_come_first_and_then_the_items_used_latest() {
         let mut arena = Arena::new(0, 10 << 20);
         for item in 0..10 {
             let found = arena.find(1 << 20, |_| Verdict::Stays).unwrap();
@@ -201,7 +203,7 @@ mod tests {
             item => free(u64::from(item)),
         };
         assert_eq!(arena.find(5 << 18, judge).unwrap().evict, [8, 9]);
-        // What is large goes as low as it can.
+        // A large item takes the lowest place.
         assert_eq!(arena.find(2 << 20, judge).unwrap().evict, [0, 1]);
         arena.free(3 << 20);
         let found = arena.find(1 << 20, |item| free(u64::from(item))).unwrap();

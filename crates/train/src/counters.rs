@@ -1,24 +1,25 @@
-//! What a store or activations have done; no behaviour.
+//! The counters of a store or of activations. No behaviour.
 
-/// What was done since it was made.
+/// Counters since the store or the activations were opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TrainCounters {
-    /// Bytes that came from the drive.
+    /// Bytes read.
     pub bytes_read: u64,
-    /// Bytes that went to it, commit records apart.
+    /// Bytes written, without commit records.
     pub bytes_written: u64,
-    /// Operations that were tried again, and bytes that were read again.
+    /// Operations that were retried, and items that were read again because of a wrong
+    /// checksum.
     pub retried: u64,
-    /// How often somebody waited for bytes.
+    /// How often a caller waited for an item.
     pub stalls: u64,
-    /// How long, in nanoseconds.
+    /// Time that callers waited for items, in nanoseconds.
     pub stall_ns: u64,
-    /// Time in which commits waited for writes, in nanoseconds.
+    /// Time that commits waited for writes, in nanoseconds, without syncs.
     pub commit_ns: u64,
-    /// Most bytes in memory at once.
+    /// Maximum number of bytes of items in memory at once.
     pub peak: u64,
-    /// Uses that were not where the last step had them.
+    /// Uses that were not in the order of the last step.
     pub deviations: u64,
-    /// Commits.
+    /// Number of commits.
     pub commits: u64,
 }

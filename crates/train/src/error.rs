@@ -1,4 +1,4 @@
-//! What can go wrong with a store or with activations, as values.
+//! The errors of a store or of activations.
 
 use delayline_line::MediumError;
 use delayline_medium::{MemoryError, OpenError};
@@ -6,145 +6,148 @@ use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
 
-/// Why a step cannot go on. What was committed last stands after each of them.
+/// An error of a store or of activations. The last commit is intact after each of them.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The memory does not suffice.
-    #[error("a memory of {memory} bytes is too small: {what} take {need}; allow at least that")]
+    /// Not enough memory is allowed, or not enough room on the medium.
+    #[error("{memory} bytes are too few: {what} need {need}; allow at least that many")]
     Memory {
-        /// What was allowed.
+        /// Bytes that are allowed.
         memory: u64,
-        /// What would work.
+        /// The fewest bytes that work.
         need: u64,
-        /// For what.
+        /// What needs them.
         what: &'static str,
     },
-    /// Items in the caller's hands leave no room.
+    /// The items that the caller holds leave no room.
     #[error(
-        "{len} bytes find no room: {held} of {memory} bytes are held by what is in use; let go of \
-         tensors that are kept, or allow more memory"
+        "there is no room for {len} bytes: items in use hold {held} of {memory} bytes; release \
+         tensors that you keep, or allow more memory"
     )]
     NoRoom {
-        /// Bytes that were asked for.
+        /// Bytes of the item.
         len: u64,
-        /// Bytes that cannot be moved.
+        /// Bytes of the items that are held.
         held: u64,
-        /// All there are.
+        /// Bytes of memory for items.
         memory: u64,
     },
-    /// Bytes could not be moved.
+    /// An item could not be read or written.
     #[error(
         "item {item} could not be {}, tried {attempts} times; check the drive and its free space",
         if *write { "written" } else { "read" }
     )]
     Moved {
-        /// Which item.
+        /// The item.
         item: u32,
-        /// Written, not read.
+        /// Whether it was being written, rather than read.
         write: bool,
-        /// How often it was tried.
+        /// Number of attempts.
         attempts: u32,
-        /// What the last attempt said.
+        /// The error of the last attempt.
         source: MediumError,
     },
-    /// The drive brings other bytes than were written.
+    /// The drive returns other bytes than were written.
     #[error(
-        "item {item} is not what was written: its checksum differs, {attempts} times in a row; the \
-         drive or its connection brings wrong bytes, nothing of this is used"
+        "item {item} is not what was written: its checksum was wrong {attempts} times in a row; the \
+         drive or its connection returns wrong bytes, which are not used"
     )]
     Checksum {
-        /// Which item.
+        /// The item.
         item: u32,
         /// How often it was read.
         attempts: u32,
     },
-    /// An item is asked for that has no bytes.
-    #[error("item {item} holds nothing yet: it has to be written first")]
+    /// An item was requested that was never written.
+    #[error("item {item} is empty: write it first")]
     Nothing {
-        /// Which item.
+        /// The item.
         item: u32,
     },
-    /// An item that is to be committed is still in somebody's hands to be changed.
-    #[error(
-        "item {item} is being changed by somebody who holds it; let go of it before the step is committed"
-    )]
+    /// A commit while an item is leased for writing.
+    #[error("item {item} is still leased for writing; release it before the step is committed")]
     Held {
-        /// Which item.
+        /// The item.
         item: u32,
     },
-    /// What was written may not survive a power cut.
-    #[error("the drive could not promise to keep what was written")]
+    /// A commit record could not be written, or a sync failed.
+    #[error(
+        "the drive does not guarantee that the commit survives a power cut; open the store again, \
+         which finds this commit or the one before"
+    )]
     Sync {
-        /// What the medium said.
+        /// The medium's error.
         source: MediumError,
     },
-    /// An earlier commit failed half-way.
-    #[error("an earlier commit failed half-way: open the store again, the last commit stands")]
+    /// An earlier commit failed after its record may have been written.
+    #[error("an earlier commit failed half-way: open the store again, its last commit is intact")]
     Broken,
     /// A commit record that does not fit.
     #[error(
-        "a commit record of {len} bytes does not fit: there is room for {room}; keep less of your own in it"
+        "a commit record of {len} bytes does not fit into {room} bytes; put less of your own data \
+         into the commit"
     )]
     Record {
         /// Bytes of the record.
         len: u64,
-        /// Bytes there are.
+        /// Bytes that are reserved for it.
         room: u64,
     },
-    /// There is no whole commit record.
-    #[error("no whole commit record is found: {what}")]
+    /// There is no complete commit record.
+    #[error("no complete commit record was found: {what}")]
     NoRecord {
         /// What is wrong.
         what: String,
     },
     /// A store with one copy that was changed after its last commit.
     #[error(
-        "the store keeps one copy of everything and ended within a step, so that its bytes are of two \
-         steps; it cannot be opened (stores with two copies survive this)"
+        "the store has one copy of everything and ended within a step, so that its bytes are of two \
+         steps; it cannot be opened (a store with two copies can)"
     )]
     Torn,
-    /// The files are not those of this store.
+    /// The files are not those of this store, or are in the way of a new one.
     #[error("{what}")]
     Layout {
-        /// What differs, and what was expected.
+        /// What is wrong, what was expected and what to do.
         what: String,
     },
-    /// Another process has the store.
+    /// Another process uses the store.
     #[error("{}: another process uses this store; end it first, or name another folder", path.display())]
     InUse {
         /// The folder.
         path: PathBuf,
     },
-    /// A child of the process that opened it uses it.
+    /// A store is used in a fork of the process that opened it.
     #[error(
         "opened in process {opened}, and this is process {here}: a forked worker has none of its memory; \
          use it in the process that opened it"
     )]
     Forked {
-        /// Where it was opened.
+        /// The process that opened it.
         opened: u32,
-        /// Where it is used.
+        /// The process that uses it.
         here: u32,
     },
-    /// A file or folder.
+    /// A file or folder cannot be used.
     #[error("{}: {what}: {source}", path.display())]
     File {
-        /// Which one.
+        /// The file or folder.
         path: PathBuf,
-        /// What was tried.
+        /// What failed.
         what: &'static str,
-        /// The system's reason.
+        /// The system's error.
         source: io::Error,
     },
     /// The files cannot be opened or created.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// Memory cannot be had.
+    /// The memory cannot be allocated.
     #[error(transparent)]
     Reserve(#[from] MemoryError),
-    /// The medium broke its contract: it waited and had nothing to say.
+    /// The medium broke its contract: it returned from waiting without a completion.
     #[error(
-        "the medium has {operations} operations under way but returned from waiting without a completion; this is a bug of the medium"
+        "the medium has {operations} operations under way but returned from waiting without a completion; \
+         this is a bug of the medium"
     )]
     Lost {
         /// Operations submitted and not completed.

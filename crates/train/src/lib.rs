@@ -1,8 +1,8 @@
-//! Training from flash: weights and optimizer state are on a drive, and in memory while
-//! they are used. [`StateStore`] reads them ahead, writes back what has changed and
-//! commits steps, so that a crash loses at most the running one. [`Activations`] keeps
-//! what a forward pass leaves for the backward pass, and spills what does not fit. It
-//! knows bytes, no tensors.
+//! Training from flash: weights and optimizer state are on a drive, and in memory only
+//! while they are used. [`StateStore`] reads them ahead, writes back what has changed and
+//! commits steps, so that a crash loses at most the current step. [`Activations`] keeps
+//! what the forward pass leaves for the backward pass, and spills what does not fit. Knows
+//! bytes, but no tensors.
 //!
 //! ```
 //! use delayline_plan::Mode;
@@ -10,8 +10,8 @@
 //!
 //! # let dir = tempfile::tempdir().unwrap();
 //! # let path = dir.path().join("run");
-//! // Eight extents of 1 MiB in a memory of 4 MiB.
-//! let layout = StateLayout { lens: vec![1 << 20; 8], waiting: vec![], twin: true, words: 100 };
+//! // Eight extents of 1 MiB in 4 MiB of memory.
+//! let layout = StateLayout { lens: vec![1 << 20; 8], waiting: vec![], twin: true, payload: 100 };
 //! let mut store = StateFolder::create(&path, 4 << 20, layout)?;
 //! for step in 1..=2u8 {
 //!     for extent in 0..8 {
@@ -20,13 +20,13 @@
 //!         store.memory().copy_in(lease.at(), &[step; 1 << 20]);
 //!         store.release(lease);
 //!     }
-//!     store.turn();
+//!     store.end_step();
 //!     store.commit(format!("after step {step}").as_bytes())?;
 //! }
 //! drop(store);
 //!
 //! let mut store = StateFolder::open(&path, 4 << 20)?;
-//! assert_eq!(store.words(), b"after step 2");
+//! assert_eq!(store.payload(), b"after step 2");
 //! let lease = store.acquire(3, Mode::Read)?;
 //! let mut byte = [0];
 //! store.memory().copy_out(lease.at(), &mut byte);

@@ -1,17 +1,18 @@
-//! Which item is wanted next: uses as the last step had them, or, for activations, in
-//! reverse order of their making. The first step is learned. Knows no bytes.
+//! The order in which items are expected to be used: that of the last step, or, for
+//! activations, the reverse of the order in which they were made. Nothing is expected of
+//! the first step. Does not know bytes.
 
 use crate::arena::ItemId;
 use delayline_plan::Mode;
 use std::collections::BTreeMap;
 
-/// Distance of what is not in the known order, before its age is added.
+/// Distance of an item that is not in the expected order, without its age.
 const UNKNOWN: u64 = 1 << 40;
 
-/// How many uses ahead an item is looked for before it counts as a deviation.
+/// An item that is used this many uses early or more counts as a deviation.
 const NEAR: usize = 96;
 
-/// The known future.
+/// The expected order of uses.
 #[derive(Debug)]
 pub(crate) enum Order {
     Recorded(Recorder),
@@ -19,7 +20,7 @@ pub(crate) enum Order {
 }
 
 impl Order {
-    /// An item is used now.
+    /// Notes that an item is used.
     pub fn used(&mut self, item: ItemId, mode: Mode) {
         match self {
             Self::Recorded(recorder) => recorder.used(item),
@@ -28,8 +29,9 @@ impl Order {
         }
     }
 
-    /// How many uses away the next use of an item is. Of items that are not in the known
-    /// order, the one that was used longest ago is furthest.
+    /// Number of uses before the next use of an item. Items that are not in the expected
+    /// order are further away than all others; of these, the least recently used is the
+    /// furthest.
     pub fn distance(&self, item: ItemId) -> u64 {
         match self {
             Self::Recorded(recorder) => recorder.distance(item),
@@ -37,7 +39,7 @@ impl Order {
         }
     }
 
-    /// The next uses, nearest first, and how far away they are.
+    /// Up to `count` next uses with their distances, the nearest first.
     pub fn upcoming(&self, count: usize) -> Vec<(ItemId, u64)> {
         match self {
             Self::Recorded(recorder) => recorder.upcoming(count),
@@ -46,17 +48,21 @@ impl Order {
     }
 }
 
-/// Learns the order of one step and expects it of the next.
+/// Records the uses of a step and expects the next step to repeat them.
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
+    /// The uses of the last step.
     known: Vec<ItemId>,
-    /// Where each item stands in `known`, ascending.
+    /// The indices of each item in `known`, ascending.
     positions: Vec<Vec<u32>>,
+    /// The index in `known` of the use that is expected next.
     cursor: usize,
+    /// The uses of the current step.
     recorded: Vec<ItemId>,
+    /// For each item the time of its last use; `now` counts uses.
     last_use: Vec<u64>,
     now: u64,
-    /// Uses that were not where they were expected.
+    /// Number of uses that were not where they were expected.
     pub deviations: u64,
 }
 
@@ -75,8 +81,8 @@ impl Recorder {
         }
         match self.next_position(item) {
             Some(at) if at < self.cursor + NEAR => self.cursor = at + 1,
-            // Somewhere else in the step: found again where the same two uses follow
-            // each other.
+            // Continue at another index of the last step: where the same item was used after
+            // the same item.
             _ => {
                 self.deviations += 1;
                 let follows = |at: &&u32| {
@@ -102,7 +108,7 @@ impl Recorder {
             return (at - self.cursor) as u64;
         }
         match self.positions.get(item as usize).and_then(|p| p.first()) {
-            // In the next step.
+            // Its next use is in the next step.
             Some(&at) => (self.known.len() - self.cursor) as u64 + u64::from(at),
             None => UNKNOWN + self.now - self.last_use.get(item as usize).unwrap_or(&0),
         }
@@ -119,8 +125,8 @@ impl Recorder {
             .collect()
     }
 
-    /// A step is over: its order is expected of the next.
-    pub fn turn(&mut self) {
+    /// Ends a step. The next one is expected to repeat its order.
+    pub fn end_step(&mut self) {
         if self.recorded.is_empty() {
             return;
         }
@@ -137,18 +143,21 @@ impl Recorder {
     }
 }
 
-/// What was made last is used first.
+/// The item that was made last is used first.
 #[derive(Debug, Default)]
 pub(crate) struct Reverse {
+    /// Items by number, in the order in which they were made.
     made: BTreeMap<u64, ItemId>,
+    /// The number of each item.
     number: Vec<u64>,
     next: u64,
-    /// Items below this number are wanted next; `None` while items are made.
+    /// Items below this number are used next, the highest first. `None` while items are
+    /// made.
     below: Option<u64>,
 }
 
 impl Reverse {
-    /// A new item, on top of all.
+    /// Notes that an item was made.
     pub fn made(&mut self, item: ItemId) {
         let index = item as usize;
         if index >= self.number.len() {
@@ -160,7 +169,7 @@ impl Reverse {
         self.below = None;
     }
 
-    /// An item that nobody will use again.
+    /// Notes that an item is not used again.
     pub fn gone(&mut self, item: ItemId) {
         self.made.remove(&self.number[item as usize]);
     }
@@ -174,7 +183,8 @@ impl Reverse {
         match self.below {
             None => self.next - number,
             Some(below) if number < below => below - 1 - number,
-            // Used, and still there: perhaps the whole way back is gone once more.
+            // Already used, and not removed: used again only if the backward pass is
+            // repeated.
             Some(below) => UNKNOWN + number - below,
         }
     }
@@ -201,7 +211,7 @@ mod tests {
     fn learned(uses: &[ItemId]) -> Recorder {
         let mut recorder = Recorder::default();
         uses.iter().for_each(|&item| recorder.used(item));
-        recorder.turn();
+        recorder.end_step();
         recorder
     }
 
@@ -219,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn before_anything_is_known_the_oldest_use_is_furthest() {
+    fn before_anything_is_known_the_least_recently_used_is_furthest() {
         let mut recorder = Recorder::default();
         [0, 1, 2].iter().for_each(|&item| recorder.used(item));
         assert!(recorder.distance(0) > recorder.distance(1));
@@ -229,13 +239,13 @@ mod tests {
     }
 
     #[test]
-    fn a_deviation_is_left_behind() {
+    fn the_order_is_found_again_after_a_deviation() {
         let uses: Vec<ItemId> = (0..500).chain((0..500).rev()).collect();
         let mut recorder = learned(&uses);
         for item in 0..100 {
             recorder.used(item);
         }
-        // Something that no step had, and then a jump.
+        // An item that the last step did not use, and then a jump.
         recorder.used(1000);
         assert_eq!(items(recorder.upcoming(1)), [100]);
         recorder.used(400);

@@ -1,5 +1,5 @@
-//! Items that are in memory when they are asked for, and written back when they have
-//! changed. What is read ahead and what goes follows from the known order. It does not
+//! Brings items into memory when they are acquired, and writes them back after they have
+//! changed. The expected order decides which are read ahead and which are evicted. Does not
 //! know what a step or a commit is.
 
 mod transfers;
@@ -15,64 +15,68 @@ use std::sync::Arc;
 pub(crate) use transfers::Failed;
 use transfers::{Flights, Transfer};
 
-/// How often a read or a write that failed is tried again, and how often bytes that do
-/// not check are read again.
+/// Maximum number of retries of an operation, and of an item whose checksum is wrong.
 pub(crate) const RETRIES: u32 = 3;
 
-/// How many uses ahead are read.
+/// Maximum number of uses that are read ahead.
 const AHEAD: usize = 256;
 
-/// Where an item's bytes are on the medium.
+/// The place of an item on the medium.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Place {
     pub part: u16,
     pub offset: u64,
 }
 
-/// Where an item's bytes are.
+/// Where the bytes of an item are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Nowhere.
+    /// Nowhere: the item is empty.
     Empty,
-    /// On the medium alone.
+    /// Only on the medium.
     Away,
-    /// On their way into memory.
+    /// Being read into memory.
     Coming,
-    /// In memory, and on the medium if it is not dirty.
+    /// In memory, and also on the medium unless it is dirty.
     Here,
 }
 
 #[derive(Debug)]
 pub(crate) struct Item {
-    /// Bytes, a multiple of `ALIGN`.
+    /// Length in bytes, a multiple of `ALIGN`.
     pub len: u64,
-    /// Where it was written last, and with which checksum.
+    /// Where it was last written, and the checksum of these bytes.
     pub from: Place,
     pub sum: u64,
     /// Where it is written next.
     pub to: Place,
-    /// It was written since that was asked last.
+    /// Whether it was written since the caller last reset this.
     pub fresh: bool,
-    /// It is written as soon as it has changed.
+    /// Whether it is written as soon as it has changed.
     pub eager: bool,
+    /// Its memory position, if it is in memory or being read.
     at: u64,
     state: State,
+    /// Number of callers that hold it, and of those that may change it.
     pins: u32,
     writers: u32,
+    /// Whether its bytes in memory differ from those on the medium.
     dirty: bool,
     transfer: Option<Transfer>,
+    /// Number of consecutive reads with a wrong checksum.
     wrong: u32,
+    /// The error of the last read, which the next acquisition returns.
     failure: Option<Failure>,
 }
 
-/// Why bytes did not move, before it is known of which item.
+/// Why an item could not be read or written.
 #[derive(Clone, Debug)]
 enum Failure {
     Medium(MediumError),
     Checksum,
 }
 
-/// The items and the memory they pass through.
+/// The items, and the memory that they are in while they are used.
 pub(crate) struct Pager<M: Medium, C: Clock> {
     pub medium: M,
     pub memory: Arc<Memory>,
@@ -83,18 +87,21 @@ pub(crate) struct Pager<M: Medium, C: Clock> {
     len: u64,
     items: Vec<Item>,
     flights: Flights,
-    /// Items with pieces to launch: those that somebody waits for, reads, writes.
+    /// Items with pieces to submit: those that a caller waits for, other reads, and writes.
     demanded: VecDeque<ItemId>,
     reads: VecDeque<ItemId>,
     writes: VecDeque<ItemId>,
+    /// Whether the next piece is a write; reads and writes alternate.
     write_turn: bool,
+    /// Bytes of the items that are being read.
     coming: u64,
+    /// The first failed write that is not reported yet.
     write_failure: Option<(ItemId, Failure)>,
     done: Vec<Completion>,
 }
 
 impl<M: Medium, C: Clock> Pager<M, C> {
-    /// A pager of no items, in the memory from `start` on.
+    /// A pager without items, in the part of the memory that begins at `start`.
     pub fn new(
         (medium, clock): (M, C),
         (memory, region): (Arc<Memory>, Region),
@@ -125,7 +132,7 @@ impl<M: Medium, C: Clock> Pager<M, C> {
         }
     }
 
-    /// A new item that holds nothing; `eager` ones are written as soon as they change.
+    /// Adds an empty item. It is written as soon as it has changed if it is `eager`.
     pub fn add(&mut self, len: u64, eager: bool) -> ItemId {
         self.items.push(Item {
             len: len.max(1).next_multiple_of(ALIGN),
@@ -146,8 +153,8 @@ impl<M: Medium, C: Clock> Pager<M, C> {
         self.items.len() as ItemId - 1
     }
 
-    /// Says that an item's bytes are on the medium.
-    pub fn is_at(&mut self, item: ItemId, place: Place, sum: u64) {
+    /// Sets where an item is on the medium, and the checksum of its bytes.
+    pub fn place_at(&mut self, item: ItemId, place: Place, sum: u64) {
         let item = &mut self.items[item as usize];
         (item.from, item.sum, item.state) = (place, sum, State::Away);
     }
@@ -160,16 +167,16 @@ impl<M: Medium, C: Clock> Pager<M, C> {
         &mut self.items[item as usize]
     }
 
-    /// Bytes for items.
+    /// Bytes of memory for items.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Waits until an item is in memory, and holds it there; returns where it is.
+    /// Waits until an item is in memory, and holds it there. Returns its memory position.
     pub fn acquire(&mut self, item: ItemId, mode: Mode) -> Result<u64, Error> {
         self.order.used(item, mode);
         self.reap(false);
-        // Nothing is read ahead before it is held: it might go for that.
+        // Nothing is read ahead before the item is held, because that could evict it.
         let mut since = None;
         let result = loop {
             match self.try_acquire(item, mode) {
@@ -191,8 +198,8 @@ impl<M: Medium, C: Clock> Pager<M, C> {
         result
     }
 
-    /// Places items that nobody holds side by side, where by themselves they lie so that
-    /// they do not all fit, and has them read.
+    /// Moves items that nobody holds next to each other, and starts to read them. Needed if
+    /// they do not all fit where they are, because of the gaps between them.
     pub fn place_together(&mut self, ids: &[ItemId]) -> Result<(), Error> {
         for &id in ids {
             while self.item(id).dirty || self.item(id).transfer.is_some() {
@@ -227,7 +234,7 @@ impl<M: Medium, C: Clock> Pager<M, C> {
         Ok(())
     }
 
-    /// Gives an item back; `changed` says that it holds other bytes now.
+    /// Gives an item back; `changed` says that its bytes have changed.
     pub fn release(&mut self, id: ItemId, mode: Mode, changed: bool) {
         let item = self.item_mut(id);
         item.pins -= 1;
@@ -240,16 +247,16 @@ impl<M: Medium, C: Clock> Pager<M, C> {
         }
     }
 
-    /// An item will not change for some time: it is written when nobody changes it.
+    /// Writes an item as soon as nobody may change it.
     pub fn write_soon(&mut self, id: ItemId) {
         self.item_mut(id).eager = true;
         self.begin_write(id);
     }
 
-    /// An item's bytes are not wanted any more. It holds nothing then.
+    /// Empties an item.
     ///
     /// # Panics
-    /// When somebody holds it.
+    /// If somebody holds it.
     pub fn forget(&mut self, id: ItemId) -> Result<(), Error> {
         assert_eq!(self.item(id).pins, 0, "an item that is held");
         if let Some(transfer) = &mut self.item_mut(id).transfer {
@@ -268,6 +275,7 @@ impl<M: Medium, C: Clock> Pager<M, C> {
         item.transfer = None;
         (item.state, item.dirty, item.fresh, item.wrong) = (State::Empty, false, false, 0);
         item.failure = None;
+        self.forget_write_failure(id);
         match was {
             State::Here => self.arena.free(at),
             State::Coming => {
@@ -284,12 +292,12 @@ impl<M: Medium, C: Clock> Pager<M, C> {
         self.item(item).pins > 0
     }
 
-    /// Whether an item holds nothing.
+    /// Whether an item is empty.
     pub fn is_empty(&self, item: ItemId) -> bool {
         self.item(item).state == State::Empty
     }
 
-    /// Takes in what has completed and submits what is wanted. Never waits.
+    /// Handles completed operations and submits new ones. Never waits.
     pub fn pump(&mut self) {
         self.reap(false);
         self.read_ahead();
@@ -299,7 +307,7 @@ impl<M: Medium, C: Clock> Pager<M, C> {
         }
     }
 
-    /// Waits until all of `items` are as they are in memory on the medium too.
+    /// Waits until all changed items among `items` are written.
     pub fn settle(&mut self, items: std::ops::Range<ItemId>) -> Result<(), Error> {
         let since = self.clock.now_ns();
         for id in items.clone() {
@@ -324,6 +332,8 @@ impl<M: Medium, C: Clock> Pager<M, C> {
         Ok(())
     }
 
+    /// Holds an item if it is in memory. Otherwise starts what has to be done first, and
+    /// returns `None`.
     fn try_acquire(&mut self, id: ItemId, mode: Mode) -> Result<Option<u64>, Error> {
         let item = self.item_mut(id);
         if let Some(failure) = item.failure.take() {
@@ -332,7 +342,7 @@ impl<M: Medium, C: Clock> Pager<M, C> {
         match item.state {
             State::Empty if mode.reads() => Err(Error::Nothing { item: id }),
             State::Here => {
-                // Bytes that are being written must not change.
+                // Bytes must not change while they are being written.
                 if mode.writes()
                     && let Some(transfer) = &mut item.transfer
                 {
@@ -370,8 +380,8 @@ impl<M: Medium, C: Clock> Pager<M, C> {
         }
     }
 
-    /// Room for an item that somebody waits for; `None` when something has to end
-    /// first.
+    /// Makes room for an item that a caller waits for. Returns its memory position, or
+    /// `None` if an operation has to end first.
     fn room(&mut self, len: u64) -> Result<Option<u64>, Error> {
         let found = self.arena.find(len, |other| self.judge(other));
         match found {
@@ -401,7 +411,7 @@ impl<M: Medium, C: Clock> Pager<M, C> {
         }
     }
 
-    /// Whether and when an item's bytes may be used for another.
+    /// Whether the bytes of an item may be used for another one.
     fn judge(&self, id: ItemId) -> Verdict {
         let item = self.item(id);
         if item.pins > 0 {
@@ -423,10 +433,11 @@ impl<M: Medium, C: Clock> Pager<M, C> {
         }
     }
 
-    /// Reads what is wanted next, as far as what goes for it is wanted later.
+    /// Starts to read the items that are used next, as long as the items that are evicted
+    /// for them are used later.
     fn read_ahead(&mut self) {
         for (id, due) in self.order.upcoming(AHEAD) {
-            // Some of the memory is left to who wants something else.
+            // Leaves memory for items that are not in the expected order.
             if self.coming > self.len / 2 {
                 break;
             }
@@ -450,8 +461,8 @@ impl<M: Medium, C: Clock> Pager<M, C> {
         }
     }
 
-    /// Writes what was not yet, what is wanted last first, until an eighth of the memory
-    /// can be had without waiting.
+    /// Starts to write changed items, those used latest first, until an eighth of the
+    /// memory is free or can be freed without another write.
     fn make_clean(&mut self) {
         let want = self.len / 8;
         let mut have = self.len - self.arena.used();
@@ -482,7 +493,14 @@ impl<M: Medium, C: Clock> Pager<M, C> {
         self.counters.peak = self.counters.peak.max(self.arena.used());
     }
 
-    /// What went wrong with a write, if anything did; its bytes are still in memory.
+    /// Forgets the error of an item whose bytes are on the medium now, or not needed.
+    fn forget_write_failure(&mut self, id: ItemId) {
+        if self.write_failure.as_ref().is_some_and(|(of, _)| *of == id) {
+            self.write_failure = None;
+        }
+    }
+
+    /// Returns the error of a failed write, if there was one. The item is still in memory.
     fn take_write_failure(&mut self) -> Result<(), Error> {
         match self.write_failure.take() {
             Some((id, failure)) => Err(error(id, failure, true)),

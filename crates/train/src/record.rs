@@ -1,6 +1,6 @@
-//! What a commit writes: of every extent its length, which copy counts and its checksum,
-//! and bytes of the caller's. There is room for two; the newest whole one counts. It does
-//! not know how they come to the drive.
+//! The record that a commit writes: the length of each extent, which of its copies counts
+//! and the checksum, and the caller's data. There are places for two records; the newest
+//! complete one counts. Does no I/O.
 
 use crate::Error;
 use delayline_plan::ALIGN;
@@ -8,64 +8,73 @@ use xxhash_rust::xxh3::xxh3_128;
 
 const MAGIC: &[u8; 8] = b"DLTRAIN2";
 
-/// Magic, flags, number, room, extents, those of them that wait, bytes of the caller's.
+/// Bytes of the head: magic, flags, number, room, number of extents, number of waiting
+/// extents, and length of the payload.
 const HEAD: usize = 8 + 6 * 8;
 
-/// Stands for the copy of an extent that holds nothing.
+/// The `copy` of an empty extent.
 pub(crate) const NONE: u8 = 2;
 
-/// Of an extent: length, checksum, which copy.
+/// Bytes of an extent: length, checksum, and which copy.
 const ROW: usize = 17;
 
 /// Bytes of the checksum at the end.
 const TAIL: usize = 16;
 
-/// Most extents and bytes that are believed, so that a record of rubbish costs nothing.
+/// Maximum number of extents, so that nothing is allocated for a damaged record.
 const EXTENTS_MAX: u64 = 1 << 24;
 
-/// What is known of an extent.
+/// An extent in a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Row {
-    /// Bytes that it was made with.
+    /// Length in bytes, without padding.
     pub len: u64,
-    /// Which copy, 0 or 1; [`NONE`] where it holds nothing.
+    /// Which copy counts, 0 or 1; [`NONE`] if the extent is empty.
     pub copy: u8,
-    /// Of the bytes with their padding.
+    /// Checksum of the bytes with their padding.
     pub sum: u64,
 }
 
-/// A commit.
+/// A commit record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Record {
-    /// Of commits, from 1; the next one goes to the other place.
+    /// The number of the commit, from 1. Consecutive records alternate between the places.
     pub number: u64,
     /// Bytes of each of the two places.
     pub room: u64,
-    /// Extents have two copies.
+    /// Whether extents have two copies.
     pub twin: bool,
-    /// Extents may have changed since: they have one copy, and a step had begun.
+    /// Whether the extents, which have one copy, may have changed since.
     pub within_step: bool,
+    /// All extents; those that wait are last.
     pub rows: Vec<Row>,
-    /// The last so many rows may hold nothing.
+    /// Number of extents that wait; only these may be empty.
     pub waiting: u64,
-    /// The caller's.
-    pub words: Vec<u8>,
+    /// The caller's data.
+    pub payload: Vec<u8>,
 }
 
 impl Record {
-    /// Bytes of a record.
-    pub fn len(extents: usize, words: usize) -> u64 {
-        ((HEAD + extents * ROW + words + TAIL) as u64).next_multiple_of(ALIGN)
+    /// Bytes of a record with so many extents and bytes of payload.
+    pub fn len(extents: usize, payload: usize) -> u64 {
+        ((HEAD + extents * ROW + payload + TAIL) as u64).next_multiple_of(ALIGN)
     }
 
-    /// As it is written, padded to whole pages.
+    /// The record as it is written, padded to whole pages.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let len = Self::len(self.rows.len(), self.words.len()) as usize;
+        let len = Self::len(self.rows.len(), self.payload.len()) as usize;
         let mut bytes = Vec::with_capacity(len);
         bytes.extend_from_slice(MAGIC);
         let flags = u64::from(self.twin) | u64::from(self.within_step) << 1;
-        let (extents, words) = (self.rows.len() as u64, self.words.len() as u64);
-        for figure in [flags, self.number, self.room, extents, self.waiting, words] {
+        let (extents, payload) = (self.rows.len() as u64, self.payload.len() as u64);
+        for figure in [
+            flags,
+            self.number,
+            self.room,
+            extents,
+            self.waiting,
+            payload,
+        ] {
             bytes.extend_from_slice(&figure.to_le_bytes());
         }
         for row in &self.rows {
@@ -73,26 +82,26 @@ impl Record {
             bytes.extend_from_slice(&row.sum.to_le_bytes());
             bytes.push(row.copy);
         }
-        bytes.extend_from_slice(&self.words);
+        bytes.extend_from_slice(&self.payload);
         let sum = xxh3_128(&bytes);
         bytes.extend_from_slice(&sum.to_le_bytes());
         bytes.resize(len, 0);
         bytes
     }
 
-    /// The record at the start of `bytes`, if there is a whole one.
+    /// The record at the start of `bytes`; `None` if there is none or it is damaged.
     fn parse(bytes: &[u8]) -> Option<Self> {
         if bytes.get(..8)? != MAGIC {
             return None;
         }
         let figure = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
         let (flags, number, room) = (figure(8)?, figure(16)?, figure(24)?);
-        let (extents, waiting, words) = (figure(32)?, figure(40)?, figure(48)?);
-        if extents > EXTENTS_MAX || waiting > extents || words > bytes.len() as u64 {
+        let (extents, waiting, payload) = (figure(32)?, figure(40)?, figure(48)?);
+        if extents > EXTENTS_MAX || waiting > extents || payload > bytes.len() as u64 {
             return None;
         }
-        let (extents, words) = (extents as usize, words as usize);
-        let end = HEAD + extents * ROW + words;
+        let (extents, payload) = (extents as usize, payload as usize);
+        let end = HEAD + extents * ROW + payload;
         let sum = bytes.get(end..end + TAIL)?;
         if xxh3_128(&bytes[..end]).to_le_bytes() != sum {
             return None;
@@ -112,11 +121,15 @@ impl Record {
             within_step: flags & 2 != 0,
             rows: (0..extents).map(row).collect::<Option<_>>()?,
             waiting,
-            words: bytes[HEAD + extents * ROW..end].to_vec(),
+            payload: bytes[HEAD + extents * ROW..end].to_vec(),
         })
     }
 
-    /// The newest whole record of a part with two places.
+    /// The newest complete record of a part with two places.
+    ///
+    /// # Errors
+    /// [`Error::NoRecord`]; [`Error::Torn`] if it is of a store with one copy that has
+    /// changed since.
     pub fn newest(part: &[u8]) -> Result<Self, Error> {
         let half = part.len() / 2;
         let places = [&part[..half], &part[half..]];
@@ -125,7 +138,7 @@ impl Record {
         let newest = whole.max_by_key(|record| record.number);
         let Some(record) = newest else {
             let what = format!(
-                "neither of the two places of {half} bytes has one; this is no store, or its first step never ended"
+                "neither of the two places of {half} bytes has one; this is not a store, or it ended before its first commit"
             );
             return Err(Error::NoRecord { what });
         };
@@ -135,7 +148,7 @@ impl Record {
             !is_copy || row.len > 1 << 48
         };
         if record.rows.iter().enumerate().any(bad) {
-            let what = "it speaks of a copy that there cannot be".into();
+            let what = "it names a copy that cannot exist".into();
             return Err(Error::NoRecord { what });
         }
         if record.within_step {
@@ -164,7 +177,7 @@ mod tests {
                 })
                 .collect(),
             waiting: 1,
-            words: vec![number as u8; 33],
+            payload: vec![number as u8; 33],
         }
     }
 
@@ -195,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn rubbish_is_no_record() {
+    fn random_bytes_are_not_a_record() {
         let mut rng = Rng::new(delayline_testing::seed());
         for _ in 0..2000 {
             let mut bytes: Vec<u8> = (0..rng.below(600)).map(|_| rng.below(256) as u8).collect();
@@ -208,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_copy_within_a_step_is_said() {
+    fn a_single_copy_within_a_step_is_an_error() {
         let torn = Record {
             within_step: true,
             ..record(9)

@@ -1,5 +1,5 @@
-//! The store: extents with two copies, one read and the other written, and commits that
-//! say which of them counts. It does not know what the bytes mean.
+//! The store: extents with two copies, of which one is read and the other written, and
+//! commits, which record which copy counts. Does not know what the bytes mean.
 
 use crate::arena::ItemId;
 use crate::order::{Order, Recorder};
@@ -11,33 +11,36 @@ use delayline_medium::{Memory, RealClock};
 use delayline_plan::{ALIGN, Mode};
 use std::sync::Arc;
 
-/// Bytes through which a record goes to the drive.
+/// Bytes of memory that records pass through on their way to the drive.
 const CHUNK: u64 = 64 << 10;
 
-/// Part of the records, and those of the first copies; the second ones are behind them.
+/// The part of the records.
 const RECORDS: u16 = 0;
+
+/// The parts of the first copies of the state and of what waits. The part of the second
+/// copies follows each.
 const STATE: u16 = 1;
 const WAITING: u16 = 3;
 
-/// What a store holds.
+/// The extents of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateLayout {
-    /// Bytes of each extent of the state.
+    /// Length of each extent of the state in bytes.
     pub lens: Vec<u64>,
-    /// Bytes of each extent that may hold nothing (gradients that wait for their update),
-    /// numbered after those of the state.
+    /// Length in bytes of each extent that may be empty: gradients that wait for their
+    /// update. They are numbered after those of the state.
     pub waiting: Vec<u64>,
-    /// Two copies of each extent: a crash loses at most the running step. With one, a
-    /// store that ends within a step cannot be opened again.
+    /// Whether each extent has two copies, so that a crash loses at most the current step.
+    /// With one copy, a store that ends within a step cannot be opened again.
     pub twin: bool,
-    /// Room for the caller's bytes in a commit.
-    pub words: u64,
+    /// Maximum length of the caller's data in a commit, in bytes.
+    pub payload: u64,
 }
 
 impl StateLayout {
     /// Length of each part in bytes: records, first and second copies of the state, first
-    /// and second copies of what waits. A store with one copy has a page as its parts of
-    /// second ones.
+    /// and second copies of what waits. With one copy, the parts of second copies are one
+    /// page long.
     pub fn part_lens(&self) -> [u64; 5] {
         let sum = |lens: &[u64]| lens.iter().map(|&len| padded(len)).sum::<u64>().max(ALIGN);
         let second = |first: u64| if self.twin { first } else { ALIGN };
@@ -51,22 +54,22 @@ impl StateLayout {
         ]
     }
 
-    /// Least memory that it works in: `together` are the most bytes that are in use at
-    /// once.
-    pub fn least_memory(&self, together: u64) -> u64 {
+    /// The smallest memory that works, in bytes; `together` is the maximum number of bytes
+    /// that are leased at once.
+    pub fn min_memory(&self, together: u64) -> u64 {
         let largest = self.lens.iter().chain(&self.waiting).max();
         CHUNK + together.max(padded(*largest.unwrap_or(&0)))
     }
 
     fn record_room(&self) -> u64 {
-        Record::len(self.lens.len() + self.waiting.len(), self.words as usize)
+        Record::len(self.lens.len() + self.waiting.len(), self.payload as usize)
     }
 
     fn is_waiting(&self, extent: u32) -> bool {
         extent as usize >= self.lens.len()
     }
 
-    /// Part of an extent's first copies.
+    /// The part with the first copy of an extent.
     fn part(&self, extent: u32) -> u16 {
         match self.is_waiting(extent) {
             true => WAITING,
@@ -79,9 +82,9 @@ fn padded(len: u64) -> u64 {
     len.max(1).next_multiple_of(ALIGN)
 }
 
-/// An extent in the caller's hands. It goes back with [`StateStore::release`].
+/// A leased extent, to be given back with [`StateStore::release`].
 #[derive(Debug)]
-#[must_use = "an extent that is not given back holds its room for ever"]
+#[must_use = "an extent that is not given back stays in memory for ever"]
 pub struct StateLease {
     item: ItemId,
     mode: Mode,
@@ -89,38 +92,41 @@ pub struct StateLease {
 }
 
 impl StateLease {
-    /// Which extent.
+    /// The extent.
     pub fn extent(&self) -> u32 {
         self.item
     }
 
-    /// Memory position of its first byte.
+    /// The memory position of its first byte.
     pub fn at(&self) -> u64 {
         self.at
     }
 
-    /// What for.
+    /// Whether it may be read, overwritten or changed.
     pub fn mode(&self) -> Mode {
         self.mode
     }
 }
 
-/// Weights and optimizer state on a medium, of which what is in use is in memory.
+/// Weights and optimizer state on a medium. What is in use is in memory.
 pub struct StateStore<M: Medium> {
     pager: Pager<M, RealClock>,
     layout: StateLayout,
+    /// The record of the last commit.
     record: Record,
+    /// Whether a commit failed after its record may have been written.
     broken: bool,
-    /// With one copy: the record on the drive says that a step has begun.
+    /// With one copy: whether the record on the drive says that the extents may have
+    /// changed.
     marked: bool,
 }
 
 impl<M: Medium> StateStore<M> {
-    /// A new store on a medium with the parts that the layout asks for. Its extents hold
-    /// nothing until they are written; nothing is on the drive until the first commit.
+    /// A new store on a medium with the parts of [`StateLayout::part_lens`]. Its extents are
+    /// empty until they are written. It can be opened after the first commit.
     ///
     /// # Errors
-    /// [`Error::Memory`] when an extent does not fit.
+    /// [`Error::Memory`] if the memory is too small for the largest extent.
     pub fn create(
         medium: M,
         memory: (Arc<Memory>, Region),
@@ -136,11 +142,12 @@ impl<M: Medium> StateStore<M> {
         Self::build(medium, memory, layout, record)
     }
 
-    /// The store whose part of records holds `records`: as the last commit left it.
+    /// Opens a store with the content of its last commit; `records` is the whole part of
+    /// the records.
     ///
     /// # Errors
-    /// [`Error::NoRecord`] and [`Error::Torn`] when no commit can be trusted,
-    /// [`Error::Memory`] when an extent does not fit.
+    /// [`Error::NoRecord`] and [`Error::Torn`] if no commit can be used, [`Error::Memory`]
+    /// if the memory is too small for the largest extent.
     pub fn open(medium: M, memory: (Arc<Memory>, Region), records: &[u8]) -> Result<Self, Error> {
         let record = Record::newest(records)?;
         let layout = layout_of(&record);
@@ -154,7 +161,7 @@ impl<M: Medium> StateStore<M> {
         record: Record,
     ) -> Result<Self, Error> {
         let have = memory.0.len();
-        let need = layout.least_memory(0);
+        let need = layout.min_memory(0);
         if have < need {
             return Err(Error::Memory {
                 memory: have,
@@ -178,7 +185,7 @@ impl<M: Medium> StateStore<M> {
             };
             pager.item_mut(item).to = place(if layout.twin { 1 - copy } else { 0 });
             if let Some(row) = row {
-                pager.is_at(item, place(copy), row.sum);
+                pager.place_at(item, place(copy), row.sum);
             }
             offset += padded(len);
         }
@@ -191,22 +198,17 @@ impl<M: Medium> StateStore<M> {
         })
     }
 
-    /// How many commits there were.
-    pub fn commits(&self) -> u64 {
-        self.record.number
+    /// The caller's data in the last commit.
+    pub fn payload(&self) -> &[u8] {
+        &self.record.payload
     }
 
-    /// The caller's bytes of the last commit.
-    pub fn words(&self) -> &[u8] {
-        &self.record.words
-    }
-
-    /// What it holds.
+    /// The extents.
     pub fn layout(&self) -> &StateLayout {
         &self.layout
     }
 
-    /// The memory that its extents pass through.
+    /// The memory that extents are in while they are leased.
     pub fn memory(&self) -> &Arc<Memory> {
         &self.pager.memory
     }
@@ -216,12 +218,12 @@ impl<M: Medium> StateStore<M> {
         &self.pager.medium
     }
 
-    /// The medium, to set it up; operations are the store's to submit and to reap.
+    /// The medium, to change its settings. Only the store may submit operations to it.
     pub fn medium_mut(&mut self) -> &mut M {
         &mut self.pager.medium
     }
 
-    /// What it has done so far.
+    /// The counters so far.
     pub fn counters(&self) -> TrainCounters {
         let mut counters = self.pager.counters;
         if let Order::Recorded(recorder) = &self.pager.order {
@@ -230,14 +232,16 @@ impl<M: Medium> StateStore<M> {
         counters
     }
 
-    /// Waits until an extent is in memory and leases it: to be read, to be changed, or
-    /// to be overwritten, which brings whatever its memory held.
+    /// Waits until an extent is in memory and leases it, to be read, overwritten or changed.
+    /// An extent that is to be overwritten is not read: its memory has any content.
     ///
     /// # Errors
-    /// [`Error`]; the store stays usable, and asking again tries again.
+    /// [`Error::NoRoom`], [`Error::Nothing`], [`Error::Moved`], [`Error::Checksum`]: another
+    /// call tries again. [`Error::Sync`], [`Error::Broken`] and [`Error::Lost`]: the store
+    /// has to be opened again.
     ///
     /// # Panics
-    /// When there is no such extent.
+    /// If there is no such extent.
     pub fn acquire(&mut self, extent: u32, mode: Mode) -> Result<StateLease, Error> {
         if self.broken {
             return Err(Error::Broken);
@@ -255,14 +259,14 @@ impl<M: Medium> StateStore<M> {
         Ok(StateLease { item, mode, at })
     }
 
-    /// Leases several extents that are used together, in this order, for one purpose.
+    /// Leases several extents that are used together, in this order and with one mode. They
+    /// are moved next to each other if they do not fit otherwise.
     ///
     /// # Errors
-    /// As [`StateStore::acquire`]; none is leased then. [`Error::NoRoom`] only where they
-    /// do not all fit beside what is held.
+    /// As [`StateStore::acquire`]; none is leased then.
     ///
     /// # Panics
-    /// When there is no such extent.
+    /// If there is no such extent.
     pub fn acquire_together(
         &mut self,
         extents: &[u32],
@@ -289,68 +293,70 @@ impl<M: Medium> StateStore<M> {
         Ok(leases)
     }
 
-    /// Takes a lease back. What was changed is written at once; extents that wait when
-    /// room is wanted, after [`StateStore::write_soon`], or at the commit.
+    /// Takes a lease back. A changed extent of the state is written as soon as no lease on
+    /// it may change it. One that waits is written when its memory is needed, after
+    /// [`StateStore::write_soon`], or at the commit.
     pub fn release(&mut self, lease: StateLease) {
         let changed = lease.mode.writes();
         self.pager.release(lease.item, lease.mode, changed);
     }
 
-    /// An extent that waits will not change any more before the commit.
+    /// Says that an extent that waits does not change before the next commit, so that it is
+    /// written as soon as possible.
     pub fn write_soon(&mut self, extent: u32) {
         self.pager.write_soon(extent);
     }
 
-    /// An extent that waited holds nothing any more.
+    /// Empties an extent that waited.
     ///
     /// # Errors
     /// [`Error::Lost`].
     ///
     /// # Panics
-    /// When it is one of the state, or held.
+    /// If it is one of the state, or leased.
     pub fn forget(&mut self, extent: u32) -> Result<(), Error> {
         assert!(self.layout.is_waiting(extent), "extents of the state stay");
         self.pager.forget(extent)
     }
 
-    /// Whether an extent holds nothing.
+    /// Whether an extent is empty.
     pub fn is_empty(&self, extent: u32) -> bool {
         self.pager.is_empty(extent)
     }
 
-    /// Whether somebody has a lease on an extent.
+    /// Whether an extent is leased.
     pub fn is_held(&self, extent: u32) -> bool {
         self.pager.is_held(extent)
     }
 
-    /// Takes in what has completed and submits what is wanted. Never waits.
+    /// Handles completed operations and submits new ones. Never waits.
     pub fn pump(&mut self) {
         self.pager.pump();
     }
 
-    /// A step is over: the next one is expected to use extents in the same order.
-    pub fn turn(&mut self) {
+    /// Ends a step. The next one is expected to use extents in the same order.
+    pub fn end_step(&mut self) {
         if let Order::Recorded(recorder) = &mut self.pager.order {
-            recorder.turn();
+            recorder.end_step();
         }
     }
 
-    /// Makes what all extents hold now, and `words`, what is found when the store is
-    /// opened: whatever happens, that or the commit before.
+    /// Makes the content of all extents, and `payload`, durable. A store that is opened
+    /// after a crash has the content of this commit or of the one before.
     ///
     /// # Errors
-    /// [`Error::Held`] when somebody has a lease to change an extent,
-    /// [`Error::Nothing`] when one of the state was never written, [`Error::Record`] when `words` do
-    /// not fit, [`Error::Moved`] when an extent cannot be written: the store stays
-    /// usable after these. After another error it is [`Error::Broken`]. The last commit
-    /// stands in each case.
-    pub fn commit(&mut self, words: &[u8]) -> Result<(), Error> {
+    /// [`Error::Held`] if an extent is leased to be changed, [`Error::Nothing`] if one of the
+    /// state was never written, [`Error::Record`] if `payload` does not fit,
+    /// [`Error::Moved`] if an extent cannot be written: the store can be used after these.
+    /// After another error it has to be opened again, and until then all calls return
+    /// [`Error::Broken`].
+    pub fn commit(&mut self, payload: &[u8]) -> Result<(), Error> {
         if self.broken {
             return Err(Error::Broken);
         }
         let state = self.layout.lens.len() as ItemId;
         let extents = state + self.layout.waiting.len() as ItemId;
-        let len = Record::len(extents as usize, words.len());
+        let len = Record::len(extents as usize, payload.len());
         if len > self.layout.record_room() {
             let room = self.layout.record_room();
             return Err(Error::Record { len, room });
@@ -376,10 +382,10 @@ impl<M: Medium> StateStore<M> {
             within_step: false,
             rows: (0..).zip(lens).map(row).collect(),
             waiting: self.record.waiting,
-            words: words.to_vec(),
+            payload: payload.to_vec(),
         };
-        // From here on the record may be found whatever is said of it, so that nothing
-        // that it speaks of may change.
+        // If an error occurs from here on, the new record may be on the drive or not. So
+        // nothing that either record names may be overwritten.
         self.broken = true;
         for part in STATE..WAITING + 2 {
             let is_in = |item: &Item| item.fresh && item.from.part == part;
@@ -403,7 +409,7 @@ impl<M: Medium> StateStore<M> {
         Ok(())
     }
 
-    /// With one copy, says on the drive that it is about to change.
+    /// With one copy: writes a record that says that the extents may have changed.
     fn mark(&mut self) -> Result<(), Error> {
         if self.marked || self.record.number == 0 {
             return Ok(());
@@ -421,7 +427,7 @@ impl<M: Medium> StateStore<M> {
         Ok(())
     }
 
-    /// Writes a record to its place and waits until it stays there.
+    /// Writes a record to its place and syncs it.
     fn put(&mut self, record: &Record) -> Result<(), Error> {
         let start = record.number % 2 * record.room;
         let bytes = record.to_bytes();
@@ -446,20 +452,20 @@ fn failed(failed: Failed) -> Error {
     }
 }
 
-/// What a record says of its store.
+/// The layout of the store that a record is of.
 pub(crate) fn layout_of(record: &Record) -> StateLayout {
     let mut lens: Vec<u64> = record.rows.iter().map(|row| row.len).collect();
-    // As many words as fit into its room.
-    let words = record.room - Record::len(lens.len(), 0).min(record.room);
+    // The room of a record is known, so the payload follows from it.
+    let payload = record.room - Record::len(lens.len(), 0).min(record.room);
     let waiting = lens.split_off(lens.len() - record.waiting as usize);
     let mut layout = StateLayout {
         lens,
         waiting,
         twin: record.twin,
-        words,
+        payload,
     };
     while layout.record_room() < record.room {
-        layout.words += 1;
+        layout.payload += 1;
     }
     layout
 }

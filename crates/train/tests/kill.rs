@@ -1,4 +1,4 @@
-//! `kill -9` at any moment, on a real file system.
+//! A process that is killed at a random moment, on a real file system.
 #![forbid(unsafe_code)]
 
 mod common;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 const MEMORY: u64 = 256 << 10;
 
-/// Trains until it is killed; not a test by itself.
+/// Trains until it is killed. Not a test by itself.
 #[test]
 #[ignore = "the child of the test below"]
 fn child() {
@@ -40,7 +40,7 @@ fn child() {
     }
 }
 
-/// `KILLS` says how many; the check that takes its time has a thousand.
+/// The number of kills is `KILLS`, 200 by default.
 #[test]
 fn a_killed_process_loses_at_most_the_running_step() {
     let kills =
@@ -98,7 +98,7 @@ fn a_folder_belongs_to_one_user_at_a_time() {
     step(&mut store, 1).unwrap();
     let again = StateFolder::open(dir.path(), MEMORY);
     assert!(matches!(again, Err(Error::InUse { .. })));
-    // Nor does another process get it after that.
+    // Another process does not get it either.
     let other = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child", "--ignored", "--nocapture"])
         .env("STORE", dir.path())
@@ -122,6 +122,37 @@ fn a_folder_belongs_to_one_user_at_a_time() {
         .unwrap();
     let cut = StateFolder::open(dir.path(), MEMORY).err().unwrap();
     assert!(cut.to_string().contains("cut short"), "{cut}");
+}
+
+#[test]
+fn a_store_is_not_overwritten_from_its_first_commit_on() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let layout = layout(&mut Rng::new(delayline_testing::seed()), true);
+    // An attempt that ended before its first commit is replaced.
+    drop(StateFolder::create(dir.path(), MEMORY, layout.clone()).unwrap());
+    let mut store = StateFolder::create(dir.path(), MEMORY, layout.clone()).unwrap();
+    for number in 1..=3 {
+        step(&mut store, number).unwrap();
+        drop(store);
+        let error = StateFolder::create(dir.path(), MEMORY, layout.clone());
+        let error = error.err().unwrap().to_string();
+        assert!(error.contains("there is a store already"), "{error}");
+        store = StateFolder::open(dir.path(), MEMORY).unwrap();
+        assert_eq!(checked(&mut store).unwrap(), number);
+    }
+    drop(store);
+    // A file that cannot be read is not taken for an empty one.
+    let records = dir.path().join("commits");
+    std::fs::remove_file(&records).unwrap();
+    std::fs::create_dir(&records).unwrap();
+    let error = StateFolder::create(dir.path(), MEMORY, layout)
+        .err()
+        .unwrap();
+    assert!(
+        error.to_string().contains("commits: cannot be read"),
+        "{error}"
+    );
+    assert!(dir.path().join("state.0").exists());
 }
 
 #[test]

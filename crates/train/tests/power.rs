@@ -1,5 +1,5 @@
-//! The power fails at any moment: what is found is the last commit, or the one that was
-//! under way, whole.
+//! The power fails at a random moment. The store then has the content of the last commit,
+//! or of the one that was under way.
 #![forbid(unsafe_code)]
 
 mod common;
@@ -9,7 +9,7 @@ use delayline_line::{Caps, Completion, Medium, MediumEvent, Op, Stats};
 use delayline_medium::{Crash, Rng};
 use delayline_train::{Error, StateStore};
 
-/// Cuts the power after so many operations.
+/// A medium whose power is cut after `left` operations.
 struct CutAfter {
     inner: Crash,
     left: u64,
@@ -43,7 +43,7 @@ fn cuts(rng: &mut Rng, wanted: u64) {
         let layout = layout(rng, true);
         let mut parts = parts(&layout);
         let (mut at, mut is_new) = (0, true);
-        // A run goes on from cut to cut.
+        // Each cut is followed by a run that continues from what was found.
         for _ in 0..1 + rng.below(6) {
             let memory = memory(&layout);
             let inner = crash(parts.clone(), &memory.0);
@@ -58,7 +58,7 @@ fn cuts(rng: &mut Rng, wanted: u64) {
             while step(&mut store, acknowledged + 1).is_ok() {
                 acknowledged += 1;
             }
-            // Several of the states that may be found.
+            // Several of the states that the drive may be in.
             for _ in 0..4 {
                 parts = store.medium().inner.survivor_by_chance(rng);
                 done += 1;
@@ -79,7 +79,7 @@ fn cuts(rng: &mut Rng, wanted: u64) {
     }
 }
 
-/// `CUTS` says how many; the check that takes its time has a million.
+/// The number of cuts is `CUTS`, 3000 by default.
 #[test]
 fn a_power_cut_loses_at_most_the_running_step() {
     let wanted = std::env::var("CUTS").map_or(3000, |cuts| cuts.parse().expect("CUTS is a number"));
@@ -87,7 +87,7 @@ fn a_power_cut_loses_at_most_the_running_step() {
 }
 
 #[test]
-fn a_store_with_one_copy_is_whole_or_says_that_it_is_not() {
+fn a_store_with_one_copy_is_whole_or_refused() {
     let rng = &mut Rng::new(delayline_testing::seed());
     let (mut torn, mut whole) = (0, 0);
     for _ in 0..200 {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
-use delayline_graph::{ElementType, GraphShape};
+use delayline_graph::{ElementType, GraphBench, GraphShape};
 
 use crate::size::parse_size;
 
@@ -74,25 +74,47 @@ pub struct GraphBenchArgs {
     /// Memory for features and batches ahead, such as 700MiB; the edges are not included
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub memory: u64,
-    /// Neighbours that a node takes along in each hop, -1 for all
+    #[command(flatten)]
+    pub sampling: MiniBatchArgs,
+    /// Epochs; the first begins with nothing in memory
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub epochs: u32,
+}
+
+/// How mini-batches are sampled from the graph in the folder DIR.
+#[derive(Debug, Args)]
+pub struct MiniBatchArgs {
+    /// Neighbours to sample of each node in each hop, -1 for all
     #[arg(
         long,
         value_name = "LIST",
         value_delimiter = ',',
         default_value = "15,10,5",
+        requires = "dir",
         allow_negative_numbers = true
     )]
     pub fanouts: Vec<i64>,
-    /// Seeds of a batch
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Seed nodes of a batch
+    #[arg(long, value_name = "N", default_value_t = 128, requires = "dir", value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: u32,
     /// Batches of an epoch
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub batches: u32,
-    /// Epochs; the first begins with nothing in memory
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub epochs: u32,
-    /// Seed of the sampler: the same seed gives the same batches
+    /// Seed of everything random: the same seed gives the same batches
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
+}
+
+impl MiniBatchArgs {
+    /// The parameters for so many epochs, in `memory` bytes.
+    pub fn bench(&self, epochs: u32, memory: u64) -> GraphBench {
+        GraphBench {
+            memory,
+            fanouts: self.fanouts.clone(),
+            batch_size: self.batch_size as usize,
+            batches: self.batches as usize,
+            epochs: epochs.into(),
+            seed: self.seed,
+        }
+    }
 }

@@ -11,6 +11,7 @@ use delayline_study::graph::GraphDrive;
 use delayline_study::setting::{Setting, quantity};
 use delayline_study::train::Recipe;
 
+use crate::args::MiniBatchArgs;
 use crate::size::{parse_rate, parse_size};
 
 /// Times that are accepted, in the unit of
@@ -418,25 +419,11 @@ pub struct GraphStudyArgs {
     #[arg(long, value_name = "SHARE", value_delimiter = ',', default_value = "0.125",
           value_parser = share, allow_hyphen_values = true)]
     pub share: Vec<f64>,
-    /// Batches of an epoch
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub batches: u32,
+    #[command(flatten)]
+    pub sampling: MiniBatchArgs,
     /// Epochs of a folder's graph
     #[arg(long, value_name = "N", default_value_t = 1, requires = "dir", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub epochs: u32,
-    /// Seeds of a batch of a folder's graph
-    #[arg(long, value_name = "N", default_value_t = 128, requires = "dir", value_parser = clap::value_parser!(u32).range(1..))]
-    pub batch_size: u32,
-    /// Neighbours that a node of it takes along in each hop, -1 for all
-    #[arg(
-        long,
-        value_name = "LIST",
-        value_delimiter = ',',
-        default_value = "15,10,5",
-        requires = "dir",
-        allow_negative_numbers = true
-    )]
-    pub fanouts: Vec<i64>,
     /// Rows of a trace that is drawn
     #[arg(long, value_name = "N", default_value_t = 500_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
     pub rows: u32,
@@ -449,9 +436,6 @@ pub struct GraphStudyArgs {
     /// How unequal rows are: the n-th is drawn in proportion to 1 / n^SKEW
     #[arg(long, value_name = "SKEW", default_value_t = 0.7, value_parser = skew, allow_hyphen_values = true)]
     pub skew: f64,
-    /// What is sampled or drawn depends on this alone
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub seed: u64,
 }
 
 /// Replay recorded requests: how much of their prompts a store of KV caches would find again.

@@ -1,7 +1,8 @@
-"""Features that are larger than memory, read from flash just before they are used.
+"""Delayline for Python: data larger than memory, read from flash just before it is used.
 
-``Features`` is a file of rows, ``delayline.pyg`` the part for PyTorch Geometric.
-``delayline.torch`` trains models whose weights and optimizer state are on a drive.
+``Features`` gathers rows of a file of features. ``delayline.pyg`` reads them ahead for
+PyTorch Geometric. ``delayline.torch`` trains models whose weights and optimizer state are
+on a drive.
 """
 
 from ._native import NativeFeatures, __version__
@@ -10,7 +11,7 @@ __all__ = ["Features", "Report", "__version__"]
 
 
 class Report(dict):
-    """Figures of what was gathered; printed, they are sentences."""
+    """The figures of gathering, by name. ``print`` shows them as text."""
 
     def __str__(self):
         rows, missed = self["rows"], self["rows_missed"]
@@ -24,13 +25,14 @@ class Report(dict):
         if self["share_of_limit"] is not None:
             share = 100 * self["share_of_limit"]
             lines.append(
-                f"limit    {self['limit_s']:.2f} s, the longer of the rest of the work and of these reads "
+                f"limit    {self['limit_s']:.2f} s, the longer of the work without waiting and of these reads "
                 f"at the drive's rate: {share:.0f} % of it reached"
             )
         return "\n".join(lines)
 
 
 def _size(count):
+    """A number of bytes as text, such as ``1.25 GiB``."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
             break
@@ -41,14 +43,16 @@ def _size(count):
 
 
 class Features(NativeFeatures):
-    """Rows of a file, within a memory that holds all they take.
+    """The rows of a file, gathered within a bounded memory.
 
-    ``path`` is a .npy file of two dimensions, or raw bytes with ``shape=(rows, columns)``
-    and ``dtype=`` (float32, float64, float16, bfloat16, int8 or uint8), which begin at
-    ``offset``. ``memory`` is a size such as ``"4GiB"``: rows that stay, rows that
-    arrive, batches ahead, and tables.
+    ``path`` is a .npy file of two dimensions. Or it is a raw file with rows from byte
+    ``offset`` on; then ``shape=(rows, columns)`` and ``dtype`` (float32, float64, float16,
+    bfloat16, int8 or uint8) are required. ``memory`` is a size such as ``"4GiB"``, or a
+    number of bytes, for rows that stay, arriving reads, batches ahead and tables.
 
-    The features belong to the process that opened them.
+    Raises ``FileNotFoundError`` or ``OSError`` if the file cannot be read, and
+    ``ValueError`` if it is not such a file or the memory is too small. Only the process
+    that opened the features can use them; a forked worker gets a ``RuntimeError``.
     """
 
     def __new__(cls, path, memory, *, shape=None, dtype=None, offset=None):
@@ -62,13 +66,16 @@ class Features(NativeFeatures):
         return f"Features({str(self.path)!r}, {rows} x {columns}, {self.dtype})"
 
     def gather(self, ids):
-        """The rows with these ids (64-bit integers) as bytes, at once. Who knows what
-        comes next reads ahead with ``delayline.pyg.ahead``."""
+        """The bytes of the rows with these ids (an array of int64), in their order.
+
+        Nothing is read ahead; use ``delayline.pyg.ahead`` where batches are known.
+        Raises ``IndexError`` if there is no such row, and ``OSError`` if it cannot be read.
+        """
         array, offset = self.gather_bytes(ids)
         return memoryview(array)[offset:][: len(ids) * self._row_len()]
 
     def report(self):
-        """What was gathered so far."""
+        """The figures since the features were opened."""
         return Report(self.figures())
 
     def _row_len(self):

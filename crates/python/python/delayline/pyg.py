@@ -1,5 +1,5 @@
-"""Delayline for PyTorch Geometric: ``ahead`` gives a loader features from flash, ``Sampler``
-draws the same neighbours whoever samples and when."""
+"""Delayline for PyTorch Geometric: ``ahead`` reads the features of a loader's batches from
+flash, and ``Sampler`` draws the same neighbours in every process and at any time."""
 
 import copy
 import weakref
@@ -15,17 +15,21 @@ from ._native import NativeSampler
 
 __all__ = ["AheadLoader", "FeatureStore", "Sampler", "ahead"]
 
-# Batches that are sampled before the next one is handed out: the look-ahead grows by
-# one with each batch, and the first does not wait for all of it.
+# Maximum number of batches that are sampled before the next one is returned. With two, the
+# look-ahead grows by one for each batch, and the first batch does not wait for all of it.
 _PULLS = 2
 
 
 class Sampler(BaseSampler):
-    """Samples so many neighbours of each node, hop by hop (-1 for all).
+    """Samples neighbours of nodes, hop by hop.
 
-    A draw depends on the seed, the epoch, the batch's seeds, the hop and the node alone:
-    batches are the same with any number of workers and any look-ahead. ``set_epoch``
-    changes the epoch in all workers, as that of torch's ``DistributedSampler`` does.
+    ``data`` is a ``Data`` with its edges in ``edge_index``. ``num_neighbors`` has one number
+    for each hop: the neighbours to sample of each node, or -1 for all. A draw depends only
+    on ``seed``, the epoch, the seed nodes of the batch, the hop and the node, so batches do
+    not change with the number of workers or the look-ahead.
+
+    Raises ``TypeError`` for other kinds of data, and ``ValueError`` for edges or numbers
+    that are out of range.
     """
 
     def __init__(self, data, num_neighbors, *, seed=0):
@@ -44,10 +48,10 @@ class Sampler(BaseSampler):
         self.num_nodes = data.num_nodes
         self.num_neighbors = [int(count) for count in num_neighbors]
         self.seed = seed % 2**64
-        # In memory that workers share, also those that live on.
+        # Shared with the workers, which may live for several epochs.
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._is_set = True
-        # The graph is kept in a form of its own; the list of edges may go.
+        # The native sampler has its own copy of the graph, so the caller may free the edges.
         self._edges = weakref.ref(edges)
         self._native = self._make(edges)
 
@@ -58,7 +62,7 @@ class Sampler(BaseSampler):
         )
 
     def set_epoch(self, epoch):
-        """Draws are those of this epoch from now on."""
+        """Sets the epoch in all workers, as with torch's ``DistributedSampler``."""
         self._epoch.fill_(epoch)
         self._is_set = True
 
@@ -84,22 +88,22 @@ class Sampler(BaseSampler):
 
     def sample_from_edges(self, index, neg_sampling=None):
         raise NotImplementedError(
-            "delayline.pyg.Sampler samples from nodes; give a LinkLoader a sampler of PyTorch Geometric's"
+            "delayline.pyg.Sampler samples from nodes only; give a LinkLoader a sampler of PyTorch Geometric"
         )
 
     def expected_uses(self, seeds):
-        """How often each node is expected to be used in an epoch with these seeds, as
-        bytes of 32-bit floats."""
+        """How often each node is expected to be used in an epoch with these seed nodes, as
+        the bytes of 32-bit floats."""
         return self._native.expected_uses(seeds.to(torch.int64).contiguous().numpy())
 
-    # A worker that was not forked gets the edges and makes the graph once more.
+    # A worker that is not forked gets the edges and makes the native sampler again.
     def __getstate__(self):
         state = self.__dict__.copy()
         del state["_native"]
         state["_edges"] = self._edges()
         if state["_edges"] is None:
             raise ValueError(
-                "the edge_index that this sampler was made of is gone, and a worker that is not forked "
+                "the edge_index that this sampler was made from is gone, and a worker that is not forked "
                 "needs it; keep it in the data, or start workers with multiprocessing_context='fork'"
             )
         return state
@@ -112,21 +116,25 @@ class Sampler(BaseSampler):
 
 
 def ahead(loader, *, x):
-    """The loader, with ``x`` of its batches from a file: a ``delayline.Features``.
+    """Makes a loader whose batches have their ``x`` from a file.
 
-    Batches are those of the loader with features in memory. They are sampled ahead, as
-    many as the memory of ``x`` has room for, and their rows are read meanwhile.
+    ``loader`` is a ``NodeLoader`` or ``LinkLoader`` of data without ``x``; ``x`` is a
+    ``delayline.Features`` with one row for each node. The batches equal those of the loader
+    with features in memory. They are sampled ahead, as many as the memory of ``x`` has room
+    for, and their rows are read meanwhile.
+
+    Raises ``TypeError`` or ``ValueError`` if loader, data and features do not fit.
     """
     return AheadLoader(loader, x)
 
 
 class AheadLoader:
-    """What ``ahead`` makes of a loader."""
+    """The loader that ``ahead`` makes. It has the attributes of the original one."""
 
     def __init__(self, loader, x):
         if not isinstance(loader, (NodeLoader, LinkLoader)):
             raise TypeError(
-                f"a {type(loader).__name__} cannot run ahead; expected a NodeLoader, a LinkLoader or a kind of one"
+                f"a {type(loader).__name__} cannot run ahead; expected a NodeLoader or LinkLoader, or a subclass"
             )
         if not isinstance(x, Features):
             raise TypeError(f"x is a {type(x).__name__}, expected delayline.Features")
@@ -135,18 +143,18 @@ class AheadLoader:
         if data.x is not None:
             raise ValueError(
                 f"the data has an x already, of the shape {tuple(data.x.shape)}; "
-                "remove it (del data.x), for batches get theirs from the file"
+                "remove it (del data.x), because batches get theirs from the file"
             )
         if data.num_nodes != len(x):
             raise ValueError(
-                f"the data has {data.num_nodes} nodes and {x.path} has {len(x)} rows; expected one row a node "
-                "(num_nodes= says how many there are)"
+                f"the data has {data.num_nodes} nodes and {x.path} has {len(x)} rows; expected one row for each "
+                "node (num_nodes= sets the number of nodes)"
             )
         self.loader, self.x = loader, x
         self._sampler = loader.node_sampler if hasattr(loader, "node_sampler") else loader.link_sampler
         self._is_ours = isinstance(self._sampler, Sampler)
-        # Others may draw from torch's generators: without workers, running ahead
-        # would change their order.
+        # Another sampler may draw from torch's generators. Without workers, running ahead
+        # would change the order of these draws and of those of the training.
         self._may_run_ahead = self._is_ours or loader.num_workers > 0
         self._is_first, self._turn, self._most_ahead = True, 0, 0
         self._outputs = _outputs_of(loader)
@@ -166,7 +174,7 @@ class AheadLoader:
         self._turn += 1
         self.x.end()
         if self._is_ours:
-            # An epoch that was set is the next one.
+            # An epoch that the user has set is the next one.
             if not self._sampler._is_set:
                 self._sampler.set_epoch(self._sampler.epoch + 1)
             self._sampler._is_set = False
@@ -176,7 +184,7 @@ class AheadLoader:
         return self._batches(iter(self._outputs), self._turn)
 
     def report(self):
-        """What was gathered so far."""
+        """The figures so far, by name."""
         return Report(self.x.report() | {"most_batches_ahead": self._most_ahead})
 
     def _batches(self, outputs, turn):
@@ -194,14 +202,14 @@ class AheadLoader:
                 if turn != self._turn:
                     raise RuntimeError(
                         "this loader was started anew while an earlier pass over it was still in use; "
-                        "passes that overlap need a loader and features each"
+                        "for passes that overlap make a loader and features for each"
                     )
         finally:
             if turn == self._turn:
                 self.x.end()
 
     def _pull(self, outputs, held):
-        """Announces sampled batches; returns None once there are no more."""
+        """Samples and announces batches. Returns the iterator, or None at its end."""
         for _ in range(_PULLS):
             if outputs is None or held and not (self._may_run_ahead and self.x.wants_more()):
                 break
@@ -229,8 +237,8 @@ class AheadLoader:
 
 
 class FeatureStore(_FeatureStore):
-    """Features for whoever takes a feature store: the attribute ``x``, read when it is
-    asked for. Nothing is known ahead, so what was used most stays."""
+    """A feature store of PyTorch Geometric with ``x`` from a ``delayline.Features``. Rows are
+    read when they are requested. Nothing is known ahead, so the rows used most stay."""
 
     def __init__(self, x, *, attr_name="x", group_name=None):
         super().__init__()
@@ -279,10 +287,10 @@ def _check_data(data):
 
 
 def _outputs_of(loader):
-    """The same loader, which gives what is sampled and not what is joined. It keeps its
-    own workers."""
-    # What workers get: no function of the user's, and no generator, which torch cannot
-    # send to a worker that was not forked.
+    """A copy of the loader, with its own workers, that yields the output of the sampler
+    before features are joined to it."""
+    # The copy for workers has no function of the user's, and no generator, which torch
+    # cannot send to a worker that is not forked.
     worker = copy.copy(loader)
     worker.__dict__.update(
         filter_per_worker=False,
@@ -317,7 +325,7 @@ def _tensor(array):
 
 
 def _rows(x, array, offset, count):
-    """A tensor over the bytes of rows."""
+    """A tensor of ``count`` rows over the bytes from ``offset`` on."""
     dtype, columns = getattr(torch, x.dtype), x.shape[1]
     if count == 0:
         return torch.empty(0, columns, dtype=dtype)

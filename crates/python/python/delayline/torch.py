@@ -9,9 +9,10 @@
         loss = model(batch, labels)
     loss.backward(); optimizer.step(); optimizer.zero_grad()
 
-A weight is in memory while a module computes with it; at other times its tensor is a
-phantom that says so when it is touched. The optimizer is PyTorch's own, on views of the
-window. ``step()`` commits: after a crash the folder holds the last step that ended.
+A weight is in memory while a module computes with it. At other times its tensor has no
+memory, and any use of it raises an error. The optimizer is PyTorch's own, on views of the
+store's memory. ``step()`` commits, so that after a crash the folder contains the last
+completed step.
 """
 
 from ._train.activations import activations

@@ -8,10 +8,10 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::answer::{AnswerEnd, AnswerForm, TokenUsage, event};
-use super::blocks::{AnswerBlock, BlockKind, BlockStep, Blocks};
+use super::blocks::{AnswerBlock, BlockForm, BlockKind, BlockStep, Blocks};
 use super::calls::AnswerPart;
 use super::error::ApiError;
-use super::fields::Fields;
+use super::fields::{Fields, raw};
 use super::schema::json::Json;
 
 /// Parameters with an effect.
@@ -139,10 +139,6 @@ impl Chat {
         self.others.insert(name, raw(value)?);
         Ok(())
     }
-}
-
-fn raw(value: impl Serialize) -> Result<Box<RawValue>, ApiError> {
-    serde_json::value::to_raw_value(&value).map_err(|error| ApiError::server(error.to_string()))
 }
 
 /// Translates a body of `/v1/messages` to one of `/v1/chat/completions`.
@@ -454,8 +450,12 @@ fn named(out: &mut String, data: &Value) {
     );
 }
 
-impl MessageForm {
-    fn step(&self, out: &mut String, step: BlockStep) {
+impl BlockForm for MessageForm {
+    fn blocks(&mut self) -> &mut Blocks {
+        &mut self.blocks
+    }
+
+    fn step(&mut self, out: &mut String, step: BlockStep) {
         let all = self.blocks.all();
         match step {
             BlockStep::Begins(index) => {
@@ -502,22 +502,12 @@ impl AnswerForm for MessageForm {
     }
 
     fn token(&mut self, _: usize, parts: Vec<AnswerPart>, _: Vec<TokenLogprob>) -> String {
-        let mut out = String::new();
-        for part in parts {
-            for step in self.blocks.take(part) {
-                self.step(&mut out, step);
-            }
-        }
-        out
+        self.add(parts)
     }
 
     fn end(&mut self, _: usize, end: AnswerEnd, _: TokenUsage) -> String {
         self.end = Some(end);
-        let mut out = String::new();
-        if let Some(step) = self.blocks.end() {
-            self.step(&mut out, step);
-        }
-        out
+        self.finish()
     }
 
     fn close(&mut self, usage: TokenUsage) -> String {

@@ -39,6 +39,35 @@ pub enum BlockStep {
     Ends(usize),
 }
 
+/// An API that formats an answer block by block.
+pub trait BlockForm {
+    /// The blocks so far.
+    fn blocks(&mut self) -> &mut Blocks;
+
+    /// Appends the events of a change.
+    fn step(&mut self, out: &mut String, step: BlockStep);
+
+    /// Adds the parts of a token, and returns their events.
+    fn add(&mut self, parts: Vec<AnswerPart>) -> String {
+        let mut out = String::new();
+        for part in parts {
+            for step in self.blocks().take(part) {
+                self.step(&mut out, step);
+            }
+        }
+        out
+    }
+
+    /// Ends the last block, and returns its events.
+    fn finish(&mut self) -> String {
+        let mut out = String::new();
+        if let Some(step) = self.blocks().end() {
+            self.step(&mut out, step);
+        }
+        out
+    }
+}
+
 /// The blocks of an answer.
 #[derive(Clone, Debug, Default)]
 pub struct Blocks {

@@ -3,10 +3,19 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::{Number, RawValue, Value};
 
 use super::error::ApiError;
+
+/// A value as JSON text, to be put into another JSON value unparsed.
+///
+/// # Errors
+/// When it cannot be serialized.
+pub fn raw(value: impl Serialize) -> Result<Box<RawValue>, ApiError> {
+    serde_json::value::to_raw_value(&value).map_err(|error| ApiError::server(error.to_string()))
+}
 
 /// The parameters of a request that have not been taken yet.
 #[derive(Debug)]

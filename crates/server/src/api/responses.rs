@@ -9,10 +9,10 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::answer::{AnswerEnd, AnswerForm, TokenUsage, event};
-use super::blocks::{AnswerBlock, BlockKind, BlockStep, Blocks};
+use super::blocks::{AnswerBlock, BlockForm, BlockKind, BlockStep, Blocks};
 use super::calls::AnswerPart;
 use super::error::ApiError;
-use super::fields::Fields;
+use super::fields::{Fields, raw};
 
 /// Parameters with an effect.
 pub const PARAMETERS: &[&str] = &[
@@ -273,10 +273,6 @@ pub fn chat_body(body: &[u8]) -> Result<MadeChat, ApiError> {
     Ok(MadeChat { body, echo })
 }
 
-fn raw(value: &impl Serialize) -> Result<Box<RawValue>, ApiError> {
-    serde_json::value::to_raw_value(value).map_err(|error| ApiError::server(error.to_string()))
-}
-
 fn value_of(raw: &RawValue) -> Value {
     serde_json::from_str(raw.get()).unwrap_or_default()
 }
@@ -529,6 +525,12 @@ impl ResponseForm {
         self.events += 1;
         event(out, name, &data.to_string());
     }
+}
+
+impl BlockForm for ResponseForm {
+    fn blocks(&mut self) -> &mut Blocks {
+        &mut self.blocks
+    }
 
     fn step(&mut self, out: &mut String, step: BlockStep) {
         let (BlockStep::Begins(at) | BlockStep::Grows(at, _) | BlockStep::Ends(at)) = step;
@@ -614,22 +616,12 @@ impl AnswerForm for ResponseForm {
     }
 
     fn token(&mut self, _: usize, parts: Vec<AnswerPart>, _: Vec<TokenLogprob>) -> String {
-        let mut out = String::new();
-        for part in parts {
-            for step in self.blocks.take(part) {
-                self.step(&mut out, step);
-            }
-        }
-        out
+        self.add(parts)
     }
 
     fn end(&mut self, _: usize, end: AnswerEnd, _: TokenUsage) -> String {
         self.end = Some(end);
-        let mut out = String::new();
-        if let Some(step) = self.blocks.end() {
-            self.step(&mut out, step);
-        }
-        out
+        self.finish()
     }
 
     fn close(&mut self, usage: TokenUsage) -> String {

@@ -48,7 +48,7 @@ pub fn config() -> ServerConfig {
             ubatch: Some(32),
             ..Options::default()
         },
-        riders: 4,
+        slots: 4,
         address: "127.0.0.1:0".parse().expect("an address"),
         keys: Vec::new(),
         insecure: false,

@@ -1,5 +1,5 @@
-//! Reads and writes of items, piece by piece: launched, landed, tried again, and
-//! checked. It does not know which item is wanted when.
+//! Reads and writes items in pieces: submits them, handles their completions, retries and
+//! verifies checksums. Does not know when an item is used.
 
 use super::{Failure, Item, Pager, Place, RETRIES, State};
 use crate::Error;
@@ -9,22 +9,26 @@ use delayline_medium::Memory;
 use std::io;
 use xxhash_rust::xxh3::Xxh3Default;
 
-/// How a single operation failed.
+/// Why a direct operation failed.
 #[derive(Debug)]
 pub(crate) enum Failed {
     Medium(MediumError),
+    /// The medium returned from waiting without a completion; so many operations were under
+    /// way.
     Lost(usize),
 }
 
-/// All bytes of an item on their way.
+/// An item that is being read or written.
 #[derive(Debug)]
 pub(super) struct Transfer {
     write: bool,
-    /// Bytes, from the start, of which pieces were launched.
+    /// Bytes, from the start of the item, whose pieces were submitted.
     issued: u64,
+    /// Bytes that have not completed.
     missing: u64,
+    /// Number of pieces under way.
     under_way: u32,
-    /// Of what is written.
+    /// The checksum of the bytes that are written.
     sum: u64,
     failure: Option<MediumError>,
     cancelled: bool,
@@ -47,7 +51,7 @@ impl Transfer {
         self.under_way > 0
     }
 
-    /// Nothing more is launched.
+    /// No more pieces are submitted.
     pub fn cancel(&mut self) {
         self.cancelled = true;
     }
@@ -57,27 +61,31 @@ impl Transfer {
     }
 }
 
-/// Stands for the item of an operation that is on none.
+/// Takes the place of the item in an operation that belongs to none.
 const DIRECT: ItemId = ItemId::MAX;
 
-/// One piece under way.
+/// A piece of an item that is under way.
 #[derive(Debug)]
 struct Flight {
     item: ItemId,
+    /// Offset in the item in bytes.
     offset: u64,
     len: u32,
     attempts: u32,
 }
 
-/// Operations under way, and the memory that is lent to them.
+/// The operations under way, and the memory that is lent to them.
 #[derive(Debug)]
 pub(super) struct Flights {
     region: Region,
+    /// Maximum length of a piece in bytes.
     op_len: u32,
+    /// The pieces under way by tag, and the tags that are free.
     flights: Vec<Option<Flight>>,
     free: Vec<u32>,
+    /// Pieces to retry.
     again: Vec<Flight>,
-    /// How an operation on no item ended.
+    /// The result of a direct operation.
     direct: Option<Result<(), MediumError>>,
 }
 
@@ -99,6 +107,7 @@ impl Flights {
 }
 
 impl<M: Medium, C: Clock> Pager<M, C> {
+    /// Starts to read an item to the free memory at `at`.
     pub(super) fn begin_read(&mut self, id: ItemId, at: u64) {
         let item = self.item_mut(id);
         let len = item.len;
@@ -109,7 +118,8 @@ impl<M: Medium, C: Clock> Pager<M, C> {
         self.note_peak();
     }
 
-    /// Starts to write an item that has changed, unless it is being written.
+    /// Starts to write an item, if it has changed, nobody may change it, and it is not being
+    /// written already.
     pub(super) fn begin_write(&mut self, id: ItemId) {
         let item = self.item(id);
         if item.transfer.is_some() || item.writers > 0 || !item.dirty {
@@ -121,7 +131,7 @@ impl<M: Medium, C: Clock> Pager<M, C> {
         self.writes.push_back(id);
     }
 
-    /// Submits all that fits; returns how many operations.
+    /// Submits as many pieces as the medium takes. Returns their number.
     pub(super) fn submit(&mut self) -> usize {
         let mut count = 0;
         while !self.flights.free.is_empty()
@@ -150,8 +160,8 @@ impl<M: Medium, C: Clock> Pager<M, C> {
         count
     }
 
-    /// The next piece: what failed, what somebody waits for, and then reads and writes
-    /// in turns.
+    /// The next piece to submit. Retries come first, then items that a caller waits for, and
+    /// then reads and writes in turns.
     fn next_piece(&mut self) -> Option<Flight> {
         if let Some(flight) = self.flights.again.pop() {
             return Some(flight);
@@ -172,6 +182,8 @@ impl<M: Medium, C: Clock> Pager<M, C> {
         None
     }
 
+    /// The next piece of the first item in a queue that has one; `write` restricts it to
+    /// writes or to reads.
     fn piece_of(
         &mut self,
         queue: impl Fn(&mut Self) -> &mut std::collections::VecDeque<ItemId>,
@@ -202,8 +214,8 @@ impl<M: Medium, C: Clock> Pager<M, C> {
         None
     }
 
-    /// Writes `bytes`, of which there are a multiple of `ALIGN`, through the memory at
-    /// `at`, which belongs to no item, and waits.
+    /// Writes `bytes` to the medium and waits. Their length is a multiple of `ALIGN`. They
+    /// pass through the memory at `at`, which belongs to no item.
     pub fn write_at(&mut self, place: Place, at: u64, bytes: &[u8]) -> Result<(), Failed> {
         self.memory.copy_in(at, bytes);
         let len = bytes.len() as u32;
@@ -218,6 +230,7 @@ impl<M: Medium, C: Clock> Pager<M, C> {
         self.direct(0, |_, id| Op::sync(id, part))
     }
 
+    /// Submits an operation that belongs to no item, and waits for it.
     fn direct(&mut self, len: u32, op: impl FnOnce(&mut Self, u64) -> Op) -> Result<(), Failed> {
         while self.flights.free.is_empty() {
             if self.reap(true) == 0 {
@@ -254,6 +267,7 @@ impl<M: Medium, C: Clock> Pager<M, C> {
         }
     }
 
+    /// Handles completions. Returns their number.
     pub(super) fn reap(&mut self, wait: bool) -> usize {
         let mut done = std::mem::take(&mut self.done);
         self.medium.poll(wait, &mut done);
@@ -309,18 +323,19 @@ impl<M: Medium, C: Clock> Pager<M, C> {
         }
     }
 
-    /// All pieces of a transfer are over.
+    /// Ends a transfer whose pieces have all completed.
     fn end(&mut self, id: ItemId) {
         let item = &mut self.items[id as usize];
         let transfer = item.transfer.take().expect("it moved");
         if transfer.cancelled && transfer.missing > 0 {
-            // It is as if it had not begun.
+            // The item stays as it was. A cancelled read is ended by `forget`.
             return;
         }
         match (transfer.write, transfer.failure) {
             (true, None) => {
                 (item.dirty, item.fresh) = (false, true);
                 (item.from, item.sum) = (item.to, transfer.sum);
+                self.forget_write_failure(id);
             }
             (true, Some(error)) => {
                 let failure = (id, Failure::Medium(error));
@@ -359,12 +374,12 @@ impl<M: Medium, C: Clock> Pager<M, C> {
     }
 }
 
-/// What is wrong with an item's bytes.
+/// Verifies the checksum of an item in memory.
 fn check(memory: &Memory, item: &Item) -> Option<Failure> {
     (checksum(memory, item.at, item.len) != item.sum).then_some(Failure::Checksum)
 }
 
-/// The checksum of bytes in memory: XXH3, 64 bits.
+/// The checksum of `len` bytes of memory: XXH3, 64 bits.
 pub(crate) fn checksum(memory: &Memory, at: u64, len: u64) -> u64 {
     const CHUNK: u64 = 16 << 10;
     let mut bytes = [0; CHUNK as usize];
@@ -380,6 +395,7 @@ pub(crate) fn checksum(memory: &Memory, at: u64, len: u64) -> u64 {
     hash.digest()
 }
 
+/// The error of an operation that transferred fewer bytes than requested.
 fn short(flight: &Flight, write: bool) -> MediumError {
     let op = Op {
         id: 0,

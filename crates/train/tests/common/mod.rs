@@ -1,5 +1,5 @@
-//! A training run that computes nothing: what an extent holds after a step follows from
-//! both, so that every byte can be checked.
+//! A training run that computes nothing. The bytes of an extent after a step follow from
+//! the extent and the step, so that every byte can be checked.
 #![allow(dead_code, reason = "each test uses some of it")]
 
 use delayline_line::{Medium, Region};
@@ -22,7 +22,7 @@ pub fn bytes_of(extent: u32, step: u64, len: u64) -> Vec<u8> {
         .collect()
 }
 
-/// Some extents of different lengths, and gradients of some of them.
+/// Some extents of different lengths, some of them with gradients that wait.
 pub fn layout(rng: &mut Rng, twin: bool) -> StateLayout {
     let lens: Vec<u64> = (0..3 + rng.below(8))
         .map(|_| 1 + rng.below(5 * 4096))
@@ -32,11 +32,11 @@ pub fn layout(rng: &mut Rng, twin: bool) -> StateLayout {
         lens,
         waiting,
         twin,
-        words: 100,
+        payload: 100,
     }
 }
 
-/// A memory for a store with a third of the layout, or as much as it takes.
+/// Memory for a third of the layout, or the minimum that works.
 pub fn memory(layout: &StateLayout) -> (Arc<Memory>, Region) {
     let all: u64 = layout
         .lens
@@ -47,13 +47,13 @@ pub fn memory(layout: &StateLayout) -> (Arc<Memory>, Region) {
     Memory::new((64 << 10) + (all / 3).max(2 * largest)).unwrap()
 }
 
-/// The parts that a layout asks for, of zeros.
+/// The parts of a layout, filled with zeros.
 pub fn parts(layout: &StateLayout) -> Vec<Vec<u8>> {
     let lens = layout.part_lens();
     lens.map(|len| vec![0; len as usize]).into()
 }
 
-/// A medium that can lose power, over these bytes.
+/// A medium with these bytes that can lose power.
 pub fn crash(parts: Vec<Vec<u8>>, memory: &Arc<Memory>) -> Crash {
     Crash::new(parts, memory.clone(), 8, 512)
 }
@@ -70,7 +70,7 @@ fn put<M: Medium>(
     Ok(())
 }
 
-/// What an extent holds.
+/// The bytes of an extent.
 pub fn get<M: Medium>(store: &mut StateStore<M>, extent: u32, len: u64) -> Result<Vec<u8>, Error> {
     let lease = store.acquire(extent, Mode::Read)?;
     let mut bytes = vec![0; len as usize];
@@ -79,13 +79,13 @@ pub fn get<M: Medium>(store: &mut StateStore<M>, extent: u32, len: u64) -> Resul
     Ok(bytes)
 }
 
-/// Whether there is a gradient after a step, for there need not be.
+/// Whether an extent that waits has a gradient after a step.
 fn waits(extent: u32, step: u64) -> bool {
     !(u64::from(extent) + step).is_multiple_of(3)
 }
 
-/// One step, up to its commit: forward, where gradients that waited are used up, backward,
-/// where others come in two parts, and updates.
+/// One step with its commit. The forward pass uses up the gradients that waited; the
+/// backward pass changes the state and leaves other gradients, each in two parts.
 pub fn step<M: Medium>(store: &mut StateStore<M>, number: u64) -> Result<(), Error> {
     let StateLayout { lens, waiting, .. } = store.layout().clone();
     let extents = lens.len() as u32;
@@ -113,7 +113,7 @@ pub fn step<M: Medium>(store: &mut StateStore<M>, number: u64) -> Result<(), Err
             store.write_soon(index);
         }
     }
-    store.turn();
+    store.end_step();
     store.commit(&number.to_le_bytes())
 }
 
@@ -128,9 +128,9 @@ fn check_waiting<M: Medium>(store: &mut StateStore<M>, number: u64) -> Result<()
     Ok(())
 }
 
-/// Which step a store stands after; every byte of it is checked.
+/// Checks every byte of a store. Returns the step that it was last committed after.
 pub fn checked<M: Medium>(store: &mut StateStore<M>) -> Result<u64, Error> {
-    let number = u64::from_le_bytes(store.words().try_into().unwrap());
+    let number = u64::from_le_bytes(store.payload().try_into().unwrap());
     for (extent, len) in (0..).zip(store.layout().lens.clone()) {
         let bytes = get(store, extent, len)?;
         assert!(

@@ -1,1 +1,1 @@
-"""What ``delayline.torch`` is made of."""
+"""The implementation of ``delayline.torch``."""

@@ -1,5 +1,5 @@
-"""Activations on a drive: what autograd keeps goes to a bounded memory, and what does not
-fit there to a file."""
+"""Activations on a drive: the tensors that autograd saves for the backward pass go to a
+bounded memory, and those that do not fit to a file."""
 
 import os
 import weakref
@@ -11,28 +11,29 @@ from .._native import NativeActivations, size_of
 from .allocator import give_back_freed_memory
 from .saved import check_version
 
-# Shorter ones are not worth their bookkeeping.
+# Tensors with fewer bytes stay where they are.
 _SMALL = 4096
 
-# Of a storage that is longer than a tensor by more than this factor, only the tensor's
-# part is kept.
+# A storage is kept whole if it has at most so many times the bytes of the tensor;
+# otherwise only the part of the tensor is kept.
 _WHOLE = 8
 
+# The activations of this process, by folder, bytes of memory and process.
 _open = {}
 
-# Bytes that were written in a folder by activations that are gone.
+# Bytes written by activations that were closed, by folder and process.
 _written = {}
 
 
 def written_in(path):
-    """Bytes that activations of this process have written in a folder."""
+    """Bytes that the activations of this process have written in a folder."""
     folder, process = os.path.realpath(path), os.getpid()
     live = [native for key, native in _open.items() if key[0] == folder and key[2] == process]
     return _written.get((folder, process), 0) + sum(native.figures()["bytes_written"] for native in live)
 
 
 class _Blob:
-    """Bytes that are kept, and the tensors that are made of them."""
+    """The bytes of an activation, shared by the tensors that are views of them."""
 
     __slots__ = ("activation", "start", "live", "__weakref__")
 
@@ -40,6 +41,7 @@ class _Blob:
         self.activation, self.start, self.live = activation, start, None
 
     def storage(self):
+        """The bytes as a tensor over a lease. All views share it while one is in use."""
         live = self.live() if self.live is not None else None
         if live is None:
             lease = self.activation.lease()
@@ -49,13 +51,15 @@ class _Blob:
 
 
 class _View:
+    """A saved tensor whose bytes are in a blob."""
+
     __slots__ = ("blob", "dtype", "size", "stride", "offset", "versions", "version")
 
     def __init__(self, blob, tensor):
         self.blob, self.dtype = blob, tensor.dtype
         self.size, self.stride = tensor.size(), tensor.stride()
         self.offset = (tensor.storage_offset() * tensor.element_size() - blob.start) // tensor.element_size()
-        # Shares the counter of changes with the tensor, and none of its memory.
+        # Shares the version counter with the tensor, but not its memory.
         self.versions = tensor.detach()
         self.versions.data = torch.empty(0, dtype=tensor.dtype)
         self.version = tensor._version
@@ -67,6 +71,8 @@ class _View:
 
 
 class _Kept:
+    """A saved tensor that stays where it is."""
+
     __slots__ = ("value", "version")
 
     def __init__(self, tensor):
@@ -78,9 +84,9 @@ class _Kept:
 
 
 class activations:
-    """A context in which what autograd keeps takes at most ``memory`` of memory; the rest
-    goes to a file in the folder, which is gone with the process. The backward pass may
-    run outside.
+    """A context in which the tensors that autograd saves are kept in at most ``memory``
+    bytes (a size such as ``"512MiB"``). Those that do not fit go to a file in the folder
+    ``path``, which is gone with the process. The backward pass may run outside of it.
 
     Weights, tensors under 4 KiB, and tensors on other devices stay where they are.
     """
@@ -109,12 +115,12 @@ class activations:
         self._hooks.pop().__exit__(*exception)
 
     def report(self):
-        """What was done so far, by name."""
+        """The figures so far, by name."""
         return self._native.figures()
 
 
 class _Packer:
-    """Packs what one forward pass keeps."""
+    """Packs the tensors that one forward pass saves."""
 
     def __init__(self, native):
         self.native = native
@@ -129,7 +135,7 @@ class _Packer:
             return _Kept(tensor)
         storage = tensor.untyped_storage()
         span = 1 + sum((length - 1) * step for length, step in zip(tensor.size(), tensor.stride()))
-        start, end = tensor.storage_offset() * tensor.element_size(), 0
+        start = tensor.storage_offset() * tensor.element_size()
         end = start + span * tensor.element_size()
         if storage.nbytes() <= _WHOLE * bytes_:
             start, end = 0, storage.nbytes()

@@ -1,10 +1,9 @@
-"""What the C library's allocator keeps of memory that tensors have given back.
+"""Has the C library return the memory of freed tensors to the kernel.
 
-glibc takes large tensors from the kernel, each by itself, and gives them back when they
-are freed; but whenever one is freed it raises the length from which on it does so, up to
-32 MiB, and smaller ones then come from an arena, where those that stay leave gaps that
-others do not fit into: as much again as all that is in use, and more. A length that is
-set stays."""
+By default, glibc maps each large block by itself and unmaps it when it is freed. But each
+time it frees one, it raises the length from which blocks are mapped, up to 32 MiB. Shorter
+blocks then come from an arena, where gaps stay between those in use: they can take more
+memory than the blocks in use. A length that is set explicitly does not change."""
 
 import ctypes
 import os
@@ -12,17 +11,16 @@ import os
 # From mallopt(3).
 _M_MMAP_THRESHOLD = -3
 
-# Tensors of so many bytes and more are memory only while they are there: the length that
-# glibc begins with. They cost the kernel new pages, which takes about as long as to copy
-# them.
+# Blocks of at least so many bytes are mapped by themselves: the length that glibc begins
+# with. The kernel needs about as long for their new pages as a copy of them takes.
 _LARGE = 128 << 10
 
 _is_set = False
 
 
 def give_back_freed_memory():
-    """Has memory of freed tensors given back at once, from now on, in the whole process.
-    Other allocators are let alone, and so is a length that the user has set."""
+    """From now on, freed memory of tensors in this process is returned to the kernel at
+    once. Does nothing with another allocator, or if the user has set the length."""
     global _is_set
     if _is_set:
         return

@@ -1,4 +1,5 @@
-"""Building models that are larger than memory: what is not worked on is on the drive."""
+"""Builds models that are larger than memory: parameters that are not in use are on the
+drive."""
 
 import torch
 from torch.nn.modules.module import register_module_parameter_registration_hook
@@ -8,18 +9,18 @@ from .._native import NativeActivations
 from .phantom import phantom
 from .stream import is_about_sizes, flat
 
-# Of the store's memory, for parameters while the model is built, and as much for those on
-# their way to the drive. Both are there still while the store fills.
+# The store's memory divided by this is the memory for parameters while the model is built;
+# those on their way to the drive get as much. Both still exist while the store fills.
 _SHARE = 8
 
-# Shorter ones stay.
+# Parameters with fewer bytes stay in memory.
 _SMALL = 64 << 10
 
 
 class building(TorchFunctionMode):
-    """A context in which a model is made that is to be streamed to ``store``. Its
-    parameters are initialised as always, by the same random numbers; those that nobody
-    has touched for the longest wait on the drive until ``delayline.torch.stream``.
+    """A context for making a model that is then given to ``delayline.torch.stream`` with
+    ``store``. Its parameters are initialised with the same random numbers as without the
+    context; the least recently used are moved to the drive until then.
     """
 
     def __init__(self, store):
@@ -49,7 +50,7 @@ class building(TorchFunctionMode):
         return function(*args, **kwargs)
 
     def bring(self, param):
-        """Brings a parameter back from the drive, if it is there."""
+        """Reads a parameter from the drive, if it is there."""
         if id(param) not in self.parked:
             if id(param) in self.here:
                 self.here[id(param)] = self.here.pop(id(param))
@@ -60,7 +61,7 @@ class building(TorchFunctionMode):
             source = torch.frombuffer(activation.lease(), dtype=torch.uint8)
             _bytes(data).copy_(source)
             param.data = data
-        # Its room is free for the next.
+        # Frees their memory for the next parameters.
         del source, activation, data
         self._note(param)
 
@@ -69,6 +70,7 @@ class building(TorchFunctionMode):
             self._note(param)
 
     def _note(self, param):
+        """Notes that a parameter was used, and moves others to the drive if needed."""
         if param.nbytes < _SMALL:
             return
         self.here[id(param)] = param
@@ -76,7 +78,7 @@ class building(TorchFunctionMode):
         for key, other in list(self.here.items()):
             if held <= self.budget or other is param:
                 break
-            # Views of it may be written to, and what is longer than the memory stays.
+            # It has views, which may be written to; or it is longer than the memory.
             storage = other.untyped_storage()
             if torch._C._storage_Use_Count(storage._cdata) > 2 or other.nbytes > self.budget:
                 continue
@@ -89,11 +91,12 @@ class building(TorchFunctionMode):
             data = param.data
             activation, lease = self.native.push(data.untyped_storage().nbytes())
             torch.frombuffer(lease, dtype=torch.uint8).copy_(_bytes(data))
-            away = phantom(data, "a parameter that waits on the drive; give the model to delayline.torch.stream")
+            away = phantom(data, "this parameter is on the drive; give the model to delayline.torch.stream")
             param.data = away
         self.parked[id(param)] = (param, activation, away)
 
 
 def _bytes(data):
+    """The storage of a tensor as a tensor of bytes."""
     storage = data.untyped_storage()
     return torch.empty(0, dtype=torch.uint8).set_(storage, 0, (storage.nbytes(),), (1,))

@@ -1,5 +1,6 @@
-"""Weights as others want them: in state dicts, copies of the model, and files."""
+"""Copies of weights on the drive: in state dicts, in copies of the model, and in files."""
 
+import contextlib
 import json
 import os
 import weakref
@@ -13,7 +14,7 @@ _TYPES = {
 
 
 def install_copies(session, model):
-    """Lets ``state_dict``, ``load_state_dict`` and ``deepcopy`` meet the weights that are
+    """Makes ``state_dict``, ``load_state_dict`` and ``deepcopy`` read and write the weights
     on the drive."""
     me = weakref.ref(session)
     for module in model.modules():
@@ -31,7 +32,7 @@ def _fill(me):
             key = prefix + name
             if entry is None or entry.param is not param or key not in state:
                 continue
-            # Tied weights are one tensor in a state dict, too.
+            # Tied weights share one tensor in the state dict, as in memory.
             shared = metadata.setdefault("_delayline", done) if isinstance(metadata, dict) else done
             if id(param) not in shared:
                 shared[id(param)] = session.copy(entry)
@@ -52,7 +53,7 @@ def _take(me):
                 errors.append(f"size mismatch for {key}: {tuple(value.size())}, expected {tuple(entry.size)}")
                 continue
             session.write(entry, value)
-            # What torch would copy itself is there already.
+            # Written already, so torch has nothing left to copy.
             state[key] = param
     return take
 
@@ -69,7 +70,8 @@ def _copy(me, key, requires_grad):
 
 
 def write_safetensors(session, path):
-    """Writes weights one after the other; tied ones once, under their first name."""
+    """Writes all weights to a safetensors file, one at a time; tied weights once, under
+    their first name. The file appears only when it is complete."""
     header, offset = {}, 0
     for entry in session.entries:
         header[entry.name] = {"dtype": _TYPES[entry.dtype], "shape": list(entry.size), "data_offsets": [offset, offset + entry.bytes]}
@@ -77,15 +79,21 @@ def write_safetensors(session, path):
     text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
     text += b" " * (-len(text) % 8)
     partial = f"{os.fspath(path)}.partial"
-    with open(partial, "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        with torch.no_grad():
-            for index, entry in enumerate(session.entries):
-                session.store._progress.tick(lambda: f"{path}: {index} of {len(session.entries)} weights")
-                tensor = session.lease(entry, "read")
-                file.write(memoryview(tensor.contiguous().view(-1).view(torch.uint8).numpy()))
-                del tensor
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-    session.store._progress.end()
+    try:
+        with open(partial, "wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            with torch.no_grad():
+                for index, entry in enumerate(session.entries):
+                    session.store._progress.tick(lambda: f"{path}: {index} of {len(session.entries)} weights")
+                    tensor = session.lease(entry, "read")
+                    file.write(memoryview(tensor.contiguous().view(-1).view(torch.uint8).numpy()))
+                    del tensor
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(partial)
+        raise
+    finally:
+        session.store._progress.end()

@@ -1,4 +1,4 @@
-"""Weights of GGUF files."""
+"""The tensors of GGUF files."""
 
 import os
 from collections.abc import Mapping
@@ -9,9 +9,11 @@ from .._native import NativeGguf
 
 
 class Gguf(Mapping):
-    """The tensors of a GGUF file by name, each read and turned into float32 when it is asked
-    for, and what the file says of them in ``metadata``. Of a model in several files, the
-    first is named.
+    """The tensors of a GGUF file by name. Each is read and converted to float32 when it is
+    requested; its contiguous dimension is the last. ``metadata`` has the metadata of the
+    file. ``path`` of a model in several files is the first of them.
+
+    Raises ``ValueError`` for a file that is damaged or a type that cannot be converted.
     """
 
     def __init__(self, path):

@@ -1,4 +1,4 @@
-"""The optimizer: PyTorch's own arithmetic, on one weight at a time."""
+"""The optimizer: PyTorch's own, applied to one weight at a time."""
 
 import weakref
 
@@ -6,9 +6,9 @@ import torch
 
 
 class StateRules:
-    """An optimizer's class and options, and what state it has for a weight."""
+    """The class and options of an optimizer, and the state that it has for a weight."""
 
-    # Of these the state begins as zeros, so that it need not be made in memory first.
+    # The state of these begins as zeros, so it is not allocated before the first update.
     _ZEROS = (torch.optim.Adam, torch.optim.AdamW)
 
     def __init__(self, kind, options):
@@ -26,12 +26,13 @@ class StateRules:
         self._found = {}
 
     def fresh(self, param, group):
-        """An optimizer of one parameter, with a group's figures."""
+        """An optimizer of one parameter, with the settings of a group."""
         figures = {key: value for key, value in group.items() if key in self.defaults}
         return self.kind([{"params": [param], **figures}], **self.options)
 
     def state_of(self, dims, dtype, group):
-        """Names and types of the state of a weight's size, by trying a small one."""
+        """Names and types of the state tensors that have the shape of the weight, found by a
+        step on a small weight with ``dims`` dimensions."""
         key = (dims, dtype, group.get("amsgrad"), group.get("momentum"), group.get("centered"))
         if key not in self._found:
             size = (3, 5, 7, 2, 3, 2, 3, 2)[: max(dims, 1)]
@@ -51,8 +52,9 @@ class StateRules:
         return self._found[key]
 
     def update(self, group, weight, grad, state, small):
-        """One step on ``weight``; ``state`` are tensors by name, ``small`` the rest of the
-        last step, or ``None`` before the first. Returns the rest now."""
+        """One step on ``weight``. ``state`` has the tensors of its shape by name; ``small``
+        has the rest of the state, and is ``None`` before the first step. Returns the new
+        rest."""
         weight.grad = grad
         if small is None and type_is(self.kind, self._ZEROS):
             scalar = torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
@@ -74,7 +76,7 @@ def type_is(kind, kinds):
 
 
 class StreamedOptimizer(torch.optim.Optimizer):
-    """Takes the place of the optimizer of a streamed model. ``step()`` commits."""
+    """The optimizer of a streamed model. ``step()`` ends a step and commits it."""
 
     def __init__(self, session, groups, rules):
         super().__init__(groups, dict(rules.defaults))
@@ -82,7 +84,7 @@ class StreamedOptimizer(torch.optim.Optimizer):
 
     def step(self, closure=None):
         if closure is not None:
-            raise TypeError("step(closure) computes again, after updates were made; call backward() and then step()")
+            raise TypeError("step(closure) computes again, but updates were made already; call backward() and then step()")
         self.session.step()
 
     def zero_grad(self, set_to_none=True):
@@ -92,7 +94,8 @@ class StreamedOptimizer(torch.optim.Optimizer):
 
     @property
     def grad_norm(self):
-        """Of all gradients of the last step, before clipping; ``None`` without ``clip``."""
+        """The norm of all gradients of the last step before clipping; ``None`` without
+        ``clip``."""
         return self.session.grad_norm
 
     def add_param_group(self, group):
@@ -101,7 +104,8 @@ class StreamedOptimizer(torch.optim.Optimizer):
         super().add_param_group(group)
 
     def state_dict(self):
-        """As that of the optimizer in memory: with copies of all state."""
+        """The state dict that the same optimizer in memory has. All state is copied to
+        memory."""
         state = self.session.optimizer_state()
         indices = {id(param): index for index, param in enumerate(p for g in self.param_groups for p in g["params"])}
         groups = []

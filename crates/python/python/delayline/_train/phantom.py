@@ -1,10 +1,11 @@
-"""Tensors that keep their sizes and have no bytes: whoever touches one is told why."""
+"""Tensors that have sizes but no memory; any use of their elements raises an error."""
 
 import torch
 
 
 def phantom(like, words):
-    """A tensor of the sizes and strides of ``like`` without memory."""
+    """A tensor with the sizes and strides of ``like`` but without memory. Any use of its
+    elements raises an error with the message ``words``."""
     empty = torch.empty_strided(like.size(), like.stride(), dtype=like.dtype)
     empty.untyped_storage().resize_(0)
     torch._C._set_storage_access_error_msg(empty, words)
@@ -12,9 +13,9 @@ def phantom(like, words):
 
 
 def storage_pointer(tensor):
-    """Where the memory of a tensor begins; ``None`` where there is none of its own."""
+    """The address of a tensor's storage; ``None`` if it has no memory."""
     try:
-        # The mode that brings weights would bring it.
+        # Otherwise the mode that reads weights from the drive would read it.
         with torch._C.DisableTorchFunction():
             return tensor.untyped_storage().data_ptr()
     except (RuntimeError, NotImplementedError):
@@ -22,5 +23,5 @@ def storage_pointer(tensor):
 
 
 def tensor_over(lease, dtype, size, stride):
-    """A tensor over a lease, which it holds until its last view is gone."""
+    """A tensor over the bytes of a lease. The lease lasts until its last view is gone."""
     return torch.frombuffer(lease, dtype=dtype).as_strided(size, stride)

@@ -1,4 +1,4 @@
-"""One line on the terminal that says how far long work is."""
+"""One line on the terminal that shows the progress of long work."""
 
 import sys
 import time
@@ -8,7 +8,8 @@ _EVERY = 0.25
 
 
 class Progress:
-    """Writes to ``stream`` where that is a terminal, or always where ``wanted`` says so."""
+    """Writes to ``stream`` (stderr by default) if it is a terminal; ``wanted`` overrides
+    that."""
 
     def __init__(self, wanted=None, stream=None):
         self._stream = stream
@@ -17,7 +18,7 @@ class Progress:
         self._is_shown = False
 
     def tick(self, words):
-        """Shows a line made by ``words()``, if it is time for one."""
+        """Shows the line that ``words()`` returns, unless one was shown just before."""
         now = time.monotonic()
         if now < self._next:
             return
@@ -27,12 +28,12 @@ class Progress:
         if not wanted:
             return
         self._is_shown = True
-        # Back to the start, and what is left of the last one is cleared.
+        # Overwrites the last line and clears the rest of it.
         stream.write(f"\r{words()}\x1b[K")
         stream.flush()
 
     def end(self):
-        """Takes the line away; the next work shows one at once only if it is long."""
+        """Removes the line. The next work shows one only if it takes long."""
         self._next = time.monotonic() + _EVERY
         if self._is_shown:
             self._is_shown = False

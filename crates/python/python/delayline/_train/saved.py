@@ -1,13 +1,11 @@
-"""What autograd keeps for the backward pass: of weights only which they are, everything
-else goes to whoever would have got it."""
+"""Hooks for the tensors that autograd saves for the backward pass. Of a weight they save
+only which one it is; all other tensors go to the hooks that were there before."""
 
 import torch
 
-from .phantom import storage_pointer
-
 
 class _Weight:
-    """A view of a weight, as it was when it was saved."""
+    """A saved view of a weight: which weight, its version, and the shape of the view."""
 
     __slots__ = ("entry", "version", "dtype", "size", "stride", "offset")
 
@@ -17,17 +15,17 @@ class _Weight:
 
 
 class _Kept:
-    """A tensor that stays, and how often it had been changed."""
+    """A saved tensor that stays in memory, and its version."""
 
     __slots__ = ("tensor", "version")
 
     def __init__(self, tensor):
-        # Without the graph, which would hold itself otherwise.
+        # Detached, because the graph would otherwise refer to itself.
         self.tensor, self.version = tensor.detach(), tensor._version
 
 
 class _Other:
-    """What another pair of hooks made of a tensor."""
+    """A tensor that another pair of hooks has packed."""
 
     __slots__ = ("unpack", "packed")
 
@@ -36,7 +34,8 @@ class _Other:
 
 
 def check_version(now, then, size):
-    """As autograd does where no hooks are: what was saved must not have changed."""
+    """Raises an error if a saved tensor was changed in place, as autograd does without
+    hooks."""
     if now != then:
         raise RuntimeError(
             f"a tensor of shape {tuple(size)} that is needed for the backward pass was changed in place: it is at "
@@ -45,13 +44,13 @@ def check_version(now, then, size):
 
 
 class SavedHooks:
-    """Hooks of a session that can be pushed on those that are there."""
+    """The hooks of a session, to be pushed on the hooks that are active."""
 
     def __init__(self, session):
         self.session = session
 
     def push(self):
-        """Pushes them, unless they are on top; returns whether it did."""
+        """Pushes the hooks unless they are the top ones. Returns whether it did."""
         top = torch._C._autograd._top_saved_tensors_default_hooks(False)
         if top is not None and getattr(top[0], "session", None) is self.session:
             return False
@@ -82,7 +81,7 @@ class _Pack:
 
 
 def unpack(session, packed):
-    """The tensor again."""
+    """The saved tensor."""
     if isinstance(packed, _Kept):
         check_version(packed.tensor._version, packed.version, packed.tensor.size())
         return packed.tensor
@@ -101,8 +100,8 @@ def unpack(session, packed):
 
 
 def weight_cast(tensor):
-    """The leaf of which a tensor, or what it is a view of, is a copy of another type that
-    autocast made; ``None`` if it is none."""
+    """The parameter of which a tensor, or the base of a view, is a copy in another type
+    that autocast made; ``None`` if it is not such a copy."""
     base = tensor if tensor._base is None else tensor._base
     node = base.grad_fn
     if node is None or node.name() != "ToCopyBackward0":
@@ -110,6 +109,3 @@ def weight_cast(tensor):
     source = node.next_functions[0][0]
     return getattr(source, "variable", None)
 
-
-def pointer(tensor):
-    return storage_pointer(tensor)

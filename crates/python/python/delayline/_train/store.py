@@ -1,4 +1,4 @@
-"""The store: a folder with weights and optimizer state, and what a commit says of it."""
+"""The store: a folder with weights and optimizer state, and the data in its commits."""
 
 import gc
 import io
@@ -9,6 +9,7 @@ import sys
 
 import torch
 
+from .. import _size
 from .._native import NativeStore, size_of
 from .activations import written_in
 from .allocator import give_back_freed_memory
@@ -16,7 +17,7 @@ from .progress import Progress
 
 
 class Report(dict):
-    """Figures of a store; printed, they are sentences."""
+    """The figures of a store, by name. ``print`` shows them as text."""
 
     def __str__(self):
         lines = [
@@ -30,45 +31,39 @@ class Report(dict):
         ]
         if self["share_of_limit"] is not None:
             lines.append(
-                f"limit    {self['limit_s']:.2f} s, the longer of the rest of the work and of the time in which the "
+                f"limit    {self['limit_s']:.2f} s, the longer of the work without waiting and of the time that the "
                 f"drive was busy: {100 * self['share_of_limit']:.0f} % of it reached"
             )
         wear = f"wear     {_size(self['written_in_all'])} written in {self['steps_in_all']:,} steps of all runs, activations included"
         if self["steps_left"] is not None:
-            wear += f"; {self['steps_left']:,} more like these wear out a drive made for {_size(self['endurance'])}"
+            wear += f"; {self['steps_left']:,} more such steps reach the endurance of the drive, {_size(self['endurance'])}"
         lines.append(wear)
         return "\n".join(lines)
 
 
-def _size(count):
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            break
-        count /= 1024
-    else:
-        unit = "TiB"
-    return f"{count:.3g} {unit}" if count < 1000 else f"{count:.0f} {unit}"
-
-
 class Store:
-    """A folder with weights and optimizer state, of which ``memory`` bytes are in memory.
+    """A folder with weights and optimizer state, of which at most ``memory`` (a size such as
+    ``"2GiB"``) is in memory.
 
-    ``durable`` says when a step is committed: ``"step"``, or a number of steps.
-    ``twin=False`` keeps one copy of everything instead of two: half the space, but a
-    crash within a step leaves a store that cannot be opened again. ``progress`` says
-    whether long work shows a line on stderr; without it, where that is a terminal.
+    ``durable`` is when steps are committed: ``"step"`` after each, or a number of steps.
+    ``twin=False`` keeps one copy of everything instead of two, which takes half the space,
+    but after a crash within a step the store cannot be opened again. ``progress`` is whether
+    long work shows a line on stderr; by default it does if that is a terminal.
+
+    ``step`` is the number of the last step, and ``user`` bytes of your own that are part of
+    each commit. Raises ``OSError`` if the folder cannot be read.
     """
 
     def __init__(self, path, memory, *, durable="step", twin=True, progress=None):
         if durable != "step" and (not isinstance(durable, int) or durable < 1):
-            raise ValueError(f"durable={durable!r}: expected \"step\", or after how many steps to commit")
+            raise ValueError(f"durable={durable!r}: expected \"step\", or the number of steps from one commit to the next")
         give_back_freed_memory()
         self.path = os.fspath(path)
         self.memory = size_of(memory)
         self.durable = 1 if durable == "step" else durable
         self.twin = twin
         self.step = 0
-        # Bytes of the user's own that are part of each commit.
+        # Part of each commit.
         self.user = b""
         self.native = None
         self._session = self._building = None
@@ -76,34 +71,37 @@ class Store:
         self._attached_states = []
         self._pid = os.getpid()
         self._progress = Progress(progress)
-        # Bytes that runs before this one have written, and activations of others here.
+        # Bytes written by earlier runs, and by activations in this folder before this store
+        # was opened.
         self._written_before = 0
         self._activations_before = written_in(self.path)
         if self.exists():
-            words = self._unpacked(NativeStore.peek(self.path)[0])
-            self._took(words)
+            self._take_figures(self._unpacked(NativeStore.peek(self.path)[0]))
 
-    def _took(self, words):
-        self.step, self.user = words["step"], _to_bytes(words["user"])
-        self._written_before = words.get("written", 0)
+    def _take_figures(self, saved):
+        self.step, self.user = saved["step"], _to_bytes(saved["user"])
+        self._written_before = saved.get("written", 0)
 
     @staticmethod
     def _peek(path):
         return NativeStore.peek(path)[0]
 
     def exists(self):
-        """Whether the folder holds a committed step."""
+        """Whether the folder contains a committed step."""
         return NativeStore.exists(self.path)
 
     def attach(self, *objects):
-        """Makes what these say in ``state_dict()`` part of each commit, in this order, and
-        gives each what the last commit holds of it: schedulers, samplers, whatever has
-        ``state_dict`` and ``load_state_dict``."""
+        """Makes the state of these objects part of each commit: schedulers, samplers, and
+        anything else with ``state_dict`` and ``load_state_dict``. If the last commit has
+        states, they are loaded into the objects, in the order in which they are attached.
+
+        Raises ``TypeError`` if an object cannot be part of a commit.
+        """
         for attached in objects:
             if not hasattr(attached, "state_dict") or not hasattr(attached, "load_state_dict"):
                 raise TypeError(f"{type(attached).__name__} has no state_dict and load_state_dict, so it cannot be part of a commit")
             if isinstance(attached, torch.amp.GradScaler) and attached.is_enabled():
-                raise TypeError("a GradScaler reads gradients, which are in the store; use bfloat16, which needs none")
+                raise TypeError("a GradScaler reads gradients, which are on the drive; use bfloat16, which needs no scaling")
             index = len(self._attached)
             self._attached.append(attached)
             if index < len(self._attached_states):
@@ -111,23 +109,25 @@ class Store:
                 self._catch_up(attached)
 
     def _catch_up(self, attached):
+        """Brings a scheduler to the last committed step."""
         session = self._session
         if not isinstance(attached, torch.optim.lr_scheduler.LRScheduler) or session is None:
             return
-        # The scheduler's constructor has set the rates anew.
+        # The constructor of the scheduler has changed the learning rates.
         session.load_groups(session.committed_groups)
-        # A crash between optimizer.step() and scheduler.step(): the commit has the
-        # scheduler as it was before, which has stepped once at its start.
+        # The run ended between optimizer.step(), which commits, and scheduler.step(). A
+        # scheduler counts one step when it is made.
         if self.step > 0 and getattr(attached, "_step_count", None) == self.step:
             attached.step()
 
     def commit(self):
-        """Commits now; steps do so by themselves."""
+        """Commits now. Not needed after ``step()``, which commits by itself."""
         self._check_session()
         self._session.commit()
 
     def report(self, endurance="600TB"):
-        """What was done so far. ``endurance`` is what the drive is made to be written."""
+        """The figures so far. ``endurance`` is the size that may be written to the drive in
+        its life, according to its maker."""
         self._check_session()
         figures = self._session.figures()
         figures["endurance"] = size_of(endurance)
@@ -142,25 +142,24 @@ class Store:
         return Report(figures)
 
     def written(self):
-        """Bytes that all runs of this store have written, as far as a commit tells of
-        them, with activations in its folder; what a run wrote after its last commit is
-        missing."""
+        """Bytes that all runs of this store have written, with the activations in its folder.
+        What an earlier run wrote after its last commit is missing."""
         here = self.native.figures()["bytes_written"] if self.native is not None else 0
         return self._written_before + here + written_in(self.path) - self._activations_before
 
     def export(self, path):
-        """Writes all weights to a safetensors file, one after the other."""
+        """Writes all weights to a safetensors file. They are in memory one at a time."""
         self._check_session()
         self._session.export(path)
 
     def _check_session(self):
         if self._session is None:
-            raise RuntimeError("nothing is in this store yet; give it to delayline.torch.stream first")
+            raise RuntimeError("this store has no model yet; give it to delayline.torch.stream first")
 
     def _open(self, lens, waiting, words_room):
-        """The native store, opened or created; whether it was there."""
+        """Opens or creates the native store. Returns whether it existed."""
         if self.native is not None:
-            raise RuntimeError(f"{self.path}: the store has a model already; open the folder once more for another one")
+            raise RuntimeError(f"{self.path}: this store has a model already; make another Store for another model")
         for attempt in range(2):
             try:
                 if self.exists():
@@ -169,28 +168,31 @@ class Store:
                 self.native = NativeStore.create(self.path, self.memory, lens, waiting, self.twin, words_room)
                 return False
             except OSError:
-                # A model that nobody has any more may wait for the collector.
+                # A model that is not used any more may still have the store open until it is
+                # collected.
                 if attempt or self._pid != os.getpid():
                     raise
                 gc.collect()
 
-    def _packed(self, words):
-        words = {**words, "step": self.step, "user": _of_bytes(self.user), "written": self.written(), **_generators()}
-        words["attached"] = [_plain(attached.state_dict()) for attached in self._attached] or self._attached_states
+    def _packed(self, saved):
+        """The data of a commit, as bytes."""
+        saved = {**saved, "step": self.step, "user": _of_bytes(self.user), "written": self.written(), **_generators()}
+        saved["attached"] = [_plain(attached.state_dict()) for attached in self._attached] or self._attached_states
         file = io.BytesIO()
-        torch.save(words, file)
+        torch.save(saved, file)
         return file.getvalue()
 
     def _unpacked(self, data):
         return torch.load(io.BytesIO(data), weights_only=True)
 
-    def _restored(self, words):
-        self._took(words)
-        self._attached_states = words["attached"]
-        torch.set_rng_state(words["torch"])
-        random.setstate(_tuples(words["python"]))
-        if words["numpy"] is not None and "numpy" in sys.modules:
-            name, keys, *rest = words["numpy"]
+    def _restore(self, saved):
+        """Restores what a commit has of the store itself and of the generators."""
+        self._take_figures(saved)
+        self._attached_states = saved["attached"]
+        torch.set_rng_state(saved["torch"])
+        random.setstate(_tuples(saved["python"]))
+        if saved["numpy"] is not None and "numpy" in sys.modules:
+            name, keys, *rest = saved["numpy"]
             sys.modules["numpy"].random.set_state((name, keys.numpy().astype("uint32"), *rest))
 
 
@@ -203,7 +205,7 @@ def _generators():
 
 
 def _of_bytes(data):
-    # Bytes themselves are not among what can be loaded without running code.
+    # torch.load refuses bytes with weights_only=True.
     return torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
 
 
@@ -216,7 +218,7 @@ def _tuples(value):
 
 
 def _plain(state):
-    """The state if it can be read back without running code from the file."""
+    """The state, if it can be loaded again without running code from the file."""
     file = io.BytesIO()
     torch.save(state, file)
     file.seek(0)
@@ -228,14 +230,14 @@ def _plain(state):
 
 
 def manifest(entries, optimizer):
-    """What a store is of, as text that two runs can compare."""
+    """The optimizer and the weights of a store as text, to compare two runs."""
     kept = lambda entry: entry.state_keys if entry.group is None else ["gradient", *entry.state_keys]
     rows = [[entry.name, list(entry.size), str(entry.dtype), kept(entry)] for entry in entries]
     return json.dumps({"optimizer": optimizer, "weights": rows})
 
 
 def compare_manifests(path, stored, here):
-    """Refuses the store of another model, saying where they differ."""
+    """Raises an error with the first difference if a store is of another model."""
     if stored == here:
         return
     stored, here = json.loads(stored), json.loads(here)

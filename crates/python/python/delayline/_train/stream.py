@@ -1,5 +1,5 @@
-"""Streaming a model: its weights are in memory while modules compute with them, and its
-optimizer works on them as their gradients come."""
+"""Streams a model: its weights are in memory only while modules compute with them, and
+each is updated as soon as its gradient is complete."""
 
 import time
 import weakref
@@ -13,15 +13,15 @@ from .phantom import phantom, storage_pointer, tensor_over
 from .saved import SavedHooks, unpack, weight_cast
 from .store import compare_manifests, manifest
 
-# Bytes of an extent's row in a commit, and what else may grow in its words.
-_WORDS_ROOM = 4 << 20
+# Bytes reserved in a commit for data that may grow: generators, attached objects, groups.
+_PAYLOAD_ROOM = 4 << 20
 
-# Memory beside one update: records on their way, and the next weight.
+# Bytes of memory besides those of one update: for commit records, and gaps.
 _BESIDE = 256 << 10
 
 
 class Entry:
-    """A weight and its place in the store."""
+    """A weight, its extents in the store, and the state of its update."""
 
     def __init__(self, name, param, group):
         self.name, self.param, self.group = name, param, group
@@ -36,26 +36,33 @@ class Entry:
                 "for clipping give stream(..., clip=...), for scaling use bfloat16"
             )
             self.gone = phantom(param.data, words)
-        # How often it was updated, how many modules have it in memory, how many
-        # gradients came since the last step, whether they are applied, and whether those
-        # of the last step wait for whoever wants the weight.
+        # Number of updates, of modules that have it in memory, and of gradients since the
+        # last step.
         self.version = self.depth = self.arrivals = 0
-        self.updated = self.is_late = False
+        # Whether the gradients since the last step are applied.
+        self.updated = False
+        # Whether the update of the last step is still to be made, when the weight is needed.
+        self.is_late = False
+        # The version counter of its tensor when it was read, and the norm of its gradient.
         self.seen = self.norm = None
-        # Of its optimizer: state of its size, each an extent, and the rest.
+        # The state tensors of its shape, each of which is an extent, and the rest of its state.
         self.state_keys, self.state_dtypes, self.small = [], [], None
+        # The extents of the weight and of its gradient.
         self.extent = self.gradient = None
 
 
 def stream(model, optimizer, *, store, params=None, clip=None, accumulate=1, **options):
-    """Moves the weights of ``model`` to ``store`` and returns the model, which computes as
+    """Moves the weights of ``model`` to ``store``. Returns the model, which computes as
     before, and an optimizer of the class ``optimizer`` with these ``options``.
 
-    Where the folder holds a committed step of the same model, that is restored: weights,
-    buffers, state, the optimizer's groups, and generators of random numbers. ``params``
-    are groups of parameters, as optimizers take them. ``clip`` is the norm that gradients
-    are clipped to, as by ``clip_grad_norm_``. ``accumulate`` is how many backward passes
-    a step has.
+    If the folder contains a committed step of the same model, it is restored: weights,
+    buffers, optimizer state and groups, and random number generators. ``params`` are the
+    parameters to train, or groups of them, as optimizers take them; by default all that
+    require a gradient. ``clip`` is the maximum norm of all gradients, as for
+    ``clip_grad_norm_``. ``accumulate`` is the number of backward passes in a step.
+
+    Raises ``ValueError`` or ``TypeError`` if the model, the optimizer or the options cannot
+    be streamed, or the store is of another model or too small.
     """
     session = Session(model, optimizer, store, params, clip, accumulate, options)
     streamed = StreamedOptimizer(None, session.groups, session.rules)
@@ -66,14 +73,14 @@ def stream(model, optimizer, *, store, params=None, clip=None, accumulate=1, **o
 
 
 class Session:
-    """A model, its optimizer and their store. Modules and the optimizer have it; it has
-    neither, so that all are gone when nobody has them any more."""
+    """Connects a model, its optimizer and their store. Modules and the optimizer refer to
+    it, but not the reverse, so that all of them are freed when they are no longer used."""
 
     def __init__(self, model, optimizer, store, params, clip, accumulate, options):
         if not isinstance(accumulate, int) or accumulate < 1:
-            raise ValueError(f"accumulate={accumulate!r}: expected how many backward passes a step has, 1 or more")
+            raise ValueError(f"accumulate={accumulate!r}: expected the number of backward passes in a step, 1 or more")
         if clip is not None and not clip > 0:
-            raise ValueError(f"clip={clip!r}: expected the largest norm of all gradients, more than 0")
+            raise ValueError(f"clip={clip!r}: expected the maximum norm of all gradients, more than 0")
         if any(hasattr(module, "_delayline") for module in model.modules()):
             raise ValueError("this model, or a part of it, is streamed already")
         for module in model.modules():
@@ -85,27 +92,29 @@ class Session:
         self.groups = _groups(model, params)
         self.frames, self.mode, self.at = [], None, {}
         self.steps, self.hypers, self.grad_norm = 0, None, None
-        # Of the updates that wait: the figures of the optimizer's groups, and what their
-        # gradients are to be multiplied by.
+        # For the updates that wait: the settings of the optimizer's groups, and the factor of
+        # their gradients.
         self.late = None
-        # Bytes written to bring the model into the store, and weights updated in this step.
+        # Bytes written to move the model to the store, and number of weights updated in this
+        # step.
         self.placed = self.updates = 0
-        # Why nothing more may be committed.
+        # If set, commits fail with this message.
         self.broken = None
         self.committed_groups = None
         self.since = time.monotonic()
         self._learn(model)
 
     def start(self, model):
-        """Brings the model into the store, or the store's into the model."""
+        """Moves the model to the store, or restores it from the store."""
         self.buffers = weakref.WeakValueDictionary(model.named_modules(remove_duplicate=False))
         self._place(model)
         self._hook(model)
         self.store._session = weakref.proxy(self)
 
-    # What there is.
+    # The weights and their extents.
 
     def _learn(self, model):
+        """Makes the entries, and checks that the model can be streamed."""
         figures = {}
         for group in self.groups:
             for param in group["params"]:
@@ -133,7 +142,7 @@ class Session:
         if strange:
             raise ValueError("the optimizer's groups have parameters that are not the model's")
         self.lens, self.waiting = lens, []
-        # Also where none waits now: another run of the same store may clip.
+        # Also if no gradient waits in this run, because another run may clip.
         for entry in self.trained():
             entry.gradient = len(lens) + len(self.waiting)
             self.waiting.append(entry.bytes)
@@ -142,21 +151,23 @@ class Session:
         if self.store.memory < need + _BESIDE:
             largest = max(self.entries, key=lambda entry: entry.bytes)
             raise ValueError(
-                f"a memory of {self.store.memory:,} bytes is too small: an update of {largest.name} alone takes {need:,}, "
+                f"a memory of {self.store.memory:,} bytes is too small: the update of {largest.name} alone takes {need:,}; "
                 f"allow at least {need + _BESIDE:,}"
             )
 
     def _place(self, model):
+        """Opens the store and restores the model from it, or creates it and writes the model
+        to it."""
         manifest_here = manifest(self.entries, self.rules.name)
         if self.store.exists():
-            words = self.store._unpacked(type(self.store)._peek(self.store.path))
-            compare_manifests(self.store.path, words["manifest"], manifest_here)
+            saved = self.store._unpacked(type(self.store)._peek(self.store.path))
+            compare_manifests(self.store.path, saved["manifest"], manifest_here)
         buffers = sum(buffer.nbytes for buffer in model.buffers())
-        room = 2 * buffers + 2 * len(manifest_here) + 64 * len(self.entries) + _WORDS_ROOM
+        room = 2 * buffers + 2 * len(manifest_here) + 64 * len(self.entries) + _PAYLOAD_ROOM
         resumed = self.store._open(self.lens, self.waiting, room)
         self.native, self.manifest = self.store.native, manifest_here
         if resumed:
-            self._restore(model, self.store._unpacked(self.native.words()))
+            self._restore(model, self.store._unpacked(self.native.payload()))
             for entry in self.entries:
                 entry.param.data = entry.phantom
             self.store._building = None
@@ -179,40 +190,41 @@ class Session:
         self.placed = self.native.figures()["bytes_written"]
         progress.end()
 
-    def _restore(self, model, words):
-        self.store._restored(words)
+    def _restore(self, model, saved):
+        """Restores what a commit has besides the extents."""
+        self.store._restore(saved)
         with torch.no_grad():
             for name, buffer in model.named_buffers():
-                stored = words["buffers"].get(name)
+                stored = saved["buffers"].get(name)
                 if stored is None or stored.size() != buffer.size():
                     raise ValueError(f"{self.store.path}: the store is of another model: it has no buffer {name} of that size")
                 buffer.copy_(stored)
-        for key, (present, values) in words["small"].items():
+        for key, (present, values) in saved["small"].items():
             for entry, is_there, value in zip(self.trained(), present, values):
                 if is_there:
                     entry.small = entry.small or {}
                     entry.small[key] = value.clone() if torch.is_tensor(value) else value
-        for entry, is_there in zip(self.trained(), words["begun"]):
+        for entry, is_there in zip(self.trained(), saved["begun"]):
             if is_there and entry.small is None:
                 entry.small = {}
-        self.late = words["late"]
-        for entry, is_late in zip(self.trained(), words["is_late"]):
+        self.late = saved["late"]
+        for entry, is_late in zip(self.trained(), saved["is_late"]):
             entry.is_late = is_late
-        self.committed_groups = words["groups"]
-        self.load_groups(words["groups"])
+        self.committed_groups = saved["groups"]
+        self.load_groups(saved["groups"])
 
     def trained(self):
         return [entry for entry in self.entries if entry.group is not None]
 
     def group_of(self, entry):
-        """Which of the optimizer's groups."""
+        """The index of the optimizer's group that a weight is in."""
         for index, group in enumerate(self.groups):
             if any(param is entry.param for param in group["params"]):
                 return index
         raise ValueError(f"{entry.name} is in none of the optimizer's groups any more")
 
     def load_groups(self, groups):
-        """Sets the figures of the optimizer's groups."""
+        """Sets the settings of the optimizer's groups."""
         for mine, other in zip(self.groups, groups):
             for key, value in other.items():
                 if key != "params":
@@ -221,10 +233,11 @@ class Session:
                     else:
                         mine[key] = value.clone() if torch.is_tensor(value) else value
 
-    # Weights that come and go.
+    # Weights in memory.
 
     def lease(self, entry, mode, which=None, dtype=None):
-        """A tensor over an extent of an entry: its weight, or another of its own."""
+        """A tensor over an extent of an entry: over its weight, or over the extent
+        ``which``. Makes an update that waits first."""
         self.settle(entry)
         extent = entry.extent if which is None else which
         tensor = tensor_over(self.native.lease(extent, mode), dtype or entry.dtype, entry.size, entry.stride)
@@ -233,19 +246,21 @@ class Session:
         return tensor
 
     def bring(self, entry):
+        """Puts a weight into its parameter, for a module that computes with it."""
         if entry.depth == 0:
             if storage_pointer(entry.param) is not None:
                 raise RuntimeError(
                     f"{entry.name} was given other memory (param.data = ...), which would be lost: set weights by "
                     "load_state_dict"
                 )
-            # A weight made for inference would be computed with by other kernels.
+            # PyTorch uses other kernels for tensors that are made in inference mode.
             with torch.inference_mode(False):
                 entry.param.data = self.lease(entry, "read")
             entry.seen = entry.param._version
         entry.depth += 1
 
     def put_away(self, entry):
+        """Takes a weight out of its parameter when no module computes with it any more."""
         entry.depth -= 1
         if entry.depth == 0:
             changed = entry.param._version != entry.seen
@@ -257,12 +272,13 @@ class Session:
                 )
 
     def absent(self, param):
-        """The entry of a parameter that is not in memory."""
+        """The entry of a parameter if it is not in memory, otherwise ``None``."""
         entry = self.by_id.get(id(param))
         return entry if entry is not None and entry.param is param and entry.depth == 0 else None
 
     def entry_of(self, tensor):
-        """The weight whose memory a tensor has. It holds it, so it is that weight's still."""
+        """The entry of the weight whose memory a tensor shares, or ``None``. The tensor keeps
+        the lease, so the memory is still that of the weight."""
         entry = self.by_id.get(id(tensor if tensor._base is None else tensor._base))
         pointer = storage_pointer(tensor)
         if entry is not None and entry.param is (tensor if tensor._base is None else tensor._base):
@@ -270,6 +286,7 @@ class Session:
         return self.at.get(pointer) if pointer and self.native.holds(pointer) else None
 
     def cast_of(self, tensor):
+        """The entry of the weight of which autocast made ``tensor``, or ``None``."""
         leaf = weight_cast(tensor)
         entry = self.by_id.get(id(leaf)) if leaf is not None else None
         return entry if entry is not None and entry.param is leaf else None
@@ -288,8 +305,8 @@ class Session:
             if id(module) in inside:
                 continue
             if is_unit:
-                # What is compiled must not meet hooks: all of its weights come before it
-                # and go after it.
+                # Compiled code must not run hooks, so all weights of the module are brought
+                # before it runs.
                 inside.update(id(part) for part in module.modules())
             if compiled is not None:
                 module._compiled_call_impl = self._around(module, compiled)
@@ -323,14 +340,17 @@ class Session:
         return after
 
     def check_whole(self):
-        """Between backward() and step() weights are of two steps."""
+        """Raises an error between backward() and step(), when only some weights are
+        updated."""
         if self.hypers is not None and torch._C._current_graph_task_id() == -1:
             raise RuntimeError(
                 "the model is used between backward() and step(), when updates were made in the backward pass "
-                "already: call step() first, or give stream(..., clip=...), which makes updates in step()"
+                "already: call step() first, or give stream(..., clip=...), which makes updates after step()"
             )
 
     def enter(self, module, is_unit=False):
+        """Called before the forward pass of a module; ``is_unit`` if all of its parts are
+        compiled together."""
         self.check_whole()
         frame = _Frame(module)
         self.frames.append(frame)
@@ -342,7 +362,8 @@ class Session:
             self.mode = frame.mode = _Bring(self)
             frame.mode.__enter__()
         frame.pushed = SavedHooks(self).push()
-        # Whoever has modules inside computes with its own weights now and then only.
+        # A module with children uses its own parameters only in parts of its forward pass;
+        # _Bring brings these for each function that uses them.
         if is_unit:
             params = module.parameters()
         elif any(True for _ in module.children()):
@@ -356,7 +377,8 @@ class Session:
                 frame.entries.append(entry)
 
     def leave(self, module):
-        # A module whose forward pass failed before it began has no frame.
+        """Called after the forward pass of a module."""
+        # There is no frame if the pass failed before enter() was called.
         if not self.frames or self.frames[-1].module is not module:
             return
         frame = self.frames.pop()
@@ -368,7 +390,7 @@ class Session:
         if frame.paused is not None:
             frame.paused.__enter__()
         if frame.entries and torch.is_autocast_enabled("cpu"):
-            # It would keep a copy of each weight to its end.
+            # Otherwise autocast would keep a copy of each weight until it ends.
             torch.clear_autocast_cache()
         for entry in frame.entries:
             self.put_away(entry)
@@ -376,6 +398,7 @@ class Session:
     # Gradients.
 
     def before_gradient(self, param):
+        """Called before a gradient is accumulated."""
         entry = self.by_id[id(param)]
         if entry.updated or (not self.clip and entry.arrivals >= self.accumulate):
             raise RuntimeError(
@@ -387,6 +410,7 @@ class Session:
             param.grad = None
 
     def gradient(self, param):
+        """Called with a complete gradient of one backward pass: applies or keeps it."""
         entry = self.by_id[id(param)]
         grad, param.grad = param.grad, None
         if grad.layout != torch.strided:
@@ -395,7 +419,7 @@ class Session:
         with torch.no_grad():
             if self.clip is None and entry.arrivals == self.accumulate:
                 if entry.arrivals > 1:
-                    # In memory the new gradient is added to what is there.
+                    # The order of the operands is that of accumulation in memory.
                     grad = self.lease(entry, "read", entry.gradient) + grad
                     self.native.forget(entry.gradient)
                 self.apply(entry, grad)
@@ -405,6 +429,7 @@ class Session:
         del grad
 
     def keep(self, entry, grad):
+        """Adds a gradient to the one that waits on the drive."""
         first = entry.arrivals == 1
         stored = self.lease(entry, "write" if first else "modify", entry.gradient)
         if first:
@@ -419,7 +444,7 @@ class Session:
         self.tick("have their gradients", sum(entry.arrivals > 0 for entry in self.entries))
 
     def apply(self, entry, grad):
-        """The update of one weight as its gradient comes."""
+        """Updates one weight in the backward pass."""
         if self.hypers is None:
             self.hypers = self.figures_of_groups()
         self.settle(entry)
@@ -428,10 +453,10 @@ class Session:
         entry.updated = True
 
     def settle(self, entry):
-        """The update of one weight that has waited for whoever wants it, if it has."""
+        """Makes the update of one weight if it waits since the last step."""
         if not entry.is_late:
             return
-        # In the middle of a forward pass, which must not see any of it.
+        # This may be within a forward pass, whose modes must not affect the update.
         with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False), torch._C.DisableTorchFunction():
             *tensors, grad = self.together(entry, entry.gradient)
             group, scale = self.late["groups"][self.group_of(entry)], self.late["scale"]
@@ -441,15 +466,16 @@ class Session:
             self.native.forget(entry.gradient)
 
     def together(self, entry, *more):
-        """Tensors over the weight, its state and ``more`` extents, to be changed."""
+        """Tensors over a weight, its state, and the extents ``more``, leased together to be
+        changed."""
         extents = [*range(entry.extent, entry.extent + 1 + len(entry.state_keys)), *more]
         types = [entry.dtype, *entry.state_dtypes, *(entry.dtype for _ in more)]
         leases = self.native.lease_together(extents, "modify")
         return [tensor_over(lease, dtype, entry.size, entry.stride) for lease, dtype in zip(leases, types)]
 
     def update(self, entry, group, tensors, grad, scale=None):
-        """The optimizer's step on one weight."""
-        self.broken = f"the update of {entry.name} failed half-way; open the store again, the last commit stands"
+        """The optimizer's step on one weight; ``scale`` is the factor of the gradient."""
+        self.broken = f"the update of {entry.name} failed half-way; open the store again, its last commit is intact"
         if scale is not None:
             grad.mul_(scale)
         state = dict(zip(entry.state_keys, tensors[1:]))
@@ -459,24 +485,28 @@ class Session:
         self.tick("updated")
 
     def tick(self, what, count=None):
+        """Shows the progress of the step."""
         count = self.updates if count is None else count
         words = lambda: f"step {self.store.step + 1}: {count} of {len(self.trained())} weights {what}"
         self.store._progress.tick(words)
 
     def figures_of_groups(self):
+        """Copies of the settings of the optimizer's groups."""
         return [
             {key: value.clone() if torch.is_tensor(value) else value for key, value in group.items() if key != "params"}
             for group in self.groups
         ]
 
     def step(self):
+        """Ends a step. With clipping, computes the norm of all gradients and leaves the
+        updates to the next use of each weight."""
         with torch.no_grad():
             if self.hypers is not None and self.hypers != self.figures_of_groups():
                 raise RuntimeError(
-                    "the optimizer's figures (lr, ...) were changed between backward() and step(), after updates were "
+                    "the optimizer's settings (lr, ...) were changed between backward() and step(), after updates were "
                     "made with the old ones; change them after step(), as schedulers do"
                 )
-            # Those that nobody has wanted since the last step.
+            # Updates of the last step whose weights were not used since.
             for entry in self.entries:
                 self.settle(entry)
             waiting = [entry for entry in self.entries if entry.arrivals and not entry.updated]
@@ -491,7 +521,7 @@ class Session:
         self._end_step()
         self.store.step += 1
         self.steps += 1
-        self.native.turn()
+        self.native.end_step()
         if self.store.step % self.store.durable == 0:
             self.commit()
 
@@ -504,8 +534,8 @@ class Session:
     def zero_grad(self):
         if any(entry.updated for entry in self.entries):
             raise RuntimeError(
-                "zero_grad() after backward() and before step(): updates were made in the backward pass and cannot be "
-                "taken back; a step can be skipped with clip=, which makes them in step()"
+                "zero_grad() between backward() and step(): updates were made in the backward pass and cannot be "
+                "taken back; to be able to skip a step, give stream(..., clip=...), which makes them after step()"
             )
         for entry in self.trained():
             if entry.arrivals:
@@ -516,6 +546,7 @@ class Session:
     # Commits.
 
     def commit(self):
+        """Makes the extents, and the state that is in memory, durable."""
         if self.broken is not None:
             raise RuntimeError(self.broken)
         if any(entry.arrivals for entry in self.entries):
@@ -542,6 +573,7 @@ class Session:
         }))
 
     def current_buffers(self):
+        """The buffers of the model by name."""
         found = {}
         for prefix, module in list(self.buffers.items()):
             for name, buffer in module._buffers.items():
@@ -552,7 +584,7 @@ class Session:
     # Copies.
 
     def copy(self, entry):
-        """The weight as it is now, in memory of its own."""
+        """A copy of a weight."""
         self.check_whole()
         with torch.no_grad():
             return self.lease(entry, "read").clone()
@@ -564,6 +596,7 @@ class Session:
         entry.version += 1
 
     def optimizer_state(self):
+        """Copies of the optimizer's state, by the id of the parameter."""
         found = {}
         for entry in self.trained():
             self.settle(entry)
@@ -576,6 +609,7 @@ class Session:
         return found
 
     def load_optimizer_state(self, found):
+        """Sets the optimizer's state, by the id of the parameter."""
         with torch.no_grad():
             for entry in self.trained():
                 self.settle(entry)
@@ -611,7 +645,7 @@ class Session:
 
 
 class _Frame:
-    """A module that computes."""
+    """The forward pass of a module that is under way."""
 
     __slots__ = ("module", "entries", "pushed", "mode", "paused")
 
@@ -620,8 +654,8 @@ class _Frame:
 
 
 class _Bring(TorchFunctionMode):
-    """Brings weights that are used outside of their module, for as long as one function
-    of PyTorch computes; views of them keep what they need."""
+    """Brings weights that are used outside of their module, while one function of PyTorch
+    runs. A view that the function returns keeps the lease."""
 
     def __init__(self, session):
         super().__init__()
@@ -643,11 +677,12 @@ class _Bring(TorchFunctionMode):
                 self.session.put_away(entry)
 
 
-# Of a tensor's properties those that are tensors over its memory.
+# The properties of a tensor that share its memory.
 _VIEWS = ("T", "mT", "H", "mH", "data", "real", "imag")
 
 
 def is_about_sizes(function):
+    """Whether a function of PyTorch needs only sizes and types, not elements."""
     name = getattr(function, "__name__", "")
     if name == "__get__":
         return getattr(function.__self__, "__name__", "") not in _VIEWS
@@ -655,6 +690,7 @@ def is_about_sizes(function):
 
 
 def flat(values):
+    """The values, with those in nested lists and tuples."""
     for value in values:
         if isinstance(value, (list, tuple)):
             yield from flat(value)
@@ -676,6 +712,7 @@ def _ready(session):
 
 
 def _is_dense(tensor):
+    """Whether a tensor covers its memory without gaps and overlaps, in any order."""
     expected = 1
     for step, length in sorted(zip(tensor.stride(), tensor.size())):
         if length > 1 and step != expected:
@@ -685,6 +722,7 @@ def _is_dense(tensor):
 
 
 def _groups(model, params):
+    """The groups of parameters, as an optimizer makes them of ``params``."""
     if params is None:
         params = [param for param in model.parameters() if param.requires_grad]
     params = list(params)
