@@ -396,7 +396,7 @@ fn tools(
                 strict: tool.strict,
             },
         });
-        chat.insert("tools", raw(&offered.collect::<Vec<_>>())?);
+        chat.insert("tools", raw(offered.collect::<Vec<_>>())?);
         echo.insert("tools".into(), value_of(&given));
     }
     let expected = "none, auto, required, or an object with the `type` function and a `name`";
