@@ -104,6 +104,10 @@ pub const REFUSED: &[RefusedArchs] = &[
         why: "it scores given answers, and writes none",
     },
     RefusedArchs {
+        archs: &["chameleon"],
+        why: "it makes llama.cpp abort where a part of a prompt has no logits",
+    },
+    RefusedArchs {
         archs: &["gptj"],
         why: "it is known to llama.cpp by name, but not run by it",
     },
@@ -118,20 +122,6 @@ pub(crate) fn check_arch(arch: &str) -> Result<(), Error> {
             "this model's architecture, {arch}, does not run: {}",
             refused.why
         ))),
-    }
-}
-
-/// The last of the image tokens whose logits llama.cpp's graph of Chameleon overwrites.
-const CHAMELEON_TOKENS: u64 = 8196;
-
-/// Refuses a vocabulary on which the graph of its architecture would abort.
-pub(crate) fn check_vocabulary(arch: &str, tokens: u64) -> Result<(), Error> {
-    match arch {
-        "chameleon" if tokens < CHAMELEON_TOKENS => Err(Error::Option(format!(
-            "this model's vocabulary has {tokens} tokens; a Chameleon has {CHAMELEON_TOKENS} at \
-             least, those of its images"
-        ))),
-        _ => Ok(()),
     }
 }
 
@@ -158,14 +148,6 @@ pub(crate) fn check_kind(model: &Model) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_chameleon_has_tokens_for_images() {
-        assert!(check_vocabulary("llama", 1).is_ok());
-        assert!(check_vocabulary("chameleon", 8196).is_ok());
-        let refused = check_vocabulary("chameleon", 8195).expect_err("it is too short");
-        assert!(refused.to_string().contains("8195 tokens"), "{refused}");
-    }
 
     #[test]
     fn what_does_not_run_is_refused_in_words() {
