@@ -76,7 +76,7 @@ pub fn run(args: &RunArgs, output: &Output) -> Result<()> {
     if let Some(cache) = &cache {
         engine
             .backend_mut()
-            .use_tier(KvTier::open(cache, &options)?)?;
+            .use_tier(KvTier::open(cache, &args.model, &options)?)?;
     }
     interrupt::watch();
     let open_s = start.elapsed().as_secs_f64();

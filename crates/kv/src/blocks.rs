@@ -41,8 +41,11 @@ pub(crate) struct Blocks {
     stats: KvStats,
     /// The last failed operation, until it has been reported.
     trouble: Option<String>,
-    /// Whether a write has failed, such as on a full disk: then nothing is written any more.
+    /// Whether a write or a removal has failed, such as on a full disk: then nothing is written
+    /// any more.
     frozen: bool,
+    /// Maximum length of a file, in bytes.
+    longest: u64,
     /// None if the folder is open for reading only.
     writes: Option<Writes>,
 }
@@ -93,8 +96,13 @@ impl Blocks {
             stats: KvStats::default(),
             trouble: None,
             frozen: false,
+            longest: u64::MAX,
             writes,
         })
+    }
+
+    pub fn limit_blocks(&mut self, bytes: u64) {
+        self.longest = bytes;
     }
 
     pub fn limit_a_day(&mut self, bytes: u64) {
@@ -241,8 +249,8 @@ impl Blocks {
         let (name, needed) = (block.file_name(), on_disk(file.len() as u64));
         let link = link(&name);
         self.make_room(needed, Some(&link.behind));
-        if !self.index.has_room(needed) {
-            // All that is left are the blocks before this one.
+        if self.frozen || !self.index.has_room(needed) {
+            // Room could not be made, or all that is left are the blocks before this one.
             return Ok(false);
         }
         if let Err(error) = self.write(&name, file) {
@@ -269,9 +277,7 @@ impl Blocks {
     }
 
     pub fn remove(&mut self, block: &Block) {
-        let name = block.file_name();
-        self.lose(&name);
-        self.delete(&name);
+        self.drop_file(&block.file_name());
     }
 
     /// Records a use of a block.
@@ -291,11 +297,7 @@ impl Blocks {
         let names: Vec<String> = self.index.beginning(&whose).cloned().collect();
         let mut removed = 0;
         for name in names {
-            // If the folder may only be read, the file stays, but is not found any more.
-            if self.delete(&name) || self.writes.is_none() {
-                self.lose(&name);
-            }
-            removed += usize::from(!self.index.has(&name) && self.writes.is_some());
+            removed += usize::from(self.drop_file(&name));
         }
         removed
     }
@@ -309,7 +311,15 @@ impl Blocks {
         }
     }
 
-    /// Deletes a file; returns whether it is gone.
+    /// Takes a block out of the index and deletes its file; returns whether it is gone. If the
+    /// folder may only be read, the file stays, but is not found any more.
+    fn drop_file(&mut self, name: &String) -> bool {
+        self.lose(name);
+        self.delete(name)
+    }
+
+    /// Deletes a file that has left the index; returns whether it is gone. One that cannot be
+    /// removed still takes room, so that nothing is written any more.
     fn delete(&mut self, name: &str) -> bool {
         self.fetched.remove(name);
         if self.writes.is_none() {
@@ -317,6 +327,7 @@ impl Blocks {
         }
         match fs::remove_file(self.path.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                self.frozen = true;
                 self.refused("remove", name, &error);
                 false
             }
@@ -342,17 +353,24 @@ impl Blocks {
 
     fn read(&mut self, name: &String) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
-        let read = File::open(self.path.join(name)).and_then(|mut file| {
+        let read = folder::read(&self.path.join(name)).and_then(|file| {
             let len = file.metadata()?.len();
+            if len > self.longest {
+                return Ok(false);
+            }
             bytes.try_reserve_exact(len as usize)?;
-            file.read_to_end(&mut bytes)?;
+            (&file).take(len).read_to_end(&mut bytes)?;
             drop_pages(&file);
-            Ok(())
+            Ok(true)
         });
         match read {
-            Ok(()) => {
+            Ok(true) => {
                 self.stats.read_bytes += bytes.len() as u64;
                 Some(bytes)
+            }
+            Ok(false) => {
+                self.reject(name, false);
+                None
             }
             Err(error) => {
                 self.lose(name);
@@ -370,7 +388,7 @@ impl Blocks {
         if self.writes.is_none() {
             return;
         }
-        let file = File::open(self.path.join(name));
+        let file = folder::read(&self.path.join(name));
         let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
     }
 
@@ -379,10 +397,7 @@ impl Blocks {
     fn reject(&mut self, name: &String, misplaced: bool) {
         self.stats.rejected += 1;
         self.stats.misplaced += u64::from(misplaced);
-        self.lose(name);
-        if self.writes.is_some() {
-            let _ = fs::remove_file(self.path.join(name));
-        }
+        self.drop_file(name);
     }
 
     fn refused(&mut self, what: &str, name: &str, error: &io::Error) {

@@ -2,11 +2,12 @@
 //! statistics, a check, removal.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use serde::Serialize;
 
 use crate::block::{is_block, links};
@@ -56,11 +57,27 @@ pub fn make(path: &Path) -> io::Result<()> {
     builder.recursive(true).mode(0o700).create(path)
 }
 
+/// Opens a file of the folder. Whatever else has its name, such as a link, a pipe or a device,
+/// is refused, and opening it neither waits nor does anything.
+pub(crate) fn open_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = options.custom_flags(flags.bits() as i32).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is no file: remove it")),
+    }
+}
+
+/// Opens a file of the folder for reading.
+pub(crate) fn read(path: &Path) -> io::Result<File> {
+    open_file(path, File::options().read(true))
+}
+
 /// Creates or empties a file; a new one is readable by its owner alone.
 pub(crate) fn create(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     let options = options.write(true).create(true).truncate(true);
-    options.mode(0o600).open(path)
+    open_file(path, options.mode(0o600))
 }
 
 /// Opens or creates a folder; it is locked until the returned file is dropped.
@@ -99,7 +116,7 @@ fn cannot_read(path: &Path) -> impl Fn(io::Error) -> StoreError + Copy {
 pub(crate) fn check(path: &Path) -> Result<(), StoreError> {
     let failed = cannot_read(path);
     let mut version = String::new();
-    match File::open(path.join(MARK)) {
+    match read(&path.join(MARK)) {
         Ok(file) => {
             file.take(64).read_to_string(&mut version).map_err(failed)?;
             match version.trim().parse() {
@@ -147,8 +164,10 @@ pub(crate) fn blocks(path: &Path) -> Result<Vec<Found>, StoreError> {
         if !(name.ends_with(".block") || name.ends_with(".tail")) {
             continue;
         }
-        // Removed since it was listed.
-        let Ok(meta) = entry.metadata() else { continue };
+        // Removed since it was listed, or no file.
+        let Some(meta) = entry.metadata().ok().filter(fs::Metadata::is_file) else {
+            continue;
+        };
         found.push(Found {
             name,
             bytes: on_disk(meta.len()),
@@ -227,8 +246,8 @@ pub fn verify(path: &Path) -> Result<FolderStat, StoreError> {
     for found in blocks(path)? {
         let file = path.join(&found.name);
         let mut head = [0; 8];
-        let read = File::open(&file).and_then(|mut file| file.read_exact(&mut head));
-        if read.is_err() || !is_block(&head) {
+        let begins = read(&file).and_then(|mut file| file.read_exact(&mut head));
+        if begins.is_err() || !is_block(&head) {
             stat.damaged.push(file);
         }
     }

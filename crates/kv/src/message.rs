@@ -4,7 +4,7 @@
 use std::io::{self, Read, Write};
 
 /// Maximum length of a body, in bytes. A block of the largest models has a tenth of it.
-const MOST: u32 = 256 << 20;
+pub(crate) const MOST: u32 = 256 << 20;
 
 /// Bytes of verb, number, length of the name and length of the body.
 const HEAD: usize = 1 + 4 + 2 + 4;

@@ -196,7 +196,9 @@ impl SharedTier {
             return false;
         }
         let tokens: usize = missing.iter().map(|block| block.tokens.len()).sum();
-        let worth = token_s.map(|s| Duration::from_secs_f64((s * tokens as f64).clamp(0.0, 1e6)));
+        // A time that is no number is one that is not known.
+        let worth = token_s.map(|s| (s * tokens as f64).clamp(0.0, 1e6));
+        let worth = worth.and_then(|s| Duration::try_from_secs_f64(s).ok());
         let names = missing.iter().map(|block| self.lines.secret.name(block));
         let names = names.collect::<Vec<_>>().join("\n");
         let number = desk.number();
@@ -243,6 +245,27 @@ mod tests {
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
         }
+    }
+
+    /// Costs that were never measured may be no number, and prompts take no time without end.
+    #[test]
+    fn a_time_that_is_no_number_is_not_known() {
+        let (input, mut program) = std::io::pipe().expect("a pipe");
+        let opened = ShareMessage::new(ShareVerb::Opened, 0, "");
+        opened.write_to(&mut program).expect("it is read later");
+        let secret = ShareSecret::new(&[7; 64]).expect("long enough");
+        let output = std::io::sink();
+        let link = ShareLink::new(Box::new(input), Box::new(output), "there", secret);
+        let root = Root::new(&[b"a model"]);
+        let tier = SharedTier::new(link.expect("it is open"), root, Weak::new());
+        let costs = [f64::NAN, f64::INFINITY, f64::MAX, -1.0];
+        for (number, token_s) in (0..).zip(costs) {
+            let owner = Namespace::default();
+            let (tag, parent) = (root.tag(&owner), root.begin(&owner));
+            let block = Block::new(&root, tag, parent, 0, &[number; 64]);
+            assert!(tier.wants(vec![block], Some(token_s)), "it is asked for");
+        }
+        tier.lines.end();
     }
 
     #[test]

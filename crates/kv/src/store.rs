@@ -86,6 +86,12 @@ impl Store {
         })
     }
 
+    /// Limits the length of a block's file to `bytes`: a longer one is none of this model's, and
+    /// is removed unread.
+    pub fn limit_blocks(&mut self, bytes: u64) {
+        self.lock().limit_blocks(bytes);
+    }
+
     /// Limits the bytes written in a day (UTC), those of earlier processes included.
     pub fn limit_a_day(&mut self, bytes: u64) {
         self.lock().limit_a_day(bytes);

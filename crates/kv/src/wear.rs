@@ -2,10 +2,12 @@
 //! endures only so many writes.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::folder;
 
 /// The file of the count. It has a fixed length and is overwritten in place.
 pub(crate) const WEAR: &str = "wear";
@@ -45,8 +47,11 @@ pub(crate) fn today() -> u64 {
 /// What was written on that day, from the file in the folder: 0 bytes if there is no file,
 /// `u64::MAX` if it cannot be read, so that a limit counts as reached.
 pub(crate) fn written_on(folder: &Path, day: u64) -> Day {
-    let bytes = match std::fs::read(folder.join(WEAR)) {
-        Ok(text) => match Day::decode(&text) {
+    let mut text = Vec::new();
+    let read =
+        folder::read(&folder.join(WEAR)).and_then(|file| file.take(64).read_to_end(&mut text));
+    let bytes = match read {
+        Ok(_) => match Day::decode(&text) {
             Some(found) if found.day == day => found.bytes,
             Some(_) => 0,
             None => u64::MAX,
@@ -74,7 +79,7 @@ impl Wear {
         let options = options.write(true).create(true).truncate(false);
         let options = options.mode(0o600);
         Ok(Self {
-            file: options.open(folder.join(WEAR))?,
+            file: folder::open_file(&folder.join(WEAR), options)?,
             now,
             limit: u64::MAX,
             full: None,

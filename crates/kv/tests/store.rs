@@ -5,6 +5,7 @@ mod common;
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use common::{SIZE, age, files, found, put, root};
 use delayline_kv::{
@@ -263,12 +264,52 @@ fn a_folder_that_is_not_ours_is_left_alone() {
     );
 }
 
+/// The system takes the first bytes of a long file and refuses the rest, as a full disk does:
+/// the test runs in a process with a limit on the length of files.
 #[test]
 fn a_full_disk_is_told_once_and_nothing_fails() {
+    const NO_ROOM: &str = "DELAYLINE_TEST_NO_ROOM";
+    if std::env::var_os(NO_ROOM).is_none() {
+        let limited = "trap '' XFSZ; ulimit -f 64; exec \"$0\" --exact --nocapture \
+                       a_full_disk_is_told_once_and_nothing_fails";
+        let program = std::env::current_exe().unwrap();
+        let mut shell = Command::new("sh");
+        let shell = shell.args(["-c", limited]).arg(program).env(NO_ROOM, "1");
+        let output = shell.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains("told: "), "{said}");
+        return;
+    }
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::open(dir.path(), SIZE, root()).unwrap();
     put(&mut store, b"", &[1; 64]);
-    // The folder disappears under it, as when a drive is pulled.
+    let chain = store.chain(&Namespace::default(), &[2; 200]);
+    assert!(store.put(&chain[0], &[7; 200_000]).is_err());
+    let told = store.trouble().expect("it is told");
+    println!("told: {told}");
+    assert!(told.contains("cannot write") && store.trouble().is_none());
+    assert!(!store.writes());
+    assert_eq!(
+        store.put(&chain[1], b"x").ok(),
+        Some(false),
+        "no second try"
+    );
+    // What was there before is there, and of the file that had no room nothing is.
+    assert_eq!(found(&mut store, b"", &[1; 64]), 64);
+    assert_eq!(found(&mut store, b"", &[2; 200]), 0);
+    let left = fs::read_dir(dir.path()).unwrap();
+    let left = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(!left.into_iter().any(|name| name.ends_with(".new")));
+    assert_eq!(store.stats().failed, 1);
+}
+
+#[test]
+fn a_folder_that_disappears_is_told_once_and_nothing_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(dir.path(), SIZE, root()).unwrap();
+    put(&mut store, b"", &[1; 64]);
+    // As when a drive is pulled.
     fs::remove_dir_all(dir.path()).unwrap();
     let chain = store.chain(&Namespace::default(), &[2; 200]);
     assert!(store.put(&chain[0], b"x").is_err());

@@ -80,9 +80,7 @@ impl KvCache {
     /// # Errors
     /// When the model cannot be opened.
     pub fn staging(&self, model: &Path, kv: KvType) -> Result<u64, Error> {
-        let file = ModelFile::open(model)?;
-        // The size of a cache is a multiple of 256 cells; a block has 64.
-        let block = budget::kv_bytes(&file, 256, kv) / 4;
+        let block = block_bytes(model, kv)?;
         // A block's bytes, and its file twice.
         let own = 3 * block + (256 << 10);
         Ok(match self.share {
@@ -92,6 +90,13 @@ impl KvCache {
             Some(_) => own + (3 + 9) * block + REACHES,
         })
     }
+}
+
+/// What a block of a model's cache takes, without headers, in bytes.
+fn block_bytes(model: &Path, kv: KvType) -> Result<u64, Error> {
+    let file = ModelFile::open(model)?;
+    // The size of a cache is a multiple of 256 cells; a block has 64.
+    Ok(budget::kv_bytes(&file, 256, kv) / 4)
 }
 
 /// How the store that several machines share is reached.
@@ -115,9 +120,9 @@ impl KvTier {
     /// Opens the folder for a model that runs with `options`.
     ///
     /// # Errors
-    /// When the path is not a folder, the folder is in use, the size is too small, or the
+    /// When the model cannot be opened, the path is not a folder, the folder is in use, the size is too small, or the
     /// shared store cannot be reached.
-    pub fn open(cache: &KvCache, options: &Options) -> Result<Self, Error> {
+    pub fn open(cache: &KvCache, model: &Path, options: &Options) -> Result<Self, Error> {
         let root = Root::new(&[
             &cache.content,
             BINDINGS.as_bytes(),
@@ -130,6 +135,8 @@ impl KvTier {
             false => Store::open(&cache.folder, cache.size, root),
         }
         .map_err(told)?;
+        // Within what `staging` sets aside, and more than headers need.
+        store.limit_blocks(2 * block_bytes(model, options.kv)? + (256 << 10));
         if let Some(bytes) = cache.write_per_day {
             store.limit_a_day(bytes);
         }

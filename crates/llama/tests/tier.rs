@@ -38,7 +38,7 @@ impl Setting<'_> {
             write_per_day: None,
             share: None,
         };
-        let tier = KvTier::open(&cache, &options).expect("a folder");
+        let tier = KvTier::open(&cache, self.model, &options).expect("a folder");
         engine.backend_mut().use_tier(tier).expect("this model can");
         Batcher::new(engine, None)
     }
@@ -188,7 +188,7 @@ fn models_whose_cache_cannot_be_kept_say_so() {
         write_per_day: None,
         share: None,
     };
-    let tier = KvTier::open(&cache, &options).expect("a folder");
+    let tier = KvTier::open(&cache, &path, &options).expect("a folder");
     let refused = engine.backend_mut().use_tier(tier).expect_err("a window");
     assert!(
         refused.to_string().contains("leave out --kv-cache"),

@@ -197,7 +197,7 @@ fn walk(path: &Path, seed: u64) -> Walked {
             write_per_day: None,
             share: None,
         };
-        let tier = KvTier::open(&cache, &options).expect("a folder");
+        let tier = KvTier::open(&cache, path, &options).expect("a folder");
         // Some models cannot have one.
         let kept = engine.backend_mut().use_tier(tier).is_ok();
         (Batcher::new(engine, Some(CELLS / 2)), kept)

@@ -358,7 +358,7 @@ fn open(config: &ServerConfig, shared: &Shared) -> Result<(Batcher, Opened), Err
     };
     let mut engine = delayline_llama::open(&config.model, &options)?;
     if let Some(cache) = &config.kv {
-        let tier = KvTier::open(cache, &options)?;
+        let tier = KvTier::open(cache, &config.model, &options)?;
         engine.backend_mut().use_tier(tier)?;
     }
     let (threads, cells) = (engine.threads(), engine.ctx() as usize);

@@ -1,14 +1,14 @@
 //! The two threads of a shared store: one writes requests and new blocks, the other reads
 //! answers, checks the keyed hash of each object, and puts its block into the folder.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::sync::{Mutex, PoisonError, Weak};
 use std::time::Instant;
 
 use crate::block::{Block, decode};
 use crate::blocks::Blocks;
-use crate::message::{ShareMessage, ShareVerb};
+use crate::folder;
+use crate::message::{MOST, ShareMessage, ShareVerb};
 
 use super::desk::{Ask, Lines, Sending};
 
@@ -72,7 +72,9 @@ fn next(lines: &Lines) -> Option<Job> {
 
 /// The object of a block; none if its file has been removed or changed.
 fn object(lines: &Lines, sending: &Sending) -> Option<ShareMessage> {
-    let file = fs::read(&sending.file).ok()?;
+    let mut file = Vec::new();
+    let from = folder::read(&sending.file).ok()?;
+    from.take(MOST.into()).read_to_end(&mut file).ok()?;
     decode(&lines.root, &file).filter(|decoded| decoded.block == sending.block)?;
     let name = lines.secret.name(&sending.block);
     let object = lines.secret.seal(&name, &file);
