@@ -1,14 +1,10 @@
-//! The index of a store's blocks and its eviction policy. Does no I/O and reads no clock, so
-//! that `study kv` runs it over recorded requests.
-//!
-//! The policy is LFU with aging. A block's rank is its number of uses plus the value of a
-//! counter at its last use; the counter is the highest rank evicted so far. So a block that
-//! was used often stays long, but not for ever. Of equal ranks the least recently used is
-//! evicted. Only the last blocks of sequences are evicted, because a block is of no use
-//! without those before it.
+//! The index of a store's blocks by the names of their files. Does no I/O and reads no clock;
+//! which block goes next is `aging.rs`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
+
+use crate::aging::Aging;
 
 /// The place of a block in its sequence: its own key and its parent's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,18 +15,7 @@ pub struct ChainLink<K> {
     pub behind: K,
 }
 
-/// What is known of a block.
-#[derive(Clone, Debug)]
-struct Entry<K> {
-    bytes: u64,
-    uses: u64,
-    rank: u64,
-    /// Serial number of its last use.
-    used: u64,
-    link: ChainLink<K>,
-}
-
-/// Blocks by name, limited to a total size.
+/// Blocks by name, limited to a total size: names for the numbers of [`Aging`].
 ///
 /// ```
 /// use delayline_kv::{ChainLink, KvIndex};
@@ -46,186 +31,177 @@ struct Entry<K> {
 /// ```
 #[derive(Debug)]
 pub struct KvIndex<N, K> {
-    size: u64,
-    entries: BTreeMap<N, Entry<K>>,
-    /// Rank, last use and name of the blocks that no other follows.
-    ends: BTreeSet<(u64, u64, N)>,
-    /// How many blocks follow a key.
-    followers: HashMap<K, u32>,
-    names: HashMap<K, N>,
-    bytes: u64,
-    clock: u64,
-    uses: u64,
+    policy: Aging,
+    names: BTreeMap<N, u32>,
+    keys: HashMap<K, u32>,
+    /// By number; none if it is free.
+    numbers: Vec<Option<Numbered<N, K>>>,
+    free: Vec<u32>,
+}
+
+/// What has a number: a block, or what blocks stand behind, or both.
+#[derive(Debug)]
+struct Numbered<N, K> {
+    name: Option<N>,
+    key: Option<K>,
 }
 
 impl<N: Clone + Ord, K: Clone + Eq + Hash> KvIndex<N, K> {
     /// An empty index whose blocks may take `size` bytes, or any other unit.
     pub fn new(size: u64) -> Self {
         Self {
-            size,
-            entries: BTreeMap::new(),
-            ends: BTreeSet::new(),
-            followers: HashMap::new(),
-            names: HashMap::new(),
-            bytes: 0,
-            clock: 0,
-            uses: 0,
+            policy: Aging::new(size),
+            names: BTreeMap::new(),
+            keys: HashMap::new(),
+            numbers: Vec::new(),
+            free: Vec::new(),
         }
     }
 
     /// The maximum of [`KvIndex::bytes`].
     pub fn size(&self) -> u64 {
-        self.size
+        self.policy.size()
     }
 
     /// The size of all blocks.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.policy.bytes()
     }
 
     /// Number of blocks.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.policy.len()
     }
 
     /// Whether there are no blocks.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.policy.is_empty()
     }
 
     /// Whether a block is in the index.
     pub fn has(&self, name: &N) -> bool {
-        self.entries.contains_key(name)
+        self.names.contains_key(name)
     }
 
     /// Whether there is room for `bytes` more.
     pub fn has_room(&self, bytes: u64) -> bool {
-        self.bytes.saturating_add(bytes) <= self.size
+        self.policy.has_room(bytes)
     }
 
     /// Adds a block, or replaces one of that name. The caller has made room for it with
     /// [`KvIndex::make_room`].
     pub fn add(&mut self, name: N, bytes: u64, link: ChainLink<K>) {
-        let uses = self.remove(&name).map_or(0, |old| old.uses) + 1;
-        let rank = self.clock + uses;
-        self.insert(name, bytes, uses, rank, link);
+        let (number, behind) = self.number(name, link);
+        self.policy.add(number, bytes, Some(behind));
     }
 
     /// Adds a block of an earlier process with no uses: it ranks below all blocks that are
     /// used from now on and above the old ones added earlier.
     pub(crate) fn add_old(&mut self, name: N, bytes: u64, link: ChainLink<K>) {
-        self.remove(&name);
-        self.insert(name, bytes, 0, 0, link);
-    }
-
-    fn insert(&mut self, name: N, bytes: u64, uses: u64, rank: u64, link: ChainLink<K>) {
-        self.bytes += bytes;
-        self.uses += 1;
-        self.hold(&link.behind);
-        if let Some(own) = &link.own {
-            self.names.insert(own.clone(), name.clone());
-        }
-        let used = self.uses;
-        let entry = Entry {
-            bytes,
-            uses,
-            rank,
-            used,
-            link,
-        };
-        self.entries.insert(name.clone(), entry);
-        self.set_end(&name, true);
+        let (number, behind) = self.number(name, link);
+        self.policy.add_old(number, bytes, Some(behind));
     }
 
     /// Counts a use of a block.
     pub fn touch(&mut self, name: &N) {
-        self.set_end(name, false);
-        self.uses += 1;
-        if let Some(entry) = self.entries.get_mut(name) {
-            entry.uses += 1;
-            entry.rank = self.clock + entry.uses;
-            entry.used = self.uses;
+        if let Some(&number) = self.names.get(name) {
+            self.policy.touch(number);
         }
-        self.set_end(name, true);
     }
 
     /// Removes a block.
     pub fn forget(&mut self, name: &N) {
-        self.remove(name);
-    }
-
-    fn remove(&mut self, name: &N) -> Option<Entry<K>> {
-        self.set_end(name, false);
-        let entry = self.entries.remove(name)?;
-        self.bytes -= entry.bytes;
-        if let Some(own) = &entry.link.own {
-            self.names.remove(own);
-        }
-        self.release(&entry.link.behind);
-        Some(entry)
-    }
-
-    /// Counts one more follower of a block.
-    fn hold(&mut self, key: &K) {
-        *self.followers.entry(key.clone()).or_default() += 1;
-        if let Some(name) = self.names.get(key).cloned() {
-            self.set_end(&name, false);
-        }
-    }
-
-    /// Counts one follower less.
-    fn release(&mut self, key: &K) {
-        if let Some(count) = self.followers.get_mut(key) {
-            *count -= 1;
-            if *count == 0 {
-                self.followers.remove(key);
-            }
-        }
-        if let Some(name) = self.names.get(key).cloned() {
-            self.set_end(&name, true);
-        }
-    }
-
-    /// Adds a block to the ends if `is_end` and no other follows it; else removes it.
-    fn set_end(&mut self, name: &N, is_end: bool) {
-        let Some(entry) = self.entries.get(name) else {
-            return;
-        };
-        let order = (entry.rank, entry.used, name.clone());
-        let own = entry.link.own.as_ref();
-        if is_end && own.is_none_or(|own| !self.followers.contains_key(own)) {
-            self.ends.insert(order);
-        } else {
-            self.ends.remove(&order);
+        if let Some(&number) = self.names.get(name) {
+            let behind = self.policy.remove(number);
+            self.unname(number);
+            self.tidy(Some(number));
+            self.tidy(behind);
         }
     }
 
     /// Evicts blocks until there is room for `bytes` more, or no more can be evicted. The
     /// block `behind`, which the new one is to follow, is kept. Returns the evicted names.
     pub fn make_room(&mut self, bytes: u64, behind: Option<&K>) -> Vec<N> {
-        if let Some(key) = behind {
-            self.hold(key);
-        }
+        let behind = behind.and_then(|key| self.keys.get(key).copied());
         let mut gone = Vec::new();
-        while !self.has_room(bytes) {
-            let Some((rank, _, name)) = self.ends.first().cloned() else {
-                break;
-            };
-            self.clock = self.clock.max(rank);
-            self.remove(&name);
-            gone.push(name);
+        self.policy
+            .make_room(bytes, behind, |number, behind| gone.push((number, behind)));
+        let names = gone.iter().filter_map(|&(number, _)| self.unname(number));
+        let names = names.collect();
+        for (number, behind) in gone {
+            self.tidy(Some(number));
+            self.tidy(behind);
         }
-        if let Some(key) = behind {
-            self.release(key);
+        names
+    }
+
+    /// The numbers of a block, which takes its name, and of what it stands behind.
+    fn number(&mut self, name: N, link: ChainLink<K>) -> (u32, u32) {
+        let behind = self.number_of(link.behind);
+        if let Some(&number) = self.names.get(&name) {
+            return (number, behind);
         }
-        gone
+        let own = link.own.map(|own| self.number_of(own));
+        // Of two names with one key, nothing stands behind the second.
+        let is_free = |number: &u32| {
+            let numbered = self.numbers[*number as usize].as_ref();
+            numbered.is_some_and(|numbered| numbered.name.is_none())
+        };
+        let number = match own.filter(is_free) {
+            Some(number) => number,
+            None => self.fresh(None),
+        };
+        self.names.insert(name.clone(), number);
+        if let Some(one) = &mut self.numbers[number as usize] {
+            one.name = Some(name);
+        }
+        (number, behind)
+    }
+
+    fn number_of(&mut self, key: K) -> u32 {
+        match self.keys.get(&key) {
+            Some(&number) => number,
+            None => self.fresh(Some(key)),
+        }
+    }
+
+    fn fresh(&mut self, key: Option<K>) -> u32 {
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.numbers.push(None);
+            self.numbers.len() as u32 - 1
+        });
+        if let Some(key) = &key {
+            self.keys.insert(key.clone(), number);
+        }
+        self.numbers[number as usize] = Some(Numbered { name: None, key });
+        number
+    }
+
+    /// Takes its name from a block that is gone.
+    fn unname(&mut self, number: u32) -> Option<N> {
+        let name = self.numbers[number as usize].as_mut()?.name.take()?;
+        self.names.remove(&name);
+        Some(name)
+    }
+
+    /// Frees a number that is no block's and behind which no block stands.
+    fn tidy(&mut self, number: Option<u32>) {
+        let Some(number) = number.filter(|&number| !self.policy.knows(number)) else {
+            return;
+        };
+        if let Some(one) = self.numbers[number as usize].take() {
+            if let Some(key) = one.key {
+                self.keys.remove(&key);
+            }
+            self.free.push(number);
+        }
     }
 }
 
 impl<K> KvIndex<String, K> {
     /// Names that begin with `start`.
     pub(crate) fn beginning(&self, start: &str) -> impl Iterator<Item = &String> {
-        let from = self.entries.range(start.to_owned()..);
+        let from = self.names.range(start.to_owned()..);
         let names = from.map(|(name, _)| name);
         names.take_while(move |name| name.starts_with(start))
     }
@@ -233,6 +209,8 @@ impl<K> KvIndex<String, K> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn alone(name: &str) -> ChainLink<&str> {
@@ -319,6 +297,7 @@ mod tests {
             (state >> 33) % n
         };
         let mut index: KvIndex<u64, u64> = KvIndex::new(40);
+        let mut lens: BTreeMap<u64, u64> = BTreeMap::new();
         for _ in 0..20_000 {
             // A block follows the even one at or below its third; odd ones are tails.
             let name = 1 + below(60);
@@ -328,27 +307,47 @@ mod tests {
             };
             match below(4) {
                 0 => index.touch(&name),
-                1 if below(5) == 0 => index.forget(&name),
+                1 if below(5) == 0 => {
+                    index.forget(&name);
+                    lens.remove(&name);
+                }
                 _ => {
                     let bytes = 1 + below(4);
                     for gone in index.make_room(bytes, Some(&link.behind)) {
                         assert_ne!(gone, link.behind);
+                        lens.remove(&gone);
                     }
                     if index.has_room(bytes) {
+                        lens.insert(name, bytes);
                         index.add(name, bytes, link);
                     }
                 }
             }
-            let follows = |name: u64| index.entries.values().any(|e| e.link.behind == name);
-            let ends = index.entries.keys().copied();
-            let ends: BTreeSet<u64> = ends.filter(|&n| n % 2 == 1 || !follows(n)).collect();
+            let held = |name: &u64| {
+                let number = index.names[name];
+                let numbered = index.numbers[number as usize].as_ref().expect("it is held");
+                assert_eq!(numbered.name, Some(*name));
+                number
+            };
+            let follows = |name: u64| index.names.keys().any(|one| one / 6 * 2 == name);
+            let ends = index.names.keys().filter(|&&n| n % 2 == 1 || !follows(n));
+            assert_eq!(index.policy.ends(), ends.map(held).collect::<BTreeSet<_>>());
             assert_eq!(
-                index.ends.iter().map(|end| end.2).collect::<BTreeSet<_>>(),
-                ends
+                (index.len(), index.bytes()),
+                (lens.len(), lens.values().sum())
             );
-            let bytes: u64 = index.entries.values().map(|entry| entry.bytes).sum();
-            assert_eq!(index.bytes(), bytes);
-            assert!(bytes <= 40);
+            assert!(index.names.keys().eq(lens.keys()) && index.bytes() <= 40);
+            // No number is lost or given twice.
+            let taken = index.numbers.iter().flatten().count();
+            assert_eq!(taken + index.free.len(), index.numbers.len());
+            let keys = index
+                .numbers
+                .iter()
+                .flatten()
+                .filter(|one| one.key.is_some());
+            assert_eq!(keys.count(), index.keys.len());
+            let known = |number: &u32| index.policy.knows(*number);
+            assert!(index.keys.values().all(known) && index.names.values().all(known));
         }
     }
 }

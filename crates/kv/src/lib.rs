@@ -28,6 +28,7 @@
 
 #![forbid(unsafe_code)]
 
+mod aging;
 mod block;
 mod blocks;
 mod content;
@@ -42,6 +43,7 @@ mod shared;
 mod store;
 mod wear;
 
+pub use aging::Aging;
 pub use block::{BLOCK_TOKENS, Block};
 pub use content::{ContentCache, content_of};
 pub use error::StoreError;

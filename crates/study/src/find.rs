@@ -5,6 +5,7 @@
 mod report;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -23,6 +24,8 @@ pub use report::find_report;
 const MOST_ACCELERATORS: u32 = 128;
 /// Largest number of times that a loop holds the model.
 const MOST_COPIES: u32 = 64;
+/// Tokens a second of each user that are searched for.
+const RATES: RangeInclusive<f64> = 1e-6..=1e12;
 /// Maximum number of machines that are simulated for each medium and round.
 const TRIED: usize = 4;
 /// Rounds, each of which asks the closed form for more because the simulation gave less.
@@ -88,6 +91,8 @@ pub struct Found {
     pub too_slow: BTreeMap<String, f64>,
     /// How many machines were looked at.
     pub looked_at: u64,
+    /// Accelerators that were left out because their power or price is not published.
+    pub unpriced: Vec<String>,
 }
 
 /// A machine before it is simulated.
@@ -115,6 +120,7 @@ pub fn find(library: &Library, question: &FindQuestion) -> Result<Found, DecodeE
         machines: Vec::new(),
         too_slow: BTreeMap::new(),
         looked_at,
+        unpriced: searcher.unpriced.clone(),
     };
     for one in confirmed {
         match one.machine {
@@ -182,6 +188,8 @@ struct Searcher<'a> {
     model: LanguageModel,
     software: Software,
     accelerators: Vec<Accelerator>,
+    /// Names of those that were left out: they would be the best for lack of a figure.
+    unpriced: Vec<String>,
     media: Vec<String>,
 }
 
@@ -213,12 +221,26 @@ impl<'a> Searcher<'a> {
                 today.chain(["own".to_owned()]).collect()
             }
         };
+        let (accelerators, unpriced): (Vec<_>, Vec<_>) = accelerators?
+            .into_iter()
+            .partition(|one| one.unknown.is_empty());
+        let unpriced: Vec<String> = unpriced.into_iter().map(|one| one.name).collect();
+        if accelerators.is_empty() {
+            return Err(DecodeError::Value {
+                what: "the accelerator",
+                got: unpriced.join(", "),
+                expected: "one whose power and price are published; a sheet of one's own \
+                           (--datasheets) can give them"
+                    .to_owned(),
+            });
+        }
         Ok(Self {
             library,
             question,
             model,
             software,
-            accelerators: accelerators?,
+            accelerators,
+            unpriced,
             media,
         })
     }
@@ -268,11 +290,15 @@ impl<'a> Searcher<'a> {
 
 fn check(question: &FindQuestion) -> Result<(), DecodeError> {
     let tokens = question.tokens_per_s;
-    if !(tokens > 0.0 && tokens.is_finite()) {
+    if !RATES.contains(&tokens) {
         return Err(DecodeError::Value {
             what: "the rate of each user",
-            got: tokens.to_string(),
-            expected: "above 0 tokens per second".to_owned(),
+            got: format!("{tokens:e}"),
+            expected: format!(
+                "from {:e} to {:e} tokens per second",
+                RATES.start(),
+                RATES.end()
+            ),
         });
     }
     if question.users == 0 {

@@ -6,14 +6,14 @@ mod report;
 mod rival;
 mod trace;
 
-use delayline_kv::{ChainLink, KvIndex};
+use delayline_kv::Aging;
 use rayon::prelude::*;
 
 pub use report::kv_report;
 pub use trace::{KvTrace, KvTraceError, read_trace};
 
 use rival::Rival;
-use trace::Use;
+use trace::UnitUse;
 
 /// What decides which blocks stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,14 +47,21 @@ impl KvPolicy {
         self == Self::Frequency
     }
 
-    fn shelf(self, size: u64, trace: &KvTrace) -> Box<dyn Shelf> {
+    /// Replays a trace with room for so many tokens.
+    fn replay(self, trace: &KvTrace, size: Option<u64>) -> KvRow {
+        let row = KvRow::new(self, size);
+        let (size, units) = (size.unwrap_or(u64::MAX), trace.units());
         match self {
-            Self::Frequency => Box::new(KvIndex::new(size)),
-            Self::Lru => Box::new(Rival::new(size, trace.blocks(), |used| used.request)),
-            Self::Belady => Box::new(Rival::new(size, trace.blocks(), |used| {
-                used.next.map_or(0, |next| u64::MAX - next)
-            })),
-            Self::Unlimited => Box::new(KvIndex::new(u64::MAX)),
+            Self::Frequency => replay(trace, Aging::new(size), row),
+            Self::Lru => {
+                let rank = |used: &UnitUse| u64::from(used.request);
+                replay(trace, Rival::new(size, units, rank), row)
+            }
+            Self::Belady => {
+                let rank = |used: &UnitUse| used.next.map_or(0, |next| u64::MAX - u64::from(next));
+                replay(trace, Rival::new(size, units, rank), row)
+            }
+            Self::Unlimited => replay(trace, All(vec![false; units]), row),
         }
     }
 }
@@ -76,43 +83,76 @@ pub struct KvRow {
     pub held_tokens: u64,
 }
 
+impl KvRow {
+    fn new(policy: KvPolicy, size: Option<u64>) -> Self {
+        Self {
+            policy,
+            size,
+            hit_tokens: 0,
+            written_tokens: 0,
+            evicted: 0,
+            held_tokens: 0,
+        }
+    }
+
+    /// A block was written for which others went, and so many tokens are there now.
+    fn put(&mut self, tokens: u64, evicted: u64, held: u64) {
+        self.written_tokens += tokens;
+        self.evicted += evicted;
+        self.held_tokens = self.held_tokens.max(held);
+    }
+}
+
 /// Where blocks are kept, counted in tokens.
 trait Shelf {
-    fn has(&self, block: u32) -> bool;
-    /// A block that is there was read.
-    fn touch(&mut self, used: &Use);
-    /// A block that is not there was computed: how many others went for it, or none where
-    /// it is not kept.
-    fn put(&mut self, used: &Use) -> Option<u64>;
-    fn tokens(&self) -> u64;
+    /// How many blocks of a unit are there, from the first on; they are read.
+    fn found(&mut self, used: &UnitUse) -> u32;
+    /// Those that are not there were computed, and are kept if there is room.
+    fn put(&mut self, used: &UnitUse, row: &mut KvRow);
 }
 
 /// The program's own. What [`delayline_kv::Store`] does with files is done here with numbers.
-impl Shelf for KvIndex<u32, u32> {
-    fn has(&self, block: u32) -> bool {
-        KvIndex::has(self, &block)
+impl Shelf for Aging {
+    fn found(&mut self, used: &UnitUse) -> u32 {
+        let all = used.first..used.first + used.blocks;
+        let found = all.take_while(|&block| self.has(block)).count() as u32;
+        (used.first..used.first + found).for_each(|block| self.touch(block));
+        found
     }
 
-    fn touch(&mut self, used: &Use) {
-        KvIndex::touch(self, &used.block);
-    }
-
-    fn put(&mut self, used: &Use) -> Option<u64> {
-        let tokens = u64::from(used.tokens);
-        let gone = self.make_room(tokens, Some(&used.behind)).len() as u64;
-        if !self.has_room(tokens) {
-            return None;
+    fn put(&mut self, used: &UnitUse, row: &mut KvRow) {
+        let (tokens, mut behind) = (u64::from(used.tokens), used.behind);
+        for block in used.first..used.first + used.blocks {
+            // It may be there although a block before it was evicted.
+            if !self.has(block) {
+                let mut gone = 0;
+                self.make_room(tokens, behind, |_, _| gone += 1);
+                if self.has_room(tokens) {
+                    self.add(block, tokens, behind);
+                    row.put(tokens, gone, self.bytes());
+                }
+            }
+            behind = Some(block);
         }
-        let link = ChainLink {
-            own: Some(used.block),
-            behind: used.behind,
-        };
-        self.add(used.block, tokens, link);
-        Some(gone)
+    }
+}
+
+/// Everything stays: whether a unit was ever used.
+struct All(Vec<bool>);
+
+impl Shelf for All {
+    fn found(&mut self, used: &UnitUse) -> u32 {
+        match self.0[used.unit as usize] {
+            true => used.blocks,
+            false => 0,
+        }
     }
 
-    fn tokens(&self) -> u64 {
-        self.bytes()
+    fn put(&mut self, used: &UnitUse, row: &mut KvRow) {
+        if !std::mem::replace(&mut self.0[used.unit as usize], true) {
+            let tokens = u64::from(used.blocks * used.tokens);
+            row.put(tokens, 0, row.held_tokens + tokens);
+        }
     }
 }
 
@@ -134,44 +174,26 @@ pub fn replayed(trace: &KvTrace, sizes: &[u64], done: &(dyn Fn() + Sync)) -> Vec
         .collect();
     cases.push((KvPolicy::Unlimited, None));
     let row = |&(policy, size): &(KvPolicy, Option<u64>)| {
-        let row = replay(
-            trace,
-            policy,
-            size,
-            &mut *policy.shelf(size.unwrap_or(u64::MAX), trace),
-        );
+        let row = policy.replay(trace, size);
         done();
         row
     };
-    cases.par_iter().map(row).collect()
+    cases.par_iter().with_max_len(1).map(row).collect()
 }
 
-fn replay(trace: &KvTrace, policy: KvPolicy, size: Option<u64>, shelf: &mut dyn Shelf) -> KvRow {
-    let mut row = KvRow {
-        policy,
-        size,
-        hit_tokens: 0,
-        written_tokens: 0,
-        evicted: 0,
-        held_tokens: 0,
-    };
-    for uses in trace.requests() {
+fn replay(trace: &KvTrace, mut shelf: impl Shelf, mut row: KvRow) -> KvRow {
+    for units in trace.requests() {
         // A block is of no use without those before it.
-        let found = uses.iter().take_while(|used| shelf.has(used.block)).count();
-        for used in &uses[..found] {
-            shelf.touch(used);
-            row.hit_tokens += u64::from(used.tokens);
-        }
-        for used in &uses[found..] {
-            // It may be there although a block before it was evicted.
-            if shelf.has(used.block) {
-                continue;
+        let mut is_whole = true;
+        for used in units {
+            if is_whole {
+                let found = shelf.found(&used);
+                row.hit_tokens += u64::from(found * used.tokens);
+                is_whole = found == used.blocks;
             }
-            if let Some(evicted) = shelf.put(used) {
-                row.written_tokens += u64::from(used.tokens);
-                row.evicted += evicted;
+            if !is_whole {
+                shelf.put(&used, &mut row);
             }
-            row.held_tokens = row.held_tokens.max(shelf.tokens());
         }
     }
     row

@@ -261,18 +261,24 @@ fn line(result: &Result<Decoded, DecodeError>) -> String {
             ];
             fields.extend(numbers.map(|number| number.to_string()));
             fields.push(limit.as_str().unwrap_or_default().to_owned());
+            // What is known in part only has no number here.
+            let known = |parts: &[&str], number: f64| {
+                let lacks = d.unknown.iter().any(|part| parts.contains(part));
+                (!lacks).then_some(number)
+            };
             let numbers = [
-                d.stall_share,
-                d.passing_bytes,
-                d.needed_share,
-                d.tokens_per_s.typical,
-                d.total_tokens_per_s.typical,
-                d.joules_per_token.typical,
-                d.dollars_per_million.typical,
-                d.medium_w.typical,
-                d.medium.price.typical,
+                Some(d.stall_share),
+                Some(d.passing_bytes),
+                Some(d.needed_share),
+                Some(d.tokens_per_s.typical),
+                Some(d.total_tokens_per_s.typical),
+                known(&["power"], d.joules_per_token.typical),
+                known(&["power", "price"], d.dollars_per_million.typical),
+                Some(d.medium_w.typical),
+                Some(d.medium.price.typical),
             ];
-            fields.extend(numbers.map(|number| number.to_string()));
+            let text = |number: f64| number.to_string();
+            fields.extend(numbers.map(|number| number.map_or_else(String::new, text)));
             fields.push(String::new());
         }
         Err(error) => {

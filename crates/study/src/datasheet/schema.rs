@@ -202,8 +202,8 @@ const ACCELERATOR: &[Key] = &[
     key("sram_rate", DataRate, "TB/s", 1e-6, 1e9),
     key("memory", Data, "GB", 1e-3, 1e6).optional(),
     key("memory_rate", DataRate, "TB/s", 1e-6, 1e6).optional(),
-    key("power", Power, "W", 0.0, 1e6),
-    key("price", Price, "$", 0.0, 1e9),
+    key("power", Power, "W", 0.0, 1e6).optional(),
+    key("price", Price, "$", 0.0, 1e9).optional(),
 ];
 
 const SOFTWARE: &[Key] = &[

@@ -26,6 +26,8 @@ pub struct Accelerator {
     pub power_w: Interval,
     /// What it costs, in dollars.
     pub price: Interval,
+    /// Which of both its data sheet does not say; it counts as nothing.
+    pub unknown: Vec<&'static str>,
 }
 
 impl Accelerator {
@@ -35,6 +37,8 @@ impl Accelerator {
     /// [`SheetError`] when there is none.
     pub fn of(library: &Library, id: &str) -> Result<Self, SheetError> {
         let sheet = library.sheet(SheetKind::Accelerator, id)?;
+        let known = |key| sheet.find(key).unwrap_or(Interval::exact(0.0));
+        let unknown = ["power", "price"].into_iter();
         Ok(Self {
             name: sheet.name.clone(),
             count: 1,
@@ -42,8 +46,9 @@ impl Accelerator {
             sram_bytes: sheet.get("sram"),
             sram_bytes_per_s: sheet.get("sram_rate"),
             memory: sheet.find("memory").zip(sheet.find("memory_rate")),
-            power_w: sheet.get("power"),
-            price: sheet.get("price"),
+            power_w: known("power"),
+            price: known("price"),
+            unknown: unknown.filter(|key| sheet.find(key).is_none()).collect(),
         })
     }
 
@@ -65,6 +70,7 @@ impl Accelerator {
                 .map(|(bytes, rate)| (bytes * factor, rate * factor)),
             power_w: self.power_w * factor,
             price: self.price * factor,
+            unknown: self.unknown,
         }
     }
 

@@ -162,6 +162,10 @@ pub struct Decoded {
     pub copies: Option<u32>,
     /// Extents that passed in the simulation.
     pub events: u64,
+    /// What is not published of the accelerator, power or price: joules and dollars are lower
+    /// bounds without it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<&'static str>,
 }
 
 /// Runs a case.
@@ -333,6 +337,7 @@ fn decoded(
         turns: laps.turns,
         copies: laps.copies,
         events: laps.events,
+        unknown: case.accelerator.unknown.clone(),
         medium,
     })
 }
@@ -407,7 +412,7 @@ fn check(case: &Case) -> Result<(), DecodeError> {
             case.model.weights_bytes
         );
         let got = format!("{} bytes", case.resident_bytes);
-        return wrong("the weights that stay", got, &expected);
+        return wrong("the size of the weights that stay", got, &expected);
     }
     Ok(())
 }

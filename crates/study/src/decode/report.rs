@@ -159,19 +159,23 @@ fn answer(rows: &[Row]) -> String {
     let fastest = rows
         .iter()
         .max_by(|a, b| speed_of(a).total_cmp(&speed_of(b)));
-    let cheapest = rows
-        .iter()
-        .min_by(|a, b| price_of(a).total_cmp(&price_of(b)));
-    let (Some(fastest), Some(cheapest)) = (fastest, cheapest) else {
+    let Some(fastest) = fastest else {
         return String::new();
     };
-    format!(
-        "{} gives each sequence most, {} per second; a million tokens cost least from {}, {}.",
+    let fastest = format!(
+        "{} gives each sequence most, {} per second",
         capitalised(&fastest.name_among(rows)),
         counted(si_range(fastest.decoded.tokens_per_s, ""), "token"),
-        cheapest.name_among(rows),
-        dollars_range(cheapest.decoded.dollars_per_million),
-    )
+    );
+    let known = rows.iter().filter(|row| row.decoded.unknown.is_empty());
+    match known.min_by(|a, b| price_of(a).total_cmp(&price_of(b))) {
+        None => format!("{fastest}; what a token costs is not known."),
+        Some(cheapest) => format!(
+            "{fastest}; a million tokens cost least from {}, {}.",
+            cheapest.name_among(rows),
+            dollars_range(cheapest.decoded.dollars_per_million),
+        ),
+    }
 }
 
 fn speed_of(row: &Row) -> f64 {
@@ -247,17 +251,32 @@ fn cost(rows: &[Row]) -> ReportTable {
             row.batch.to_string(),
             si(d.passing_bytes, "B"),
             percent(d.needed_share),
-            si_range(d.joules_per_token, "J"),
-            dollars_range(d.dollars_per_million),
+            at_least(row, &["power"]) + &si_range(d.joules_per_token, "J"),
+            at_least(row, &["power", "price"]) + &dollars_range(d.dollars_per_million),
             known(d, si_range(d.medium_w, "W")),
             known(d, dollars(d.medium.price.typical)),
         ]);
     }
-    let column = |of: fn(&Row) -> f64| rows.iter().map(of).collect::<Vec<_>>();
+    // Of what is known in part nothing is the least.
+    let column = |of: fn(&Row) -> f64| {
+        let of = |row: &Row| match row.decoded.unknown.is_empty() {
+            true => of(row),
+            false => f64::INFINITY,
+        };
+        rows.iter().map(of).collect::<Vec<_>>()
+    };
     let joules = column(|row| row.decoded.joules_per_token.typical);
     table.mark_least("a token", &joules);
     table.mark_least("a million tokens", &column(price_of));
     table
+}
+
+/// Before a figure of which a part is not known.
+fn at_least(row: &Row, parts: &[&str]) -> String {
+    match row.decoded.unknown.iter().any(|part| parts.contains(part)) {
+        true => "at least ".to_owned(),
+        false => String::new(),
+    }
 }
 
 /// What a medium draws or costs, where it is known by itself.
@@ -332,6 +351,17 @@ fn notes(library: &Library, rows: &[Row]) -> Vec<String> {
     {
         let without = "What a medium as measured draws and costs is not known, nor counted.";
         notes.push(without.to_owned());
+    }
+    for row in rows.iter().filter(|row| !row.decoded.unknown.is_empty()) {
+        let note = format!(
+            "{}: no {} is published. What a token takes and costs is a lower bound without it; a \
+             sheet of one's own (--datasheets) can give it.",
+            row.accelerator,
+            row.decoded.unknown.join(" and no ")
+        );
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
     }
     let most = rows.iter().map(|row| row.decoded.accelerators).max();
     notes.extend(most.and_then(extrapolated));

@@ -423,7 +423,10 @@ fn what_cannot_be_is_named() {
         &|c| c.compute_s = Some(f64::NAN),
         "the compute time is NaN s",
     );
-    refused(&|c| c.resident_bytes = 1 << 60, "the weights that stay");
+    refused(
+        &|c| c.resident_bytes = 1 << 60,
+        "the size of the weights that stay is",
+    );
     refused(
         &|c| (c.batch, c.context) = (100, 8192),
         "at most a batch of 29 fits with this context",
@@ -439,6 +442,52 @@ fn what_cannot_be_is_named() {
     refused(
         &|c| c.window_bytes = Some(90_000_000_000),
         "a window of 90.000 GB has no room: beside what stays, NVIDIA H100 SXM has 80.000 GB",
+    );
+}
+
+/// An accelerator of which neither power nor price is published: what a token takes and
+/// costs is at least that of the medium, is called so, and is never the best.
+#[test]
+fn what_is_not_published_of_an_accelerator_is_left_out_and_said() {
+    let library = Library::embedded();
+    let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
+    let mut grid = CaseGrid {
+        models: ids(&["llama-8b"]),
+        accelerators: ids(&["lpu3", "lpu"]),
+        media: ids(&["hbf"]),
+        batches: vec![1],
+    };
+    let told = report(&library, &CaseOptions::default(), &grid, false).expect("it runs");
+    let cost = &told.tables[1];
+    let column = |head| {
+        cost.heads
+            .iter()
+            .position(|one| one == head)
+            .expect("it is there")
+    };
+    for head in ["a token", "a million tokens"] {
+        let at = column(head);
+        assert!(cost.rows[0][at].starts_with("at least "), "{:?}", cost.rows);
+        assert!(
+            !cost.rows[1][at].starts_with("at least "),
+            "{:?}",
+            cost.rows
+        );
+        assert!(cost.best.contains(&(1, at)) && !cost.best.contains(&(0, at)));
+    }
+    let note = "Groq 3 LPU: no power and no price is published.";
+    assert!(
+        told.notes.iter().any(|one| one.starts_with(note)),
+        "{:?}",
+        told.notes
+    );
+    assert!(told.answer.contains("cost least from"), "{}", told.answer);
+    grid.accelerators.truncate(1);
+    let told = report(&library, &CaseOptions::default(), &grid, false).expect("it runs");
+    assert!(
+        told.answer.ends_with("; what a token costs is not known."),
+        "{}",
+        told.answer
     );
 }
 

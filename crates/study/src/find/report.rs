@@ -134,6 +134,12 @@ fn notes(library: &Library, question: &FindQuestion, found: &Found) -> Vec<Strin
          is told. Units and batch are of one machine, price and power of all.",
         counted(found.looked_at, "machine")
     )];
+    if !found.unpriced.is_empty() {
+        notes.push(format!(
+            "Left out, because no power or no price of it is published: {}.",
+            found.unpriced.join(", ")
+        ));
+    }
     let machines = || found.machines.iter();
     if machines().any(|one| one.medium != "own") {
         notes.push(PORTS.to_owned());

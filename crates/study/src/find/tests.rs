@@ -137,7 +137,14 @@ fn questions_that_cannot_be_are_named() {
     };
     refused(
         &|q| q.tokens_per_s = 0.0,
-        "the rate of each user is 0, but must be above 0",
+        "the rate of each user is 0e0, but must be from 1e-6 to 1e12 tokens per second",
+    );
+    for tokens in [f64::NAN, f64::INFINITY, -1.0, 1e300, 1e-300] {
+        refused(&|q| q.tokens_per_s = tokens, "must be from 1e-6 to 1e12");
+    }
+    refused(
+        &|q| q.accelerators = vec!["lpu3".to_owned()],
+        "the accelerator is Groq 3 LPU, but must be one whose power and price are published",
     );
     refused(&|q| q.users = 0, "the number of users is 0");
     refused(&|q| q.model = "gpt-9".to_owned(), "`gpt-9`");
@@ -147,6 +154,29 @@ fn questions_that_cannot_be_are_named() {
     );
     refused(&|q| q.accelerators = vec!["abacus".to_owned()], "`abacus`");
     refused(&|q| q.software = "fast".to_owned(), "`fast`");
+}
+
+/// What costs nothing for lack of a figure would always be the cheapest.
+#[test]
+fn an_accelerator_without_a_price_is_left_out_and_named() {
+    let library = Library::embedded();
+    let mut asked = question(100.0, 1, Wish::Cheapest);
+    asked.accelerators = ["lpu3", "lpu"].map(str::to_owned).to_vec();
+    asked.media = vec!["hbf".to_owned()];
+    let found = find(&library, &asked).expect("it can be asked");
+    assert_eq!(found.unpriced, ["Groq 3 LPU"]);
+    assert!(
+        found
+            .machines
+            .iter()
+            .all(|one| one.accelerator.contains("Groq LPU"))
+    );
+    let told = find_report(&library, &asked).expect("it can be asked");
+    assert!(
+        told.notes
+            .iter()
+            .any(|note| note.contains("published: Groq 3 LPU."))
+    );
 }
 
 /// What is true of several media is said once, with all of their names.

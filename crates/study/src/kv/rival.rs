@@ -2,112 +2,164 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 
-use super::Shelf;
-use super::trace::Use;
+use super::trace::UnitUse;
+use super::{KvRow, Shelf};
 
-/// Rank, nearness to the beginning, number: the first goes first.
+/// Entries of the order that may be out of date before it is tidied.
+const OUTDATED: usize = 1024;
+
+/// Rank, nearness to the beginning, unit: the first goes first.
 type Order = (u64, u32, u32);
 
-/// Blocks ranked by their last use alone.
+/// Units ranked by their last use alone. Of a unit the blocks go from the last to the first,
+/// and because all of a chain is used together, none of a unit stays whose first has gone.
 pub(super) struct Rival<F> {
     size: u64,
     tokens: u64,
     rank: F,
-    /// The lowest on top. Where a block was used since, its entry is no longer true and is
-    /// passed over when it comes up.
+    /// The last block of each unit, the lowest on top. Where the unit was used since, or has
+    /// another last block, an entry is no longer true and is passed over when it comes up.
     order: BinaryHeap<Reverse<Order>>,
-    /// By block: where it is in the order, and its tokens; none where it is not kept.
-    kept: Vec<Option<(Order, u32)>>,
-    blocks: usize,
+    kept: Vec<KeptUnit>,
+    /// How many units have blocks here.
+    units: usize,
 }
 
-impl<F: Fn(&Use) -> u64> Rival<F> {
-    /// With room for `size` tokens of `blocks` different blocks.
-    pub fn new(size: u64, blocks: usize, rank: F) -> Self {
+/// What is here of a unit.
+#[derive(Clone, Copy, Default)]
+struct KeptUnit {
+    rank: u64,
+    /// Position of its first token.
+    depth: u32,
+    /// Blocks that are here, from the first on.
+    blocks: u32,
+    /// Tokens of each.
+    tokens: u32,
+}
+
+impl KeptUnit {
+    /// Where its last block is in the order.
+    fn order(&self, unit: u32) -> Order {
+        let last = self.depth + (self.blocks - 1) * self.tokens;
+        (self.rank, u32::MAX - last, unit)
+    }
+}
+
+impl<F: Fn(&UnitUse) -> u64> Rival<F> {
+    /// With room for `size` tokens of `units` different units.
+    pub fn new(size: u64, units: usize, rank: F) -> Self {
         Self {
             size,
             tokens: 0,
             rank,
             order: BinaryHeap::new(),
-            kept: vec![None; blocks],
-            blocks: 0,
+            kept: vec![KeptUnit::default(); units],
+            units: 0,
         }
     }
 
-    fn order(&self, used: &Use) -> Order {
-        ((self.rank)(used), u32::MAX - used.depth, used.block)
-    }
-
-    fn insert(&mut self, order: Order, tokens: u32) {
-        if self.order.len() >= 2 * self.blocks + 1024 {
+    fn line_up(&mut self, unit: u32) {
+        if self.order.len() > 2 * self.units + OUTDATED {
             self.order
                 .retain(|&Reverse(order)| is_true(&self.kept, order));
         }
+        let order = self.kept[unit as usize].order(unit);
         self.order.push(Reverse(order));
-        self.kept[order.2 as usize] = Some((order, tokens));
-        self.tokens += u64::from(tokens);
-        self.blocks += 1;
     }
 
-    fn remove(&mut self, block: u32) {
-        if let Some((_, tokens)) = self.kept[block as usize].take() {
-            self.tokens -= u64::from(tokens);
-            self.blocks -= 1;
-        }
-    }
-
-    /// Takes out the lowest, if it is below `order`.
-    fn lowest_below(&mut self, order: Order) -> Option<Order> {
-        while let Some(&Reverse(lowest)) = self.order.peek() {
-            let is_true = is_true(&self.kept, lowest);
-            if is_true && lowest >= order {
+    /// Takes out the lowest block, if it is below `order`: its unit.
+    fn lowest_below(&mut self, order: Order) -> Option<u32> {
+        while let Some(mut top) = self.order.peek_mut() {
+            let Reverse(lowest) = *top;
+            if !is_true(&self.kept, lowest) {
+                PeekMut::pop(top);
+                continue;
+            }
+            if lowest >= order {
                 break;
             }
-            self.order.pop();
-            if is_true {
-                return Some(lowest);
+            let unit = lowest.2;
+            let kept = &mut self.kept[unit as usize];
+            kept.blocks -= 1;
+            match kept.blocks {
+                0 => {
+                    self.units -= 1;
+                    PeekMut::pop(top);
+                }
+                _ => *top = Reverse(kept.order(unit)),
             }
+            self.tokens -= u64::from(kept.tokens);
+            return Some(unit);
         }
         None
     }
-}
 
-/// Whether that is where its block is in the order.
-fn is_true(kept: &[Option<(Order, u32)>], order: Order) -> bool {
-    kept[order.2 as usize].is_some_and(|(own, _)| own == order)
-}
-
-impl<F: Fn(&Use) -> u64> Shelf for Rival<F> {
-    fn has(&self, block: u32) -> bool {
-        self.kept[block as usize].is_some()
+    /// Puts back a block that was taken out.
+    fn put_back(&mut self, unit: u32) {
+        let kept = &mut self.kept[unit as usize];
+        self.units += usize::from(kept.blocks == 0);
+        kept.blocks += 1;
+        self.tokens += u64::from(kept.tokens);
+        self.line_up(unit);
     }
 
-    fn touch(&mut self, used: &Use) {
-        self.remove(used.block);
-        self.insert(self.order(used), used.tokens);
-    }
-
-    fn put(&mut self, used: &Use) -> Option<u64> {
-        let (order, needed) = (self.order(used), u64::from(used.tokens));
-        // First those that would go, so that nothing goes for what is not kept.
-        let (mut gone, mut free) = (Vec::new(), self.size.checked_sub(self.tokens)?);
-        while free < needed {
-            let Some(lower) = self.lowest_below(order) else {
-                self.order.extend(gone.into_iter().map(Reverse));
+    /// Makes room for a block at that place of the order: how many go for it, or none, and
+    /// then none goes, where those that rank lower are not enough.
+    fn make_room(&mut self, tokens: u64, order: Order) -> Option<u64> {
+        let mut gone = Vec::new();
+        while self.tokens + tokens > self.size {
+            let Some(unit) = self.lowest_below(order) else {
+                gone.into_iter().rev().for_each(|unit| self.put_back(unit));
                 return None;
             };
-            free += self.kept[lower.2 as usize].map_or(0, |(_, tokens)| u64::from(tokens));
-            gone.push(lower);
+            gone.push(unit);
         }
-        for &(_, _, block) in &gone {
-            self.remove(block);
-        }
-        self.insert(order, used.tokens);
         Some(gone.len() as u64)
     }
+}
 
-    fn tokens(&self) -> u64 {
-        self.tokens
+/// Whether that is where the last block of its unit is in the order.
+fn is_true(kept: &[KeptUnit], order: Order) -> bool {
+    let unit = &kept[order.2 as usize];
+    unit.blocks > 0 && unit.order(order.2) == order
+}
+
+impl<F: Fn(&UnitUse) -> u64> Shelf for Rival<F> {
+    fn found(&mut self, used: &UnitUse) -> u32 {
+        let rank = (self.rank)(used);
+        let kept = &mut self.kept[used.unit as usize];
+        let found = kept.blocks;
+        if found > 0 {
+            kept.rank = rank;
+            self.line_up(used.unit);
+        }
+        found
+    }
+
+    fn put(&mut self, used: &UnitUse, row: &mut KvRow) {
+        let rank = (self.rank)(used);
+        let (unit, tokens) = (used.unit, u64::from(used.tokens));
+        let here = self.kept[unit as usize].blocks;
+        for index in here..used.blocks {
+            let wanted = KeptUnit {
+                rank,
+                depth: used.depth,
+                blocks: index + 1,
+                tokens: used.tokens,
+            };
+            // Those behind it rank lower still.
+            let Some(gone) = self.make_room(tokens, wanted.order(unit)) else {
+                break;
+            };
+            self.units += usize::from(index == 0);
+            self.kept[unit as usize] = wanted;
+            self.tokens += tokens;
+            row.put(tokens, gone, self.tokens);
+        }
+        if self.kept[unit as usize].blocks > here {
+            self.line_up(unit);
+        }
     }
 }

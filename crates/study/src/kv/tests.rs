@@ -27,13 +27,14 @@ fn hits(rows: &[KvRow], policy: KvPolicy, size: u64) -> u64 {
 fn a_request_is_blocks_of_64_and_the_last_is_what_is_left() {
     // 600 tokens: a part of eight blocks, and one of 64 + 24.
     let trace = parsed(&(request(600, &[7, 9]) + &request(512, &[7]))).expect("a trace");
-    assert_eq!((trace.len(), trace.blocks(), trace.tokens()), (2, 16, 1112));
-    let requests: Vec<_> = trace.requests().collect();
-    let tokens: Vec<u32> = requests[0].iter().map(|used| used.tokens).collect();
-    assert_eq!(tokens, [vec![64; 9], vec![24]].concat());
-    assert_eq!(requests[0][9].depth, 576);
-    assert_eq!(requests[1].len(), 8);
-    assert_eq!((requests[0][7].next, requests[0][8].next), (Some(1), None));
+    assert_eq!((trace.len(), trace.blocks(), trace.tokens()), (2, 10, 1112));
+    let requests: Vec<Vec<_>> = trace.requests().map(Iterator::collect).collect();
+    let tokens = requests[0].iter().map(|used| (used.blocks, used.tokens));
+    assert_eq!(tokens.collect::<Vec<_>>(), [(8, 64), (1, 64), (1, 24)]);
+    let last = requests[0][2];
+    assert_eq!((last.depth, last.behind, last.next), (576, Some(8), None));
+    assert_eq!(requests[1].len(), 1);
+    assert_eq!((requests[0][0].next, requests[1][0].request), (Some(1), 1));
     let rows = replayed(&trace, &[600]);
     for policy in KvPolicy::ALL {
         assert_eq!(hits(&rows, policy, 600), 512, "{policy:?}");

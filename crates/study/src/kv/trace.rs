@@ -3,6 +3,7 @@
 //! its part and for all before it.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -13,14 +14,12 @@ use thiserror::Error;
 
 /// Tokens of an id of the trace.
 const PART: usize = 512;
-/// Blocks of an id.
-const BLOCKS: u32 = (PART / BLOCK_TOKENS) as u32;
-/// What the first block of a request stands behind.
-const NOTHING: u32 = u32::MAX;
+/// That a unit is not used again.
+const NEVER: u32 = u32::MAX;
 /// Maximum length of a line: 16 MiB hold ids of a billion tokens.
 const LINE_MAX: u64 = 16 << 20;
-/// Maximum number of uses of blocks, 40 bytes each.
-const USES_MAX: usize = 100_000_000;
+/// Maximum number of ids; a replay takes 48 bytes for each of their blocks.
+const IDS_MAX: usize = 12_500_000;
 
 /// Why a file is no trace.
 #[derive(Debug, Error)]
@@ -55,29 +54,54 @@ struct Line {
     hash_ids: Vec<u64>,
 }
 
-/// That a request uses a block.
+/// That a request uses blocks one behind the other, which it and every other uses together:
+/// the whole ones of an id, or one that is not full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Use {
-    /// Which, from 0 without gaps.
-    pub block: u32,
-    /// The block before it, or [`NOTHING`].
-    pub behind: u32,
+pub(super) struct UnitUse {
+    /// Which unit, from 0 without gaps.
+    pub unit: u32,
+    /// Its first block, from 0; the others follow.
+    pub first: u32,
+    /// How many blocks it has.
+    pub blocks: u32,
+    /// Tokens of each.
     pub tokens: u32,
     /// Position of its first token.
     pub depth: u32,
+    /// The block before it, if it is not the first of all.
+    pub behind: Option<u32>,
     /// Which request, from 0.
-    pub request: u64,
+    pub request: u32,
     /// The request that uses it next.
-    pub next: Option<u64>,
+    pub next: Option<u32>,
+}
+
+/// A use as it is kept.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    unit: u32,
+    /// The request that uses it next, or [`NEVER`].
+    next: u32,
+}
+
+/// What a unit is.
+#[derive(Clone, Copy, Debug)]
+struct UnitShape {
+    first: u32,
+    blocks: u32,
+    tokens: u32,
 }
 
 /// Requests in order.
 #[derive(Clone, Debug, Default)]
 pub struct KvTrace {
-    uses: Vec<Use>,
+    uses: Vec<Kept>,
     /// Where each request ends in `uses`.
     ends: Vec<usize>,
-    blocks: usize,
+    units: Vec<UnitShape>,
+    blocks: u32,
+    ids: usize,
+    tokens: u64,
 }
 
 impl KvTrace {
@@ -93,19 +117,43 @@ impl KvTrace {
 
     /// How many different blocks there are.
     pub fn blocks(&self) -> usize {
-        self.blocks
+        self.blocks as usize
     }
 
     /// Tokens of all prompts.
     pub fn tokens(&self) -> u64 {
-        self.uses.iter().map(|used| u64::from(used.tokens)).sum()
+        self.tokens
     }
 
-    pub(super) fn requests(&self) -> impl Iterator<Item = &[Use]> {
+    /// How many different units there are.
+    pub(super) fn units(&self) -> usize {
+        self.units.len()
+    }
+
+    /// The units of each request.
+    pub(super) fn requests(&self) -> impl Iterator<Item = impl Iterator<Item = UnitUse>> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts
-            .zip(&self.ends)
-            .map(|(start, &end)| &self.uses[start..end])
+        (0..)
+            .zip(starts.zip(&self.ends))
+            .map(move |(request, (start, &end))| {
+                let (mut depth, mut behind) = (0, None);
+                self.uses[start..end].iter().map(move |kept| {
+                    let shape = self.units[kept.unit as usize];
+                    let used = UnitUse {
+                        unit: kept.unit,
+                        first: shape.first,
+                        blocks: shape.blocks,
+                        tokens: shape.tokens,
+                        depth,
+                        behind,
+                        request,
+                        next: (kept.next != NEVER).then_some(kept.next),
+                    };
+                    depth += shape.blocks * shape.tokens;
+                    behind = Some(shape.first + shape.blocks - 1);
+                    used
+                })
+            })
     }
 
     /// Parses the text; errors name their line.
@@ -154,61 +202,68 @@ impl KvTrace {
                 tokens.div_ceil(PART as u64)
             ));
         }
-        if self.uses.len() + line.hash_ids.len() * BLOCKS as usize > USES_MAX {
+        self.ids += line.hash_ids.len();
+        if self.ids > IDS_MAX {
             return Err("the trace has more than 6.4 billion tokens".to_owned());
         }
         let tokens =
             u32::try_from(tokens).map_err(|_| format!("a prompt of {tokens} tokens is none"))?;
-        let (request, mut before) = (self.ends.len() as u64, None);
+        let mut before = None;
         for (index, &id) in line.hash_ids.iter().enumerate() {
             let start = (index * PART) as u32;
-            let new = Part {
-                first: self.blocks as u32,
-                before,
-                tokens: (tokens - start).min(PART as u32),
+            let len = (tokens - start).min(PART as u32);
+            let part = match parts.entry(id) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(new) => *new.insert(self.part(before, len)),
             };
-            let part = *parts.entry(id).or_insert(new);
-            if (part.before, part.tokens) != (before, new.tokens) {
+            if (part.before, part.tokens) != (before, len) {
                 return Err(format!(
                     "id {id} was of other tokens in an earlier line, or stands behind others"
                 ));
             }
-            if part.first == new.first {
-                self.blocks += BLOCKS as usize;
-            }
-            self.add_part(part, start, request);
+            let units = part.unit..part.unit + part.units;
+            self.uses
+                .extend(units.map(|unit| Kept { unit, next: NEVER }));
             before = Some(id);
         }
+        self.tokens += u64::from(tokens);
         self.ends.push(self.uses.len());
         Ok(())
     }
 
-    fn add_part(&mut self, part: Part, start: u32, request: u64) {
-        let blocks = part.tokens.div_ceil(BLOCK_TOKENS as u32);
-        let mut behind = match start {
-            0 => NOTHING,
-            _ => self.uses.last().map_or(NOTHING, |used| used.block),
+    /// A part that is new: its whole blocks, and what is left.
+    fn part(&mut self, before: Option<u64>, tokens: u32) -> Part {
+        let block = BLOCK_TOKENS as u32;
+        let part = Part {
+            unit: self.units.len() as u32,
+            units: u32::from(tokens >= block) + u32::from(!tokens.is_multiple_of(block)),
+            before,
+            tokens,
         };
-        self.uses.extend((0..blocks).map(|number| {
-            let at = number * BLOCK_TOKENS as u32;
-            let block = part.first + number;
-            Use {
-                block,
-                behind: std::mem::replace(&mut behind, block),
-                tokens: (part.tokens - at).min(BLOCK_TOKENS as u32),
-                depth: start + at,
-                request,
-                next: None,
+        for (blocks, tokens) in [(tokens / block, block), (1, tokens % block)] {
+            if blocks > 0 && tokens > 0 {
+                let first = self.blocks;
+                self.units.push(UnitShape {
+                    first,
+                    blocks,
+                    tokens,
+                });
+                self.blocks += blocks;
             }
-        }));
+        }
+        part
     }
 
     /// Tells each use when the next one is.
     fn look_ahead(&mut self) {
-        let mut next = vec![None; self.blocks];
-        for used in self.uses.iter_mut().rev() {
-            let later = next[used.block as usize].replace(used.request);
-            used.next = later;
+        let mut next = vec![NEVER; self.units.len()];
+        let mut end = self.uses.len();
+        for request in (0..self.ends.len()).rev() {
+            let start = request.checked_sub(1).map_or(0, |before| self.ends[before]);
+            for used in &mut self.uses[start..end] {
+                used.next = std::mem::replace(&mut next[used.unit as usize], request as u32);
+            }
+            end = start;
         }
     }
 }
@@ -216,7 +271,9 @@ impl KvTrace {
 /// What an id stands for.
 #[derive(Clone, Copy)]
 struct Part {
-    first: u32,
+    /// Its first unit.
+    unit: u32,
+    units: u32,
     before: Option<u64>,
     tokens: u32,
 }

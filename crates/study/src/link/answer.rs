@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 use thiserror::Error as ThisError;
 
-use super::carried::Carried;
+use super::carried::{Carried, carried_with_channels};
 use super::cost::{Cost, cost};
 use super::design::{Design, SpanDesign};
 use super::resolve::line;
@@ -53,7 +53,7 @@ pub struct Answer {
 /// A design's line with typical figures, and at those ends of their ranges at which it
 /// works.
 pub(super) struct Solved {
-    typical: LineReport,
+    pub typical: LineReport,
     ends: Vec<LineReport>,
     failed: Vec<String>,
 }
@@ -110,8 +110,7 @@ pub(super) fn solved(design: &Design, library: &Library) -> Result<Solved, Error
 /// # Errors
 /// [`Error`], naming key, value and what is accepted.
 pub fn answer(design: &Design, library: &Library) -> Result<Answer, Error> {
-    let solved = solved(design, library)?;
-    let carried = solved.carried();
+    let (carried, typical) = carried_with_channels(design, library)?;
     let delay = lap_s(design, library)?;
     let cost = cost(design, library, &carried)?;
     let marks = [carried.marks, cost.marks()].concat();
@@ -124,7 +123,7 @@ pub fn answer(design: &Design, library: &Library) -> Result<Answer, Error> {
         mean_snr_db: carried.mean_snr_db,
         cost,
         marks,
-        typical: solved.typical,
+        typical,
     })
 }
 

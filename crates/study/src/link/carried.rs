@@ -11,7 +11,7 @@ use super::answer::{Error, solved};
 use super::design::Design;
 use super::resolve::line;
 use crate::datasheet::Library;
-use crate::interval::Interval;
+use crate::interval::{Corner, Interval};
 use crate::optics::link::LineReport;
 
 /// Solutions of the designs of the program by [`key`], which a test holds against fresh
@@ -82,6 +82,26 @@ pub fn carried(design: &Design, library: &Library) -> Result<Carried, Error> {
     let carried = solved(design, library)?.carried();
     known().insert(key, carried.clone());
     Ok(carried)
+}
+
+/// The same with the channels of the typical line, which are not remembered.
+///
+/// # Errors
+/// As [`super::answer()`].
+pub(super) fn carried_with_channels(
+    design: &Design,
+    library: &Library,
+) -> Result<(Carried, LineReport), Error> {
+    let key = key(design, library)?;
+    let known = || KNOWN.lock().expect("nothing panics while it is held");
+    let found = known().get(&key).cloned();
+    if let Some(carried) = found {
+        return Ok((carried, line(design, library, Corner::Typical)?.solve()?));
+    }
+    let solved = solved(design, library)?;
+    let carried = solved.carried();
+    known().insert(key, carried.clone());
+    Ok((carried, solved.typical))
 }
 
 /// Everything that a line's solution depends on, hashed.

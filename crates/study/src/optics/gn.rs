@@ -9,6 +9,7 @@ mod table;
 pub use closed::{closed_form_parts_w, closed_form_w};
 pub use isrs::{Isrs, coherence_exponent, eta_parts_per_w2, eta_per_w2};
 pub use profile::{from_profile, from_profile_w};
+pub use table::LastGrid;
 
 /// Dispersion β₂ in s²/m and loss in 1/m below which nothing changes any more:
 /// what the closed forms, which divide by both, take for none.

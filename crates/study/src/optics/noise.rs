@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::amplifier::{Amplifier, emission_w};
 use super::comb::Comb;
 use super::fiber::OpticalFiber;
-use super::gn::{Isrs, closed_form_parts_w, eta_parts_per_w2, from_profile};
+use super::gn::{Isrs, LastGrid, closed_form_parts_w, eta_parts_per_w2, from_profile};
 use super::raman::{Equations, Profile, PumpedEquations, RamanPump};
 use super::units::{db, linear};
 
@@ -97,6 +97,7 @@ pub struct Solver<'a> {
     comb: &'a Comb,
     equations: Equations,
     pumped: Option<PumpedEquations>,
+    grid: LastGrid,
 }
 
 impl<'a> Solver<'a> {
@@ -107,6 +108,7 @@ impl<'a> Solver<'a> {
             span,
             comb,
             equations,
+            grid: LastGrid::default(),
             pumped: (!span.pumps.is_empty())
                 .then(|| PumpedEquations::new(&span.fiber, comb.channels(), &span.pumps)),
         }
@@ -167,7 +169,7 @@ impl<'a> Solver<'a> {
         }
         let length_m = self.span.length_km * 1e3;
         match self.span.model {
-            NoiseModel::Profile => from_profile(fiber, profile, channels, input_w),
+            NoiseModel::Profile => from_profile(fiber, profile, channels, input_w, &self.grid),
             NoiseModel::Gn => closed_form_parts_w(fiber, length_m, channels, input_w),
             NoiseModel::IsrsGn => {
                 let span = Isrs::of(fiber, length_m, channels);

@@ -130,7 +130,12 @@ impl ReportTable {
 
     /// Whether a column holds words and not numbers, and so stands to the left.
     pub fn is_text(&self, column: usize) -> bool {
-        let starts = |row: &Vec<String>| row[column].chars().next();
+        let starts = |row: &Vec<String>| {
+            // So many of something are words as well.
+            let cell = row[column].as_str();
+            let name = cell.split_once(" × ").map_or(cell, |(_, name)| name);
+            name.chars().next()
+        };
         self.rows
             .iter()
             .filter_map(starts)

@@ -2,6 +2,9 @@
 
 use super::plot::Axis;
 
+/// How many ticks an axis has, about.
+const TICKS: f64 = 6.0;
+
 /// An axis from a minimum to a maximum.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scale {
@@ -32,6 +35,12 @@ impl Scale {
                 high: to + margin,
                 log,
             });
+        }
+        // Ticks are printed with three digits: values that differ by less are on a level.
+        let digit = 10f64.powf(high.abs().max(low.abs()).log10().floor() - 2.0);
+        let short = (TICKS * digit - (high - low)) / 2.0;
+        if high > low && short > 0.0 {
+            (low, high) = (low - short, high + short);
         }
         // Quantities start at 0 unless they are all far from it; levels, in
         // decibels over something, have no such beginning.
@@ -72,7 +81,7 @@ impl Scale {
             true => (10f64.powf(self.low), 10f64.powf(self.high)),
             false => (self.low, self.high),
         };
-        let rough = (high - low) / 6.0;
+        let rough = (high - low) / TICKS;
         let power = 10f64.powf(rough.log10().floor());
         let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power);
         let step = step.into_iter().find(|&step| step >= rough * 0.999);
@@ -100,6 +109,7 @@ impl Scale {
 
 #[cfg(test)]
 mod tests {
+    use super::super::format::digits;
     use super::*;
 
     fn axis(log: bool) -> Axis {
@@ -135,6 +145,22 @@ mod tests {
                     "{values:?}: tick {tick}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn ticks_of_what_hardly_differs_are_told_apart() {
+        for values in [
+            [11.5, 11.507],
+            [9.99, 10.01],
+            [1e9, 1.0001e9],
+            [191.0, 196.0],
+        ] {
+            let scale = Scale::around(values.into_iter(), &axis(false)).expect("it has values");
+            let mut told: Vec<String> = scale.ticks().into_iter().map(digits).collect();
+            let all = told.len();
+            told.dedup();
+            assert!(all >= 2 && told.len() == all, "{values:?}: {told:?}");
         }
     }
 

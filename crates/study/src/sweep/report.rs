@@ -69,10 +69,13 @@ pub fn report(base: &Base, settings: &[Setting], csv: &str) -> Report {
                 set(row)
             )
         }),
-        intro: format!(
-            "{} combinations of what was set; the first {ROWS} are in the table.",
-            rows.len()
-        ),
+        intro: match rows.len() {
+            1 => String::new(),
+            count if count <= ROWS => format!("{count} combinations of what was set."),
+            count => {
+                format!("{count} combinations of what was set; the first {ROWS} are in the table.")
+            }
+        },
         plots: plot(settings, &rows, &value).into_iter().collect(),
         details: vec![table],
         ..Report::default()

@@ -52,8 +52,16 @@ impl TrainMachine {
                 ),
             })
         };
+        let machine = Accelerator::of(library, accelerator)?;
+        if let Some(key) = machine.unknown.first() {
+            return Err(TrainError::Value {
+                what: "the accelerator",
+                got: accelerator.to_owned(),
+                expected: format!("one whose sheet has `{key}`; --datasheets adds it to others"),
+            });
+        }
         Ok(Self {
-            accelerator: Accelerator::of(library, accelerator)?,
+            accelerator: machine,
             utilisation: library.figure("training.utilisation")?.value,
             drive_bytes: sheet.get("capacity"),
             read_bytes_per_s: sheet.get("rate"),

@@ -6,7 +6,7 @@ use std::f64::consts::{FRAC_PI_2, PI};
 
 use rayon::prelude::*;
 
-use super::table::{MismatchGrid, MixingTable};
+use super::table::{LastGrid, MixingTable};
 use super::{CROSS_WEIGHT, SELF_WEIGHT};
 use crate::optics::comb::Channel;
 use crate::optics::fiber::OpticalFiber;
@@ -34,7 +34,8 @@ pub fn from_profile_w(
     powers_w: &[f64],
 ) -> Vec<f64> {
     let profile = Equations::new(fiber, channels).solve(length_m, powers_w);
-    let (itself, others) = from_profile(fiber, &profile, channels, powers_w);
+    let grid = LastGrid::default();
+    let (itself, others) = from_profile(fiber, &profile, channels, powers_w, &grid);
     itself.iter().zip(others).map(|(a, b)| a + b).collect()
 }
 
@@ -46,6 +47,7 @@ pub fn from_profile(
     profile: &Profile,
     channels: &[Channel],
     powers_w: &[f64],
+    grid: &LastGrid,
 ) -> (Vec<f64>, Vec<f64>) {
     // Where pumps make up for the attenuation, light does not fade over the fiber.
     let length_m = profile.z_m.last().copied().unwrap_or(0.0);
@@ -61,7 +63,7 @@ pub fn from_profile(
             }
         })
         .fold(f64::MAX, f64::min);
-    let grid = MismatchGrid::new(&profile.z_m, least_alpha);
+    let grid = grid.get(&profile.z_m, least_alpha);
     let tables: Vec<MixingTable> = profile
         .ln_gain
         .par_iter()

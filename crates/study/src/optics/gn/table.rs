@@ -2,6 +2,7 @@
 //! tabulated once a channel, so that each pair of channels is a look-up.
 
 use std::f64::consts::PI;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
 
@@ -17,6 +18,7 @@ const REACH: f64 = 24.0;
 /// same for all channels of a fiber.
 #[derive(Debug)]
 pub struct MismatchGrid {
+    alpha_per_m: f64,
     step_per_m: f64,
     len: usize,
     /// Cosine and sine of Δβ·z, one row of mismatches for each place.
@@ -37,6 +39,7 @@ impl MismatchGrid {
             (0..len).map(|m| (angle(m).cos(), angle(m).sin())).unzip()
         };
         Self {
+            alpha_per_m,
             step_per_m,
             len,
             phases: z_m.par_iter().map(at).collect(),
@@ -77,6 +80,23 @@ impl MismatchGrid {
             .zip(&im)
             .map(|(re, im)| re * re + im * im)
             .collect()
+    }
+}
+
+/// The last grid: a search for powers passes the same fiber hundreds of times.
+#[derive(Debug, Default)]
+pub struct LastGrid(Mutex<Option<Arc<MismatchGrid>>>);
+
+impl LastGrid {
+    /// As [`MismatchGrid::new`].
+    pub fn get(&self, z_m: &[f64], alpha_per_m: f64) -> Arc<MismatchGrid> {
+        let last = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |grid: &Arc<MismatchGrid>| grid.alpha_per_m == alpha_per_m && grid.z_m == z_m;
+        let known = last().clone().filter(is_it);
+        known.unwrap_or_else(|| {
+            let grid = Arc::new(MismatchGrid::new(z_m, alpha_per_m));
+            last().insert(grid).clone()
+        })
     }
 }
 

@@ -48,6 +48,8 @@ pub fn lines(
     if series.len() > 1 {
         names(&mut out, series, place);
     }
+    let end = |one: &Series| one.points.iter().rev().find_map(place).map(|(_, y)| y);
+    let ends: Vec<f64> = series.iter().filter_map(end).collect();
     let at = |mark: &PlotMark| Some(frame.x(x_scale.place(mark.x?)?));
     let mut labels = Labels {
         lines: marks.iter().filter_map(at).collect(),
@@ -57,7 +59,7 @@ pub fn lines(
     for mark in marks {
         match mark.x {
             Some(_) => upright(&mut out, mark, at(mark), &frame, &mut labels),
-            None => level(&mut out, mark, y_scale.place(mark.y), &frame),
+            None => level(&mut out, mark, y_scale.place(mark.y), &frame, &ends),
         }
     }
     out += "</svg>\n";
@@ -190,14 +192,17 @@ fn curve(
     }
 }
 
-/// A mark across the plot.
-fn level(out: &mut String, mark: &PlotMark, at: Option<f64>, frame: &Frame) {
+/// A mark across the plot, its label at the right, or at the left where a line ends beside it.
+fn level(out: &mut String, mark: &PlotMark, at: Option<f64>, frame: &Frame, ends: &[f64]) {
     let Some(at) = at.map(|at| frame.y(at)) else {
         return;
     };
     line(out, "mark", (frame.left, at), (frame.right, at));
-    let right = frame.right - 4.0;
-    text(out, right, at - 5.0, "note end", &mark.label);
+    let (x, class) = match ends.iter().any(|end| (end - at).abs() < 1.5 * LABEL) {
+        true => (frame.left + 4.0, "note"),
+        false => (frame.right - 4.0, "note end"),
+    };
+    text(out, x, at - 5.0, class, &mark.label);
 }
 
 /// Where the labels of upright marks are, so that none meets another.
@@ -290,6 +295,21 @@ mod tests {
             &[mark("a long one", 50.0), mark("another", 50.0)],
         ));
         assert_ne!(both[0].0, both[1].0, "one below the other: {both:?}");
+    }
+
+    #[test]
+    fn the_label_of_a_level_keeps_clear_of_the_end_of_a_line() {
+        let at = |y: f64| {
+            let level = PlotMark {
+                label: "most".to_owned(),
+                x: None,
+                y,
+            };
+            labels(&drawn(&[(0.0, 1.0), (100.0, 50.0)], &[level]))[0]
+                .1
+                .clone()
+        };
+        assert_eq!((at(10.0), at(50.0)), ("note end".into(), "note".into()));
     }
 
     /// All of a long name is there, in rows that fit and that meet no other name.
