@@ -31,11 +31,12 @@ struct Threads {
 impl Team for Threads {
     fn all(&self, work: &(dyn Fn(usize, usize) + Sync)) {
         self.works.set(self.works.get() + 1);
+        let count = self.count;
         std::thread::scope(|scope| {
-            for thread in 1..self.count {
-                scope.spawn(move || work(thread, self.count));
+            for thread in 1..count {
+                scope.spawn(move || work(thread, count));
             }
-            work(0, self.count);
+            work(0, count);
         });
     }
 }
