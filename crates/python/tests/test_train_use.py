@@ -127,6 +127,7 @@ REFUSED = [
     ("a commit amid gradients", dict(clip=1.0), lambda m, o, loss: (loss.backward(), o.session.store.commit()), "call step\\(\\) first"),
     ("evaluation between backward and step", dict(), lambda m, o, loss: (loss.backward(), m.eval(), text_loss(m, text_batch(torch.Generator()))), "between backward\\(\\) and step\\(\\)"),
     ("a state dict between backward and step", dict(), lambda m, o, loss: (loss.backward(), m.state_dict()), "between backward\\(\\) and step\\(\\)"),
+    ("a state dict loaded between backward and step", dict(), lambda m, o, loss: (state := m.state_dict(), loss.backward(), m.load_state_dict(state)), "between backward\\(\\) and step\\(\\)"),
     ("other memory", dict(), lambda m, o, loss: (setattr(m.norm.weight, "data", torch.ones(64)), text_loss(m, text_batch(torch.Generator()))), "other memory"),
     ("a weight changed in its forward pass", dict(), lambda m, o, loss: (m.norm.register_forward_pre_hook(_double), text_loss(m, text_batch(torch.Generator()))), "changed in place"),
     ("a group more", dict(), lambda m, o, loss: o.add_param_group({"params": [nn.Parameter(torch.zeros(2))]}), "cannot be added"),

@@ -591,6 +591,7 @@ class Session:
 
     def write(self, entry, value):
         """Sets a weight between steps."""
+        self.check_whole()
         with torch.no_grad():
             self.lease(entry, "modify").copy_(value)
         entry.version += 1
