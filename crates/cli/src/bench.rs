@@ -189,7 +189,10 @@ fn in_process<T: DeserializeOwned>(job: &ProbeJob, model_bytes: u64) -> Result<(
             bail!("killed: out of memory under the cap");
         }
         let complaint = String::from_utf8_lossy(&ended.stderr);
-        bail!("{}", complaint.trim().trim_start_matches("error: "));
+        match complaint.trim().trim_start_matches("error: ") {
+            "" => bail!("the measurement ended by {}", trial::how(ended.status)),
+            complaint => bail!("{complaint}"),
+        }
     }
     let text = String::from_utf8_lossy(&ended.stdout);
     let line = text

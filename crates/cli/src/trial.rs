@@ -15,7 +15,7 @@ use crate::args::EngineArgs;
 use crate::output::Output;
 use crate::run::Waiting;
 
-pub use self::child::{TrialJob, run};
+pub use self::child::{TrialJob, how, run};
 use self::known::Entry;
 pub use self::known::cache_folder;
 

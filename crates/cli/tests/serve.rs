@@ -361,6 +361,50 @@ fn which_experts_are_hot_is_kept_by_a_confined_server() {
     assert_eq!(std::fs::read(&hot).expect("it is there"), last);
 }
 
+/// With `--baseline mmap` pages of the model come by page faults. One that cannot come is no
+/// error of a lap, but it is told, and the process ends with a status and by no signal.
+#[test]
+fn a_mapped_model_that_is_cut_ends_the_server_in_words() {
+    let dir = common::scratch();
+    let model = common::text(&dir.path().join("tiny.gguf"));
+    let made = delayline("synth tiny-llama", &[&model]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    let file = std::fs::File::options()
+        .write(true)
+        .open(&model)
+        .expect("it is there");
+    let whole = file.metadata().expect("it is there").len();
+    let args = [
+        "--baseline",
+        "mmap",
+        "--memory",
+        "1GiB",
+        "--ctx",
+        "128",
+        "--threads",
+        "1",
+    ];
+    let told = dir.path().join("told");
+    // Standard error goes to a file, by a shell that becomes the server.
+    let shell = format!("exec 2>{}; exec \"$0\" \"$@\"", told.display());
+    let mut serve = Serve::with(&model, &["sh", "-c", &shell], &args);
+    let mut reply = String::new();
+    let mut stream = serve.send(&chat("Say a word.", 2));
+    stream.read_to_string(&mut reply).expect("text");
+    assert!(reply.contains("[DONE]"), "{reply}");
+    file.set_len(whole / 4).expect("it is cut");
+    let mut stream = serve.send(&chat("Another.", 2));
+    let _ = stream.read_to_string(&mut reply);
+    let status = serve.child.wait().expect("it ends");
+    let told = std::fs::read_to_string(told).expect("text");
+    assert_eq!(status.code(), Some(1), "{status}: {told}");
+    assert!(told.contains("error: a page of the model"), "{told}");
+    // One that is too short from the start is refused by its header.
+    let short = delayline("serve --baseline mmap --memory 1GiB --port 0", &[&model]);
+    assert_eq!(short.status.code(), Some(1), "{short:?}");
+    assert!(stderr(&short).contains("tiny.gguf"), "{}", stderr(&short));
+}
+
 #[test]
 fn a_confined_server_opens_no_other_file_and_starts_nothing() {
     let dir = tempfile::tempdir().expect("a folder");

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::log;
+use crate::mapped;
 use crate::sys;
 use delayline_engine::{Error, Load, ModelFile};
 
@@ -60,6 +61,9 @@ pub fn load(file: &ModelFile, how: Load) -> Result<Arc<Model>, Error> {
     match how {
         Load::Empty => load_empty(file),
         Load::Native | Load::Mmap => {
+            if how == Load::Mmap {
+                mapped::end_in_words();
+            }
             // By descriptor, so that these are the files whose headers were checked.
             let files = file.parts().iter().flat_map(|part| &part.files);
             let paths: Vec<CString> = files.map(|part| path_of(&part.file)).collect();

@@ -16,6 +16,7 @@ mod kept;
 mod kind;
 mod learn;
 mod log;
+mod mapped;
 mod piece;
 mod pump;
 mod rehearse;

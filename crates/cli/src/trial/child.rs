@@ -209,8 +209,8 @@ fn text(from: &mut impl Read) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// How it ended: the name of the signal, or `an error`.
-fn how(status: ExitStatus) -> String {
+/// How a process ended: the name of the signal, or `an error`.
+pub fn how(status: ExitStatus) -> String {
     let names = [
         (Signal::ILL, "SIGILL"),
         (Signal::ABORT, "SIGABRT"),
