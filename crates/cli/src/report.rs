@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use delayline_engine::{LedgerFigures, Stream, Usage, cgroup};
+use delayline_engine::{LedgerFigures, LoadedBytes, Stream, Usage, cgroup};
 use delayline_llama::{Finish, Generated, LlamaEngine};
 use delayline_plan::{
     Bound, ExpertPolicy, ExpertRoute, ReplayedExperts, lap_bound_s, pool_shapes, replay_experts,
@@ -47,6 +47,8 @@ pub struct ModelFigures {
     pub weight_bytes: u64,
     /// Whether it was streamed; else llama.cpp held the whole model.
     pub is_streamed: bool,
+    /// What its bytes were held against when llama.cpp loaded them; `None` if it was streamed.
+    pub loaded: Option<LoadedBytes>,
 }
 
 /// Where the memory went.
@@ -214,6 +216,7 @@ impl Figures {
                 name,
                 weight_bytes: engine.file().weight_bytes(),
                 is_streamed,
+                loaded: engine.loaded(),
             },
             text: generated.text.clone(),
             tokens: generated.tokens.clone(),

@@ -251,6 +251,41 @@ fn a_model_that_fits_is_not_streamed() {
     assert!(number(end, "/memory/peak_bytes") <= 1025.0 * MIB, "{end}");
 }
 
+/// llama.cpp looks at no byte that it loads. So what it loaded is called trusted where there is
+/// no seal.
+#[test]
+fn what_nobody_checks_is_called_trusted() {
+    let dir = scratch();
+    let model = text(&dir.path().join("tiny.gguf"));
+    let made = delayline("synth tiny-llama", &[&model]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    let loaded = |more: &[&str], name: &str, words: &str| {
+        let args = "run --threads 1 --memory 1GiB -n 2 --temp 0 --raw -p x";
+        let told = delayline(args, &[&[&model[..]], more].concat());
+        let (out, said) = (String::from_utf8_lossy(&told.stdout), stderr(&told));
+        let line = out.lines().chain(said.lines());
+        let line = line.filter(|line| line.starts_with("bytes "));
+        let line: Vec<&str> = line.collect();
+        assert!(line.len() == 1 && line[0].contains(words), "{out}{said}");
+        let json = delayline(&format!("{args} --json"), &[&[&model[..]], more].concat());
+        assert_eq!(
+            objects(&json).pop().expect("an end")["model"]["loaded"],
+            name
+        );
+        let inspected = delayline("inspect --threads 1 --rate 1GB/s", &[&model]);
+        String::from_utf8_lossy(&inspected.stdout).into_owned()
+    };
+    let sealed = loaded(&[], "sealed", "held against the seal");
+    assert!(
+        sealed.contains("each byte is held against the seal"),
+        "{sealed}"
+    );
+    loaded(&["--no-verify"], "unchecked", "--no-verify");
+    std::fs::remove_file(format!("{model}.seal")).expect("synth wrote one");
+    let trusted = loaded(&[], "trusted", "nothing reads them twice");
+    assert!(trusted.contains("What it reads is trusted"), "{trusted}");
+}
+
 #[test]
 fn standard_input_is_the_prompt() {
     let mut child = command(&streamed("100MiB", "-n 2 --raw --json"), &[&model()])

@@ -17,7 +17,7 @@ use crate::ledger::{Account, Ledger};
 use crate::model_file::ModelFile;
 use crate::options::{Options, Way};
 use crate::process::{self, Usage};
-use crate::report::{Laps, Source};
+use crate::report::{Laps, LoadedBytes, Source};
 use crate::seal;
 use crate::shape::ContextShape;
 use crate::shrink::Shrink;
@@ -35,6 +35,8 @@ pub struct Engine<B: Backend> {
     ledger: Ledger,
     way: Load,
     native_from: Option<u64>,
+    /// What the weights were held against, if the backend holds all of them.
+    loaded: Option<LoadedBytes>,
     /// Name of a medium from [`Options::maker`].
     medium_name: Option<String>,
     laps: Laps,
@@ -178,6 +180,7 @@ impl<B: Backend> Engine<B> {
             ledger,
             way,
             native_from: None,
+            loaded: None,
             medium_name: None,
             laps: Laps::default(),
             last_lap_ns: 0,
@@ -196,9 +199,11 @@ impl<B: Backend> Engine<B> {
         total: u64,
         unchecked: bool,
     ) -> Result<Self, Error> {
-        if way == Load::Native && !unchecked {
-            seal::check_whole(&file)?;
-        }
+        let loaded = match way {
+            Load::Native if unchecked => LoadedBytes::Unchecked,
+            Load::Native if seal::check_whole(&file)? => LoadedBytes::Sealed,
+            _ => LoadedBytes::Trusted,
+        };
         let model = loader.load(&file, way)?;
         file.drop_headers();
         process::trim_heap();
@@ -207,7 +212,10 @@ impl<B: Backend> Engine<B> {
         ledger.book(Account::Weights, file.weight_bytes());
         ledger.book(Account::KvCache, backend.kv_bytes());
         ledger.book(Account::Buffers, backend.buffer_bytes());
-        Ok(Self::new(backend, file, way, ledger))
+        Ok(Self {
+            loaded: Some(loaded),
+            ..Self::new(backend, file, way, ledger)
+        })
     }
 
     /// Runs one lap. `next` is the kind of the lap expected after it, which is prefetched.
@@ -310,6 +318,12 @@ impl<B: Backend> Engine<B> {
     /// How the weights got into memory.
     pub fn way(&self) -> Load {
         self.way
+    }
+
+    /// What the weights were held against when the backend loaded them itself; `None` if they
+    /// are streamed.
+    pub fn loaded(&self) -> Option<LoadedBytes> {
+        self.loaded
     }
 
     /// Where the weights of a lap come from.

@@ -58,7 +58,7 @@ pub use ledger::{Account, Ledger, LedgerFigures};
 pub use model_file::{Facts, ModelFile, Names, Part, PartFile, Weight, WeightId};
 pub use options::{Options, Way};
 pub use process::{Usage, available_bytes, share_heap};
-pub use report::{Laps, Source};
+pub use report::{Laps, LoadedBytes, Source};
 pub use routes::{RouteOptions, Routes};
 pub use seal::{has_seal, seal_of, seal_path};
 pub use shape::{ContextShape, FlashAttention, KvType};

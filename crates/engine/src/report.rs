@@ -1,5 +1,7 @@
 //! Reports of an engine: where its weights come from, and totals of its laps.
 
+use serde::Serialize;
+
 use std::fmt;
 
 /// Where the weights of a lap come from. Shown as the noun of a sentence.
@@ -68,4 +70,16 @@ impl std::ops::Sub for Laps {
             bytes_read: self.bytes_read - before.bytes_read,
         }
     }
+}
+
+/// What the bytes of a model were held against before the backend loaded them itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoadedBytes {
+    /// The seals of all files.
+    Sealed,
+    /// Nothing: not all files have a seal, and who loads them does not look.
+    Trusted,
+    /// Nothing, because no check was wanted.
+    Unchecked,
 }

@@ -101,14 +101,16 @@ pub fn checks(file: &ModelFile, atlas: &Atlas) -> Result<(Checks, Vec<String>), 
 }
 
 /// Reads all parts that have seals and checks them, before llama.cpp reads the model
-/// unchecked.
+/// unchecked. Returns whether all have one.
 ///
 /// # Errors
 /// If a seal is damaged, or a part differs from what was sealed.
-pub fn check_whole(file: &ModelFile) -> Result<(), Error> {
+pub fn check_whole(file: &ModelFile) -> Result<bool, Error> {
+    let mut all = true;
     for part in file.parts() {
         // A striped model has no seal.
         let (Some(seal), [PartFile { file, .. }]) = (Seal::open(part)?, &part.files[..]) else {
+            all = false;
             continue;
         };
         let failed = |message: String| Error::Open {
@@ -138,7 +140,7 @@ pub fn check_whole(file: &ModelFile) -> Result<(), Error> {
             Ok(())
         })?;
     }
-    Ok(())
+    Ok(all)
 }
 
 /// A seal whose checksum is right.

@@ -42,7 +42,14 @@ impl Display for Inspection {
             f,
             "From {native} on everything fits: llama.cpp then holds the model itself, without streaming,\n\
              and prompts are read several times faster at once, because only then its kernels get the\n\
-             weights rearranged as they like them best."
+             weights rearranged as they like them best. {}",
+            match self.model.is_sealed {
+                true => "Before that each byte is held against the seal.",
+                false => {
+                    "What it reads is trusted: nothing reads it\na second time, and only a seal \
+                 (`delayline seal`) tells wrong bytes."
+                }
+            }
         )
     }
 }

@@ -5,6 +5,8 @@ use std::fmt::{self, Display, Formatter};
 
 use delayline_plan::Side;
 
+use delayline_engine::LoadedBytes;
+
 use crate::output::{format_seconds, format_tokens_per_s};
 use crate::report::Figures;
 use crate::size::{format_rate, format_size};
@@ -21,8 +23,9 @@ impl Display for RunSummary<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         self.model(f)?;
         self.memory(f)?;
-        if self.0.model.is_streamed {
-            self.lap(f)?;
+        match self.0.model.loaded {
+            None => self.lap(f)?,
+            Some(loaded) => writeln!(f, "bytes    {}", trust(loaded))?,
         }
         self.speed(f)?;
         self.answer(f)
@@ -152,7 +155,7 @@ impl RunSummary<'_> {
 
     fn check(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Some(check) = self.0.line.check else {
-            return writeln!(f, "bytes    trusted as they came (--no-verify)");
+            return writeln!(f, "bytes    {UNCHECKED}");
         };
         let against = match check.is_sealed {
             true => "the seal",
@@ -221,6 +224,20 @@ impl RunSummary<'_> {
             write!(f, "; {cached} tokens of the prompt were found")?;
         }
         Ok(())
+    }
+}
+
+const UNCHECKED: &str = "trusted as they came (--no-verify)";
+
+/// What the bytes that llama.cpp loaded itself were held against.
+fn trust(loaded: LoadedBytes) -> &'static str {
+    match loaded {
+        LoadedBytes::Sealed => "held against the seal before llama.cpp loaded them",
+        LoadedBytes::Trusted => {
+            "trusted as llama.cpp loaded them: nothing reads them twice, and only a seal \
+             (`delayline seal`) tells wrong ones"
+        }
+        LoadedBytes::Unchecked => UNCHECKED,
     }
 }
 
