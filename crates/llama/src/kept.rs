@@ -212,9 +212,10 @@ impl Context {
         found().unwrap_or(0)
     }
 
-    /// Makes sequence `to` hold the first `tokens` tokens of `from`, in the same cells.
-    pub fn share(&mut self, from: u32, to: u32, tokens: u32) {
-        let mut shared = || -> Result<(), sys::Exception> {
+    /// Makes sequence `to` hold the first `tokens` tokens of `from`, in the same cells; returns
+    /// how many it holds then: none if a recurrent state could not be restored.
+    pub fn share(&mut self, from: u32, to: u32, tokens: u32) -> u32 {
+        let mut shared = || -> Result<u32, sys::Exception> {
             self.remove(to, 0)?;
             // SAFETY: the context is live and not decoding.
             unsafe {
@@ -224,13 +225,16 @@ impl Context {
             self.snapshots.cut(to, 0);
             if self.has_recurrent_state && self.held(from)? > tokens {
                 self.snapshots.copy(from, to, tokens);
-                self.take_back(to, tokens)?;
+                return self.undone(to, tokens);
             }
-            Ok(())
+            Ok(tokens)
         };
-        if let Err(thrown) = shared() {
+        let held = shared().unwrap_or_else(|thrown| {
             self.unknown = Some(thrown);
-        }
+            0
+        });
+        self.snapshots.cut(to, held);
+        held
     }
 
     /// Restores a sequence from its longest snapshot of at most `tokens` tokens; returns its
@@ -317,6 +321,7 @@ impl Context {
         }
     }
 
+    /// Restores a sequence from a snapshot, or empties it; returns its length then.
     fn undone(&mut self, seq: u32, tokens: u32) -> Result<u32, sys::Exception> {
         if let Some(kept) = self.take_back(seq, tokens)? {
             return Ok(kept);

@@ -104,7 +104,11 @@ pub const REFUSED: &[RefusedArchs] = &[
         why: "it scores given answers, and writes none",
     },
     RefusedArchs {
-        archs: &["chameleon", "gptj"],
+        archs: &["chameleon"],
+        why: "it makes llama.cpp abort where a part of a prompt has no logits",
+    },
+    RefusedArchs {
+        archs: &["gptj"],
         why: "it is known to llama.cpp by name, but not run by it",
     },
 ];

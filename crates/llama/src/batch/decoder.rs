@@ -59,8 +59,9 @@ pub trait Decoder {
     fn shareable(&self, slot: u32, tokens: u32) -> u32;
 
     /// Makes slot `to` hold the first `tokens` tokens of `from`, and nothing else, in the
-    /// same cells. `tokens` is what [`Decoder::shareable`] returned.
-    fn share(&mut self, from: u32, to: u32, tokens: u32);
+    /// same cells. `tokens` is what [`Decoder::shareable`] returned. Returns how many it holds
+    /// then: fewer if they could not be shared after all.
+    fn share(&mut self, from: u32, to: u32, tokens: u32) -> u32;
 
     /// Notes that the slot may be cut back to its present length later. A decoder that
     /// needs snapshots for that takes one if it is due, as it is at the end of a prompt.

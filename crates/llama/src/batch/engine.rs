@@ -36,7 +36,7 @@ pub trait TokenBackend: for<'a> Backend<Work<'a> = &'a [Piece<'a>]> {
     fn shareable(&self, slot: u32, tokens: u32) -> u32;
 
     /// As [`Decoder::share`].
-    fn share(&mut self, from: u32, to: u32, tokens: u32);
+    fn share(&mut self, from: u32, to: u32, tokens: u32) -> u32;
 
     /// As [`Decoder::remember`].
     fn remember(&mut self, slot: u32, at_prompt: bool);
@@ -92,8 +92,8 @@ impl TokenBackend for LlamaBackend {
         self.context().shareable(slot, tokens)
     }
 
-    fn share(&mut self, from: u32, to: u32, tokens: u32) {
-        self.context_mut().share(from, to, tokens);
+    fn share(&mut self, from: u32, to: u32, tokens: u32) -> u32 {
+        self.context_mut().share(from, to, tokens)
     }
 
     fn remember(&mut self, slot: u32, at_prompt: bool) {
@@ -170,8 +170,8 @@ impl<B: TokenBackend> Decoder for Engine<B> {
         self.backend().shareable(slot, tokens)
     }
 
-    fn share(&mut self, from: u32, to: u32, tokens: u32) {
-        self.backend_mut().share(from, to, tokens);
+    fn share(&mut self, from: u32, to: u32, tokens: u32) -> u32 {
+        self.backend_mut().share(from, to, tokens)
     }
 
     fn remember(&mut self, slot: u32, at_prompt: bool) {

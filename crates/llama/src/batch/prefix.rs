@@ -63,7 +63,11 @@ impl<D: Decoder> Batcher<D> {
             };
             let have = self.take_from(source, at);
             if let Some((_, sequence)) = &mut self.slots[at].sequence {
-                sequence.find(have - computed);
+                match have.checked_sub(computed) {
+                    Some(more) => sequence.find(more),
+                    // The decoder could not share it, and has dropped what was there.
+                    None => sequence.go_on_from(have),
+                }
             }
         }
     }
@@ -74,10 +78,7 @@ impl<D: Decoder> Batcher<D> {
         let (from, tokens) = (source.slot as u32, source.tokens as u32);
         let tokens = match source.slot == at {
             true => self.decoder.keep(from, tokens),
-            false => {
-                self.decoder.share(from, at as u32, tokens);
-                tokens
-            }
+            false => self.decoder.share(from, at as u32, tokens),
         } as usize;
         self.shared.share(source.slot, at, tokens);
         tokens

@@ -98,6 +98,7 @@ pub struct SimulatedDecoder {
     failing: Rng,
     failures: f64,
     spoiled: f64,
+    unshared: f64,
     taken: Laps,
     laps: Vec<DecodedLap>,
 }
@@ -116,6 +117,7 @@ impl SimulatedDecoder {
             failing: Rng::new(!model.seed),
             failures: model.failures,
             spoiled: model.spoiled,
+            unshared: 0.0,
             taken: Laps::default(),
             laps: Vec::new(),
             model,
@@ -126,6 +128,11 @@ impl SimulatedDecoder {
     pub fn set_failures(&mut self, failures: f64, spoiled: f64) {
         self.failures = failures;
         self.spoiled = spoiled;
+    }
+
+    /// Sets which share of what can be shared is not shared after all.
+    pub fn set_unshared(&mut self, unshared: f64) {
+        self.unshared = unshared;
     }
 
     /// The tokens in each slot.
@@ -292,14 +299,20 @@ impl Decoder for SimulatedDecoder {
         }
     }
 
-    fn share(&mut self, from: u32, to: u32, tokens: u32) {
+    fn share(&mut self, from: u32, to: u32, tokens: u32) -> u32 {
         assert_eq!(self.shareable(from, tokens), tokens, "it can be had");
         assert_ne!(from, to, "two slots");
         let (from, to) = (from as usize, to as usize);
+        if self.failing.chance(self.unshared) {
+            self.truncate(to, 0);
+            self.snapshots[to].clear();
+            return 0;
+        }
         self.memory[to] = self.memory[from][..tokens as usize].to_vec();
         self.cells[to] = self.cells[from][..tokens as usize].to_vec();
         self.snapshots[to] = self.snapshots[from].clone();
         self.snapshots[to].retain(|&kept| kept == tokens);
+        tokens
     }
 
     fn remember(&mut self, slot: u32, at_prompt: bool) {

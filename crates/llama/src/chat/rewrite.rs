@@ -70,7 +70,7 @@ pub(super) fn rewritten(source: &str) -> Result<String, String> {
                 continue;
             }
             name if OPENS.contains(&name) => depth += 1,
-            "set" if !statement.holds('=') => depth += 1,
+            "set" if statement.assignment().is_none() => depth += 1,
             name if name.starts_with("end") => depth = depth.saturating_sub(1),
             _ => {}
         }
@@ -115,14 +115,17 @@ impl<'a> Statement<'a> {
         }
     }
 
-    fn holds(&self, c: char) -> bool {
-        self.arguments.contains(c)
+    /// What a `set` assigns to, and the value. None of one that is closed by `endset`: a filter
+    /// on it may have `=` too, between brackets.
+    fn assignment(&self) -> Option<(&'a str, &'a str)> {
+        let (at, ..) = bare(self.arguments).find(|&(_, byte, depth)| byte == b'=' && depth == 0)?;
+        Some((&self.arguments[..at], &self.arguments[at + 1..]))
     }
 
     fn write(&self, out: &mut String) {
         out.push_str(self.head);
         let assigned = match self.name {
-            "set" => self.arguments.split_once('='),
+            "set" => self.assignment(),
             _ => None,
         };
         match (self.name, assigned) {
@@ -149,35 +152,48 @@ impl<'a> Statement<'a> {
 
 /// The offset after a tag's closing delimiter, ignoring those in strings and brackets.
 fn end_of(tag: &str, close: &str) -> Result<usize, String> {
-    let bytes = tag.as_bytes();
-    let (mut at, mut depth) = (2, 0_usize);
-    while at < bytes.len() && at <= MAX_TAG {
+    for (at, _, depth) in bare(&tag[2..]).map(|(at, byte, depth)| (at + 2, byte, depth)) {
+        if at > MAX_TAG {
+            return Err(format!(
+                "a tag or expression is longer than {MAX_TAG} bytes"
+            ));
+        }
         if depth == 0 && tag.as_bytes()[at..].starts_with(close.as_bytes()) {
             return Ok(at + 2);
         }
-        match bytes[at] {
-            quote @ (b'"' | b'\'') => {
-                at += 1;
-                while at < bytes.len() && bytes[at] != quote {
-                    at += if bytes[at] == b'\\' { 2 } else { 1 };
-                }
+        if depth > MAX_DEPTH {
+            return Err(format!("brackets are nested more than {MAX_DEPTH} deep"));
+        }
+    }
+    // It is never closed, which the compiler reports.
+    Ok(tag.len())
+}
+
+/// The bytes of an expression outside of its strings, each with its offset and the number of
+/// brackets that are open before it.
+fn bare(text: &str) -> impl Iterator<Item = (usize, u8, usize)> {
+    let mut string = None;
+    let (mut is_escaped, mut depth) = (false, 0_usize);
+    text.bytes().enumerate().filter_map(move |(at, byte)| {
+        if let Some(quote) = string {
+            if byte == quote && !is_escaped {
+                string = None;
+            }
+            is_escaped = byte == b'\\' && !is_escaped;
+            return None;
+        }
+        let before = depth;
+        match byte {
+            b'"' | b'\'' => {
+                string = Some(byte);
+                return None;
             }
             b'(' | b'[' | b'{' => depth += 1,
             b')' | b']' | b'}' => depth = depth.saturating_sub(1),
             _ => {}
         }
-        if depth > MAX_DEPTH {
-            return Err(format!("brackets are nested more than {MAX_DEPTH} deep"));
-        }
-        at += 1;
-    }
-    match at < bytes.len() {
-        true => Err(format!(
-            "a tag or expression is longer than {MAX_TAG} bytes"
-        )),
-        // It is never closed, which the compiler reports.
-        false => Ok(bytes.len()),
-    }
+        Some((at, byte, before))
+    })
 }
 
 /// The offset of the `endraw` tag, or the end of the text.
@@ -222,6 +238,20 @@ mod tests {
             ("{% set x = '%}' %}", "{% set x = ( '%}' )|kept %}"),
             ("{%- set ns.x=1 -%}", "{%- set ns.x= (1 )|held -%}"),
             ("{% set x %}a{% endset %}", "{% set x %}a{% endset %}"),
+            (
+                "{% set x | f(a=1) %}a{% endset %}",
+                "{% set x | f(a=1) %}a{% endset %}",
+            ),
+            (
+                "{% set x | f('=') %}a{% endset %}",
+                "{% set x | f('=') %}a{% endset %}",
+            ),
+            (
+                "{% set x = f(a=1) == '=' %}",
+                "{% set x = ( f(a=1) == '=' )|kept %}",
+            ),
+            ("{% set (a, b) = c %}", "{% set (a, b) = ( c )|kept %}"),
+            ("{{ '\\'}}' }}{% generation %}", "{{ '\\'}}' }}{% with %}"),
             ("a\r\nb\rc{{ '\r\n' }}", "a\nb\nc{{ '\n' }}"),
             (
                 "{ {% if generation %}{% endif %} } {",
@@ -248,6 +278,7 @@ mod tests {
     fn what_is_too_deep_or_long_is_refused() {
         for (source, says) in [
             ("{% if 1 %}".repeat(200), "deep"),
+            ("{% set x | f(a=1) %}".repeat(200), "deep"),
             (format!("{{{{ {}1 }}}}", "(".repeat(200)), "deep"),
             (format!("{{{{ {}1 }}}}", "not ".repeat(5000)), "longer"),
             (" ".repeat(2 << 20), "bytes long"),

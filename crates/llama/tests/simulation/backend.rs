@@ -355,8 +355,8 @@ impl TokenBackend for CheckBackend {
         self.decoder.shareable(slot, tokens)
     }
 
-    fn share(&mut self, from: u32, to: u32, tokens: u32) {
-        self.decoder.share(from, to, tokens);
+    fn share(&mut self, from: u32, to: u32, tokens: u32) -> u32 {
+        self.decoder.share(from, to, tokens)
     }
 
     fn remember(&mut self, slot: u32, at_prompt: bool) {
