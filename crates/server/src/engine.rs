@@ -113,11 +113,13 @@ impl EngineThread {
             self.admit();
             if self.batcher.ready() {
                 self.lap();
-            } else if self.answers.is_empty() && self.shared.draining() && self.fetching == 0 {
-                // A request may have arrived just before the queue was closed.
-                if self.shared.queue.is_empty() {
-                    return;
-                }
+            } else if self.answers.is_empty()
+                && self.shared.draining()
+                && self.fetching == 0
+                // One may have arrived just before the queue was closed.
+                && self.shared.queue.is_empty()
+            {
+                return;
             } else {
                 self.rest();
             }
@@ -225,6 +227,14 @@ impl EngineThread {
                 answer.owed.push_back(Update::Joined { cached });
                 hand_out(&mut answer);
                 self.answers.insert(joined.id, answer);
+                None
+            }
+            Err(JoinError::Full(_)) if self.answers.is_empty() => {
+                // Nobody is there who could leave and make room.
+                let message = "there is no room in the KV cache for this request, though \
+                               nothing else runs: ask for fewer tokens";
+                let error = ApiError::unavailable(message, None);
+                let _ = reply.try_send(Update::Failed(error));
                 None
             }
             Err(JoinError::Full(request)) => Some(QueuedRequest {

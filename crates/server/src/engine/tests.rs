@@ -37,6 +37,48 @@ fn tokens(updates: &mut mpsc::Receiver<Update>) -> usize {
     tokens
 }
 
+/// A request for which there is no room though nobody is answered is refused: it would wait for
+/// ever, and the thread with it, without a rest.
+#[test]
+fn what_can_never_have_room_is_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("tiny.gguf");
+    let shape = delayline_synth::shape("tiny-llama").expect("a known shape");
+    delayline_synth::write(&shape, Quant::F16, 1, &path, &mut |_, _| {}).expect("a model");
+    let shared = Arc::new(Shared::new(8));
+    let (reply, mut updates) = mpsc::channel(8);
+    let (other, _) = job(100, 8);
+    shared
+        .queue
+        .push(vec![QueuedRequest { reply, ..other }])
+        .expect("room");
+    shared.drain();
+    let options = Options {
+        seqs: Some(2),
+        ctx: Some(256),
+        memory: Some(4 << 30),
+        ..Options::default()
+    };
+    let engine = delayline_llama::open(&path, &options).expect("it opens");
+    let mut batcher = Batcher::new(engine, None);
+    // Somebody who is answered by no one has all of the room and never leaves.
+    let choice = Choice::Sampled(Sampling::default());
+    let all = GenerateRequest::new(&[5, 6, 7], 1000, choice);
+    let held = batcher.join(all).expect("room");
+    batcher.hold(held.id, true);
+    let (_flush, flushes) = mpsc::channel(1);
+    EngineThread::new(batcher, shared, flushes, None).run();
+    let told = updates.blocking_recv().expect("an answer");
+    let Update::Failed(error) = told else {
+        panic!("{told:?}");
+    };
+    assert!(
+        error.message.contains("no room in the KV cache"),
+        "{}",
+        error.message
+    );
+}
+
 /// A client that does not read delays no other, and gets its whole answer later; one that has
 /// gone frees its slot; after draining the thread ends.
 #[test]
