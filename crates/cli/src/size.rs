@@ -29,14 +29,18 @@ const UNITS: [(&str, f64); 17] = [
 /// The forms of a size, for messages.
 const EXPECTED: &str = "a size such as 2GiB, 512MiB, 1.5GB or a number of bytes";
 
+/// The largest size, rate and count: beyond it sums of them would overflow.
+const MOST: f64 = 9e18;
+
 /// Bytes of `2GiB`, `512MiB`, `1.5GB`, `2g` (binary) or `1048576`; the case does not
 /// matter, and a space before the unit is allowed.
 ///
 /// # Errors
-/// When it is no size, less than one byte, or 9e18 bytes or more.
+/// When it is no size, less than one byte, or more than 9000 PB.
 pub fn parse_size(text: &str) -> Result<u64> {
-    let bytes = quantity(text).filter(|bytes| (1.0..9e18).contains(bytes));
-    match bytes {
+    match quantity(text) {
+        Some(bytes) if bytes > MOST => bail!("{}: expected at most 9000 PB", text.trim()),
+        Some(bytes) if bytes < 1.0 => bail!("expected {EXPECTED}, at least 1"),
         // From 2^53 on, floating point would change plain bytes.
         Some(bytes) => Ok(text.trim().parse().unwrap_or(bytes.round() as u64)),
         None => bail!("expected {EXPECTED}, at least 1"),
@@ -49,7 +53,7 @@ pub fn parse_size(text: &str) -> Result<u64> {
 /// When it is no rate, or less than one byte per second.
 pub fn parse_rate(text: &str) -> Result<f64> {
     let amount = text.trim().trim_end_matches("/s");
-    match quantity(amount).filter(|rate| (1.0..9e18).contains(rate)) {
+    match quantity(amount).filter(|rate| (1.0..=MOST).contains(rate)) {
         Some(rate) => Ok(rate),
         None => bail!(
             "expected a rate such as 2.8GB/s, 900MB/s or a number of bytes per second, at least 1"
@@ -70,7 +74,7 @@ pub fn parse_count(text: &str) -> Result<u64> {
         None => (text.as_str(), 1.0),
     };
     let count = number.trim().parse::<f64>().ok().map(|count| count * scale);
-    match count.filter(|count| (1.0..9e18).contains(count)) {
+    match count.filter(|count| (1.0..=MOST).contains(count)) {
         Some(count) => Ok(count.round() as u64),
         None => bail!("expected a count such as 774M, 1.5B or 124000000, at least 1"),
     }
@@ -164,10 +168,10 @@ impl FromStr for Budget {
     /// A size, or `1/2` and `/1.25` of the model (`/n` is `1/n`).
     fn from_str(text: &str) -> Result<Self> {
         let Some((over, under)) = text.split_once('/') else {
-            let Ok(bytes) = parse_size(text) else {
-                bail!("expected {EXPECTED}, or a share of the model such as 1/2 or /1.25");
+            return match parse_size(text) {
+                Ok(bytes) => Ok(Self::Bytes(bytes)),
+                Err(error) => bail!("{error}, or a share of the model such as 1/2 or /1.25"),
             };
-            return Ok(Self::Bytes(bytes));
         };
         let over = if over.trim().is_empty() {
             Some(1.0)
@@ -222,21 +226,31 @@ mod tests {
     #[test]
     fn what_is_no_size_is_refused() {
         for text in [
-            "",
-            "0",
-            "GiB",
-            "-1",
-            "2 XiB",
-            "1e3",
-            "1..5G",
-            "0.2",
-            "99999999TiB",
-            "2GiB/s",
-            "∞",
+            "", "0", "GiB", "-1", "2 XiB", "1e3", "1..5G", "0.2", "2GiB/s", "∞",
         ] {
             let message = parse_size(text).expect_err(text).to_string();
             assert!(message.contains("2GiB"), "{text}: {message}");
         }
+    }
+
+    #[test]
+    fn sizes_end_where_sums_would_overflow() {
+        assert_eq!(
+            parse_size("9000PB").expect("it is one"),
+            9_000_000_000_000_000_000
+        );
+        for text in [
+            "99999999TiB",
+            "9001PB",
+            "18446744073709551615",
+            "9999999999999999999999",
+        ] {
+            let message = parse_size(text).expect_err(text).to_string();
+            assert!(message.contains("at most 9000 PB"), "{text}: {message}");
+        }
+        // As much as can be written.
+        let endless = "9".repeat(400);
+        assert!(parse_size(&endless).is_err() && parse_rate(&endless).is_err());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use delayline_engine::{Manifest, ModelFile, StripedPart};
 use delayline_medium::stripes;
 use serde_json::json;
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
 use crate::args::StripeArgs;
 use crate::interrupt::{self, Interrupted};
@@ -196,21 +196,62 @@ fn finish(
     done.with_context(|| format!("{} cannot be written", path.display()))
 }
 
-/// Gives all files their names; after a failure removes those that have theirs.
+/// Gives all files their names. What had these names before goes when all have them; after a
+/// failure it has them again.
 fn name_all(files: Vec<(NamedTempFile, PathBuf)>) -> Result<()> {
-    let mut named: Vec<PathBuf> = Vec::new();
+    let mut named: Vec<(PathBuf, Option<TempPath>)> = Vec::new();
     for (file, path) in files {
-        if let Err(error) = file.persist(&path) {
-            for path in &named {
-                // The list of files is named last, so what stays is not taken for a model.
-                let _ = std::fs::remove_file(path);
+        let old = match name(file, &path) {
+            Ok(old) => old,
+            Err(error) => {
+                for (path, old) in named.into_iter().rev() {
+                    // What cannot be put back stays under its other name.
+                    let _ = std::fs::remove_file(&path);
+                    let _ = old.map(|old| put_back(old, &path));
+                }
+                return Err(error).with_context(|| format!("{} cannot be written", path.display()));
             }
-            return Err(error.error)
-                .with_context(|| format!("{} cannot be written", path.display()));
-        }
-        named.push(path);
+        };
+        named.push((path, old));
     }
     Ok(())
+}
+
+/// Gives a file its name; returns what had it before, under a name of its own.
+fn name(file: NamedTempFile, path: &Path) -> io::Result<Option<TempPath>> {
+    let old = match std::fs::symlink_metadata(path) {
+        Ok(_) => {
+            let aside = beside(path)?;
+            std::fs::rename(path, &aside)?;
+            Some(aside)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    match file.persist(path) {
+        Ok(_) => Ok(old),
+        Err(error) => {
+            let _ = old.map(|old| put_back(old, path));
+            Err(error.error)
+        }
+    }
+}
+
+/// A name that nothing else has, in the same folder.
+fn beside(path: &Path) -> io::Result<TempPath> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let file = tempfile::Builder::new()
+        .prefix(".stripe-")
+        .tempfile_in(dir)?;
+    Ok(file.into_temp_path())
+}
+
+fn put_back(old: TempPath, path: &Path) -> io::Result<()> {
+    old.persist(path).map_err(|error| {
+        // It must not go with the value.
+        let _ = error.path.keep();
+        error.error
+    })
 }
 
 #[cfg(test)]
@@ -304,6 +345,37 @@ mod tests {
         assert!(taken.contains("cannot be written"), "{taken}");
         assert!(files(&a).is_empty(), "{:?}", files(&a));
         assert_eq!(files(&c), ["m.gguf.stripe-2-of-2"]);
+
+        // And what was to be replaced is there as before.
+        std::fs::remove_dir_all(c.join("m.gguf.stripe-2-of-2"))?;
+        run(&args(&model, &[&a, &c], false), &Output::default())?;
+        let all = || -> Vec<_> {
+            let both = [&a, &c].into_iter();
+            let paths = both.flat_map(|dir| files(dir).into_iter().map(|name| dir.join(name)));
+            paths
+                .map(|path| (std::fs::read(&path).ok(), path))
+                .collect()
+        };
+        let before = all();
+        assert_eq!(before.len(), 3);
+        let list = a.join("m.stripe.toml");
+        let text = std::fs::read(&list)?;
+        std::fs::remove_file(&list)?;
+        std::fs::create_dir_all(list.join("full"))?;
+        let mut another = args(&model, &[&a, &c], true);
+        another.unit = 128 << 10;
+        let taken = message(run(&another, &Output::default()));
+        assert!(taken.contains("m.stripe.toml cannot be written"), "{taken}");
+        std::fs::remove_dir_all(&list)?;
+        std::fs::write(&list, text)?;
+        assert!(all() == before, "{:?} {:?}", files(&a), files(&c));
+        run(&another, &Output::default())?;
+        assert_eq!(
+            (files(&a).len(), files(&c).len()),
+            (2, 1),
+            "nothing is left beside"
+        );
+        assert_eq!(ModelFile::open(&list)?.stripe_unit(), Some(128 << 10));
         Ok(())
     }
 

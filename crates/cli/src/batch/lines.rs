@@ -14,8 +14,8 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::named;
 
-/// Longest line, in bytes.
-const MAX_LINE: u64 = 64 << 20;
+/// Longest line of requests and of answers, in bytes.
+pub const MAX_LINE: u64 = 64 << 20;
 
 /// The API's paths that requests may name.
 const PATHS: [&str; 4] = [

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
@@ -12,7 +12,7 @@ use delayline_server::DeskAnswer;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::lines::{AskedLine, key_of, key_of_line};
+use super::lines::{AskedLine, MAX_LINE, key_of, key_of_line};
 use super::named;
 
 /// How every line begins.
@@ -84,12 +84,14 @@ impl Results {
         let mut input = BufReader::new(&file);
         loop {
             text.clear();
-            let len = named(path, "read", input.read_until(b'\n', &mut text))?;
+            let read = (&mut input).take(MAX_LINE).read_until(b'\n', &mut text);
+            let len = named(path, "read", read)?;
             if len == 0 {
                 break;
             }
             let begins = &text[..len.min(HEAD.len())];
-            if begins != &HEAD.as_bytes()[..begins.len()] {
+            let is_longer = len as u64 == MAX_LINE && text.last() != Some(&b'\n');
+            if is_longer || begins != &HEAD.as_bytes()[..begins.len()] {
                 bail!(other());
             }
             if text.last() != Some(&b'\n') {
@@ -138,7 +140,16 @@ impl Results {
             let error = json!({"code": "not_json", "message": message});
             return self.write(key, &json!(custom_id), &Value::Null, &error);
         }
-        let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let Ok(body) = serde_json::from_slice::<Value>(&answer.body) else {
+            self.counts.errors += 1;
+            let message = format!(
+                "the answer has status {} and {} bytes that are no JSON",
+                answer.status,
+                answer.body.len()
+            );
+            let error = json!({"code": "not_json", "message": message});
+            return self.write(key, &json!(custom_id), &Value::Null, &error);
+        };
         let response = json!({"status_code": answer.status, "request_id": request_id(),
             "body": body});
         match answer.status {
@@ -193,4 +204,61 @@ fn chance() -> u64 {
 
 fn request_id() -> String {
     format!("req_{:016x}", chance())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &[u8]) -> DeskAnswer {
+        DeskAnswer {
+            status,
+            is_json: true,
+            body: body.to_vec().into(),
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_counts_as_an_error() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("out.jsonl");
+        let mut results = Results::open(&path).expect("it is new");
+        results.add("good", 1, &answer(200, b"{}")).expect("room");
+        results
+            .add("cut", 2, &answer(200, b"{\"choices\": ["))
+            .expect("room");
+        results.add("none", 3, &answer(200, b"")).expect("room");
+        results.add("bad", 4, &answer(400, b"{}")).expect("room");
+        let Counts { answers, errors } = results.counts();
+        assert_eq!((answers, errors), (1, 3));
+        drop(results);
+        let text = fs::read_to_string(&path).expect("text");
+        let lines: Vec<Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect();
+        for (at, id) in [(1, "cut"), (2, "none")] {
+            assert_eq!(lines[at]["custom_id"], id);
+            assert_eq!(lines[at]["error"]["code"], "not_json");
+            assert!(lines[at]["response"].is_null());
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_is_not_read_to_its_end() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("out.jsonl");
+        fs::write(&path, HEAD).expect("written");
+        let file = File::options()
+            .write(true)
+            .open(&path)
+            .expect("it is there");
+        // Zeros without an end of line, more than any memory has room for.
+        file.set_len(1 << 42).expect("a hole takes no room");
+        let error = Results::open(&path)
+            .expect_err("it is too long")
+            .to_string();
+        assert!(error.contains("holds no answers"), "{error}");
+        assert_eq!(file.metadata().expect("it is there").len(), 1 << 42);
+    }
 }
