@@ -11,8 +11,10 @@ use common::{SIZE, files, found, put, root};
 use delayline_kv::{BLOCK_TOKENS, Namespace, Store, clear, stat, verify};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
+type Put = fn(&Path);
+
 /// What may stand in a file's place, and how it is put there.
-const ODD: [(&str, fn(&Path)); 4] = [
+const ODD: [(&str, Put); 4] = [
     ("a pipe", |path| {
         mknodat(CWD, path, FileType::Fifo, Mode::RWXU, 0).expect("a pipe");
     }),

@@ -265,7 +265,7 @@ fn lives(stray_percent: u64, fault_percent: u64) -> impl Strategy<Value = Life> 
 fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig {
         cases,
-        rng_seed: RngSeed::Fixed(0xDE1A),
+        rng_seed: RngSeed::Fixed(delayline_testing::seed()),
         failure_persistence: None,
         ..ProptestConfig::default()
     }

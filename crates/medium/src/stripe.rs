@@ -257,8 +257,10 @@ impl<M: Medium> Medium for Stripe<M> {
         }
         let (mut from, mut rest) = (0, op.buffer);
         let drives = self.drives.len() as u64;
-        for (lane, offset, bytes) in stripes(self.unit, drives, op.offset, len.into()) {
-            let (buffer, behind) = rest.split_at(bytes as u32);
+        // An operation of no bytes is for the drive with the byte at its offset.
+        let touched = u64::from(len.max(1));
+        for (lane, offset, bytes) in stripes(self.unit, drives, op.offset, touched) {
+            let (buffer, behind) = rest.split_at(len.min(bytes as u32));
             rest = behind;
             let len = buffer.len();
             let share = Share {

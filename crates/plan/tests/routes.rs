@@ -27,8 +27,10 @@ fn recorded(name: &str) -> Option<ExpertRoute> {
     let path = folder.join(format!("{name}.route.csv"));
     match std::fs::read_to_string(&path) {
         Ok(text) => Some(ExpertRoute::parse(&text).expect("the route is read")),
-        Err(_) => {
-            println!("skipped: {} is not there", path.display());
+        // A folder that is there has all of them.
+        Err(error) => {
+            assert!(!folder.exists(), "{}: {error}", path.display());
+            delayline_testing::lacks_data(format_args!("{} is not there", path.display()));
             None
         }
     }

@@ -25,14 +25,20 @@ use std::io::{self, Write};
 /// # Panics
 /// In continuous integration.
 pub fn cannot_run(why: impl Display) {
-    let thread = std::thread::current();
-    let test = thread.name().unwrap_or("a test");
-    // Standard error may be closed.
-    _ = writeln!(io::stderr(), "SKIPPED {test}: {why}");
+    lacks_data(&why);
     assert!(
         !must_run(std::env::var("CI").ok().as_deref()),
         "cannot run: {why}; with CI=true every test must run"
     );
+}
+
+/// As [`cannot_run`], for a test of recorded data that nobody can fetch: it is skipped aloud in
+/// continuous integration as well.
+pub fn lacks_data(why: impl Display) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    // Standard error may be closed.
+    _ = writeln!(io::stderr(), "SKIPPED {test}: {why}");
 }
 
 /// A fresh seed, or the one in `SEED`. It is printed, so that the test harness shows it

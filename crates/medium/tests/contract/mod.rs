@@ -138,7 +138,7 @@ fn every_short_read_at_every_page_of_a_small_part() {
 #[test]
 fn random_reads_at_depth_each_complete_once_with_their_bytes() {
     on_all(|model, (memory, region), medium| {
-        let mut rng = Rng::new(42);
+        let mut rng = Rng::new(delayline_testing::seed());
         let mut free: Vec<u64> = (0..DEPTH as u64).map(|index| index * LONGEST).collect();
         let mut asked = HashMap::new();
         let mut done = Vec::new();
@@ -215,6 +215,16 @@ fn an_unknown_part_is_an_error_of_that_read_alone() {
                 id => judge(model, memory, ((id == 3).into(), 0), &done),
             }
             region.take_back(done.buffer);
+        }
+    });
+}
+
+#[test]
+fn an_operation_of_no_bytes_completes() {
+    on_all(|_, _, medium| {
+        for offset in [0, 2 * ALIGN] {
+            medium.submit(Op::read(1, 0, offset, Buffer::empty()));
+            assert_eq!(only(medium, 1).result, Ok(0));
         }
     });
 }
