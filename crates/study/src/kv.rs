@@ -1,5 +1,5 @@
 //! Replays recorded requests against a store of KV caches, to see how much of their prompts it
-//! would find again: under the index and policy of the `kv` crate, LRU, Belady's policy, and
+//! would find again: under the policy of the `kv` crate, LRU, Belady's policy, and
 //! without a limit.
 
 mod report;

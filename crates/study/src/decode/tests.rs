@@ -467,6 +467,7 @@ fn what_is_not_published_of_an_accelerator_is_left_out_and_said() {
     };
     for head in ["a token", "a million tokens"] {
         let at = column(head);
+        assert!(!cost.is_text(at), "numbers stand to the right");
         assert!(cost.rows[0][at].starts_with("at least "), "{:?}", cost.rows);
         assert!(
             !cost.rows[1][at].starts_with("at least "),

@@ -75,8 +75,7 @@ pub fn kv_report(name: &str, trace: &KvTrace, sizes: &[u64], done: &(dyn Fn() + 
         notes: vec![
             "Tokens are counted in blocks of 64, each found only behind all before it, and a token \
              that is found is one that need not be computed. \"frequency with aging\" is the \
-             program's own index and policy at work; belady knows the whole trace and is out of \
-             reach."
+             program's own policy at work; belady knows the whole trace and is out of reach."
                 .to_owned(),
             "A trace tells of prompts alone: answers, which the program keeps as well, and prompts \
              that are still in memory are not in it."

@@ -131,8 +131,9 @@ impl ReportTable {
     /// Whether a column holds words and not numbers, and so stands to the left.
     pub fn is_text(&self, column: usize) -> bool {
         let starts = |row: &Vec<String>| {
-            // So many of something are words as well.
+            // So many of something are words as well, and at least so much is a number.
             let cell = row[column].as_str();
+            let cell = cell.strip_prefix("at least ").unwrap_or(cell);
             let name = cell.split_once(" × ").map_or(cell, |(_, name)| name);
             name.chars().next()
         };
