@@ -326,7 +326,7 @@ fn wrong_input_is_named() {
         (
             "study graph --row 1PB --batches 1 --draws 1",
             1,
-            "do not fit into that of this machine",
+            "rows of 1000000000000000 bytes, expected",
         ),
         ("study claims 1 --loop dram", 1, "`dram` is no loop"),
         (
