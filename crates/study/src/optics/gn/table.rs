@@ -88,7 +88,7 @@ impl MismatchGrid {
 pub struct LastGrid(Mutex<Option<Arc<MismatchGrid>>>);
 
 impl LastGrid {
-    /// As [`MismatchGrid::new`].
+    /// As `MismatchGrid::new`.
     pub fn get(&self, z_m: &[f64], alpha_per_m: f64) -> Arc<MismatchGrid> {
         let last = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_it = |grid: &Arc<MismatchGrid>| grid.alpha_per_m == alpha_per_m && grid.z_m == z_m;
