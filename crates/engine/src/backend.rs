@@ -132,7 +132,7 @@ pub trait Backend: Bind {
     fn use_threads(&mut self, threads: u32) -> Result<(), Error>;
 
     /// Its threads, which share other work while it computes nothing: between laps, and
-    /// during the calls of [`Feed`]. None if there is one thread only.
+    /// during the calls of [`Feed`]. `None`: the caller works alone.
     fn team(&self) -> Option<Rc<dyn Team>> {
         None
     }

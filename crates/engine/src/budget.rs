@@ -86,10 +86,10 @@ pub fn native(ledger: &Ledger, file: &ModelFile, base: u64, shape: &ContextShape
     let facts = file.facts();
     let widest = facts.embedding.max(facts.feed_forward);
     // A micro-batch, a few activations wide, and its mask where the context is long.
-    let rows = u64::from(NATIVE_ROWS);
-    let mask = rows * u64::from(shape.ctx.saturating_sub(MASKED)) * MASK;
+    let activations = u64::from(NATIVE_ROWS) * widest * 16;
+    let mask = mask_bytes(NATIVE_ROWS, shape.ctx.saturating_sub(MASKED));
     let outputs = u64::from(shape.seqs) * facts.vocab * 8;
-    let buffers = rows * widest * 16 + mask + outputs + (32 << 20);
+    let buffers = activations + mask + outputs + (32 << 20);
     let kv = kv_bytes(file, shape.ctx, shape.kv);
     let mut ledger = ledger.clone();
     ledger.book(Account::Program, base);
@@ -166,15 +166,10 @@ pub fn smaller_ubatch(rows: u32) -> u32 {
 /// most tokens per second, between one longest request with a short one and a whole
 /// context for each.
 pub fn context(file: &ModelFile, options: &Options, total: u64, shape: &ContextShape) -> u32 {
-    let trained = file.facts().context.clamp(1, u64::from(u32::MAX)) as u32;
-    let one = options.ctx.unwrap_or(trained.min(4096)).max(1);
+    let one = options.ctx.unwrap_or(trained(file).min(4096)).max(1);
     let least = options.ctx.unwrap_or(SHORT_CTX).max(1);
     if shape.seqs == 1 {
-        let mut ctx = one;
-        while ctx > least && kv_bytes(file, ctx, shape.kv) > total / 8 {
-            ctx = (ctx / 2).max(least);
-        }
-        return ctx;
+        return in_an_eighth(total, one, least, |ctx| kv_bytes(file, ctx, shape.kv));
     }
     let fixed = options.reserve + PROGRAM;
     let token = kv_bytes(file, 1 << 20, shape.kv) as f64 / f64::from(1 << 20);
@@ -204,29 +199,39 @@ pub fn own_context(
     total: u64,
     shape: &ContextShape,
 ) -> ContextShape {
-    let trained = file.facts().context.clamp(1, u64::from(u32::MAX)) as u32;
-    let mut own = match (options.ctx, shape.seqs) {
-        (None, 1) => ContextShape {
-            ctx: trained.max(shape.ctx),
-            ..*shape
-        },
-        _ => *shape,
-    };
-    let rows = u64::from(options.ubatch.unwrap_or(NATIVE_ROWS));
-    while own.ctx > shape.ctx
-        && kv_bytes(file, own.ctx, own.kv) + rows * u64::from(own.ctx) * MASK > total / 8
-    {
-        own.ctx = (own.ctx / 2).max(shape.ctx);
+    if options.ctx.is_some() || shape.seqs > 1 {
+        return *shape;
     }
-    own
+    let rows = options.ubatch.unwrap_or(NATIVE_ROWS);
+    let bytes = |ctx| kv_bytes(file, ctx, shape.kv) + mask_bytes(rows, ctx);
+    ContextShape {
+        ctx: in_an_eighth(total, trained(file).max(shape.ctx), shape.ctx, bytes),
+        ..*shape
+    }
+}
+
+/// Tokens of context that the model was trained with.
+fn trained(file: &ModelFile) -> u32 {
+    file.facts().context.clamp(1, u64::from(u32::MAX)) as u32
+}
+
+/// `most` tokens of context, halved until an eighth of the budget holds their bytes, but not
+/// below `least`.
+fn in_an_eighth(total: u64, most: u32, least: u32, bytes: impl Fn(u32) -> u64) -> u32 {
+    let mut ctx = most;
+    while ctx > least && bytes(ctx) > total / 8 {
+        ctx = (ctx / 2).max(least);
+    }
+    ctx
+}
+
+/// Bytes of attention's mask, once in 32 and once in 16 bits.
+fn mask_bytes(rows: u32, ctx: u32) -> u64 {
+    u64::from(rows) * u64::from(ctx) * 6
 }
 
 /// Rows of llama.cpp's default micro-batch.
 pub const NATIVE_ROWS: u32 = 512;
-
-/// Bytes of attention's mask for a row and a token of context: once in 32 and once in 16
-/// bits.
-const MASK: u64 = 6;
 
 /// Tokens of context whose mask is in the constant part of the buffers.
 const MASKED: u32 = 4096;

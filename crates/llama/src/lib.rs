@@ -17,6 +17,7 @@ mod kind;
 mod learn;
 mod log;
 mod mapped;
+mod own_graph;
 mod piece;
 mod pump;
 mod rehearse;

@@ -15,6 +15,7 @@ use std::ptr;
 use delayline_engine::{Error, Names};
 
 use crate::bind::read_ids;
+use crate::own_graph::OwnGraph;
 use crate::sys;
 
 /// Size of a clone's graph. A router may have half as many nodes.
@@ -46,19 +47,8 @@ pub struct Router {
     /// Weights that it reads, with the faulting address that llama.cpp gave each; a weight
     /// that still has it has not settled.
     weights: Vec<(*mut sys::ggml_tensor, *mut std::ffi::c_void)>,
-    _context: Context,
-    graph: *mut sys::ggml_cgraph,
+    graph: OwnGraph,
     work: Vec<Line>,
-}
-
-/// A ggml context, which holds the clone's graph.
-struct Context(*mut sys::ggml_context);
-
-impl Drop for Context {
-    fn drop(&mut self) {
-        // SAFETY: made by `ggml_init`, freed once, with the graph in it.
-        unsafe { sys::ggml_free(self.0) };
-    }
 }
 
 impl Router {
@@ -89,34 +79,18 @@ impl Router {
         // The router has to read the same input as the experts.
         // SAFETY: as above.
         (unsafe { root(from) } == read).then_some(())?;
-        // SAFETY: the numbers are plain.
-        let context = Context(unsafe {
-            sys::ggml_init(sys::ggml_init_params {
-                mem_size: sys::ggml_graph_overhead_custom(NODES, false) + 1024,
-                mem_buffer: ptr::null_mut(),
-                no_alloc: true,
-            })
-        });
-        if context.0.is_null() {
-            return None;
-        }
         let mut nodes = cloning.nodes;
-        // SAFETY: the context has room for that graph; the nodes are boxed, so they stay
-        // where they are, and live as long as the graph.
-        let (graph, plan) = unsafe {
-            let graph = sys::ggml_new_graph_custom(context.0, NODES, false);
-            sys::ggml_build_forward_expand(graph, &raw mut *nodes[ids].tensor);
-            (graph, sys::ggml_graph_plan(graph, 1, ptr::null_mut()))
-        };
+        // SAFETY: the nodes are boxed, so they stay where they are, and live as long as the
+        // graph; the weights are the model's, which lives longer.
+        let graph = unsafe { OwnGraph::new(NODES, |_| &raw mut *nodes[ids].tensor) }?;
         Some(Self {
             experts,
             nodes,
             input,
             ids,
             weights: cloning.weights,
-            _context: context,
+            work: lines(graph.plan(1, None).work_size),
             graph,
-            work: lines(plan.work_size),
         })
     }
 
@@ -187,14 +161,12 @@ impl Router {
     }
 
     fn compute(&mut self) -> Result<(), Error> {
-        // SAFETY: the graph, its nodes and the work memory are this router's, and the
-        // weights are in memory. It computes on this thread alone.
-        let status = unsafe {
-            let mut plan = sys::ggml_graph_plan(self.graph, 1, ptr::null_mut());
-            plan.work_data = self.work.as_mut_ptr().cast();
-            assert!(plan.work_size <= size_of_val(self.work.as_slice()));
-            sys::ggml_graph_compute(self.graph, &raw mut plan)
-        };
+        let mut plan = self.graph.plan(1, None);
+        plan.work_data = self.work.as_mut_ptr().cast();
+        assert!(plan.work_size <= size_of_val(self.work.as_slice()));
+        // SAFETY: the nodes and the work memory are this router's, and the weights are in
+        // memory. It computes on this thread alone.
+        let status = unsafe { self.graph.compute(plan) };
         match status {
             sys::GGML_STATUS_SUCCESS => Ok(()),
             status => Err(Error::Llama {

@@ -19,9 +19,9 @@ pub use raw::{
     LLAMA_TOKEN_ATTR_LSTRIP, LLAMA_TOKEN_ATTR_RSTRIP, LLAMA_TOKEN_ATTR_UNKNOWN,
     LLAMA_TOKEN_ATTR_USER_DEFINED, LLAMA_VOCAB_TYPE_BPE, LLAMA_VOCAB_TYPE_NONE,
     LLAMA_VOCAB_TYPE_PLAMO2, LLAMA_VOCAB_TYPE_RWKV, LLAMA_VOCAB_TYPE_SPM, LLAMA_VOCAB_TYPE_TEST,
-    LLAMA_VOCAB_TYPE_WPM, ggml_cgraph, ggml_context, ggml_init_params, ggml_log_level, ggml_tensor,
-    ggml_threadpool, ggml_type, llama_batch, llama_context, llama_model, llama_model_params,
-    llama_sampler, llama_token_data, llama_token_data_array, llama_vocab,
+    LLAMA_VOCAB_TYPE_WPM, ggml_cgraph, ggml_context, ggml_cplan, ggml_init_params, ggml_log_level,
+    ggml_status, ggml_tensor, ggml_threadpool, ggml_type, llama_batch, llama_context, llama_model,
+    llama_model_params, llama_sampler, llama_token_data, llama_token_data_array, llama_vocab,
 };
 
 // Functions that cannot throw: plain C, destructors, and functions that only return a

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::{self, NonNull};
@@ -13,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use delayline_engine::Error;
 use delayline_medium::Team;
 
+use crate::own_graph::OwnGraph;
 use crate::sys;
 
 /// A pool for each number of threads that was used: in a larger pool, idle threads would
@@ -29,12 +31,10 @@ impl Pools {
     /// # Errors
     /// When the threads cannot be started.
     pub fn select(&self, n: u32) -> Result<Rc<Pool>, Error> {
-        let mut all = self.all.borrow_mut();
-        let pool = match all.get(&n) {
-            Some(pool) => pool.clone(),
-            None => Rc::new(Pool::new(n)?),
+        let pool = match self.all.borrow_mut().entry(n) {
+            Entry::Occupied(pool) => pool.get().clone(),
+            Entry::Vacant(place) => place.insert(Rc::new(Pool::new(n)?)).clone(),
         };
-        all.insert(n, pool.clone());
         self.used.replace(Some(pool.clone()));
         Ok(pool)
     }
@@ -56,8 +56,7 @@ pub struct Pool {
     ptr: NonNull<sys::ggml_threadpool>,
     n: u32,
     /// A graph of one node, which calls [`on_thread`] on each thread.
-    graph: NonNull<sys::ggml_cgraph>,
-    context: NonNull<sys::ggml_context>,
+    graph: OwnGraph,
     /// The job under way, for that node. Boxed, because the node points to it.
     job: Box<AtomicPtr<c_void>>,
 }
@@ -68,11 +67,8 @@ struct Job<'a> {
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-/// Nodes and leaves of the graph, and more than enough.
+/// Size of the graph, more than enough.
 const NODES: usize = 8;
-
-/// Bytes for the graph's tensors, of some 400 bytes each.
-const TENSORS: usize = 4096;
 
 impl Pool {
     fn new(n: u32) -> Result<Self, Error> {
@@ -81,39 +77,26 @@ impl Pool {
             message: format!("{n} threads were refused"),
         };
         let mut job = Box::new(AtomicPtr::new(ptr::null_mut()));
-        // SAFETY: plain structs by value; both results are checked for null.
-        let (context, pool) = unsafe {
-            let context = sys::ggml_init(sys::ggml_init_params {
-                mem_size: sys::ggml_graph_overhead_custom(NODES, false) + TENSORS,
-                mem_buffer: ptr::null_mut(),
-                no_alloc: true,
-            });
-            let context = NonNull::new(context).ok_or_else(refused)?;
-            let mut params = sys::ggml_threadpool_params_default(n as i32);
-            params.poll = 50;
-            (context, sys::ggml_threadpool_new(&mut params))
-        };
-        // SAFETY: the context is live, has room for the graph and its two tensors, and is
-        // freed after the graph's last use; the job's address is as lasting.
-        let graph = unsafe {
-            let nothing = sys::ggml_new_tensor_1d(context.as_ptr(), sys::GGML_TYPE_F32, 1);
+        let node = |context| {
             let job = ptr::from_mut(&mut *job).cast();
             let each = Some(on_thread as unsafe extern "C" fn(_, _, _, _, _));
-            let node = sys::ggml_map_custom1(context.as_ptr(), nothing, each, n as i32, job);
-            let graph = sys::ggml_new_graph_custom(context.as_ptr(), NODES, false);
-            sys::ggml_build_forward_expand(graph, node);
-            graph
+            // SAFETY: the context is live and has room for two tensors; the job stays where it
+            // is as long as the graph.
+            unsafe {
+                let nothing = sys::ggml_new_tensor_1d(context, sys::GGML_TYPE_F32, 1);
+                sys::ggml_map_custom1(context, nothing, each, n as i32, job)
+            }
         };
-        match (NonNull::new(pool), NonNull::new(graph)) {
-            (Some(ptr), Some(graph)) => Ok(Self {
-                ptr,
-                n,
-                graph,
-                context,
-                job,
-            }),
-            _ => Err(refused()),
-        }
+        // SAFETY: the node and its source are in the graph's own context.
+        let graph = unsafe { OwnGraph::new(NODES, node) }.ok_or_else(refused)?;
+        // SAFETY: a plain struct by value; the result is checked for null.
+        let pool = unsafe {
+            let mut params = sys::ggml_threadpool_params_default(n as i32);
+            params.poll = 50;
+            sys::ggml_threadpool_new(&mut params)
+        };
+        let ptr = NonNull::new(pool).ok_or_else(refused)?;
+        Ok(Self { ptr, n, graph, job })
     }
 
     /// For llama.cpp's functions; valid as long as `self`.
@@ -130,13 +113,11 @@ impl Pool {
         let under_way = ptr::from_ref(&job).cast_mut().cast();
         let before = self.job.swap(under_way, Ordering::Release);
         assert!(before.is_null(), "the threads share one work at a time");
-        // SAFETY: the graph and the pool are this pool's. Only the thread that decodes gets
-        // here, between runs of a graph, so that the threads do nothing else. All of them
+        let plan = self.graph.plan(self.n, Some(self.ptr));
+        // SAFETY: the pool is live and the node needs no memory. Only the thread that decodes
+        // gets here, between runs of a graph, so that the threads do nothing else. All of them
         // have left the job when this returns.
-        let status = unsafe {
-            let mut plan = sys::ggml_graph_plan(self.graph.as_ptr(), self.n as i32, self.as_ptr());
-            sys::ggml_graph_compute(self.graph.as_ptr(), &raw mut plan)
-        };
+        let status = unsafe { self.graph.compute(plan) };
         self.job.store(ptr::null_mut(), Ordering::Relaxed);
         let panic = job
             .panic
@@ -178,11 +159,8 @@ unsafe extern "C" fn on_thread(
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        // SAFETY: both are live and freed once; a context that used the pool is gone.
-        unsafe {
-            sys::ggml_threadpool_free(self.ptr.as_ptr());
-            sys::ggml_free(self.context.as_ptr());
-        }
+        // SAFETY: live and freed once; a context that used it is gone.
+        unsafe { sys::ggml_threadpool_free(self.ptr.as_ptr()) }
     }
 }
 

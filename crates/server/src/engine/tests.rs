@@ -1,5 +1,6 @@
 //! The engine's thread with a tiny model, without sockets.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,6 +8,7 @@ use delayline_engine::Options;
 use delayline_llama::Sampling;
 use delayline_llama::batch::{Batcher, Choice, GenerateRequest};
 use delayline_synth::Quant;
+use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use super::EngineThread;
@@ -22,6 +24,26 @@ fn job(tokens: usize, room: usize) -> (QueuedRequest, mpsc::Receiver<Update>) {
         asked: Instant::now(),
     };
     (job, updates)
+}
+
+fn tiny_model() -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("tiny.gguf");
+    let shape = delayline_synth::shape("tiny-llama").expect("a known shape");
+    delayline_synth::write(&shape, Quant::F16, 1, &path, &mut |_, _| {}).expect("a model");
+    (dir, path)
+}
+
+/// Two slots that share 256 cells.
+fn batcher(model: &Path) -> Batcher {
+    let options = Options {
+        seqs: Some(2),
+        ctx: Some(256),
+        memory: Some(4 << 30),
+        ..Options::default()
+    };
+    let engine = delayline_llama::open(model, &options).expect("it opens");
+    Batcher::new(engine, None)
 }
 
 /// Counts the tokens until the end of an answer.
@@ -41,10 +63,7 @@ fn tokens(updates: &mut mpsc::Receiver<Update>) -> usize {
 /// ever, and the thread with it, without a rest.
 #[test]
 fn what_can_never_have_room_is_refused() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let path = dir.path().join("tiny.gguf");
-    let shape = delayline_synth::shape("tiny-llama").expect("a known shape");
-    delayline_synth::write(&shape, Quant::F16, 1, &path, &mut |_, _| {}).expect("a model");
+    let (_dir, path) = tiny_model();
     let shared = Arc::new(Shared::new(8));
     let (reply, mut updates) = mpsc::channel(8);
     let (other, _) = job(100, 8);
@@ -53,14 +72,7 @@ fn what_can_never_have_room_is_refused() {
         .push(vec![QueuedRequest { reply, ..other }])
         .expect("room");
     shared.drain();
-    let options = Options {
-        seqs: Some(2),
-        ctx: Some(256),
-        memory: Some(4 << 30),
-        ..Options::default()
-    };
-    let engine = delayline_llama::open(&path, &options).expect("it opens");
-    let mut batcher = Batcher::new(engine, None);
+    let mut batcher = batcher(&path);
     // Somebody who is answered by no one has all of the room and never leaves.
     let choice = Choice::Sampled(Sampling::default());
     let all = GenerateRequest::new(&[5, 6, 7], 1000, choice);
@@ -83,23 +95,13 @@ fn what_can_never_have_room_is_refused() {
 /// gone frees its slot; after draining the thread ends.
 #[test]
 fn slow_readers_wait_for_themselves_alone() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let path = dir.path().join("tiny.gguf");
-    let shape = delayline_synth::shape("tiny-llama").expect("a known shape");
-    delayline_synth::write(&shape, Quant::F16, 1, &path, &mut |_, _| {}).expect("a model");
+    let (_dir, path) = tiny_model();
     let shared = Arc::new(Shared::new(8));
     let engine = std::thread::spawn({
         let shared = shared.clone();
         move || {
-            let options = Options {
-                seqs: Some(2),
-                ctx: Some(256),
-                memory: Some(4 << 30),
-                ..Options::default()
-            };
-            let engine = delayline_llama::open(&path, &options).expect("it opens");
             let (_flush, flushes) = mpsc::channel(1);
-            EngineThread::new(Batcher::new(engine, None), shared, flushes, None).run();
+            EngineThread::new(batcher(&path), shared, flushes, None).run();
         }
     });
     let (slow, mut slow_updates) = job(40, 1);
