@@ -27,8 +27,8 @@ const BLOCK: usize = CHECK_BLOCK as usize;
 /// Bytes that one poll checks, or a little more: it ends with a whole read.
 const AT_ONCE: u32 = 64 << 10;
 
-/// Bytes from which on a read is hashed by all threads: to wake them takes as long as one
-/// of them needs for some ten kilobytes.
+/// Bytes from which on a read is hashed by all threads: for fewer, waking them may cost more
+/// than it saves. Assumed, not measured.
 const SHARED: u32 = 128 << 10;
 
 /// Maximum number of wrong reads that are reported as events.
